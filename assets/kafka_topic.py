@@ -1,0 +1,16 @@
+"""The topic that events arrive in: an external asset whose lag the sensor observes."""
+
+import dagster as dg
+
+from truepixel_dagster.asset_keys import KAFKA_TOPIC
+
+OWNERS = ["team:data-platform"]
+
+kafka_topic = dg.AssetSpec(
+    KAFKA_TOPIC,
+    description="Pixel events and webhooks in Kafka, keyed `shopID:clientID`. Its lag is observed once a minute.",
+    group_name="stream",
+    owners=OWNERS,
+    kinds={"kafka"},
+    metadata={"topic": "<namespace>.events", "dead letters": "<namespace>.events.dead"},
+)

@@ -1,0 +1,33 @@
+"""Product statistics: counted in Redis by the stream, flushed to Elasticsearch by the clock."""
+
+import dagster as dg
+
+from assets.kafka_topic import OWNERS
+from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS, PRODUCT_STATS, PRODUCT_STATS_BUFFER
+from truepixel_dagster.flush import flush_product_stats
+from truepixel_dagster.jobs.flushing import flushing
+
+product_stats_buffer = dg.AssetSpec(
+    PRODUCT_STATS_BUFFER,
+    deps=[EVENTS, ATTRIBUTIONS],
+    description="Counters by shop, product and day, and the visitors of each week, as the stream counts them: Redis.",
+    group_name="stream",
+    owners=OWNERS,
+    kinds={"redis"},
+)
+
+
+@dg.asset(
+    key=PRODUCT_STATS,
+    deps=[PRODUCT_STATS_BUFFER],
+    description=(
+        "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
+        " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
+    ),
+    group_name="flush",
+    owners=OWNERS,
+    kinds={"elasticsearch"},
+)
+def product_stats() -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Flush the buffered counters."""
+    return flushing(flush_product_stats)

@@ -1,0 +1,61 @@
+"""The genuine servers, started once for the session on free ports; each test works in a namespace of its own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.provision import provision
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.mongodb import MongoStore
+from truepixel_dagster.stores.redis import RedisStore
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with ephemeral_stack(tmp_path_factory.mktemp("servers")) as settings:
+        yield settings
+
+
+@pytest.fixture
+def bare_settings(servers: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a namespace in which nothing has been set up yet."""
+    namespace = f"t{uuid.uuid4().hex[:12]}"
+    settings = servers.model_copy(update={"namespace": namespace, "data_dir": tmp_path, "linger": 0.05, "idle": 0.5})
+    yield settings
+    with open_stores(settings) as stores:
+        stores.elasticsearch.client.indices.delete(index=f"{namespace}-*", allow_no_indices=True)
+        stores.mongodb.client.drop_database(settings.database)
+
+
+@pytest.fixture
+def settings(bare_settings: Settings) -> Settings:
+    provision(bare_settings)
+    return bare_settings
+
+
+@pytest.fixture
+def stores(settings: Settings) -> Iterator[Stores]:
+    with open_stores(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def redis_store(stores: Stores) -> RedisStore:
+    return stores.redis
+
+
+@pytest.fixture
+def elasticsearch_store(stores: Stores) -> ElasticsearchStore:
+    return stores.elasticsearch
+
+
+@pytest.fixture
+def mongo_store(stores: Stores) -> MongoStore:
+    return stores.mongodb

@@ -1,0 +1,62 @@
+"""Drives the pipeline in tests: sends records, drains lanes in a bare loop, and compares with the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.audit.audit import Audit, audit
+from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.producer import EventProducer
+
+
+def send(settings: Settings, records: Iterable[tuple[bytes | None, bytes | None, Any]]) -> None:
+    with EventProducer(settings) as producer:
+        for key, value, headers in records:
+            producer.send(key, value, headers)
+
+
+def record(key: str, value: Any, **headers: str) -> tuple[bytes, bytes, Any]:
+    raw = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return key.encode(), raw, tuple((name, text.encode()) for name, text in headers.items())
+
+
+def one_batch(lane: LaneRun) -> bool:
+    """One micro-batch through all stages, as the ops call them; whether there was one."""
+    slot = lane.fetch()
+    if slot is None:
+        return False
+    done = lane.attribution(lane.ad_lead(lane.index(slot)))
+    lane.customer(done)
+    lane.product_stats(done)
+    lane.commit(slot)
+    return True
+
+
+def drain(settings: Settings, *, lanes: int = 1) -> list[Tally]:
+    tallies = []
+    for lane in range(lanes):
+        with open_lane(settings, lane=lane, lanes=lanes, owner=f"test-{lane}") as run:
+            while one_batch(run):
+                pass
+            tallies.append(run.finish())
+    return tallies
+
+
+def flush(stores: Stores) -> None:
+    flush_product_stats(stores.redis, stores.elasticsearch)
+    flush_weekly_visitors(stores.redis, stores.elasticsearch)
+
+
+def audited(settings: Settings, stores: Stores) -> Audit:
+    """Flush and audit; every difference is in the assertion's message."""
+    flush(stores)
+    found = audit(settings)
+    assert not found.differences, "\n".join(str(difference) for difference in found.differences[:40])
+    return found

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.stages.events_made_up import DAY, NOON, ad
+from truepixel_dagster.events.event import iso
+from truepixel_dagster.events.money import shares
+from truepixel_dagster.stages.ad_lead import Touch
+from truepixel_dagster.stages.credit import Credit, Credits, credit
+
+MODELS = Credits.__struct_fields__
+WEEK = 7 * DAY
+
+
+def touches(*days_before: float) -> list[Touch]:
+    return [Touch(f"e{i}", iso(int(NOON - days * DAY)), ad(str(i)), 0, i) for i, days in enumerate(days_before)]
+
+
+def amounts(credits: Credits, model: str) -> list[int]:
+    return [entry.amount for entry in getattr(credits, model)]
+
+
+def test_the_five_models_by_hand() -> None:
+    # Ages 14, 7 and 0 days weigh 1/4, 1/2 and 1: of 700, that is 100, 200 and 400.
+    credits = credit(700, touches(14, 7, 0), NOON, WEEK)
+    assert amounts(credits, "last_click") == [0, 0, 700]
+    assert amounts(credits, "first_click") == [700, 0, 0]
+    assert amounts(credits, "linear") == [234, 233, 233]
+    assert amounts(credits, "time_decay") == [100, 200, 400]
+    assert amounts(credits, "position_based") == [280, 140, 280]
+
+
+def test_position_based_of_two_is_halves_and_of_one_is_all() -> None:
+    assert amounts(credit(101, touches(2, 1), NOON, WEEK), "position_based") == [51, 50]
+    assert amounts(credit(101, touches(1), NOON, WEEK), "position_based") == [101]
+
+
+def test_no_touch_is_one_direct_credit() -> None:
+    credits = credit(999, [], NOON, WEEK)
+    assert all(getattr(credits, model) == (Credit("direct", 999),) for model in MODELS)
+
+
+@given(st.integers(0, 10**15), st.lists(st.floats(0, 30), max_size=50))
+def test_every_model_sums_to_the_order_exactly(amount: int, days: list[float]) -> None:
+    credits = credit(amount, touches(*days), NOON, WEEK)
+    for model in MODELS:
+        parts = amounts(credits, model)
+        assert sum(parts) == amount
+        assert all(part >= 0 for part in parts)
+
+
+@given(st.integers(0, 10**12), st.lists(st.fractions(0, 100), min_size=1, max_size=20).filter(any))
+def test_no_share_is_off_by_a_whole_unit_and_equal_weights_favour_the_earlier(
+    amount: int, weights: list[Fraction]
+) -> None:
+    parts = shares(amount, weights)
+    assert sum(parts) == amount
+    for part, weight in zip(parts, weights):
+        assert abs(part - amount * weight / sum(weights)) < 1
+    for earlier in range(len(parts)):
+        for later in range(earlier, len(parts)):
+            if weights[earlier] == weights[later]:
+                assert parts[earlier] >= parts[later]

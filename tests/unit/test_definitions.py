@@ -1,0 +1,72 @@
+"""What Dagster sees: a change of an asset, dependency, job, sensor or schedule shows in review, in the snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from truepixel_dagster.definitions import definitions
+
+SNAPSHOT = Path(__file__).parent.parent / "__snapshots__" / "definitions.json"
+
+
+def seen() -> dict[str, Any]:
+    repository = definitions.get_repository_def()
+    assets = {
+        spec.key.to_user_string(): {
+            "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+            "group": spec.group_name,
+            "kinds": sorted(spec.kinds),
+            "owners": list(spec.owners),
+        }
+        for spec in definitions.resolve_all_asset_specs()
+    }
+    jobs = {
+        job.name: sorted(handle.to_string() for handle in job.graph.iterate_node_handles() if handle)
+        if hasattr(job.graph, "iterate_node_handles")
+        else sorted(job.all_node_defs and [node.name for node in job.all_node_defs])
+        for job in repository.get_all_jobs()
+        if not job.name.startswith("__")
+    }
+    return {
+        "assets": assets,
+        "jobs": jobs,
+        "sensors": {s.name: s.default_status.value for s in repository.sensor_defs},
+        "schedules": {s.name: [s.cron_schedule, s.default_status.value] for s in repository.schedule_defs},
+    }
+
+
+def test_the_definitions_are_those_of_the_snapshot() -> None:
+    now = json.dumps(seen(), indent=2, sort_keys=True) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOTS"):
+        SNAPSHOT.parent.mkdir(exist_ok=True)
+        SNAPSHOT.write_text(now)
+    assert now == SNAPSHOT.read_text(), "run with UPDATE_SNAPSHOTS=1 if the change is meant"
+
+
+def test_the_assets_are_one_connected_graph_with_descriptions_owners_and_kinds() -> None:
+    specs = {spec.key: spec for spec in definitions.resolve_all_asset_specs()}
+    assert all(spec.description and spec.owners and spec.kinds for spec in specs.values())
+    reached, waiting = set(), [next(iter(specs))]
+    neighbours = {key: {dep.asset_key for dep in spec.deps} for key, spec in specs.items()}
+    while waiting:
+        key = waiting.pop()
+        reached.add(key)
+        near = neighbours[key] | {other for other, deps in neighbours.items() if key in deps}
+        waiting += near - reached
+    assert reached == set(specs)
+
+
+def test_importing_the_definitions_imports_no_pandas_and_opens_no_connection() -> None:
+    program = (
+        "import socket, sys\n"
+        "def refuse(*args): raise AssertionError('a connection at import')\n"
+        "socket.socket.connect = refuse\n"
+        "import truepixel_dagster.definitions\n"
+        "assert 'pandas' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

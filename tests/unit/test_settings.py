@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from truepixel_dagster.settings import MIB, Settings, SettingsError, check_memory, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_setting_has_a_default() -> None:
+    assert load_settings().topic == "truepixel.events"
+
+
+def test_the_namespace_prefixes_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEPIXEL_NAMESPACE", "shop-eu")
+    settings = load_settings()
+    assert (settings.topic, settings.dead_topic) == ("shop-eu.events", "shop-eu.events.dead")
+    assert settings.group.startswith("shop-eu")
+    assert settings.database == "shop-eu"
+
+
+def test_dot_env_is_read(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TRUEPIXEL_LANES=3\n")
+    assert load_settings().lanes == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("TRUEPIXEL_LANES", "0"),
+        ("TRUEPIXEL_BATCH_BYTES", "many"),
+        ("TRUEPIXEL_NAMESPACE", "Not Good"),
+        ("TRUEPIXEL_ATTRIBUTION_WINDOW_DAYS", "400"),
+        ("TRUEPIXEL_KAFKA_SECURITY_PROTOCOL", "TLS"),
+    ],
+)
+def test_a_bad_setting_is_named_in_one_line(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert str(caught.value).startswith(f"{variable}={value!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEPIXEL_MONGODB_URL", "mongodb://me:hunter2@h")
+    monkeypatch.setenv("TRUEPIXEL_KAFKA_SASL_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_budgets_that_do_not_fit_the_memory_limit_are_refused() -> None:
+    with pytest.raises(SettingsError, match="TRUEPIXEL_BATCH_BYTES"):
+        check_memory(Settings(batch_bytes=256 * MIB), limit=512 * MIB)
+
+
+def test_the_defaults_fit_the_pod_and_no_limit_is_no_error() -> None:
+    check_memory(Settings(), limit=512 * MIB)
+    check_memory(Settings(batch_bytes=256 * MIB), limit=None)

@@ -1,0 +1,20 @@
+"""The names of what the pipeline produces, shared by the assets and the jobs that report them."""
+
+from __future__ import annotations
+
+KAFKA_TOPIC = "kafka_topic"
+EVENTS = "events"
+AD_LEADS = "ad_leads"
+ATTRIBUTIONS = "attributions"
+CUSTOMERS = "customers"
+PRODUCT_STATS_BUFFER = "product_stats_buffer"
+PRODUCT_STATS = "product_stats"
+WEEKLY_VISITORS = "weekly_visitors"
+
+# What a run of the stream reports, in the order of its stages.
+STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
+
+# Tags of a run: the lane that it works on, how many lanes there are, and what started it.
+LANE_TAG = "truepixel/lane"
+LANES_TAG = "truepixel/lanes"
+TRIGGER_TAG = "truepixel/trigger"

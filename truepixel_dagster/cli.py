@@ -1,0 +1,405 @@
+"""`truepixel …`: arguments and printing only; what is done is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from truepixel_dagster.report import MODELS
+from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.errors import KafkaError
+
+out = Console()
+err = Console(stderr=True)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+def say(line: str) -> None:
+    """One line of progress, on stderr so that it never mixes with results."""
+    err.print(line, highlight=False, markup=False)
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON on stdout."""
+    click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, nothing elsewhere; yields a function that is told how much is done."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+class Group(click.Group):
+    """Errors that users can do something about are one line, and so is Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from truepixel_dagster.jobs.drain import DrainFailed
+        from truepixel_dagster.local.demo import DemoFailed
+        from truepixel_dagster.local.servers import StackError
+
+        known = (SettingsError, Unavailable, KafkaError, StackError, DrainFailed, DemoFailed, OSError)
+        try:
+            return super().invoke(ctx)
+        except known as error:
+            raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            say("stopped")
+            ctx.exit(130)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="truepixel-dagster")
+def main() -> None:
+    """Shopify events from Kafka to attributions, customers and product statistics, run by Dagster.
+
+    Settings come from TRUEPIXEL_* variables and .env; `truepixel settings` lists them.
+    """
+    # A kill by SIGTERM cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@main.command()
+@as_json
+def settings(as_json: bool) -> None:
+    """List every setting: its variable, its value now, what it means."""
+    loaded = load_settings()
+    rows = []
+    for name, field in Settings.model_fields.items():
+        rows.append(
+            {"variable": f"TRUEPIXEL_{name.upper()}", "value": str(getattr(loaded, name)), "is": field.description}
+        )
+    if as_json:
+        return print_json(rows)
+    table = Table("variable", "value", "what it is")
+    for row in rows:
+        table.add_row(row["variable"], row["value"], row["is"] or "")
+    out.print(table)
+    return None
+
+
+@main.group()
+def stack() -> None:
+    """The local servers: Kafka, Elasticsearch, MongoDB and a Redis-protocol server, on loopback."""
+
+
+@stack.command()
+def up() -> None:
+    """Start what is not running and wait until every server answers. Safe to call twice."""
+    from truepixel_dagster.local.stack import Stack
+
+    Stack(load_settings()).up(say)
+
+
+@stack.command()
+def down() -> None:
+    """End the servers; their data are kept."""
+    from truepixel_dagster.local.stack import Stack
+
+    Stack(load_settings()).down(say)
+
+
+@stack.command()
+@as_json
+def status(as_json: bool) -> None:
+    """Address, pid, version and data size of each server; exit 1 when one is not running."""
+    from dataclasses import asdict
+
+    from truepixel_dagster.local.stack import Stack
+
+    servers = Stack(load_settings()).status()
+    if as_json:
+        print_json([asdict(server) for server in servers])
+    else:
+        table = Table("server", "running", "address", "pid", "version", "data")
+        for server in servers:
+            size = f"{server.data_bytes / 2**20:.1f} MiB"
+            running = "yes" if server.running else "no"
+            table.add_row(server.name, running, server.address, str(server.pid or ""), server.version or "", size)
+        out.print(table)
+    if not all(server.running for server in servers):
+        sys.exit(1)
+
+
+@main.command()
+def setup() -> None:
+    """Create topics, index templates and indexes. Run twice, it changes nothing."""
+    from truepixel_dagster.provision import provision
+
+    changed = provision(load_settings())
+    for line in changed:
+        click.echo(line)
+    if not changed:
+        click.echo("nothing to do: everything is there")
+
+
+@main.command()
+@click.option("--events", type=click.IntRange(min=1), required=True, help="How many events to send.")
+@click.option("--rate", type=click.FloatRange(min=0.1), help="Events a second; as fast as it goes by default.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same events.")
+@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
+@click.option(
+    "--duplicates", type=click.FloatRange(0, 1), default=0.02, show_default=True, help="Share of re-deliveries."
+)
+@click.option(
+    "--malformed", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Share of broken messages."
+)
+@click.option(
+    "--start",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    help="When the events begin, UTC; a fixed day by default, so that the same seed gives the same bytes.",
+)
+@click.option(
+    "--days", type=click.FloatRange(0.01, 366), default=4, show_default=True, help="Days that they spread over."
+)
+def generate(
+    events: int,
+    rate: float | None,
+    seed: int,
+    shops: int,
+    duplicates: float,
+    malformed: float,
+    start: Any,
+    days: float,
+) -> None:
+    """Send believable Shopify traffic to the topic."""
+    from datetime import timedelta, timezone
+
+    from truepixel_dagster.local.demo import produce
+
+    options: dict[str, Any] = {"span": timedelta(days=days)}
+    if start:
+        options["start"] = start.replace(tzinfo=timezone.utc)
+    with progress_bar("generating", events) as done:
+        produce(
+            load_settings(),
+            events,
+            on_sent=done,
+            rate=rate,
+            seed=seed,
+            shops=shops,
+            duplicates=duplicates,
+            malformed=malformed,
+            **options,
+        )
+    say(f"{events:,} events sent")
+
+
+@main.command(name="produce")
+@click.argument("file", type=click.File("rb"))
+def produce_file(file: Any) -> None:
+    """Send a JSON-lines FILE of {"key", "headers", "value"} to the topic; `-` reads standard input."""
+    from truepixel_dagster.local.samples import BadLine, read_lines
+    from truepixel_dagster.stream.producer import EventProducer
+
+    count = 0
+    try:
+        with EventProducer(load_settings()) as producer:
+            for key, value, headers in read_lines(file):
+                producer.send(key, value, headers)
+                count += 1
+    except BadLine as error:
+        raise click.ClickException(f"{file.name}: {error} ({count} messages before it were sent)") from error
+    say(f"{count:,} messages sent")
+
+
+@main.command()
+@as_json
+def lag(as_json: bool) -> None:
+    """Messages waiting, by partition."""
+    from truepixel_dagster.stream.topics import lag as read_lag
+
+    partitions = read_lag(load_settings())
+    if as_json:
+        return print_json({"partitions": partitions, "lag": sum(entry.lag for entry in partitions)})
+    table = Table("partition", "low", "high", "committed", "lag")
+    for entry in partitions:
+        committed = "–" if entry.committed is None else str(entry.committed)
+        table.add_row(str(entry.partition), str(entry.low), str(entry.high), committed, str(entry.lag))
+    table.add_row("all", "", "", "", str(sum(entry.lag for entry in partitions)))
+    out.print(table)
+    return None
+
+
+@main.command()
+@as_json
+def drain(as_json: bool) -> None:
+    """Work the topic off through Dagster until the lag is 0; needs no daemon."""
+    from truepixel_dagster.jobs.drain import drain as run
+    from truepixel_dagster.stream.topics import lag as read_lag
+
+    settings = load_settings()
+    total = sum(entry.lag for entry in read_lag(settings))
+    started = time.monotonic()
+    with progress_bar("draining", total) as done:
+        run(settings, lambda left: done(max(0, total - left)))
+    seconds = time.monotonic() - started
+    if as_json:
+        return print_json({"messages": total, "seconds": round(seconds, 1), "lag": 0})
+    say(f"{total:,} messages in {seconds:.1f} s; lag 0")
+    return None
+
+
+@main.command()
+@as_json
+def flush(as_json: bool) -> None:
+    """Flush the buffered counters from Redis to Elasticsearch now, without Dagster."""
+    from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+    from truepixel_dagster.resources import open_stores
+
+    with open_stores(load_settings()) as stores:
+        results = {
+            "product_stats": flush_product_stats(stores.redis, stores.elasticsearch),
+            "weekly_visitors": flush_weekly_visitors(stores.redis, stores.elasticsearch),
+        }
+    if as_json:
+        return print_json(results)
+    for name, result in results.items():
+        click.echo(f"{name}: {result.keys} keys in {result.batches} batches")
+    return None
+
+
+@main.command()
+@click.option("--shop", required=True, help="The shop id.")
+@click.option("--model", type=click.Choice(MODELS), default="last_click", show_default=True, help="Attribution model.")
+@as_json
+def report(shop: str, model: str, as_json: bool) -> None:
+    """Orders and revenue by platform and campaign, visitors this week, best products."""
+    from truepixel_dagster.report import shop_report
+    from truepixel_dagster.resources import open_stores
+
+    with open_stores(load_settings()) as stores:
+        found = shop_report(stores.elasticsearch, shop, model)
+    if as_json:
+        return print_json(found)
+    out.print(f"shop {found.shop}: {found.orders} orders; {found.visitors} visitors in {found.week}", highlight=False)
+    sources = Table("platform", "campaign", "orders", "revenue", title=f"orders by {model}")
+    for source in found.sources:
+        sources.add_row(
+            source.platform, source.campaign or "", str(source.orders), major(source.revenue, source.currency)
+        )
+    products = Table("product", "units", "orders", "views", "revenue", title="best products")
+    for product in found.products:
+        revenue = ", ".join(major(amount, currency) for currency, amount in product.revenue.items())
+        products.add_row(product.product_id, str(product.units), str(product.orders), str(product.views), revenue)
+    out.print(sources, products)
+    return None
+
+
+def major(amount: int, currency: str) -> str:
+    """Minor units as people write them: `1,234.50 USD`."""
+    from truepixel_dagster.events.money import decimals
+
+    places = decimals(currency)
+    return f"{amount / 10**places:,.{places}f} {currency}"
+
+
+@main.command()
+@click.option("--events", type=click.IntRange(min=1), default=20_000, show_default=True, help="With --no-ui: how many.")
+@click.option("--no-ui", is_flag=True, help="Generate, drain, flush, print the summary, exit.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="With --no-ui: write the summary."
+)
+@click.option(
+    "--rate", type=click.FloatRange(0.1, 2000), default=20, show_default=True, help="With the UI: events a second."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
+@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
+def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: int, shops: int) -> None:
+    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up."""
+    from truepixel_dagster.local import demo as run
+
+    if not no_ui:
+        return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops)
+    summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
+    figures = summary.figures()
+    table = Table("what", "how much", title="read back from the servers")
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else str(value))
+    out.print(table)
+    if json_file:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n")
+    if summary.account.lost or summary.account.lag:
+        raise click.ClickException(f"lag {summary.account.lag}; records that are nowhere: {summary.account.lost}")
+    return None
+
+
+def live_summary(settings: Settings, address: str) -> None:
+    """What the stores hold, every two seconds, until Ctrl-C."""
+    from rich.live import Live
+
+    from truepixel_dagster.local.summary import counts
+    from truepixel_dagster.resources import open_stores
+
+    say(f"Dagster's UI:   {address}")
+    say(f"lineage:        {address}/asset-groups")
+    say(f"runs:           {address}/runs")
+    say("Ctrl-C ends everything\n")
+    with open_stores(settings) as stores, Live(console=out, refresh_per_second=1) as live:
+        while True:
+            table = Table("in the stores now", "")
+            for name, value in counts(settings, stores).items():
+                table.add_row(name, f"{value:,}")
+            live.update(table)
+            time.sleep(2)
+
+
+@main.command()
+@click.option(
+    "--port", type=click.IntRange(1, 65_535), default=3000, show_default=True, help="Port of the UI, on loopback."
+)
+def dev(port: int) -> None:
+    """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
+    from truepixel_dagster.jobs.drain import ROOT, environment
+    from truepixel_dagster.local.demo import end_tree
+    from truepixel_dagster.local.stack import Stack
+    from truepixel_dagster.provision import provision
+
+    settings = load_settings()
+    servers = Stack(settings)
+    was_up = all(server.running for server in servers.status())
+    servers.up(say)
+    try:
+        provision(settings)
+        import subprocess
+
+        command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter)
+            command, cwd=ROOT, env=environment(settings), start_new_session=os.name == "posix"
+        )
+        try:
+            process.wait()
+        finally:
+            end_tree(process)
+    finally:
+        if not was_up:
+            servers.down(say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Everything that Dagster sees, put together in one place. No I/O at import."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.ad_leads import ad_leads
+from assets.attributions import attributions
+from assets.customers import customers
+from assets.events import events
+from assets.kafka_topic import kafka_topic
+from assets.product_stats import product_stats, product_stats_buffer
+from assets.weekly_visitors import weekly_visitors
+from sensors.kafka_lag import kafka_lag
+from sensors.schedules import flush_every_minute, flush_job
+from truepixel_dagster.jobs.process_events import process_events
+
+definitions = dg.Definitions(
+    assets=[
+        kafka_topic,
+        events,
+        ad_leads,
+        attributions,
+        customers,
+        product_stats_buffer,
+        product_stats,
+        weekly_visitors,
+    ],
+    jobs=[process_events, flush_job],
+    sensors=[kafka_lag],
+    schedules=[flush_every_minute],
+)

@@ -1,0 +1,77 @@
+"""Ad data in a URL's query string: UTM parameters and the click ids of the ad platforms."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl, urlsplit
+
+import msgspec
+
+# A click id names its platform even where there is no utm_source. The order decides where a URL carries several.
+CLICK_ID_PLATFORMS = {
+    "gclid": "google",
+    "gbraid": "google",
+    "wbraid": "google",
+    "fbclid": "facebook",
+    "ttclid": "tiktok",
+    "msclkid": "microsoft",
+    "ScCid": "snapchat",
+    "epik": "pinterest",
+    "twclid": "twitter",
+}
+_CLICK_IDS_BY_LOWER = {name.lower(): name for name in CLICK_ID_PLATFORMS}
+_MAX_PARAMETERS = 200
+_MAX_VALUE = 512
+
+
+class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a URL says of the ad behind it; every field but the platform may be missing."""
+
+    platform: str
+    source: str | None = None
+    medium: str | None = None
+    campaign: str | None = None
+    content: str | None = None
+    term: str | None = None
+    click_id: str | None = None
+    click_id_type: str | None = None
+
+    def same_as(self, other: Ad) -> bool:
+        """Whether both are the same ad: the same click id, or with none the same source, medium and campaign."""
+        if self.click_id or other.click_id:
+            return (self.click_id, self.click_id_type) == (other.click_id, other.click_id_type)
+        return (self.source, self.medium, self.campaign) == (other.source, other.medium, other.campaign)
+
+
+def ad_from_url(url: str | None) -> Ad | None:
+    """The ad data of a URL (absolute, or a path such as a webhook's `landing_site`); None where there is none."""
+    if not url or "?" not in url:
+        return None
+    try:
+        query = urlsplit(url).query
+        pairs = parse_qsl(query, max_num_fields=_MAX_PARAMETERS)
+    except ValueError:
+        return None
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        lower = name.lower()
+        key = _CLICK_IDS_BY_LOWER.get(lower, lower)
+        value = value.strip()[:_MAX_VALUE]
+        if value and (key in CLICK_ID_PLATFORMS or key.startswith("utm_")):
+            found.setdefault(key, value)
+    click_id_type = next((name for name in CLICK_ID_PLATFORMS if name in found), None)
+    source = found.get("utm_source")
+    medium, campaign = found.get("utm_medium"), found.get("utm_campaign")
+    content, term = found.get("utm_content"), found.get("utm_term")
+    if click_id_type is None and not (source or medium or campaign or content or term):
+        return None
+    platform = CLICK_ID_PLATFORMS[click_id_type] if click_id_type else (source or "unknown").lower()
+    return Ad(
+        platform=platform,
+        source=source,
+        medium=medium,
+        campaign=campaign,
+        content=content,
+        term=term,
+        click_id=found[click_id_type] if click_id_type else None,
+        click_id_type=click_id_type,
+    )

@@ -1,0 +1,103 @@
+"""What the pipeline knows: a Kafka message as received, and the event that it means."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import msgspec
+
+from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.origin import Origin
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """A Kafka record as received.
+
+    `timestamp` is the record's own, in milliseconds since the epoch.
+    """
+
+    origin: Origin
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
+
+
+class LineItem(msgspec.Struct, frozen=True):
+    """One line of a cart, checkout or order. `revenue` is what it brought after its discounts, if that is known."""
+
+    product_id: str
+    quantity: int
+    revenue: Money | None = None
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What an event says of an order. A `sighting` reports the order itself, not only a change of its status."""
+
+    order_id: str | None
+    checkout_token: str | None
+    status: str
+    sighting: bool
+
+    @property
+    def identity(self) -> str:
+        """The checkout token, which pixel and webhook share, or the order id where there is no token."""
+        return self.checkout_token or self.order_id or ""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """An event as the stages use it. Times are milliseconds since the epoch, UTC."""
+
+    shop_id: str
+    client_id: str
+    event_id: str
+    name: str
+    source: str
+    occurred_at: int
+    received_at: int
+    origin: Origin
+    payload: bytes
+    url: str | None = None
+    referrer: str | None = None
+    ad: Ad | None = None
+    product_ids: tuple[str, ...] = ()
+    items: tuple[LineItem, ...] = ()
+    order: Order | None = None
+    value: Money | None = None
+    customer_id: str | None = None
+    email_hash: str | None = None
+
+    @property
+    def user(self) -> str:
+        """`shop:client`: the key by which order is kept."""
+        return f"{self.shop_id}:{self.client_id}"
+
+    @property
+    def document_id(self) -> str:
+        """`shop:event_id`: what a duplicate is told by. A shop id holds no colon, so no two shops can meet."""
+        return f"{self.shop_id}:{self.event_id}"
+
+    @property
+    def attribution_id(self) -> str | None:
+        """`shop:` + the order's identity, for an event that speaks of an order."""
+        return f"{self.shop_id}:{self.order.identity}" if self.order else None
+
+
+def from_millis(millis: int) -> datetime:
+    """Milliseconds since the epoch as a UTC datetime."""
+    return EPOCH + timedelta(milliseconds=millis)
+
+
+def iso(millis: int) -> str:
+    """Milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
+    moment = from_millis(millis)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1000:03d}Z"

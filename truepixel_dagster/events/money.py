@@ -1,0 +1,98 @@
+"""Money as integer minor units with its currency; never a float."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Decimal, DecimalException
+from fractions import Fraction
+
+import msgspec
+
+# ISO 4217: currencies whose minor unit is not a hundredth.
+_DECIMALS = (
+    dict.fromkeys(
+        [
+            "BIF",
+            "CLP",
+            "DJF",
+            "GNF",
+            "ISK",
+            "JPY",
+            "KMF",
+            "KRW",
+            "PYG",
+            "RWF",
+            "UGX",
+            "UYI",
+            "VND",
+            "VUV",
+            "XAF",
+            "XOF",
+            "XPF",
+        ],
+        0,
+    )
+    | dict.fromkeys(["BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"], 3)
+    | dict.fromkeys(["CLF", "UYW"], 4)
+)
+MAX_AMOUNT = 10**15
+
+
+class Money(msgspec.Struct, frozen=True):
+    """An amount in minor units (cents, yen, fils) of an ISO 4217 currency."""
+
+    amount: int
+    currency: str
+
+
+def currency_code(text: str) -> str:
+    """The upper-case ISO 4217 code.
+
+    Raises:
+        ValueError: Not three ASCII letters.
+    """
+    if len(text) == 3 and text.isascii() and text.isalpha():
+        return text.upper()
+    raise ValueError(f"currency {text[:20]!r} is not a three-letter code")
+
+
+def decimals(currency: str) -> int:
+    """How many decimals a currency's major unit has, by ISO 4217."""
+    return _DECIMALS.get(currency, 2)
+
+
+def minor_units(amount: Decimal, currency: str) -> int:
+    """An amount in major units as minor units, halves rounded up.
+
+    Raises:
+        ValueError: Negative, not a number, or beyond 10^15 minor units.
+    """
+    try:
+        # Comparing before scaling keeps a number such as 1e999999999 from being written out in full.
+        if not amount.is_finite() or amount < 0 or amount > MAX_AMOUNT:
+            raise ValueError(f"amount {str(amount)[:40]} is not between 0 and {MAX_AMOUNT}")
+        units = int(amount.scaleb(decimals(currency)).quantize(Decimal(1), ROUND_HALF_UP))
+    except DecimalException:
+        raise ValueError(f"amount {str(amount)[:40]} is out of range") from None
+    if units > MAX_AMOUNT:
+        raise ValueError(f"amount {str(amount)[:40]} is beyond {MAX_AMOUNT} minor units")
+    return units
+
+
+def shares(amount: int, weights: Sequence[Fraction]) -> list[int]:
+    """Divide an amount by weights so that the parts sum to it exactly (largest remainder, ties to the earlier part).
+
+    Arguments:
+        amount: Minor units, not negative.
+        weights: At least one, not negative, not all zero.
+
+    Returns:
+        One part for each weight, in minor units.
+    """
+    total = sum(weights)
+    exact = [amount * weight / total for weight in weights]
+    parts = [part.numerator // part.denominator for part in exact]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
+    for i in by_remainder[: amount - sum(parts)]:
+        parts[i] += 1
+    return parts

@@ -1,0 +1,121 @@
+"""What the payload shapes of pixel and webhook have in common."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import TypeAlias
+
+import msgspec
+
+from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.money import Money, currency_code, minor_units
+
+# Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
+Id: TypeAlias = int | str | None
+
+MAX_LINE_ITEMS = 2_000
+MAX_QUANTITY = 1_000_000
+MAX_ID_BYTES = 256
+MAX_TEXT = 4_096
+STATUS_RANK = {"open": 0, "paid": 1, "cancelled": 2, "refunded": 3}
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a payload says. `occurred_at` is the time as the payload writes it."""
+
+    name: str
+    source: str
+    event_id: str | None = None
+    occurred_at: str | None = None
+    url: str | None = None
+    referrer: str | None = None
+    ad: Ad | None = None
+    product_ids: tuple[str, ...] = ()
+    items: tuple[LineItem, ...] = ()
+    order: Order | None = None
+    value: Money | None = None
+    customer_id: str | None = None
+    email_hash: str | None = None
+
+
+def identifier(value: Id) -> str | None:
+    """An id as a string, without the gid:// in front of it; None for null and the empty string.
+
+    Raises:
+        ValueError: Longer than 256 bytes.
+    """
+    if value is None or value == "":
+        return None
+    text = str(value)
+    if text.startswith("gid://"):
+        text = text.partition("?")[0].rpartition("/")[2]
+    if len(text.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"an id is longer than {MAX_ID_BYTES} bytes")
+    return text or None
+
+
+def money(amount: Decimal | None, currency: str | None) -> Money | None:
+    """An amount in major units as money; None where amount or currency is missing.
+
+    Raises:
+        ValueError: The amount or the currency is no such thing.
+    """
+    code = currency_code(currency) if currency else None
+    if amount is None:
+        return None
+    units = minor_units(amount, code or "")
+    return Money(units, code) if code else None
+
+
+def line_item(
+    product: Id, quantity: int | None, price: Decimal | None, discounts: Iterable[Decimal | None], currency: str | None
+) -> LineItem | None:
+    """One line; None where it names no product (a tip, a custom item).
+
+    Raises:
+        ValueError: A quantity or an amount is out of bounds.
+    """
+    product_id = identifier(product)
+    count = 1 if quantity is None else quantity
+    if not 0 <= count <= MAX_QUANTITY:
+        raise ValueError(f"quantity {str(count)[:20]} is not between 0 and {MAX_QUANTITY}")
+    unit = money(price, currency)
+    reductions = [money(discount, currency) for discount in discounts]
+    if product_id is None:
+        return None
+    if unit is None:
+        return LineItem(product_id, count)
+    off = sum(reduction.amount for reduction in reductions if reduction)
+    return LineItem(product_id, count, Money(unit.amount * count - off, unit.currency))
+
+
+def distinct(ids: Iterable[str | None]) -> tuple[str, ...]:
+    """The ids without repeats and nulls, in order of appearance."""
+    return tuple(dict.fromkeys(item for item in ids if item))
+
+
+def bounded(items: Sequence[object]) -> None:
+    """Check the number of lines or products.
+
+    Raises:
+        ValueError: More than 2,000.
+    """
+    if len(items) > MAX_LINE_ITEMS:
+        raise ValueError(f"{len(items)} items, more than {MAX_LINE_ITEMS}")
+
+
+def email_hash(*candidates: str | None) -> str | None:
+    """SHA-256 of the first address that is not empty, trimmed and lower-cased."""
+    for address in candidates:
+        normal = address.strip().lower() if address else ""
+        if normal:
+            return hashlib.sha256(normal.encode()).hexdigest()
+    return None
+
+
+def text(value: str | None) -> str | None:
+    """A free text cut to 4,096 characters; None for the empty string."""
+    return value[:MAX_TEXT] if value else None

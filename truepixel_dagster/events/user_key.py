@@ -1,0 +1,31 @@
+"""The Kafka key `shopID:clientID`: who an event belongs to, and whose events stay in order."""
+
+from __future__ import annotations
+
+MAX_SHOP_BYTES = 128
+MAX_CLIENT_BYTES = 256
+
+
+def parse_user_key(key: bytes | None) -> tuple[str, str]:
+    """Split a key at its first colon, so that a client id may hold colons and a shop id may not.
+
+    Returns:
+        Shop id and client id, neither of them empty.
+
+    Raises:
+        ValueError: The key is no `shop:client`; the message says why.
+    """
+    if not key:
+        raise ValueError("the key is empty, not shop:client")
+    try:
+        text = key.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the key is not UTF-8") from None
+    shop, colon, client = text.partition(":")
+    if not (shop and colon and client):
+        raise ValueError(f"the key {text[:80]!r} is not shop:client")
+    if len(shop.encode()) > MAX_SHOP_BYTES or len(client.encode()) > MAX_CLIENT_BYTES:
+        raise ValueError(f"the key is longer than {MAX_SHOP_BYTES}:{MAX_CLIENT_BYTES} bytes")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("the key has control characters")
+    return shop, client

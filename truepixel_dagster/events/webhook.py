@@ -1,0 +1,186 @@
+"""The payloads of Shopify's webhooks: only the fields that stages use."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from truepixel_dagster.events.ad import ad_from_url
+from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.shape import Facts, Id, bounded, distinct, email_hash, identifier, line_item, money, text
+
+ORDER_CREATED = "orders/create"
+ORDER_PAID = "orders/paid"
+ORDER_CANCELLED = "orders/cancelled"
+REFUND_CREATED = "refunds/create"
+# These say one thing once; an order or a cart may be updated many times.
+_ONCE = {ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED}
+
+
+class _Customer(msgspec.Struct):
+    id: Id = None
+    email: str | None = None
+
+
+class _Allocation(msgspec.Struct):
+    amount: Decimal | None = None
+
+
+class _Line(msgspec.Struct):
+    product_id: Id = None
+    quantity: int | None = None
+    price: Decimal | None = None
+    total_discount: Decimal | None = None
+    discount_allocations: list[_Allocation | None] | None = None
+
+
+class _Webhook(msgspec.Struct):
+    id: Id = None
+    order_id: Id = None
+    token: Id = None
+    checkout_token: Id = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    cancelled_at: str | None = None
+    landing_site: str | None = None
+    referring_site: str | None = None
+    currency: str | None = None
+    presentment_currency: str | None = None
+    total_price: Decimal | None = None
+    financial_status: str | None = None
+    email: str | None = None
+    contact_email: str | None = None
+    customer: _Customer | None = None
+    line_items: list[_Line | None] | None = None
+
+
+class _Other(msgspec.Struct):
+    """A webhook of a topic that no stage looks into."""
+
+    id: Id = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KNOWN = msgspec.json.Decoder(_Webhook)
+_OTHER = msgspec.json.Decoder(_Other)
+
+
+def facts(payload: bytes, topic: str | None) -> Facts:
+    """What a webhook says.
+
+    Arguments:
+        payload: The JSON.
+        topic: The webhook's topic such as `orders/create`; None has the payload's shape decide.
+
+    Raises:
+        ValueError: Not JSON, of no known shape, of wrong types or out of bounds.
+    """
+    name = text(topic) or _topic(payload)
+    resource = name.partition("/")[0]
+    if resource not in ("orders", "checkouts", "carts", "refunds"):
+        other = _OTHER.decode(payload)
+        return Facts(
+            name=name,
+            source="webhook",
+            event_id=_event_id(name, other),
+            occurred_at=other.updated_at or other.created_at,
+        )
+    body = _KNOWN.decode(payload)
+    customer = body.customer or _Customer()
+    items = _items(body) if resource != "refunds" else ()
+    return Facts(
+        name=name,
+        source="webhook",
+        event_id=_event_id(name, body),
+        occurred_at=_occurred_at(name, body),
+        url=text(body.landing_site),
+        referrer=text(body.referring_site),
+        ad=ad_from_url(body.landing_site),
+        product_ids=distinct(item.product_id for item in items),
+        items=items,
+        order=_order(name, resource, body),
+        value=_value(resource, body),
+        customer_id=identifier(customer.id),
+        email_hash=email_hash(body.email, body.contact_email, customer.email),
+    )
+
+
+def _topic(payload: bytes) -> str:
+    """The topic that a payload's shape speaks of."""
+    fields = _OBJECT.decode(payload)
+    if "refund_line_items" in fields:
+        return REFUND_CREATED
+    if "financial_status" in fields or "order_number" in fields:
+        cancelled = bytes(fields.get("cancelled_at", b"null")) != b"null"
+        return ORDER_CANCELLED if cancelled else ORDER_CREATED
+    if "abandoned_checkout_url" in fields:
+        return "checkouts/create"
+    if "token" in fields and "line_items" in fields:
+        return "carts/update"
+    raise ValueError("neither a pixel event nor a webhook of a known shape, and no topic header")
+
+
+def _event_id(name: str, body: _Webhook | _Other) -> str | None:
+    """`topic:id`, and the time of the update where a topic may come many times for one id."""
+    number = identifier(body.id)
+    if number is None:
+        return None
+    if body.updated_at and name not in _ONCE:
+        return f"{name}:{number}:{body.updated_at}"
+    return f"{name}:{number}"
+
+
+def _occurred_at(name: str, body: _Webhook) -> str | None:
+    """When it happened: an order's sightings share the order's own time, so that their journeys are the same."""
+    if name == ORDER_CANCELLED:
+        return body.cancelled_at or body.updated_at or body.created_at
+    if name == ORDER_PAID or name.endswith("/create"):
+        return body.created_at
+    return body.updated_at or body.created_at
+
+
+def _currency(body: _Webhook) -> str | None:
+    return body.currency or body.presentment_currency
+
+
+def _value(resource: str, body: _Webhook) -> Money | None:
+    return money(body.total_price, _currency(body)) if resource in ("orders", "checkouts") else None
+
+
+def _items(body: _Webhook) -> tuple[LineItem, ...]:
+    lines = body.line_items or []
+    bounded(lines)
+    currency = _currency(body)
+    return tuple(item for line in lines if line and (item := _item(line, currency)))
+
+
+def _item(line: _Line, currency: str | None) -> LineItem | None:
+    if line.discount_allocations is None:
+        discounts = [line.total_discount]
+    else:
+        discounts = [allocation.amount for allocation in line.discount_allocations if allocation]
+    return line_item(line.product_id, line.quantity, line.price, discounts, currency)
+
+
+def _order(name: str, resource: str, body: _Webhook) -> Order | None:
+    if resource == "refunds":
+        order_id = identifier(body.order_id)
+        return Order(order_id, None, status="refunded", sighting=False) if order_id else None
+    token, order_id = identifier(body.checkout_token), identifier(body.id)
+    if resource != "orders" or not (token or order_id):
+        return None
+    return Order(order_id, token, _status(name, body), sighting=name in (ORDER_CREATED, ORDER_PAID))
+
+
+def _status(name: str, body: _Webhook) -> str:
+    if body.cancelled_at or name == ORDER_CANCELLED:
+        return "cancelled"
+    if body.financial_status == "refunded":
+        return "refunded"
+    if body.financial_status in ("paid", "partially_refunded") or name == ORDER_PAID:
+        return "paid"
+    return "open"

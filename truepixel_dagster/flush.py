@@ -1,0 +1,185 @@
+"""The flush: buffered counters from Redis to Elasticsearch, claim → write → acknowledge.
+
+A crash loses nothing and counts nothing twice, wherever it comes:
+
+- before the claim: the counters are in the buffer;
+- after the claim, before the write: the claim is left, and the next flush is given it with the same token;
+- after the write, before the acknowledgement: the document's last token is the claim's, so it is left as it is;
+- after the acknowledgement: done.
+
+Several flushes at once are safe. A claim may be given to two of them, and one may have written and acknowledged it, and
+claimed and written newer counters, while the other slept: then the document's last token is a newer one and tells
+nothing. So each reads the document first, then makes sure that the claim is still open, and then writes under the
+document's sequence number. While a claim is open no newer one can exist; so the document as read holds this claim
+exactly if its last token says so, and the sequence number refuses the write if anybody wrote since.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, ORDERS, REVENUE, UNITS, VIEWS
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKey
+
+BATCH = 100
+_REREADS = 50
+_FIELDS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
+PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
+
+Progress = Callable[[int], None]
+
+
+class FlushResult(msgspec.Struct, frozen=True):
+    """What a flush did. `oldest_seconds` is the age of the oldest counter that it met."""
+
+    keys: int = 0
+    batches: int = 0
+    recovered: int = 0
+    rewrites: int = 0
+    oldest_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+class FlushRefused(Exception):
+    """Elasticsearch refused documents; their claims stay open for the next flush."""
+
+
+def flush_product_stats(
+    redis: RedisStore,
+    elasticsearch: ElasticsearchStore,
+    *,
+    batch: int = BATCH,
+    progress: Progress = lambda _: None,
+) -> FlushResult:
+    """Flush every buffered counter; claims that interrupted flushes left come first.
+
+    Arguments:
+        redis: Where the counters are.
+        elasticsearch: Where they go.
+        batch: Keys claimed at a time.
+        progress: Told the number of keys flushed so far.
+
+    Raises:
+        Unavailable: A server does not answer; nothing is lost.
+        FlushRefused: Elasticsearch refused documents.
+    """
+    started, now = time.monotonic(), time.time() * 1000
+    keys = batches = recovered = rewrites = 0
+    oldest = now
+    for kind in ("claim", "buffer"):
+        for found in redis.counter_keys(kind, batch):
+            claims = redis.claim(found, [secrets.token_hex(12) for _ in found])
+            rewrites += _write_claims(claims, redis, elasticsearch)
+            redis.acknowledge(claims)
+            keys, batches = keys + len(claims), batches + 1
+            recovered += len(claims) if kind == "claim" else 0
+            oldest = min([oldest, *(claim.since for claim in claims if claim.since)])
+            progress(keys)
+    age = round((now - oldest) / 1000, 1)
+    return FlushResult(keys, batches, recovered, rewrites, age, round(time.monotonic() - started, 3))
+
+
+def _write_claims(claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore) -> int:
+    """Write claims to their documents; returns how often it had to read again."""
+    left = list(claims)
+    for attempt in range(_REREADS):
+        if not left:
+            return max(0, attempt - 1)
+        places = [_place(claim.key, elasticsearch) for claim in left]
+        documents = elasticsearch.mget(places)
+        tokens = redis.open_tokens(left)
+        writing = [
+            (claim, place, document)
+            for claim, place, document, token in zip(left, places, documents, tokens)
+            if token == claim.token and not (document and document.source.get("last_token") == claim.token)
+        ]
+        actions = [_action(place, _added(claim, document), document) for claim, place, document in writing]
+        outcomes = elasticsearch.bulk(actions)
+        refused = [o.error for o in outcomes if o.error and o.status != CONFLICT]
+        if refused:
+            raise FlushRefused(f"Elasticsearch refused {len(refused)} documents, such as: {refused[0]}")
+        left = [claim for (claim, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
+    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
+
+
+def _place(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
+    shop, product, day = key
+    return elasticsearch.index(f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}"), f"{shop}:{product}:{day}"
+
+
+def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
+    """The document after a claim."""
+    shop, product, day = claim.key
+    before: Mapping[str, Any] = document.source if document else {}
+    revenue = dict(before.get("revenue", {}))
+    for field, amount in claim.counters.items():
+        if field.startswith(REVENUE):
+            currency = field[len(REVENUE) :]
+            revenue[currency] = revenue.get(currency, 0) + amount
+    counts = {field: before.get(field, 0) + claim.counters.get(field, 0) for field in _FIELDS}
+    head = {"shop_id": shop, "product_id": product, "day": day}
+    return {**head, **counts, "revenue": revenue, "last_token": claim.token}
+
+
+def _action(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
+    index, id_ = place
+    if document is None:
+        return Action("create", index, id_, msgspec.json.encode(source))
+    return Action("index", index, id_, msgspec.json.encode(source), document.seq_no, document.primary_term)
+
+
+def flush_weekly_visitors(
+    redis: RedisStore,
+    elasticsearch: ElasticsearchStore,
+    *,
+    batch: int = BATCH,
+    progress: Progress = lambda _: None,
+) -> FlushResult:
+    """Write the visitors of every week that changed; a week that grows meanwhile stays to be written again.
+
+    Raises:
+        Unavailable: A server does not answer; nothing is lost.
+        FlushRefused: Elasticsearch refused documents.
+    """
+    started = time.monotonic()
+    keys = batches = rewrites = 0
+    for weeks in redis.dirty_weeks(batch):
+        counts = redis.visitors(weeks)
+        rewrites += _write_weeks(dict(zip(weeks, counts)), elasticsearch)
+        redis.visitors_written(weeks, counts)
+        keys, batches = keys + len(weeks), batches + 1
+        progress(keys)
+    return FlushResult(keys, batches, 0, rewrites, 0.0, round(time.monotonic() - started, 3))
+
+
+def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore) -> int:
+    left = dict(counts)
+    for attempt in range(_REREADS):
+        if not left:
+            return max(0, attempt - 1)
+        places = [(elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}") for shop, week in left]
+        documents = elasticsearch.mget(places)
+        # A count never shrinks, so a higher one that is there came from a later look, or from a rebuild.
+        writing = [
+            (week, place, document)
+            for week, place, document in zip(left, places, documents)
+            if document is None or document.source["visitors"] < left[week]
+        ]
+        outcomes = elasticsearch.bulk([_action(p, _week(week, left[week]), d) for week, p, d in writing])
+        refused = [o.error for o in outcomes if o.error and o.status != CONFLICT]
+        if refused:
+            raise FlushRefused(f"Elasticsearch refused {len(refused)} documents, such as: {refused[0]}")
+        left = {week: left[week] for (week, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
+    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
+
+
+def _week(key: WeekKey, visitors: int) -> dict[str, Any]:
+    shop, week = key
+    return {"shop_id": shop, "week": week, "visitors": visitors, "exact": False}

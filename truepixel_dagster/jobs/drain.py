@@ -1,0 +1,134 @@
+"""Work the topic off through Dagster, without a daemon: one run after the other for each lane, until no lag is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.lane import partitions_of
+from truepixel_dagster.stream.topics import lag
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_FAILURES = 3
+# Only where DAGSTER_HOME is set, which a bare `dagster dev` does without.
+POOLED_EVENT_LOG = """
+event_log_storage:
+  module: truepixel_dagster.instance.event_log
+  class: PooledSqliteEventLogStorage
+  config:
+    base_dir:
+      env: DAGSTER_HOME
+"""
+
+
+class DrainFailed(Exception):
+    """Runs failed; the message says where to look."""
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Dagster's home on this machine: run history, logs and dagster.yaml, under the data folder."""
+    home = settings.data_dir / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + POOLED_EVENT_LOG)
+    return home
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of a Dagster process that is to work with these settings."""
+    own = {
+        "DAGSTER_HOME": str(dagster_home(settings)),
+        "TRUEPIXEL_NAMESPACE": settings.namespace,
+        "TRUEPIXEL_DATA_DIR": str(settings.data_dir),
+        "TRUEPIXEL_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "TRUEPIXEL_ELASTICSEARCH_URL": settings.elasticsearch_url,
+        "TRUEPIXEL_MONGODB_URL": settings.mongodb_url.get_secret_value(),
+        "TRUEPIXEL_REDIS_URL": settings.redis_url.get_secret_value(),
+        "TRUEPIXEL_LANES": str(settings.lanes),
+        # One arena for each core is enough: more only spread the same memory out.
+        "MALLOC_ARENA_MAX": "2",
+    }
+    return {**os.environ, **own}
+
+
+def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
+    """Run lanes until the lag is 0.
+
+    Arguments:
+        settings: The pipeline's settings.
+        on_lag: Told the lag, a few times a second.
+
+    Raises:
+        DrainFailed: A lane failed three times in a row.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    failures = 0
+    while True:
+        waiting = lag(settings)
+        on_lag(sum(entry.lag for entry in waiting))
+        behind = {entry.partition for entry in waiting if entry.lag}
+        shares = {lane: partitions_of(lane, settings.lanes, len(waiting)) for lane in range(settings.lanes)}
+        lanes = [lane for lane, partitions in shares.items() if behind.intersection(partitions)]
+        if not lanes:
+            return
+        if _run_lanes(settings, lanes, on_lag):
+            failures = 0
+            continue
+        failures += 1
+        if failures == MAX_FAILURES:
+            raise DrainFailed(
+                f"runs failed {failures} times in a row; the last one says why: {_log(settings, lanes[0])}"
+            )
+        time.sleep(2**failures)
+
+
+def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start one run of a job in a process of its own, its output in a file."""
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", job]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 (our own interpreter)
+            [*command, "--tags", json.dumps(tags)],
+            env=environment(settings),
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+@contextmanager
+def ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """End the processes with the block, whatever ends it."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.terminate()
+        for process in processes:
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _run_lanes(settings: Settings, lanes: Sequence[int], on_lag: Callable[[int], None]) -> bool:
+    tags = {LANES_TAG: str(settings.lanes), TRIGGER_TAG: "drain"}
+    runs = [execute(settings, "process_events", {**tags, LANE_TAG: str(lane)}, _log(settings, lane)) for lane in lanes]
+    with ended(runs):
+        while any(run.poll() is None for run in runs):
+            time.sleep(0.5)
+            on_lag(sum(entry.lag for entry in lag(settings)))
+    return all(run.returncode == 0 for run in runs)
+
+
+def _log(settings: Settings, lane: int) -> Path:
+    return settings.data_dir / "logs" / f"drain-lane-{lane}.log"

@@ -1,0 +1,308 @@
+"""One run of a lane: micro-batches through the five stages, the same whether Dagster's ops or a bare loop calls them.
+
+Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
+bounded pool where a user is always on the same worker; the offsets are committed when all of it has landed.
+The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream.consumer import EventConsumer
+from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.keyed_pool import KeyedPool
+from truepixel_dagster.stream.lane import partitions_of
+from truepixel_dagster.stream.ledger import Ledger
+from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
+from truepixel_dagster.stream.topics import partition_count
+
+# Fewer dead letters than this say nothing about an outage: a few junk messages alone in a batch must not stop a lane.
+UNREADABLE_FLOOR = 256
+REFUSED_FLOOR = 16
+
+
+class LaneStopped(Exception):
+    """An earlier failure stopped the lane."""
+
+
+class TooManyDeadLetters(Exception):
+    """More than half of a batch would be dead letters: an outage or a bad deploy, not poison."""
+
+
+class Slot(NamedTuple):
+    """A micro-batch on its way: the messages, and the events that they mean."""
+
+    batch: MicroBatch
+    events: tuple[Event, ...]
+    fetched_at: float
+
+
+class Known(NamedTuple):
+    """After stage 1: the events that run on."""
+
+    slot: Slot
+    events: tuple[Event, ...]
+
+
+class Led(NamedTuple):
+    """After stage 2."""
+
+    slot: Slot
+    events: tuple[Event, ...]
+    leads: ad_lead.Leads
+
+
+class Sorted(NamedTuple):
+    """After stage 3: the events that run on, and which of them count an order."""
+
+    slot: Slot
+    events: tuple[Event, ...]
+    counted: frozenset[Origin]
+
+
+class LaneRun:
+    """Drives micro-batches of one lane. Each method is one op; call them in the order of the stages."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        consumer: EventConsumer,
+        dead_letters: DeadLetters,
+        lease: Lease,
+    ) -> None:
+        self.tally = Tally()
+        self.failure: BaseException | None = None
+        self._settings = settings
+        self._stores = stores
+        self._consumer = consumer
+        self._dead_letters = dead_letters
+        self._lease = lease
+        self._ledger = Ledger()
+        self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
+        self._idle = False
+        self._lock = threading.Lock()
+        self._unlanded: dict[int, int] = {}
+        self._rules = attribution.Rules(
+            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
+        )
+
+    def slots(self) -> int:
+        """How many micro-batches to plan for: what lies there now, up to the limit, and one to grow into."""
+        waiting = sum(self._consumer.lag().values())
+        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + 2)
+
+    def fetch(self) -> Slot | None:
+        """The next micro-batch with its events; None when the lane is idle or was stopped."""
+        if self._idle or self.failure is not None:
+            return None
+        with self._stage("fetch"):
+            batch = self._consumer.fetch()
+            if batch is None:
+                self._idle = True
+                return None
+            fetched_at = time.perf_counter()
+            self.tally.fetched(batch)
+            with self._lock:
+                self._ledger.opened(batch.ranges)
+                self._unlanded[id(batch)] = 1
+            decoded = [decode(message) for message in batch.messages]
+            self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
+            return Slot(batch, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
+
+    def index(self, slot: Slot) -> Known:
+        """Stage 1; the events that run on."""
+        with self._stage("index"):
+            indexed = index.run(slot.events, self._stores.elasticsearch)
+            self.tally.indexed += len(indexed.events) - indexed.replays
+            self.tally.replays += indexed.replays
+            self.tally.duplicates += indexed.duplicates
+            self._bury_refused("index", slot, indexed.refused)
+            return Known(slot, indexed.events)
+
+    def ad_lead(self, known: Known) -> Led:
+        """Stage 2; complete before stage 3 begins."""
+        with self._stage("ad_lead"):
+            repeat = int(self._settings.touch_repeat * 1000)
+            kept = self._settings.touches_kept
+            leads = ad_lead.run(group_by_user(known.events), self._stores.mongodb, kept=kept, repeat=repeat)
+            self.tally.touched += leads.added
+            self._bury_refused("ad_lead", known.slot, leads.refused)
+            return Led(known.slot, _without(known.events, leads.refused), leads)
+
+    def attribution(self, led: Led) -> Sorted:
+        """Stage 3, and the status of orders."""
+        with self._stage("attribution"):
+            found = attribution.run(led.events, led.leads.touches, self._stores.elasticsearch, self._rules)
+            self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
+            self.tally.orders += len(found.counted)
+            self._bury_refused("attribution", led.slot, found.refused)
+            events = _without(led.events, found.refused)
+            self.tally.statuses += order_status.run(events, self._stores.mongodb, self._stores.elasticsearch)
+            return Sorted(led.slot, events, found.counted)
+
+    def customer(self, done: Sorted) -> None:
+        """Stage 4, in the background; a user is always on the same worker."""
+        shares: dict[int, dict[str, list[Event]]] = {}
+        for user, mine in group_by_user(done.events).items():
+            shares.setdefault(self._pool.worker_of(user), {})[user] = mine
+        for share in shares.values():
+            self._background("customer", done.slot, next(iter(share)), partial(self._customer, done, share))
+
+    def product_stats(self, done: Sorted) -> None:
+        """Stage 5, in the background; batch after batch, because each moves its partitions' applied offsets."""
+        self._background("product_stats", done.slot, "product_stats", partial(self._product_stats, done))
+
+    def commit(self, slot: Slot) -> None:
+        """Say that nothing more will come of this micro-batch, and commit what has landed without a gap."""
+        with self._stage("commit"):
+            self._landed(slot.batch)
+            self._commit()
+
+    def finish(self) -> Tally:
+        """Wait for the background stages and commit what they landed."""
+        with self._stage("finish"):
+            self._pool.drain()
+            self._commit()
+            return self.tally
+
+    def close(self) -> None:
+        """End the threads and connections; what has not landed stays uncommitted."""
+        for closing in (self._pool.close, self._lease.release, self._consumer.close, self._dead_letters.close):
+            closing()
+
+    def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
+        refused = customer.run(share, done.counted, self._stores.mongodb)
+        with self._lock:
+            self.tally.customers += len(share)
+        self._bury_refused("customer", done.slot, refused)
+
+    def _product_stats(self, done: Sorted) -> None:
+        counted = product_stats.run(done.events, done.counted, self._stores.redis)
+        with self._lock:
+            self.tally.counted += counted
+
+    def _background(self, name: str, slot: Slot, key: str, task: Callable[[], None]) -> None:
+        def run() -> None:
+            self._lease.check()
+            started = time.perf_counter()
+            task()
+            with self._lock:
+                self.tally.stage_seconds[name] += time.perf_counter() - started
+            self._landed(slot.batch)
+
+        with self._stage(f"{name} (waiting)"):
+            with self._lock:
+                self._unlanded[id(slot.batch)] += 1
+            self._pool.submit(key, run)
+
+    def _landed(self, batch: MicroBatch) -> None:
+        """Count one of the batch's parts as done; with the last one its offsets may be committed."""
+        with self._lock:
+            self._unlanded[id(batch)] -= 1
+            if self._unlanded[id(batch)] == 0:
+                del self._unlanded[id(batch)]
+                self._ledger.landed(batch.ranges)
+
+    def _commit(self) -> None:
+        with self._lock:
+            offsets = self._ledger.committable()
+        if offsets:
+            self._lease.confirm()
+            self._consumer.commit(offsets)
+            with self._lock:
+                self._ledger.committed(offsets)
+
+    def _bury_unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
+        self._check_share(
+            len(unreadable), len(batch.messages), UNREADABLE_FLOOR, unreadable[0].reason if unreadable else ""
+        )
+        self._bury("decode", [(item.message, item.reason) for item in unreadable])
+
+    def _bury_refused(self, stage: str, slot: Slot, refused: Sequence[Refused]) -> None:
+        if not refused:
+            return
+        self._check_share(len(refused), len(slot.batch.messages), REFUSED_FLOOR, refused[0].reason)
+        by_origin = {message.origin: message for message in slot.batch.messages}
+        self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in refused])
+
+    def _bury(self, stage: str, letters: Sequence[tuple[Message, str]]) -> None:
+        for message, reason in letters:
+            self._dead_letters.send(message, error=reason, stage=stage)
+        self._dead_letters.flush()
+        with self._lock:
+            self.tally.dead_letters[stage] += len(letters)
+
+    def _check_share(self, dead: int, total: int, floor: int, example: str) -> None:
+        if dead > floor and dead > total * self._settings.dead_letter_share:
+            raise TooManyDeadLetters(
+                f"{dead} of {total} messages would be dead letters, such as: {example}. That looks like an outage or a"
+                " bad deploy; nothing was committed. If they really are bad, set TRUEPIXEL_DEAD_LETTER_SHARE=1"
+            )
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        if self.failure is not None:
+            raise LaneStopped(f"the lane was stopped by: {self.failure}") from self.failure
+        started = time.perf_counter()
+        try:
+            self._lease.check()
+            yield
+        except BaseException as error:
+            self.failure = error
+            raise
+        finally:
+            with self._lock:
+                self.tally.stage_seconds[name] += time.perf_counter() - started
+
+
+def _without(events: tuple[Event, ...], refused: Sequence[Refused]) -> tuple[Event, ...]:
+    if not refused:
+        return events
+    gone = {item.event.origin for item in refused}
+    return tuple(event for event in events if event.origin not in gone)
+
+
+@contextmanager
+def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Iterator[LaneRun]:
+    """A lane, owned until the block ends.
+
+    Arguments:
+        settings: The pipeline's settings.
+        lane: Which of the lanes, from 0.
+        lanes: How many there are.
+        owner: The run's id.
+
+    Raises:
+        LaneBusy: Another run holds one of the lane's partitions.
+        SettingsError: The memory budgets do not fit the process's limit.
+    """
+    check_memory(settings, memory_limit())
+    partitions = partitions_of(lane, lanes, partition_count(settings))
+    with open_stores(settings) as stores:
+        lease = Lease(stores.redis.client, settings.namespace, partitions, owner, settings.lease)
+        lease.acquire()
+        try:
+            run = LaneRun(settings, stores, EventConsumer(settings, partitions), DeadLetters(settings), lease)
+        except BaseException:
+            lease.release()
+            raise
+        try:
+            yield run
+        finally:
+            run.close()

@@ -1,0 +1,220 @@
+"""The job that drains a lane: plan → slots → fetch, five stages, commit → report.
+
+Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from truepixel_dagster.asset_keys import (
+    AD_LEADS,
+    ATTRIBUTIONS,
+    CUSTOMERS,
+    EVENTS,
+    LANE_TAG,
+    LANES_TAG,
+    PRODUCT_STATS_BUFFER,
+)
+from truepixel_dagster.jobs.lane_run import (
+    Known,
+    LaneRun,
+    LaneStopped,
+    Led,
+    Slot,
+    Sorted,
+    TooManyDeadLetters,
+    open_lane,
+)
+from truepixel_dagster.jobs.slot_values import slot_values
+from truepixel_dagster.jobs.tally import Tally, peak_memory
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.leases import LaneLost
+from truepixel_dagster.stream.errors import KafkaUnavailable
+
+LANE = {"lane_run"}
+EXPECTED = (Unavailable, KafkaUnavailable, LaneLost, LaneStopped, TooManyDeadLetters)
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """An error that operators know is shown by its message alone; nothing is gained by trying the op again."""
+    try:
+        yield
+    except EXPECTED as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _priority(value: int) -> dict[str, str]:
+    return {"dagster/priority": str(value)}
+
+
+@dg.op(out=dg.DynamicOut(int), required_resource_keys=LANE, description="How many micro-batches this run may drain.")
+def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[int]]:
+    """Plan a slot for each micro-batch that lies there."""
+    with _plainly():
+        count = _lane(context).slots()
+    for number in range(count):
+        yield dg.DynamicOutput(number, mapping_key=f"s{number:03d}")
+
+
+@dg.op(
+    out=dg.Out(Slot, is_required=False),
+    required_resource_keys=LANE,
+    tags=_priority(0),
+    description="The next micro-batch: at most 512 messages and 32 MiB; skipped when the lane is idle or stopped.",
+)
+def fetch(context: dg.OpExecutionContext, number: int) -> Iterator[dg.Output[Slot]]:
+    """Fetch and decode; what cannot be understood becomes a dead letter."""
+    context.log.debug("slot %d", number)
+    with _plainly():
+        fetched = _lane(context).fetch()
+    if fetched is not None:
+        yield dg.Output(fetched)
+
+
+@dg.op(
+    required_resource_keys=LANE,
+    tags=_priority(1),
+    description="Stage 1: the event history in Elasticsearch. Replays run on, duplicates stop here.",
+)
+def index(context: dg.OpExecutionContext, slot: Slot) -> Known:
+    """Stage 1."""
+    with _plainly():
+        return _lane(context).index(slot)
+
+
+@dg.op(required_resource_keys=LANE, tags=_priority(2), description="Stage 2: the touches of every user in MongoDB.")
+def ad_lead(context: dg.OpExecutionContext, known: Known) -> Led:
+    """Stage 2."""
+    with _plainly():
+        return _lane(context).ad_lead(known)
+
+
+@dg.op(required_resource_keys=LANE, tags=_priority(3), description="Stage 3: which ads led to which order.")
+def attribution(context: dg.OpExecutionContext, led: Led) -> Sorted:
+    """Stage 3."""
+    with _plainly():
+        return _lane(context).attribution(led)
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    required_resource_keys=LANE,
+    tags=_priority(4),
+    description="Stage 4: customers in MongoDB, in the background.",
+)
+def customer(context: dg.OpExecutionContext, done: Sorted) -> None:
+    """Stage 4, handed to the pool; waits only when the pool is full."""
+    with _plainly():
+        _lane(context).customer(done)
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    required_resource_keys=LANE,
+    tags=_priority(4),
+    description="Stage 5: product statistics and weekly visitors in Redis, in the background.",
+)
+def product_stats(context: dg.OpExecutionContext, done: Sorted) -> None:
+    """Stage 5, handed to the pool; waits only when the pool is full."""
+    with _plainly():
+        _lane(context).product_stats(done)
+
+
+@dg.op(
+    ins={"after": dg.In(dg.Nothing)},
+    required_resource_keys=LANE,
+    tags=_priority(5),
+    description="Commit the offsets whose every stage has landed, never past a gap.",
+)
+def commit(context: dg.OpExecutionContext, slot: Slot) -> int:
+    """Commit."""
+    with _plainly():
+        _lane(context).commit(slot)
+    return len(slot.batch.messages)
+
+
+@dg.op(required_resource_keys=LANE, description="Wait for the background stages, commit, and report what was written.")
+def report(context: dg.OpExecutionContext, messages: list[int]) -> int:
+    """One materialization for each asset of the stream, with the run's figures."""
+    with _plainly():
+        tally = _lane(context).finish()
+    for key, metadata in figures(tally).items():
+        context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+    return sum(messages)
+
+
+def figures(tally: Tally) -> dict[str, dict[str, dg.MetadataValue]]:
+    """What a run reports for each asset; numbers plot over time in the UI."""
+    offsets = {f"offsets of partition {p}": f"{r.first}–{r.last}" for p, r in sorted(tally.ranges.items())}
+    run: dict[str, dg.MetadataValue] = {
+        "messages": dg.IntMetadataValue(tally.messages),
+        "micro-batches": dg.IntMetadataValue(tally.batches),
+        "messages per minute": dg.IntMetadataValue(round(tally.per_minute)),
+        "peak memory (MiB)": dg.FloatMetadataValue(round(peak_memory() / 2**20, 1)),
+        "dead letters": dg.IntMetadataValue(sum(tally.dead_letters.values())),
+    }
+    latencies: dict[str, dg.MetadataValue] = {
+        "attribution p50 (ms)": dg.FloatMetadataValue(round(tally.latency(50), 1)),
+        "attribution p95 (ms)": dg.FloatMetadataValue(round(tally.latency(95), 1)),
+        "attribution latencies (ms)": dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
+    }
+    ranges: dict[str, dg.MetadataValue] = {name: dg.TextMetadataValue(text) for name, text in offsets.items()}
+    own = {
+        EVENTS: {"indexed": tally.indexed, "duplicates": tally.duplicates, "replays": tally.replays},
+        AD_LEADS: {"users touched": tally.touched},
+        ATTRIBUTIONS: {"orders": tally.orders, "status changes": tally.statuses},
+        CUSTOMERS: {"customers updated": tally.customers},
+        PRODUCT_STATS_BUFFER: {"events counted": tally.counted},
+    }
+    stages = {EVENTS: "index", AD_LEADS: "ad_lead", ATTRIBUTIONS: "attribution", CUSTOMERS: "customer"}
+    stages[PRODUCT_STATS_BUFFER] = "product_stats"
+    return {
+        key: {name: dg.IntMetadataValue(value) for name, value in counts.items()}
+        | {"stage seconds": dg.FloatMetadataValue(round(tally.stage_seconds[stages[key]], 3))}
+        | (latencies if key == ATTRIBUTIONS else {})
+        | (run | ranges if key == EVENTS else {})
+        for key, counts in own.items()
+    }
+
+
+def _lane(context: dg.OpExecutionContext) -> LaneRun:
+    lane: LaneRun = context.resources.lane_run
+    return lane
+
+
+@dg.graph(description="One micro-batch through the five stages.")
+def slot(number: int) -> int:
+    """Fetch → index → ad_lead → attribution → customer and product_stats → commit."""
+    fetched = fetch(number)
+    done = attribution(ad_lead(index(fetched)))
+    return commit(fetched, after=[customer(done), product_stats(done)])  # type: ignore[no-any-return]
+
+
+@dg.resource
+def lane_run(context: dg.InitResourceContext) -> Iterator[LaneRun]:
+    """The lane that the run's tags name; without tags the first of the lanes that the settings ask for."""
+    settings = load_settings()
+    run = context.run
+    tags = run.tags if run else {}
+    lanes = int(tags.get(LANES_TAG, settings.lanes))
+    with open_lane(settings, lane=int(tags.get(LANE_TAG, 0)), lanes=lanes, owner=run.run_id if run else "-") as lane:
+        yield lane
+
+
+@dg.job(
+    description="Drains one lane of the topic: micro-batches through the five stages into the stores.",
+    executor_def=dg.in_process_executor,
+    resource_defs={"lane_run": lane_run, "io_manager": slot_values},
+    config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+    # Without this a permanent failure is retried for ever: the sensor decides when a lane runs again.
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+def process_events() -> None:
+    """The stream's job."""
+    report(plan().map(slot).collect())

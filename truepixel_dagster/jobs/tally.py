@@ -1,0 +1,68 @@
+"""What a run counts: the figures of its report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
+
+
+@dataclass
+class Tally:
+    """Counts of one run. Times are seconds, latencies milliseconds."""
+
+    started: float = field(default_factory=time.perf_counter)
+    batches: int = 0
+    messages: int = 0
+    bytes: int = 0
+    indexed: int = 0
+    replays: int = 0
+    duplicates: int = 0
+    touched: int = 0
+    orders: int = 0
+    customers: int = 0
+    counted: int = 0
+    statuses: int = 0
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    latencies: list[float] = field(default_factory=list)
+    stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    ranges: dict[int, OffsetRange] = field(default_factory=dict)
+
+    def fetched(self, batch: MicroBatch) -> None:
+        """Count a micro-batch as it comes in."""
+        self.batches += 1
+        self.messages += len(batch.messages)
+        self.bytes += batch.size
+        for partition, new in batch.ranges.items():
+            old = self.ranges.get(partition)
+            self.ranges[partition] = OffsetRange(old.topic, partition, old.first, new.last) if old else new
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began its work."""
+        return time.perf_counter() - self.started
+
+    @property
+    def per_minute(self) -> float:
+        """Messages a minute inside the run."""
+        return 60 * self.messages / max(self.seconds, 1e-9)
+
+    def latency(self, percent: int) -> float:
+        """A percentile of the latency from fetch to the acknowledged attribution, in milliseconds; 0 with no batch."""
+        ordered = sorted(self.latencies)
+        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had resident, as the kernel counted it."""
+    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,259 @@
+"""The pipeline as a person sees it: fresh servers, believable traffic, Dagster, and a summary read from the stores."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.audit.account import Account, account
+from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execute
+from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.provision import provision
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.producer import EventProducer
+
+Say = Callable[[str], None]
+
+
+class DemoFailed(Exception):
+    """The demo did not come to its end; the message says where to look."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What a demo did: counts from the stores, speed and memory from what the runs reported."""
+
+    account: Account
+    seconds: float
+    drain_seconds: float
+    latencies: list[float]
+    worker_peak_mib: float
+
+    def figures(self) -> dict[str, Any]:
+        """The summary as plain figures."""
+        counts = {key: value for key, value in msgspec.to_builtins(self.account).items() if key != "lost"}
+        return {
+            **counts,
+            "seconds": round(self.seconds, 1),
+            "messages_per_minute": round(60 * self.account.produced / max(self.drain_seconds, 0.001)),
+            "attribution_ms": {"p50": percentile(self.latencies, 50), "p95": percentile(self.latencies, 95)},
+            "worker_peak_mib": self.worker_peak_mib,
+        }
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """The nearest-rank percentile, to a tenth; 0 of nothing."""
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1) if ordered else 0.0
+
+
+@contextmanager
+def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
+    """Servers of the demo's own, on free ports, empty and set up; they end with the block."""
+    base = settings.data_dir / "demo"
+    shutil.rmtree(base, ignore_errors=True)
+    with ephemeral_stack(base, settings, say) as own:
+        provision(own)
+        yield own
+
+
+def produce(
+    settings: Settings, events: int, *, on_sent: Callable[[int], None] = lambda _: None, **options: Any
+) -> None:
+    """Generate events and send them to the topic.
+
+    Arguments:
+        settings: Where to.
+        events: How many.
+        on_sent: Told the number sent so far, every 1,000.
+        options: As for `traffic`, and `rate`: events a second, none for as fast as it goes.
+    """
+    rate = options.pop("rate", None)
+    started = time.monotonic()
+    with EventProducer(settings) as producer:
+        for sent, record in enumerate(traffic(events, **options), start=1):
+            if rate and (ahead := sent / rate - (time.monotonic() - started)) > 0:
+                time.sleep(ahead)
+            producer.send(record.key, record.value, record.headers)
+            if sent % 1000 == 0 or sent == events:
+                on_sent(sent)
+
+
+def recent(days: float = 4) -> dict[str, Any]:
+    """Traffic options that have events fall in the last days."""
+    span = timedelta(days=days)
+    return {"start": datetime.now(timezone.utc) - span, "span": span}
+
+
+def flush(settings: Settings) -> None:
+    """One flush through Dagster.
+
+    Raises:
+        DemoFailed: The run failed.
+    """
+    log = settings.data_dir / "logs" / "flush.log"
+    run = execute(settings, "flush", {}, log)
+    with ended([run]):
+        if run.wait() != 0:
+            raise DemoFailed(f"the flush failed; its log says why: {log}")
+
+
+def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int) -> Summary:
+    """Generate events, drain, flush, and read back what came of it."""
+    started = time.monotonic()
+    with fresh_pipeline(settings, say) as own:
+        say(f"generating {events:,} events")
+        produce(own, events, seed=seed, shops=shops, **recent())
+        say("draining through Dagster")
+        begun = time.monotonic()
+        drain(own, lambda _: None)
+        drained = time.monotonic() - begun
+        say("flushing product statistics and weekly visitors")
+        flush(own)
+        say("reading back what the stores hold")
+        latencies, peak = reported(own)
+        return Summary(account(own), time.monotonic() - started, drained, latencies, peak)
+
+
+def reported(settings: Settings) -> tuple[list[float], float]:
+    """The latencies of attribution (ms) and the peak memory (MiB) that the runs of the stream reported to Dagster."""
+    import dagster as dg
+
+    from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS
+    from truepixel_dagster.jobs.drain import dagster_home
+
+    latencies: list[float] = []
+    peak = 0.0
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        for record in instance.fetch_materializations(dg.AssetKey(ATTRIBUTIONS), limit=1000).records:
+            latencies += _metadata(record, "attribution latencies (ms)") or []
+        for record in instance.fetch_materializations(dg.AssetKey(EVENTS), limit=1000).records:
+            peak = max(peak, _metadata(record, "peak memory (MiB)") or 0.0)
+    return latencies, peak
+
+
+def _metadata(record: Any, name: str) -> Any:
+    value = record.asset_materialization.metadata.get(name)
+    return value.value if value else None
+
+
+def with_ui(
+    settings: Settings, say: Say, show: Callable[[Settings, str], None], *, rate: float, seed: int, shops: int
+) -> None:
+    """Keep events coming, with Dagster's UI and daemon, until it is interrupted.
+
+    Arguments:
+        settings: The pipeline's settings.
+        say: Told in lines what happens.
+        show: Called with the demo's settings and the UI's address when all runs; returns at the end.
+        rate: Events a second.
+        seed: Of the traffic.
+        shops: How many shops.
+    """
+    with fresh_pipeline(settings, say) as own:
+        port = free_port(3000)
+        with dagster_dev(own, port), _producing(own, rate, seed, shops):
+            _wait_for(port)
+            show(own, f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def dagster_dev(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Dagster's UI and daemon on loopback, ended with everything that they started."""
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "truepixel_dagster.definitions", "-h", "127.0.0.1"]
+    log = settings.data_dir / "logs" / "dagster.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "-p", str(port)],
+            cwd=ROOT,
+            env=environment(settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        end_tree(process)
+
+
+def end_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its descendants: SIGINT first, as from a terminal, and SIGKILL for what is left after 20 s."""
+    import psutil
+
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for left in alive:
+        left.terminate()
+    _, alive = psutil.wait_procs(alive, timeout=5)
+    for left in alive:
+        left.kill()
+
+
+@contextmanager
+def _producing(settings: Settings, rate: float, seed: int, shops: int) -> Iterator[None]:
+    """Events at a rate, in real time, from a thread that ends with the block."""
+    stop = threading.Event()
+
+    def run() -> None:
+        now = datetime.now(timezone.utc)
+        hour = timedelta(hours=1)
+        records = traffic(int(rate * 3600 * 24), seed=seed, shops=shops, start=now, span=24 * hour)
+        with EventProducer(settings) as producer:
+            for record in records:
+                if stop.wait(1 / rate):
+                    return
+                producer.send(record.key, record.value, record.headers)
+
+    thread = threading.Thread(target=run, name="traffic", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+def free_port(preferred: int) -> int:
+    """The preferred port if it is free on loopback, else any free one."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DemoFailed("no free port on 127.0.0.1")
+
+
+def _wait_for(port: int, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.3)
+    raise DemoFailed(f"Dagster's UI did not answer on port {port} within {seconds:.0f} s; see logs/dagster.log")

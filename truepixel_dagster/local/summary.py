@@ -1,0 +1,25 @@
+"""A quick look at what the servers hold, for a live display."""
+
+from __future__ import annotations
+
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stream.topics import lag
+
+
+def counts(settings: Settings, stores: Stores) -> dict[str, int]:
+    """Messages in the topic and waiting, and documents of each kind."""
+    stores.elasticsearch.refresh()
+    partitions = lag(settings)
+    count = stores.elasticsearch.count
+    return {
+        "messages in the topic": sum(entry.high - entry.low for entry in partitions),
+        "waiting (lag)": sum(entry.lag for entry in partitions),
+        "events indexed": count("events-"),
+        "users with ad touches": stores.mongodb.count(AD_LEADS),
+        "orders attributed": count("attributions"),
+        "customers": stores.mongodb.count(CUSTOMERS),
+        "product statistics (flushed each minute)": count("product-stats-"),
+        "weekly visitors (flushed each minute)": count("weekly-visitors"),
+    }

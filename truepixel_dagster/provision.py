@@ -1,0 +1,23 @@
+"""Make what the pipeline needs in its servers: topics, index templates, indexes. Run twice, it changes nothing."""
+
+from __future__ import annotations
+
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.topics import create_topics
+
+
+def provision(settings: Settings) -> list[str]:
+    """Create what is missing and bring templates up to date.
+
+    Returns:
+        What was changed, in words; empty where everything was there.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores:
+        changed = [f"Kafka topic {name}" for name in create_topics(settings)]
+        changed += [f"Elasticsearch template {name}" for name in stores.elasticsearch.setup()]
+        changed += [f"MongoDB index {name}" for name in stores.mongodb.setup()]
+    return changed

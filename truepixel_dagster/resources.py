@@ -1,0 +1,44 @@
+"""From settings to stores: the one place where connections to them are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import NamedTuple
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.mongodb import MongoStore
+from truepixel_dagster.stores.redis import RedisStore
+
+
+class Stores(NamedTuple):
+    """The three stores that stages write to."""
+
+    elasticsearch: ElasticsearchStore
+    mongodb: MongoStore
+    redis: RedisStore
+
+
+@contextmanager
+def open_stores(settings: Settings) -> Iterator[Stores]:
+    """The three stores; nothing is connected before the first call."""
+    with (
+        closing(ElasticsearchStore(settings)) as elasticsearch,
+        closing(MongoStore(settings)) as mongodb,
+        closing(RedisStore(settings)) as redis,
+    ):
+        yield Stores(elasticsearch, mongodb, redis)
+
+
+def missing_servers(settings: Settings) -> list[str]:
+    """Which of the stores do not answer, each with its address and the setting that names it."""
+    missing = []
+    with open_stores(settings) as stores:
+        for store in stores:
+            try:
+                store.ping()
+            except Unavailable as error:
+                missing.append(str(error))
+    return missing

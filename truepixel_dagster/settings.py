@@ -1,0 +1,179 @@
+"""Every setting of the pipeline: its default, its unit and its bound.
+
+A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name) or from `.env` in the working folder.
+
+    from truepixel_dagster.settings import load_settings
+    settings = load_settings()
+    settings.topic        # "truepixel.events"
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+# What a worker holds before its first message: the interpreter, Dagster and the four clients.
+WORKER_BASE_MIB = 140
+# A micro-batch is in memory as received, as one bulk body, and as the client's copy of that body while it is sent.
+COPIES_OF_A_BATCH = 3
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used. The message is one line that names the variable."""
+
+
+class Settings(BaseSettings):
+    """The pipeline's settings. Times are seconds and sizes bytes unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="TRUEPIXEL_", env_file=".env", extra="ignore", frozen=True)
+
+    namespace: str = Field(
+        "truepixel", pattern=r"^[a-z][a-z0-9-]{0,40}$", description="prefix of topic, indices, database and keys"
+    )
+    data_dir: Path = Field(Path(".truepixel"), description="the local stack's data, logs and Dagster's home")
+
+    kafka_bootstrap: str = Field("127.0.0.1:19092", min_length=3, description="host:port[,host:port…]")
+    kafka_partitions: int = Field(3, ge=1, le=1000, description="partitions that setup creates")
+    kafka_replication: int = Field(1, ge=1, le=9, description="replicas that setup creates")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_ca_location: str | None = None
+    kafka_ssl_certificate_location: str | None = None
+    kafka_ssl_key_location: str | None = None
+    kafka_ssl_key_password: SecretStr | None = None
+    kafka_timeout: float = Field(15.0, ge=1, le=120, description="seconds for one call to a broker")
+
+    elasticsearch_url: str = Field(
+        "http://127.0.0.1:19200", pattern=r"^https?://", description="comma-separated addresses"
+    )
+    elasticsearch_api_key: SecretStr | None = None
+    elasticsearch_ca_certs: str | None = None
+    elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas that setup's templates ask for")
+    elasticsearch_timeout: float = Field(30.0, ge=1, le=300, description="seconds for one call")
+
+    mongodb_url: SecretStr = Field(SecretStr("mongodb://127.0.0.1:17017"), description="may hold credentials")
+    mongodb_timeout: float = Field(15.0, ge=1, le=300, description="seconds for one call")
+
+    redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:16379/0"), description="may hold credentials")
+    redis_timeout: float = Field(5.0, ge=0.5, le=60, description="seconds for one call")
+
+    batch_messages: int = Field(512, ge=1, le=10_000, description="messages in a micro-batch")
+    batch_bytes: int = Field(
+        32 * MIB, ge=64 * 1024, le=256 * MIB, description="bytes of keys, values and headers in a micro-batch"
+    )
+    linger: float = Field(0.1, ge=0, le=10, description="seconds that a fetch waits for a fuller micro-batch")
+    idle: float = Field(2.0, ge=0.1, le=600, description="seconds without a message after which a run ends")
+    slots_per_run: int = Field(64, ge=1, le=1000, description="micro-batches that one run may drain")
+    prefetch_bytes: int = Field(
+        12 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
+    )
+
+    lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are worked on side by side")
+    lease: float = Field(20.0, ge=3, le=300, description="seconds after which a silent worker loses its lane")
+    pool_workers: int = Field(2, ge=1, le=32, description="threads of the background pool")
+    pool_pending: int = Field(2, ge=1, le=64, description="micro-batches that may wait for background stages")
+    dead_letter_share: float = Field(0.5, gt=0, le=1, description="share of dead letters in a batch that stops a lane")
+    retries: int = Field(4, ge=1, le=20, description="tries of one store call after transient errors")
+
+    attribution_window_days: int = Field(30, ge=1, le=365, description="days before an order in which a touch counts")
+    attribution_half_life_days: float = Field(
+        7.0, gt=0, le=365, description="age at which time decay halves a touch's weight"
+    )
+    touches_kept: int = Field(50, ge=1, le=1000, description="newest touches kept for a user")
+    touch_repeat: float = Field(
+        1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
+    )
+
+    flush_keys: int = Field(100, ge=1, le=100, description="buffer keys claimed at a time")
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @property
+    def topic(self) -> str:
+        """The Kafka topic of events."""
+        return f"{self.namespace}.events"
+
+    @property
+    def dead_topic(self) -> str:
+        """The Kafka topic of dead letters."""
+        return f"{self.namespace}.events.dead"
+
+    @property
+    def group(self) -> str:
+        """The Kafka consumer group under which offsets are committed."""
+        return f"{self.namespace}.process-events"
+
+    @property
+    def database(self) -> str:
+        """The MongoDB database."""
+        return self.namespace
+
+    @property
+    def window(self) -> timedelta:
+        """The attribution window."""
+        return timedelta(days=self.attribution_window_days)
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and `.env`.
+
+    Raises:
+        SettingsError: A setting is out of its bound or of the wrong type; one line names the first such variable.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "?"
+        shown = "" if isinstance(first["input"], SecretStr) or _is_secret(field) else f"={first['input']!r}"
+        raise SettingsError(f"TRUEPIXEL_{field.upper()}{shown}: {first['msg']}") from None
+
+
+def _is_secret(field: str) -> bool:
+    info = Settings.model_fields.get(field)
+    return info is not None and "SecretStr" in str(info.annotation)
+
+
+def memory_limit() -> int | None:
+    """The process's memory limit in bytes from its control group (v2, then v1), or None where there is none."""
+    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:
+            continue
+        # v1 says "no limit" with a number close to 2**63
+        if text.isdigit() and int(text) < 2**60:
+            return int(text)
+    return None
+
+
+def check_memory(settings: Settings, limit: int | None) -> None:
+    """Compare what a worker may hold with the memory limit of its process.
+
+    Arguments:
+        settings: The settings with the budgets.
+        limit: Bytes, as `memory_limit` gives it; None is not checked.
+
+    Raises:
+        SettingsError: The budgets do not fit.
+    """
+    if limit is None:
+        return
+    need = WORKER_BASE_MIB * MIB + settings.prefetch_bytes + COPIES_OF_A_BATCH * settings.batch_bytes
+    if need > limit:
+        raise SettingsError(
+            f"memory limit {limit // MIB} MiB is under the {need // MIB} MiB that a worker may need"
+            f" ({WORKER_BASE_MIB} MiB base + TRUEPIXEL_PREFETCH_BYTES + {COPIES_OF_A_BATCH} x TRUEPIXEL_BATCH_BYTES):"
+            " lower one of them or raise the limit"
+        )

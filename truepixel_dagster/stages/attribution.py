@@ -1,0 +1,235 @@
+"""Stage 3: which ads led to an order.
+
+`checkout_completed`, `orders/create` and `orders/paid` are sightings of an order. Its document is created by the first
+one (which is the one that counts it), and completed by the others: of all of them the one with most touches decides,
+then pixel before webhook, then the lower event id, so that the credits do not depend on which came first.
+Other order events change the status only; the highest status ever seen holds, in whatever order they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.decode import to_millis
+from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.stages.ad_lead import Touch
+from truepixel_dagster.stages.credit import Credits, credit
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.errors import Unavailable
+
+ATTRIBUTIONS = "attributions"
+DAY = 86_400_000
+_REREADS = 20
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What an operator may set: window in days, half-life in days, the number of newest touches that count."""
+
+    window_days: int
+    half_life_days: float
+    touches_kept: int
+
+
+class AttributedTouch(msgspec.Struct, frozen=True):
+    """A touch of the journey."""
+
+    event_id: str
+    at: str
+    ad: Ad
+    kafka: Origin
+
+
+class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event that reported the order, with what it would decide."""
+
+    source: str
+    event_id: str
+    kafka: Origin
+    client_id: str
+    occurred_at: str
+    touches: int
+    order_id: str | None = None
+    checkout_token: str | None = None
+    value: Money | None = None
+
+    @property
+    def preference(self) -> tuple[int, bool, str]:
+        """Lowest first: most touches, then pixel before webhook, then the lower event id."""
+        return (-self.touches, self.source != "pixel", self.event_id)
+
+
+class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The document of one order. The first of `sightings` is the one that counts the order."""
+
+    shop_id: str
+    client_id: str
+    occurred_at: str
+    status: str
+    window_days: int
+    half_life_days: float
+    touches: tuple[AttributedTouch, ...]
+    credits: Credits
+    sightings: tuple[Sighting, ...]
+    order_id: str | None = None
+    checkout_token: str | None = None
+    value: Money | None = None
+
+
+class Attributed(msgspec.Struct, frozen=True):
+    """What stage 3 made of a batch.
+
+    `counted` holds the origins of the sightings that count their order; `sighted` the number of orders seen.
+    """
+
+    counted: frozenset[Origin]
+    sighted: int
+    refused: tuple[Refused, ...]
+
+
+def journey(event: Event, touches: Sequence[Touch], rules: Rules) -> tuple[AttributedTouch, ...]:
+    """The touches before an order: not above its offset, not later than it, and at most the window before it."""
+    known = [
+        touch for touch in touches if touch.partition != event.origin.partition or touch.offset <= event.origin.offset
+    ]
+    earliest = event.occurred_at - rules.window_days * DAY
+    return tuple(
+        AttributedTouch(touch.event_id, touch.at, touch.ad, Origin(event.origin.topic, touch.partition, touch.offset))
+        for touch in known[-rules.touches_kept :]
+        if earliest <= touch.millis <= event.occurred_at
+    )
+
+
+def merge(
+    before: Attribution | None, event: Event, touches: Sequence[AttributedTouch], rules: Rules
+) -> Attribution | None:
+    """The order's document after one more sighting; None where that sighting is in it already."""
+    assert event.order is not None  # noqa: S101 (the caller picks sightings)
+    if before and any(sighting.kafka == event.origin for sighting in before.sightings):
+        return None
+    new = Sighting(
+        source=event.source,
+        event_id=event.event_id,
+        kafka=event.origin,
+        client_id=event.client_id,
+        occurred_at=iso(event.occurred_at),
+        touches=len(touches),
+        order_id=event.order.order_id,
+        checkout_token=event.order.checkout_token,
+        value=event.value,
+    )
+    sightings = (*before.sightings, new) if before else (new,)
+    preferred = sorted(sightings, key=lambda sighting: sighting.preference)
+    decides = preferred[0]
+    journey_ = tuple(touches) if decides is new or before is None else before.touches
+    value = next((sighting.value for sighting in preferred if sighting.value), None)
+    half_life_days = rules.half_life_days if decides is new or before is None else before.half_life_days
+    return Attribution(
+        shop_id=event.shop_id,
+        client_id=decides.client_id,
+        occurred_at=decides.occurred_at,
+        status=higher(before.status if before else "open", event.order.status),
+        window_days=rules.window_days if decides is new or before is None else before.window_days,
+        half_life_days=half_life_days,
+        touches=journey_,
+        credits=_credits(value, journey_, decides.occurred_at, half_life_days),
+        sightings=sightings,
+        order_id=next((sighting.order_id for sighting in preferred if sighting.order_id), None),
+        checkout_token=next((sighting.checkout_token for sighting in preferred if sighting.checkout_token), None),
+        value=value,
+    )
+
+
+def _credits(value: Money | None, touches: Sequence[AttributedTouch], at: str, half_life_days: float) -> Credits:
+    plain = [Touch(t.event_id, t.at, t.ad, t.kafka.partition, t.kafka.offset) for t in touches]
+    return credit(value.amount if value else 0, plain, to_millis(at), int(half_life_days * DAY))
+
+
+def higher(one: str, other: str) -> str:
+    """The later of two statuses: open, paid, cancelled, refunded."""
+    return max(one, other, key=STATUS_RANK.__getitem__)
+
+
+def run(
+    events: Sequence[Event],
+    touches: Mapping[str, Sequence[Touch]],
+    store: ElasticsearchStore,
+    rules: Rules,
+) -> Attributed:
+    """Write the documents of all orders sighted in the batch: one read, one write, again where one changed meanwhile.
+
+    Arguments:
+        events: The events that run on, in order.
+        touches: Stage 2's result: touches by user.
+        store: Where the documents are.
+        rules: Window and half-life.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    by_order: dict[str, list[Event]] = {}
+    for event in events:
+        if event.order and event.order.sighting:
+            by_order.setdefault(f"{event.shop_id}:{event.order.identity}", []).append(event)
+    counted: set[Origin] = set()
+    refused: list[Refused] = []
+    left: dict[str, Sequence[Event]] = dict(by_order)
+    for _ in range(_REREADS):
+        if not left:
+            return Attributed(frozenset(counted), len(by_order), tuple(refused))
+        left = _attribute(left, touches, store, rules, counted, refused)
+    raise Unavailable(f"Elasticsearch at {store.address}: {len(left)} orders kept changing under {_REREADS} tries")
+
+
+def _attribute(
+    by_order: Mapping[str, Sequence[Event]],
+    touches: Mapping[str, Sequence[Touch]],
+    store: ElasticsearchStore,
+    rules: Rules,
+    counted: set[Origin],
+    refused: list[Refused],
+) -> dict[str, Sequence[Event]]:
+    """One read and one write; returns the orders that somebody else changed in between."""
+    found = _read(list(by_order), store)
+    after: dict[str, Attribution] = {}
+    actions: dict[str, Action] = {}
+    for id_, sightings in by_order.items():
+        there = found[id_]
+        before = msgspec.convert(there.source, Attribution) if there else None
+        now = before
+        for event in sightings:
+            now = merge(now, event, journey(event, touches.get(event.user, ()), rules), rules) or now
+        assert now is not None  # noqa: S101 (there is at least one sighting)
+        after[id_] = now
+        if now is not before:
+            actions[id_] = _action(id_, now, there, store)
+    outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
+    again: dict[str, Sequence[Event]] = {}
+    for id_, sightings in by_order.items():
+        outcome = outcomes.get(id_)
+        if outcome and outcome.status == CONFLICT:
+            again[id_] = sightings
+        elif outcome and outcome.error:
+            refused += [Refused(event, outcome.error) for event in sightings]
+        else:
+            first = after[id_].sightings[0].kafka
+            counted.update(event.origin for event in sightings if event.origin == first)
+    return again
+
+
+def _read(ids: Sequence[str], store: ElasticsearchStore) -> dict[str, Found | None]:
+    index = store.index(ATTRIBUTIONS)
+    return dict(zip(ids, store.mget([(index, id_) for id_ in ids])))
+
+
+def _action(id_: str, attribution: Attribution, there: Found | None, store: ElasticsearchStore) -> Action:
+    source = msgspec.json.encode(attribution)
+    if there is None:
+        return Action("create", store.index(ATTRIBUTIONS), id_, source)
+    return Action("index", store.index(ATTRIBUTIONS), id_, source, there.seq_no, there.primary_term)

@@ -1,0 +1,90 @@
+"""How an order's value is credited to the touches before it: five models, in minor units that sum to the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
+from fractions import Fraction
+
+import msgspec
+
+from truepixel_dagster.events.money import shares
+from truepixel_dagster.stages.ad_lead import Touch
+
+DIRECT = "direct"
+_PRECISION = 50
+
+
+class Credit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one touch is credited with, in minor units. An order without a touch has one credit, platform `direct`."""
+
+    platform: str
+    amount: int
+    event_id: str | None = None
+    campaign: str | None = None
+
+
+class Credits(msgspec.Struct, frozen=True):
+    """The credits of one order under every model, in the order of its touches."""
+
+    last_click: tuple[Credit, ...] = ()
+    first_click: tuple[Credit, ...] = ()
+    linear: tuple[Credit, ...] = ()
+    time_decay: tuple[Credit, ...] = ()
+    position_based: tuple[Credit, ...] = ()
+
+
+def last_click(ages: Sequence[int]) -> list[Fraction]:
+    """All to the last touch."""
+    return [Fraction(i == len(ages) - 1) for i in range(len(ages))]
+
+
+def first_click(ages: Sequence[int]) -> list[Fraction]:
+    """All to the first touch."""
+    return [Fraction(i == 0) for i in range(len(ages))]
+
+
+def linear(ages: Sequence[int]) -> list[Fraction]:
+    """The same to every touch."""
+    return [Fraction(1)] * len(ages)
+
+
+def time_decay(ages: Sequence[int], half_life: int) -> list[Fraction]:
+    """A weight of 2^(-age / half-life), both in milliseconds, to 50 digits, the same everywhere."""
+    with localcontext() as context:
+        context.prec = _PRECISION
+        return [Fraction(Decimal(2) ** (Decimal(-age) / Decimal(half_life))) for age in ages]
+
+
+def position_based(ages: Sequence[int]) -> list[Fraction]:
+    """40 % to the first, 40 % to the last, 20 % shared by the rest; halves for two; all to a single one."""
+    count = len(ages)
+    if count <= 2:
+        return linear(ages)
+    return [Fraction(2, 5)] + [Fraction(1, 5 * (count - 2))] * (count - 2) + [Fraction(2, 5)]
+
+
+def credit(amount: int, touches: Sequence[Touch], occurred_at: int, half_life: int) -> Credits:
+    """Credit an order's value to its journey.
+
+    Arguments:
+        amount: Minor units.
+        touches: The journey, in order.
+        occurred_at: The order's time, milliseconds since the epoch.
+        half_life: Milliseconds, for time decay.
+    """
+    ages = [occurred_at - touch.millis for touch in touches]
+
+    def by(model: Callable[[Sequence[int]], list[Fraction]]) -> tuple[Credit, ...]:
+        if not touches:
+            return (Credit(DIRECT, amount),)
+        parts = zip(touches, shares(amount, model(ages)))
+        return tuple(Credit(touch.ad.platform, part, touch.event_id, touch.ad.campaign) for touch, part in parts)
+
+    return Credits(
+        last_click=by(last_click),
+        first_click=by(first_click),
+        linear=by(linear),
+        time_decay=by(lambda ages: time_decay(ages, half_life)),
+        position_based=by(position_based),
+    )

@@ -1,0 +1,131 @@
+"""Stage 1: the event history, and what tells a replay from a duplicate.
+
+A record that is met again is a replay: it runs on, because a crash may have kept it from the later stages. A different
+record with the same event id is a duplicate: it stops here and nothing further is paid for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.event import Event, from_millis, iso
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Outcome
+from truepixel_dagster.stores.errors import Unavailable
+
+EVENTS = "events"
+
+
+class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The document of one event; `payload` is the raw JSON."""
+
+    shop_id: str
+    client_id: str
+    event_id: str
+    name: str
+    source: str
+    occurred_at: str
+    received_at: str
+    kafka: Origin
+    payload: msgspec.Raw
+    url: str | None = None
+    referrer: str | None = None
+    ad: Ad | None = None
+    product_ids: tuple[str, ...] = ()
+    order_id: str | None = None
+    value: Money | None = None
+
+
+class Indexed(msgspec.Struct, frozen=True):
+    """What stage 1 made of a micro-batch: the events that run on (new and replayed), in order; the rest counted."""
+
+    events: tuple[Event, ...]
+    replays: int
+    duplicates: int
+    refused: tuple[Refused, ...]
+
+
+def document(event: Event) -> bytes:
+    """The event's document as JSON on one line.
+
+    A valid JSON text has line breaks only between its tokens, so that they can be blanked without parsing it.
+    """
+    payload = event.payload
+    if b"\n" in payload or b"\r" in payload:
+        payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
+    return msgspec.json.encode(
+        EventDocument(
+            shop_id=event.shop_id,
+            client_id=event.client_id,
+            event_id=event.event_id,
+            name=event.name,
+            source=event.source,
+            occurred_at=iso(event.occurred_at),
+            received_at=iso(event.received_at),
+            kafka=event.origin,
+            payload=msgspec.Raw(payload),
+            url=event.url,
+            referrer=event.referrer,
+            ad=event.ad,
+            product_ids=event.product_ids,
+            order_id=event.order.order_id if event.order else None,
+            value=event.value,
+        )
+    )
+
+
+def decide(events: Sequence[Event], outcomes: Sequence[Outcome], origins: dict[int, Origin]) -> Indexed:
+    """Sort the events by what Elasticsearch said to their creation.
+
+    Arguments:
+        events: The micro-batch, in order.
+        outcomes: The answer to the creation of each.
+        origins: For each position that met a document: the origin of the record that made it.
+    """
+    going_on: list[Event] = []
+    refused: list[Refused] = []
+    replays = duplicates = 0
+    for position, (event, outcome) in enumerate(zip(events, outcomes)):
+        if outcome.status == CONFLICT:
+            if origins[position] == event.origin:
+                replays += 1
+                going_on.append(event)
+            else:
+                duplicates += 1
+        elif outcome.error:
+            refused.append(Refused(event, outcome.error))
+        else:
+            going_on.append(event)
+    return Indexed(tuple(going_on), replays, duplicates, tuple(refused))
+
+
+def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
+    """Create the micro-batch's documents in one request and tell new events, replays and duplicates apart.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    keys = [(index_name(event, store), event.document_id) for event in events]
+    actions = [Action("create", index, id_, document(event)) for (index, id_), event in zip(keys, events)]
+    outcomes = store.bulk(actions)
+    met = [position for position, outcome in enumerate(outcomes) if outcome.status == CONFLICT]
+    found = store.mget([keys[position] for position in met], fields=["kafka"])
+    origins = {position: _origin(doc, keys[position][1]) for position, doc in zip(met, found)}
+    return decide(events, outcomes, origins)
+
+
+def index_name(event: Event, store: ElasticsearchStore) -> str:
+    """The index of the event's month, UTC."""
+    return store.index(f"{EVENTS}-{from_millis(event.occurred_at):%Y.%m}")
+
+
+def _origin(found: Any, id_: str) -> Origin:
+    if found is None:
+        raise Unavailable(f"the document {id_} was removed while it was being compared; it is tried again")
+    return msgspec.convert(found.source["kafka"], Origin)

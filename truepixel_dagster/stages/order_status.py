@@ -1,0 +1,112 @@
+"""The status of orders, whatever the order in which its events arrive.
+
+A refund names only the order id, and a cancellation may arrive before the order itself. So what is known of an order's
+status is kept in MongoDB under its checkout token and under its order id, with the link between the two; both updates
+are commutative, so that a replay changes nothing. The highest status then goes into the order's attribution.
+
+No status is lost between two workers: a sighting writes its attribution before it reads here, and a status is written
+here before its attribution is looked for. Whichever is second sees the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne
+
+from truepixel_dagster.events.event import Event, Order
+from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.mongodb import ORDER_STATUS, MongoStore
+
+_BY_RANK = {rank: status for status, rank in STATUS_RANK.items()}
+_REREADS = 20
+
+
+def keys(event: Event) -> list[str]:
+    """Under which ids an order's status is kept: its token, its order id, as far as the event names them."""
+    order = _order(event)
+    named = (("token", order.checkout_token), ("order", order.order_id))
+    return [f"{event.shop_id}:{kind}:{id_}" for kind, id_ in named if id_]
+
+
+def updates(event: Event) -> list[UpdateOne]:
+    """What an event adds to the knowledge of its order's status."""
+    order, ids, rank = _order(event), keys(event), STATUS_RANK[_order(event).status]
+    new = [UpdateOne({"_id": ids[0]}, {"$max": {"rank": rank}}, upsert=True)] if rank else []
+    if len(ids) == 2:
+        link = {"attribution": f"{event.shop_id}:{order.checkout_token}"}
+        new.append(UpdateOne({"_id": ids[1]}, {"$set": link, "$max": {"rank": 0}}, upsert=True))
+    return new
+
+
+def decide(events: Sequence[Event], known: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """The rank of status that each attribution should have at least, by attribution id; open ones are left out."""
+    ranks: dict[str, int] = {}
+    for event in events:
+        order, ids = _order(event), keys(event)
+        documents = [known.get(id_, {}) for id_ in ids]
+        linked = next((doc["attribution"] for doc in documents if "attribution" in doc), None)
+        target = linked or f"{event.shop_id}:{order.identity}"
+        rank = max([STATUS_RANK[order.status]] + [int(doc.get("rank", 0)) for doc in documents])
+        ranks[target] = max(rank, ranks.get(target, 0))
+    return {target: rank for target, rank in ranks.items() if rank}
+
+
+def run(events: Sequence[Event], mongodb: MongoStore, elasticsearch: ElasticsearchStore) -> int:
+    """Keep what the batch's order events say of their status and bring the attributions up to it.
+
+    Arguments:
+        events: The events that run on, after their sightings have been written.
+        mongodb: Where what is known of orders is kept.
+        elasticsearch: Where the attributions are.
+
+    Returns:
+        The number of attributions whose status changed.
+
+    Raises:
+        Unavailable: A store does not answer.
+    """
+    speaking = [event for event in events if event.order]
+    if not speaking:
+        return 0
+    mongodb.write(ORDER_STATUS, [update for event in speaking for update in updates(event)])
+    known = mongodb.read(ORDER_STATUS, {id_ for event in speaking for id_ in keys(event)})
+    wanted = decide(speaking, known)
+    changed = 0
+    for _ in range(_REREADS):
+        if not wanted:
+            return changed
+        before = len(wanted)
+        wanted = _raise_status(wanted, elasticsearch)
+        changed += before - len(wanted)
+    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: orders kept changing under {_REREADS} tries")
+
+
+def _raise_status(wanted: Mapping[str, int], store: ElasticsearchStore) -> dict[str, int]:
+    """One read and one write; returns what somebody else changed in between."""
+    index = store.index(ATTRIBUTIONS)
+    found = store.mget([(index, id_) for id_ in wanted])
+    behind = [doc for doc in found if doc and STATUS_RANK[doc.source["status"]] < wanted[doc.id]]
+    actions = [
+        Action(
+            "index",
+            index,
+            doc.id,
+            msgspec.json.encode({**doc.source, "status": _BY_RANK[wanted[doc.id]]}),
+            doc.seq_no,
+            doc.primary_term,
+        )
+        for doc in behind
+    ]
+    outcomes = store.bulk(actions)
+    return {doc.id: wanted[doc.id] for doc, outcome in zip(behind, outcomes) if outcome.status == CONFLICT}
+
+
+def _order(event: Event) -> Order:
+    assert event.order is not None  # noqa: S101 (the caller picks order events)
+    return event.order

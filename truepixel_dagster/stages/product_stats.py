@@ -1,0 +1,78 @@
+"""Stage 5: product statistics and weekly visitors, buffered in Redis until they are flushed.
+
+One call applies a batch's increments and moves its partitions' applied offsets with them, so that a replayed event
+counts once however the batches are cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from truepixel_dagster.events.event import Event, from_millis
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.redis import CounterKey, Increments, RedisStore, WeekKey
+
+VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS = "views", "carts", "checkouts", "orders", "units"
+REVENUE = "revenue:"
+_TRIES = 20
+
+
+def decide(events: Sequence[Event], counted: AbstractSet[Origin], applied: Mapping[int, int]) -> tuple[Increments, int]:
+    """What a batch adds, and how many of its events had not been applied.
+
+    Arguments:
+        events: The events that run on, each partition's in offset order.
+        counted: The origins of the events that count an order.
+        applied: The last applied offset of each partition.
+    """
+    counters: dict[CounterKey, dict[str, int]] = {}
+    visitors: dict[WeekKey, set[str]] = {}
+    upto = {event.origin.partition: applied[event.origin.partition] for event in events}
+    new = [event for event in events if event.origin.offset > applied[event.origin.partition]]
+    for event in new:
+        upto[event.origin.partition] = max(upto[event.origin.partition], event.origin.offset)
+        moment = from_millis(event.occurred_at)
+        day = moment.strftime("%Y-%m-%d")
+        for product, field, amount in increments(event, counts_order=event.origin in counted):
+            counter = counters.setdefault((event.shop_id, product, day), {})
+            counter[field] = counter.get(field, 0) + amount
+        if event.source == "pixel":
+            year, week, _ = moment.isocalendar()
+            visitors.setdefault((event.shop_id, f"{year:04d}-W{week:02d}"), set()).add(event.client_id)
+    return Increments(counters, visitors, upto), len(new)
+
+
+def increments(event: Event, *, counts_order: bool) -> Iterable[tuple[str, str, int]]:
+    """What one event adds: product, field, amount."""
+    if event.name == PRODUCT_VIEWED:
+        yield from ((product, VIEWS, 1) for product in event.product_ids)
+    elif event.name == ADDED_TO_CART:
+        yield from ((item.product_id, CARTS, item.quantity) for item in event.items)
+    elif event.name == CHECKOUT_STARTED:
+        yield from ((product, CHECKOUTS, 1) for product in dict.fromkeys(item.product_id for item in event.items))
+    elif counts_order:
+        yield from ((product, ORDERS, 1) for product in dict.fromkeys(item.product_id for item in event.items))
+        for item in event.items:
+            yield item.product_id, UNITS, item.quantity
+            if item.revenue:
+                yield item.product_id, REVENUE + item.revenue.currency, item.revenue.amount
+
+
+def run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore) -> int:
+    """Apply a batch in one call; returns how many of its events had not been applied before.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    if not events:
+        return 0
+    partitions = sorted({event.origin.partition for event in events})
+    for _ in range(_TRIES):
+        applied = store.applied(partitions)
+        new, count = decide(events, counted, applied)
+        if count == 0 or store.apply(new, applied):
+            return count
+    raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")

@@ -1,0 +1,241 @@
+"""The Elasticsearch adapter: mget and bulk, with ready-made JSON bytes passed through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, Literal
+
+import msgspec
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import ConnectionError as NoConnection
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import Unavailable, calling
+
+TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
+_TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A stored document and the sequence number under which it may be replaced."""
+
+    index: str
+    id: str
+    source: dict[str, Any]
+    seq_no: int
+    primary_term: int
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One line of a bulk request; `source` is the document as JSON bytes without line breaks."""
+
+    op: Literal["create", "index"]
+    index: str
+    id: str
+    source: bytes
+    if_seq_no: int | None = None
+    if_primary_term: int | None = None
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one action: 200 or 201, 409 for a conflict, another 4xx with its reason for a refused document."""
+
+    status: int
+    error: str | None = None
+
+
+CONFLICT = 409
+_REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason"
+
+
+class _Item(msgspec.Struct):
+    status: int
+    error: dict[str, Any] | None = None
+
+
+class _Bulk(msgspec.Struct):
+    items: list[dict[str, _Item]]
+
+
+class _RetryLater(Exception):
+    """Elasticsearch accepted a bulk request but had no room for some of its actions."""
+
+
+class ElasticsearchStore:
+    """Elasticsearch at the settings' address. Nothing is connected before the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.elasticsearch_api_key
+        tls: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
+        self.address = settings.elasticsearch_url
+        self._attempts = settings.retries
+        self._namespace = settings.namespace
+        self._replicas = settings.elasticsearch_replicas
+        self.client = Elasticsearch(
+            settings.elasticsearch_url.split(","),
+            api_key=key.get_secret_value() if key else None,
+            request_timeout=settings.elasticsearch_timeout,
+            max_retries=0,
+            **tls,
+        )
+
+    def index(self, name: str) -> str:
+        """The full name of an index: `events-2026.01` → `truepixel-events-2026.01`."""
+        return f"{self._namespace}-{name}"
+
+    def ping(self, timeout: float = 2.0) -> None:
+        """Ask for the cluster's health once.
+
+        Raises:
+            Unavailable: No answer.
+        """
+        try:
+            self.client.options(request_timeout=timeout).cluster.health()
+        except (TransportError, ApiError) as error:
+            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_ELASTICSEARCH_URL)") from error
+
+    def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
+        """Read documents by index and id, in the order asked for; None where there is none.
+
+        Arguments:
+            documents: Pairs of full index name and id.
+            fields: Source fields to return; None returns all.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        if not documents:
+            return []
+        docs = [{"_index": index, "_id": id_} for index, id_ in documents]
+        reply = self._call(lambda: self.client.mget(docs=docs, source_includes=list(fields) if fields else None))
+        return [_found(doc) for doc in reply["docs"]]
+
+    def bulk(self, actions: Sequence[Action]) -> list[Outcome]:
+        """Write documents in one request and say for each what became of it, in order.
+
+        Actions that Elasticsearch had no room for (429, 503) are sent again within the tries.
+
+        Raises:
+            Unavailable: No answer, or no room, after all tries.
+        """
+        outcomes: dict[int, Outcome] = {}
+
+        def attempt() -> None:
+            left = [i for i in range(len(actions)) if i not in outcomes]
+            replies = zip(left, self._bulk_once([actions[i] for i in left]), strict=False)
+            outcomes.update((i, outcome) for i, outcome in replies if outcome.status not in _TRANSIENT_STATUS)
+            if len(outcomes) < len(actions):
+                raise _RetryLater(f"{len(actions) - len(outcomes)} of {len(actions)} actions were turned away")
+
+        if actions:
+            self._call(attempt)
+        return [outcomes[i] for i in range(len(actions))]
+
+    def _bulk_once(self, actions: Sequence[Action]) -> list[Outcome]:
+        lines: list[bytes] = []
+        for action in actions:
+            lines += (_header(action), action.source)
+        body = b"\n".join(lines) + b"\n"
+        reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
+        items = msgspec.convert(reply.body, _Bulk).items
+        return [_outcome(next(iter(item.values()))) for item in items]
+
+    def setup(self) -> list[str]:
+        """Put the index templates and the one index that is not made by the month; says what it changed."""
+        changed = [name for name in TEMPLATES if self._put_template(name)]
+        attributions = self.index("attributions")
+        if not self.client.indices.exists(index=attributions):
+            self.client.indices.create(index=attributions)
+            changed.append(f"index {attributions}")
+        return changed
+
+    def _put_template(self, name: str) -> bool:
+        text = resources.files("truepixel_dagster.stores").joinpath(f"templates/{name}.json").read_text()
+        body = msgspec.json.decode(text.replace("NAMESPACE", self._namespace))
+        body["template"]["settings"]["index"]["number_of_replicas"] = str(self._replicas)
+        full = self.index(name)
+        try:
+            known: Any = self.client.indices.get_index_template(name=full)["index_templates"][0]["index_template"]
+        except NotFoundError:
+            known = None
+        if known and all(known.get(key) == value for key, value in body.items()):
+            return False
+        self.client.indices.put_index_template(name=full, **body)
+        return True
+
+    def refresh(self) -> None:
+        """Make everything that was written visible to searches."""
+        self.client.indices.refresh(index=f"{self._namespace}-*", allow_no_indices=True)
+
+    def count(self, name: str) -> int:
+        """Documents in the indices `name`*, after a refresh by the caller."""
+        return int(self.client.count(index=f"{self.index(name)}*", allow_no_indices=True)["count"])
+
+    def scan(
+        self,
+        name: str,
+        query: Mapping[str, Any] | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        size: int = 1000,
+    ) -> Iterator[Any]:
+        """Every document of the indices `name`* as search hits, from one point in time, in no order."""
+        pit = self.client.open_point_in_time(
+            index=f"{self.index(name)}*", keep_alive="2m", allow_partial_search_results=False
+        )
+        after: Any = None
+        try:
+            while True:
+                page = self.client.search(
+                    pit={"id": pit["id"], "keep_alive": "2m"},
+                    query=dict(query or {"match_all": {}}),
+                    sort=[{"_shard_doc": "asc"}],
+                    source_includes=list(fields) if fields else None,
+                    size=size,
+                    search_after=after,
+                    track_total_hits=False,
+                )
+                hits = page["hits"]["hits"]
+                if not hits:
+                    return
+                yield from hits
+                after = hits[-1]["sort"]
+        finally:
+            self.client.close_point_in_time(id=pit["id"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    @property
+    def _server(self) -> str:
+        return f"Elasticsearch at {self.address}"
+
+    def _call(self, call: Any) -> Any:
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, ApiError):
+        return error.status_code in _TRANSIENT_STATUS
+    return isinstance(error, (NoConnection, ConnectionTimeout, _RetryLater))
+
+
+def _header(action: Action) -> bytes:
+    meta: dict[str, Any] = {"_index": action.index, "_id": action.id}
+    if action.if_seq_no is not None:
+        meta |= {"if_seq_no": action.if_seq_no, "if_primary_term": action.if_primary_term}
+    return msgspec.json.encode({action.op: meta})
+
+
+def _found(doc: Mapping[str, Any]) -> Found | None:
+    if not doc.get("found"):
+        return None
+    return Found(doc["_index"], doc["_id"], doc.get("_source", {}), doc["_seq_no"], doc["_primary_term"])
+
+
+def _outcome(item: _Item) -> Outcome:
+    if not item.error:
+        return Outcome(item.status)
+    return Outcome(item.status, f"{item.error.get('type')}: {item.error.get('reason')}"[:500])

@@ -1,0 +1,51 @@
+"""What can go wrong with a server, and what to do about it.
+
+Transient errors are tried again with jittered, growing pauses and then become `Unavailable`; they never make a dead
+letter. A store that refuses one document makes a `Rejected` for that document; the rest of the batch goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import stamina
+
+T = TypeVar("T")
+
+
+class Unavailable(Exception):
+    """A server cannot be reached or cannot answer now: nothing of the batch is lost, offsets stay where they are."""
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """A store's refusal of one document."""
+
+    document_id: str
+    reason: str
+
+
+def calling(server: str, call: Callable[[], T], *, transient: Callable[[Exception], bool], attempts: int) -> T:
+    """Make one call to a server, again after a transient error.
+
+    Arguments:
+        server: What to name in the error: `Elasticsearch at http://127.0.0.1:9200`.
+        call: The call; it must be safe to make twice.
+        transient: Whether an error may pass by itself.
+        attempts: Tries in all.
+
+    Raises:
+        Unavailable: Every try met a transient error. Any other error is raised as it is.
+    """
+    try:
+        for attempt in stamina.retry_context(
+            on=transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=5.0
+        ):
+            with attempt:
+                return call()
+    except Exception as error:
+        if transient(error):
+            raise Unavailable(f"{server}: {type(error).__name__}: {str(error)[:300]}") from error
+        raise
+    raise AssertionError("unreachable: a retry context returns or raises")

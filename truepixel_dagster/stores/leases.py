@@ -1,0 +1,144 @@
+"""Who may write to a partition: a lease in Redis with a fencing token, kept alive by a heartbeat.
+
+A lease is held per partition, not per lane, so that changing the number of lanes cannot give a partition two owners.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+# KEYS: the partitions' leases. ARGV: token, milliseconds. Takes all or none; returns who is in the way.
+_ACQUIRE = """
+for _, key in ipairs(KEYS) do
+  local holder = redis.call('GET', key)
+  if holder and holder ~= ARGV[1] then return holder end
+end
+for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
+return false
+"""
+# KEYS: the partitions' leases. ARGV: token. Gives back those that are still ours.
+_RELEASE = """
+for _, key in ipairs(KEYS) do
+  if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+end
+return 0
+"""
+
+
+class LaneBusy(Exception):
+    """Another worker holds the lane."""
+
+
+class LaneLost(Exception):
+    """This worker's lease ran out or was taken over: it must not write any more."""
+
+
+class Lease:
+    """The right to write to some partitions, for as long as the heartbeat goes on.
+
+    Arguments:
+        client: A connection to Redis.
+        namespace: The prefix of keys.
+        partitions: The partitions to own.
+        owner: Who asks, for messages: a run id.
+        seconds: How long the lease outlives the last heartbeat.
+    """
+
+    def __init__(
+        self, client: redis.Redis, namespace: str, partitions: Sequence[int], owner: str, seconds: float
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._keys = [lease_key(namespace, partition) for partition in partitions]
+        self._owner = owner
+        self._seconds = seconds
+        self._token = ""
+        self._deadline = 0.0
+        self._stop = threading.Event()
+        self._heartbeat: threading.Thread | None = None
+
+    def acquire(self) -> None:
+        """Take all partitions and start the heartbeat.
+
+        Raises:
+            LaneBusy: Another worker holds one of them; the message names it.
+        """
+        fence = self._client.incr(f"{self._namespace}:lease:fence")
+        self._token = f"{fence}:{self._owner}"
+        holder = self._take()
+        if holder is not None:
+            raise LaneBusy(f"the lane is held by run {holder.partition(':')[2]}")
+        self._heartbeat = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
+        self._heartbeat.start()
+
+    def check(self) -> None:
+        """Make sure that the lease is still ours, without asking Redis: a worker that slept past it finds out here.
+
+        Raises:
+            LaneLost: It is not.
+        """
+        if time.monotonic() >= self._deadline:
+            raise LaneLost(f"the lease of run {self._owner} ran out; another worker may have the lane")
+
+    def confirm(self) -> None:
+        """Make sure of it by asking Redis.
+
+        Raises:
+            LaneLost: Somebody else holds a partition.
+        """
+        self.check()
+        holder = self._take()
+        if holder is not None:
+            self._deadline = 0.0
+            raise LaneLost(f"the lane of run {self._owner} was taken over by run {holder.partition(':')[2]}")
+
+    def release(self) -> None:
+        """Stop the heartbeat and give back what is still ours; a Redis that is away lets the lease run out instead."""
+        self._stop.set()
+        if self._heartbeat:
+            self._heartbeat.join(timeout=self._seconds)
+        self._deadline = 0.0
+        try:
+            self._client.eval(_RELEASE, len(self._keys), *self._keys, self._token)
+        except redis.RedisError:
+            return
+
+    def _take(self) -> str | None:
+        asked_at = time.monotonic()
+        reply: Any = self._client.eval(
+            _ACQUIRE, len(self._keys), *self._keys, self._token, str(int(self._seconds * 1000))
+        )
+        if reply is not None:
+            return reply.decode() if isinstance(reply, bytes) else str(reply)
+        # Counted from before the call: Redis may have answered late, but it never started the lease earlier.
+        self._deadline = asked_at + self._seconds
+        return None
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._seconds / 4):
+            if time.monotonic() >= self._deadline:
+                return
+            try:
+                if self._take() is not None:
+                    self._deadline = 0.0
+                    return
+            except redis.RedisError:
+                continue
+
+
+def lease_key(namespace: str, partition: int) -> str:
+    """The key under which a partition's owner stands."""
+    return f"{namespace}:lease:partition:{partition}"
+
+
+def holders(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> dict[int, str]:
+    """The run ids that hold partitions now."""
+    values: Any = client.mget([lease_key(namespace, partition) for partition in partitions]) if partitions else []
+    texts = [value.decode() if isinstance(value, bytes) else value for value in values]
+    pairs = zip(partitions, texts)
+    return {partition: text.partition(":")[2] for partition, text in pairs if text}

@@ -1,0 +1,32 @@
+-- Apply one micro-batch's increments and move its partitions' applied offsets, both or neither.
+-- KEYS: 1 applied offsets, 2 dirty weeks, then one hash for each counter key, then one HyperLogLog for each week.
+-- ARGV: now (ms), seconds until a HyperLogLog expires, partitions, { partition, expected offset, new offset }…,
+--       counter keys, { fields, { field, increment }… }…, weeks, { member of the dirty set, clients, client… }…
+-- Returns nothing when it applied, else the offsets that are applied now, in the order of the partitions.
+local at = 3
+local function take() at = at + 1; return ARGV[at] end
+local moved, current, stale = {}, {}, false
+for i = 1, tonumber(ARGV[3]) do
+  local partition, expected, new = take(), take(), take()
+  local now = redis.call('HGET', KEYS[1], partition) or '-1'
+  current[i] = now
+  if now ~= expected then stale = true end
+  moved[i] = { partition, new }
+end
+if stale then return current end
+local key = 2
+for _ = 1, tonumber(take()) do
+  key = key + 1
+  for _ = 1, tonumber(take()) do redis.call('HINCRBY', KEYS[key], take(), take()) end
+  redis.call('HSETNX', KEYS[key], 'since', ARGV[1])
+end
+for _ = 1, tonumber(take()) do
+  key = key + 1
+  local member = take()
+  for _ = 1, tonumber(take()) do
+    if redis.call('PFADD', KEYS[key], take()) == 1 then redis.call('SADD', KEYS[2], member) end
+  end
+  redis.call('EXPIRE', KEYS[key], ARGV[2])
+end
+for _, pair in ipairs(moved) do redis.call('HSET', KEYS[1], pair[1], pair[2]) end
+return false

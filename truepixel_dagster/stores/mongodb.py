@@ -1,0 +1,178 @@
+"""The MongoDB adapter: documents read by id and replaced only if nobody else replaced them meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pymongo import MongoClient, ReplaceOne, WriteConcern
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    ExecutionTimeout,
+    NetworkTimeout,
+    PyMongoError,
+    WTimeoutError,
+)
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import Rejected, Unavailable, calling
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+AD_LEADS = "ad_leads"
+CUSTOMERS = "customers"
+ORDER_STATUS = "order_status"
+
+_DUPLICATE_KEY = 11000
+# NotPrimary, shutdown and network codes that a server may answer with while it fails over.
+_TRANSIENT_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 50})
+_REREADS = 20
+
+
+class MongoStore:
+    """MongoDB at the settings' address. Nothing is connected before the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        milliseconds = int(settings.mongodb_timeout * 1000)
+        self._attempts = settings.retries
+        self.client: MongoClient[Document] = MongoClient(
+            settings.mongodb_url.get_secret_value(),
+            connect=False,
+            timeoutMS=milliseconds,
+            serverSelectionTimeoutMS=min(milliseconds, 5000),
+            appname="truepixel",
+            maxPoolSize=16,
+        )
+        # Journaled: an acknowledged write survives kill -9 of the server.
+        self._database = self.client.get_database(settings.database, write_concern=WriteConcern(w="majority", j=True))
+
+    def ping(self, timeout: float = 2.0) -> None:
+        """Ask for an answer once.
+
+        Raises:
+            Unavailable: No answer.
+        """
+        import pymongo
+
+        try:
+            with pymongo.timeout(timeout):
+                self.client.admin.command("ping")
+        except PyMongoError as error:
+            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_MONGODB_URL)") from error
+
+    def collection(self, name: str) -> Any:
+        """The collection itself, for reports and audits."""
+        return self._database[name]
+
+    def read(self, name: str, ids: Iterable[str]) -> dict[str, Document]:
+        """Documents by id; what is not there is left out."""
+        wanted = list(ids)
+        if not wanted:
+            return {}
+        found = self._call(lambda: list(self._database[name].find({"_id": {"$in": wanted}})))
+        return {doc["_id"]: doc for doc in found}
+
+    def update(
+        self, name: str, ids: Sequence[str], decide: Callable[[Mapping[str, Document]], Mapping[str, Document]]
+    ) -> dict[str, Rejected]:
+        """Read documents, decide what becomes of them, and replace those that nobody else changed meanwhile.
+
+        A document carries its version `v`; one that was changed in between is read and decided again, so `decide`
+        must come to nothing for what was already applied.
+
+        Arguments:
+            name: The collection.
+            ids: The documents to read.
+            decide: From the documents found (by id) to those to write (by id).
+
+        Returns:
+            The documents that MongoDB refused, by id.
+
+        Raises:
+            Unavailable: No answer after all tries, or too many conflicts.
+        """
+        for _ in range(_REREADS):
+            stored = self.read(name, ids)
+            changed = decide(stored)
+            if not changed:
+                return {}
+            operations = [_replace(id_, document, stored.get(id_, {}).get("v", 0)) for id_, document in changed.items()]
+            written, rejected = self._write(name, operations, list(changed))
+            if written + len(rejected) == len(operations):
+                return rejected
+        raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
+
+    def write(self, name: str, operations: Sequence[Any]) -> None:
+        """Make commutative updates in one request.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        if operations:
+            self._call(lambda: self._database[name].bulk_write(list(operations), ordered=False))
+
+    def _write(self, name: str, operations: Sequence[Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
+        """Write; the count of documents written, and the refused ones."""
+
+        def attempt() -> tuple[int, dict[str, Rejected]]:
+            try:
+                result = self._database[name].bulk_write(list(operations), ordered=False)
+                return result.matched_count + result.upserted_count, {}
+            except BulkWriteError as error:
+                details: Any = error.details
+                errors = details["writeErrors"]
+                # An upsert that meets a document is no refusal: somebody else was first.
+                refused = {ids[e["index"]]: e["errmsg"] for e in errors if e["code"] != _DUPLICATE_KEY}
+                if details.get("writeConcernErrors") and not errors:
+                    raise
+                written = details["nMatched"] + details["nUpserted"]
+                return written, {id_: Rejected(id_, str(reason)[:500]) for id_, reason in refused.items()}
+
+        return self._call(attempt)
+
+    def setup(self) -> list[str]:
+        """Make the collections' indexes; says what it changed."""
+        changed = []
+        wanted = {CUSTOMERS: [("shop_id", 1), ("last_seen", -1)], AD_LEADS: [("shop_id", 1)]}
+        for name, keys in wanted.items():
+            before = set(self._database[name].index_information())
+            index = self._database[name].create_index(keys)
+            if index not in before:
+                changed.append(f"{name}.{index}")
+        return changed
+
+    def count(self, name: str) -> int:
+        """Documents in a collection."""
+        return int(self._database[name].count_documents({}))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    @property
+    def _server(self) -> str:
+        # The URL may hold a password: name the hosts only.
+        nodes = self.client.nodes or frozenset()
+        seeds = getattr(self.client, "_topology_settings", None)
+        hosts = nodes or (seeds.seeds if seeds else ())
+        return "MongoDB at " + ",".join(f"{host}:{port}" for host, port in sorted(hosts))
+
+    def _call(self, call: Callable[[], T]) -> T:
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+
+
+def _replace(id_: str, document: Document, version: int) -> ReplaceOne[Document]:
+    new = {**document, "_id": id_, "v": version + 1}
+    return ReplaceOne({"_id": id_, "v": version}, new, upsert=version == 0)
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, BulkWriteError):
+        details: Any = error.details
+        # Two workers that upsert the same new document at once: one of them is told that it is there already.
+        return all(entry["code"] == _DUPLICATE_KEY for entry in details.get("writeErrors", []))
+    if isinstance(error, (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)):
+        return True
+    return isinstance(error, PyMongoError) and getattr(error, "code", None) in _TRANSIENT_CODES

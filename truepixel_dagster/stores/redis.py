@@ -1,0 +1,287 @@
+"""The Redis adapter: buffered counters, their claims, weekly visitors, applied offsets; what must be atomic is in Lua.
+
+Parts of a key are percent-encoded, so that no shop, product or client id can reach another's key, whatever is in it.
+Visitors are counted by HyperLogLogs, with a standard error of 0.81 %.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote
+
+import msgspec
+import redis
+from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import Unavailable, calling
+
+T = TypeVar("T")
+
+CounterKey = tuple[str, str, str]  # shop, product, day
+WeekKey = tuple[str, str]  # shop, ISO week
+
+Call = tuple[Sequence[str], Sequence[str | int]]  # keys and arguments of a script
+
+VISITORS_KEPT_SECONDS = 60 * 86_400
+NEVER_APPLIED = -1
+_TRANSIENT = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+)
+_TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
+
+
+class Increments(msgspec.Struct, frozen=True):
+    """What a micro-batch adds: counters by key and field, clients by week, and up to which offset of each partition."""
+
+    counters: dict[CounterKey, dict[str, int]]
+    visitors: dict[WeekKey, set[str]]
+    upto: dict[int, int]
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Counters taken out of the buffer to be written: open until it is acknowledged under its token."""
+
+    key: CounterKey
+    token: str
+    since: int
+    counters: dict[str, int]
+
+
+class RedisStore:
+    """Redis, or a server that speaks its protocol, at the settings' address. Connects at the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._attempts = settings.retries
+        self._prefix = settings.namespace
+        self._shas: dict[str, str] = {}
+        self._applied: dict[int, int] = {}
+        self.client: redis.Redis = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=settings.redis_timeout,
+            socket_connect_timeout=settings.redis_timeout,
+            decode_responses=True,
+            retry=None,
+        )
+
+    def ping(self) -> None:
+        """Ask for an answer once.
+
+        Raises:
+            Unavailable: No answer.
+        """
+        try:
+            self.client.ping()
+        except redis.RedisError as error:
+            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_REDIS_URL)") from error
+
+    def applied(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The last applied offset of each partition, as this process knows it; read once for each partition.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        unknown = [partition for partition in partitions if partition not in self._applied]
+        if unknown:
+            values: Any = self._call(lambda: self.client.hmget(self._key("applied"), [str(p) for p in unknown]))
+            self._applied.update({p: int(value or NEVER_APPLIED) for p, value in zip(unknown, values)})
+        return {partition: self._applied[partition] for partition in partitions}
+
+    def apply(self, new: Increments, expected: Mapping[int, int]) -> bool:
+        """Add increments and move the applied offsets, if those are still the expected ones.
+
+        Returns:
+            Whether it applied. If not, `applied` tells the offsets that it met.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        partitions = sorted(new.upto)
+        keys = [self._key("applied"), self._key("visitors-dirty")]
+        arguments: list[str | int] = [int(time.time() * 1000), VISITORS_KEPT_SECONDS, len(partitions)]
+        for partition in partitions:
+            arguments += (partition, expected[partition], new.upto[partition])
+        arguments.append(len(new.counters))
+        for counter, fields in new.counters.items():
+            keys.append(self._key("buffer", *counter))
+            arguments.append(len(fields))
+            for field, increment in fields.items():
+                arguments += (field, increment)
+        arguments.append(len(new.visitors))
+        for week, clients in new.visitors.items():
+            keys.append(self._key("visitors", *week))
+            arguments += (_join(week), len(clients), *clients)
+        current = self._script("apply", keys, arguments)
+        if current is not None:
+            self._applied.update({p: int(offset) for p, offset in zip(partitions, current)})
+            return False
+        self._applied.update(new.upto)
+        return True
+
+    def counter_keys(self, kind: str, batch: int) -> Iterator[list[CounterKey]]:
+        """The keys of `buffer` or `claim`, at most `batch` at a time; a key may come twice, as SCAN says.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        prefix = self._key(kind) + ":"
+        for names in self._scan(self.client.scan, f"{prefix}*", batch):
+            yield [_split(name[len(prefix) :], 3) for name in names]
+
+    def claim(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[Claim]:
+        """Claim counters under fresh tokens, or take over the claims that interrupted flushes left.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        pairs = [([self._key("buffer", *key), self._key("claim", *key)], [token]) for key, token in zip(keys, tokens)]
+        found = zip(keys, self._scripts("claim", pairs))
+        return [_claim(key, fields) for key, fields in found if fields]
+
+    def open_tokens(self, claims: Sequence[Claim]) -> list[str | None]:
+        """The tokens under which these keys are claimed now; None where a claim has been acknowledged.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> list[str | None]:
+            pipeline = self.client.pipeline(transaction=False)
+            for claim in claims:
+                pipeline.hget(self._key("claim", *claim.key), "token")
+            found: list[str | None] = pipeline.execute()
+            return found
+
+        return self._call(read)
+
+    def acknowledge(self, claims: Sequence[Claim]) -> None:
+        """Delete claims that have been written.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        self._scripts("acknowledge", [([self._key("claim", *claim.key)], [claim.token]) for claim in claims])
+
+    def dirty_weeks(self, batch: int) -> Iterator[list[WeekKey]]:
+        """The weeks whose visitors have changed since they were written, at most `batch` at a time.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        key = self._key("visitors-dirty")
+
+        def scan(cursor: int, match: str, count: int) -> Any:
+            return self.client.sscan(key, cursor, match=match, count=count)
+
+        for members in self._scan(scan, "*", batch):
+            yield [_split(member, 2) for member in members]
+
+    def visitors(self, weeks: Sequence[WeekKey]) -> list[int]:
+        """The estimated number of visitors of each week.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> list[int]:
+            pipeline = self.client.pipeline(transaction=False)
+            for week in weeks:
+                pipeline.pfcount(self._key("visitors", *week))
+            found: list[int] = pipeline.execute()
+            return found
+
+        return self._call(read)
+
+    def visitors_written(self, weeks: Sequence[WeekKey], counts: Sequence[int]) -> None:
+        """Weeks have been written; those that have grown since stay dirty.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        dirty = self._key("visitors-dirty")
+        pairs: list[Call] = [
+            ([self._key("visitors", *week), dirty], [_join(week), count]) for week, count in zip(weeks, counts)
+        ]
+        self._scripts("counted", pairs)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def _key(self, kind: str, *parts: str) -> str:
+        return ":".join([self._prefix, kind, *(quote(part, safe="") for part in parts)])
+
+    def _scan(self, scan: Callable[..., Any], match: str, batch: int) -> Iterator[list[str]]:
+        cursor = 0
+        while True:
+            cursor, names = self._call(lambda: scan(cursor, match=match, count=batch))  # noqa: B023 (called at once)
+            for start in range(0, len(names), batch):
+                yield names[start : start + batch]
+            if cursor == 0:
+                return
+
+    def _script(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
+        return self._scripts(name, [(keys, arguments)])[0]
+
+    def _scripts(self, name: str, calls: Sequence[Call]) -> list[Any]:
+        """Run a script several times in one round trip; it is loaded once, and again only where a server lost it."""
+
+        def run() -> list[Any]:
+            sha = self._shas.get(name) or self._load(name)
+            pipeline = self.client.pipeline(transaction=False)
+            for keys, arguments in calls:
+                pipeline.evalsha(sha, len(keys), *keys, *arguments)
+            try:
+                found: list[Any] = pipeline.execute()
+            except NoScriptError:
+                self._load(name)
+                return run()
+            return found
+
+        return self._call(run) if calls else []
+
+    def _load(self, name: str) -> str:
+        text = resources.files("truepixel_dagster.stores").joinpath(f"lua/{name}.lua").read_text()
+        self._shas[name] = str(self.client.script_load(text))
+        return self._shas[name]
+
+    @property
+    def _server(self) -> str:
+        where = self.client.connection_pool.connection_kwargs
+        return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
+
+    def _call(self, call: Callable[[], T]) -> T:
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+
+
+def _is_transient(error: Exception) -> bool:
+    if isinstance(error, redis.AuthenticationError):
+        return False
+    return isinstance(error, _TRANSIENT) or (
+        isinstance(error, redis.ResponseError) and str(error).startswith(_TRANSIENT_WORDS)
+    )
+
+
+def _join(parts: Sequence[str]) -> str:
+    return ":".join(quote(part, safe="") for part in parts)
+
+
+def _split(text: str, count: int) -> Any:
+    parts = tuple(unquote(part) for part in text.split(":"))
+    if len(parts) != count:
+        raise ValueError(f"a key of another shape: {text}")
+    return parts
+
+
+def _claim(key: CounterKey, flat: Sequence[str]) -> Claim:
+    fields = dict(zip(flat[::2], flat[1::2]))
+    token, since = fields.pop("token"), int(fields.pop("since", "0"))
+    return Claim(key, token, since, {field: int(value) for field, value in fields.items()})

@@ -1,0 +1,19 @@
+"""A lane: a fixed share of the topic's partitions."""
+
+from __future__ import annotations
+
+
+def partitions_of(lane: int, lanes: int, partitions: int) -> tuple[int, ...]:
+    """The partitions of a lane; all lanes together have every partition exactly once.
+
+    Arguments:
+        lane: Which lane, from 0.
+        lanes: How many lanes there are; those beyond the number of partitions have none.
+        partitions: How many partitions the topic has.
+
+    Raises:
+        ValueError: There is no such lane.
+    """
+    if not 0 <= lane < lanes:
+        raise ValueError(f"lane {lane} is not one of {lanes}")
+    return tuple(range(lane, partitions, lanes))

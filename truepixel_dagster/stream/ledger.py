@@ -1,0 +1,72 @@
+"""What may be committed: for each partition the contiguous prefix of what was fetched and has landed, never past a gap.
+
+Kafka's offsets have holes (compaction, transactions), so contiguity is by the order in which ranges were fetched.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from truepixel_dagster.stream.micro_batch import OffsetRange
+
+
+class LedgerError(Exception):
+    """A call that cannot be: a range that was never opened, or one that goes backward."""
+
+
+class Ledger:
+    """The open ranges of each partition, in the order fetched. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, deque[OffsetRange]] = {}
+        self._landed: set[OffsetRange] = set()
+        self._last: dict[int, int] = {}
+        self._committable: dict[int, int] = {}
+
+    def opened(self, ranges: Mapping[int, OffsetRange]) -> None:
+        """Ranges were fetched.
+
+        Raises:
+            LedgerError: One begins at or before the end of an earlier one.
+        """
+        for partition, new in ranges.items():
+            last = self._last.get(partition)
+            if last is not None and new.first <= last:
+                raise LedgerError(f"partition {partition}: offset {new.first} was fetched after {last}")
+            self._last[partition] = new.last
+            self._open.setdefault(partition, deque()).append(new)
+
+    def landed(self, ranges: Mapping[int, OffsetRange]) -> None:
+        """Every stage of these ranges has landed; in any order.
+
+        Raises:
+            LedgerError: One is not open.
+        """
+        for partition, done in ranges.items():
+            if done in self._landed or done not in self._open.get(partition, ()):
+                raise LedgerError(f"partition {partition}: {done.first}–{done.last} landed without being open")
+            self._landed.add(done)
+            self._advance(partition)
+
+    def committable(self) -> dict[int, int]:
+        """The next offset to read by partition, for those that moved since they were last committed."""
+        return dict(self._committable)
+
+    def committed(self, offsets: Mapping[int, int]) -> None:
+        """These offsets were committed."""
+        for partition, offset in offsets.items():
+            if self._committable.get(partition) == offset:
+                del self._committable[partition]
+
+    @property
+    def pending(self) -> int:
+        """The number of ranges that were fetched and cannot be committed yet."""
+        return sum(len(ranges) for ranges in self._open.values())
+
+    def _advance(self, partition: int) -> None:
+        waiting = self._open[partition]
+        while waiting and waiting[0] in self._landed:
+            done = waiting.popleft()
+            self._landed.remove(done)
+            self._committable[partition] = done.last + 1

@@ -1,0 +1,96 @@
+"""What travels together: messages in the order received, within a budget of count and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from truepixel_dagster.events.event import Event, Message
+
+
+class OffsetRange(msgspec.Struct, frozen=True):
+    """The offsets of one partition in a micro-batch, both ends included. Kafka may leave holes between them."""
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+
+class MicroBatch(msgspec.Struct, frozen=True):
+    """Messages in the order received."""
+
+    messages: tuple[Message, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys, values and headers."""
+        return sum(message.size for message in self.messages)
+
+    @property
+    def ranges(self) -> dict[int, OffsetRange]:
+        """The offsets by partition."""
+        found: dict[int, OffsetRange] = {}
+        for message in self.messages:
+            origin = message.origin
+            known = found.get(origin.partition)
+            first = known.first if known else origin.offset
+            found[origin.partition] = OffsetRange(origin.topic, origin.partition, first, origin.offset)
+        return found
+
+
+class Cutter:
+    """Cuts a stream of messages into micro-batches within a budget; a message that is larger alone travels alone.
+
+    Arguments:
+        max_messages: The most messages in a micro-batch.
+        max_bytes: The most bytes in a micro-batch of more than one message.
+    """
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._waiting: list[Message] = []
+        self._next: list[Message] = []
+        self._bytes = 0
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be added before the micro-batch is full by count; 0 when it is full."""
+        return 0 if self._next else self._max_messages - len(self._waiting)
+
+    @property
+    def empty(self) -> bool:
+        """Whether no message waits."""
+        return not self._waiting and not self._next
+
+    def add(self, messages: Iterable[Message]) -> None:
+        """Add messages; those that do not fit are kept for the next micro-batches."""
+        for message in messages:
+            self._place(message)
+
+    def take(self) -> MicroBatch:
+        """The micro-batch as far as it has come; what was kept for the next begins that one."""
+        batch = MicroBatch(tuple(self._waiting))
+        kept, self._next = self._next, []
+        self._waiting, self._bytes = [], 0
+        self.add(kept)
+        return batch
+
+    def _place(self, message: Message) -> None:
+        full = len(self._waiting) == self._max_messages
+        too_large = bool(self._waiting) and self._bytes + message.size > self._max_bytes
+        if self._next or full or too_large:
+            self._next.append(message)
+        else:
+            self._waiting.append(message)
+            self._bytes += message.size
+
+
+def group_by_user(events: Sequence[Event]) -> dict[str, list[Event]]:
+    """Events by `shop:client`, each user's in offset order."""
+    users: dict[str, list[Event]] = {}
+    for event in events:
+        users.setdefault(event.user, []).append(event)
+    return users

@@ -1,0 +1,184 @@
+"""The topics themselves: created, measured, read through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import msgspec
+from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
+from truepixel_dagster.stream.errors import NoTopic, calling, plain
+
+DAY = 86_400_000
+DEAD_LETTER_DAYS = 30
+
+
+class PartitionLag(msgspec.Struct, frozen=True):
+    """One partition: first and next offset, the committed one if there is one, and how many messages wait."""
+
+    partition: int
+    low: int
+    high: int
+    committed: int | None
+    lag: int
+
+
+def create_topics(settings: Settings) -> list[str]:
+    """Create the topics of events and of dead letters if they are not there; returns the names of those created.
+
+    Raises:
+        KafkaError: Kafka does not answer or refuses.
+    """
+    # With three replicas or more, an acknowledged record survives the loss of one.
+    in_sync = 2 if settings.kafka_replication >= 3 else 1
+    common = {"max.message.bytes": str(MAX_MESSAGE_BYTES), "min.insync.replicas": str(in_sync)}
+    dead = {**common, "retention.ms": str(DEAD_LETTER_DAYS * DAY)}
+    topics = [
+        NewTopic(name, settings.kafka_partitions, settings.kafka_replication, config=config)
+        for name, config in ((settings.topic, common), (settings.dead_topic, dead))
+    ]
+
+    def create() -> list[str]:
+        admin = _admin(settings)  # held: its futures end with it
+        futures = admin.create_topics(topics, operation_timeout=settings.kafka_timeout)
+        return [name for name, future in futures.items() if _created(future)]
+
+    return calling(settings, create)
+
+
+def _created(future: Any) -> bool:
+    try:
+        future.result()
+    except KafkaException as error:
+        if error.args[0].code() == Code.TOPIC_ALREADY_EXISTS:
+            return False
+        raise
+    return True
+
+
+def partition_count(settings: Settings) -> int:
+    """How many partitions the topic of events has.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    return calling(
+        settings, lambda: len(_partitions(settings, _admin(settings), settings.kafka_timeout, settings.topic))
+    )
+
+
+def lag(settings: Settings, timeout: float = 3.0) -> list[PartitionLag]:
+    """The lag of every partition of the topic of events, by partition.
+
+    Arguments:
+        settings: Which topic and group.
+        timeout: Seconds for each of three requests.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer in time.
+    """
+
+    def measure() -> list[PartitionLag]:
+        admin = _admin(settings)
+        partitions = _partitions(settings, admin, timeout, settings.topic)
+        low, high = _bounds(admin, partitions, timeout)
+        request = [ConsumerGroupTopicPartitions(settings.group, partitions)]
+        (future,) = admin.list_consumer_group_offsets(request, request_timeout=timeout).values()
+        offsets = {entry.partition: entry.offset for entry in future.result().topic_partitions}
+        return [_lag(p.partition, low[p.partition], high[p.partition], offsets[p.partition]) for p in partitions]
+
+    return calling(settings, measure, attempts=2)
+
+
+def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
+    if committed == OFFSET_INVALID:
+        return PartitionLag(partition, low, high, None, high - low)
+    return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)))
+
+
+def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
+    """Every message of a topic as it stands now, each partition in offset order, outside of any group.
+
+    Arguments:
+        settings: Where.
+        topic: The topic; the one of events by default.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    name = topic or settings.topic
+    config = {
+        **client_config(settings),
+        "group.id": f"{settings.group}.reader",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+        "queued.max.messages.kbytes": 4096,
+        "fetch.message.max.bytes": 1024 * 1024,
+    }
+
+    def bounds() -> tuple[dict[int, int], dict[int, int]]:
+        admin = _admin(settings)
+        return _bounds(admin, _partitions(settings, admin, settings.kafka_timeout, name), settings.kafka_timeout)
+
+    low, high = calling(settings, bounds)
+    left = {partition: end for partition, end in high.items() if end > low[partition]}
+    with closing(Consumer(config)) as consumer:
+        consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
+        while left:
+            records: list[Any] = consumer.consume(500, timeout=1.0)
+            for record in records:
+                if record.error():
+                    raise plain(settings, KafkaException(record.error()))
+                if record.partition() in left and record.offset() < left[record.partition()]:
+                    yield to_message(record)
+            left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
+
+
+def _position(consumer: Consumer, topic: str, partition: int) -> int:
+    (position,) = consumer.position([TopicPartition(topic, partition)])
+    return int(position.offset)
+
+
+def to_message(record: Any) -> Message:
+    """A record as the client gives it, as ours."""
+    return Message(
+        Origin(record.topic(), record.partition(), record.offset()),
+        record.key(),
+        record.value(),
+        tuple(record.headers() or ()),
+        record.timestamp()[1],
+    )
+
+
+def _admin(settings: Settings) -> AdminClient:
+    return AdminClient(client_config(settings))
+
+
+def _partitions(settings: Settings, admin: AdminClient, timeout: float, name: str) -> list[TopicPartition]:
+    found = admin.list_topics(name, timeout=timeout).topics[name]
+    if found.error is not None or not found.partitions:
+        raise NoTopic(f"Kafka at {settings.kafka_bootstrap} has no topic {name}: create it with `truepixel setup`")
+    return [TopicPartition(name, partition) for partition in sorted(found.partitions)]
+
+
+def _bounds(
+    admin: AdminClient, partitions: list[TopicPartition], timeout: float
+) -> tuple[dict[int, int], dict[int, int]]:
+    """First and next offset by partition."""
+    found = []
+    for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+        futures = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=timeout)
+        found.append({entry.partition: future.result().offset for entry, future in futures.items()})
+    return found[0], found[1]
