@@ -17,16 +17,22 @@ product_stats_buffer = dg.AssetSpec(
 )
 
 
-@dg.asset(
-    key=PRODUCT_STATS,
-    deps=[PRODUCT_STATS_BUFFER],
-    description=(
-        "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
-        " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
-    ),
-    group_name="flush",
-    owners=OWNERS,
-    kinds={"elasticsearch"},
+# The op is named after what it does: the stream's job has an op of the asset's name.
+@dg.multi_asset(
+    name="flush_product_stats",
+    specs=[
+        dg.AssetSpec(
+            PRODUCT_STATS,
+            deps=[PRODUCT_STATS_BUFFER],
+            description=(
+                "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
+                " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
+            ),
+            group_name="flush",
+            owners=OWNERS,
+            kinds={"elasticsearch"},
+        )
+    ],
 )
 def product_stats() -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Flush the buffered counters."""

@@ -8,7 +8,7 @@ with the write-ahead log: a crash of the process loses nothing). Named in dagste
       module: truepixel_dagster.instance.event_log
       class: PooledSqliteEventLogStorage
       config:
-        base_dir: {env: DAGSTER_HOME}
+        base_dir: /the/absolute/DAGSTER_HOME
 
 With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
 """

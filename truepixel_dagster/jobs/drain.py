@@ -18,14 +18,13 @@ from truepixel_dagster.stream.topics import lag
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_FAILURES = 3
-# Only where DAGSTER_HOME is set, which a bare `dagster dev` does without.
+# In Dagster's home on this machine, not in the repository's dagster.yaml: the storage needs an absolute folder.
 POOLED_EVENT_LOG = """
 event_log_storage:
   module: truepixel_dagster.instance.event_log
   class: PooledSqliteEventLogStorage
   config:
-    base_dir:
-      env: DAGSTER_HOME
+    base_dir: {home}
 """
 
 
@@ -37,7 +36,9 @@ def dagster_home(settings: Settings) -> Path:
     """Dagster's home on this machine: run history, logs and dagster.yaml, under the data folder."""
     home = settings.data_dir / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + POOLED_EVENT_LOG)
+    (home / "dagster.yaml").write_text(
+        (ROOT / "dagster.yaml").read_text() + POOLED_EVENT_LOG.format(home=json.dumps(str(home)))
+    )
     return home
 
 

@@ -3,8 +3,6 @@
 Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -127,7 +125,7 @@ def product_stats(context: dg.OpExecutionContext, done: Sorted) -> None:
 
 
 @dg.op(
-    ins={"after": dg.In(dg.Nothing)},
+    ins={"customers": dg.In(dg.Nothing), "products": dg.In(dg.Nothing)},
     required_resource_keys=LANE,
     tags=_priority(5),
     description="Commit the offsets whose every stage has landed, never past a gap.",
@@ -193,7 +191,7 @@ def slot(number: int) -> int:
     """Fetch → index → ad_lead → attribution → customer and product_stats → commit."""
     fetched = fetch(number)
     done = attribution(ad_lead(index(fetched)))
-    return commit(fetched, after=[customer(done), product_stats(done)])  # type: ignore[no-any-return]
+    return commit(fetched, customers=customer(done), products=product_stats(done))  # type: ignore[no-any-return]
 
 
 @dg.resource

@@ -1,0 +1,1089 @@
+"""What the stores must hold after a topic has been worked off: slow, obvious, and written from the design alone.
+
+It shares no code with the pipeline, not even the decoding, so that one mistake cannot hide on both sides. It reads from
+top to bottom as the design does: decode, drop duplicates, touches, orders and credits, customers, products, visitors.
+
+    expected(records).attributions["shop-1:checkout-token"]["credits"]["linear"]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from fractions import Fraction
+from typing import Any
+from urllib.parse import parse_qsl
+
+Doc = dict[str, Any]
+Origin = tuple[int, int]
+
+LARGEST_VALUE = 40 * 1024 * 1024
+DEEPEST = 128
+LARGEST_AMOUNT = 10**15
+LARGEST_QUANTITY = 1_000_000
+MOST_LINE_ITEMS = 2_000
+LONGEST_PARAMETER = 512
+LONGEST_INTEGER = 1_000
+
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times here are UTC
+YEAR_2000_MS = 946_684_800_000
+YEAR_2101_MS = 4_133_980_800_000
+
+STATUSES = ("open", "paid", "cancelled", "refunded")
+SIGHTINGS = ("checkout_completed", "orders/create", "orders/paid")
+
+CLICK_IDS = {
+    "gclid": "google",
+    "gbraid": "google",
+    "wbraid": "google",
+    "fbclid": "facebook",
+    "ttclid": "tiktok",
+    "msclkid": "microsoft",
+    "ScCid": "snapchat",
+    "epik": "pinterest",
+    "twclid": "twitter",
+}
+UTM = ("source", "medium", "campaign", "content", "term")
+
+CURRENCIES_BY_DECIMALS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+DECIMALS = {code: decimals for decimals, codes in CURRENCIES_BY_DECIMALS.items() for code in codes.split()}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A Kafka record. `timestamp_ms` is in milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]] = field(default_factory=list)
+
+
+@dataclass
+class Expected:
+    """The final state, by document id. `dead` maps (partition, offset) to the reason; visitors are exact counts."""
+
+    events: dict[str, Doc] = field(default_factory=dict)
+    duplicate_origins: set[Origin] = field(default_factory=set)
+    dead: dict[Origin, str] = field(default_factory=dict)
+    ad_leads: dict[str, Doc] = field(default_factory=dict)
+    attributions: dict[str, Doc] = field(default_factory=dict)
+    customers: dict[str, Doc] = field(default_factory=dict)
+    product_stats: dict[str, Doc] = field(default_factory=dict)
+    weekly_visitors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def duplicates(self) -> int:
+        """How many records repeat the event id of another record."""
+        return len(self.duplicate_origins)
+
+
+def expected(
+    records: Iterable[Record],
+    *,
+    window_days: int = 30,
+    half_life_days: float = 7.0,
+    touches_kept: int = 50,
+    touch_repeat_seconds: float = 1800,
+    firsts: Mapping[str, Origin] | None = None,
+    winners: Mapping[str, Origin] | None = None,
+) -> Expected:
+    """Work out the final state.
+
+    Arguments:
+        records: The topic, each partition in offset order; a record that comes twice counts once.
+        window_days: Age up to which a touch counts for an order.
+        half_life_days: Age at which time decay halves a touch's weight.
+        touches_kept: Newest touches kept for a user.
+        touch_repeat_seconds: Time in which the same ad again is the same touch.
+        firsts: Attribution id → (partition, offset) of the sighting that came first, where partitions raced.
+        winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
+            Of both, an origin that cannot have come first is not believed.
+    """
+    result = Expected()
+    decoded = list(_decoded(records, result.dead))
+    events = _without_duplicates(decoded, winners or {}, result.duplicate_origins)
+    result.events = {event.id: _event_doc(event) for event in events}
+
+    touches = _touches_of_users(events, touch_repeat_seconds * 1000)
+    result.ad_leads = {user: {"touches": _lead_touches(own[-touches_kept:])} for user, own in touches.items()}
+
+    orders = _orders(events)
+    counted = {_first(sightings, (firsts or {}).get(id_)).id for id_, sightings in orders.items()}
+    journeys = _Journeys(touches, touches_kept, window_days * DAY_MS)
+    statuses = _Statuses(events)
+    for id_, sightings in orders.items():
+        result.attributions[id_] = _attribution(sightings, journeys, statuses, window_days, half_life_days)
+
+    result.customers = _customers(events, counted)
+    result.product_stats = _product_stats(events, counted)
+    result.weekly_visitors = _weekly_visitors(events)
+    return result
+
+
+# --- An event ---
+
+
+class DeadLetter(Exception):
+    """A record that cannot be understood, and why."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line item. `revenue` is price × quantity − discounts in minor units, None without price or currency."""
+
+    product: str | None
+    quantity: int
+    revenue: int | None
+    currency: str | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the payload says besides who and when."""
+
+    url: str | None = None
+    referrer: str | None = None
+    ad: Doc | None = None
+    product_ids: list[str] = field(default_factory=list)
+    order_id: str | None = None
+    token: str | None = None
+    value: Doc | None = None
+    lines: list[Line] = field(default_factory=list)
+    quantity: int = 1
+    status: str | None = None
+    email_hash: str | None = None
+    customer_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A record that was understood. Times are milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    shop: str
+    client: str
+    event_id: str
+    name: str
+    source: str
+    occurred_at: int
+    received_at: int
+    content: Content
+
+    @property
+    def id(self) -> str:
+        return f"{self.shop}:{self.event_id}"
+
+    @property
+    def user(self) -> str:
+        return f"{self.shop}:{self.client}"
+
+    @property
+    def origin(self) -> Origin:
+        return self.partition, self.offset
+
+    @property
+    def order(self) -> str | None:
+        """The id of the order's attribution, if this event is a sighting of an order."""
+        identity = self.content.token or self.content.order_id
+        return f"{self.shop}:{identity}" if self.name in SIGHTINGS and identity else None
+
+
+def _event_doc(event: Event) -> Doc:
+    content = event.content
+    return _present(
+        shop_id=event.shop,
+        client_id=event.client,
+        event_id=event.event_id,
+        name=event.name,
+        source=event.source,
+        occurred_at=_iso(event.occurred_at),
+        received_at=_iso(event.received_at),
+        url=content.url,
+        referrer=content.referrer,
+        ad=content.ad,
+        product_ids=content.product_ids or None,
+        order_id=content.order_id,
+        value=content.value,
+        kafka=_kafka(event),
+    )
+
+
+def _kafka(event: Event) -> Doc:
+    return {"topic": event.topic, "partition": event.partition, "offset": event.offset}
+
+
+def _present(**fields: Any) -> Doc:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+# --- Decoding ---
+
+
+def _decoded(records: Iterable[Record], dead: dict[Origin, str]) -> Iterator[Event]:
+    seen: set[Origin] = set()
+    for record in records:
+        origin = (record.partition, record.offset)
+        if origin in seen:
+            continue
+        seen.add(origin)
+        try:
+            yield decode(record)
+        except DeadLetter as reason:
+            dead[origin] = str(reason)
+
+
+def decode(record: Record) -> Event:
+    """The event of a record.
+
+    Raises:
+        DeadLetter: The record cannot be understood.
+    """
+    shop, client = _shop_and_client(record.key)
+    headers = dict(record.headers)
+    payload = _payload(record.value)
+    received_at = _received_at(headers.get("received_at"), record.timestamp_ms)
+    source = _source(headers, payload)
+    if source == "pixel":
+        name = _text(payload.get("name"), "name")
+        moment = payload.get("timestamp")
+    else:
+        name = _header(headers, "topic") or _topic_by_shape(payload)
+        moment = _webhook_moment(name, payload)
+    if not name:
+        raise DeadLetter("no event name")
+    return Event(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        shop=shop,
+        client=client,
+        event_id=_event_id(headers, source, name, payload),
+        name=name,
+        source=source,
+        occurred_at=_occurred_at(moment, received_at),
+        received_at=received_at,
+        content=_pixel_content(name, payload) if source == "pixel" else _webhook_content(name, payload),
+    )
+
+
+def _shop_and_client(key: bytes | None) -> tuple[str, str]:
+    try:
+        text = (key or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        raise DeadLetter("key: not UTF-8") from None
+    shop, _, client = text.partition(":")
+    if not shop or not client:
+        raise DeadLetter("key: not shop:client")
+    if len(shop.encode()) > 128 or len(client.encode()) > 256:
+        raise DeadLetter("key: too long")
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise DeadLetter("key: control character")
+    return shop, client
+
+
+def _payload(value: bytes | None) -> Doc:
+    if not value:
+        raise DeadLetter("value: empty")
+    if len(value) > LARGEST_VALUE:
+        raise DeadLetter("value: too large")
+    try:
+        payload = json.loads(
+            value.decode("utf-8"), parse_float=_json_number, parse_int=_json_integer, parse_constant=_no_constant
+        )
+    except UnicodeDecodeError:
+        raise DeadLetter("value: not UTF-8") from None
+    except RecursionError:
+        raise DeadLetter("value: nested too deep") from None
+    except ValueError:
+        raise DeadLetter("value: not JSON") from None
+    if not isinstance(payload, dict):
+        raise DeadLetter("value: not an object")
+    if _deeper_than(payload, DEEPEST):
+        raise DeadLetter("value: nested too deep")
+    return payload
+
+
+def _json_number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent beyond what Decimal can hold
+        return Decimal("Infinity")
+
+
+def _json_integer(text: str) -> int | Decimal:
+    # Python refuses to read integers of some thousand digits; no id and no amount is as long.
+    return int(text) if len(text) <= LONGEST_INTEGER else Decimal("Infinity")
+
+
+def _no_constant(text: str) -> None:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _deeper_than(payload: Doc, limit: int) -> bool:
+    level: list[Any] = [payload]
+    for _ in range(limit):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _children(parent: Any) -> list[Any]:
+    values = parent.values() if isinstance(parent, dict) else parent
+    return [value for value in values if isinstance(value, (dict, list))]
+
+
+def _header(headers: Mapping[str, bytes | None], name: str) -> str | None:
+    """The header's text, None where it is missing or empty."""
+    try:
+        return (headers.get(name) or b"").decode("utf-8") or None
+    except UnicodeDecodeError:
+        raise DeadLetter(f"header {name}: not UTF-8") from None
+
+
+def _source(headers: Mapping[str, bytes | None], payload: Doc) -> str:
+    if headers.get("source") is not None:
+        source = _header(headers, "source")
+        if source not in ("pixel", "webhook"):
+            raise DeadLetter("header source: neither pixel nor webhook")
+        return source
+    if _header(headers, "topic"):
+        return "webhook"
+    if "clientId" in payload or ("name" in payload and "context" in payload):
+        return "pixel"
+    return "webhook"
+
+
+def _topic_by_shape(payload: Doc) -> str:
+    if "refund_line_items" in payload:
+        return "refunds/create"
+    if "financial_status" in payload or "order_number" in payload:
+        return "orders/create" if payload.get("cancelled_at") is None else "orders/cancelled"
+    if "abandoned_checkout_url" in payload:
+        return "checkouts/create"
+    if "token" in payload and "line_items" in payload:
+        return "carts/update"
+    raise DeadLetter("webhook: unknown shape")
+
+
+def _event_id(headers: Mapping[str, bytes | None], source: str, name: str, payload: Doc) -> str:
+    own = _id_as_it_is(payload.get("id"), "id") if source == "pixel" else _webhook_event_id(name, payload)
+    event_id = _header(headers, "event_id") or own
+    if event_id is None:
+        raise DeadLetter("no event id")
+    if len(event_id.encode("utf-8")) > 256:
+        raise DeadLetter("event id: too long")
+    return event_id
+
+
+def _webhook_event_id(topic: str, payload: Doc) -> str | None:
+    id_ = _id(payload.get("id"), "id")
+    if id_ is None:
+        return None
+    updated_at = payload.get("updated_at")
+    if isinstance(updated_at, str) and topic not in ("orders/create", "orders/paid", "orders/cancelled"):
+        return f"{topic}:{id_}:{_text(updated_at, 'updated_at')}"
+    return f"{topic}:{id_}"
+
+
+# --- Times ---
+
+_TIME = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?"
+    r"(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))?"
+)
+
+
+def _milliseconds(text: str) -> int | None:
+    """Milliseconds since the epoch of an ISO 8601 time, rounded down; None for what is no time of 2000 to 2100."""
+    found = _TIME.fullmatch(text)
+    if not found:
+        return None
+    *parts, fraction, _, sign, hours, minutes = found.groups()
+    try:
+        wall = datetime(*map(int, parts))  # type: ignore[arg-type]  # noqa: DTZ001 - the offset is subtracted below
+    except ValueError:
+        return None
+    offset = int(hours or 0) * 60 + int(minutes or 0)
+    if int(hours or 0) > 23 or int(minutes or 0) > 59:
+        return None
+    millis = (wall - EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
+    return _in_range(millis - (-offset if sign == "-" else offset) * MINUTE_MS)
+
+
+def _in_range(millis: int) -> int | None:
+    return millis if YEAR_2000_MS <= millis < YEAR_2101_MS else None
+
+
+def _received_at(header: bytes | None, record_timestamp: int) -> int:
+    text = (header or b"").decode("utf-8", "replace").strip()
+    found = _in_range(int(text)) if re.fullmatch("[0-9]{1,15}", text) else _milliseconds(text)
+    return record_timestamp if found is None else found
+
+
+def _webhook_moment(topic: str, payload: Doc) -> Any:
+    if topic == "orders/cancelled":
+        names = ["cancelled_at", "updated_at", "created_at"]
+    elif topic == "orders/paid" or topic.endswith("/create"):
+        names = ["created_at"]
+    else:
+        names = ["updated_at", "created_at"]
+    given = [payload[name] for name in names if payload.get(name) is not None]
+    return given[0] if given else None
+
+
+def _occurred_at(moment: Any, received_at: int) -> int:
+    text = _text(moment, "time of the event")
+    found = _in_range(received_at) if text is None else _milliseconds(text)
+    if found is None:
+        raise DeadLetter("time of the event: not a time of the years 2000 to 2100")
+    return found
+
+
+def _iso(millis: int) -> str:
+    return (EPOCH + timedelta(milliseconds=millis)).isoformat(timespec="milliseconds") + "Z"
+
+
+def _day(millis: int) -> str:
+    return _iso(millis)[:10]
+
+
+def _week(millis: int) -> str:
+    year, week, _ = (EPOCH + timedelta(milliseconds=millis)).isocalendar()
+    return f"{year:04d}-W{week:02d}"
+
+
+# --- Values of the expected type ---
+
+
+def _object(value: Any, name: str) -> Doc:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise DeadLetter(f"{name}: not an object")
+    return value
+
+
+def _inside(payload: Doc, *path: str) -> Doc:
+    for name in path:
+        payload = _object(payload.get(name), name)
+    return payload
+
+
+def _objects(value: Any, name: str) -> list[Doc]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DeadLetter(f"{name}: not a list of objects")
+    return value
+
+
+def _text(value: Any, name: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise DeadLetter(f"{name}: not a string")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise DeadLetter(f"{name}: half a surrogate pair") from None
+    return value
+
+
+def _id_as_it_is(value: Any, name: str) -> str | None:
+    """An integer or a string as a string; None where it is null or empty."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise DeadLetter(f"{name}: not an id")
+    return _text(value, name) or None
+
+
+def _id(value: Any, name: str) -> str | None:
+    """As `_id_as_it_is`, with `gid://shopify/Product/123?query` as `123`."""
+    text = _id_as_it_is(value, name)
+    found = re.fullmatch(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", text or "", re.DOTALL)
+    return found.group(1) if found else text
+
+
+def _quantity(value: Any) -> int:
+    if value is None:
+        return 1
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_QUANTITY:
+        raise DeadLetter("quantity: not a whole number of 0 to 1,000,000")
+    return value
+
+
+def _distinct(ids: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
+
+
+# --- Money ---
+
+
+def _number(value: Any) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
+        raise DeadLetter("amount: not a number")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise DeadLetter("amount: not a number") from None
+    if not number.is_finite() or number < 0:
+        raise DeadLetter("amount: infinite or negative")
+    return number
+
+
+def _currency(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{3}", value):
+        raise DeadLetter("currency: not three letters")
+    return value.upper()
+
+
+def _minor(number: Decimal, currency: str) -> int:
+    """The amount in the currency's minor units, halves rounded up."""
+    if number > LARGEST_AMOUNT:
+        raise DeadLetter("amount: too large")
+    decimals = DECIMALS.get(currency, 2)
+    rounded = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=Context(prec=60))
+    minor = int(rounded * 10**decimals)
+    if minor > LARGEST_AMOUNT:
+        raise DeadLetter("amount: too large")
+    return minor
+
+
+def _value(amount: Any, currency: str | None) -> Doc | None:
+    number = _number(amount)
+    if number is None or currency is None:
+        return None
+    return {"amount": _minor(number, currency), "currency": currency}
+
+
+def _line(product: str | None, quantity: Any, price: Any, discounts: list[Any], currency: str | None) -> Line:
+    count = _quantity(quantity)
+    unit_price = _number(price)
+    taken_off = [number for number in map(_number, discounts) if number is not None]
+    revenue = None
+    if unit_price is not None and currency is not None:
+        revenue = _minor(unit_price, currency) * count - sum(_minor(number, currency) for number in taken_off)
+    return Line(product, count, revenue, currency)
+
+
+def _line_items(value: Any) -> list[Doc]:
+    items = _objects(value, "line items")
+    if len(items) > MOST_LINE_ITEMS:
+        raise DeadLetter("line items: too many")
+    return items
+
+
+# --- Ads ---
+
+
+def _ad(query: str) -> Doc | None:
+    """The ad that a URL's query string names, if it names one."""
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(query):
+        value = value.strip()[:LONGEST_PARAMETER]
+        if value:
+            found.setdefault(name.lower(), value)
+    ad = {name: found.get(f"utm_{name}") for name in UTM}
+    for click_id_type, platform in CLICK_IDS.items():
+        if click_id_type.lower() in found:
+            click_id = found[click_id_type.lower()]
+            return _present(platform=platform, **ad, click_id=click_id, click_id_type=click_id_type)
+    if not any(ad.values()):
+        return None
+    return _present(platform=(ad["source"] or "unknown").lower(), **ad)
+
+
+def _query(url: str | None) -> str:
+    return (url or "").partition("#")[0].partition("?")[2]
+
+
+# --- Pixel events ---
+
+
+def _pixel_content(name: str, payload: Doc) -> Content:
+    page = _inside(payload, "context", "document")
+    location = _inside(page, "location")
+    url = _text(location.get("href"), "href")
+    search = _text(location.get("search"), "search") or ""
+    return replace(
+        _pixel_data(name, payload),
+        url=url or None,
+        referrer=_text(page.get("referrer"), "referrer") or None,
+        ad=_ad(_query(url) or search.lstrip("?")),
+    )
+
+
+def _pixel_data(name: str, payload: Doc) -> Content:
+    if name == "product_viewed":
+        return _viewed_product(_inside(payload, "data", "productVariant"))
+    if name in ("product_added_to_cart", "product_removed_from_cart"):
+        return _cart_line(_inside(payload, "data", "cartLine"))
+    if name == "cart_viewed":
+        return _viewed_cart(_inside(payload, "data", "cart"))
+    if name == "collection_viewed":
+        return _viewed_products(_inside(payload, "data", "collection"))
+    if name == "search_submitted":
+        return _viewed_products(_inside(payload, "data", "searchResult"))
+    if name.startswith("checkout_") or name == "payment_info_submitted":
+        return _pixel_checkout(name, _inside(payload, "data", "checkout"))
+    return Content()
+
+
+def _product_of(variant: Doc) -> str | None:
+    return _id(_inside(variant, "product").get("id"), "product id")
+
+
+def _pixel_value(price: Doc) -> Doc | None:
+    return _value(price.get("amount"), _currency(price.get("currencyCode")))
+
+
+def _viewed_product(variant: Doc) -> Content:
+    return Content(product_ids=_distinct([_product_of(variant)]), value=_pixel_value(_inside(variant, "price")))
+
+
+def _cart_line(line: Doc) -> Content:
+    return Content(
+        product_ids=_distinct([_product_of(_inside(line, "merchandise"))]),
+        value=_pixel_value(_inside(line, "cost", "totalAmount")),
+        quantity=_quantity(line.get("quantity")),
+    )
+
+
+def _viewed_cart(cart: Doc) -> Content:
+    lines = _objects(cart.get("lines"), "cart lines")
+    return Content(
+        product_ids=_distinct(_product_of(_inside(line, "merchandise")) for line in lines),
+        value=_pixel_value(_inside(cart, "cost", "totalAmount")),
+    )
+
+
+def _viewed_products(shown: Doc) -> Content:
+    variants = _objects(shown.get("productVariants"), "product variants")
+    return Content(product_ids=_distinct(map(_product_of, variants)))
+
+
+def _pixel_checkout(name: str, checkout: Doc) -> Content:
+    total = _inside(checkout, "totalPrice")
+    currency = _currency(total.get("currencyCode")) or _currency(checkout.get("currencyCode"))
+    lines = [_pixel_line(item, currency) for item in _line_items(checkout.get("lineItems"))]
+    order = _inside(checkout, "order")
+    return Content(
+        product_ids=_distinct(line.product for line in lines),
+        order_id=_id(order.get("id"), "order id"),
+        token=_id(checkout.get("token"), "checkout token"),
+        value=_value(total.get("amount"), currency),
+        lines=lines,
+        status="open" if name == "checkout_completed" else None,
+        email_hash=_email_hash([checkout.get("email")]),
+        customer_id=_id(_inside(order, "customer").get("id"), "customer id"),
+    )
+
+
+def _pixel_line(item: Doc, currency: str | None) -> Line:
+    variant = _inside(item, "variant")
+    price = _inside(variant, "price")
+    allocations = _objects(item.get("discountAllocations"), "discount allocations")
+    return _line(
+        product=_product_of(variant),
+        quantity=item.get("quantity"),
+        price=price.get("amount"),
+        discounts=[_inside(allocation, "amount").get("amount") for allocation in allocations],
+        currency=currency or _currency(price.get("currencyCode")),
+    )
+
+
+def _email_hash(candidates: list[Any]) -> str | None:
+    for candidate in candidates:
+        address = (_text(candidate, "email") or "").strip().lower()
+        if address:
+            return hashlib.sha256(address.encode("utf-8")).hexdigest()
+    return None
+
+
+# --- Webhooks ---
+
+
+def _webhook_content(topic: str, payload: Doc) -> Content:
+    is_order = topic.startswith("orders/")
+    is_checkout = topic.startswith("checkouts/")
+    url = _text(payload.get("landing_site"), "landing_site")
+    currency = None
+    lines: list[Line] = []
+    if is_order or is_checkout:
+        currency = _currency(payload.get("currency")) or _currency(payload.get("presentment_currency"))
+    if is_order or is_checkout or topic.startswith("carts/"):
+        lines = [_webhook_line(item, currency) for item in _line_items(payload.get("line_items"))]
+    return Content(
+        url=url or None,
+        referrer=_text(payload.get("referring_site"), "referring_site") or None,
+        ad=_ad(_query(url)),
+        product_ids=_distinct(line.product for line in lines),
+        order_id=_webhook_order_id(topic, payload),
+        token=_webhook_token(topic, payload),
+        value=_value(payload.get("total_price"), currency) if is_order or is_checkout else None,
+        lines=lines,
+        status=_webhook_status(topic, payload),
+        email_hash=_webhook_email_hash(topic, payload),
+        customer_id=_id(_inside(payload, "customer").get("id"), "customer id"),
+    )
+
+
+def _webhook_line(item: Doc, currency: str | None) -> Line:
+    if item.get("discount_allocations") is None:
+        discounts = [item.get("total_discount")]
+    else:
+        allocations = _objects(item["discount_allocations"], "discount_allocations")
+        discounts = [allocation.get("amount") for allocation in allocations]
+    product = _id(item.get("product_id"), "product_id")
+    return _line(product, item.get("quantity"), item.get("price"), discounts, currency)
+
+
+def _webhook_order_id(topic: str, payload: Doc) -> str | None:
+    if topic.startswith("orders/"):
+        return _id(payload.get("id"), "id")
+    if topic == "refunds/create":
+        return _id(payload.get("order_id"), "order_id")
+    return None
+
+
+def _webhook_token(topic: str, payload: Doc) -> str | None:
+    if topic.startswith("orders/"):
+        return _id(payload.get("checkout_token"), "checkout_token")
+    if topic.startswith("checkouts/"):
+        return _id(payload.get("token"), "token")
+    return None
+
+
+def _webhook_status(topic: str, payload: Doc) -> str | None:
+    """The highest status that the event tells of its order; None where it tells none."""
+    if topic == "refunds/create":
+        return "refunded"
+    if not topic.startswith("orders/"):
+        return None
+    financial_status = _text(payload.get("financial_status"), "financial_status")
+    cancelled_at = _text(payload.get("cancelled_at"), "cancelled_at")
+    if financial_status == "refunded":
+        return "refunded"
+    if cancelled_at is not None or topic == "orders/cancelled":
+        return "cancelled"
+    if financial_status in ("paid", "partially_refunded") or topic == "orders/paid":
+        return "paid"
+    return "open"
+
+
+def _webhook_email_hash(topic: str, payload: Doc) -> str | None:
+    if not topic.startswith(("orders/", "checkouts/", "customers/")):
+        return None
+    return _email_hash([payload.get("email"), payload.get("contact_email"), _inside(payload, "customer").get("email")])
+
+
+# --- Duplicates ---
+
+
+def _without_duplicates(
+    decoded: list[Event], winners: Mapping[str, Origin], duplicate_origins: set[Origin]
+) -> list[Event]:
+    """The record of each event id that was there first; the origins of the others go to `duplicate_origins`."""
+    same_id: dict[str, list[Event]] = defaultdict(list)
+    for event in decoded:
+        same_id[event.id].append(event)
+    kept = {id_: _first(events, winners.get(id_)).origin for id_, events in same_id.items()}
+    duplicate_origins.update(event.origin for event in decoded if event.origin != kept[event.id])
+    return [event for event in decoded if event.origin == kept[event.id]]
+
+
+def _first(events: list[Event], told: Origin | None) -> Event:
+    """The event that came first: the one that we are told, if it is the first of its partition; else the first read."""
+    first_of_partition: dict[int, Event] = {}
+    for event in events:
+        first_of_partition.setdefault(event.partition, event)
+    for event in first_of_partition.values():
+        if event.origin == told:
+            return event
+    return events[0]
+
+
+# --- Touches ---
+
+
+@dataclass(frozen=True)
+class Touch:
+    """An event that brought its user from an ad."""
+
+    event_id: str
+    at: int
+    ad: Doc
+    origin: Origin
+
+
+def _touches_of_users(events: list[Event], repeat_ms: float) -> dict[str, list[Touch]]:
+    """All touches of each user, in the order of offsets."""
+    touches: dict[str, list[Touch]] = {}
+    for event in events:
+        if event.content.ad is None:
+            continue
+        touch = Touch(event.event_id, event.occurred_at, event.content.ad, event.origin)
+        own = touches.setdefault(event.user, [])
+        if not own or not _is_repeat(own[-1], touch, repeat_ms):
+            own.append(touch)
+    return touches
+
+
+def _is_repeat(previous: Touch, touch: Touch, repeat_ms: float) -> bool:
+    return _same_ad(previous.ad, touch.ad) and abs(touch.at - previous.at) <= repeat_ms
+
+
+def _same_ad(one: Doc, other: Doc) -> bool:
+    if "click_id" in one or "click_id" in other:
+        return bool(one.get("click_id") == other.get("click_id"))
+    return all(one.get(name) == other.get(name) for name in ("source", "medium", "campaign"))
+
+
+def _lead_touches(touches: list[Touch]) -> list[Doc]:
+    return [{**_touch_doc(touch), "partition": touch.origin[0], "offset": touch.origin[1]} for touch in touches]
+
+
+def _touch_doc(touch: Touch) -> Doc:
+    return {"event_id": touch.event_id, "at": _iso(touch.at), "ad": touch.ad}
+
+
+@dataclass(frozen=True)
+class _Journeys:
+    touches: dict[str, list[Touch]]
+    kept: int
+    window_ms: int
+
+    def of(self, sighting: Event) -> list[Touch]:
+        """The user's touches up to the sighting's own offset, newest kept; of these those within the window."""
+        own = self.touches.get(sighting.user, [])
+        known = [touch for touch in own if touch.origin <= sighting.origin][-self.kept :]
+        earliest = sighting.occurred_at - self.window_ms
+        return [touch for touch in known if earliest <= touch.at <= sighting.occurred_at]
+
+
+# --- Orders ---
+
+
+def _orders(events: list[Event]) -> dict[str, list[Event]]:
+    """Attribution id → the sightings of that order."""
+    orders: dict[str, list[Event]] = {}
+    for event in events:
+        if event.order is not None:
+            orders.setdefault(event.order, []).append(event)
+    return orders
+
+
+class _Statuses:
+    """The highest status that any event told of an order, under its checkout token or its order id."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._told: dict[tuple[str, str, str], int] = {}
+        self._linked: dict[tuple[str, str, str], set[tuple[str, str, str]]] = defaultdict(set)
+        for event in events:
+            names = _order_names(event)
+            for name in names:
+                self._linked[name] |= names
+                if event.content.status is not None:
+                    rank = STATUSES.index(event.content.status)
+                    self._told[name] = max(rank, self._told.get(name, 0))
+
+    def of(self, sightings: list[Event]) -> str:
+        own = {name for sighting in sightings for name in _order_names(sighting)}
+        names = own.union(*(self._linked[name] for name in own))
+        return STATUSES[max(self._told.get(name, 0) for name in names)]
+
+
+def _order_names(event: Event) -> set[tuple[str, str, str]]:
+    names = {("token", event.shop, event.content.token), ("order id", event.shop, event.content.order_id)}
+    return {(kind, shop, name) for kind, shop, name in names if name is not None}
+
+
+def _attribution(
+    sightings: list[Event], journeys: _Journeys, statuses: _Statuses, window_days: int, half_life_days: float
+) -> Doc:
+    preferred = sorted(sightings, key=lambda sighting: _preference(sighting, journeys))
+    deciding = preferred[0]
+    journey = journeys.of(deciding)
+    value = _first_present(sighting.content.value for sighting in preferred)
+    amount = value["amount"] if value else 0
+    return _present(
+        shop_id=deciding.shop,
+        order_id=_first_present(sighting.content.order_id for sighting in preferred),
+        checkout_token=_first_present(sighting.content.token for sighting in preferred),
+        client_id=deciding.client,
+        occurred_at=_iso(deciding.occurred_at),
+        value=value,
+        status=statuses.of(sightings),
+        touches=[_touch_doc(touch) for touch in journey],
+        window_days=window_days,
+        credits=_credits(journey, deciding.occurred_at, amount, half_life_days),
+        sightings=[
+            {"source": sighting.source, "event_id": sighting.event_id, "kafka": _kafka(sighting)}
+            for sighting in sightings
+        ],
+    )
+
+
+def _preference(sighting: Event, journeys: _Journeys) -> tuple[int, bool, str]:
+    """Lowest first: most touches, then pixel before webhook, then the lower event id."""
+    return -len(journeys.of(sighting)), sighting.source != "pixel", sighting.event_id
+
+
+def _first_present(values: Iterable[Any]) -> Any:
+    return next((value for value in values if value is not None), None)
+
+
+# --- Credits ---
+
+
+def _credits(journey: list[Touch], ordered_at: int, amount: int, half_life_days: float) -> dict[str, list[Doc]]:
+    if not journey:
+        models = ("last_click", "first_click", "linear", "time_decay", "position_based")
+        return {model: [{"platform": "direct", "amount": amount}] for model in models}
+    ages = [ordered_at - touch.at for touch in journey]
+    return {
+        "last_click": [_credit(journey[-1], amount)],
+        "first_click": [_credit(journey[0], amount)],
+        "linear": _credit_each(journey, split(amount, [Fraction(1)] * len(journey))),
+        "time_decay": _credit_each(journey, split(amount, decay_weights(ages, half_life_days))),
+        "position_based": _credit_each(journey, split(amount, position_weights(len(journey)))),
+    }
+
+
+def _credit_each(journey: list[Touch], amounts: list[int]) -> list[Doc]:
+    return [_credit(touch, amount) for touch, amount in zip(journey, amounts)]
+
+
+def _credit(touch: Touch, amount: int) -> Doc:
+    campaign = touch.ad.get("campaign")
+    return _present(event_id=touch.event_id, platform=touch.ad["platform"], campaign=campaign, amount=amount)
+
+
+def decay_weights(ages_ms: list[int], half_life_days: float) -> list[Fraction]:
+    """2^(−age / half-life) for each age, to 60 digits and a common factor: the youngest weighs 1."""
+    youngest = min(ages_ms)
+    with localcontext() as context:
+        context.prec = 60
+        half_life_ms = Decimal(str(half_life_days)) * DAY_MS
+        return [Fraction(Decimal(2) ** ((youngest - age) / half_life_ms)) for age in ages_ms]
+
+
+def position_weights(touches: int) -> list[Fraction]:
+    """40 % for the first, 40 % for the last, 20 % shared by the rest; half each for two; all for one."""
+    if touches <= 2:
+        return [Fraction(1)] * touches
+    rest = touches - 2
+    return [Fraction(40), *[Fraction(20, rest)] * rest, Fraction(40)]
+
+
+def split(amount: int, weights: list[Fraction]) -> list[int]:
+    """Split minor units by weight, the units left over to the largest remainders, ties to the earlier weight."""
+    total = sum(weights)
+    # To 40 digits: powers of two are not exact beyond, and equal remainders have to be seen as equal.
+    shares = [round(amount * weight / total, 40) for weight in weights]
+    amounts = [share.numerator // share.denominator for share in shares]
+    by_remainder = sorted(range(len(shares)), key=lambda place: amounts[place] - shares[place])
+    for place in by_remainder[: amount - sum(amounts)]:
+        amounts[place] += 1
+    return amounts
+
+
+# --- Customers ---
+
+
+def _customers(events: list[Event], counted: set[str]) -> dict[str, Doc]:
+    customers: dict[str, Doc] = {}
+    for event in events:
+        at = _iso(event.occurred_at)
+        new = {"first_seen": at, "last_seen": at, "events": 0, "orders": 0, "revenue": {}}
+        customer = customers.setdefault(event.user, new)
+        customer["first_seen"] = min(customer["first_seen"], at)
+        customer["last_seen"] = max(customer["last_seen"], at)
+        customer["events"] += 1
+        if event.id in counted:
+            customer["orders"] += 1
+            _add(customer["revenue"], event.content.value)
+        newest = {
+            "last_ad": event.content.ad,
+            "email_hash": event.content.email_hash,
+            "customer_id": event.content.customer_id,
+        }
+        customer.update(_present(**newest))
+    return customers
+
+
+def _add(revenue: dict[str, int], value: Doc | None) -> None:
+    if value is not None:
+        revenue[value["currency"]] = revenue.get(value["currency"], 0) + value["amount"]
+
+
+# --- Products and visitors ---
+
+
+def _product_stats(events: list[Event], counted: set[str]) -> dict[str, Doc]:
+    stats: dict[str, Doc] = {}
+    for event in events:
+        content = event.content
+        if event.name == "product_viewed":
+            for product in content.product_ids:
+                _product_day(stats, event, product)["views"] += 1
+        if event.name == "product_added_to_cart":
+            for product in content.product_ids:
+                _product_day(stats, event, product)["carts"] += content.quantity
+        if event.name == "checkout_started":
+            for product in content.product_ids:
+                _product_day(stats, event, product)["checkouts"] += 1
+        if event.id in counted:
+            _count_order(stats, event)
+    return stats
+
+
+def _count_order(stats: dict[str, Doc], event: Event) -> None:
+    for product in event.content.product_ids:
+        _product_day(stats, event, product)["orders"] += 1
+    for line in event.content.lines:
+        if line.product is None:
+            continue
+        day = _product_day(stats, event, line.product)
+        day["units"] += line.quantity
+        if line.revenue is not None:
+            _add(day["revenue"], {"currency": line.currency, "amount": line.revenue})
+
+
+def _product_day(stats: dict[str, Doc], event: Event, product: str) -> Doc:
+    day = _day(event.occurred_at)
+    new = {"shop_id": event.shop, "product_id": product, "day": day}
+    counters = {"views": 0, "carts": 0, "checkouts": 0, "orders": 0, "units": 0, "revenue": {}}
+    return stats.setdefault(f"{event.shop}:{product}:{day}", {**new, **counters})
+
+
+def _weekly_visitors(events: list[Event]) -> dict[str, int]:
+    clients: dict[str, set[str]] = defaultdict(set)
+    for event in events:
+        if event.source == "pixel":
+            clients[f"{event.shop}:{_week(event.occurred_at)}"].add(event.client)
+    return {id_: len(distinct) for id_, distinct in clients.items()}
