@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     idle: float = Field(2.0, ge=0.1, le=600, description="seconds without a message after which a run ends")
     slots_per_run: int = Field(64, ge=1, le=1000, description="micro-batches that one run may drain")
     prefetch_bytes: int = Field(
-        12 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
+        4 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
     )
 
     lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are worked on side by side")

@@ -15,6 +15,25 @@ from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stream import dead_letters, topics
 
 
+# What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
+EVENT_FIELDS = (
+    "shop_id",
+    "client_id",
+    "event_id",
+    "name",
+    "source",
+    "occurred_at",
+    "received_at",
+    "url",
+    "referrer",
+    "ad",
+    "product_ids",
+    "order_id",
+    "value",
+    "kafka",
+)
+
+
 class Audit(msgspec.Struct, frozen=True):
     """What an audit looked at and every difference that it found."""
 
