@@ -285,6 +285,34 @@ def flush(as_json: bool) -> None:
 
 
 @main.command()
+@as_json
+def audit(as_json: bool) -> None:
+    """Compare every store with what the topic says it should hold; exit 1 if anything differs. Flush first."""
+    from truepixel_dagster.audit.audit import audit as run
+    from truepixel_dagster.stream.topics import lag as read_lag
+
+    settings = load_settings()
+    partitions = read_lag(settings)
+    waiting = sum(entry.lag for entry in partitions)
+    if waiting:
+        say(f"{waiting:,} messages are not processed yet: they will show as missing")
+    with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
+        found = run(settings, done)
+    if as_json:
+        print_json({**msgspec.to_builtins(found), "differences": [str(item) for item in found.differences]})
+    else:
+        for item in found.differences:
+            click.echo(str(item), err=True)
+        click.echo(
+            f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
+                "no differences", "no difference"
+            )
+        )
+    if found.differences:
+        sys.exit(1)
+
+
+@main.command()
 @click.option("--shop", required=True, help="The shop id.")
 @click.option("--model", type=click.Choice(MODELS), default="last_click", show_default=True, help="Attribution model.")
 @as_json

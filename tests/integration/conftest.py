@@ -30,7 +30,9 @@ def bare_settings(servers: Settings, tmp_path: Path) -> Iterator[Settings]:
     settings = servers.model_copy(update={"namespace": namespace, "data_dir": tmp_path, "linger": 0.05, "idle": 0.5})
     yield settings
     with open_stores(settings) as stores:
-        stores.elasticsearch.client.indices.delete(index=f"{namespace}-*", allow_no_indices=True)
+        indices = stores.elasticsearch.client.indices
+        for name in indices.get(index=f"{namespace}-*", allow_no_indices=True):
+            indices.delete(index=name)
         stores.mongodb.client.drop_database(settings.database)
 
 

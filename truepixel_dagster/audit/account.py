@@ -42,7 +42,7 @@ def account(settings: Settings) -> Account:
         stores.elasticsearch.refresh()
         indexed = _indexed(stores)
         origins = set(indexed.values())
-        dead = {letter.origin for letter in dead_letters.read(settings)}
+        dead = {str(letter.message.origin) for letter in dead_letters.read(settings)}
         produced = duplicates = 0
         lost: list[str] = []
         for message in topics.read_all(settings):

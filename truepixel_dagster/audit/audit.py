@@ -14,7 +14,6 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stream import dead_letters, topics
 
-
 # What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
 EVENT_FIELDS = (
     "shop_id",

@@ -81,7 +81,7 @@ def facts(payload: bytes, topic: str | None) -> Facts:
     """
     name = text(topic) or _topic(payload)
     resource = name.partition("/")[0]
-    if resource not in ("orders", "checkouts", "carts", "refunds"):
+    if resource not in ("orders", "checkouts", "carts", "refunds", "customers"):
         other = _OTHER.decode(payload)
         return Facts(
             name=name,
@@ -91,7 +91,7 @@ def facts(payload: bytes, topic: str | None) -> Facts:
         )
     body = _KNOWN.decode(payload)
     customer = body.customer or _Customer()
-    items = _items(body) if resource != "refunds" else ()
+    items = _items(body) if resource in ("orders", "checkouts", "carts") else ()
     return Facts(
         name=name,
         source="webhook",
@@ -177,10 +177,11 @@ def _order(name: str, resource: str, body: _Webhook) -> Order | None:
 
 
 def _status(name: str, body: _Webhook) -> str:
-    if body.cancelled_at or name == ORDER_CANCELLED:
-        return "cancelled"
+    """The highest status that the payload speaks of."""
     if body.financial_status == "refunded":
         return "refunded"
+    if body.cancelled_at or name == ORDER_CANCELLED:
+        return "cancelled"
     if body.financial_status in ("paid", "partially_refunded") or name == ORDER_PAID:
         return "paid"
     return "open"

@@ -25,7 +25,7 @@ class Credit(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Credits(msgspec.Struct, frozen=True):
-    """The credits of one order under every model, in the order of its touches."""
+    """The credits of one order under every model, in the order of its touches; those of no weight are left out."""
 
     last_click: tuple[Credit, ...] = ()
     first_click: tuple[Credit, ...] = ()
@@ -78,8 +78,9 @@ def credit(amount: int, touches: Sequence[Touch], occurred_at: int, half_life: i
     def by(model: Callable[[Sequence[int]], list[Fraction]]) -> tuple[Credit, ...]:
         if not touches:
             return (Credit(DIRECT, amount),)
-        parts = zip(touches, shares(amount, model(ages)))
-        return tuple(Credit(touch.ad.platform, part, touch.event_id, touch.ad.campaign) for touch, part in parts)
+        weights = model(ages)
+        parts = zip(touches, weights, shares(amount, weights))
+        return tuple(Credit(t.ad.platform, part, t.event_id, t.ad.campaign) for t, weight, part in parts if weight)
 
     return Credits(
         last_click=by(last_click),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import read_all
@@ -16,15 +17,11 @@ OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN})
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter as read back: the record as it was received, and why and where it stopped.
-
-    `origin` is `topic/partition/offset` of the original record.
-    """
+    """A dead letter as read back: the record as it was received, its original origin, why and where it stopped."""
 
     message: Message
     error: str
     stage: str
-    origin: str
 
 
 class DeadLetters:
@@ -62,8 +59,10 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
     Raises:
         KafkaError: Kafka does not answer or has no such topic.
     """
-    for message in read_all(settings, settings.dead_topic):
-        headers = {name: (value or b"").decode(errors="replace") for name, value in message.headers}
-        kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
-        original = Message(message.origin, message.key, message.value, kept, message.timestamp)
-        yield DeadLetter(original, headers.get(ERROR, ""), headers.get(STAGE, ""), headers.get(ORIGIN, ""))
+    for record in read_all(settings, settings.dead_topic):
+        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+        kept = tuple(header for header in record.headers if header[0] not in OWN_HEADERS)
+        topic, partition, offset = headers[ORIGIN].split("/")
+        origin = Origin(topic, int(partition), int(offset))
+        message = Message(origin, record.key, record.value, kept, record.timestamp)
+        yield DeadLetter(message, headers[ERROR], headers[STAGE])

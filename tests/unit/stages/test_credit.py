@@ -16,21 +16,21 @@ WEEK = 7 * DAY
 
 
 def touches(*days_before: float) -> list[Touch]:
-    return [Touch(f"e{i}", iso(int(NOON - days * DAY)), ad(str(i)), 0, i) for i, days in enumerate(days_before)]
+    return [Touch(f"e{i}", iso(int(NOON - days * DAY)), ad(str(i), platform=str(i)), 0, i) for i, days in enumerate(days_before)]
 
 
-def amounts(credits: Credits, model: str) -> list[int]:
-    return [entry.amount for entry in getattr(credits, model)]
+def amounts(found: Credits, model: str) -> list[int]:
+    return [entry.amount for entry in getattr(found, model)]
 
 
 def test_the_five_models_by_hand() -> None:
     # Ages 14, 7 and 0 days weigh 1/4, 1/2 and 1: of 700, that is 100, 200 and 400.
-    credits = credit(700, touches(14, 7, 0), NOON, WEEK)
-    assert amounts(credits, "last_click") == [0, 0, 700]
-    assert amounts(credits, "first_click") == [700, 0, 0]
-    assert amounts(credits, "linear") == [234, 233, 233]
-    assert amounts(credits, "time_decay") == [100, 200, 400]
-    assert amounts(credits, "position_based") == [280, 140, 280]
+    found = credit(700, touches(14, 7, 0), NOON, WEEK)
+    assert found.last_click == (Credit("2", 700, "e2", "2"),)
+    assert found.first_click == (Credit("0", 700, "e0", "0"),)
+    assert amounts(found, "linear") == [234, 233, 233]
+    assert amounts(found, "time_decay") == [100, 200, 400]
+    assert amounts(found, "position_based") == [280, 140, 280]
 
 
 def test_position_based_of_two_is_halves_and_of_one_is_all() -> None:
@@ -39,15 +39,15 @@ def test_position_based_of_two_is_halves_and_of_one_is_all() -> None:
 
 
 def test_no_touch_is_one_direct_credit() -> None:
-    credits = credit(999, [], NOON, WEEK)
-    assert all(getattr(credits, model) == (Credit("direct", 999),) for model in MODELS)
+    found = credit(999, [], NOON, WEEK)
+    assert all(getattr(found, model) == (Credit("direct", 999),) for model in MODELS)
 
 
 @given(st.integers(0, 10**15), st.lists(st.floats(0, 30), max_size=50))
 def test_every_model_sums_to_the_order_exactly(amount: int, days: list[float]) -> None:
-    credits = credit(amount, touches(*days), NOON, WEEK)
+    found = credit(amount, touches(*days), NOON, WEEK)
     for model in MODELS:
-        parts = amounts(credits, model)
+        parts = amounts(found, model)
         assert sum(parts) == amount
         assert all(part >= 0 for part in parts)
 

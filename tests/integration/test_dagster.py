@@ -1,0 +1,142 @@
+"""The pipeline through Dagster: the job, its report, a lane's failure, the sensor and the flush."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from sensors.kafka_lag import kafka_lag
+from tests.integration.driving import audited, record, send
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
+from truepixel_dagster.definitions import definitions
+from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream.topics import lag
+
+
+@pytest.fixture
+def through_dagster(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as the processes of Dagster read them."""
+    for name, value in environment(settings).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRUEPIXEL_LINGER", "0.05")
+    monkeypatch.setenv("TRUEPIXEL_IDLE", "0.5")
+    return settings
+
+
+def run(**tags: str) -> dg.ExecuteInProcessResult:
+    return process_events.execute_in_process(tags=tags, raise_on_error=False)
+
+
+def test_the_job_drains_its_lane_and_reports_each_asset_once(through_dagster: Settings, stores: Stores) -> None:
+    send(through_dagster, [(r.key, r.value, r.headers) for r in traffic(1500, seed=2, shops=2)])
+    result = run(**{LANE_TAG: "0", LANES_TAG: "1"})
+    assert result.success
+    assert sum(entry.lag for entry in lag(through_dagster)) == 0
+    reported = [
+        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+    ]
+    assert sorted(reported) == sorted(STREAM)
+    (events,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(EVENTS)]
+    metadata = events.materialization.metadata
+    assert metadata["messages"].value == 1500
+    assert {"messages per minute", "peak memory (MiB)", "duplicates", "dead letters"} <= set(metadata)
+    audited(through_dagster, stores)
+
+
+def test_each_micro_batch_goes_through_all_stages_before_the_next_is_fetched(
+    through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEPIXEL_BATCH_MESSAGES", "10")
+    send(through_dagster, [record("s:c", pixel(f"e{number}")) for number in range(25)])
+    result = run()
+    steps = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SUCCESS"]
+    of_slots = [step for step in steps if step and step.startswith("slot.")]
+    stages = ["fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit"]
+    first = [step[len("slot.") : step.index("[")] for step in of_slots if "s000" in step]
+    assert sorted(first) == sorted(stages)
+    assert first[:4] == stages[:4]
+    assert of_slots[: len(stages)] == [step for step in of_slots if "s000" in step]
+
+
+def test_a_failed_slot_stops_the_lane_and_commits_nothing(
+    through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEPIXEL_BATCH_MESSAGES", "10")
+    monkeypatch.setenv("TRUEPIXEL_MONGODB_URL", "mongodb://127.0.0.1:1")
+    monkeypatch.setenv("TRUEPIXEL_MONGODB_TIMEOUT", "1")
+    monkeypatch.setenv("TRUEPIXEL_RETRIES", "1")
+    query = "?utm_source=a"
+    send(through_dagster, [record("s:c", pixel(f"e{number}", query=query)) for number in range(30)])
+    result = run()
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    assert failed.step_key == "slot.ad_lead[s000]"
+    assert "MongoDB at 127.0.0.1:1" in str(failed.step_failure_data.user_failure_data.description)
+    fetched = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SUCCESS"]
+    assert not any(step and step.startswith("slot.index[") and "s000" not in step for step in fetched)
+    assert sum(entry.lag for entry in lag(through_dagster)) == 30
+
+
+def test_a_run_on_a_busy_lane_says_so_and_stops(through_dagster: Settings, stores: Stores) -> None:
+    send(through_dagster, [record("s:c", pixel("e"))])
+    lease = Lease(stores.redis.client, through_dagster.namespace, [0, 1, 2], "the-other-run", 20)
+    lease.acquire()
+    try:
+        result = run()
+        assert not result.success
+        assert "the-other-run" in str([e.event_specific_data for e in result.all_events if e.is_failure])
+    finally:
+        lease.release()
+
+
+def test_the_sensor_asks_for_a_run_of_each_lane_with_lag(
+    through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEPIXEL_LANES", "3")
+    send(through_dagster, [record(f"s:c{number}", pixel(f"e{number}")) for number in range(60)])
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, definitions=definitions)
+        result = kafka_lag(context)
+    assert isinstance(result, dg.SensorResult)
+    assert [request.tags[LANE_TAG] for request in result.run_requests or []] == ["0", "1", "2"]
+    (observed,) = result.asset_events
+    assert observed.metadata["lag"].value == 60
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "server"),
+    [
+        ("TRUEPIXEL_KAFKA_BOOTSTRAP", "127.0.0.1:1", "Kafka"),
+        ("TRUEPIXEL_ELASTICSEARCH_URL", "http://127.0.0.1:1", "Elasticsearch"),
+        ("TRUEPIXEL_MONGODB_URL", "mongodb://127.0.0.1:1", "MongoDB"),
+        ("TRUEPIXEL_REDIS_URL", "redis://127.0.0.1:1", "Redis"),
+    ],
+)
+def test_a_missing_server_is_named_in_the_sensors_skip_reason(
+    through_dagster: Settings, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, server: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        skipped = kafka_lag(dg.build_sensor_context(instance=instance, definitions=definitions))
+    assert isinstance(skipped, dg.SkipReason)
+    assert server in str(skipped.skip_message)
+    assert "./run stack up" in str(skipped.skip_message)
+
+
+def test_the_flush_job_materializes_what_the_stream_buffered(through_dagster: Settings, stores: Stores) -> None:
+    view = pixel("v", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
+    send(through_dagster, [record("s:c", view)])
+    assert run().success
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = definitions.resolve_job_def("flush").execute_in_process(instance=instance)
+    (stats,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(PRODUCT_STATS)]
+    assert stats.materialization.metadata["keys"].value == 1
+    stores.elasticsearch.refresh()
+    assert stores.elasticsearch.count("product-stats-") == 1

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.stages.events_made_up import DAY, NOON, event, sighting
+from truepixel_dagster.events.event import Event, LineItem
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stages.product_stats import decide
+from truepixel_dagster.stores.redis import CounterKey, WeekKey
+
+TODAY = "2026-01-01"
+Counters = dict[CounterKey, dict[str, int]]
+
+
+def counters(*events: Event, counted: AbstractSet[Origin] = frozenset()) -> Counters:
+    """What events add where nothing has been applied yet."""
+    return decide(events, counted, dict.fromkeys({seen.origin.partition for seen in events}, -1))[0].counters
+
+
+def visitors(*events: Event) -> dict[WeekKey, set[str]]:
+    return decide(events, set(), dict.fromkeys({seen.origin.partition for seen in events}, -1))[0].visitors
+
+
+def millis(text: str) -> int:
+    return int(datetime.fromisoformat(text).replace(tzinfo=timezone.utc).timestamp() * 1000)
+
+
+def lines(*items: tuple[str, int, Money | None]) -> tuple[LineItem, ...]:
+    return tuple(LineItem(product, quantity, revenue) for product, quantity, revenue in items)
+
+
+def test_a_viewed_product_is_one_view() -> None:
+    views = [event(i, name="product_viewed", product_ids=("p",)) for i in range(3)]
+    assert counters(*views) == {("s", "p", TODAY): {"views": 3}}
+
+
+def test_added_to_cart_counts_the_quantity() -> None:
+    added = event(name="product_added_to_cart", product_ids=("p",), items=lines(("p", 3, None)))
+    assert counters(added) == {("s", "p", TODAY): {"carts": 3}}
+
+
+def test_a_started_checkout_counts_each_distinct_product_once_whatever_the_quantity() -> None:
+    items = lines(("p", 2, Money(5, "USD")), ("q", 1, None), ("p", 7, None))
+    started = event(name="checkout_started", product_ids=("p", "q"), items=items)
+    assert counters(started) == {("s", "p", TODAY): {"checkouts": 1}, ("s", "q", TODAY): {"checkouts": 1}}
+
+
+def test_an_order_adds_one_order_its_units_and_its_revenue_to_each_product() -> None:
+    items = lines(("p", 2, Money(1900, "USD")), ("q", 1, Money(0, "USD")), ("p", 1, Money(500, "USD")))
+    order = sighting(0, items=items)
+    assert counters(order, counted={order.origin}) == {
+        ("s", "p", TODAY): {"orders": 1, "units": 3, "revenue:USD": 2400},
+        ("s", "q", TODAY): {"orders": 1, "units": 1, "revenue:USD": 0},
+    }
+
+
+def test_an_order_that_another_sighting_has_counted_adds_nothing() -> None:
+    order = sighting(0, items=lines(("p", 2, Money(1900, "USD"))))
+    assert counters(order, counted=set()) == {}
+    assert counters(order, counted={Origin("t", 1, 0), Origin("t", 0, 1)}) == {}
+
+
+def test_each_currency_has_its_own_revenue() -> None:
+    dollars = sighting(0, items=lines(("p", 1, Money(1000, "USD"))))
+    yen = sighting(1, items=lines(("p", 1, Money(150, "JPY"))))
+    found = counters(dollars, yen, counted={dollars.origin, yen.origin})
+    assert found == {("s", "p", TODAY): {"orders": 2, "units": 2, "revenue:USD": 1000, "revenue:JPY": 150}}
+
+
+def test_an_order_of_unknown_price_counts_orders_and_units() -> None:
+    order = sighting(0, items=lines(("p", 4, None)))
+    assert counters(order, counted={order.origin}) == {("s", "p", TODAY): {"orders": 1, "units": 4}}
+
+
+@pytest.mark.parametrize("name", ["page_viewed", "cart_viewed", "collection_viewed", "checkout_completed", "made_up"])
+def test_other_events_count_no_product(name: str) -> None:
+    assert counters(event(name=name, product_ids=("p",), items=lines(("p", 1, None)))) == {}
+
+
+def test_shops_products_and_days_are_counted_apart() -> None:
+    def view(offset: int, shop: str, product: str, at: int) -> Event:
+        return event(offset, name="product_viewed", shop_id=shop, product_ids=(product,), at=at)
+
+    seen = [view(0, "a", "p", NOON), view(1, "b", "p", NOON), view(2, "a", "q", NOON), view(3, "a", "p", NOON + DAY)]
+    assert counters(*seen) == {
+        ("a", "p", TODAY): {"views": 1},
+        ("b", "p", TODAY): {"views": 1},
+        ("a", "q", TODAY): {"views": 1},
+        ("a", "p", "2026-01-02"): {"views": 1},
+    }
+
+
+def test_the_day_is_the_utc_day_of_the_event_to_the_millisecond() -> None:
+    midnight = millis("2026-03-01T00:00:00")
+    seen = [
+        event(i, name="product_viewed", product_ids=("p",), at=at, received_at=NOON)
+        for i, at in enumerate([midnight - 1, midnight])
+    ]
+    assert {day for _, _, day in counters(*seen)} == {"2026-02-28", "2026-03-01"}
+
+
+@pytest.mark.parametrize(
+    ("day", "week"),
+    [
+        ("2026-01-01", "2026-W01"),
+        ("2027-01-01", "2026-W53"),
+        ("2027-01-03", "2026-W53"),
+        ("2027-01-04", "2027-W01"),
+        ("2024-12-30", "2025-W01"),
+        ("2024-12-29", "2024-W52"),
+        ("2023-01-01", "2022-W52"),
+    ],
+)
+def test_visitors_belong_to_the_iso_week_whose_year_may_not_be_the_days(day: str, week: str) -> None:
+    assert visitors(event(at=millis(f"{day}T00:00:00"))) == {("s", week): {"c"}}
+    assert visitors(event(at=millis(f"{day}T23:59:59"))) == {("s", week): {"c"}}
+
+
+def test_a_client_is_one_visitor_of_a_week_whatever_it_does() -> None:
+    seen = [event(0), event(1, name="product_viewed"), sighting(2), event(3, client_id="d")]
+    assert visitors(*seen) == {("s", "2026-W01"): {"c", "d"}}
+
+
+def test_a_webhook_is_no_visitor_but_its_order_counts() -> None:
+    order = sighting(0, source="webhook", items=lines(("p", 1, None)))
+    added, _ = decide([order], {order.origin}, {0: -1})
+    assert added.visitors == {}
+    assert added.counters == {("s", "p", TODAY): {"orders": 1, "units": 1}}
+
+
+def test_what_was_applied_adds_nothing_and_never_moves_an_offset_back() -> None:
+    view = event(4, name="product_viewed", product_ids=("p",))
+    added, new = decide([view], set(), {0: 9})
+    assert (added.counters, added.visitors, added.upto, new) == ({}, {}, {0: 9}, 0)
+
+
+def test_each_partition_has_its_own_applied_offset() -> None:
+    seen = [event(4, partition=0), event(4, partition=1), event(6, partition=1, client_id="d")]
+    added, new = decide(seen, set(), {0: 4, 1: 4})
+    assert (added.visitors, added.upto, new) == ({("s", "2026-W01"): {"d"}}, {0: 4, 1: 6}, 1)
+
+
+PARTITIONS = 3
+NAMES = ["page_viewed", "product_viewed", "product_added_to_cart", "checkout_started", "checkout_completed"]
+ITEMS = st.lists(
+    st.builds(
+        LineItem,
+        st.sampled_from(["p", "q"]),
+        st.integers(0, 5),
+        st.none() | st.builds(Money, st.integers(0, 10**15), st.sampled_from(["USD", "JPY"])),
+    ),
+    max_size=3,
+).map(tuple)
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[list[Event], set[Origin]]:
+    """Events of three partitions, each in offset order with gaps, and which of them count an order."""
+    seen: list[Event] = []
+    last = dict.fromkeys(range(PARTITIONS), -1)
+    for _ in range(draw(st.integers(1, 25))):
+        partition = draw(st.integers(0, PARTITIONS - 1))
+        last[partition] += draw(st.integers(1, 3))
+        name, items = draw(st.sampled_from(NAMES)), draw(ITEMS)
+        fields = {"client_id": draw(st.sampled_from("abc")), "source": draw(st.sampled_from(["pixel", "webhook"]))}
+        products = tuple(dict.fromkeys(item.product_id for item in items))
+        at = NOON + draw(st.integers(-9, 9)) * DAY
+        seen.append(
+            event(last[partition], at=at, partition=partition, name=name, items=items, product_ids=products, **fields)
+        )
+    orders = [one.origin for one in seen if one.name == "checkout_completed"]
+    return seen, set(draw(st.lists(st.sampled_from(orders)))) if orders else set()
+
+
+def naive(events: Sequence[Event], counted: AbstractSet[Origin]) -> Mapping[tuple[str, str], int]:
+    """The counting rules once more, for products over all days, in the plainest way."""
+    totals: dict[tuple[str, str], int] = {}
+
+    def add(product: str, field: str, amount: int) -> None:
+        totals[product, field] = totals.get((product, field), 0) + amount
+
+    for one in events:
+        for product in one.product_ids:
+            add(product, "views", one.name == "product_viewed")
+            add(product, "checkouts", one.name == "checkout_started")
+            add(product, "orders", one.origin in counted)
+        for item in one.items:
+            add(item.product_id, "carts", item.quantity if one.name == "product_added_to_cart" else 0)
+            add(item.product_id, "units", item.quantity if one.origin in counted else 0)
+            if item.revenue:
+                add(item.product_id, f"revenue:{item.revenue.currency}", (one.origin in counted) * item.revenue.amount)
+    return {key: amount for key, amount in totals.items() if amount}
+
+
+@given(streams(), st.data())
+def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(
+    stream: tuple[list[Event], set[Origin]], data: st.DataObject
+) -> None:
+    events, counted = stream
+    totals: Counters = {}
+    clients: dict[WeekKey, set[str]] = {}
+    applied = dict.fromkeys(range(PARTITIONS), -1)
+    news = position = 0
+    while position < len(events):
+        start = data.draw(st.integers(0, position))
+        position = data.draw(st.integers(position + 1, len(events)))
+        added, new = decide(events[start:position], counted, applied)
+        applied.update(added.upto)
+        news += new
+        for key, fields in added.counters.items():
+            for field, amount in fields.items():
+                totals.setdefault(key, {})[field] = totals.get(key, {}).get(field, 0) + amount
+        for week, found in added.visitors.items():
+            clients.setdefault(week, set()).update(found)
+    whole, count = decide(events, counted, dict.fromkeys(range(PARTITIONS), -1))
+    assert (totals, clients, news) == (whole.counters, whole.visitors, len(events))
+    assert count == len(events)
+    assert applied == dict.fromkeys(range(PARTITIONS), -1) | whole.upto
+
+
+@given(streams())
+def test_the_counters_are_those_of_the_plainest_count(stream: tuple[list[Event], set[Origin]]) -> None:
+    events, counted = stream
+    found: dict[tuple[str, str], int] = {}
+    for (_, product, _), fields in counters(*events, counted=counted).items():
+        for field, amount in fields.items():
+            found[product, field] = found.get((product, field), 0) + amount
+    assert {key: amount for key, amount in found.items() if amount} == naive(events, counted)
