@@ -12,7 +12,7 @@ from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
-from truepixel_dagster.stream.errors import KafkaUnavailable
+from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
@@ -25,6 +25,7 @@ LIVE = [
 ]
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
 OBSERVE_EVERY = 60.0
+HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,12 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         settings = load_settings()
         missing = missing_servers(settings)
         if missing:
-            return dg.SkipReason(f"{'; '.join(missing)}. Start them with: ./run stack up && ./run setup")
+            return dg.SkipReason(f"{'; '.join(missing)}. {HINT}")
         partitions = lag(settings)
-    except (KafkaUnavailable, SettingsError) as error:
+    except SettingsError as error:
         return dg.SkipReason(str(error))
+    except KafkaError as error:
+        return dg.SkipReason(f"{error}. {HINT}")
     decision = decide(lane_states(context.instance, partitions, settings.lanes), time.time())
     observed, cursor = _observation(settings, partitions, context.cursor)
     return dg.SensorResult(

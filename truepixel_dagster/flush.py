@@ -19,12 +19,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, ORDERS, REVENUE, UNITS, VIEWS
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found, Outcome
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKey
 
@@ -33,6 +33,7 @@ _REREADS = 50
 _FIELDS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
 
+K = TypeVar("K")
 Progress = Callable[[int], None]
 
 
@@ -48,7 +49,10 @@ class FlushResult(msgspec.Struct, frozen=True):
 
 
 class FlushRefused(Exception):
-    """Elasticsearch refused documents; their claims stay open for the next flush."""
+    """Elasticsearch refused documents; all others are written, and these are left in Redis for the next flush."""
+
+    def __init__(self, refused: Mapping[Any, str]) -> None:
+        super().__init__(f"Elasticsearch refused {len(refused)} documents, such as: {next(iter(refused.values()))}")
 
 
 def flush_product_stats(
@@ -68,26 +72,32 @@ def flush_product_stats(
 
     Raises:
         Unavailable: A server does not answer; nothing is lost.
-        FlushRefused: Elasticsearch refused documents.
+        FlushRefused: Elasticsearch refused documents; all others are written.
     """
     started, now = time.monotonic(), time.time() * 1000
     keys = batches = recovered = rewrites = 0
     oldest = now
+    refused: dict[CounterKey, str] = {}
     for kind in ("claim", "buffer"):
         for found in redis.counter_keys(kind, batch):
             claims = redis.claim(found, [secrets.token_hex(12) for _ in found])
-            rewrites += _write_claims(claims, redis, elasticsearch)
+            rewrites += _write_claims(claims, redis, elasticsearch, refused)
+            claims = [claim for claim in claims if claim.key not in refused]
             redis.acknowledge(claims)
             keys, batches = keys + len(claims), batches + 1
             recovered += len(claims) if kind == "claim" else 0
             oldest = min([oldest, *(claim.since for claim in claims if claim.since)])
             progress(keys)
+    if refused:
+        raise FlushRefused(refused)
     age = round((now - oldest) / 1000, 1)
     return FlushResult(keys, batches, recovered, rewrites, age, round(time.monotonic() - started, 3))
 
 
-def _write_claims(claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore) -> int:
-    """Write claims to their documents; returns how often it had to read again."""
+def _write_claims(
+    claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore, refused: dict[CounterKey, str]
+) -> int:
+    """Write claims to their documents; adds to `refused`, and returns how often it had to read again."""
     left = list(claims)
     for attempt in range(_REREADS):
         if not left:
@@ -102,11 +112,14 @@ def _write_claims(claims: Sequence[Claim], redis: RedisStore, elasticsearch: Ela
         ]
         actions = [_action(place, _added(claim, document), document) for claim, place, document in writing]
         outcomes = elasticsearch.bulk(actions)
-        refused = [o.error for o in outcomes if o.error and o.status != CONFLICT]
-        if refused:
-            raise FlushRefused(f"Elasticsearch refused {len(refused)} documents, such as: {refused[0]}")
+        refused.update(_refusals([claim.key for claim, _, _ in writing], outcomes))
         left = [claim for (claim, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
+
+
+def _refusals(keys: Sequence[K], outcomes: Sequence[Outcome]) -> dict[K, str]:
+    """Which documents were refused, and why; a conflict is no refusal."""
+    return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.status != CONFLICT}
 
 
 def _place(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
@@ -146,20 +159,24 @@ def flush_weekly_visitors(
 
     Raises:
         Unavailable: A server does not answer; nothing is lost.
-        FlushRefused: Elasticsearch refused documents.
+        FlushRefused: Elasticsearch refused documents; all others are written.
     """
     started = time.monotonic()
     keys = batches = rewrites = 0
+    refused: dict[WeekKey, str] = {}
     for weeks in redis.dirty_weeks(batch):
-        counts = redis.visitors(weeks)
-        rewrites += _write_weeks(dict(zip(weeks, counts)), elasticsearch)
-        redis.visitors_written(weeks, counts)
-        keys, batches = keys + len(weeks), batches + 1
+        counts = dict(zip(weeks, redis.visitors(weeks)))
+        rewrites += _write_weeks(counts, elasticsearch, refused)
+        written = [week for week in counts if week not in refused]
+        redis.visitors_written(written, [counts[week] for week in written])
+        keys, batches = keys + len(written), batches + 1
         progress(keys)
+    if refused:
+        raise FlushRefused(refused)
     return FlushResult(keys, batches, 0, rewrites, 0.0, round(time.monotonic() - started, 3))
 
 
-def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore) -> int:
+def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore, refused: dict[WeekKey, str]) -> int:
     left = dict(counts)
     for attempt in range(_REREADS):
         if not left:
@@ -173,9 +190,7 @@ def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStor
             if document is None or document.source["visitors"] < left[week]
         ]
         outcomes = elasticsearch.bulk([_action(p, _week(week, left[week]), d) for week, p, d in writing])
-        refused = [o.error for o in outcomes if o.error and o.status != CONFLICT]
-        if refused:
-            raise FlushRefused(f"Elasticsearch refused {len(refused)} documents, such as: {refused[0]}")
+        refused.update(_refusals([week for week, _, _ in writing], outcomes))
         left = {week: left[week] for (week, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
 

@@ -26,9 +26,7 @@ def seen() -> dict[str, Any]:
         for spec in definitions.resolve_all_asset_specs()
     }
     jobs = {
-        job.name: sorted(handle.to_string() for handle in job.graph.iterate_node_handles() if handle)
-        if hasattr(job.graph, "iterate_node_handles")
-        else sorted(job.all_node_defs and [node.name for node in job.all_node_defs])
+        job.name: sorted(node.name for node in job.graph.nodes)
         for job in repository.get_all_jobs()
         if not job.name.startswith("__")
     }

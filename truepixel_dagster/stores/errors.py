@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
-import stamina
+
+from truepixel_dagster.retrying import retrying
 
 T = TypeVar("T")
 
@@ -39,13 +40,8 @@ def calling(server: str, call: Callable[[], T], *, transient: Callable[[Exceptio
         Unavailable: Every try met a transient error. Any other error is raised as it is.
     """
     try:
-        for attempt in stamina.retry_context(
-            on=transient, attempts=attempts, timeout=None, wait_initial=0.2, wait_max=5.0
-        ):
-            with attempt:
-                return call()
+        return retrying(call, transient=transient, attempts=attempts)
     except Exception as error:
         if transient(error):
             raise Unavailable(f"{server}: {type(error).__name__}: {str(error)[:300]}") from error
         raise
-    raise AssertionError("unreachable: a retry context returns or raises")

@@ -265,8 +265,10 @@ class RedisStore:
 def _is_transient(error: Exception) -> bool:
     if isinstance(error, redis.AuthenticationError):
         return False
+    # A pipeline puts the command and a colon in front of the server's words.
+    words = str(error).rpartition("caused error: ")[2]
     return isinstance(error, _TRANSIENT) or (
-        isinstance(error, redis.ResponseError) and str(error).startswith(_TRANSIENT_WORDS)
+        isinstance(error, redis.ResponseError) and words.startswith(_TRANSIENT_WORDS)
     )
 
 

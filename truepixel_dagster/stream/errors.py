@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-import stamina
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
+from truepixel_dagster.retrying import retrying
 from truepixel_dagster.settings import Settings
 
 T = TypeVar("T")
@@ -63,16 +63,10 @@ def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None =
         NoTopic: The topic is not there.
         KafkaError: Kafka refused, such as wrong credentials.
     """
-    tries = attempts or settings.retries
     try:
-        for attempt in stamina.retry_context(
-            on=is_transient, attempts=tries, timeout=None, wait_initial=0.2, wait_max=5.0
-        ):
-            with attempt:
-                return call()
+        return retrying(call, transient=is_transient, attempts=attempts or settings.retries)
     except KafkaException as error:
         raise plain(settings, error) from error
-    raise AssertionError("unreachable: a retry context returns or raises")
 
 
 def plain(settings: Settings, error: KafkaException) -> KafkaError:

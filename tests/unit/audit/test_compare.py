@@ -175,6 +175,11 @@ def test_an_amount_is_an_integer_and_exact(amount: Any) -> None:
     assert found(lambda stores: stores["attributions"]["shop:tok"]["value"].update(amount=amount)) == [where]
 
 
+def test_true_is_not_1() -> None:
+    where = "customers", "shop:cart", "differs", "events"
+    assert found(lambda stores: stores["customers"]["shop:cart"].update(events=True)) == [where]
+
+
 @pytest.mark.parametrize(
     "same",
     [
@@ -222,7 +227,10 @@ def test_a_products_day_on_which_nothing_was_counted_is_no_day() -> None:
     assert found(lambda stores: stores["product_stats"].update({"shop:2:2026-01-05": nothing})) == []
     assert found(lambda stores: stores["product_stats"].update({"shop:2:2026-01-05": {**nothing, "views": 1}}))
     emptied = {**nothing, "product_id": "1"}
-    assert found(lambda stores: stores["product_stats"].update({"shop:1:2026-01-05": emptied}))
+    kinds = {
+        kind for _, _, kind, _ in found(lambda stores: stores["product_stats"].update({"shop:1:2026-01-05": emptied}))
+    }
+    assert kinds == {"differs"}
 
 
 @pytest.mark.parametrize(

@@ -382,6 +382,7 @@ def test_a_second_record_with_the_same_id_is_a_duplicate_and_the_same_record_aga
     outcome = run(first, second, first)
     assert outcome.events["shop:e1"]["name"] == "page_viewed"
     assert (outcome.duplicates, outcome.duplicate_origins) == (1, {(0, 1)})
+    assert outcome.customers["shop:anna"]["events"] == 1
 
 
 def test_the_record_that_was_indexed_is_believed_only_if_it_can_have_come_first() -> None:
@@ -618,6 +619,8 @@ def test_a_refund_finds_its_order_through_an_event_that_knows_both_names() -> No
     assert run(refund, sighting, link).attributions["shop:tok"]["status"] == "refunded"
     assert run(refund, sighting).attributions["shop:tok"]["status"] == "open"
     assert run(refund, sighting, elsewhere).attributions["shop:tok"]["status"] == "open"
+    paid_elsewhere = record(order(9), offset=3, topic="orders/paid", key=b"other:anna")
+    assert run(sighting, paid_elsewhere).attributions["shop:tok"]["status"] == "open"
 
 
 def test_what_only_tells_a_status_makes_no_attribution() -> None:
@@ -650,6 +653,20 @@ def test_a_customers_counters_by_hand() -> None:
             "customer_id": "5",
         }
     }
+
+
+@pytest.mark.parametrize(
+    ("addresses", "hashed"),
+    [
+        ({"email": " Anna@Example.COM\n", "contact_email": "b@x.example"}, b"anna@example.com"),
+        ({"email": " ", "contact_email": "b@x.example", "customer": {"email": "c@x.example"}}, b"b@x.example"),
+        ({"customer": {"email": "c@x.example"}}, b"c@x.example"),
+        ({"email": "", "customer": None}, None),
+    ],
+)
+def test_the_hash_is_of_the_first_address_trimmed_and_in_lower_case(addresses: Any, hashed: bytes | None) -> None:
+    customer = run(record({"id": 1, **addresses}, topic="customers/update")).customers["shop:anna"]
+    assert customer.get("email_hash") == (hashed and hashlib.sha256(hashed).hexdigest())
 
 
 def test_the_sighting_that_is_told_to_be_first_decides_who_is_counted() -> None:
@@ -711,7 +728,9 @@ def test_the_discounts_of_a_webhooks_line_are_its_allocations_else_its_total_dis
     assert outcome.product_stats == {"shop:1:2026-01-05": counted}
 
 
-def test_a_line_takes_its_own_currency_when_the_checkout_has_none() -> None:
+def test_a_line_takes_its_own_currency_only_when_the_checkout_has_none() -> None:
+    outcome = run(completed("p", currency="CAD", lineItems=[line(1, 1, "2.00")]))
+    assert outcome.product_stats["shop:1:2026-01-05"]["revenue"] == {"CAD": 200}
     outcome = run(completed("p", currency=None, lineItems=[line(1, 1, "2.00")]))
     assert outcome.product_stats["shop:1:2026-01-05"]["revenue"] == {"USD": 200}
     assert outcome.customers["shop:anna"]["revenue"] == {}

@@ -59,14 +59,14 @@ def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = 
         DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
         DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
         DagsterRunStatus.STARTED: dg.DagsterEventType.RUN_START,
-        DagsterRunStatus.QUEUED: dg.DagsterEventType.RUN_ENQUEUED,
+        DagsterRunStatus.STARTING: dg.DagsterEventType.RUN_STARTING,
     }[status]
     instance.report_dagster_event(dg.DagsterEvent(event.value, run.job_name), run.run_id)
     return run.run_id
 
 
-@pytest.mark.parametrize("status", [DagsterRunStatus.QUEUED, DagsterRunStatus.STARTED])
-def test_a_queued_or_started_run_holds_its_lane(status: DagsterRunStatus) -> None:
+@pytest.mark.parametrize("status", [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED])
+def test_a_starting_or_started_run_holds_its_lane(status: DagsterRunStatus) -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, status)
         assert state(instance).live_run == run_id

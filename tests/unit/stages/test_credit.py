@@ -16,7 +16,8 @@ WEEK = 7 * DAY
 
 
 def touches(*days_before: float) -> list[Touch]:
-    return [Touch(f"e{i}", iso(int(NOON - days * DAY)), ad(str(i), platform=str(i)), 0, i) for i, days in enumerate(days_before)]
+    times = [iso(int(NOON - days * DAY)) for days in days_before]
+    return [Touch(f"e{i}", at, ad(str(i), platform=str(i)), 0, i) for i, at in enumerate(times)]
 
 
 def amounts(found: Credits, model: str) -> list[int]:

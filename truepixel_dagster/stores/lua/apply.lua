@@ -5,6 +5,14 @@
 -- Returns nothing when it applied, else the offsets that are applied now, in the order of the partitions.
 local at = 3
 local function take() at = at + 1; return ARGV[at] end
+-- A counter holds 64 bits. What goes beyond stops at the bound: an error here would leave half a batch applied.
+local function add(key, field, increment)
+  local reply = redis.pcall('HINCRBY', key, field, increment)
+  if type(reply) == 'number' then return end
+  if not (reply.err:find('overflow') or reply.err:find('not an integer')) then error(reply.err) end
+  local bound = increment:sub(1, 1) == '-' and '-9223372036854775808' or '9223372036854775807'
+  redis.call('HSET', key, field, bound)
+end
 local moved, current, stale = {}, {}, false
 for i = 1, tonumber(ARGV[3]) do
   local partition, expected, new = take(), take(), take()
@@ -17,7 +25,7 @@ if stale then return current end
 local key = 2
 for _ = 1, tonumber(take()) do
   key = key + 1
-  for _ = 1, tonumber(take()) do redis.call('HINCRBY', KEYS[key], take(), take()) end
+  for _ = 1, tonumber(take()) do add(KEYS[key], take(), take()) end
   redis.call('HSETNX', KEYS[key], 'since', ARGV[1])
 end
 for _ = 1, tonumber(take()) do
