@@ -59,11 +59,12 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        from truepixel_dagster.flush import FlushRefused
         from truepixel_dagster.jobs.drain import DrainFailed
         from truepixel_dagster.local.demo import DemoFailed
         from truepixel_dagster.local.servers import StackError
 
-        known = (SettingsError, Unavailable, KafkaError, StackError, DrainFailed, DemoFailed, OSError)
+        known = (SettingsError, Unavailable, KafkaError, StackError, DrainFailed, DemoFailed, FlushRefused, OSError)
         try:
             return super().invoke(ctx)
         except known as error:

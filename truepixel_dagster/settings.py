@@ -92,8 +92,6 @@ class Settings(BaseSettings):
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )
 
-    flush_keys: int = Field(100, ge=1, le=100, description="buffer keys claimed at a time")
-
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

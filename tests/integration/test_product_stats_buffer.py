@@ -290,7 +290,7 @@ def test_a_server_busy_with_a_script_is_unavailable_and_not_broken(settings: Set
     endless = threading.Thread(target=lambda: _swallowed(lambda: other.eval("while true do end", 0)))
     try:
         endless.start()
-        while not _is_busy(admin):
+        while endless.is_alive() and not _is_busy(admin):
             pass
         with pytest.raises(Unavailable, match="BUSY"):
             product_stats.run(views(1, 1), set(), store)

@@ -587,6 +587,8 @@ def _line(product: str | None, quantity: Any, price: Any, discounts: list[Any], 
     revenue = None
     if unit_price is not None and currency is not None:
         revenue = _minor(unit_price, currency) * count - sum(_minor(number, currency) for number in taken_off)
+        if product is not None and abs(revenue) > 10**15:
+            raise DeadLetter("a line's revenue is beyond 10^15 minor units")
     return Line(product, count, revenue, currency)
 
 

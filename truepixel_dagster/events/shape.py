@@ -11,7 +11,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import LineItem, Order
-from truepixel_dagster.events.money import Money, currency_code, minor_units
+from truepixel_dagster.events.money import MAX_AMOUNT, Money, currency_code, minor_units
 
 # Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
 Id: TypeAlias = int | str | None
@@ -89,7 +89,10 @@ def line_item(
     if unit is None:
         return LineItem(product_id, count)
     off = sum(reduction.amount for reduction in reductions if reduction)
-    return LineItem(product_id, count, Money(unit.amount * count - off, unit.currency))
+    revenue = unit.amount * count - off
+    if abs(revenue) > MAX_AMOUNT:
+        raise ValueError(f"a line of {count} at {price} is beyond {MAX_AMOUNT} minor units")
+    return LineItem(product_id, count, Money(revenue, unit.currency))
 
 
 def distinct(ids: Iterable[str | None]) -> tuple[str, ...]:

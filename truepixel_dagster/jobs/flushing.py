@@ -7,7 +7,7 @@ from collections.abc import Callable
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.flush import FlushResult
+from truepixel_dagster.flush import FlushRefused, FlushResult
 from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
@@ -20,12 +20,12 @@ def flushing(flush: Callable[[RedisStore, ElasticsearchStore], FlushResult]) -> 
     """Run a flush and report its figures.
 
     Raises:
-        Failure: A store does not answer; what was claimed is flushed the next time.
+        Failure: A store does not answer, or Elasticsearch refused documents; what was not written stays in Redis.
     """
     try:
         with open_stores(load_settings()) as stores:
             result = flush(stores.redis, stores.elasticsearch)
-    except Unavailable as error:
+    except (Unavailable, FlushRefused) as error:
         raise dg.Failure(
             description=f"{error}. Nothing is lost: the next flush goes on", allow_retries=False
         ) from error

@@ -203,6 +203,7 @@ def test_a_key_that_is_no_user_is_a_dead_letter(key: bytes | None) -> None:
         (pixel("product_viewed", {"productVariant": {"price": {"amount": -1, "currencyCode": "USD"}}}), "amount"),
         (pixel("product_viewed", {"productVariant": {"price": {"amount": 1, "currencyCode": "US1"}}}), "currency"),
         (pixel("product_added_to_cart", {"cartLine": {"quantity": -1}}), "quantity"),
+        ({**ORDER, "line_items": [{"product_id": 1, "quantity": 10**6, "price": "10000000000"}]}, "beyond"),
         (pixel("product_added_to_cart", {"cartLine": {"quantity": 10**9}}), "quantity"),
     ],
 )
