@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.jobs.process_events import process_events
-from truepixel_dagster.resources import missing_servers
+from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.stores.leases import holders
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
@@ -25,6 +28,8 @@ LIVE = [
 ]
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
 OBSERVE_EVERY = 60.0
+# Between a run's start and its lease it connects to four servers.
+START_GRACE = 30.0
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
 
 
@@ -70,24 +75,54 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     return Decision(tuple(start), tuple(reasons))
 
 
-def lane_states(instance: dg.DagsterInstance, partitions: Sequence[PartitionLag], lanes: int) -> list[LaneState]:
-    """What Kafka and Dagster know of each lane."""
+@dataclass(frozen=True)
+class Runs:
+    """The runs of the job that Dagster believes to be alive, and who holds which partition's lease."""
+
+    live: Mapping[str, dg.DagsterRun]
+    started_at: Mapping[str, float]
+    holders: Mapping[int, str]
+
+    def at_work_on(self, lane: int, lanes: int, partitions: Sequence[int]) -> str | None:
+        """The run that has a lane: the holder of one of its partitions, or one that was started for it."""
+        holding = (self.holders[partition] for partition in partitions if partition in self.holders)
+        tags = (str(lane), str(lanes))
+        started = (id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags)
+        return next(holding, None) or next(started, None)
+
+    def silent(self, now: float) -> set[str]:
+        """Runs that began a while ago and hold no lease: their worker is dead, or is just ending."""
+        at_work = set(self.holders.values())
+        return {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE and id_ not in at_work}
+
+
+def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str]) -> Runs:
+    """What Dagster and Redis know of the runs."""
+    records = instance.get_run_records(dg.RunsFilter(job_name=process_events.name, statuses=LIVE))
+    live = {record.dagster_run.run_id: record.dagster_run for record in records}
+    return Runs(live, {record.dagster_run.run_id: record.start_time or 0.0 for record in records}, holding)
+
+
+def lane_states(
+    instance: dg.DagsterInstance, runs: Runs, partitions: Sequence[PartitionLag], lanes: int
+) -> list[LaneState]:
+    """What Kafka, Redis and Dagster know of each lane."""
     by_partition = {entry.partition: entry.lag for entry in partitions}
-    live = {run.tags.get(LANE_TAG, "0"): run for run in _runs(instance, {}, LIVE)}
     states = []
     for lane in range(lanes):
-        waiting = sum(by_partition.get(p, 0) for p in partitions_of(lane, lanes, len(by_partition)))
-        run = live.get(str(lane))
+        own = partitions_of(lane, lanes, len(by_partition))
+        waiting = sum(by_partition.get(partition, 0) for partition in own)
+        run = runs.at_work_on(lane, lanes, own)
         failures, failed_at = _failures(instance, lane) if waiting and not run else (0, 0.0)
-        states.append(LaneState(lane, waiting, run.run_id if run else None, failures, failed_at))
+        states.append(LaneState(lane, waiting, run, failures, failed_at))
     return states
 
 
-def _runs(
-    instance: dg.DagsterInstance, tags: Mapping[str, str], statuses: list[dg.DagsterRunStatus], limit: int | None = None
-) -> Sequence[dg.DagsterRun]:
-    filters = dg.RunsFilter(job_name=process_events.name, tags=dict(tags), statuses=statuses)
-    return instance.get_runs(filters, limit=limit)
+def give_up(instance: dg.DagsterInstance, runs: Runs, dead: set[str]) -> Runs:
+    """Tell Dagster that the workers of some runs are gone, so that their lanes are free."""
+    for run_id in dead:
+        instance.report_run_failed(runs.live[run_id], "The worker stopped renewing its lease; the lane is taken over")
+    return Runs({id_: run for id_, run in runs.live.items() if id_ not in dead}, runs.started_at, runs.holders)
 
 
 def _failures(instance: dg.DagsterInstance, lane: int) -> tuple[int, float]:
@@ -127,27 +162,49 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         return dg.SkipReason(str(error))
     except KafkaError as error:
         return dg.SkipReason(f"{error}. {HINT}")
-    decision = decide(lane_states(context.instance, partitions, settings.lanes), time.time())
-    observed, cursor = _observation(settings, partitions, context.cursor)
+    now = time.time()
+    memory = Memory.from_cursor(context.cursor)
+    with open_stores(settings) as stores:
+        holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
+    runs = read_runs(context.instance, holding)
+    silent = runs.silent(now)
+    # Silent at two ticks in a row: a run that is just ending is silent at one of them at most.
+    runs = give_up(context.instance, runs, silent & memory.silent)
+    decision = decide(lane_states(context.instance, runs, partitions, settings.lanes), now)
+    observe = now - memory.observed_at >= OBSERVE_EVERY
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
         skip_reason=None if decision.start else "; ".join(decision.reasons),
-        asset_events=observed,
-        cursor=cursor,
+        asset_events=[observation(settings, partitions)] if observe else [],
+        cursor=Memory(now if observe else memory.observed_at, silent).to_cursor(),
     )
 
 
-def _observation(
-    settings: Settings, partitions: Sequence[PartitionLag], cursor: str | None
-) -> tuple[list[dg.AssetObservation], str]:
-    """The topic's lag as an observation of its asset, at most once a minute."""
-    now = time.time()
-    if cursor and now - float(cursor) < OBSERVE_EVERY:
-        return [], cursor
+class Memory(NamedTuple):
+    """What a tick tells the next one: when the lag was last observed, and which runs were silent."""
+
+    observed_at: float = 0.0
+    silent: set[str] = set()  # noqa: RUF012 (never changed)
+
+    @classmethod
+    def from_cursor(cls, cursor: str | None) -> Memory:
+        """Read it back; nothing is remembered at the first tick."""
+        if not cursor:
+            return cls()
+        found = json.loads(cursor)
+        return cls(found["observed_at"], set(found["silent"]))
+
+    def to_cursor(self) -> str:
+        """As Dagster keeps it."""
+        return json.dumps({"observed_at": self.observed_at, "silent": sorted(self.silent)})
+
+
+def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:
+    """The topic's lag as an observation of its asset."""
     metadata: dict[str, int | str] = {
         "lag": sum(entry.lag for entry in partitions),
         "messages in topic": sum(entry.high - entry.low for entry in partitions),
         "topic": settings.topic,
     }
     metadata |= {f"lag of partition {entry.partition}": entry.lag for entry in partitions}
-    return [dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata=metadata)], str(now)
+    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata=metadata)

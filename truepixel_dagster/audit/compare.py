@@ -180,23 +180,22 @@ AD = _record(
 )
 MONEY = _record(amount=_as_is, currency=_as_is)
 CREDITS = _list_of(_record(event_id=_as_is, platform=_as_is, campaign=_as_is, amount=_as_is))
-EVENT_FIELDS: dict[str, Reader] = {
-    "shop_id": _as_is,
-    "client_id": _as_is,
-    "event_id": _as_is,
-    "name": _as_is,
-    "source": _as_is,
-    "occurred_at": _instant,
-    "received_at": _instant,
-    "url": _as_is,
-    "referrer": _as_is,
-    "ad": AD,
-    "product_ids": _as_is,
-    "order_id": _as_is,
-    "value": MONEY,
-    "kafka": _record(topic=_as_is, partition=_as_is, offset=_as_is),
-}
-EVENT = _record(**EVENT_FIELDS)
+EVENT = _record(
+    shop_id=_as_is,
+    client_id=_as_is,
+    event_id=_as_is,
+    name=_as_is,
+    source=_as_is,
+    occurred_at=_instant,
+    received_at=_instant,
+    url=_as_is,
+    referrer=_as_is,
+    ad=AD,
+    product_ids=_as_is,
+    order_id=_as_is,
+    value=MONEY,
+    kafka=_record(topic=_as_is, partition=_as_is, offset=_as_is),
+)
 AD_LEAD = _record(
     touches=_list_of(_record(event_id=_as_is, at=_instant, ad=AD, partition=_as_is, offset=_as_is)),
 )

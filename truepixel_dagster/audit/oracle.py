@@ -489,11 +489,12 @@ def _inside(payload: Doc, *path: str) -> Doc:
 
 
 def _objects(value: Any, name: str) -> list[Doc]:
+    """A list of objects; nulls in it are passed over."""
     if value is None:
         return []
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise DeadLetter(f"{name}: not a list of objects")
-    return value
+    if not isinstance(value, list) or not all(item is None or isinstance(item, dict) for item in value):
+        raise DeadLetter(f"{name} is not a list of objects")
+    return [item for item in value if item is not None]
 
 
 def _text(value: Any, name: str) -> str | None:

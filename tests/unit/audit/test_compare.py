@@ -259,11 +259,15 @@ def test_visitors_are_exact_unless_the_document_says_otherwise(
 
 def test_a_document_or_a_field_of_the_wrong_shape_is_a_difference_and_no_crash() -> None:
     for store in STORES:
-        for id_ in stored()[store]:
-            assert found(lambda stores, s=store, i=id_: stores[s].update({i: {}}))
-    for field in ("touches", "credits", "sightings", "value", "occurred_at"):
+        emptied: dict[str, Any] = {id_: {} for id_ in stored()[store]}
+        assert {one[1] for one in found(_updated(emptied, store))} == set(emptied)
+    for name in ("touches", "credits", "sightings", "value", "occurred_at"):
         for wrong in (None, "x", 5, [5], {"x": 5}):
-            assert found(lambda stores, f=field, w=wrong: stores["attributions"]["shop:tok"].update({f: w}))
+            assert found(_updated({name: wrong}, "attributions", "shop:tok"))
+
+
+def _updated(fields: Any, *path: str) -> Callable[[dict[str, Any]], Any]:
+    return lambda stores: inside(stores, path).update(fields)
 
 
 def test_a_difference_is_one_line_that_names_store_document_and_field() -> None:

@@ -32,7 +32,9 @@ def pixel(id_: str, name: str = "page_viewed", *, at: str = "2026-01-05T10:00:00
     return {"id": id_, "name": name, "clientId": "anna", "timestamp": at, "data": data, "context": context}
 
 
-def completed(id_: str, token: str | None = "tok", *, total: Any = "100.00", currency: str | None = "USD", **more: Any):
+def completed(
+    id_: str, token: str | None = "tok", *, total: Any = "100.00", currency: str | None = "USD", **more: Any
+) -> Any:
     at = more.pop("at", "2026-01-05T10:00:00Z")
     url = more.pop("url", "")
     checkout = {"token": token, "totalPrice": {"amount": total, "currencyCode": currency}, **more}
@@ -52,7 +54,7 @@ def run(*values: Any, **options: Any) -> Expected:
     return expected(records, **options)
 
 
-def event(value: Any, **headers: str) -> Any:
+def event(value: Any, **headers: Any) -> Any:
     outcome = run(record(value, **headers))
     assert outcome.dead == {}
     return next(iter(outcome.events.values()))
@@ -564,8 +566,8 @@ def test_of_several_sightings_most_touches_decide_then_pixel_then_the_lower_even
 
 
 def test_a_value_that_the_deciding_sighting_lacks_comes_from_the_next_best() -> None:
-    later = {"topic": "orders/paid", "event_id": "b"}
-    best = {"topic": "orders/create", "event_id": "a"}
+    later: Any = {"topic": "orders/paid", "event_id": "b"}
+    best: Any = {"topic": "orders/create", "event_id": "a"}
     outcome = run(
         completed("p", total=None),
         record(order(total_price="20.00"), offset=1, **later),
@@ -769,7 +771,7 @@ def topics(draw: st.DrawFn) -> list[Record]:
         token = f"tok{draw(st.integers(0, 2))}"
         total = draw(st.one_of(st.none(), st.decimals(0, 10**6, places=2).map(str)))
         kind = draw(st.sampled_from(["page", "completed", "order", "junk"]))
-        headers = {"event_id": f"e{number}"}
+        headers: Any = {"event_id": f"e{number}"}
         value: Any = {"page": pixel("x", at=at, url=url), "junk": b"{"}.get(kind)
         if kind == "completed":
             value = completed("x", token, total=total, at=at, url=url, lineItems=[line(1, 2, "1.00")])

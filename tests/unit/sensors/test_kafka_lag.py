@@ -6,7 +6,18 @@ import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
-from sensors.kafka_lag import FIRST_PAUSE, LONGEST_PAUSE, LaneState, decide, lane_states, requests
+from sensors.kafka_lag import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    START_GRACE,
+    LaneState,
+    Memory,
+    decide,
+    give_up,
+    lane_states,
+    read_runs,
+    requests,
+)
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.stream.topics import PartitionLag
@@ -47,14 +58,13 @@ def test_requests_carry_tags_and_no_run_key_that_would_swallow_a_retry() -> None
     assert (request.tags[LANE_TAG], request.tags[LANES_TAG]) == ("2", "3")
 
 
-def state(instance: DagsterInstance) -> LaneState:
-    partition = PartitionLag(partition=0, low=0, high=9, committed=None, lag=9)
-    (found,) = lane_states(instance, [partition], lanes=1)
-    return found
+def state(instance: DagsterInstance, holding: dict[int, str] | None = None, lanes: int = 1) -> LaneState:
+    partitions = [PartitionLag(partition=number, low=0, high=9, committed=None, lag=9) for number in range(3)]
+    return lane_states(instance, read_runs(instance, holding or {}), partitions, lanes)[-1]
 
 
 def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = "0") -> str:
-    run = instance.create_run_for_job(process_events, tags={LANE_TAG: lane})
+    run = instance.create_run_for_job(process_events, tags={LANE_TAG: lane, LANES_TAG: "1"})
     event = {
         DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
         DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
@@ -78,3 +88,33 @@ def test_failures_are_counted_back_to_the_last_success() -> None:
             record_run(instance, DagsterRunStatus(status))
         record_run(instance, DagsterRunStatus.FAILURE, lane="1")
         assert state(instance).failures == 2
+
+
+def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        assert state(instance, {2: run_id}, lanes=3).live_run == run_id
+        assert state(instance, {1: run_id}, lanes=3).live_run is None
+
+
+def test_a_run_without_a_lease_is_silent_only_when_it_had_time_to_take_one() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        now = instance.get_run_records()[0].start_time or 0
+        assert read_runs(instance, {}).silent(now + START_GRACE - 1) == set()
+        assert read_runs(instance, {}).silent(now + START_GRACE + 1) == {run_id}
+        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1) == set()
+
+
+def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        give_up(instance, read_runs(instance, {}), {run_id})
+        assert state(instance).live_run is None
+        assert state(instance).failures == 1
+
+
+def test_what_a_tick_remembers_comes_back() -> None:
+    memory = Memory(12.5, {"a", "b"})
+    assert Memory.from_cursor(memory.to_cursor()) == memory
+    assert Memory.from_cursor(None).silent == set()
