@@ -93,10 +93,12 @@ def starter(settings: Settings, *words: str) -> subprocess.Popen[str]:
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
     assert process.stdout is not None
+    said = []
     for line in process.stdout:
+        said.append(line)
         if words in line:
             return
-    raise AssertionError(f"the process ended without saying {words!r}")
+    raise AssertionError(f"the process ended without saying {words!r}, but: {''.join(said)}")
 
 
 def mongodb(settings: Settings) -> pymongo.MongoClient[dict[str, object]]:

@@ -159,7 +159,8 @@ class Kafka(Server):
     def _format(self, java: list[str]) -> None:
         shutil.rmtree(self.data, ignore_errors=True)  # formatted half-way
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties"]
+        # With `=`: an id may begin with a dash, which would be read as another option.
+        command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise StackError(f"Kafka's data folder could not be formatted:\n{(done.stdout + done.stderr).strip()}")
