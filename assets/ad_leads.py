@@ -9,7 +9,7 @@ ad_leads = dg.AssetSpec(
     AD_LEADS,
     deps=[EVENTS],
     description=("The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`."),
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"mongodb"},
 )

@@ -12,7 +12,7 @@ attributions = dg.AssetSpec(
         "Every order with its journey and its credits by five models, which sum to its value exactly:"
         " Elasticsearch `<namespace>-attributions`."
     ),
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"elasticsearch"},
 )

@@ -9,7 +9,7 @@ customers = dg.AssetSpec(
     CUSTOMERS,
     deps=[EVENTS, ATTRIBUTIONS],
     description=("First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."),
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"mongodb"},
 )

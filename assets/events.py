@@ -12,7 +12,7 @@ events = dg.AssetSpec(
         "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
         " `<namespace>-events-YYYY.MM`, reported by each run of process_events."
     ),
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"elasticsearch"},
 )

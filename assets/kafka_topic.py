@@ -9,7 +9,7 @@ OWNERS = ["team:data-platform"]
 kafka_topic = dg.AssetSpec(
     KAFKA_TOPIC,
     description="Pixel events and webhooks in Kafka, keyed `shopID:clientID`. Its lag is observed once a minute.",
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"kafka"},
     metadata={"topic": "<namespace>.events", "dead letters": "<namespace>.events.dead"},

@@ -11,7 +11,7 @@ product_stats_buffer = dg.AssetSpec(
     PRODUCT_STATS_BUFFER,
     deps=[EVENTS, ATTRIBUTIONS],
     description="Counters by shop, product and day, and the visitors of each week, as the stream counts them: Redis.",
-    group_name="stream",
+    group_name="truepixel",
     owners=OWNERS,
     kinds={"redis"},
 )
@@ -28,7 +28,7 @@ product_stats_buffer = dg.AssetSpec(
                 "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
                 " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
             ),
-            group_name="flush",
+            group_name="truepixel",
             owners=OWNERS,
             kinds={"elasticsearch"},
         )

@@ -19,7 +19,7 @@ from truepixel_dagster.jobs.flushing import flushing
                 "Distinct clients with a pixel event by shop and ISO week: Elasticsearch `<namespace>-weekly-visitors`."
                 " From a HyperLogLog, standard error 0.81 %; the document says `exact: false`."
             ),
-            group_name="flush",
+            group_name="truepixel",
             owners=OWNERS,
             kinds={"elasticsearch"},
         )

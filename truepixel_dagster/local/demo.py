@@ -171,7 +171,7 @@ def with_ui(
 @contextmanager
 def dagster_dev(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Dagster's UI and daemon on loopback, ended with everything that they started."""
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "truepixel_dagster.definitions", "-h", "127.0.0.1"]
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1"]
     log = settings.data_dir / "logs" / "dagster.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
