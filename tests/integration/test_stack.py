@@ -278,8 +278,8 @@ def test_a_tied_stack_dies_with_a_killed_parent(unstarted: Settings) -> None:
 
 def test_an_untied_stack_outlives_the_process_that_started_it(unstarted: Settings) -> None:
     with starter(unstarted) as process:
-        process.communicate()
-    assert process.returncode == 0
+        said, _ = process.communicate()
+    assert process.returncode == 0, said
     stack = Stack(unstarted)
     assert all(one.running for one in stack.status())
     stack.down(print)

@@ -111,7 +111,7 @@ class Stack:
         """
         _check_platform()
         with only_one(self._lock):
-            missing = [server for server in self.servers if not server.process()]
+            missing = [server for server in self.servers if not self._process(server)]
             for server in missing:
                 _check_port(server)
             self._fetch_jars(missing, progress)
@@ -119,7 +119,7 @@ class Stack:
                 self._start(missing, progress)
                 self._wait(progress)
             except BaseException:
-                self._end([server for server in missing if server.process()])
+                self._end(missing)
                 raise
 
     def down(self, progress: Progress) -> None:
@@ -128,7 +128,7 @@ class Stack:
         Arguments:
             progress: Told in lines what happens.
         """
-        running = [server for server in self.servers if server.process()]
+        running = [server for server in self.servers if self._process(server)]
         if not running:
             progress("no server is running")
             return
@@ -193,16 +193,21 @@ class Stack:
             time.sleep(POLL_SECONDS if waiting else 0)
 
     def _check_start(self, server: Server, seconds: float, reason: NotAnsweringError) -> None:
-        if not server.process():
+        if not self._process(server):
             child = self._children.get(server)
             code = child.poll() if child else None
             raise StackError(f"{server.title} ended while it started (exit code {code}){_log_end(server)}")
         if seconds > START_SECONDS:
             raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
 
+    def _process(self, server: Server) -> psutil.Process | None:
+        # A child that is just being started has no command line yet by which to know it.
+        child = self._children.get(server)
+        return psutil.Process(child.pid) if child and child.poll() is None else server.process()
+
     def _end(self, servers: list[Server]) -> None:
         with _interrupts_held_back():
-            processes = {server: process for server in servers if (process := server.process())}
+            processes = {server: process for server in servers if (process := self._process(server))}
             for process in processes.values():
                 process.terminate()
             _wait_for_end(processes.values(), STOP_SECONDS)

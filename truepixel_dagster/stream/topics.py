@@ -126,6 +126,7 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
         "enable.partition.eof": False,
         "queued.max.messages.kbytes": 4096,
         "fetch.message.max.bytes": 1024 * 1024,
+        "fetch.queue.backoff.ms": 20,
     }
 
     def bounds() -> tuple[dict[int, int], dict[int, int]]:
