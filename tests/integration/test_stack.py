@@ -87,7 +87,13 @@ def starter(settings: Settings, *words: str) -> subprocess.Popen[str]:
     }
     command = [sys.executable, "-c", STARTER, *words]
     return subprocess.Popen(
-        command, env=os.environ | addresses, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=os.environ | addresses,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # A shell has its background jobs ignore Ctrl-C, and their children too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
