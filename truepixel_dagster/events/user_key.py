@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 MAX_SHOP_BYTES = 128
 MAX_CLIENT_BYTES = 256
+_has_control_character = re.compile(r"[\x00-\x1f\x7f]").search
 
 
 def parse_user_key(key: bytes | None) -> tuple[str, str]:
@@ -26,6 +29,6 @@ def parse_user_key(key: bytes | None) -> tuple[str, str]:
         raise ValueError(f"the key {text[:80]!r} is not shop:client")
     if len(shop.encode()) > MAX_SHOP_BYTES or len(client.encode()) > MAX_CLIENT_BYTES:
         raise ValueError(f"the key is longer than {MAX_SHOP_BYTES}:{MAX_CLIENT_BYTES} bytes")
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    if _has_control_character(text):
         raise ValueError("the key has control characters")
     return shop, client

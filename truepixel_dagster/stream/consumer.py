@@ -44,7 +44,8 @@ class EventConsumer:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "queued.max.messages.kbytes": share,
-                "fetch.message.max.bytes": min(1024 * 1024, share * 1024),
+                # Of each partition in one answer, compressed: decompressed it is many times as much.
+                "fetch.message.max.bytes": min(128 * 1024, share * 1024),
                 "fetch.max.bytes": MAX_MESSAGE_BYTES,
                 "receive.message.max.bytes": 2 * MAX_MESSAGE_BYTES,
                 "fetch.wait.max.ms": 100,
