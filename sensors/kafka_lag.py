@@ -35,7 +35,7 @@ HINT = "Start the local servers with `./run stack up` and `./run setup`, or poin
 
 @dataclass(frozen=True)
 class LaneState:
-    """What is known of a lane: messages waiting, its live run, its latest failures in a row (epoch seconds)."""
+    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds)."""
 
     lane: int
     lag: int
@@ -55,7 +55,7 @@ class Decision:
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     """Start a lane that has lag, no live run, and has paused long enough after its failures.
 
-    The pause doubles with every failure in a row, from 10 seconds to 5 minutes.
+    The pause doubles with every failure without progress between, from 10 seconds to 5 minutes.
     """
     start, reasons = [], []
     for lane in lanes:
@@ -67,7 +67,7 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
             reasons.append(f"lane {lane.lane}: no lag")
         elif left > 0:
             reasons.append(
-                f"lane {lane.lane}: {lane.lag} messages wait; failed {lane.failures} times in a row,"
+                f"lane {lane.lane}: {lane.lag} messages wait; failed {lane.failures} times without progress,"
                 f" next try in {left:.0f} s"
             )
         else:
@@ -90,10 +90,11 @@ class Runs:
         started = (id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags)
         return next(holding, None) or next(started, None)
 
-    def silent(self, now: float) -> set[str]:
+    def silent(self, now: float) -> frozenset[str]:
         """Runs that began a while ago and hold no lease: their worker is dead, or is just ending."""
         at_work = set(self.holders.values())
-        return {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE and id_ not in at_work}
+        started = ((id_, at) for id_, at in self.started_at.items() if at and now - at > START_GRACE)
+        return frozenset(id_ for id_, _ in started if id_ not in at_work)
 
 
 def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str]) -> Runs:
@@ -104,7 +105,7 @@ def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str]) -> Runs:
 
 
 def lane_states(
-    instance: dg.DagsterInstance, runs: Runs, partitions: Sequence[PartitionLag], lanes: int
+    instance: dg.DagsterInstance, runs: Runs, partitions: Sequence[PartitionLag], lanes: int, memory: Memory
 ) -> list[LaneState]:
     """What Kafka, Redis and Dagster know of each lane."""
     by_partition = {entry.partition: entry.lag for entry in partitions}
@@ -113,25 +114,25 @@ def lane_states(
         own = partitions_of(lane, lanes, len(by_partition))
         waiting = sum(by_partition.get(partition, 0) for partition in own)
         run = runs.at_work_on(lane, lanes, own)
-        failures, failed_at = _failures(instance, lane) if waiting and not run else (0, 0.0)
+        failures, failed_at = _failures(instance, lane, memory.advanced_at(own)) if waiting and not run else (0, 0.0)
         states.append(LaneState(lane, waiting, run, failures, failed_at))
     return states
 
 
-def give_up(instance: dg.DagsterInstance, runs: Runs, dead: set[str]) -> Runs:
+def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> Runs:
     """Tell Dagster that the workers of some runs are gone, so that their lanes are free."""
     for run_id in dead:
         instance.report_run_failed(runs.live[run_id], "The worker stopped renewing its lease; the lane is taken over")
     return Runs({id_: run for id_, run in runs.live.items() if id_ not in dead}, runs.started_at, runs.holders)
 
 
-def _failures(instance: dg.DagsterInstance, lane: int) -> tuple[int, float]:
-    """How often the lane failed in a row, and when it last did."""
+def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tuple[int, float]:
+    """How often the lane failed since it last succeeded or committed anything, and when it last did."""
     filters = dg.RunsFilter(job_name=process_events.name, tags={LANE_TAG: str(lane)})
     records = instance.get_run_records(filters, limit=8)
     count, last = 0, 0.0
     for record in records:
-        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE or (record.end_time or 0.0) <= advanced_at:
             break
         count += 1
         last = max(last, record.end_time or 0.0)
@@ -163,28 +164,33 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     except KafkaError as error:
         return dg.SkipReason(f"{error}. {HINT}")
     now = time.time()
-    memory = Memory.from_cursor(context.cursor)
+    memory = Memory.from_cursor(context.cursor).seen(partitions, now)
     with open_stores(settings) as stores:
         holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
     runs = read_runs(context.instance, holding)
     silent = runs.silent(now)
     # Silent at two ticks in a row: a run that is just ending is silent at one of them at most.
     runs = give_up(context.instance, runs, silent & memory.silent)
-    decision = decide(lane_states(context.instance, runs, partitions, settings.lanes), now)
+    decision = decide(lane_states(context.instance, runs, partitions, settings.lanes, memory), now)
     observe = now - memory.observed_at >= OBSERVE_EVERY
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
         skip_reason=None if decision.start else "; ".join(decision.reasons),
         asset_events=[observation(settings, partitions)] if observe else [],
-        cursor=Memory(now if observe else memory.observed_at, silent).to_cursor(),
+        cursor=memory._replace(observed_at=now if observe else memory.observed_at, silent=silent).to_cursor(),
     )
 
 
 class Memory(NamedTuple):
-    """What a tick tells the next one: when the lag was last observed, and which runs were silent."""
+    """What a tick tells the next one.
+
+    When the lag was last observed; which runs were silent; of each partition the committed offset, and when a tick
+    first saw it (0 for the offset that the first tick saw).
+    """
 
     observed_at: float = 0.0
-    silent: set[str] = set()  # noqa: RUF012 (never changed)
+    silent: frozenset[str] = frozenset()
+    committed: Mapping[int, tuple[int, float]] = {}
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
@@ -192,11 +198,26 @@ class Memory(NamedTuple):
         if not cursor:
             return cls()
         found = json.loads(cursor)
-        return cls(found["observed_at"], set(found["silent"]))
+        committed = {int(partition): (offset, at) for partition, (offset, at) in found["committed"].items()}
+        return cls(found["observed_at"], frozenset(found["silent"]), committed)
 
     def to_cursor(self) -> str:
         """As Dagster keeps it."""
-        return json.dumps({"observed_at": self.observed_at, "silent": sorted(self.silent)})
+        return json.dumps(self._asdict() | {"silent": sorted(self.silent)})
+
+    def seen(self, partitions: Sequence[PartitionLag], now: float) -> Memory:
+        """What is remembered after a look at the committed offsets."""
+
+        def when(partition: int, offset: int) -> float:
+            before, at = self.committed.get(partition, (offset, 0.0))
+            return at if before == offset else now
+
+        offsets = {entry.partition: entry.committed or 0 for entry in partitions}
+        return self._replace(committed={p: (offset, when(p, offset)) for p, offset in offsets.items()})
+
+    def advanced_at(self, partitions: Sequence[int]) -> float:
+        """When one of these partitions was last seen to have got on; 0 if none was."""
+        return max((self.committed[partition][1] for partition in partitions if partition in self.committed), default=0)
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:

@@ -61,10 +61,12 @@ class Group(click.Group):
         """Run the command."""
         from truepixel_dagster.flush import FlushRefused
         from truepixel_dagster.jobs.drain import DrainFailed
+        from truepixel_dagster.local.chaos.pipeline import ChaosFailed
         from truepixel_dagster.local.demo import DemoFailed
         from truepixel_dagster.local.servers import StackError
 
-        known = (SettingsError, Unavailable, KafkaError, StackError, DrainFailed, DemoFailed, FlushRefused, OSError)
+        failures = (DrainFailed, DemoFailed, ChaosFailed, FlushRefused)
+        known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
         try:
             return super().invoke(ctx)
         except known as error:
@@ -311,6 +313,39 @@ def audit(as_json: bool) -> None:
         )
     if found.differences:
         sys.exit(1)
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="How many faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Which faults, in which order.")
+@click.option("--rate", type=click.FloatRange(1, 2000), default=100, show_default=True, help="Events a second.")
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report.")
+def chaos(rounds: int, seed: int, rate: float, json_file: Path | None) -> None:
+    """Kill, freeze and cut off what the pipeline is made of, under load, and audit what comes of it.
+
+    It has servers of its own; nothing else on the machine is touched. About half a minute a round. Exits with 1 when
+    anything is lost, doubled or different, or a round did not recover.
+    """
+    from truepixel_dagster.local.chaos.chaos import chaos as run
+
+    with progress_bar("rounds", rounds) as done:
+        report = run(load_settings(), say, rounds=rounds, seed=seed, rate=rate, on_round=done)
+    if json_file:
+        json_file.write_text(json.dumps(msgspec.to_builtins(report), indent=2) + "\n")
+    table = Table("fault", "rounds", "median recovery", "longest", title=f"{report.produced:,} events")
+    for kind, seconds in report.recovery_seconds.items():
+        times = report.rounds if kind == "all" else report.kinds[kind]
+        table.add_row(kind, str(times), f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s")
+    out.print(table)
+    for example in report.examples:
+        click.echo(example, err=True)
+    verdict = (
+        f"lost {report.lost}, doubled {report.doubled}, differences {report.differences},"
+        f" not recovered {report.not_recovered}"
+    )
+    if not report.passed:
+        raise click.ClickException(verdict)
+    click.echo(verdict)
 
 
 @main.command()

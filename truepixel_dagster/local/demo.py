@@ -19,7 +19,7 @@ import msgspec
 from truepixel_dagster.audit.account import Account, account
 from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execute
 from truepixel_dagster.local.stack import ephemeral_stack
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import Record, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -163,7 +163,7 @@ def with_ui(
     """
     with fresh_pipeline(settings, say) as own:
         port = free_port(3000)
-        with dagster_dev(own, port), _producing(own, rate, seed, shops):
+        with dagster_dev(own, port), producing(own, _live(rate, seed, shops), rate):
             _wait_for(port)
             show(own, f"http://127.0.0.1:{port}")
 
@@ -213,17 +213,15 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def _producing(settings: Settings, rate: float, seed: int, shops: int) -> Iterator[None]:
-    """Events at a rate, in real time, from a thread that ends with the block."""
+def producing(settings: Settings, records: Iterator[Record], rate: float) -> Iterator[None]:
+    """Send records at a rate (a second), in real time, from a thread that ends with the block."""
     stop = threading.Event()
 
     def run() -> None:
-        now = datetime.now(timezone.utc)
-        hour = timedelta(hours=1)
-        records = traffic(int(rate * 3600 * 24), seed=seed, shops=shops, start=now, span=24 * hour)
+        started = time.monotonic()
         with EventProducer(settings) as producer:
-            for record in records:
-                if stop.wait(1 / rate):
+            for sent, record in enumerate(records):
+                if stop.wait(max(0.0, sent / rate - (time.monotonic() - started))):
                     return
                 producer.send(record.key, record.value, record.headers)
 
@@ -233,7 +231,13 @@ def _producing(settings: Settings, rate: float, seed: int, shops: int) -> Iterat
         yield
     finally:
         stop.set()
-        thread.join(timeout=10)
+        thread.join(timeout=60)
+
+
+def _live(rate: float, seed: int, shops: int) -> Iterator[Record]:
+    """A day of traffic from now on."""
+    day = timedelta(hours=24)
+    return traffic(int(rate * day.total_seconds()), seed=seed, shops=shops, start=datetime.now(timezone.utc), span=day)
 
 
 def free_port(preferred: int) -> int:

@@ -136,10 +136,13 @@ class Kafka(Server):
     # A record that is larger than a micro-batch travels alone, so the broker takes more than a micro-batch.
     MESSAGE_BYTES = 48 * MIB
 
-    def __init__(self, address: Address, folder: Path, jars: JarCache, group: str) -> None:
+    def __init__(
+        self, address: Address, folder: Path, jars: JarCache, group: str, advertised: Address | None = None
+    ) -> None:
         super().__init__(address, folder)
         self.jars = jars
         self.group = group
+        self.advertised = advertised or address
 
     @property
     def mark(self) -> str:
@@ -174,7 +177,7 @@ class Kafka(Server):
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
             "listeners": f"PLAINTEXT://{self.address.ip}:{self.address.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"PLAINTEXT://{self.address}",
+            "advertised.listeners": f"PLAINTEXT://{self.advertised}",
             "log.dirs": "data",  # relative: the file's encoding is Latin-1, a path's isn't
             "auto.create.topics.enable": "false",
             "message.max.bytes": self.MESSAGE_BYTES,

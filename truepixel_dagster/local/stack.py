@@ -80,19 +80,27 @@ class Stack:
         data_dir: Where data and logs are kept; the settings' `data_dir` by default.
         tied_to_parent: The system kills the servers when the thread that calls `up` ends, even by SIGKILL: call it from
             the main thread. Meant for tests and the demo.
+        kafka_advertised: Where Kafka sends its clients to; its own address by default. Meant for a proxy before it.
 
     Raises:
         StackError: An address is not one that the local stack can serve.
     """
 
-    def __init__(self, settings: Settings, data_dir: Path | None = None, *, tied_to_parent: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path | None = None,
+        *,
+        tied_to_parent: bool = False,
+        kafka_advertised: Address | None = None,
+    ) -> None:
         self.data_dir = (data_dir or settings.data_dir).absolute()
         self.tied_to_parent = tied_to_parent
         folder = self.data_dir / "stack"
         self.jars = JarCache(self.data_dir / "jars")
         kafka, elasticsearch, mongodb, redis = _addresses(settings)
         self.servers: tuple[Server, ...] = (
-            Kafka(kafka, folder / Kafka.name, self.jars, settings.group),
+            Kafka(kafka, folder / Kafka.name, self.jars, settings.group, kafka_advertised),
             Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
             MongoDB(mongodb, folder / MongoDB.name),
             Redis(redis, folder / Redis.name),
@@ -170,7 +178,7 @@ class Stack:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
-                    preexec_fn=_dying_with_parent() if self.tied_to_parent else None,
+                    preexec_fn=dying_with_parent() if self.tied_to_parent else None,
                 )
             except OSError as error:
                 raise StackError(f"{server.title}: {command[0]} does not run: {error}") from error
@@ -239,22 +247,29 @@ def ephemeral_stack(
     Raises:
         StackError: A server did not start.
     """
-    kafka, elasticsearch, mongodb, redis = free_ports(4)
-    changes = {
-        "data_dir": base_dir.absolute(),
-        "kafka_bootstrap": f"127.0.0.1:{kafka}",
-        "kafka_security_protocol": "PLAINTEXT",
-        "elasticsearch_url": f"http://127.0.0.1:{elasticsearch}",
-        "mongodb_url": SecretStr(f"mongodb://127.0.0.1:{mongodb}"),
-        "redis_url": SecretStr(f"redis://127.0.0.1:{redis}/0"),
-    }
-    own = (settings or Settings()).model_copy(update=changes)
+    own = settings_at(settings or Settings(), *(Address("127.0.0.1", port) for port in free_ports(4)))
+    own = own.model_copy(update={"data_dir": base_dir.absolute()})
     stack = Stack(own, tied_to_parent=True)
     stack.up(progress)
     try:
         yield own
     finally:
         stack.down(progress)
+
+
+def settings_at(
+    settings: Settings, kafka: Address, elasticsearch: Address, mongodb: Address, redis: Address
+) -> Settings:
+    """The settings with other addresses of the four servers, without TLS or password."""
+    return settings.model_copy(
+        update={
+            "kafka_bootstrap": str(kafka),
+            "kafka_security_protocol": "PLAINTEXT",
+            "elasticsearch_url": f"http://{elasticsearch}",
+            "mongodb_url": SecretStr(f"mongodb://{mongodb}"),
+            "redis_url": SecretStr(f"redis://{redis}/0"),
+        }
+    )
 
 
 def _addresses(settings: Settings) -> list[Address]:
@@ -385,7 +400,7 @@ def _interrupts_held_back() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _dying_with_parent() -> Callable[[], None]:
+def dying_with_parent() -> Callable[[], None]:
     """What a child runs before its program: ask Linux for a SIGKILL when the thread that started it ends."""
     set_parent_death_signal, prctl, parent = 1, ctypes.CDLL(None).prctl, os.getpid()
 

@@ -58,9 +58,14 @@ def test_requests_carry_tags_and_no_run_key_that_would_swallow_a_retry() -> None
     assert (request.tags[LANE_TAG], request.tags[LANES_TAG]) == ("2", "3")
 
 
-def state(instance: DagsterInstance, holding: dict[int, str] | None = None, lanes: int = 1) -> LaneState:
-    partitions = [PartitionLag(partition=number, low=0, high=9, committed=None, lag=9) for number in range(3)]
-    return lane_states(instance, read_runs(instance, holding or {}), partitions, lanes)[-1]
+def partitions(committed: int = 0) -> list[PartitionLag]:
+    return [PartitionLag(number, low=0, high=9, committed=committed, lag=9 - committed) for number in range(3)]
+
+
+def state(
+    instance: DagsterInstance, holding: dict[int, str] | None = None, lanes: int = 1, memory: Memory | None = None
+) -> LaneState:
+    return lane_states(instance, read_runs(instance, holding or {}), partitions(), lanes, memory or Memory())[-1]
 
 
 def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = "0") -> str:
@@ -90,6 +95,16 @@ def test_failures_are_counted_back_to_the_last_success() -> None:
         assert state(instance).failures == 2
 
 
+def test_failures_from_before_the_lane_got_on_no_longer_count() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        record_run(instance, DagsterRunStatus.FAILURE)
+        failed_at = instance.get_run_records()[0].end_time or 0
+        stuck = Memory().seen(partitions(), failed_at - 5).seen(partitions(), failed_at + 5)
+        assert state(instance, memory=stuck).failures == 1
+        got_on = stuck.seen(partitions(committed=2), failed_at + 10)
+        assert state(instance, memory=got_on).failures == 0
+
+
 def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
@@ -101,20 +116,20 @@ def test_a_run_without_a_lease_is_silent_only_when_it_had_time_to_take_one() -> 
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         now = instance.get_run_records()[0].start_time or 0
-        assert read_runs(instance, {}).silent(now + START_GRACE - 1) == set()
+        assert read_runs(instance, {}).silent(now + START_GRACE - 1) == frozenset()
         assert read_runs(instance, {}).silent(now + START_GRACE + 1) == {run_id}
-        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1) == set()
+        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1) == frozenset()
 
 
 def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
-        give_up(instance, read_runs(instance, {}), {run_id})
+        give_up(instance, read_runs(instance, {}), frozenset({run_id}))
         assert state(instance).live_run is None
         assert state(instance).failures == 1
 
 
 def test_what_a_tick_remembers_comes_back() -> None:
-    memory = Memory(12.5, {"a", "b"})
+    memory = Memory(12.5, frozenset({"a", "b"})).seen(partitions(), 13.0).seen(partitions(committed=2), 18.0)
     assert Memory.from_cursor(memory.to_cursor()) == memory
-    assert Memory.from_cursor(None).silent == set()
+    assert Memory.from_cursor(None).silent == frozenset()

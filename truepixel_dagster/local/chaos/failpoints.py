@@ -1,0 +1,84 @@
+"""Kill switches at the boundaries of stages and of the flush's steps, for processes that load the chaos definitions.
+
+A switch is a file in the chaos folder that names a point, such as `after index`. The first process that comes to the
+point takes the file away and kills itself with SIGKILL: nothing of it is cleaned up, as if the machine had lost it.
+The pipeline's own code knows nothing of this; its methods are wrapped when the chaos definitions are imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from truepixel_dagster import flush
+from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.stores.redis import RedisStore
+
+STAGES = ("fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit")
+# What runs in the background pool when the op that handed it over has long returned.
+BACKGROUND = {"customer's write": "_customer", "product_stats' write": "_product_stats"}
+STAGE_POINTS = tuple(f"{moment} {name}" for name in (*STAGES, *BACKGROUND) for moment in ("before", "after"))
+FLUSH_POINTS = ("after the claim", "after the write", "after the acknowledgement")
+FLUSH_STEPS = ((RedisStore, "claim"), (flush, "_write_claims"), (RedisStore, "acknowledge"))
+
+
+def chaos_folder(data_dir: Path) -> Path:
+    """Where switches and the pids of workers are."""
+    return data_dir / "chaos"
+
+
+def switch(data_dir: Path) -> Path:
+    """The file that names the point at which the next process is to die."""
+    return chaos_folder(data_dir) / "kill"
+
+
+def workers(data_dir: Path) -> Path:
+    """The folder in which each worker leaves a file named by its pid."""
+    return chaos_folder(data_dir) / "workers"
+
+
+def install(data_dir: Path) -> None:
+    """Wrap what a worker and a flush go through."""
+    workers(data_dir).mkdir(parents=True, exist_ok=True)
+    file = switch(data_dir)
+    for name in STAGES:
+        _wrap(LaneRun, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+    for name, method in BACKGROUND.items():
+        _wrap(LaneRun, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+    _wrap(LaneRun, "slots", lambda: (workers(data_dir) / str(os.getpid())).touch(), _nothing)
+    for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):
+        _wrap(owner, method, _nothing, _dying(file, point))
+
+
+def _wrap(owner: Any, name: str, before: Callable[[], None], after: Callable[[], None]) -> None:
+    inner = getattr(owner, name)
+
+    @functools.wraps(inner)
+    def wrapped(*arguments: Any, **named: Any) -> Any:
+        before()
+        result = inner(*arguments, **named)
+        after()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _dying(file: Path, point: str) -> Callable[[], None]:
+    def die() -> None:
+        try:
+            if file.read_text() != point:
+                return
+            file.unlink()  # of several at the point, one
+        except FileNotFoundError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return die

@@ -1,0 +1,251 @@
+"""A whole pipeline to do harm to: servers behind proxies, Dagster's daemon, its workers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import TypeVar
+
+import psutil
+import redis
+
+from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.local.chaos import failpoints
+from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.demo import end_tree
+from truepixel_dagster.local.servers import Address, free_ports
+from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
+from truepixel_dagster.provision import provision
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.leases import holders
+from truepixel_dagster.stream.errors import KafkaError
+from truepixel_dagster.stream.topics import PartitionLag, lag
+
+SERVERS = ("kafka", "elasticsearch", "mongodb", "redis")
+POLL_SECONDS = 0.2
+FIRST_WORK_SECONDS = 120.0
+SWITCH_SECONDS = 150.0
+
+T = TypeVar("T")
+
+
+class ChaosFailed(Exception):
+    """The pipeline under chaos did not do what was waited for; the message says what, and where to look."""
+
+
+def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
+    """Wait until a condition is true, and return what it gave.
+
+    Raises:
+        ChaosFailed: It was not within the time.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(POLL_SECONDS)
+    raise ChaosFailed(f"waited {seconds:.0f} s in vain for {what}")
+
+
+class Pipeline:
+    """Servers of its own behind proxies, set up, with a daemon whose sensor and schedule work as in production.
+
+    Arguments:
+        base: The folder of its data and logs.
+        settings: What to keep of the settings.
+        say: Told in lines what happens.
+
+    Attributes:
+        settings: The pipeline's settings; every server is reached through its proxy.
+        proxies: By the server's name.
+    """
+
+    def __init__(self, base: Path, settings: Settings, say: Callable[[str], None]) -> None:
+        self._say = say
+        addresses = dict(zip(SERVERS, (Address("127.0.0.1", port) for port in free_ports(len(SERVERS)))))
+        self.proxies = {name: Proxy(address) for name, address in addresses.items()}
+        fronts = (self.proxies[name].address for name in SERVERS)
+        self.settings = settings_at(settings, *fronts).model_copy(update={"data_dir": base.absolute()})
+        direct = settings_at(self.settings, *addresses.values())
+        self._stack = Stack(direct, tied_to_parent=True, kafka_advertised=self.proxies["kafka"].address)
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._family: dict[int, psutil.Process] = {}
+        self._used: dict[str, list[str]] = {}
+
+    def __enter__(self) -> Pipeline:
+        try:
+            self._stack.up(self._say)
+            provision(self.settings)
+            self.start_daemon()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        self.stop_daemon()
+        for process in self._family.values():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._stack.down(self._say)
+        for proxy in self.proxies.values():
+            proxy.close()
+
+    @property
+    def daemon_log(self) -> Path:
+        """What the daemon and the runs print."""
+        return self.settings.data_dir / "logs" / "daemon.log"
+
+    def start_daemon(self) -> None:
+        """Start Dagster's daemon with the definitions that have kill switches."""
+        command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "truepixel_dagster.local.chaos.definitions"]
+        self.daemon_log.parent.mkdir(parents=True, exist_ok=True)
+        with self.daemon_log.open("ab") as output:
+            self._daemon = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment(self.settings),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=dying_with_parent(),
+            )
+
+    def kill_daemon(self) -> None:
+        """SIGKILL to the daemon alone: its code server and its workers live on for as long as they will."""
+        if self._daemon:
+            self._remember_family()
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+
+    def stop_daemon(self) -> None:
+        """End the daemon and everything that it started."""
+        if self._daemon:
+            self._remember_family()
+            end_tree(self._daemon)
+            self._daemon = None
+
+    def _remember_family(self) -> None:
+        assert self._daemon is not None  # noqa: S101 (the callers look)
+        with suppress(psutil.NoSuchProcess):
+            self._family |= {one.pid: one for one in psutil.Process(self._daemon.pid).children(recursive=True)}
+
+    def worker(self) -> psutil.Process:
+        """A worker that is at work now; waits for one.
+
+        Raises:
+            ChaosFailed: None came.
+        """
+        return until(self._a_worker, FIRST_WORK_SECONDS, f"a worker; see {self.daemon_log}")
+
+    def _a_worker(self) -> psutil.Process | None:
+        for file in failpoints.workers(self.settings.data_dir).glob("*"):
+            with suppress(psutil.NoSuchProcess):
+                process = psutil.Process(int(file.name))
+                if process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= file.stat().st_mtime:
+                    return process
+            file.unlink(missing_ok=True)
+        return None
+
+    def owner(self) -> str | None:
+        """The run that holds the lane's first partition, if one does and Redis says so."""
+        with open_stores(self.settings) as stores, suppress(Unavailable, redis.RedisError):
+            return holders(stores.redis.client, self.settings.namespace, [0]).get(0)
+        return None
+
+    def freeze_owner(self) -> tuple[psutil.Process, str]:
+        """SIGSTOP to a worker while it has the lane; the worker and its run."""
+
+        def frozen() -> tuple[psutil.Process, str] | None:
+            worker = self.worker()
+            with suppress(psutil.NoSuchProcess):
+                worker.suspend()
+                # Not one that has just given its lane back.
+                if owner := self.owner():
+                    return worker, owner
+                worker.resume()
+            return None
+
+        return until(frozen, FIRST_WORK_SECONDS, "a worker that has the lane")
+
+    def kill_at(self, point: str) -> None:
+        """Have the next process that comes to a point kill itself there; returns when one has.
+
+        Raises:
+            ChaosFailed: None came there.
+        """
+        file = failpoints.switch(self.settings.data_dir)
+        file.write_text(point)
+        try:
+            until(lambda: not file.exists(), SWITCH_SECONDS, f"a process that comes to {point!r}")
+        finally:
+            file.unlink(missing_ok=True)
+
+    def kill_server(self, name: str) -> None:
+        """SIGKILL to a server."""
+        pid = next(one.pid for one in self._stack.status() if one.name == name)
+        if pid:
+            psutil.Process(pid).kill()
+
+    def start_servers(self) -> None:
+        """Start every server that is not running."""
+        self._stack.up(lambda _: None)
+
+    def open_claims(self) -> int:
+        """Claims of flushes that were interrupted, or are under way."""
+        with open_stores(self.settings) as stores:
+            return sum(len(keys) for keys in stores.redis.counter_keys("claim", 100))
+
+    def high(self) -> dict[int, int]:
+        """The end of each partition now."""
+        return {entry.partition: entry.high for entry in until(self._lag, FIRST_WORK_SECONDS, "Kafka")}
+
+    def _lag(self) -> list[PartitionLag] | None:
+        with suppress(KafkaError):
+            return lag(self.settings)
+        return None
+
+    def wait_until_processed(self, high: Mapping[int, int], seconds: float) -> bool:
+        """Wait until the offsets are committed up to these ends; whether they were in time."""
+
+        def processed() -> bool:
+            found = self._lag()
+            return found is not None and all((entry.committed or 0) >= high[entry.partition] for entry in found)
+
+        try:
+            return until(processed, seconds, "the committed offsets")
+        except ChaosFailed:
+            return False
+
+    def wait_for_work(self) -> None:
+        """Wait until the first micro-batch is committed.
+
+        Raises:
+            ChaosFailed: None was.
+        """
+        until(
+            lambda: any(entry.committed for entry in self._lag() or ()),
+            FIRST_WORK_SECONDS,
+            f"the first micro-batch; see {self.daemon_log}",
+        )
+
+    def next_of(self, name: str, choices: Sequence[str], rng: Random) -> str:
+        """One of the choices at random, but none twice before every other has had its turn."""
+        left = self._used.setdefault(name, [])
+        if not left:
+            left += rng.sample(choices, len(choices))
+        return left.pop()

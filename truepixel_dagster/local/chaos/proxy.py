@@ -1,0 +1,99 @@
+"""A TCP proxy on loopback whose connections can be cut and slowed down, to try what a bad network does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from truepixel_dagster.local.servers import Address
+
+CHUNK = 64 * 1024
+
+T = TypeVar("T")
+
+
+class Proxy:
+    """Passes connections on to a server, from a thread of its own, until it is closed.
+
+    Arguments:
+        target: The server.
+
+    Attributes:
+        address: Where the proxy listens.
+    """
+
+    def __init__(self, target: Address) -> None:
+        self._target = target
+        self._delay = 0.0
+        self._is_cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-of-{target}", daemon=True)
+        self._thread.start()
+        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self.address = Address("127.0.0.1", self._server.sockets[0].getsockname()[1])
+
+    def cut(self) -> None:
+        """Reset every connection and every new one, until `heal`."""
+        self._is_cut = True
+        self._do(self._abort())
+
+    def delay(self, seconds: float) -> None:
+        """Hold back what passes, in both directions, for this long, until `heal`."""
+        self._delay = seconds
+
+    def heal(self) -> None:
+        """Pass everything on again at once."""
+        self._is_cut, self._delay = False, 0.0
+
+    def close(self) -> None:
+        """End the proxy and its connections."""
+        self._server.close()
+        self._is_cut = True
+        self._do(self._abort())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _abort(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        # One turn of the loop, in which the connections find out.
+        await asyncio.sleep(0)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            if not self._is_cut:
+                await self._connect(reader, writer)
+        except OSError:
+            pass  # the server is away: its client finds the connection closed
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there_writer = await asyncio.open_connection(self._target.ip, self._target.port)
+        self._writers.add(there_writer)
+        both = [self._pump(reader, there_writer), self._pump(there_reader, writer)]
+        tasks = [asyncio.ensure_future(one) for one in both]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._writers.discard(there_writer)
+            there_writer.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while chunk := await reader.read(CHUNK):
+            if self._delay:
+                await asyncio.sleep(self._delay)
+            writer.write(chunk)
+            await writer.drain()
