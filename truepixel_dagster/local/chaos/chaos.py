@@ -119,6 +119,7 @@ def kill_daemon(pipeline: Pipeline, rng: Random) -> Hit:
 
 def freeze_worker(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGSTOP to a worker that has the lane until another one has it, then SIGCONT; the first has to end by itself."""
+    time.sleep(rng.uniform(0, 1))
     worker, owner = pipeline.freeze_owner()
     at = time.monotonic()
     try:
@@ -200,7 +201,7 @@ def chaos(
     shutil.rmtree(base, ignore_errors=True)
     log: list[Round] = []
     with Pipeline(base, settings, say) as pipeline:
-        with producing(pipeline.settings, _load(rate, seed), rate):
+        with producing(pipeline.settings, load(rate, seed), rate):
             pipeline.wait_for_work()
             for number, kind in enumerate(plan(rounds, rng), start=1):
                 log.append(_round(pipeline, number, kind, rng))
@@ -212,7 +213,8 @@ def chaos(
         return _judge(pipeline.settings, seed, log, started, say)
 
 
-def _load(rate: float, seed: int) -> Iterator[Record]:
+def load(rate: float, seed: int) -> Iterator[Record]:
+    """More traffic than any run needs, at a rate (events a second) and in time-lapse."""
     events = 2_000_000
     span = timedelta(seconds=TIME_LAPSE * events / rate)
     return traffic(events, seed=seed, start=datetime.now(timezone.utc) - span, span=span)

@@ -1,0 +1,65 @@
+"""The pipeline under faults, through the real sensor and daemon: it ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from truepixel_dagster.audit.account import account
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+from truepixel_dagster.local.chaos.chaos import FAULTS, load
+from truepixel_dagster.local.chaos.pipeline import Pipeline
+from truepixel_dagster.local.demo import producing
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings
+
+OUTAGE_SECONDS = 120
+RECOVERY_SECONDS = 240
+
+
+def test_nothing_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
+    rounds, report = 2 * len(FAULTS), tmp_path / "report.json"
+    command = [sys.executable, "-m", "truepixel_dagster.cli", "chaos", "--seed", "11", "--json", str(report)]
+    done = subprocess.run(
+        [*command, "--rounds", str(rounds)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment(tmp_path),
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
+    found = json.loads(report.read_text())
+    assert Counter(entry["kind"] for entry in found["log"]) == dict.fromkeys(FAULTS, 2)
+    assert (found["lost"], found["doubled"], found["differences"], found["not_recovered"]) == (0, 0, 0, 0)
+    assert found["produced"] == found["indexed"] + found["duplicates"] + found["dead_letters"]
+    assert found["indexed"] > 0
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "TRUEPIXEL_DATA_DIR": str(folder)}
+
+
+def test_elasticsearch_away_for_two_minutes_makes_no_dead_letter_and_loses_no_lane(tmp_path: Path) -> None:
+    with Pipeline(tmp_path, Settings(), print) as pipeline:
+        with producing(pipeline.settings, load(100, 5), 100):
+            pipeline.wait_for_work()
+            pipeline.kill_server("elasticsearch")
+            time.sleep(OUTAGE_SECONDS)
+            pipeline.start_servers()
+            assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
+        assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
+        pipeline.stop_daemon()
+        with open_stores(pipeline.settings) as stores:
+            flush_product_stats(stores.redis, stores.elasticsearch)
+            flush_weekly_visitors(stores.redis, stores.elasticsearch)
+        # The audit compares the dead letters too: they are those of the malformed messages and no other.
+        found, counts = audit(pipeline.settings), account(pipeline.settings)
+    assert found.differences == []
+    assert counts.lost == []
+    assert counts.dead_letters == found.dead_letters

@@ -1,0 +1,119 @@
+"""What chaos plans and how it judges; the rounds themselves are in tests/crash."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from truepixel_dagster.audit.compare import Difference
+from truepixel_dagster.local.chaos.chaos import FAULTS, is_doubled, plan
+from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.servers import Address
+
+
+def test_forty_rounds_have_every_kind_at_least_four_times() -> None:
+    kinds = Counter(plan(40, Random(7)))
+    assert kinds.keys() == FAULTS.keys()
+    assert min(kinds.values()) >= 4
+
+
+def test_the_same_seed_plans_the_same_rounds_and_another_one_others() -> None:
+    assert plan(40, Random(7)) == plan(40, Random(7)) != plan(40, Random(8))
+
+
+@pytest.mark.parametrize(
+    ("store", "expected", "actual", "doubled"),
+    [
+        ("customers", 3, 4, True),
+        ("customers", 4, 3, False),
+        ("product_stats", None, 1, True),
+        ("product_stats", 1, None, False),
+        ("attributions", 1, 2, False),
+    ],
+)
+def test_only_a_counter_above_what_it_should_be_is_doubled(
+    store: str, expected: int | None, actual: int | None, doubled: bool
+) -> None:
+    assert is_doubled(Difference(store, "id", "differs", "events", expected, actual)) is doubled
+
+
+@pytest.fixture
+def echo() -> Iterator[Address]:
+    """A server that sends back what it gets."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve(connection: socket.socket) -> None:
+        with connection:
+            while chunk := connection.recv(1024):
+                connection.sendall(chunk)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield Address("127.0.0.1", listening.getsockname()[1])
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+
+
+@pytest.fixture
+def proxy(echo: Address) -> Iterator[Proxy]:
+    proxy = Proxy(echo)
+    yield proxy
+    proxy.close()
+
+
+def connect(proxy: Proxy) -> socket.socket:
+    return socket.create_connection((proxy.address.ip, proxy.address.port), timeout=10)
+
+
+def answer(connection: socket.socket) -> bytes:
+    connection.sendall(b"hello")
+    return connection.recv(1024)
+
+
+def test_a_proxy_passes_on_what_it_gets(proxy: Proxy) -> None:
+    with connect(proxy) as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_a_cut_proxy_resets_old_and_new_connections_and_passes_on_again_when_healed(proxy: Proxy) -> None:
+    with connect(proxy) as connection:
+        answer(connection)
+        proxy.cut()
+        assert refused(connection)
+    with connect(proxy) as connection:
+        assert refused(connection)
+    proxy.heal()
+    with connect(proxy) as connection:
+        assert answer(connection) == b"hello"
+
+
+def refused(connection: socket.socket) -> bool:
+    try:
+        return answer(connection) == b""
+    except OSError:
+        return True
+
+
+def test_a_slow_proxy_still_passes_everything_on(proxy: Proxy) -> None:
+    proxy.delay(0.05)
+    with connect(proxy) as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_a_proxy_of_a_server_that_is_away_closes_the_connection(proxy: Proxy) -> None:
+    lost = Proxy(Address("127.0.0.1", 1))
+    with connect(lost) as connection:
+        assert refused(connection)
+    lost.close()
