@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
 OBSERVE_EVERY = 60.0
 # Between a run's start and its lease it connects to four servers.
 START_GRACE = 30.0
+# A run that is just ending has given its lease back, too.
+END_GRACE = 8.0
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
 
 
@@ -90,11 +93,15 @@ class Runs:
         started = (id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags)
         return next(holding, None) or next(started, None)
 
-    def silent(self, now: float) -> frozenset[str]:
-        """Runs that began a while ago and hold no lease: their worker is dead, or is just ending."""
-        at_work = set(self.holders.values())
-        started = ((id_, at) for id_, at in self.started_at.items() if at and now - at > START_GRACE)
-        return frozenset(id_ for id_, _ in started if id_ not in at_work)
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The runs that hold a lease."""
+        return frozenset(self.holders.values())
+
+    def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
+        """Runs that hold no lease, but did before or had the time to take one: their worker is dead, or just ends."""
+        in_time = {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE}
+        return frozenset(self.live.keys() & (in_time | held) - self.at_work)
 
 
 def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str]) -> Runs:
@@ -168,28 +175,28 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     with open_stores(settings) as stores:
         holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
     runs = read_runs(context.instance, holding)
-    silent = runs.silent(now)
-    # Silent at two ticks in a row: a run that is just ending is silent at one of them at most.
-    runs = give_up(context.instance, runs, silent & memory.silent)
+    memory = memory.heard(runs, now)
+    runs = give_up(context.instance, runs, memory.gone(now))
     decision = decide(lane_states(context.instance, runs, partitions, settings.lanes, memory), now)
     observe = now - memory.observed_at >= OBSERVE_EVERY
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
         skip_reason=None if decision.start else "; ".join(decision.reasons),
         asset_events=[observation(settings, partitions)] if observe else [],
-        cursor=memory._replace(observed_at=now if observe else memory.observed_at, silent=silent).to_cursor(),
+        cursor=memory._replace(observed_at=now if observe else memory.observed_at).to_cursor(),
     )
 
 
 class Memory(NamedTuple):
     """What a tick tells the next one.
 
-    When the lag was last observed; which runs were silent; of each partition the committed offset, and when a tick
-    first saw it (0 for the offset that the first tick saw).
+    When the lag was last observed; which live runs have been seen to hold a lease, and since when some are silent; of
+    each partition the committed offset, and when a tick first saw it (0 for the offset that the first tick saw).
     """
 
     observed_at: float = 0.0
-    silent: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    silent_since: Mapping[str, float] = {}
     committed: Mapping[int, tuple[int, float]] = {}
 
     @classmethod
@@ -199,11 +206,11 @@ class Memory(NamedTuple):
             return cls()
         found = json.loads(cursor)
         committed = {int(partition): (offset, at) for partition, (offset, at) in found["committed"].items()}
-        return cls(found["observed_at"], frozenset(found["silent"]), committed)
+        return cls(found["observed_at"], frozenset(found["held"]), found["silent_since"], committed)
 
     def to_cursor(self) -> str:
         """As Dagster keeps it."""
-        return json.dumps(self._asdict() | {"silent": sorted(self.silent)})
+        return json.dumps(self._asdict() | {"held": sorted(self.held)})
 
     def seen(self, partitions: Sequence[PartitionLag], now: float) -> Memory:
         """What is remembered after a look at the committed offsets."""
@@ -214,6 +221,15 @@ class Memory(NamedTuple):
 
         offsets = {entry.partition: entry.committed or 0 for entry in partitions}
         return self._replace(committed={p: (offset, when(p, offset)) for p, offset in offsets.items()})
+
+    def heard(self, runs: Runs, now: float) -> Memory:
+        """What is remembered after a look at the leases."""
+        silent = {run: self.silent_since.get(run, now) for run in runs.silent(now, self.held)}
+        return self._replace(held=(self.held | runs.at_work) & runs.live.keys(), silent_since=silent)
+
+    def gone(self, now: float) -> frozenset[str]:
+        """The runs whose worker has been silent for longer than an ending one is."""
+        return frozenset(run for run, since in self.silent_since.items() if now - since > END_GRACE)
 
     def advanced_at(self, partitions: Sequence[int]) -> float:
         """When one of these partitions was last seen to have got on; 0 if none was."""

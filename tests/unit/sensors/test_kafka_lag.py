@@ -7,6 +7,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 from sensors.kafka_lag import (
+    END_GRACE,
     FIRST_PAUSE,
     LONGEST_PAUSE,
     START_GRACE,
@@ -112,13 +113,24 @@ def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased(
         assert state(instance, {1: run_id}, lanes=3).live_run is None
 
 
-def test_a_run_without_a_lease_is_silent_only_when_it_had_time_to_take_one() -> None:
+def test_a_run_without_a_lease_is_silent_only_when_it_had_one_or_the_time_to_take_one() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         now = instance.get_run_records()[0].start_time or 0
-        assert read_runs(instance, {}).silent(now + START_GRACE - 1) == frozenset()
-        assert read_runs(instance, {}).silent(now + START_GRACE + 1) == {run_id}
-        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1) == frozenset()
+        assert read_runs(instance, {}).silent(now + START_GRACE - 1, frozenset()) == frozenset()
+        assert read_runs(instance, {}).silent(now + 1, {run_id}) == {run_id}
+        assert read_runs(instance, {}).silent(now + START_GRACE + 1, frozenset()) == {run_id}
+        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1, {run_id}) == frozenset()
+
+
+def test_a_run_is_gone_when_it_has_been_silent_for_longer_than_an_ending_one() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        at_work, silent = read_runs(instance, {0: run_id}), read_runs(instance, {})
+        memory = Memory().heard(at_work, NOW).heard(silent, NOW + 5)
+        assert memory.gone(NOW + 5 + END_GRACE) == frozenset()
+        assert memory.heard(silent, NOW + 10).gone(NOW + 5.1 + END_GRACE) == {run_id}
+        assert memory.heard(at_work, NOW + 10).gone(NOW + 99) == frozenset()
 
 
 def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure() -> None:
@@ -130,6 +142,8 @@ def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure() -> Non
 
 
 def test_what_a_tick_remembers_comes_back() -> None:
-    memory = Memory(12.5, frozenset({"a", "b"})).seen(partitions(), 13.0).seen(partitions(committed=2), 18.0)
+    memory = (
+        Memory(12.5, frozenset({"a", "b"}), {"b": 9.5}).seen(partitions(), 13.0).seen(partitions(committed=2), 18.0)
+    )
     assert Memory.from_cursor(memory.to_cursor()) == memory
-    assert Memory.from_cursor(None).silent == frozenset()
+    assert Memory.from_cursor(None).held == frozenset()
