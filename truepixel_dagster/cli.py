@@ -17,10 +17,12 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError
 
 out = Console()
@@ -40,8 +42,8 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, nothing elsewhere; yields a function that is told how much is done."""
+def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar on a terminal, nothing elsewhere; yields a function that is told how much is done (and of how much)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,7 +53,7 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     )
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, total=None: bar.update(task, completed=done, total=total)
 
 
 class Group(click.Group):
@@ -313,6 +315,98 @@ def audit(as_json: bool) -> None:
         )
     if found.differences:
         sys.exit(1)
+
+
+def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    """An option's age or time as milliseconds since the epoch."""
+    from datetime import datetime, timezone
+
+    from truepixel_dagster.jobs.letters import parse_since
+
+    try:
+        return parse_since(value, datetime.now(timezone.utc)) if value else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+of_stage = click.option("--stage", type=click.Choice(STAGES), help="Only letters of this stage.")
+since_time = click.option(
+    "--since", callback=age_or_time, help="Only letters written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."
+)
+
+
+@main.group(name="dead-letters")
+def dead_letters() -> None:
+    """What could not be processed: look at it, and have it come back once its cause is gone."""
+
+
+@dead_letters.command(name="list")
+@of_stage
+@since_time
+@click.option("--limit", type=click.IntRange(min=1), help="Only the newest.")
+@as_json
+def list_letters(stage: str | None, since: int | None, limit: int | None, as_json: bool) -> None:
+    """Dead letters, the newest first: waiting, replayed, or given up after two tries."""
+    from truepixel_dagster.jobs.letters import as_row, listed
+    from truepixel_dagster.resources import open_stores
+
+    settings = load_settings()
+    with open_stores(settings) as stores:
+        found = [as_row(entry) for entry in listed(settings, stores, stage=stage, since=since)]
+    shown = found[:limit]
+    if as_json:
+        return print_json(shown)
+    table = Table("origin", "stage", "tries", "time", "state", "error")
+    for entry in shown:
+        # As Text: what an error says is no markup.
+        table.add_row(*(Text(str(value), overflow="fold") for value in entry.values()))
+    out.print(table)
+    say(f"{len(shown):,} of {len(found):,} dead letters")
+    return None
+
+
+@dead_letters.command()
+@click.argument("origin")
+@as_json
+def show(origin: str, as_json: bool) -> None:
+    """One dead letter with its record. ORIGIN is topic/partition/offset or partition/offset, as `list` prints it."""
+    from truepixel_dagster.jobs.letters import as_document, as_text, find
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stream.dead_letters import parse_origin
+
+    settings = load_settings()
+    wanted = parse_origin(origin, settings.topic)
+    if wanted is None:
+        raise click.BadParameter(f"{origin!r} is not topic/partition/offset", param_hint="ORIGIN")
+    with open_stores(settings) as stores:
+        found = find(settings, stores, wanted)
+    if found is None:
+        raise click.ClickException(f"there is no dead letter of {wanted} ({settings.dead_topic})")
+    if as_json:
+        return print_json(as_document(*found))
+    click.echo(as_text(*found))
+    return None
+
+
+@dead_letters.command()
+@of_stage
+@since_time
+@as_json
+def replay(stage: str | None, since: int | None, as_json: bool) -> None:
+    """Run the letters that wait on from the stage that refused them; each is applied exactly once.
+
+    A letter that fails again may be tried once more, then it is given up. Safe while the stream runs.
+    """
+    from truepixel_dagster.jobs.replay import replay as run
+
+    with progress_bar("replaying") as bar:
+        result = run(load_settings(), stage=stage, since=since, on_progress=bar)
+    counts = msgspec.to_builtins(result)
+    if as_json:
+        return print_json(counts)
+    for name, count in counts.items():
+        click.echo(f"{name.replace('_', ' ')}: {count:,}")
+    return None
 
 
 @main.command()

@@ -14,6 +14,7 @@ from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
 from sensors.schedules import flush_every_minute, flush_job
 from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
 
 definitions = dg.Definitions(
     assets=[
@@ -26,7 +27,7 @@ definitions = dg.Definitions(
         product_stats,
         weekly_visitors,
     ],
-    jobs=[process_events, flush_job],
+    jobs=[process_events, flush_job, replay_dead_letters],
     sensors=[kafka_lag],
     schedules=[flush_every_minute],
 )

@@ -1,4 +1,7 @@
-"""Every Kafka record accounted for, from the servers alone: indexed, a duplicate of one that is, or a dead letter."""
+"""Every Kafka record accounted for, from the servers alone: indexed, a duplicate of one that is, or a dead letter.
+
+A record that is indexed and has a letter of a later stage counts as indexed. A letter that came back counts no more.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ def account(settings: Settings) -> Account:
         stores.elasticsearch.refresh()
         indexed = _indexed(stores)
         origins = set(indexed.values())
-        dead = {str(letter.message.origin) for letter in dead_letters.read(settings)}
+        dead = _dead(settings, stores) - origins
         produced = duplicates = 0
         lost: list[str] = []
         for message in topics.read_all(settings):
@@ -75,6 +78,13 @@ def _indexed(stores: Stores) -> dict[str, str]:
     documents = stores.elasticsearch.scan("events-", fields=["kafka"])
     kafka = ((hit["_id"], hit["_source"]["kafka"]) for hit in documents)
     return {id_: f"{origin['topic']}/{origin['partition']}/{origin['offset']}" for id_, origin in kafka}
+
+
+def _dead(settings: Settings, stores: Stores) -> set[str]:
+    """Origins of the records whose dead letters have not come back."""
+    replayed = stores.redis.replayed()
+    found = {dead.letter.origin for dead in dead_letters.read(settings)}
+    return {str(origin) for origin in found if (origin.partition, origin.offset) not in replayed}
 
 
 def _is_duplicate(message: Message, indexed: dict[str, str]) -> bool:

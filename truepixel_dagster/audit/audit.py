@@ -85,7 +85,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None) 
 
 
 def read_actual(settings: Settings, stores: Stores) -> Actual:
-    """Everything that the stores hold of the contract's documents, by id."""
+    """Everything that the stores hold of the contract's documents, and the dead letters that have not come back."""
 
     def elasticsearch(name: str, fields: list[str] | None = None) -> dict[str, dict[str, object]]:
         return {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan(name, fields=fields)}
@@ -93,10 +93,12 @@ def read_actual(settings: Settings, stores: Stores) -> Actual:
     def mongodb(name: str) -> dict[str, dict[str, object]]:
         return {document["_id"]: document for document in stores.mongodb.collection(name).find()}
 
-    letters = dead_letters.read(settings)
+    replayed = stores.redis.replayed()
+    letters = ((dead.letter.origin, dead.error) for dead in dead_letters.read(settings))
+    dead = {(origin.partition, origin.offset): error for origin, error in letters}
     return Actual(
         events=elasticsearch("events-", list(EVENT_FIELDS)),
-        dead={(letter.message.origin.partition, letter.message.origin.offset): letter.error for letter in letters},
+        dead={at: error for at, error in dead.items() if at not in replayed},
         ad_leads=mongodb(AD_LEADS),
         attributions=elasticsearch("attributions"),
         customers=mongodb(CUSTOMERS),

@@ -3,6 +3,8 @@
 Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
 bounded pool where a user is always on the same worker; the offsets are committed when all of it has landed.
 The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
+
+What was refused once stays refused until its dead letter comes back, also when the batch runs again (`jobs/buried.py`).
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ from typing import NamedTuple
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.mongodb import CUSTOMERS
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.keyed_pool import KeyedPool
@@ -85,6 +89,7 @@ class LaneRun:
         consumer: EventConsumer,
         dead_letters: DeadLetters,
         lease: Lease,
+        buried: Buried,
     ) -> None:
         self.tally = Tally()
         self.failure: BaseException | None = None
@@ -93,6 +98,7 @@ class LaneRun:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._lease = lease
+        self._buried = buried
         self._ledger = Ledger()
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._idle = False
@@ -121,18 +127,19 @@ class LaneRun:
             with self._lock:
                 self._ledger.opened(batch.ranges)
                 self._unlanded[id(batch)] = 1
-            decoded = [decode(message) for message in batch.messages]
+            decoded = [self._decode(message) for message in batch.messages]
             self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
             return Slot(batch, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
 
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
         with self._stage("index"):
-            indexed = index.run(slot.events, self._stores.elasticsearch)
+            stuck = self._buried.among("index", slot.events)
+            indexed = index.run(_without(slot.events, stuck), self._stores.elasticsearch)
             self.tally.indexed += len(indexed.events) - indexed.replays
             self.tally.replays += indexed.replays
             self.tally.duplicates += indexed.duplicates
-            self._bury_refused("index", slot, indexed.refused)
+            self._bury_refused("index", slot, indexed.refused, stuck)
             return Known(slot, indexed.events)
 
     def ad_lead(self, known: Known) -> Led:
@@ -140,26 +147,35 @@ class LaneRun:
         with self._stage("ad_lead"):
             repeat = int(self._settings.touch_repeat * 1000)
             kept = self._settings.touches_kept
-            leads = ad_lead.run(group_by_user(known.events), self._stores.mongodb, kept=kept, repeat=repeat)
+            stuck = self._buried.among("ad_lead", known.events)
+            users = group_by_user(_without(known.events, stuck))
+            leads = ad_lead.run(users, self._stores.mongodb, kept=kept, repeat=repeat)
             self.tally.touched += leads.added
-            self._bury_refused("ad_lead", known.slot, leads.refused)
-            return Led(known.slot, _without(known.events, leads.refused), leads)
+            refused = self._not_through(leads.refused)
+            self._bury_refused("ad_lead", known.slot, refused, stuck)
+            return Led(known.slot, _without(known.events, (*refused, *stuck)), leads)
 
     def attribution(self, led: Led) -> Sorted:
         """Stage 3, and the status of orders."""
         with self._stage("attribution"):
-            found = attribution.run(led.events, led.leads.touches, self._stores.elasticsearch, self._rules)
+            stuck = self._buried.among("attribution", led.events)
+            events = _without(led.events, stuck)
+            found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.orders += len(found.counted)
-            self._bury_refused("attribution", led.slot, found.refused)
-            events = _without(led.events, found.refused)
+            self._bury_refused("attribution", led.slot, found.refused, stuck)
+            events = _without(events, found.refused)
             self.tally.statuses += order_status.run(events, self._stores.mongodb, self._stores.elasticsearch)
             return Sorted(led.slot, events, found.counted)
 
     def customer(self, done: Sorted) -> None:
         """Stage 4, in the background; a user is always on the same worker."""
+        stuck = self._buried.among("customer", done.events)
+        if stuck:
+            with self._stage("customer"):
+                self._bury_refused("customer", done.slot, (), stuck)
         shares: dict[int, dict[str, list[Event]]] = {}
-        for user, mine in group_by_user(done.events).items():
+        for user, mine in group_by_user(_without(done.events, stuck)).items():
             shares.setdefault(self._pool.worker_of(user), {})[user] = mine
         for share in shares.values():
             self._background("customer", done.slot, next(iter(share)), partial(self._customer, done, share))
@@ -227,21 +243,49 @@ class LaneRun:
             self._consumer.commit(offsets)
             with self._lock:
                 self._ledger.committed(offsets)
+            self._buried.forget(offsets)
+
+    def _decode(self, message: Message) -> Event | Undecodable:
+        stuck = self._buried.reason("decode", message.origin)
+        return decode(message) if stuck is None else Undecodable(message, stuck)
 
     def _bury_unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
-        self._check_share(
-            len(unreadable), len(batch.messages), UNREADABLE_FLOOR, unreadable[0].reason if unreadable else ""
-        )
+        if not unreadable:
+            return
+        new = [item for item in unreadable if self._buried.reason("decode", item.message.origin) is None]
+        self._check_share(len(new), len(batch.messages), UNREADABLE_FLOOR, unreadable[0].reason)
         self._bury("decode", [(item.message, item.reason) for item in unreadable])
 
-    def _bury_refused(self, stage: str, slot: Slot, refused: Sequence[Refused]) -> None:
-        if not refused:
+    def _bury_refused(self, stage: str, slot: Slot, refused: Sequence[Refused], stuck: Sequence[Refused] = ()) -> None:
+        """Make dead letters of what is refused now and of what was before."""
+        if not refused and not stuck:
             return
-        self._check_share(len(refused), len(slot.batch.messages), REFUSED_FLOOR, refused[0].reason)
+        self._check_share(len(refused), len(slot.batch.messages), REFUSED_FLOOR, refused[0].reason if refused else "")
         by_origin = {message.origin: message for message in slot.batch.messages}
-        self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in refused])
+        self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*refused, *stuck)])
+
+    def _not_through(self, refused: Sequence[Refused]) -> Sequence[Refused]:
+        """Without the events that an earlier run of the batch brought to the counters.
+
+        They have stages 2 and 3 behind them, and a letter would have them counted once more when it comes back.
+        """
+        if not refused:
+            return ()
+        offsets = self._stores.redis.applied(sorted({item.event.origin.partition for item in refused}))
+        profiles = self._stores.mongodb.read(CUSTOMERS, {item.event.user for item in refused})
+        return [
+            item
+            for item in refused
+            if item.event.origin.offset > offsets[item.event.origin.partition]
+            and not customer.is_applied(profiles.get(item.event.user, {}), item.event.origin)
+        ]
 
     def _bury(self, stage: str, letters: Sequence[tuple[Message, str]]) -> None:
+        if not letters:
+            return
+        # A worker that lost its lane must not bury what the new one brings through.
+        self._lease.confirm()
+        self._buried.mark(stage, {message.origin: reason for message, reason in letters})
         for message, reason in letters:
             self._dead_letters.send(message, error=reason, stage=stage)
         self._dead_letters.flush()
@@ -298,7 +342,8 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
         lease = Lease(stores.redis.client, settings.namespace, partitions, owner, settings.lease)
         lease.acquire()
         try:
-            run = LaneRun(settings, stores, EventConsumer(settings, partitions), DeadLetters(settings), lease)
+            buried = Buried(stores.redis, partitions)
+            run = LaneRun(settings, stores, EventConsumer(settings, partitions), DeadLetters(settings), lease, buried)
         except BaseException:
             lease.release()
             raise

@@ -197,12 +197,12 @@ def _attribute(
 ) -> dict[str, Sequence[Event]]:
     """One read and one write; returns the orders that somebody else changed in between."""
     found = _read(list(by_order), store)
+    earlier: dict[str, Attribution | None] = {}
     after: dict[str, Attribution] = {}
     actions: dict[str, Action] = {}
     for id_, sightings in by_order.items():
         there = found[id_]
-        before = msgspec.convert(there.source, Attribution) if there else None
-        now = before
+        now = before = earlier[id_] = msgspec.convert(there.source, Attribution) if there else None
         for event in sightings:
             now = merge(now, event, journey(event, touches.get(event.user, ()), rules), rules) or now
         assert now is not None  # noqa: S101 (there is at least one sighting)
@@ -216,11 +216,17 @@ def _attribute(
         if outcome and outcome.status == CONFLICT:
             again[id_] = sightings
         elif outcome and outcome.error:
-            refused += [Refused(event, outcome.error) for event in sightings]
+            # A sighting that an earlier run wrote stands, whatever is refused now.
+            known = _origins(earlier[id_])
+            refused += [Refused(event, outcome.error) for event in sightings if event.origin not in known]
+            counted.update(event.origin for event in sightings if event.origin in known[:1])
         else:
-            first = after[id_].sightings[0].kafka
-            counted.update(event.origin for event in sightings if event.origin == first)
+            counted.update(event.origin for event in sightings if event.origin in _origins(after[id_])[:1])
     return again
+
+
+def _origins(attribution: Attribution | None) -> list[Origin]:
+    return [sighting.kafka for sighting in attribution.sightings] if attribution else []
 
 
 def _read(ids: Sequence[str], store: ElasticsearchStore) -> dict[str, Found | None]:

@@ -1,12 +1,13 @@
 """Stage 4: the profile of every customer.
 
 A document holds the last applied offset of each partition, so that an event counts once however often it is replayed
-and however the batches are cut.
+and however the batches are cut. An event that comes back from the dead letters is behind that offset: it is known by
+its own origin, in `replayed`. `set_by` names the record that set a field which belongs to the newest event.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -17,10 +18,17 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.mongodb import CUSTOMERS, MongoStore
 
+Document = Mapping[str, Any]
+New = Callable[[Document, Sequence[Event]], list[Event]]
 
-def apply(
-    stored: Mapping[str, Any] | None, events: Sequence[Event], counted: AbstractSet[Origin]
-) -> dict[str, Any] | None:
+
+def is_applied(stored: Document, origin: Origin) -> bool:
+    """Whether the stream or a replay has counted a record in a customer's document."""
+    applied = stored.get("applied", {}).get(str(origin.partition), -1)
+    return origin.offset <= applied or _at(origin) in stored.get("replayed", ())
+
+
+def apply(stored: Document | None, events: Sequence[Event], counted: AbstractSet[Origin]) -> dict[str, Any] | None:
     """A customer's document after events; None where all of them had been applied.
 
     Arguments:
@@ -28,35 +36,25 @@ def apply(
         events: The customer's events, in offset order.
         counted: The origins of the events that count an order.
     """
-    document = dict(stored) if stored else {}
-    applied = dict(document.get("applied", {}))
-    new = [event for event in events if event.origin.offset > applied.get(str(event.origin.partition), -1)]
+    before = stored or {}
+    new = _ahead(before, events)
     if not new:
         return None
-    times = [iso(event.occurred_at) for event in new]
-    document["shop_id"], document["client_id"] = new[0].shop_id, new[0].client_id
-    document["first_seen"] = min([*times, document.get("first_seen", times[0])])
-    document["last_seen"] = max([*times, document.get("last_seen", times[0])])
-    document["events"] = document.get("events", 0) + len(new)
-    orders = [event for event in new if event.origin in counted]
-    document["orders"] = document.get("orders", 0) + len(orders)
-    document["revenue"] = _revenue(document.get("revenue", {}), orders)
-    for event in new:
-        applied[str(event.origin.partition)] = event.origin.offset
-        if event.ad:
-            document["last_ad"] = msgspec.to_builtins(event.ad)
-        document["email_hash"] = event.email_hash or document.get("email_hash")
-        document["customer_id"] = event.customer_id or document.get("customer_id")
-    document["applied"] = applied
-    return document
+    offsets = {str(event.origin.partition): event.origin.offset for event in new}
+    return {**_counted(before, new, counted, late=False), "applied": {**before.get("applied", {}), **offsets}}
 
 
-def _revenue(before: Mapping[str, int], orders: Sequence[Event]) -> dict[str, int]:
-    revenue = dict(before)
-    for event in orders:
-        if event.value:
-            revenue[event.value.currency] = revenue.get(event.value.currency, 0) + event.value.amount
-    return revenue
+def apply_late(stored: Document | None, events: Sequence[Event], counted: AbstractSet[Origin]) -> dict[str, Any] | None:
+    """A customer's document after events that the stream passed over; None where all of them came back before.
+
+    What newer events have set stays; the arguments are those of `apply`.
+    """
+    before = stored or {}
+    new = _not_replayed(before, events)
+    if not new:
+        return None
+    origins = [_at(event.origin) for event in new]
+    return {**_counted(before, new, counted, late=True), "replayed": [*before.get("replayed", ()), *origins]}
 
 
 def run(events: Mapping[str, Sequence[Event]], counted: AbstractSet[Origin], store: MongoStore) -> tuple[Refused, ...]:
@@ -68,15 +66,92 @@ def run(events: Mapping[str, Sequence[Event]], counted: AbstractSet[Origin], sto
         store: Where the customers are.
 
     Returns:
-        The events of documents that MongoDB refused.
+        The events of documents that MongoDB refused, without those that had been applied before.
 
     Raises:
         Unavailable: MongoDB does not answer.
     """
+    return _run(events, store, _ahead, lambda stored, mine: apply(stored, mine, counted))
 
-    def decide(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        after = {user: apply(stored.get(user), mine, counted) for user, mine in events.items()}
-        return {user: document for user, document in after.items() if document is not None}
+
+def replay(
+    events: Mapping[str, Sequence[Event]], counted: AbstractSet[Origin], store: MongoStore
+) -> tuple[Refused, ...]:
+    """The same as `run` for events that the stream passed over: each once by its origin."""
+    return _run(events, store, _not_replayed, lambda stored, mine: apply_late(stored, mine, counted))
+
+
+def _run(
+    events: Mapping[str, Sequence[Event]],
+    store: MongoStore,
+    new: New,
+    after: Callable[[Document | None, Sequence[Event]], dict[str, Any] | None],
+) -> tuple[Refused, ...]:
+    tried: dict[str, list[Event]] = {}
+
+    def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
+        tried.update({user: new(stored.get(user, {}), mine) for user, mine in events.items()})
+        documents = {user: after(stored.get(user), mine) for user, mine in events.items()}
+        return {user: document for user, document in documents.items() if document is not None}
 
     rejected = store.update(CUSTOMERS, list(events), decide)
-    return tuple(Refused(event, refusal.reason) for user, refusal in rejected.items() for event in events[user])
+    return tuple(Refused(event, refusal.reason) for user, refusal in rejected.items() for event in tried[user])
+
+
+def _ahead(stored: Document, events: Sequence[Event]) -> list[Event]:
+    return [event for event in events if not is_applied(stored, event.origin)]
+
+
+def _not_replayed(stored: Document, events: Sequence[Event]) -> list[Event]:
+    known = set(stored.get("replayed", ()))
+    return [event for event in events if _at(event.origin) not in known]
+
+
+def _counted(stored: Document, new: Sequence[Event], counted: AbstractSet[Origin], *, late: bool) -> dict[str, Any]:
+    """The document with events counted, without what guards them."""
+    document = {**stored}
+    times = [iso(event.occurred_at) for event in new]
+    document["shop_id"], document["client_id"] = new[0].shop_id, new[0].client_id
+    document["first_seen"] = min([*times, document.get("first_seen", times[0])])
+    document["last_seen"] = max([*times, document.get("last_seen", times[0])])
+    document["events"] = document.get("events", 0) + len(new)
+    orders = [event for event in new if event.origin in counted]
+    document["orders"] = document.get("orders", 0) + len(orders)
+    document["revenue"] = _revenue(document.get("revenue", {}), orders)
+    document["set_by"] = dict(document.get("set_by", {}))
+    for event in new:
+        _set_newest(document, event, late=late)
+    return document
+
+
+def _set_newest(document: dict[str, Any], event: Event, *, late: bool) -> None:
+    """Set the fields that belong to the newest event; a late one leaves alone what a newer one has set."""
+    ad = msgspec.to_builtins(event.ad) if event.ad else None
+    found = {"last_ad": ad, "email_hash": event.email_hash, "customer_id": event.customer_id}
+    for field, value in found.items():
+        if value and not (late and _is_newer(document, field, event.origin)):
+            document[field] = value
+            document["set_by"][field] = _at(event.origin)
+    document.setdefault("email_hash", None)
+    document.setdefault("customer_id", None)
+
+
+def _is_newer(document: Document, field: str, origin: Origin) -> bool:
+    """Whether a newer record than this one set a field; one of another partition counts as newer."""
+    if document.get(field) is None:
+        return False
+    setter = document["set_by"].get(field)
+    partition, _, offset = setter.partition("/") if setter else ("", "", "")
+    return partition != str(origin.partition) or int(offset) > origin.offset
+
+
+def _at(origin: Origin) -> str:
+    return f"{origin.partition}/{origin.offset}"
+
+
+def _revenue(before: Mapping[str, int], orders: Sequence[Event]) -> dict[str, int]:
+    revenue = dict(before)
+    for event in orders:
+        if event.value:
+            revenue[event.value.currency] = revenue.get(event.value.currency, 0) + event.value.amount
+    return revenue

@@ -1,7 +1,8 @@
 """Stage 1: the event history, and what tells a replay from a duplicate.
 
 A record that is met again is a replay: it runs on, because a crash may have kept it from the later stages. A different
-record with the same event id is a duplicate: it stops here and nothing further is paid for it.
+record with the same event id is a duplicate: it stops here and nothing further is paid for it. So it is with a document
+that Elasticsearch refuses now and has taken before.
 """
 
 from __future__ import annotations
@@ -92,16 +93,16 @@ def decide(events: Sequence[Event], outcomes: Sequence[Outcome], origins: dict[i
     refused: list[Refused] = []
     replays = duplicates = 0
     for position, (event, outcome) in enumerate(zip(events, outcomes)):
-        if outcome.status == CONFLICT:
-            if origins[position] == event.origin:
-                replays += 1
-                going_on.append(event)
+        if position not in origins:
+            if outcome.error:
+                refused.append(Refused(event, outcome.error))
             else:
-                duplicates += 1
-        elif outcome.error:
-            refused.append(Refused(event, outcome.error))
-        else:
+                going_on.append(event)
+        elif origins[position] == event.origin:
+            replays += 1
             going_on.append(event)
+        else:
+            duplicates += 1
     return Indexed(tuple(going_on), replays, duplicates, tuple(refused))
 
 
@@ -114,9 +115,13 @@ def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
     keys = [(index_name(event, store), event.document_id) for event in events]
     actions = [Action("create", index, id_, document(event)) for (index, id_), event in zip(keys, events)]
     outcomes = store.bulk(actions)
-    met = [position for position, outcome in enumerate(outcomes) if outcome.status == CONFLICT]
+    met = [position for position, outcome in enumerate(outcomes) if outcome.error]
     found = store.mget([keys[position] for position in met], fields=["kafka"])
-    origins = {position: _origin(doc, keys[position][1]) for position, doc in zip(met, found)}
+    origins = {
+        position: _origin(doc, keys[position][1])
+        for position, doc in zip(met, found)
+        if doc or outcomes[position].status == CONFLICT
+    }
     return decide(events, outcomes, origins)
 
 

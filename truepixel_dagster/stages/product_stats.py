@@ -13,7 +13,7 @@ from truepixel_dagster.events.event import Event, from_millis
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.redis import CounterKey, Increments, RedisStore, WeekKey
+from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
 VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS = "views", "carts", "checkouts", "orders", "units"
 REVENUE = "revenue:"
@@ -76,3 +76,13 @@ def run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore
         if count == 0 or store.apply(new, applied):
             return count
     raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")
+
+
+def replay(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore) -> None:
+    """Apply events that the stream passed over: each once by its origin, whatever the applied offsets are.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    alone = {event.origin: decide([event], counted, {event.origin.partition: NEVER_APPLIED})[0] for event in events}
+    store.apply_once(alone)

@@ -16,6 +16,7 @@ import msgspec
 import redis
 from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError
 
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Unavailable, calling
 
@@ -105,10 +106,30 @@ class RedisStore:
             Unavailable: No answer after all tries.
         """
         partitions = sorted(new.upto)
-        keys = [self._key("applied"), self._key("visitors-dirty")]
-        arguments: list[str | int] = [int(time.time() * 1000), VISITORS_KEPT_SECONDS, len(partitions)]
-        for partition in partitions:
-            arguments += (partition, expected[partition], new.upto[partition])
+        moves = [(str(partition), expected[partition], new.upto[partition]) for partition in partitions]
+        current = self._script("apply", *self._applying(new, "applied", moves))
+        if current is not None:
+            self._applied.update({p: int(offset) for p, offset in zip(partitions, current)})
+            return False
+        self._applied.update(new.upto)
+        return True
+
+    def apply_once(self, new: Mapping[Origin, Increments]) -> None:
+        """Add each record's increments, unless they were added under its origin before; applied offsets stay.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        # The same script, guarded by a mark of the record instead of the partition's offset: absent, then 0.
+        calls = [self._applying(own, "recounted", [(_at(o), NEVER_APPLIED, 0)]) for o, own in new.items()]
+        self._scripts("apply", calls)
+
+    def _applying(self, new: Increments, guard: str, moves: Sequence[tuple[str, int, int]]) -> Call:
+        """Keys and arguments of the script that applies increments and moves fields of the hash that guards them."""
+        keys = [self._key(guard), self._key("visitors-dirty")]
+        arguments: list[str | int] = [int(time.time() * 1000), VISITORS_KEPT_SECONDS, len(moves)]
+        for move in moves:
+            arguments += move
         arguments.append(len(new.counters))
         for counter, fields in new.counters.items():
             keys.append(self._key("buffer", *counter))
@@ -119,12 +140,77 @@ class RedisStore:
         for week, clients in new.visitors.items():
             keys.append(self._key("visitors", *week))
             arguments += (_join(week), len(clients), *clients)
-        current = self._script("apply", keys, arguments)
-        if current is not None:
-            self._applied.update({p: int(offset) for p, offset in zip(partitions, current)})
-            return False
-        self._applied.update(new.upto)
-        return True
+        return keys, arguments
+
+    def buried(self, partitions: Sequence[int]) -> dict[int, dict[int, str]]:
+        """What `bury` kept and `forget` has not removed, by partition and offset.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> list[dict[str, str]]:
+            pipeline = self.client.pipeline(transaction=False)
+            for partition in partitions:
+                pipeline.hgetall(self._key("buried", str(partition)))
+            found: list[dict[str, str]] = pipeline.execute()
+            return found
+
+        found = self._call(read)
+        return {p: {int(offset): text for offset, text in marks.items()} for p, marks in zip(partitions, found)}
+
+    def bury(self, marks: Mapping[Origin, str]) -> None:
+        """Keep a text for each record that is about to become a dead letter.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def write() -> None:
+            pipeline = self.client.pipeline(transaction=False)
+            for origin, text in marks.items():
+                pipeline.hset(self._key("buried", str(origin.partition)), str(origin.offset), text)
+            pipeline.execute()
+
+        self._call(write)
+
+    def forget(self, origins: Sequence[Origin]) -> None:
+        """Remove what `bury` kept of records.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def remove() -> None:
+            pipeline = self.client.pipeline(transaction=False)
+            for origin in origins:
+                pipeline.hdel(self._key("buried", str(origin.partition)), str(origin.offset))
+            pipeline.execute()
+
+        self._call(remove)
+
+    def mark_replayed(self, origins: Sequence[Origin]) -> None:
+        """Dead letters of these records have come back: they are not replayed again.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        if origins:
+            self._call(lambda: self.client.sadd(self._key("replayed"), *(_at(origin) for origin in origins)))
+
+    def replayed(self) -> set[tuple[int, int]]:
+        """Partition and offset of every record whose dead letter has come back.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        key = self._key("replayed")
+
+        def scan(cursor: int, match: str, count: int) -> Any:
+            return self.client.sscan(key, cursor, match=match, count=count)
+
+        pairs = (member.split("/") for members in self._scan(scan, "*", 1000) for member in members)
+        return {(int(partition), int(offset)) for partition, offset in pairs}
 
     def counter_keys(self, kind: str, batch: int) -> Iterator[list[CounterKey]]:
         """The keys of `buffer` or `claim`, at most `batch` at a time; a key may come twice, as SCAN says.
@@ -270,6 +356,10 @@ def _is_transient(error: Exception) -> bool:
     return isinstance(error, _TRANSIENT) or (
         isinstance(error, redis.ResponseError) and words.startswith(_TRANSIENT_WORDS)
     )
+
+
+def _at(origin: Origin) -> str:
+    return f"{origin.partition}/{origin.offset}"
 
 
 def _join(parts: Sequence[str]) -> str:

@@ -1,8 +1,13 @@
-"""Where what cannot be processed goes: the raw record with the reason, the stage and its origin."""
+"""Where what cannot be processed goes: the raw record with the reason, the stage and its origin.
+
+A record may have several letters: a crash between a letter and its offset's commit, or a replay that failed again,
+writes another one. The newest counts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -10,10 +15,35 @@ from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
-from truepixel_dagster.stream.topics import read_all
+from truepixel_dagster.stream.topics import read_all, read_at
 
-ERROR, STAGE, ORIGIN = "error", "stage", "origin"
-OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN})
+STAGES = ("decode", "index", "ad_lead", "attribution", "customer")
+MAX_TRIES = 2
+
+ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
+_ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})")
+OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED})
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """What is known of a dead letter without its record.
+
+    `tries` counts the replays that failed, `written_at` is in milliseconds since the epoch, `place` is where the letter
+    itself stands, `size` is the record's in bytes.
+    """
+
+    origin: Origin
+    stage: str
+    error: str
+    tries: int
+    written_at: int
+    place: Origin
+    size: int
+
+    @property
+    def given_up(self) -> bool:
+        """Whether no replay tries it any more."""
+        return self.tries >= MAX_TRIES
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -22,6 +52,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     message: Message
     error: str
     stage: str
+    letter: Letter
 
 
 class DeadLetters:
@@ -31,13 +62,21 @@ class DeadLetters:
         self._settings = settings
         self._producer: EventProducer | None = None
 
-    def send(self, message: Message, *, error: str, stage: str) -> None:
-        """Queue a dead letter: raw value, original key and headers, and the headers that say why."""
+    def send(self, message: Message, *, error: str, stage: str, tries: int = 0) -> None:
+        """Queue a dead letter: raw value, original key and headers, and the headers that say why.
+
+        Arguments:
+            message: The record, with its original origin and timestamp.
+            error: Why, in one line.
+            stage: Which of `STAGES` it did not get through.
+            tries: How many replays have failed.
+        """
         if self._producer is None:
             self._producer = EventProducer(self._settings, self._settings.dead_topic)
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
-        own = ((ERROR, error.encode()), (STAGE, stage.encode()), (ORIGIN, str(message.origin).encode()))
-        self._producer.send(message.key, message.value, kept + own)
+        own = {ERROR: error, STAGE: stage, ORIGIN: message.origin, TRIES: tries, RECORDED: message.timestamp}
+        headers = tuple((name, str(value).encode(errors="replace")) for name, value in own.items())
+        self._producer.send(message.key, message.value, kept + headers)
 
     def flush(self) -> None:
         """Wait until all are acknowledged: before their offsets are committed.
@@ -54,15 +93,84 @@ class DeadLetters:
 
 
 def read(settings: Settings) -> Iterator[DeadLetter]:
-    """Every dead letter, each partition in the order written.
+    """Every dead letter, each partition in the order written; records that are none are passed over.
 
     Raises:
         KafkaError: Kafka does not answer or has no such topic.
     """
-    for record in read_all(settings, settings.dead_topic):
-        headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
-        kept = tuple(header for header in record.headers if header[0] not in OWN_HEADERS)
-        topic, partition, offset = headers[ORIGIN].split("/")
-        origin = Origin(topic, int(partition), int(offset))
-        message = Message(origin, record.key, record.value, kept, record.timestamp)
-        yield DeadLetter(message, headers[ERROR], headers[STAGE])
+    return (letter for letter in map(parse, read_all(settings, settings.dead_topic)) if letter)
+
+
+def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
+    """Dead letters with their records, in the order given; those that retention has taken are left out.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    wanted = list(letters)
+    offsets: dict[int, list[int]] = {}
+    for letter in wanted:
+        offsets.setdefault(letter.place.partition, []).append(letter.place.offset)
+    records = {record.origin: record for record in read_at(settings, settings.dead_topic, offsets)}
+    found = (parse(records[letter.place]) for letter in wanted if letter.place in records)
+    return [letter for letter in found if letter]
+
+
+def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
+    """The letter that counts of each record, by its origin: the one of most tries, and of these the last one.
+
+    Arguments:
+        letters: As `read` gives them. Letters of one record have one key, so that they stand on one partition.
+    """
+    found: dict[Origin, Letter] = {}
+    for dead in letters:
+        known = found.get(dead.letter.origin)
+        if known is None or dead.letter.tries >= known.tries:
+            found[dead.letter.origin] = dead.letter
+    return found
+
+
+def parse(record: Message) -> DeadLetter | None:
+    """A record of the topic of dead letters as such; None for what is none."""
+    headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
+    origin = parse_origin(headers.get(ORIGIN, ""))
+    if origin is None or headers.get(STAGE) not in STAGES:
+        return None
+    kept = tuple(header for header in record.headers if header[0] not in OWN_HEADERS)
+    message = Message(origin, record.key, record.value, kept, _number(headers.get(RECORDED), record.timestamp))
+    letter = Letter(
+        origin=origin,
+        stage=headers[STAGE],
+        error=headers.get(ERROR, ""),
+        tries=_number(headers.get(TRIES), 0),
+        written_at=record.timestamp,
+        place=record.origin,
+        size=record.size,
+    )
+    return DeadLetter(message, letter.error, letter.stage, letter)
+
+
+def parse_origin(text: str, topic: str = "") -> Origin | None:
+    """`topic/partition/offset` as an origin, or `partition/offset` of a topic that is given; None for anything else."""
+    found = _ORIGIN_TEXT.fullmatch(text)
+    name = (found and found[1]) or topic
+    return Origin(name, int(found[2]), int(found[3])) if found and name else None
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text and text.isdecimal() and len(text) < 20 else default
+
+
+def batches(letters: Sequence[Letter], max_messages: int, max_bytes: int) -> Iterator[list[Letter]]:
+    """Letters in the order of their origins, cut by count and bytes and where a partition ends."""
+    batch: list[Letter] = []
+    size = 0
+    for letter in sorted(letters, key=lambda letter: letter.origin):
+        full = len(batch) == max_messages or size + letter.size > max_bytes
+        if batch and (full or batch[-1].origin.partition != letter.origin.partition):
+            yield batch
+            batch, size = [], 0
+        batch.append(letter)
+        size += letter.size
+    if batch:
+        yield batch

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -118,16 +119,6 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
         KafkaUnavailable: Kafka does not answer.
     """
     name = topic or settings.topic
-    config = {
-        **client_config(settings),
-        "group.id": f"{settings.group}.reader",
-        "enable.auto.commit": False,
-        "auto.offset.reset": "error",
-        "enable.partition.eof": False,
-        "queued.max.messages.kbytes": 4096,
-        "fetch.message.max.bytes": 1024 * 1024,
-        "fetch.queue.backoff.ms": 20,
-    }
 
     def bounds() -> tuple[dict[int, int], dict[int, int]]:
         admin = _admin(settings)
@@ -135,7 +126,7 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
 
     low, high = calling(settings, bounds)
     left = {partition: end for partition, end in high.items() if end > low[partition]}
-    with closing(Consumer(config)) as consumer:
+    with closing(Consumer(_reading(settings))) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
             records: list[Any] = consumer.consume(500, timeout=1.0)
@@ -145,6 +136,62 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
                 if record.partition() in left and record.offset() < left[record.partition()]:
                     yield to_message(record)
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
+
+
+def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
+    """Single messages of a topic, by partition and offset; those that retention has taken are left out.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    config = {**_reading(settings), "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    with closing(Consumer(config)) as consumer:
+        for partition, wanted in offsets.items():
+            for stretch in stretches(wanted):
+                consumer.assign([TopicPartition(topic, partition, stretch[0])])
+                yield from _read_stretch(settings, consumer, frozenset(stretch))
+
+
+def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
+    """Offsets in order, cut where it is better to seek than to read on."""
+    found: list[list[int]] = []
+    for offset in sorted(offsets):
+        if not found or offset - found[-1][-1] > gap:
+            found.append([])
+        found[-1].append(offset)
+    return found
+
+
+def _read_stretch(settings: Settings, consumer: Consumer, wanted: frozenset[int]) -> Iterator[Message]:
+    heard = time.monotonic()
+    while True:
+        records: list[Any] = consumer.consume(500, timeout=0.1)
+        if records:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > 2 * settings.kafka_timeout:
+            raise plain(settings, KafkaException(Code(Code._TIMED_OUT)))
+        for record in records:
+            error = record.error()
+            if error and error.code() != Code._PARTITION_EOF:
+                raise plain(settings, KafkaException(error))
+            if error is None and record.offset() in wanted:
+                yield to_message(record)
+            if error or record.offset() >= max(wanted):
+                return
+
+
+def _reading(settings: Settings) -> dict[str, Any]:
+    """A consumer outside of any group's progress, with small buffers."""
+    return {
+        **client_config(settings),
+        "group.id": f"{settings.group}.reader",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+        "queued.max.messages.kbytes": 4096,
+        "fetch.message.max.bytes": 1024 * 1024,
+        "fetch.queue.backoff.ms": 20,
+    }
 
 
 def _position(consumer: Consumer, topic: str, partition: int) -> int:

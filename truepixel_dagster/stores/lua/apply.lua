@@ -1,5 +1,6 @@
 -- Apply one micro-batch's increments and move its partitions' applied offsets, both or neither.
 -- KEYS: 1 applied offsets, 2 dirty weeks, then one hash for each counter key, then one HyperLogLog for each week.
+-- The offsets may as well be those of single records, which move once: from absent (-1) to 0.
 -- ARGV: now (ms), seconds until a HyperLogLog expires, partitions, { partition, expected offset, new offset }…,
 --       counter keys, { fields, { field, increment }… }…, weeks, { member of the dirty set, clients, client… }…
 -- Returns nothing when it applied, else the offsets that are applied now, in the order of the partitions.

@@ -1,0 +1,463 @@
+"""Dead letters that come back on the genuine servers: each applied exactly once, whatever comes in between."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.test_cli import truepixel
+from tests.integration.test_pipeline import completed, order, pixel
+from truepixel_dagster.audit.account import account
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.definitions import definitions
+from truepixel_dagster.jobs import replay as replaying
+from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.letters import listed
+from truepixel_dagster.jobs.replay import Replay, replay
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.redis import RedisStore
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.topics import lag, read_all
+
+TWICE = b'{"id": "twice", "name": "x", "clientId": "c", "zz": {"a": 1, "a": 2}}'
+
+
+@pytest.fixture
+def lenient(settings: Settings) -> Settings:
+    """Any share of a batch may be refused."""
+    return settings.model_copy(update={"dead_letter_share": 1.0})
+
+
+def refuse(stores: Stores, collection: str, users: str) -> None:
+    """Have MongoDB refuse the documents whose id matches."""
+    validate(stores, collection, {"_id": {"$not": {"$regex": users}}})
+
+
+def accept(stores: Stores, *collections: str) -> None:
+    for collection in collections:
+        validate(stores, collection, {})
+
+
+def validate(stores: Stores, collection: str, validator: dict[str, Any]) -> None:
+    stores.mongodb.collection(collection).database.command("collMod", collection, validator=validator)
+
+
+@contextmanager
+def refusing_products(stores: Stores, month: str) -> Iterator[None]:
+    """A month's index has no field for products, and refuses documents that bring some, until the block ends."""
+    client = stores.elasticsearch.client
+    full = stores.elasticsearch.index("events")
+    known: Any = client.indices.get_index_template(name=full)["index_templates"][0]["index_template"]
+    narrow: Any = json.loads(json.dumps(known["template"]))
+    products = narrow["mappings"]["properties"].pop("product_ids")
+    narrow["mappings"]["dynamic"] = "strict"
+    index = f"{full}-{month}"
+    client.indices.put_index_template(
+        name=f"{full}-narrow", index_patterns=[index], template=narrow, priority=known["priority"] + 1
+    )
+    client.indices.create(index=index)
+    yield
+    client.indices.put_mapping(index=index, properties={"product_ids": products})
+    client.indices.delete_index_template(name=f"{full}-narrow")
+
+
+def visitors(count: int = 1500, seed: int = 3) -> list[tuple[bytes | None, bytes | None, Any]]:
+    return [(r.key, r.value, r.headers) for r in traffic(count, seed=seed, shops=3, duplicates=0.03, malformed=0.01)]
+
+
+def told(settings: Settings) -> tuple[int, int]:
+    """Produced and accounted for, which must be the same; and the dead ones."""
+    found = account(settings)
+    assert found.lost == []
+    assert found.indexed + found.duplicates + found.dead_letters == found.produced
+    return found.produced, found.dead_letters
+
+
+def states(settings: Settings, stores: Stores) -> list[str]:
+    return [entry.state for entry in listed(settings, stores)]
+
+
+def come_back(settings: Settings, stores: Stores) -> Replay:
+    """Replay twice: the first time ends in the oracle's state, the second time changes nothing."""
+    result = replay(settings)
+    assert result.replayed > 0
+    audited(settings, stores)
+    before = contents(stores)
+    again = replay(settings)
+    assert (again.replayed, again.duplicates, again.in_flight) == (0, 0, 0)
+    flush(stores)
+    assert contents(stores) == before
+    return result
+
+
+def contents(stores: Stores) -> list[Any]:
+    stores.elasticsearch.refresh()
+    names = ["events-", "attributions", "product-stats-", "weekly-visitors"]
+    found: list[Any] = [sorted((h["_id"], h["_source"]) for h in stores.elasticsearch.scan(name)) for name in names]
+    found += [list(stores.mongodb.collection(name).find(sort=[("_id", 1)])) for name in (CUSTOMERS, AD_LEADS)]
+    return found
+
+
+def undecodable(settings: Settings, stores: Stores) -> int:
+    return sum(entry.letter.stage == "decode" for entry in listed(settings, stores))
+
+
+@pytest.mark.parametrize("collections", [(CUSTOMERS,), (AD_LEADS,), (AD_LEADS, CUSTOMERS)], ids="+".join)
+def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
+    lenient: Settings, stores: Stores, collections: Sequence[str]
+) -> None:
+    send(lenient, visitors())
+    for collection in collections:
+        refuse(stores, collection, "[0-7]$")
+    drain(lenient)
+    flush(stores)
+    assert len(audit(lenient).differences) > 50
+    told(lenient)
+    accept(stores, *collections)
+    come_back(lenient, stores)
+    produced, dead = told(lenient)
+    assert (produced, dead) == (1500, undecodable(lenient, stores))
+
+
+def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: Settings, stores: Stores) -> None:
+    send(lenient, visitors())
+    with refusing_products(stores, "2026.01"):
+        drain(lenient)
+        flush(stores)
+        assert len(audit(lenient).differences) > 50
+        told(lenient)
+        assert replay(lenient, stage="index").failed_again > 50
+    come_back(lenient, stores)
+    told(lenient)
+
+
+def test_a_letter_that_fails_twice_is_given_up(settings: Settings, stores: Stores) -> None:
+    send(settings, [record("s:c", TWICE), record("s:c", pixel("fine")), (b"s:c", b"no json", ())])
+    drain(settings)
+    for tries in (1, 2):
+        assert replay(settings) == Replay(failed_again=2)
+        assert {entry.letter.tries for entry in listed(settings, stores)} == {tries}
+    assert replay(settings) == Replay(given_up=2)
+    assert states(settings, stores) == ["given up", "given up"]
+    assert sorted(entry.letter.stage for entry in listed(settings, stores)) == ["decode", "index"]
+    assert told(settings) == (3, 2)
+
+
+def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, stores: Stores) -> None:
+    send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])
+    refuse(stores, AD_LEADS, "^s:c$")
+    drain(lenient)
+    assert replay(lenient) == Replay(failed_again=1)
+    accept(stores, AD_LEADS)
+    refuse(stores, CUSTOMERS, "^s:c$")
+    (entry,) = listed(lenient, stores)
+    assert (entry.letter.stage, entry.letter.tries) == ("ad_lead", 1)
+    accept(stores, CUSTOMERS)
+    assert come_back(lenient, stores) == Replay(replayed=1)
+
+
+def test_a_replay_that_stops_at_another_stage_goes_on_from_there_and_counts_products_once(
+    lenient: Settings, stores: Stores
+) -> None:
+    send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])
+    refuse(stores, AD_LEADS, "^s:c$")
+    drain(lenient)
+    accept(stores, AD_LEADS)
+    refuse(stores, CUSTOMERS, "^s:c$")
+    assert replay(lenient) == Replay(failed_again=1)
+    (entry,) = listed(lenient, stores)
+    assert (entry.letter.stage, entry.letter.tries) == ("customer", 1)
+    accept(stores, CUSTOMERS)
+    assert come_back(lenient, stores) == Replay(replayed=1)
+
+
+def test_a_letter_whose_event_another_record_has_brought_is_a_duplicate(lenient: Settings, stores: Stores) -> None:
+    with refusing_products(stores, "2026.01"):
+        view = pixel("same", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
+        send(lenient, [record("s:c", view)])
+        drain(lenient)
+    send(lenient, [record("s:c", view)])
+    drain(lenient)
+    assert replay(lenient) == Replay(duplicates=1)
+    assert states(lenient, stores) == ["replayed"]
+    assert told(lenient) == (2, 0)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
+
+
+def test_the_record_comes_back_with_its_own_time_key_and_headers(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", order(7), topic="orders/create", event_id="w", tries="9", stage="mine")])
+    drain(lenient)
+    (dead,) = dead_letters.read(lenient)
+    (sent,) = read_all(lenient)
+    assert (dead.message.origin, dead.message.timestamp) == (sent.origin, sent.timestamp)
+    assert (dead.message.key, dead.message.value) == (sent.key, sent.value)
+    assert dict(dead.message.headers) == {"topic": b"orders/create", "event_id": b"w"}
+    assert (dead.letter.tries, dead.stage) == (0, "customer")
+
+
+BOUNDARIES = [
+    (replaying.index, "run"),
+    (replaying.ad_lead, "run"),
+    (replaying.attribution, "run"),
+    (replaying.order_status, "run"),
+    (replaying.customer, "replay"),
+    (replaying.product_stats, "replay"),
+    (DeadLetters, "flush"),
+    (RedisStore, "mark_replayed"),
+]
+
+
+class Killed(BaseException):
+    """Ends a replay as a kill would: nothing catches it."""
+
+
+@pytest.mark.parametrize(("owner", "name"), BOUNDARIES, ids=lambda part: getattr(part, "__name__", part))
+def test_a_replay_that_ends_behind_any_write_is_finished_by_the_next(
+    lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    send(lenient, visitors(400))
+    refuse(stores, CUSTOMERS, "[0-3]$")
+    refuse(stores, AD_LEADS, "[4-7]$")
+    drain(lenient)
+    accept(stores, CUSTOMERS, AD_LEADS)
+    genuine = getattr(owner, name)
+
+    def written_and_killed(*arguments: Any, **named: Any) -> None:
+        genuine(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, written_and_killed)
+        with pytest.raises(Killed):
+            replay(lenient)
+    replay(lenient)
+    audited(lenient, stores)
+    told(lenient)
+
+
+@contextmanager
+def lane(settings: Settings) -> Iterator[LaneRun]:
+    with open_lane(settings, lane=0, lanes=1, owner="crashing") as run:
+        yield run
+
+
+def crash_before_commit(settings: Settings) -> None:
+    """Bring what lies there through all stages and end without a commit."""
+    with lane(settings) as run:
+        while (slot := run.fetch()) is not None:
+            done = run.attribution(run.ad_lead(run.index(slot)))
+            run.customer(done)
+            run.product_stats(done)
+        run._pool.drain()
+    assert all(entry.committed is None for entry in lag(settings))
+
+
+@pytest.mark.parametrize("collection", [CUSTOMERS, AD_LEADS])
+def test_a_refusal_sticks_when_its_batch_runs_again_and_the_store_would_take_it(
+    lenient: Settings, stores: Stores, collection: str
+) -> None:
+    send(lenient, visitors(400))
+    refuse(stores, collection, "[0-7]$")
+    crash_before_commit(lenient)
+    buried = len(list(dead_letters.read(lenient)))
+    assert replay(lenient).in_flight == buried
+    accept(stores, collection)
+    drain(lenient)
+    assert len(list(dead_letters.read(lenient))) == 2 * buried
+    assert len(listed(lenient, stores)) == buried
+    assert len(audit(lenient).differences) > 10
+    come_back(lenient, stores)
+    told(lenient)
+
+
+def test_a_refusal_of_the_history_sticks_too(lenient: Settings, stores: Stores) -> None:
+    view = pixel("e", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
+    with refusing_products(stores, "2026.01"):
+        send(lenient, [record("s:c", view), (b"s:c", b"no json", ())])
+        crash_before_commit(lenient)
+    drain(lenient)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"]) == {}
+    assert come_back(lenient, stores) == Replay(replayed=1, failed_again=1)
+
+
+@pytest.mark.parametrize("collection", [CUSTOMERS, AD_LEADS])
+def test_what_was_applied_before_a_crash_is_no_dead_letter_when_its_batch_is_refused(
+    lenient: Settings, stores: Stores, collection: str
+) -> None:
+    """The batch runs again with more in it, and its documents are refused: the first events have been counted."""
+    first = [record("s:c", completed(f"e{n}", f"t{n}", query=f"?utm_source=n{n}")) for n in range(3)]
+    then = [record("s:c", completed(f"f{n}", f"u{n}", query=f"?utm_source=m{n}")) for n in range(3)]
+    send(lenient, first)
+    crash_before_commit(lenient)
+    send(lenient, then)
+    refuse(stores, collection, "^s:c$")
+    drain(lenient)
+    assert len(listed(lenient, stores)) == 3
+    accept(stores, collection)
+    assert come_back(lenient, stores) == Replay(replayed=3)
+
+
+def test_marks_of_refusals_are_removed_once_their_offsets_are_committed(lenient: Settings, stores: Stores) -> None:
+    send(lenient, [record("s:c", TWICE), (b"s:c", b"no json", ())])
+    crash_before_commit(lenient)
+    kept = sum(len(marks) for marks in stores.redis.buried(range(3)).values())
+    drain(lenient)
+    assert (kept, sum(len(marks) for marks in stores.redis.buried(range(3)).values())) == (2, 0)
+
+
+def test_without_dead_letters_no_batch_asks_redis_for_them(settings: Settings, stores: Stores) -> None:
+    def hash_calls() -> int:
+        stats: Any = stores.redis.client.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("hgetall", "hdel"))
+
+    send(settings, [record("s:c", pixel(f"e{n}")) for n in range(50)])
+    before = hash_calls()
+    (tally,) = drain(settings.model_copy(update={"batch_messages": 5}))
+    assert tally.batches >= 10
+    assert hash_calls() - before == 3
+
+
+def at_once(*tasks: Callable[[], Any]) -> None:
+    failures: list[BaseException] = []
+
+    def guarded(task: Callable[[], Any]) -> None:
+        try:
+            task()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(task,)) for task in tasks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_two_replays_at_once_beside_the_stream_apply_each_letter_once(lenient: Settings, stores: Stores) -> None:
+    records = visitors(1000, seed=11)
+    send(lenient, records[:600])
+    refuse(stores, CUSTOMERS, "[0-7]$")
+    drain(lenient)
+    accept(stores, CUSTOMERS)
+    send(lenient, records[600:])
+    small = lenient.model_copy(update={"batch_messages": 20})
+    at_once(lambda: replay(small), lambda: replay(small), lambda: drain(small))
+    audited(lenient, stores)
+    told(lenient)
+
+
+def test_an_older_event_that_comes_back_leaves_what_newer_ones_have_set(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", pixel("old", query="?utm_source=old"))])
+    drain(lenient)
+    accept(stores, CUSTOMERS)
+    send(lenient, [record("s:c", pixel("new", query="?utm_source=new"))])
+    drain(lenient)
+    come_back(lenient, stores)
+    profile = stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]
+    assert (profile["last_ad"]["source"], profile["events"]) == ("new", 2)
+
+
+def test_only_the_letters_asked_for_are_replayed(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    refuse(stores, AD_LEADS, "^s:d$")
+    send(lenient, [record("s:c", pixel("e")), record("s:d", {**pixel("f", query="?utm_source=n"), "clientId": "d"})])
+    drain(lenient)
+    accept(stores, CUSTOMERS, AD_LEADS)
+    newest = max(entry.letter.written_at for entry in listed(lenient, stores))
+    assert replay(lenient, since=newest + 1) == Replay()
+    assert replay(lenient, stage="ad_lead") == Replay(replayed=1)
+    assert replay(lenient) == Replay(replayed=1)
+    audited(lenient, stores)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kafka_bootstrap", "127.0.0.1:1"),
+        ("elasticsearch_url", "http://127.0.0.1:1"),
+        ("mongodb_url", "mongodb://127.0.0.1:1"),
+        ("redis_url", "redis://127.0.0.1:1"),
+    ],
+)
+def test_a_store_that_is_away_costs_no_try_and_loses_nothing(
+    lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, field: str, value: str
+) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])
+    drain(lenient)
+    accept(stores, CUSTOMERS)
+    for name, text in (("RETRIES", "1"), ("MONGODB_TIMEOUT", "1"), ("KAFKA_TIMEOUT", "2")):
+        monkeypatch.setenv(f"TRUEPIXEL_{name}", text)
+    address = SecretStr(value) if field in ("mongodb_url", "redis_url") else value
+    shown = truepixel(lenient.model_copy(update={field: address}), "dead-letters", "replay", code=1)
+    assert "127.0.0.1:1" in shown
+    assert "Traceback" not in shown
+    assert [entry.letter.tries for entry in listed(lenient, stores)] == [0]
+    assert come_back(lenient, stores) == Replay(replayed=1)
+
+
+def test_the_commands_list_show_and_replay(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", completed("e")), (b"s:c\x1b[31m", b"\xff\x00\x1b[2Jjunk", (("h\x07", b"\xfe"),))])
+    drain(lenient)
+    rows = json.loads(truepixel(lenient, "dead-letters", "list", "--json"))
+    assert sorted((row["stage"], row["tries"], row["state"]) for row in rows) == [
+        ("customer", 0, "waiting"),
+        ("decode", 0, "waiting"),
+    ]
+    assert json.loads(truepixel(lenient, "dead-letters", "list", "--json", "--stage", "index")) == []
+    assert len(json.loads(truepixel(lenient, "dead-letters", "list", "--json", "--since", "1h", "--limit", "1"))) == 1
+    assert "waiting" in truepixel(lenient, "dead-letters", "list")
+    for row in rows:
+        shown = truepixel(lenient, "dead-letters", "show", row["origin"])
+        assert row["error"] in shown
+        assert not set(shown) & {"\x1b", "\x00", "\x07"}
+        short = row["origin"].split("/", 1)[1]
+        document = json.loads(truepixel(lenient, "dead-letters", "show", short, "--json"))
+        assert {"key", "headers", "value", "value_base64", "error"} <= set(document)
+    accept(stores, CUSTOMERS)
+    result = json.loads(truepixel(lenient, "dead-letters", "replay", "--json", "--stage", "customer"))
+    assert result == {
+        "replayed": 1,
+        **dict.fromkeys(["duplicates", "failed_again", "given_up", "in_flight", "gone"], 0),
+    }
+    assert "failed again: 1" in truepixel(lenient, "dead-letters", "replay", "--since", "2026-01-01")
+    audited(lenient, stores)
+    assert "no dead letter" in truepixel(lenient, "dead-letters", "show", "0/999", code=1)
+    assert "neither a time" in truepixel(lenient, "dead-letters", "list", "--since", "yesterday", code=2)
+
+
+def test_the_job_replays_and_reports_its_counts(
+    lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(lenient).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", completed("e"))])
+    drain(lenient)
+    accept(stores, CUSTOMERS)
+    job = definitions.resolve_job_def("replay_dead_letters")
+    config = {"ops": {"replay_letters": {"config": {"stage": "customer", "since": "1h"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(run_config=config, instance=instance)
+    (output,) = [event for event in result.all_events if event.event_type_value == "STEP_OUTPUT"]
+    metadata = output.event_specific_data.metadata  # type: ignore[union-attr]
+    assert {name: value.value for name, value in metadata.items()}["replayed"] == 1
+    audited(lenient, stores)

@@ -1,0 +1,88 @@
+"""Refusals that stick: what a lane has refused it refuses again until the dead letter is replayed.
+
+A crash between a dead letter and its offset's commit makes the batch run again. If the store took by then what it had
+refused, the event would count now and once more when its letter comes back. So a refusal is kept in Redis before its
+letter is sent, and a lane reads what was kept when it starts. Nobody else writes these: a lane has one owner.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.redis import RedisStore
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """The stage that refused a record, and why."""
+
+    stage: str
+    reason: str
+
+
+class Buried:
+    """The refusals of a lane above its committed offsets. Safe to use from several threads.
+
+    Arguments:
+        store: Where they are kept.
+        partitions: The partitions of the lane.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+
+    def __init__(self, store: RedisStore, partitions: Sequence[int]) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._marks = {
+            Origin("", partition, offset): msgspec.json.decode(text, type=Mark)
+            for partition, texts in store.buried(partitions).items()
+            for offset, text in texts.items()
+        }
+
+    def reason(self, stage: str, origin: Origin) -> str | None:
+        """Why a stage refused a record before; None where it did not."""
+        mark = self._marks.get(_plain(origin)) if self._marks else None
+        return mark.reason if mark and mark.stage == stage else None
+
+    def among(self, stage: str, events: Sequence[Event]) -> tuple[Refused, ...]:
+        """The events that a stage refused before, with the reason of then."""
+        if not self._marks:
+            return ()
+        found = ((event, self.reason(stage, event.origin)) for event in events)
+        return tuple(Refused(event, reason) for event, reason in found if reason is not None)
+
+    def mark(self, stage: str, refused: Mapping[Origin, str]) -> None:
+        """Keep refusals and their reasons; before their letters are sent.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        new = {origin: Mark(stage, reason) for origin, reason in refused.items()}
+        self._store.bury({origin: msgspec.json.encode(mark).decode() for origin, mark in new.items()})
+        with self._lock:
+            self._marks.update({_plain(origin): mark for origin, mark in new.items()})
+
+    def forget(self, committed: Mapping[int, int]) -> None:
+        """Remove the refusals below these offsets, by partition; asks nothing of Redis where there are none.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        with self._lock:
+            past = [origin for origin in self._marks if origin.offset < committed.get(origin.partition, 0)]
+        if past:
+            self._store.forget(past)
+            with self._lock:
+                for origin in past:
+                    del self._marks[origin]
+
+
+def _plain(origin: Origin) -> Origin:
+    """A lane reads one topic: partition and offset tell a record."""
+    return Origin("", origin.partition, origin.offset)

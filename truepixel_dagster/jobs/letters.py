@@ -1,0 +1,135 @@
+"""Dead letters to look at: which there are, what has become of each, and one in full."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.decode import to_millis
+from truepixel_dagster.events.event import Message, iso
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.dead_letters import Letter
+
+WAITING, REPLAYED, GIVEN_UP = "waiting", "replayed", "given up"
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGE = re.compile(r"([0-9]{1,6})([smhdw])")
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A letter and what has become of it: `waiting`, `replayed` or `given up`."""
+
+    letter: Letter
+    state: str
+
+
+def parse_since(text: str, now: datetime) -> int:
+    """An ISO 8601 time, or an age such as `90m`, `2h` or `3d`, as milliseconds since the epoch.
+
+    Raises:
+        ValueError: Neither of them.
+    """
+    age = _AGE.fullmatch(text)
+    try:
+        moment = now - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else None
+        return to_millis(moment.astimezone(timezone.utc).isoformat() if moment else text)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text[:40]!r} is no time: write it as 2026-01-31T09:30 or as an age such as 2h or 3d"
+        ) from None
+
+
+def listed(settings: Settings, stores: Stores, *, stage: str | None = None, since: int | None = None) -> list[Listed]:
+    """The letter that counts of every record, the newest first.
+
+    Memory grows with the number of letters, about 1 KiB each.
+
+    Arguments:
+        settings: The pipeline's settings.
+        stores: Redis knows which have come back.
+        stage: Only letters of this stage.
+        since: Only letters written at this time or later, milliseconds since the epoch.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    letters = dead_letters.newest(dead_letters.read(settings)).values()
+    done = stores.redis.replayed()
+    wanted = [letter for letter in letters if stage in (None, letter.stage) and letter.written_at >= (since or 0)]
+    wanted.sort(key=lambda letter: (-letter.written_at, letter.origin))
+    return [Listed(letter, _state(letter, done)) for letter in wanted]
+
+
+def _state(letter: Letter, done: set[tuple[int, int]]) -> str:
+    if (letter.origin.partition, letter.origin.offset) in done:
+        return REPLAYED
+    return GIVEN_UP if letter.given_up else WAITING
+
+
+def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Message] | None:
+    """The letter that counts of one record, with the record; None where there is none.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    own = (dead for dead in dead_letters.read(settings) if dead.letter.origin == origin)
+    letter = dead_letters.newest(own).get(origin)
+    if letter is None:
+        return None
+    entry = Listed(letter, _state(letter, stores.redis.replayed()))
+    return next(((entry, dead.message) for dead in dead_letters.reread(settings, [letter])), None)
+
+
+def as_row(entry: Listed) -> dict[str, Any]:
+    """What a list shows of a letter."""
+    letter = entry.letter
+    return {
+        "origin": str(letter.origin),
+        "stage": letter.stage,
+        "tries": letter.tries,
+        "time": iso(letter.written_at),
+        "state": entry.state,
+        "error": printable(letter.error),
+    }
+
+
+def as_document(entry: Listed, message: Message) -> dict[str, Any]:
+    """A letter in full as JSON: what is not UTF-8 has its bytes escaped, and the exact bytes beside it."""
+    return {
+        **as_row(entry),
+        "key": _readable(message.key),
+        "headers": [[name, _readable(value)] for name, value in message.headers],
+        "value": _readable(message.value),
+        "value_base64": None if message.value is None else base64.b64encode(message.value).decode(),
+    }
+
+
+def as_text(entry: Listed, message: Message) -> str:
+    """A letter in full as lines; a value that is JSON is laid out, and nothing in it can reach the terminal."""
+    lines = [f"{name}: {value}" for name, value in as_row(entry).items()]
+    lines.append(f"key: {printable(_readable(message.key) or '–')}")
+    lines += [f"header {printable(name)}: {printable(_readable(value) or '')}" for name, value in message.headers]
+    return "\n".join([*lines, "", printable(_readable(_laid_out(message.value)) or "(no value)", keep="\n")])
+
+
+def printable(text: str, keep: str = "") -> str:
+    """A text whose control characters are escaped, but those to keep."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def _readable(data: bytes | None) -> str | None:
+    return None if data is None else data.decode(errors="backslashreplace")
+
+
+def _laid_out(value: bytes | None) -> bytes | None:
+    try:
+        # Laid out as it stands: parsed and written again, a key that comes twice would be lost.
+        return msgspec.json.format(value) if value else value
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return value
