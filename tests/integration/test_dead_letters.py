@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_cli import truepixel
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.account import account

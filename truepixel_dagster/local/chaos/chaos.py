@@ -11,11 +11,13 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from random import Random
 from typing import NamedTuple
 
 import msgspec
+import psutil
 
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
@@ -86,9 +88,7 @@ Fault = Callable[[Pipeline, Random], Hit]
 
 def kill_worker(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGKILL to the worker, wherever it is."""
-    worker = pipeline.worker()
-    time.sleep(rng.uniform(0, 1))
-    worker.kill()
+    pipeline.kill_worker(rng)
     return Hit("worker killed", time.monotonic())
 
 
@@ -127,7 +127,8 @@ def freeze_worker(pipeline: Pipeline, rng: Random) -> Hit:
         taken = time.monotonic() - at
         pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
     finally:
-        worker.resume()
+        with suppress(psutil.NoSuchProcess):
+            worker.resume()
     until(lambda: not worker.is_running(), RECOVERY_SECONDS, f"the end of the worker {worker.pid} that lost its lane")
     return Hit(f"worker frozen until its lane was taken over, after {taken:.1f} s, and woken up", at)
 

@@ -161,6 +161,19 @@ class Pipeline:
             file.unlink(missing_ok=True)
         return None
 
+    def kill_worker(self, rng: Random) -> None:
+        """SIGKILL to a worker, up to a second after it is met."""
+
+        def killed() -> bool:
+            worker = self.worker()
+            time.sleep(rng.uniform(0, 1))
+            with suppress(psutil.NoSuchProcess):  # it had just ended by itself
+                worker.kill()
+                return True
+            return False
+
+        until(killed, FIRST_WORK_SECONDS, "a worker to kill")
+
     def owner(self) -> str | None:
         """The run that holds the lane's first partition, if one does and Redis says so."""
         with open_stores(self.settings) as stores, suppress(Unavailable, redis.RedisError):
