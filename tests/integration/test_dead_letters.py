@@ -143,6 +143,41 @@ def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: 
     told(lenient)
 
 
+@contextmanager
+def refusing_orders(stores: Stores) -> Iterator[None]:
+    """Elasticsearch refuses every write of an attribution until the block ends."""
+    indices, index = stores.elasticsearch.client.indices, stores.elasticsearch.index("attributions")
+    indices.put_settings(index=index, settings={"index.blocks.write": True})
+    yield
+    indices.put_settings(index=index, settings={"index.blocks.write": False})
+
+
+def test_orders_that_elasticsearch_refused_come_back_with_their_status(lenient: Settings, stores: Stores) -> None:
+    send(lenient, visitors())
+    with refusing_orders(stores):
+        drain(lenient)
+    assert {entry.letter.stage for entry in listed(lenient, stores)} == {"decode", "attribution"}
+    come_back(lenient, stores)
+    told(lenient)
+
+
+def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is_refused(
+    lenient: Settings, stores: Stores
+) -> None:
+    send(lenient, [record("s:c", completed("e"))])
+    with lane(lenient) as run:
+        slot = run.fetch()
+        assert slot is not None
+        run.attribution(run.ad_lead(run.index(slot)))
+    send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
+    with refusing_orders(stores):
+        drain(lenient)
+    (entry,) = listed(lenient, stores)
+    assert (entry.letter.stage, entry.letter.origin.offset) == ("attribution", 1)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
+    assert come_back(lenient, stores) == Replay(replayed=1)
+
+
 def test_a_letter_that_fails_twice_is_given_up(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s:c", TWICE), record("s:c", pixel("fine")), (b"s:c", b"no json", ())])
     drain(settings)
