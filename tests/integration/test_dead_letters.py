@@ -143,6 +143,18 @@ def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: 
     told(lenient)
 
 
+def test_an_order_that_another_event_counted_meanwhile_is_not_counted_again(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, AD_LEADS, "^s:c$")
+    send(lenient, [record("s:c", completed("e")), record("s:c", completed("f", query="?utm_source=n"))])
+    drain(lenient)
+    assert len(listed(lenient, stores)) == 2
+    accept(stores, AD_LEADS)
+    send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
+    drain(lenient)
+    come_back(lenient, stores)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
+
+
 @contextmanager
 def refusing_orders(stores: Stores) -> Iterator[None]:
     """Elasticsearch refuses every write of an attribution until the block ends."""
@@ -226,6 +238,7 @@ def test_a_letter_whose_event_another_record_has_brought_is_a_duplicate(lenient:
     send(lenient, [record("s:c", view)])
     drain(lenient)
     assert replay(lenient) == Replay(duplicates=1)
+    audited(lenient, stores)
     assert states(lenient, stores) == ["replayed"]
     assert told(lenient) == (2, 0)
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
