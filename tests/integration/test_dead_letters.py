@@ -56,21 +56,20 @@ def validate(stores: Stores, collection: str, validator: dict[str, Any]) -> None
 
 
 @contextmanager
-def refusing_products(stores: Stores, month: str) -> Iterator[None]:
-    """A month's index has no field for products, and refuses documents that bring some, until the block ends."""
+def refusing_named_shops(stores: Stores, month: str) -> Iterator[None]:
+    """A month's index takes only numbers for shops, until the block ends."""
     client = stores.elasticsearch.client
     full = stores.elasticsearch.index("events")
     known: Any = client.indices.get_index_template(name=full)["index_templates"][0]["index_template"]
     narrow: Any = json.loads(json.dumps(known["template"]))
-    products = narrow["mappings"]["properties"].pop("product_ids")
-    narrow["mappings"]["dynamic"] = "strict"
+    narrow["mappings"]["properties"]["shop_id"] = {"type": "long"}
     index = f"{full}-{month}"
     client.indices.put_index_template(
         name=f"{full}-narrow", index_patterns=[index], template=narrow, priority=known["priority"] + 1
     )
     client.indices.create(index=index)
     yield
-    client.indices.put_mapping(index=index, properties={"product_ids": products})
+    client.indices.put_mapping(index=index, properties={"shop_id": {"type": "long", "ignore_malformed": True}})
     client.indices.delete_index_template(name=f"{full}-narrow")
 
 
@@ -133,8 +132,8 @@ def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
 
 
 def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: Settings, stores: Stores) -> None:
-    send(lenient, visitors())
-    with refusing_products(stores, "2026.01"):
+    send(lenient, [(b"named-" + key if key and key < b"62" else key, *rest) for key, *rest in visitors()])
+    with refusing_named_shops(stores, "2026.01"):
         drain(lenient)
         flush(stores)
         assert len(audit(lenient).differences) > 50
@@ -142,6 +141,53 @@ def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: 
         assert replay(lenient, stage="index").failed_again > 50
     come_back(lenient, stores)
     told(lenient)
+
+
+def test_an_order_that_another_event_counted_meanwhile_is_not_counted_again(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, AD_LEADS, "^s:c$")
+    send(lenient, [record("s:c", completed("e")), record("s:c", completed("f", query="?utm_source=n"))])
+    drain(lenient)
+    assert len(listed(lenient, stores)) == 2
+    accept(stores, AD_LEADS)
+    send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
+    drain(lenient)
+    come_back(lenient, stores)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
+
+
+@contextmanager
+def refusing_orders(stores: Stores) -> Iterator[None]:
+    """Elasticsearch refuses every write of an attribution until the block ends."""
+    indices, index = stores.elasticsearch.client.indices, stores.elasticsearch.index("attributions")
+    indices.put_settings(index=index, settings={"index.blocks.write": True})
+    yield
+    indices.put_settings(index=index, settings={"index.blocks.write": False})
+
+
+def test_orders_that_elasticsearch_refused_come_back_with_their_status(lenient: Settings, stores: Stores) -> None:
+    send(lenient, visitors())
+    with refusing_orders(stores):
+        drain(lenient)
+    assert {entry.letter.stage for entry in listed(lenient, stores)} == {"decode", "attribution"}
+    come_back(lenient, stores)
+    told(lenient)
+
+
+def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is_refused(
+    lenient: Settings, stores: Stores
+) -> None:
+    send(lenient, [record("s:c", completed("e"))])
+    with lane(lenient) as run:
+        slot = run.fetch()
+        assert slot is not None
+        run.attribution(run.ad_lead(run.index(slot)))
+    send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
+    with refusing_orders(stores):
+        drain(lenient)
+    (entry,) = listed(lenient, stores)
+    assert (entry.letter.stage, entry.letter.origin.offset) == ("attribution", 1)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
+    assert come_back(lenient, stores) == Replay(replayed=1)
 
 
 def test_a_letter_that_fails_twice_is_given_up(settings: Settings, stores: Stores) -> None:
@@ -185,13 +231,14 @@ def test_a_replay_that_stops_at_another_stage_goes_on_from_there_and_counts_prod
 
 
 def test_a_letter_whose_event_another_record_has_brought_is_a_duplicate(lenient: Settings, stores: Stores) -> None:
-    with refusing_products(stores, "2026.01"):
+    with refusing_named_shops(stores, "2026.01"):
         view = pixel("same", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
         send(lenient, [record("s:c", view)])
         drain(lenient)
     send(lenient, [record("s:c", view)])
     drain(lenient)
     assert replay(lenient) == Replay(duplicates=1)
+    audited(lenient, stores)
     assert states(lenient, stores) == ["replayed"]
     assert told(lenient) == (2, 0)
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
@@ -286,7 +333,7 @@ def test_a_refusal_sticks_when_its_batch_runs_again_and_the_store_would_take_it(
 
 def test_a_refusal_of_the_history_sticks_too(lenient: Settings, stores: Stores) -> None:
     view = pixel("e", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
-    with refusing_products(stores, "2026.01"):
+    with refusing_named_shops(stores, "2026.01"):
         send(lenient, [record("s:c", view), (b"s:c", b"no json", ())])
         crash_before_commit(lenient)
     drain(lenient)

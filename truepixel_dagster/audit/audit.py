@@ -58,6 +58,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None) 
     """
     with open_stores(settings) as stores:
         stores.elasticsearch.refresh()
+        replayed = stores.redis.replayed()
         actual = read_actual(settings, stores)
     records = []
     for count, message in enumerate(topics.read_all(settings), start=1):
@@ -72,6 +73,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None) 
         touch_repeat_seconds=settings.touch_repeat,
         winners={id_: _at(doc["kafka"]) for id_, doc in actual.events.items()},
         firsts={id_: _at(doc["sightings"][0]["kafka"]) for id_, doc in actual.attributions.items()},
+        late=replayed,
     )
     found = differences(expected, actual)
     return Audit(

@@ -13,6 +13,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
@@ -102,6 +103,7 @@ def expected(
     touch_repeat_seconds: float = 1800,
     firsts: Mapping[str, Origin] | None = None,
     winners: Mapping[str, Origin] | None = None,
+    late: AbstractSet[Origin] = frozenset(),
 ) -> Expected:
     """Work out the final state.
 
@@ -114,17 +116,18 @@ def expected(
         firsts: Attribution id → (partition, offset) of the sighting that came first, where partitions raced.
         winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
             Of both, an origin that cannot have come first is not believed.
+        late: Records that came back from the dead letters: later ones of their partition may have come before them.
     """
     result = Expected()
     decoded = list(_decoded(records, result.dead))
-    events = _without_duplicates(decoded, winners or {}, result.duplicate_origins)
+    events = _without_duplicates(decoded, winners or {}, late, result.duplicate_origins)
     result.events = {event.id: _event_doc(event) for event in events}
 
     touches = _touches_of_users(events, touch_repeat_seconds * 1000)
     result.ad_leads = {user: {"touches": _lead_touches(own[-touches_kept:])} for user, own in touches.items()}
 
     orders = _orders(events)
-    counted = {_first(sightings, (firsts or {}).get(id_)).id for id_, sightings in orders.items()}
+    counted = {_first(sightings, (firsts or {}).get(id_), late).id for id_, sightings in orders.items()}
     journeys = _Journeys(touches, touches_kept, window_days * DAY_MS)
     statuses = _Statuses(events)
     for id_, sightings in orders.items():
@@ -808,23 +811,25 @@ def _webhook_email_hash(topic: str, payload: Doc) -> str | None:
 
 
 def _without_duplicates(
-    decoded: list[Event], winners: Mapping[str, Origin], duplicate_origins: set[Origin]
+    decoded: list[Event], winners: Mapping[str, Origin], late: AbstractSet[Origin], duplicate_origins: set[Origin]
 ) -> list[Event]:
     """The record of each event id that was there first; the origins of the others go to `duplicate_origins`."""
     same_id: dict[str, list[Event]] = defaultdict(list)
     for event in decoded:
         same_id[event.id].append(event)
-    kept = {id_: _first(events, winners.get(id_)).origin for id_, events in same_id.items()}
+    kept = {id_: _first(events, winners.get(id_), late).origin for id_, events in same_id.items()}
     duplicate_origins.update(event.origin for event in decoded if event.origin != kept[event.id])
     return [event for event in decoded if event.origin == kept[event.id]]
 
 
-def _first(events: list[Event], told: Origin | None) -> Event:
-    """The event that came first: the one that we are told, if it is the first of its partition; else the first read."""
+def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) -> Event:
+    """The event that came first: the one that we are told, if it is late or the first of its partition; else the first
+    read."""
     first_of_partition: dict[int, Event] = {}
     for event in events:
-        first_of_partition.setdefault(event.partition, event)
-    for event in first_of_partition.values():
+        if event.origin not in late:
+            first_of_partition.setdefault(event.partition, event)
+    for event in (*first_of_partition.values(), *(event for event in events if event.origin in late)):
         if event.origin == told:
             return event
     return events[0]

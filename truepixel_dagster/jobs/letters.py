@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from truepixel_dagster.events.decode import to_millis
 from truepixel_dagster.events.event import Message, iso
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import Stores
@@ -30,19 +29,21 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 def parse_since(text: str, now: datetime) -> int:
-    """An ISO 8601 time, or an age such as `90m`, `2h` or `3d`, as milliseconds since the epoch.
+    """An ISO 8601 date or time (UTC unless it says otherwise) or an age (`90m`, `2h`, `3d`), as epoch milliseconds.
 
     Raises:
         ValueError: Neither of them.
     """
     age = _AGE.fullmatch(text)
     try:
-        moment = now - timedelta(**{_UNITS[age[2]]: int(age[1])}) if age else None
-        return to_millis(moment.astimezone(timezone.utc).isoformat() if moment else text)
+        if age:
+            moment = now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        else:
+            moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise ValueError(
-            f"{text[:40]!r} is no time: write it as 2026-01-31T09:30 or as an age such as 2h or 3d"
-        ) from None
+        said = text[:40]
+        raise ValueError(f"{said!r} is neither a time such as 2026-01-31T09:30 nor an age such as 2h or 3d") from None
 
 
 def listed(settings: Settings, stores: Stores, *, stage: str | None = None, since: int | None = None) -> list[Listed]:

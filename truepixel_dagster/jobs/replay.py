@@ -13,7 +13,8 @@ A letter of stage `customer` has been counted in the product statistics: by the 
 
 Touches are inserted where their offsets belong, and orders that come back see them. An order that was attributed before
 is not credited again, and a touch that would now be a repeat of one that came back stays: a rebuild from the history
-does both. Nothing else that the stream wrote depends on when a letter comes back.
+does both. Which sighting counts an order, and which of two records with one event id stands, is settled by which is
+first at its stage, as in the stream.
 """
 
 from __future__ import annotations

@@ -87,15 +87,19 @@ def _run(
     new: New,
     after: Callable[[Document | None, Sequence[Event]], dict[str, Any] | None],
 ) -> tuple[Refused, ...]:
-    tried: dict[str, list[Event]] = {}
+    before: dict[str, Document] = {}
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
-        tried.update({user: new(stored.get(user, {}), mine) for user, mine in events.items()})
+        before.update(stored)
         documents = {user: after(stored.get(user), mine) for user, mine in events.items()}
         return {user: document for user, document in documents.items() if document is not None}
 
     rejected = store.update(CUSTOMERS, list(events), decide)
-    return tuple(Refused(event, refusal.reason) for user, refusal in rejected.items() for event in tried[user])
+    return tuple(
+        Refused(event, refusal.reason)
+        for user, refusal in rejected.items()
+        for event in new(before.get(user, {}), events[user])
+    )
 
 
 def _ahead(stored: Document, events: Sequence[Event]) -> list[Event]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.stages.events_made_up import DAY, NOON, ad, event, sighting
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import Money
-from truepixel_dagster.stages.customer import apply
+from truepixel_dagster.stages.customer import apply, apply_late, is_applied
 
 
 def test_a_profile_by_hand() -> None:
@@ -40,3 +40,55 @@ def test_any_cut_and_any_redelivery_counts_every_event_once(count: int, data: st
         position = data.draw(st.integers(position + 1, count))
         profile = apply(profile, events[start:position], counted) or profile
     assert profile == apply(None, events, counted)
+
+
+def test_an_event_that_comes_back_counts_once_though_newer_ones_were_applied() -> None:
+    lost, newer = sighting(1, value=Money(500, "USD")), event(2)
+    profile = apply(None, [newer], set())
+    back = apply_late(profile, [lost], {lost.origin})
+    assert back is not None
+    assert (back["events"], back["orders"], back["revenue"], back["applied"]) == (2, 1, {"USD": 500}, {"0": 2})
+    assert apply_late(back, [lost], {lost.origin}) is None
+
+
+def test_an_event_that_came_back_is_not_counted_by_the_stream_again() -> None:
+    profile = apply_late(None, [event(1)], set())
+    assert profile is not None
+    assert is_applied(profile, event(1).origin)
+    assert apply(profile, [event(1)], set()) is None
+    after = apply(profile, [event(1), event(2)], set())
+    assert after is not None
+    assert after["events"] == 2
+
+
+FIELDS = st.tuples(
+    st.sampled_from([None, "a", "b"]), st.sampled_from([None, "h", "i"]), st.sampled_from([None, "1", "2"])
+)
+
+
+@given(st.lists(FIELDS, min_size=1, max_size=12), st.data())
+def test_whichever_events_come_back_late_and_in_whatever_order_the_profile_is_the_same(
+    drawn: list[tuple[str | None, str | None, str | None]], data: st.DataObject
+) -> None:
+    events = [
+        event(i, at=NOON + i, ad=ad(campaign) if campaign else None, email_hash=email, customer_id=customer)
+        for i, (campaign, email, customer) in enumerate(drawn)
+    ]
+    late = data.draw(st.lists(st.sampled_from(events), unique_by=lambda one: one.origin))
+    profile = apply(None, [one for one in events if one not in late], set())
+    for one in late:
+        profile = apply_late(profile, [one], set())
+    whole = apply(None, events, set())
+    assert profile is not None
+    assert whole is not None
+    own = {"applied", "replayed"}
+    assert {k: v for k, v in profile.items() if k not in own} == {k: v for k, v in whole.items() if k not in own}
+
+
+def test_a_field_set_before_it_was_known_by_whom_stays() -> None:
+    profile = apply(None, [event(5, email_hash="new")], set())
+    assert profile is not None
+    del profile["set_by"]
+    after = apply_late(profile, [event(1, email_hash="old")], set())
+    assert after is not None
+    assert after["email_hash"] == "new"
