@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.jobs.process_events import process_events
@@ -33,6 +37,7 @@ OBSERVE_EVERY = 60.0
 START_GRACE = 30.0
 # A run that is just ending has given its lease back, too.
 END_GRACE = 8.0
+REPORT_SECONDS = 2.0
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
 
 
@@ -127,10 +132,21 @@ def lane_states(
 
 
 def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> Runs:
-    """Tell Dagster that the workers of some runs are gone, so that their lanes are free."""
-    for run_id in dead:
-        instance.report_run_failed(runs.live[run_id], "The worker stopped renewing its lease; the lane is taken over")
+    """Tell Dagster that the workers of some runs are gone; the lanes are free, whether or not Dagster can be told."""
+    for run_id in dead & runs.live.keys():
+        reporting = threading.Thread(target=_report_failed, args=(instance.get_ref(), run_id), daemon=True)
+        reporting.start()
+        # A frozen worker may have frozen with the lock of its run's event log: the tick does not wait for that.
+        reporting.join(REPORT_SECONDS)
     return Runs({id_: run for id_, run in runs.live.items() if id_ not in dead}, runs.started_at, runs.holders)
+
+
+def _report_failed(ref: InstanceRef, run_id: str) -> None:
+    """With an instance of its own: it may outlive the tick. What fails is done again at the next tick."""
+    with suppress(OperationalError), dg.DagsterInstance.from_ref(ref) as instance:
+        run = instance.get_run_by_id(run_id)
+        if run and not run.is_finished:
+            instance.report_run_failed(run, "The worker stopped renewing its lease; the lane is taken over")
 
 
 def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tuple[int, float]:

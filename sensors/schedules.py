@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.asset_keys import AUDIT, EVENTS, PRODUCT_STATS, WEEKLY_VISITORS
 
 flush_job = dg.define_asset_job(
     "flush",
@@ -20,4 +20,20 @@ flush_every_minute = dg.ScheduleDefinition(
     cron_schedule="* * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Brings product statistics and weekly visitors up to date in Elasticsearch every minute.",
+)
+
+audit_job = dg.define_asset_job(
+    "audit",
+    selection=dg.AssetSelection.checks(dg.AssetCheckKey(dg.AssetKey(EVENTS), AUDIT)),
+    executor_def=dg.in_process_executor,
+    description="Compares every store with what the topic says it should hold.",
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+
+audit_every_night = dg.ScheduleDefinition(
+    name="audit_every_night",
+    job=audit_job,
+    cron_schedule="30 3 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Audits the pipeline every night at 03:30 UTC; it reads the whole topic.",
 )

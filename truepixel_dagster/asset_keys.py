@@ -18,3 +18,5 @@ STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
 LANE_TAG = "truepixel/lane"
 LANES_TAG = "truepixel/lanes"
 TRIGGER_TAG = "truepixel/trigger"
+
+AUDIT = "audit"

@@ -289,34 +289,6 @@ def flush(as_json: bool) -> None:
     return None
 
 
-@main.command()
-@as_json
-def audit(as_json: bool) -> None:
-    """Compare every store with what the topic says it should hold; exit 1 if anything differs. Flush first."""
-    from truepixel_dagster.audit.audit import audit as run
-    from truepixel_dagster.stream.topics import lag as read_lag
-
-    settings = load_settings()
-    partitions = read_lag(settings)
-    waiting = sum(entry.lag for entry in partitions)
-    if waiting:
-        say(f"{waiting:,} messages are not processed yet: they will show as missing")
-    with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
-        found = run(settings, done)
-    if as_json:
-        print_json({**msgspec.to_builtins(found), "differences": [str(item) for item in found.differences]})
-    else:
-        for item in found.differences:
-            click.echo(str(item), err=True)
-        click.echo(
-            f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
-                "no differences", "no difference"
-            )
-        )
-    if found.differences:
-        sys.exit(1)
-
-
 def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
     """An option's age or time as milliseconds since the epoch."""
     from datetime import datetime, timezone
@@ -331,8 +303,41 @@ def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
 
 of_stage = click.option("--stage", type=click.Choice(STAGES), help="Only letters of this stage.")
 since_time = click.option(
-    "--since", callback=age_or_time, help="Only letters written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."
+    "--since", callback=age_or_time, help="Only what was written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."
 )
+
+
+@main.command()
+@since_time
+@as_json
+def audit(since: int | None, as_json: bool) -> None:
+    """Compare every store with what the topic says it should hold; exit 1 if anything differs.
+
+    An independent oracle works out from the topic what should be there. Buffered counters are flushed first. The
+    stream may go on: what is not committed yet is not judged.
+    """
+    from truepixel_dagster.audit.audit import audit as run
+    from truepixel_dagster.stream.topics import lag as read_lag
+
+    settings = load_settings()
+    partitions = read_lag(settings)
+    waiting = sum(entry.lag for entry in partitions)
+    if waiting:
+        say(f"{waiting:,} messages are not processed yet; they are not judged")
+    with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
+        found = run(settings, done, since=since)
+    if as_json:
+        print_json({**msgspec.to_builtins(found), "differences": [str(item) for item in found.differences]})
+    else:
+        for item in found.differences:
+            click.echo(str(item), err=True)
+        click.echo(
+            f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
+                "no differences", "no difference"
+            )
+        )
+    if found.differences:
+        sys.exit(1)
 
 
 @main.group(name="dead-letters")

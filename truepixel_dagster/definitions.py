@@ -6,13 +6,14 @@ import dagster as dg
 
 from assets.ad_leads import ad_leads
 from assets.attributions import attributions
+from assets.checks import audit
 from assets.customers import customers
 from assets.events import events
 from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
-from sensors.schedules import flush_every_minute, flush_job
+from sensors.schedules import audit_every_night, audit_job, flush_every_minute, flush_job
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
 
@@ -27,7 +28,8 @@ definitions = dg.Definitions(
         product_stats,
         weekly_visitors,
     ],
-    jobs=[process_events, flush_job, replay_dead_letters],
+    asset_checks=[audit],
+    jobs=[process_events, flush_job, audit_job, replay_dead_letters],
     sensors=[kafka_lag],
-    schedules=[flush_every_minute],
+    schedules=[flush_every_minute, audit_every_night],
 )

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 import msgspec
 
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
-from truepixel_dagster.events.event import Message
+from truepixel_dagster.audit.scope import Outside, Scope, judged, outside
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
@@ -34,35 +38,44 @@ EVENT_FIELDS = (
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """What an audit looked at and every difference that it found."""
+    """What an audit looked at and every difference that it found; `not_judged` counts events outside of its range."""
 
     records: int
     events: int
     duplicates: int
     dead_letters: int
     attributions: int
+    not_judged: int
     differences: list[Difference]
 
 
-def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None) -> Audit:
-    """Compare the stores with what the independent oracle expects of the topic, read from its beginning.
+def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, *, since: int | None = None) -> Audit:
+    """Compare the stores with what the independent oracle expects of the topic, while the stream goes on.
 
-    Flush first: the oracle knows no buffer. Memory grows with the number of records, about 5 KiB each.
+    Buffered counters are flushed first. What lies beyond the committed offsets, before `since`, or before where the
+    topic's retention has left off is not judged, and neither are documents that rest on it too (see `scope`). Memory
+    grows with the number of records, about 5 KiB each.
 
     Arguments:
         settings: The pipeline's settings.
         progress: Told the number of records read, every 1,000.
+        since: Only records written to Kafka at this time or later (milliseconds since the epoch); all by default.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
+        FlushRefused: Elasticsearch refused counters.
     """
+    scope = _scope(settings, since)
     with open_stores(settings) as stores:
-        stores.elasticsearch.refresh()
+        flush_product_stats(stores.redis, stores.elasticsearch)
+        flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
-        actual = read_actual(settings, stores)
+        actual = read_actual(settings, stores, replayed)
+    left_out = outside(actual, scope)
     records = []
-    for count, message in enumerate(topics.read_all(settings), start=1):
-        records.append(_record(message))
+    for count, message in enumerate(topics.read_all(settings, first=scope.first, end=scope.end), start=1):
+        if not _repeats_one_outside(message, left_out):
+            records.append(_record(message))
         if count % 1000 == 0:
             progress(count)
     expected = oracle.expected(
@@ -75,37 +88,56 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None) 
         firsts={id_: _at(doc["sightings"][0]["kafka"]) for id_, doc in actual.attributions.items()},
         late=replayed,
     )
-    found = differences(expected, actual)
+    found = differences(*judged(expected, actual, left_out, scope))
     return Audit(
         records=len(records),
         events=len(expected.events),
         duplicates=expected.duplicates,
         dead_letters=len(expected.dead),
         attributions=len(expected.attributions),
+        not_judged=len(left_out.events),
         differences=found,
     )
 
 
-def read_actual(settings: Settings, stores: Stores) -> Actual:
-    """Everything that the stores hold of the contract's documents, and the dead letters that have not come back."""
+def _scope(settings: Settings, since: int | None) -> Scope:
+    partitions = topics.lag(settings)
+    first = topics.offsets_at(settings, since) if since is not None else {}
+    return Scope(
+        {entry.partition: max(entry.low, first.get(entry.partition, 0)) for entry in partitions},
+        {entry.partition: entry.committed or 0 for entry in partitions},
+    )
+
+
+def _repeats_one_outside(message: Message, left_out: Outside) -> bool:
+    """Whether a record is a duplicate of an event that is not judged."""
+    event = decode(message) if left_out.events else None
+    return isinstance(event, Event) and event.document_id in left_out.events
+
+
+def read_actual(settings: Settings, stores: Stores, replayed: AbstractSet[tuple[int, int]]) -> Actual:
+    """Everything that the stores hold of the contract's documents, and the dead letters that have not come back.
+
+    The event history is read last: whatever shows in another store is then in it.
+    """
 
     def elasticsearch(name: str, fields: list[str] | None = None) -> dict[str, dict[str, object]]:
+        stores.elasticsearch.refresh()
         return {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan(name, fields=fields)}
 
     def mongodb(name: str) -> dict[str, dict[str, object]]:
         return {document["_id"]: document for document in stores.mongodb.collection(name).find()}
 
-    replayed = stores.redis.replayed()
     letters = ((dead.letter.origin, dead.error) for dead in dead_letters.read(settings))
     dead = {(origin.partition, origin.offset): error for origin, error in letters}
     return Actual(
-        events=elasticsearch("events-", list(EVENT_FIELDS)),
         dead={at: error for at, error in dead.items() if at not in replayed},
-        ad_leads=mongodb(AD_LEADS),
-        attributions=elasticsearch("attributions"),
-        customers=mongodb(CUSTOMERS),
-        product_stats=elasticsearch("product-stats-"),
         weekly_visitors=elasticsearch("weekly-visitors"),
+        product_stats=elasticsearch("product-stats-"),
+        customers=mongodb(CUSTOMERS),
+        attributions=elasticsearch("attributions"),
+        ad_leads=mongodb(AD_LEADS),
+        events=elasticsearch("events-", list(EVENT_FIELDS)),
     )
 
 

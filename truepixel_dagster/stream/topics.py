@@ -107,12 +107,20 @@ def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
     return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)))
 
 
-def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
+def read_all(
+    settings: Settings,
+    topic: str | None = None,
+    *,
+    first: Mapping[int, int] | None = None,
+    end: Mapping[int, int] | None = None,
+) -> Iterator[Message]:
     """Every message of a topic as it stands now, each partition in offset order, outside of any group.
 
     Arguments:
         settings: Where.
         topic: The topic; the one of events by default.
+        first: Where to begin in each partition; at its beginning by default.
+        end: Where to stop in each partition, this offset not included; at its end by default.
 
     Raises:
         NoTopic: It does not exist.
@@ -125,6 +133,8 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
         return _bounds(admin, _partitions(settings, admin, settings.kafka_timeout, name), settings.kafka_timeout)
 
     low, high = calling(settings, bounds)
+    low = {partition: max(start, (first or low).get(partition, start)) for partition, start in low.items()}
+    high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}
     with closing(Consumer(_reading(settings))) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
@@ -136,6 +146,31 @@ def read_all(settings: Settings, topic: str | None = None) -> Iterator[Message]:
                 if record.partition() in left and record.offset() < left[record.partition()]:
                     yield to_message(record)
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
+
+
+def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
+    """The first offset of each partition whose record was written at a time or later; the end where none was.
+
+    Arguments:
+        settings: Where.
+        millis: The time, milliseconds since the epoch.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+
+    def look() -> dict[int, int]:
+        admin, timeout = _admin(settings), settings.kafka_timeout
+        partitions = _partitions(settings, admin, timeout, settings.topic)
+        _, high = _bounds(admin, partitions, timeout)
+        futures = admin.list_offsets(
+            dict.fromkeys(partitions, OffsetSpec.for_timestamp(millis)), request_timeout=timeout
+        )
+        found = {entry.partition: future.result().offset for entry, future in futures.items()}
+        return {partition: offset if offset >= 0 else high[partition] for partition, offset in found.items()}
+
+    return calling(settings, look)
 
 
 def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:

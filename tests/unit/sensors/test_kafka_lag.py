@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
@@ -133,12 +136,22 @@ def test_a_run_is_gone_when_it_has_been_silent_for_longer_than_an_ending_one() -
         assert memory.heard(at_work, NOW + 10).gone(NOW + 99) == frozenset()
 
 
-def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure() -> None:
-    with DagsterInstance.ephemeral() as instance:
+def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure(tmp_path: Path) -> None:
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         give_up(instance, read_runs(instance, {}), frozenset({run_id}))
         assert state(instance).live_run is None
         assert state(instance).failures == 1
+
+
+def test_a_lane_is_free_even_where_the_frozen_worker_keeps_dagster_from_being_told(tmp_path: Path) -> None:
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        frozen = sqlite3.connect(next(tmp_path.rglob(f"{run_id}.db")), isolation_level=None)
+        frozen.execute("BEGIN IMMEDIATE")
+        runs = give_up(instance, read_runs(instance, {}), frozenset({run_id}))
+        assert runs.live == {}
+        frozen.close()
 
 
 def test_what_a_tick_remembers_comes_back() -> None:

@@ -22,12 +22,10 @@ import psutil
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.audit.compare import Difference
-from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.local.chaos.failpoints import FLUSH_POINTS, STAGE_POINTS
 from truepixel_dagster.local.chaos.pipeline import Pipeline, until
 from truepixel_dagster.local.demo import producing
 from truepixel_dagster.local.traffic import Record, traffic
-from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 
 Say = Callable[[str], None]
@@ -233,10 +231,7 @@ def _recovered(done: Round) -> str:
 
 
 def _judge(settings: Settings, seed: int, log: Sequence[Round], started: float, say: Say) -> Report:
-    say("flushing, then comparing the stores with what the topic says they should hold")
-    with open_stores(settings) as stores:
-        flush_product_stats(stores.redis, stores.elasticsearch)
-        flush_weekly_visitors(stores.redis, stores.elasticsearch)
+    say("comparing the stores with what the topic says they should hold")
     found, counts = audit(settings), account(settings)
     return Report(
         rounds=len(log),

@@ -1,0 +1,110 @@
+"""The audit judges what it can while the stream goes on, and finds what was tampered with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets.checks import audit as audit_check
+from tests.integration.driving import drain, one_batch, record, send
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+
+
+def send_traffic(settings: Settings, events: int, seed: int, malformed: float = 0.005) -> None:
+    records = traffic(events, seed=seed, shops=4, malformed=malformed)
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in records))
+
+
+def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings) -> None:
+    send_traffic(settings, 4000, seed=1)
+    with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
+        for _ in range(3):
+            one_batch(lane)
+        lane.finish()
+        # A batch that is applied and not committed.
+        slot = lane.fetch()
+        assert slot is not None
+        done = lane.attribution(lane.ad_lead(lane.index(slot)))
+        lane.customer(done)
+        lane.product_stats(done)
+        lane._pool.drain()
+        found = audit(settings)
+        assert found.differences == []
+        assert found.not_judged > 0
+        assert found.events > 500
+        lane.commit(slot)
+
+
+def test_an_audit_since_a_time_judges_what_came_after_it_alone(settings: Settings, stores: Stores) -> None:
+    send_traffic(settings, 1500, seed=1)
+    time.sleep(0.05)
+    since = int(time.time() * 1000)
+    time.sleep(0.05)
+    send_traffic(settings, 1500, seed=2)
+    drain(settings)
+    assert audit(settings).not_judged == 0
+    found = audit(settings, since=since)
+    assert found.differences == []
+    assert found.records <= 1500
+    assert found.not_judged > 1000
+    assert found.events > 1000
+
+
+def rewrite(stores: Stores, name: str, **changes: Any) -> None:
+    hit = next(iter(stores.elasticsearch.scan(name)))
+    stores.elasticsearch.client.index(index=hit["_index"], id=hit["_id"], document={**hit["_source"], **changes})
+
+
+def remove(stores: Stores, name: str) -> None:
+    hit = next(iter(stores.elasticsearch.scan(name)))
+    stores.elasticsearch.client.delete(index=hit["_index"], id=hit["_id"])
+
+
+TAMPERING: dict[str, Callable[[Stores], Any]] = {
+    "events": lambda stores: rewrite(stores, "events-", name="x"),
+    "attributions": lambda stores: remove(stores, "attributions"),
+    "product_stats": lambda stores: rewrite(stores, "product-stats-", views=99),
+    "weekly_visitors": lambda stores: rewrite(stores, "weekly-visitors", visitors=9999),
+    "ad_leads": lambda stores: stores.mongodb.collection("ad_leads").update_one({}, {"$pop": {"touches": 1}}),
+    "customers": lambda stores: stores.mongodb.collection("customers").update_one({}, {"$inc": {"events": 1}}),
+}
+
+
+@pytest.mark.parametrize("store", TAMPERING)
+def test_an_audit_finds_what_was_tampered_with(settings: Settings, stores: Stores, store: str) -> None:
+    send_traffic(settings, 1500, seed=3)
+    drain(settings)
+    assert audit(settings).differences == []
+    stores.elasticsearch.refresh()
+    TAMPERING[store](stores)
+    assert {difference.store for difference in audit(settings).differences} == {store}
+
+
+def test_the_asset_check_fails_for_a_difference_and_says_which(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("assets.checks.load_settings", lambda: settings)
+    at = datetime.now(timezone.utc) - timedelta(hours=1)
+    viewed = {"id": "e1", "name": "page_viewed", "clientId": "c", "timestamp": at.isoformat(), "type": "standard"}
+    send(settings, [record("shop:c", viewed)])
+    drain(settings)
+    assert check().passed
+    stores.mongodb.collection("customers").update_one({}, {"$inc": {"events": 1}})
+    failed = check()
+    assert not failed.passed
+    assert "customers 'shop:c': events is 2" in str(failed.metadata["examples"].value)
+
+
+def check() -> dg.AssetCheckResult:
+    found = audit_check()
+    assert isinstance(found, dg.AssetCheckResult)
+    return found

@@ -1,0 +1,123 @@
+"""What an audit can judge while the stream goes on: the documents that rest on records within its range alone.
+
+The range ends at the committed offsets: what lies beyond may be half applied. It begins at a given time, or where the
+topic's retention has left off. A document that rests on a record outside of it too, such as a customer who has been
+seen since, is left out on both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.audit.compare import Actual
+from truepixel_dagster.audit.oracle import Expected
+
+Doc = Mapping[str, Any]
+Docs = dict[str, dict[str, Any]]
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """A range of each partition: from `first`, up to and without `end`."""
+
+    first: Mapping[int, int]
+    end: Mapping[int, int]
+
+    def holds(self, partition: int, offset: int) -> bool:
+        """Whether a record is within the range."""
+        return self.first.get(partition, 0) <= offset < self.end.get(partition, 0)
+
+    def holds_origin(self, kafka: Doc) -> bool:
+        """Whether a document's record is within the range."""
+        return self.holds(kafka["partition"], kafka["offset"])
+
+
+class Outside(msgspec.Struct, frozen=True):
+    """The ids of documents that rest on records outside of the range, by store."""
+
+    events: AbstractSet[str]
+    users: AbstractSet[str]
+    attributions: AbstractSet[str]
+    product_days: AbstractSet[str]
+    weeks: AbstractSet[str]
+
+
+def outside(actual: Actual, scope: Scope) -> Outside:
+    """What cannot be judged, from the event history and the sightings of orders."""
+    events = {id_: doc for id_, doc in actual.events.items() if not scope.holds_origin(doc["kafka"])}
+    users = {_user(doc) for doc in events.values()}
+    orders = {(doc["shop_id"], doc["order_id"]) for doc in events.values() if doc.get("order_id")}
+    attributions = {
+        id_: doc
+        for id_, doc in actual.attributions.items()
+        if (doc["shop_id"], doc.get("order_id")) in orders or _rests_on(doc, users, scope)
+    }
+    # Which sighting counted such an order cannot be judged either: so neither can what all of them count.
+    seen = [actual.events[id_] for doc in attributions.values() for id_ in _sighted(doc) if id_ in actual.events]
+    counting = [*events.values(), *seen]
+    return Outside(
+        events=events.keys(),
+        users=users | {_user(doc) for doc in seen},
+        attributions=attributions.keys(),
+        product_days={id_ for doc in counting for id_ in _product_days(doc)},
+        weeks={_week(doc) for doc in events.values() if doc["source"] == "pixel"},
+    )
+
+
+def judged(expected: Expected, actual: Actual, left_out: Outside, scope: Scope) -> tuple[Expected, Actual]:
+    """Both sides without what cannot be judged."""
+    dead = {at: reason for at, reason in actual.dead.items() if scope.holds(*at)}
+    return (
+        replace(
+            expected,
+            events=_without(expected.events, left_out.events),
+            ad_leads=_without(expected.ad_leads, left_out.users),
+            attributions=_without(expected.attributions, left_out.attributions),
+            customers=_without(expected.customers, left_out.users),
+            product_stats=_without(expected.product_stats, left_out.product_days),
+            weekly_visitors=_without(expected.weekly_visitors, left_out.weeks),
+        ),
+        replace(
+            actual,
+            events=_without(actual.events, left_out.events),
+            dead=dead,
+            ad_leads=_without(actual.ad_leads, left_out.users),
+            attributions=_without(actual.attributions, left_out.attributions),
+            customers=_without(actual.customers, left_out.users),
+            product_stats=_without(actual.product_stats, left_out.product_days),
+            weekly_visitors=_without(actual.weekly_visitors, left_out.weeks),
+        ),
+    )
+
+
+def _without(docs: Mapping[str, Any], ids: AbstractSet[str]) -> dict[str, Any]:
+    return {id_: doc for id_, doc in docs.items() if id_ not in ids}
+
+
+def _rests_on(attribution: Doc, users: AbstractSet[str], scope: Scope) -> bool:
+    origins = [entry["kafka"] for entry in (*attribution["sightings"], *attribution.get("touches", ()))]
+    clients = {f"{attribution['shop_id']}:{sighting['client_id']}" for sighting in attribution["sightings"]}
+    return bool(clients & users) or not all(map(scope.holds_origin, origins))
+
+
+def _sighted(attribution: Doc) -> Iterable[str]:
+    return (f"{attribution['shop_id']}:{sighting['event_id']}" for sighting in attribution["sightings"])
+
+
+def _user(event: Doc) -> str:
+    return f"{event['shop_id']}:{event['client_id']}"
+
+
+def _product_days(event: Doc) -> Iterable[str]:
+    day = event["occurred_at"][:10]
+    return (f"{event['shop_id']}:{product}:{day}" for product in event.get("product_ids", ()))
+
+
+def _week(event: Doc) -> str:
+    year, week, _ = datetime.strptime(event["occurred_at"][:10], "%Y-%m-%d").isocalendar()  # noqa: DTZ007 (a day)
+    return f"{event['shop_id']}:{year:04d}-W{week:02d}"
