@@ -19,6 +19,7 @@ from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import holders
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
@@ -182,14 +183,14 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         if missing:
             return dg.SkipReason(f"{'; '.join(missing)}. {HINT}")
         partitions = lag(settings)
+        with open_stores(settings) as stores:
+            holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
     except SettingsError as error:
         return dg.SkipReason(str(error))
-    except KafkaError as error:
+    except (KafkaError, Unavailable) as error:
         return dg.SkipReason(f"{error}. {HINT}")
     now = time.time()
     memory = Memory.from_cursor(context.cursor).seen(partitions, now)
-    with open_stores(settings) as stores:
-        holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
     runs = read_runs(context.instance, holding)
     memory = memory.heard(runs, now)
     runs = give_up(context.instance, runs, memory.gone(now))

@@ -59,8 +59,8 @@ def test_an_audit_since_a_time_judges_what_came_after_it_alone(settings: Setting
     assert found.events > 1000
 
 
-def rewrite(stores: Stores, name: str, **changes: Any) -> None:
-    hit = next(iter(stores.elasticsearch.scan(name)))
+def rewrite(stores: Stores, indices: str, **changes: Any) -> None:
+    hit = next(iter(stores.elasticsearch.scan(indices)))
     stores.elasticsearch.client.index(index=hit["_index"], id=hit["_id"], document={**hit["_source"], **changes})
 
 

@@ -239,8 +239,7 @@ class LaneRun:
         with self._lock:
             offsets = self._ledger.committable()
         if offsets:
-            self._lease.confirm()
-            self._consumer.commit(offsets)
+            self._consumer.commit(offsets, guard=self._lease.confirm)
             with self._lock:
                 self._ledger.committed(offsets)
             self._buried.forget(offsets)
@@ -334,6 +333,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
 
     Raises:
         LaneBusy: Another run holds one of the lane's partitions.
+        Unavailable, KafkaError: A server does not answer.
         SettingsError: The memory budgets do not fit the process's limit.
     """
     check_memory(settings, memory_limit())
@@ -341,6 +341,9 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
     with open_stores(settings) as stores:
         lease = Lease(stores.redis.client, settings.namespace, partitions, owner, settings.lease)
         lease.acquire()
+        for store in stores:
+            # A worker that slept past its lease, even in the middle of a stage, makes no further call.
+            store.guard = lease.check
         try:
             buried = Buried(stores.redis, partitions)
             run = LaneRun(settings, stores, EventConsumer(settings, partitions), DeadLetters(settings), lease, buried)

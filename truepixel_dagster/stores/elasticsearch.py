@@ -11,7 +11,7 @@ from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundEr
 from elasticsearch import ConnectionError as NoConnection
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import Unavailable, calling
+from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
@@ -70,6 +70,8 @@ class ElasticsearchStore:
         tls: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
         self.address = settings.elasticsearch_url
         self._attempts = settings.retries
+        #: Called before each try of each call: a lane's lease, where one has to be held.
+        self.guard: Guard = no_guard
         self._namespace = settings.namespace
         self._replicas = settings.elasticsearch_replicas
         self.client = Elasticsearch(
@@ -213,7 +215,7 @@ class ElasticsearchStore:
         return f"Elasticsearch at {self.address}"
 
     def _call(self, call: Any) -> Any:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -27,7 +27,21 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-def calling(server: str, call: Callable[[], T], *, transient: Callable[[Exception], bool], attempts: int) -> T:
+Guard = Callable[[], None]
+
+
+def no_guard() -> None:
+    """Whoever calls may."""
+
+
+def calling(
+    server: str,
+    call: Callable[[], T],
+    *,
+    transient: Callable[[Exception], bool],
+    attempts: int,
+    guard: Guard = no_guard,
+) -> T:
     """Make one call to a server, again after a transient error.
 
     Arguments:
@@ -35,12 +49,18 @@ def calling(server: str, call: Callable[[], T], *, transient: Callable[[Exceptio
         call: The call; it must be safe to make twice.
         transient: Whether an error may pass by itself.
         attempts: Tries in all.
+        guard: Called before each try; it raises where the caller may not call any more, such as after a lost lease.
 
     Raises:
         Unavailable: Every try met a transient error. Any other error is raised as it is.
     """
+
+    def attempt() -> T:
+        guard()
+        return call()
+
     try:
-        return retrying(call, transient=transient, attempts=attempts)
+        return retrying(attempt, transient=transient, attempts=attempts)
     except Exception as error:
         if transient(error):
             raise Unavailable(f"{server}: {type(error).__name__}: {str(error)[:300]}") from error

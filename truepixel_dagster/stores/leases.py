@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import redis
+
+from truepixel_dagster.stores.errors import calling
+
+T = TypeVar("T")
+TRIES = 3
 
 # KEYS: the partitions' leases. ARGV: token, milliseconds. Takes all or none; returns who is in the way.
 _ACQUIRE = """
@@ -67,10 +72,11 @@ class Lease:
 
         Raises:
             LaneBusy: Another worker holds one of them; the message names it.
+            Unavailable: Redis does not answer.
         """
-        fence = self._client.incr(f"{self._namespace}:lease:fence")
+        fence = _asking(lambda: self._client.incr(f"{self._namespace}:lease:fence"))
         self._token = f"{fence}:{self._owner}"
-        holder = self._take()
+        holder = _asking(self._take)
         if holder is not None:
             raise LaneBusy(f"the lane is held by run {holder.partition(':')[2]}")
         self._heartbeat = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
@@ -90,9 +96,10 @@ class Lease:
 
         Raises:
             LaneLost: Somebody else holds a partition.
+            Unavailable: Redis does not answer.
         """
         self.check()
-        holder = self._take()
+        holder = _asking(self._take)
         if holder is not None:
             self._deadline = 0.0
             raise LaneLost(f"the lane of run {self._owner} was taken over by run {holder.partition(':')[2]}")
@@ -131,14 +138,25 @@ class Lease:
                 continue
 
 
+def _asking(call: Callable[[], T]) -> T:
+    return calling(
+        "Redis (TRUEPIXEL_REDIS_URL)", call, transient=lambda error: isinstance(error, redis.RedisError), attempts=TRIES
+    )
+
+
 def lease_key(namespace: str, partition: int) -> str:
     """The key under which a partition's owner stands."""
     return f"{namespace}:lease:partition:{partition}"
 
 
 def holders(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> dict[int, str]:
-    """The run ids that hold partitions now."""
-    values: Any = client.mget([lease_key(namespace, partition) for partition in partitions]) if partitions else []
+    """The run ids that hold partitions now.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    keys = [lease_key(namespace, partition) for partition in partitions]
+    values: Any = _asking(lambda: client.mget(keys)) if keys else []
     texts = [value.decode() if isinstance(value, bytes) else value for value in values]
     pairs = zip(partitions, texts)
     return {partition: text.partition(":")[2] for partition, text in pairs if text}

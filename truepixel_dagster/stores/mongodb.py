@@ -16,7 +16,7 @@ from pymongo.errors import (
 )
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import Rejected, Unavailable, calling
+from truepixel_dagster.stores.errors import Guard, Rejected, Unavailable, calling, no_guard
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -37,6 +37,8 @@ class MongoStore:
     def __init__(self, settings: Settings) -> None:
         milliseconds = int(settings.mongodb_timeout * 1000)
         self._attempts = settings.retries
+        #: Called before each try of each call: a lane's lease, where one has to be held.
+        self.guard: Guard = no_guard
         self.client: MongoClient[Document] = MongoClient(
             settings.mongodb_url.get_secret_value(),
             connect=False,
@@ -160,7 +162,7 @@ class MongoStore:
         return "MongoDB at " + ",".join(f"{host}:{port}" for host, port in sorted(hosts))
 
     def _call(self, call: Callable[[], T]) -> T:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
 
 
 def _replace(id_: str, document: Document, version: int) -> ReplaceOne[Document]:

@@ -18,7 +18,7 @@ from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, 
 
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import Unavailable, calling
+from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
 
 T = TypeVar("T")
 
@@ -62,6 +62,8 @@ class RedisStore:
 
     def __init__(self, settings: Settings) -> None:
         self._attempts = settings.retries
+        #: Called before each try of each call: a lane's lease, where one has to be held.
+        self.guard: Guard = no_guard
         self._prefix = settings.namespace
         self._shas: dict[str, str] = {}
         self._applied: dict[int, int] = {}
@@ -345,7 +347,7 @@ class RedisStore:
         return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
 
     def _call(self, call: Callable[[], T]) -> T:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts)
+        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
@@ -87,8 +87,12 @@ class EventConsumer:
             self._positions[partition] = offsets.last + 1
         return batch
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
+    def commit(self, offsets: Mapping[int, int], guard: Callable[[], None] = lambda: None) -> None:
         """Commit the next offset to read of some partitions; never backward.
+
+        Arguments:
+            offsets: By partition.
+            guard: Called before each try; it raises where the lane is no longer ours.
 
         Raises:
             KafkaUnavailable: No acknowledgement after all tries.
@@ -99,6 +103,7 @@ class EventConsumer:
         wanted = [TopicPartition(self._settings.topic, p, offset) for p, offset in forward.items()]
 
         def commit() -> None:
+            guard()
             for entry in self._consumer.commit(offsets=wanted, asynchronous=False) or ():
                 if entry.error is not None:
                     raise KafkaException(entry.error)
