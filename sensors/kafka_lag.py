@@ -32,7 +32,7 @@ LIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-FIRST_PAUSE, LONGEST_PAUSE = 10.0, 300.0
+FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
 OBSERVE_EVERY = 60.0
 # Between a run's start and its lease it connects to four servers.
 START_GRACE = 30.0
@@ -64,7 +64,7 @@ class Decision:
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     """Start a lane that has lag, no live run, and has paused long enough after its failures.
 
-    The pause doubles with every failure without progress between, from 10 seconds to 5 minutes.
+    The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
     """
     start, reasons = [], []
     for lane in lanes:

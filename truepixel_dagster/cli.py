@@ -153,14 +153,23 @@ def status(as_json: bool) -> None:
 
 @main.command()
 def setup() -> None:
-    """Create topics, index templates and indexes. Run twice, it changes nothing."""
-    from truepixel_dagster.provision import provision
+    """Create topics, index templates and indexes. Run twice, it changes nothing.
 
-    changed = provision(load_settings())
+    Warns of servers whose settings do not keep what they acknowledge.
+    """
+    from truepixel_dagster.durability import ask, warnings
+    from truepixel_dagster.provision import provision
+    from truepixel_dagster.resources import open_stores
+
+    settings = load_settings()
+    changed = provision(settings)
     for line in changed:
         click.echo(line)
     if not changed:
         click.echo("nothing to do: everything is there")
+    with open_stores(settings) as stores:
+        for line in warnings(ask(settings, stores), settings):
+            say(f"warning: {line}")
 
 
 @main.command()

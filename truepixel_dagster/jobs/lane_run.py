@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
+from truepixel_dagster import durability
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
@@ -107,6 +108,11 @@ class LaneRun:
         self._rules = attribution.Rules(
             settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
         )
+
+    def warnings(self) -> list[str]:
+        """What of the servers' settings is not as the guarantees need it."""
+        with self._stage("warnings"):
+            return durability.warnings(durability.ask(self._settings, self._stores), self._settings)
 
     def slots(self) -> int:
         """How many micro-batches to plan for: what lies there now, up to the limit, and one to grow into."""

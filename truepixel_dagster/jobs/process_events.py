@@ -55,6 +55,8 @@ def _priority(value: int) -> dict[str, str]:
 def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[int]]:
     """Plan a slot for each micro-batch that lies there."""
     with _plainly():
+        for line in _lane(context).warnings():
+            context.log.warning(line)
         count = _lane(context).slots()
     for number in range(count):
         yield dg.DynamicOutput(number, mapping_key=f"s{number:03d}")

@@ -166,6 +166,20 @@ class ElasticsearchStore:
         self.client.indices.put_index_template(name=full, **body)
         return True
 
+    def async_indices(self) -> list[str]:
+        """The indices that acknowledge a write before it is on the disk.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        name = "index.translog.durability"
+        found = self._call(
+            lambda: self.client.indices.get_settings(
+                index=f"{self._namespace}-*", name=name, flat_settings=True, allow_no_indices=True
+            )
+        )
+        return sorted(index for index, own in found.items() if own["settings"].get(name) == "async")
+
     def refresh(self) -> None:
         """Make everything that was written visible to searches."""
         self.client.indices.refresh(index=f"{self._namespace}-*", allow_no_indices=True)

@@ -11,6 +11,7 @@ from pymongo.errors import (
     ConnectionFailure,
     ExecutionTimeout,
     NetworkTimeout,
+    OperationFailure,
     PyMongoError,
     WTimeoutError,
 )
@@ -133,6 +134,18 @@ class MongoStore:
                 return written, {id_: Rejected(id_, str(reason)[:500]) for id_, reason in refused.items()}
 
         return self._call(attempt)
+
+    def journal(self) -> bool | None:
+        """Whether the server journals its writes; None where it may not tell.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        try:
+            found = self._call(lambda: self.client.admin.command("getCmdLineOpts"))
+        except OperationFailure:
+            return None
+        return bool(found.get("parsed", {}).get("storage", {}).get("journal", {}).get("enabled", True))
 
     def setup(self) -> list[str]:
         """Make the collections' indexes; says what it changed."""

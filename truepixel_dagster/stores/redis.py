@@ -86,6 +86,18 @@ class RedisStore:
         except redis.RedisError as error:
             raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_REDIS_URL)") from error
 
+    def persistence(self) -> dict[str, str] | None:
+        """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        try:
+            found: Any = self._call(lambda: self.client.config_get("appendonly", "maxmemory-policy"))
+        except redis.ResponseError:
+            return None
+        return dict(found)
+
     def applied(self, partitions: Sequence[int]) -> dict[int, int]:
         """The last applied offset of each partition, as this process knows it; read once for each partition.
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
@@ -32,6 +32,37 @@ class PartitionLag(msgspec.Struct, frozen=True):
     lag: int
 
 
+class TopicDurability(msgspec.Struct, frozen=True):
+    """How a topic keeps its records: the fewest replicas of a partition, how many must have a record, who may lead."""
+
+    replicas: int
+    min_in_sync: int
+    unclean_election: bool
+
+
+def topic_durability(settings: Settings, name: str) -> TopicDurability:
+    """Ask Kafka how a topic keeps its records.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaError: Kafka does not answer or refuses.
+    """
+
+    def look() -> TopicDurability:
+        admin, timeout = _admin(settings), settings.kafka_timeout
+        _partitions(settings, admin, timeout, name)  # says it if there is no such topic
+        partitions = admin.list_topics(name, timeout=timeout).topics[name].partitions.values()
+        (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)], request_timeout=timeout).values()
+        config = {key: entry.value for key, entry in future.result().items()}
+        return TopicDurability(
+            min(len(partition.replicas) for partition in partitions),
+            int(config["min.insync.replicas"]),
+            config["unclean.leader.election.enable"] == "true",
+        )
+
+    return calling(settings, look)
+
+
 def create_topics(settings: Settings) -> list[str]:
     """Create the topics of events and of dead letters if they are not there; returns the names of those created.
 
@@ -40,7 +71,11 @@ def create_topics(settings: Settings) -> list[str]:
     """
     # With three replicas or more, an acknowledged record survives the loss of one.
     in_sync = 2 if settings.kafka_replication >= 3 else 1
-    common = {"max.message.bytes": str(MAX_MESSAGE_BYTES), "min.insync.replicas": str(in_sync)}
+    common = {
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),
+        "min.insync.replicas": str(in_sync),
+        "unclean.leader.election.enable": "false",
+    }
     dead = {**common, "retention.ms": str(DEAD_LETTER_DAYS * DAY)}
     topics = [
         NewTopic(name, settings.kafka_partitions, settings.kafka_replication, config=config)

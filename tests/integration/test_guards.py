@@ -1,0 +1,186 @@
+"""Guards between workers: one that has lost its lane neither writes nor commits, and two writers lose no update."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.driving import audited, drain, one_batch, send
+from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped, open_lane
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import ad_lead, customer
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease
+from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stream.topics import lag
+
+LEASE_SECONDS = 3.0
+
+
+@pytest.fixture
+def short(settings: Settings) -> Settings:
+    """Settings of a short lease and small micro-batches, with traffic waiting."""
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1500, seed=4, shops=3)))
+    return settings.model_copy(update={"lease": LEASE_SECONDS, "batch_messages": 256})
+
+
+@contextmanager
+def a_lane(settings: Settings, owner: str) -> Iterator[LaneRun]:
+    with open_lane(settings, lane=0, lanes=1, owner=owner) as lane:
+        yield lane
+
+
+def freeze(lane: LaneRun) -> None:
+    """As SIGSTOP does: no heartbeat any more, while the clock goes on."""
+    lane._lease._stop.set()
+    time.sleep(LEASE_SECONDS + 0.3)
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    return {entry.partition: entry.committed or 0 for entry in lag(settings)}
+
+
+def test_a_second_worker_is_told_who_has_the_lane(short: Settings) -> None:
+    with a_lane(short, "first"), pytest.raises(LaneBusy, match="held by run first"), a_lane(short, "second"):
+        pass
+
+
+def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
+    with a_lane(short, "frozen") as frozen:
+        slot = frozen.fetch()
+        assert slot is not None
+        done = frozen.attribution(frozen.ad_lead(frozen.index(slot)))
+        frozen.customer(done)
+        frozen.product_stats(done)
+        frozen._pool.drain()
+        freeze(frozen)
+        drain(short)
+        after = committed(short)
+        assert sum(after.values()) == 1500
+        with pytest.raises(LaneLost):
+            frozen.commit(slot)
+        with pytest.raises(LaneStopped):
+            frozen.finish()
+        assert committed(short) == after
+    audited(short, stores)
+
+
+def test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more(
+    short: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide, asleep = ad_lead.decide, threading.Event()
+
+    def sleepy(*arguments: Any, **named: Any) -> Any:
+        decided = decide(*arguments, **named)
+        if threading.current_thread() is threading.main_thread() and not asleep.is_set():
+            asleep.set()
+            freeze(frozen)
+        return decided
+
+    monkeypatch.setattr(ad_lead, "decide", sleepy)
+    with a_lane(short, "frozen") as frozen:
+        slot = frozen.fetch()
+        assert slot is not None
+        known = frozen.index(slot)
+        # It wakes up between its read and its write: nobody else has touched these documents meanwhile.
+        with pytest.raises(LaneLost):
+            frozen.ad_lead(known)
+        assert stores.mongodb.count("ad_leads") == 0
+    drain(short)
+    audited(short, stores)
+
+
+def test_a_background_write_of_a_worker_that_lost_its_lane_is_not_made(
+    short: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, asleep = customer.apply, threading.Lock()
+
+    def sleepy(*arguments: Any) -> Any:
+        if asleep.acquire(blocking=False):
+            freeze(frozen)
+        return apply(*arguments)
+
+    monkeypatch.setattr(customer, "apply", sleepy)
+    with a_lane(short.model_copy(update={"pool_workers": 1}), "frozen") as frozen:
+        slot = frozen.fetch()
+        assert slot is not None
+        done = frozen.attribution(frozen.ad_lead(frozen.index(slot)))
+        frozen.customer(done)
+        with pytest.raises(LaneLost):
+            frozen._pool.drain()
+        assert stores.mongodb.count(CUSTOMERS) == 0
+    drain(short)
+    audited(short, stores)
+
+
+def test_a_lane_that_somebody_took_is_found_lost_before_the_commit_even_with_time_left(short: Settings) -> None:
+    with a_lane(short, "first") as first:
+        one = first.fetch()
+        assert one is not None
+        first._lease._client.delete(*first._lease._keys)  # as a Redis that lost its data
+        with a_lane(short.model_copy(update={"lease": 30.0}), "second"), pytest.raises(LaneLost, match="run second"):
+            first._lease.confirm()
+
+
+def work_off(lane: LaneRun) -> None:
+    while one_batch(lane):
+        pass
+    lane.finish()
+
+
+def test_a_failed_background_write_holds_back_the_commit_and_is_the_reason_that_is_given(
+    short: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = Unavailable("MongoDB at nowhere: the reason")
+
+    def failing(*arguments: Any) -> Any:
+        raise reason
+
+    with a_lane(short, "test") as lane:
+        one_batch(lane)
+        lane._pool.drain()
+        lane._commit()
+        before = committed(short)
+        with monkeypatch.context() as patched:
+            patched.setattr(customer, "apply", failing)
+            with pytest.raises(Unavailable, match="the reason"):
+                work_off(lane)
+        assert committed(short) == before
+    drain(short)
+    audited(short, stores)
+
+
+def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: Stores) -> None:
+    def one_more(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {
+            "shop:client": {
+                **stored.get("shop:client", {}),
+                "events": stored.get("shop:client", {}).get("events", 0) + 1,
+            }
+        }
+
+    with open_stores(settings) as others:
+        met: list[int] = []
+
+        def interrupted(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+            if len(met) < 2:  # at the creation, and at a replacement
+                met.append(1)
+                others.mongodb.update(CUSTOMERS, ["shop:client"], one_more)
+            return one_more(stored)
+
+        stores.mongodb.update(CUSTOMERS, ["shop:client"], interrupted)
+    assert stores.mongodb.read(CUSTOMERS, ["shop:client"])["shop:client"]["events"] == 3
+
+
+def test_a_redis_that_is_away_is_said_in_one_line_by_whoever_wants_a_lane(settings: Settings) -> None:
+    away = redis.Redis(port=1, retry=None)
+    with pytest.raises(Unavailable, match=r"^Redis \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
+        Lease(away, settings.namespace, [0], "test", 10).acquire()

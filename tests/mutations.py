@@ -1,0 +1,198 @@
+"""Remove one guard after the other and demand that a test fails: `.venv/bin/python tests/mutations.py [NAME…]`.
+
+Each guard is removed in a copy of the project, by replacing the very text that makes it. It takes some minutes, so that
+it is no part of the tests. Exits with 1 if a guard could be removed without any of its tests failing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+KEPT_OUT = (".git", ".venv", ".truepixel", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", ".hypothesis")
+INTEGRATION, UNIT = "tests/integration/", "tests/unit/"
+
+
+class Mutation(NamedTuple):
+    """A guard, the file and the text that make it, what stands there without it, and the tests that must fail."""
+
+    guard: str
+    file: str
+    text: str
+    without: str
+    tests: str
+
+
+P = "truepixel_dagster/"
+MUTATIONS = (
+    Mutation(
+        "origin: a replay runs on",
+        P + "stages/index.py",
+        "origins[position] == event.origin",
+        "False",
+        INTEGRATION
+        + "test_dead_letters.py::test_a_refusal_sticks_when_its_batch_runs_again_and_the_store_would_take_it "
+        + UNIT
+        + "stages/test_index.py",
+    ),
+    Mutation(
+        "origin: a duplicate stops",
+        P + "stages/index.py",
+        "origins[position] == event.origin",
+        "True",
+        INTEGRATION + "test_pipeline.py::test_the_same_file_again_changes_only_the_count_of_duplicates",
+    ),
+    Mutation(
+        "touches by offset",
+        P + "stages/ad_lead.py",
+        "event.ad is None or event.origin.offset in known",
+        "event.ad is None",
+        UNIT + "stages/test_ad_lead.py",
+    ),
+    Mutation(
+        "a sighting is in the attribution once",
+        P + "stages/attribution.py",
+        "if before and any(sighting.kafka == event.origin for sighting in before.sightings):",
+        "if False:",
+        UNIT + "stages/test_attribution.py",
+    ),
+    Mutation(
+        "applied offsets in customers",
+        P + "stages/customer.py",
+        "if not is_applied(stored, event.origin)]",
+        "]",
+        UNIT + "stages/test_customer.py",
+    ),
+    Mutation(
+        "versions of MongoDB documents",
+        P + "stores/mongodb.py",
+        'ReplaceOne({"_id": id_, "v": version}, new, upsert=version == 0)',
+        'ReplaceOne({"_id": id_}, new, upsert=True)',
+        INTEGRATION + "test_guards.py::test_two_writers_of_a_document_lose_no_update",
+    ),
+    Mutation(
+        "applied offset inside the Lua call",
+        P + "stores/lua/apply.lua",
+        "if stale then return current end",
+        "",
+        INTEGRATION + "test_product_stats_buffer.py",
+    ),
+    Mutation(
+        "sequence numbers in Elasticsearch",
+        P + "stores/elasticsearch.py",
+        "if action.if_seq_no is not None:",
+        "if False:",
+        INTEGRATION + "test_flush.py",
+    ),
+    Mutation(
+        "claim token in the document",
+        P + "flush.py",
+        'and not (document and document.source.get("last_token") == claim.token)',
+        "",
+        INTEGRATION + "test_flush.py",
+    ),
+    Mutation(
+        "claim still open",
+        P + "flush.py",
+        "if token == claim.token and not",
+        "if not",
+        INTEGRATION + "test_flush.py",
+    ),
+    Mutation(
+        "claim kept until it is written",
+        P + "stores/lua/claim.lua",
+        "redis.call('RENAME', KEYS[1], KEYS[2])",
+        "redis.call('RENAME', KEYS[1], KEYS[2]) redis.call('PEXPIRE', KEYS[2], 1)",
+        INTEGRATION + "test_flush.py",
+    ),
+    Mutation(
+        "fencing: a lease that ran out",
+        P + "stores/leases.py",
+        "if time.monotonic() >= self._deadline:\n            raise",
+        "if False:\n            raise",
+        INTEGRATION + "test_guards.py",
+    ),
+    Mutation(
+        "fencing: before every try of every call",
+        P + "jobs/lane_run.py",
+        "store.guard = lease.check",
+        "pass",
+        INTEGRATION + "test_guards.py",
+    ),
+    Mutation(
+        "fencing: Redis is asked before a commit",
+        P + "stores/leases.py",
+        "        holder = _asking(self._take)\n        if holder is not None:\n            self._deadline = 0.0",
+        "        holder = None\n        if holder is not None:\n            self._deadline = 0.0",
+        INTEGRATION + "test_guards.py",
+    ),
+    Mutation(
+        "one owner",
+        P + "stores/leases.py",
+        "if holder and holder ~= ARGV[1] then return holder end",
+        "",
+        INTEGRATION + "test_guards.py",
+    ),
+    Mutation(
+        "contiguous commits",
+        P + "stream/ledger.py",
+        "while waiting and waiting[0] in self._landed:",
+        "while waiting:",
+        UNIT + "stream/test_ledger.py",
+    ),
+    Mutation(
+        "a failed slot stops the lane",
+        P + "jobs/lane_run.py",
+        "if self.failure is not None:\n            raise LaneStopped",
+        "if False:\n            raise LaneStopped",
+        INTEGRATION + "test_guards.py " + INTEGRATION + "test_dagster.py",
+    ),
+    Mutation(
+        "a letter that came back is counted once in customers",
+        P + "stages/customer.py",
+        "if _at(event.origin) not in known]",
+        "]",
+        UNIT + "stages/test_customer.py",
+    ),
+    Mutation(
+        "refusals stick",
+        P + "jobs/buried.py",
+        "return mark.reason if mark and mark.stage == stage else None",
+        "return None",
+        INTEGRATION + "test_dead_letters.py -k sticks",
+    ),
+)
+
+
+def is_noticed(mutation: Mutation, folder: Path) -> bool:
+    """Whether a test fails without the guard."""
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*KEPT_OUT))
+    file = folder / mutation.file
+    source = file.read_text()
+    if source.count(mutation.text) < 1:
+        raise SystemExit(f"{mutation.guard}: {mutation.file} has no {mutation.text!r} any more")
+    file.write_text(source.replace(mutation.text, mutation.without))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests.split()]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):  # neither passed nor failed: not collected, interrupted
+        raise SystemExit(f"{mutation.guard}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    print(f"{'noticed  ' if done.returncode else 'UNNOTICED'}  {mutation.guard}  {' '.join(failed)}", flush=True)
+    return done.returncode == 1
+
+
+def main() -> None:
+    """Try the mutations named in the arguments, or all."""
+    wanted = [one for one in MUTATIONS if not sys.argv[1:] or any(word in one.guard for word in sys.argv[1:])]
+    with tempfile.TemporaryDirectory() as folder:
+        noticed = [is_noticed(mutation, Path(folder) / str(number)) for number, mutation in enumerate(wanted)]
+    sys.exit(0 if all(noticed) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Do the servers keep what they acknowledge? What the guarantees need of their settings, and what to say if it lacks.
+
+`setup` makes topics and indices so, and every write of ours asks for it (Kafka: acks of all replicas, idempotent;
+MongoDB: a journaled majority). What only the server's operator can set is looked at here.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.topics import TopicDurability, topic_durability
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What the servers say; None where one does not say it.
+
+    `topics` by name; `redis` by setting; `async_indices` are those whose translog is not synced with each request;
+    `journal` is whether MongoDB has one.
+    """
+
+    topics: dict[str, TopicDurability]
+    redis: dict[str, str] | None
+    journal: bool | None
+    async_indices: list[str]
+
+
+def ask(settings: Settings, stores: Stores) -> Facts:
+    """Ask the four servers.
+
+    Raises:
+        KafkaError, Unavailable: A server does not answer.
+    """
+    return Facts(
+        topics={name: topic_durability(settings, name) for name in (settings.topic, settings.dead_topic)},
+        redis=stores.redis.persistence(),
+        journal=stores.mongodb.journal(),
+        async_indices=stores.elasticsearch.async_indices(),
+    )
+
+
+def warnings(facts: Facts, settings: Settings) -> list[str]:
+    """What is not as the guarantees need it, each with what to do, in one line."""
+    return [
+        *(line for name, topic in facts.topics.items() for line in _topic(name, topic, settings)),
+        *_redis(facts.redis),
+        *_mongodb(facts.journal),
+        *_elasticsearch(facts.async_indices),
+    ]
+
+
+def _topic(name: str, topic: TopicDurability, settings: Settings) -> list[str]:
+    found = []
+    if topic.replicas < settings.kafka_replication:
+        found.append(
+            f"Kafka topic {name} has {topic.replicas} replicas and TRUEPIXEL_KAFKA_REPLICATION asks for"
+            f" {settings.kafka_replication}: add replicas with kafka-reassign-partitions"
+        )
+    if topic.replicas >= 3 and topic.min_in_sync < 2:
+        found.append(
+            f"Kafka topic {name} has min.insync.replicas={topic.min_in_sync}: an acknowledged record may be lost with"
+            " one broker; set it to 2 with kafka-configs"
+        )
+    if topic.unclean_election:
+        found.append(
+            f"Kafka topic {name} has unclean.leader.election.enable=true: a broker that is behind may become leader and"
+            " lose acknowledged records; set it to false with kafka-configs"
+        )
+    return found
+
+
+def _redis(found: dict[str, str] | None) -> list[str]:
+    if found is None:
+        return ["Redis does not tell its settings (CONFIG GET is refused): make sure of appendonly yes and noeviction"]
+    lines = []
+    if found.get("appendonly") != "yes":
+        lines.append(
+            "Redis has appendonly no: a restart loses buffered counters and applied offsets; type"
+            " `CONFIG SET appendonly yes` and put it into its configuration"
+        )
+    if found.get("maxmemory-policy") != "noeviction":
+        lines.append(
+            f"Redis has maxmemory-policy {found.get('maxmemory-policy')}: when it is full it drops counters; type"
+            " `CONFIG SET maxmemory-policy noeviction`"
+        )
+    return lines
+
+
+def _mongodb(journal: bool | None) -> list[str]:
+    if journal is False:
+        return [
+            "MongoDB runs without its journal: a killed server loses acknowledged writes; start it with the journal"
+        ]
+    return []
+
+
+def _elasticsearch(indices: list[str]) -> list[str]:
+    if not indices:
+        return []
+    return [
+        f"Elasticsearch indices {', '.join(indices[:5])} have index.translog.durability async: a killed node loses"
+        " acknowledged documents; set it to request"
+    ]
