@@ -110,9 +110,13 @@ class LaneRun:
         )
 
     def warnings(self) -> list[str]:
-        """What of the servers' settings is not as the guarantees need it."""
+        """What an operator should know at the start: records gone before they were read, settings that lose data."""
         with self._stage("warnings"):
-            return durability.warnings(durability.ask(self._settings, self._stores), self._settings)
+            gone = [
+                f"the topic's retention took {count} messages of partition {partition} before they were read"
+                for partition, count in self._consumer.taken_by_retention.items()
+            ]
+            return gone + durability.warnings(durability.ask(self._settings, self._stores), self._settings)
 
     def slots(self) -> int:
         """How many micro-batches to plan for: what lies there now, up to the limit, and one to grow into."""
