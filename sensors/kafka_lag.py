@@ -169,6 +169,28 @@ def requests(start: Sequence[int], lanes: int) -> Iterator[dg.RunRequest]:
         yield dg.RunRequest(tags={LANE_TAG: str(lane), LANES_TAG: str(lanes), TRIGGER_TAG: "kafka_lag"})
 
 
+class Missing(Exception):
+    """Servers that do not answer, or are not set up; the message names each."""
+
+
+def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str]]:
+    """The lag of every partition, and which run holds which.
+
+    Raises:
+        Missing: One of the four servers does not answer.
+    """
+    missing = missing_servers(settings)
+    try:
+        partitions = lag(settings)
+        if not missing:
+            with open_stores(settings) as stores:
+                numbers = [entry.partition for entry in partitions]
+                return partitions, holders(stores.redis.client, settings.namespace, numbers)
+    except (KafkaError, Unavailable) as error:
+        missing.append(str(error))
+    raise Missing("; ".join(missing))
+
+
 @dg.sensor(
     job=process_events,
     minimum_interval_seconds=5,
@@ -179,16 +201,11 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Look at the lag of the topic; never at its messages."""
     try:
         settings = load_settings()
-        missing = missing_servers(settings)
-        if missing:
-            return dg.SkipReason(f"{'; '.join(missing)}. {HINT}")
-        partitions = lag(settings)
-        with open_stores(settings) as stores:
-            holding = holders(stores.redis.client, settings.namespace, [entry.partition for entry in partitions])
+        partitions, holding = look(settings)
     except SettingsError as error:
         return dg.SkipReason(str(error))
-    except (KafkaError, Unavailable) as error:
-        return dg.SkipReason(f"{error}. {HINT}")
+    except Missing as missing:
+        return dg.SkipReason(f"{missing}. {HINT}")
     now = time.time()
     memory = Memory.from_cursor(context.cursor).seen(partitions, now)
     runs = read_runs(context.instance, holding)

@@ -130,6 +130,22 @@ def test_a_missing_server_is_named_in_the_sensors_skip_reason(
     assert "./run stack up" in str(skipped.skip_message)
 
 
+def test_all_servers_that_are_away_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    away = {
+        "TRUEPIXEL_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+        "TRUEPIXEL_ELASTICSEARCH_URL": "http://127.0.0.1:1",
+        "TRUEPIXEL_MONGODB_URL": "mongodb://127.0.0.1:1",
+        "TRUEPIXEL_REDIS_URL": "redis://127.0.0.1:1",
+    }
+    for variable, value in away.items():
+        monkeypatch.setenv(variable, value)
+    with dg.DagsterInstance.ephemeral() as instance:
+        skipped = kafka_lag(dg.build_sensor_context(instance=instance, definitions=definitions))
+    assert isinstance(skipped, dg.SkipReason)
+    for server in ("Kafka at", "Elasticsearch at", "MongoDB at", "Redis at"):
+        assert server in str(skipped.skip_message)
+
+
 def test_the_flush_job_materializes_what_the_stream_buffered(through_dagster: Settings, stores: Stores) -> None:
     view = pixel("v", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
     send(through_dagster, [record("s:c", view)])
