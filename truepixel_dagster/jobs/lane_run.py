@@ -26,10 +26,12 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.keyed_pool import KeyedPool
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.ledger import Ledger
@@ -116,7 +118,12 @@ class LaneRun:
                 f"the topic's retention took {count} messages of partition {partition} before they were read"
                 for partition, count in self._consumer.taken_by_retention.items()
             ]
-            return gone + durability.warnings(durability.ask(self._settings, self._stores), self._settings)
+            try:
+                facts = durability.ask(self._settings, self._stores)
+            except (Unavailable, KafkaError) as error:
+                # The stage that needs that server says so, if it is still away by then.
+                return [*gone, f"settings of the servers were not looked at: {error}"]
+            return gone + durability.warnings(facts, self._settings)
 
     def slots(self) -> int:
         """How many micro-batches to plan for: what lies there now, up to the limit, and one to grow into."""
