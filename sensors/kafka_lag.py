@@ -35,7 +35,7 @@ LIVE = [
 FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
 OBSERVE_EVERY = 60.0
 # Between a run's start and its lease it connects to four servers.
-START_GRACE = 30.0
+START_GRACE = 15.0
 # A run that is just ending has given its lease back, too.
 END_GRACE = 8.0
 REPORT_SECONDS = 2.0
