@@ -1,15 +1,35 @@
-"""The touches of every user."""
+"""The touches of every user: by the stream, and from the event history where a day is materialized."""
 
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import AD_LEADS, EVENTS
+from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
-ad_leads = dg.AssetSpec(
-    AD_LEADS,
-    deps=[EVENTS],
-    description=("The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`."),
-    group_name="truepixel",
-    owners=OWNERS,
-    kinds={"mongodb"},
+
+@dg.multi_asset(
+    name="rebuild_ad_leads",
+    partitions_def=DAYS,
+    backfill_policy=BACKFILL,
+    specs=[
+        dg.AssetSpec(
+            AD_LEADS,
+            deps=[EVENTS],
+            description=(
+                "The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`. Materializing a day"
+                " works out every user who met an ad on it, from the whole event history."
+            ),
+            group_name="truepixel",
+            owners=OWNERS,
+            kinds={"mongodb"},
+            partitions_def=DAYS,
+            freshness_policy=STREAM_FRESHNESS,
+        )
+    ],
 )
+def ad_leads(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Work out the users of days."""
+    from truepixel_dagster.rebuild.ad_leads import rebuild_days
+
+    return rebuilding(context, rebuild_days)

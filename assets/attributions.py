@@ -1,18 +1,56 @@
-"""Which ads led to which order."""
+"""Which ads led to which order: by the stream, and from the event history where a day is materialized."""
+
+from typing import Optional
 
 import dagster as dg
+from pydantic import Field
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, EVENTS
+from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
-attributions = dg.AssetSpec(
-    ATTRIBUTIONS,
-    deps=[EVENTS, AD_LEADS],
-    description=(
-        "Every order with its journey and its credits by five models, which sum to its value exactly:"
-        " Elasticsearch `<namespace>-attributions`."
-    ),
-    group_name="truepixel",
-    owners=OWNERS,
-    kinds={"elasticsearch"},
+
+class AttributionRules(dg.Config):
+    """By which rules the days are worked out; those of the stream (TRUEPIXEL_ATTRIBUTION_…) by default."""
+
+    window_days: Optional[int] = Field(  # noqa: UP045 (Dagster reads the annotation, on Python 3.10 too)
+        None, ge=1, le=365, description="days before an order in which a touch counts"
+    )
+    half_life_days: Optional[float] = Field(  # noqa: UP045
+        None, gt=0, le=365, description="age at which time decay halves a touch's weight"
+    )
+    position_ends_percent: Optional[int] = Field(  # noqa: UP045
+        None, ge=1, le=50, description="what position_based gives to the first touch, and to the last one"
+    )
+
+
+@dg.multi_asset(
+    name="rebuild_attributions",
+    partitions_def=DAYS,
+    backfill_policy=BACKFILL,
+    specs=[
+        dg.AssetSpec(
+            ATTRIBUTIONS,
+            deps=[EVENTS, AD_LEADS],
+            description=(
+                "Every order with its journey and its credits by five models, which sum to its value exactly:"
+                " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day works out"
+                " every order sighted on it from the event history, by other rules if its config says so."
+            ),
+            group_name="truepixel",
+            owners=OWNERS,
+            kinds={"elasticsearch"},
+            partitions_def=DAYS,
+            freshness_policy=STREAM_FRESHNESS,
+        )
+    ],
 )
+def attributions(context: dg.AssetExecutionContext, config: AttributionRules) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Work out the orders of days."""
+    from truepixel_dagster.rebuild.attributions import rebuild_days, rules_of
+
+    given = {name: value for name, value in config.model_dump().items() if value is not None}
+    return rebuilding(
+        context, lambda tools, days, progress: rebuild_days(tools, days, rules_of(tools, **given), progress)
+    )

@@ -1,15 +1,35 @@
-"""The profile of every customer."""
+"""The profile of every customer: by the stream, and from the event history where a day is materialized."""
 
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, EVENTS
+from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
-customers = dg.AssetSpec(
-    CUSTOMERS,
-    deps=[EVENTS, ATTRIBUTIONS],
-    description=("First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."),
-    group_name="truepixel",
-    owners=OWNERS,
-    kinds={"mongodb"},
+
+@dg.multi_asset(
+    name="rebuild_customers",
+    partitions_def=DAYS,
+    backfill_policy=BACKFILL,
+    specs=[
+        dg.AssetSpec(
+            CUSTOMERS,
+            deps=[EVENTS, ATTRIBUTIONS],
+            description=(
+                "First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."
+                " Materializing a day works out every customer who was seen on it, from the whole event history."
+            ),
+            group_name="truepixel",
+            owners=OWNERS,
+            kinds={"mongodb"},
+            partitions_def=DAYS,
+            freshness_policy=STREAM_FRESHNESS,
+        )
+    ],
 )
+def customers(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Work out the customers of days."""
+    from truepixel_dagster.rebuild.customers import rebuild_days
+
+    return rebuilding(context, rebuild_days)

@@ -1,18 +1,36 @@
-"""The event history."""
+"""The event history: indexed by the stream, and read from Kafka again where a day is materialized."""
 
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import EVENTS, KAFKA_TOPIC
+from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
-events = dg.AssetSpec(
-    EVENTS,
-    deps=[KAFKA_TOPIC],
-    description=(
-        "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
-        " `<namespace>-events-YYYY.MM`, reported by each run of process_events."
-    ),
-    group_name="truepixel",
-    owners=OWNERS,
-    kinds={"elasticsearch"},
+
+@dg.multi_asset(
+    name="rebuild_events",
+    partitions_def=DAYS,
+    backfill_policy=BACKFILL,
+    specs=[
+        dg.AssetSpec(
+            EVENTS,
+            deps=[KAFKA_TOPIC],
+            description=(
+                "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
+                " `<namespace>-events-YYYY.MM`, by the day on which it happened. Written by the runs of process_events."
+                " Materializing a day reads it from Kafka again, as far as its retention reaches, and sets it right."
+            ),
+            group_name="truepixel",
+            owners=OWNERS,
+            kinds={"elasticsearch"},
+            partitions_def=DAYS,
+            freshness_policy=STREAM_FRESHNESS,
+        )
+    ],
 )
+def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Index days again."""
+    from truepixel_dagster.rebuild.events import rebuild_days
+
+    return rebuilding(context, rebuild_days)

@@ -1,25 +1,30 @@
-"""Product statistics: counted in Redis by the stream, flushed to Elasticsearch by the clock."""
+"""Product statistics: counted in Redis by the stream, flushed by the clock, rebuilt where a day is materialized."""
 
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS, PRODUCT_STATS, PRODUCT_STATS_BUFFER
-from truepixel_dagster.flush import flush_product_stats
-from truepixel_dagster.jobs.flushing import flushing
+from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
 product_stats_buffer = dg.AssetSpec(
     PRODUCT_STATS_BUFFER,
     deps=[EVENTS, ATTRIBUTIONS],
-    description="Counters by shop, product and day, and the visitors of each week, as the stream counts them: Redis.",
+    description=(
+        "Counters by shop, product and day, and the visitors of each week, as the stream counts them: Redis. The job"
+        " `flush` empties it every minute."
+    ),
     group_name="truepixel",
     owners=OWNERS,
     kinds={"redis"},
+    freshness_policy=STREAM_FRESHNESS,
 )
 
 
-# The op is named after what it does: the stream's job has an op of the asset's name.
 @dg.multi_asset(
-    name="flush_product_stats",
+    name="rebuild_product_stats",
+    partitions_def=DAYS,
+    backfill_policy=BACKFILL,
     specs=[
         dg.AssetSpec(
             PRODUCT_STATS,
@@ -27,13 +32,19 @@ product_stats_buffer = dg.AssetSpec(
             description=(
                 "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
                 " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
+                " Materializing a day puts the totals of the event history in their place; what the stream counts"
+                " meanwhile adds up to them."
             ),
             group_name="truepixel",
             owners=OWNERS,
             kinds={"elasticsearch"},
+            partitions_def=DAYS,
+            freshness_policy=STREAM_FRESHNESS,
         )
     ],
 )
-def product_stats() -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Flush the buffered counters."""
-    return flushing(flush_product_stats)
+def product_stats(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Put the totals of days in their place."""
+    from truepixel_dagster.rebuild.product_stats import rebuild_days
+
+    return rebuilding(context, rebuild_days)

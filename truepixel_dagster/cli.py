@@ -53,7 +53,11 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[...,
     )
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda done, total=None: bar.update(task, completed=done, total=total)
+
+        def update(done: int, total: int | None = None, what: str | None = None) -> None:
+            bar.update(task, completed=done, total=total, description=what or title)
+
+        yield update
 
 
 class Group(click.Group):
@@ -411,7 +415,7 @@ def replay(stage: str | None, since: int | None, as_json: bool) -> None:
 
     A letter that fails again may be tried once more, then it is given up. Safe while the stream runs.
     """
-    from truepixel_dagster.jobs.replay import replay as run
+    from truepixel_dagster.jobs.letters_replay import replay as run
 
     with progress_bar("replaying") as bar:
         result = run(load_settings(), stage=stage, since=since, on_progress=bar)
@@ -420,6 +424,39 @@ def replay(stage: str | None, since: int | None, as_json: bool) -> None:
         return print_json(counts)
     for name, count in counts.items():
         click.echo(f"{name.replace('_', ' ')}: {count:,}")
+    return None
+
+
+@main.command(name="replay")
+@click.option("--from", "since", callback=age_or_time, help="Written to Kafka at this time (UTC), or an age: 2h.")
+@click.option("--to", "until", callback=age_or_time, help="And before this time or age; now by default.")
+@click.option("--partition", type=click.IntRange(min=0), help="Or: records of this partition ...")
+@click.option("--offsets", metavar="FIRST:LAST", help="... from one offset to another, both included.")
+@click.option("--stages", help="Only these stages, such as index,ad_lead; all by default.")
+@as_json
+def replay_range(
+    since: int | None, until: int | None, partition: int | None, offsets: str | None, stages: str | None, as_json: bool
+) -> None:
+    """Run a range of Kafka through the stages again, outside of the stream's group.
+
+    Records are indexed again, and the users, orders and days that they touch are worked out anew from the event
+    history. It changes nothing where all is well, and sets right what is not; the stream may go on meanwhile. What is
+    not committed yet is left to the stream.
+
+    Stages: index, ad_lead, attribution, customer, product_stats (with weekly visitors).
+    """
+    from truepixel_dagster.rebuild.context import rebuilding
+    from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
+
+    names = stages_of([name.strip() for name in stages.split(",")] if stages else [])
+    with rebuilding(load_settings()) as tools, progress_bar("replaying") as bar:
+        where = where_of(tools, since=since, until=until, partition=partition, offsets=offsets)
+        result = replay(tools, where, names, lambda what, done, total: bar(done, total or None, what))
+    if as_json:
+        return print_json(result)
+    click.echo(f"{result.records:,} records, {result.events:,} events")
+    for stage, done in result.stages.items():
+        click.echo(f"{stage}: {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed")
     return None
 
 

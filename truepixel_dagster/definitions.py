@@ -13,8 +13,10 @@ from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
-from sensors.schedules import audit_every_night, audit_job, flush_every_minute, flush_job
+from sensors.schedules import audit_every_night, audit_job, flush_every_minute
+from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.replay import replay
 from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
 
 definitions = dg.Definitions(
@@ -29,7 +31,9 @@ definitions = dg.Definitions(
         weekly_visitors,
     ],
     asset_checks=[audit],
-    jobs=[process_events, flush_job, audit_job, replay_dead_letters],
+    jobs=[process_events, flush, audit_job, replay, replay_dead_letters],
     sensors=[kafka_lag],
     schedules=[flush_every_minute, audit_every_night],
+    # A rebuild is one op: a process of its own for it would only import everything twice.
+    executor=dg.in_process_executor,
 )

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -30,7 +31,7 @@ from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKe
 
 BATCH = 100
 _REREADS = 50
-_FIELDS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
+COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
 
 K = TypeVar("K")
@@ -38,14 +39,19 @@ Progress = Callable[[int], None]
 
 
 class FlushResult(msgspec.Struct, frozen=True):
-    """What a flush did. `oldest_seconds` is the age of the oldest counter that it met."""
+    """What a flush did. `oldest_seconds` is the age of the oldest counter that it met.
+
+    `retries` counts how often documents had to be read again because somebody else had changed them, `partitions` the
+    keys by day, or by ISO week.
+    """
 
     keys: int = 0
     batches: int = 0
     recovered: int = 0
-    rewrites: int = 0
+    retries: int = 0
     oldest_seconds: float = 0.0
     seconds: float = 0.0
+    partitions: dict[str, int] = {}
 
 
 class FlushRefused(Exception):
@@ -75,15 +81,15 @@ def flush_product_stats(
         FlushRefused: Elasticsearch refused documents; all others are written.
     """
     started, now = time.monotonic(), time.time() * 1000
-    keys = batches = recovered = rewrites = 0
+    keys = batches = recovered = retries = 0
     oldest = now
     refused: dict[CounterKey, str] = {}
+    days: Counter[str] = Counter()
     for kind in ("claim", "buffer"):
         for found in redis.counter_keys(kind, batch):
-            claims = redis.claim(found, [secrets.token_hex(12) for _ in found])
-            rewrites += _write_claims(claims, redis, elasticsearch, refused)
-            claims = [claim for claim in claims if claim.key not in refused]
-            redis.acknowledge(claims)
+            claims, again = flush_keys(found, redis, elasticsearch, refused)
+            retries += again
+            days.update(day for _, _, day in (claim.key for claim in claims))
             keys, batches = keys + len(claims), batches + 1
             recovered += len(claims) if kind == "claim" else 0
             oldest = min([oldest, *(claim.since for claim in claims if claim.since)])
@@ -91,7 +97,31 @@ def flush_product_stats(
     if refused:
         raise FlushRefused(refused)
     age = round((now - oldest) / 1000, 1)
-    return FlushResult(keys, batches, recovered, rewrites, age, round(time.monotonic() - started, 3))
+    return FlushResult(keys, batches, recovered, retries, age, round(time.monotonic() - started, 3), dict(days))
+
+
+def flush_keys(
+    keys: Sequence[CounterKey], redis: RedisStore, elasticsearch: ElasticsearchStore, refused: dict[CounterKey, str]
+) -> tuple[list[Claim], int]:
+    """Claim, write and acknowledge some keys.
+
+    Arguments:
+        keys: Which.
+        redis: Where their counters are.
+        elasticsearch: Where they go.
+        refused: Told which documents were refused, and why; their claims stay open.
+
+    Returns:
+        The claims that were written, and how often documents had to be read again.
+
+    Raises:
+        Unavailable: A server does not answer; nothing is lost.
+    """
+    claims = redis.claim(keys, [secrets.token_hex(12) for _ in keys])
+    retries = _write_claims(claims, redis, elasticsearch, refused)
+    written = [claim for claim in claims if claim.key not in refused]
+    redis.acknowledge({claim.key: claim.token for claim in written})
+    return written, retries
 
 
 def _write_claims(
@@ -102,15 +132,15 @@ def _write_claims(
     for attempt in range(_REREADS):
         if not left:
             return max(0, attempt - 1)
-        places = [_place(claim.key, elasticsearch) for claim in left]
+        places = [place_of(claim.key, elasticsearch) for claim in left]
         documents = elasticsearch.mget(places)
-        tokens = redis.open_tokens(left)
+        tokens = redis.open_tokens([claim.key for claim in left])
         writing = [
             (claim, place, document)
             for claim, place, document, token in zip(left, places, documents, tokens)
             if token == claim.token and not (document and document.source.get("last_token") == claim.token)
         ]
-        actions = [_action(place, _added(claim, document), document) for claim, place, document in writing]
+        actions = [write_under(place, _added(claim, document), document) for claim, place, document in writing]
         outcomes = elasticsearch.bulk(actions)
         refused.update(_refusals([claim.key for claim, _, _ in writing], outcomes))
         left = [claim for (claim, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
@@ -122,7 +152,8 @@ def _refusals(keys: Sequence[K], outcomes: Sequence[Outcome]) -> dict[K, str]:
     return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.status != CONFLICT}
 
 
-def _place(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
+def place_of(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
+    """Index and id of the document of a product's day."""
     shop, product, day = key
     return elasticsearch.index(f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}"), f"{shop}:{product}:{day}"
 
@@ -136,12 +167,13 @@ def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
         if field.startswith(REVENUE):
             currency = field[len(REVENUE) :]
             revenue[currency] = revenue.get(currency, 0) + amount
-    counts = {field: before.get(field, 0) + claim.counters.get(field, 0) for field in _FIELDS}
+    counts = {field: before.get(field, 0) + claim.counters.get(field, 0) for field in COUNTS}
     head = {"shop_id": shop, "product_id": product, "day": day}
     return {**head, **counts, "revenue": revenue, "last_token": claim.token}
 
 
-def _action(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
+def write_under(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
+    """Write a document at a place if it is still as it was found there, or still missing."""
     index, id_ = place
     if document is None:
         return Action("create", index, id_, msgspec.json.encode(source))
@@ -162,18 +194,20 @@ def flush_weekly_visitors(
         FlushRefused: Elasticsearch refused documents; all others are written.
     """
     started = time.monotonic()
-    keys = batches = rewrites = 0
+    keys = batches = retries = 0
     refused: dict[WeekKey, str] = {}
+    flushed: Counter[str] = Counter()
     for weeks in redis.dirty_weeks(batch):
         counts = dict(zip(weeks, redis.visitors(weeks)))
-        rewrites += _write_weeks(counts, elasticsearch, refused)
+        retries += _write_weeks(counts, elasticsearch, refused)
         written = [week for week in counts if week not in refused]
         redis.visitors_written(written, [counts[week] for week in written])
+        flushed.update(week for _, week in written)
         keys, batches = keys + len(written), batches + 1
         progress(keys)
     if refused:
         raise FlushRefused(refused)
-    return FlushResult(keys, batches, 0, rewrites, 0.0, round(time.monotonic() - started, 3))
+    return FlushResult(keys, batches, 0, retries, 0.0, round(time.monotonic() - started, 3), dict(flushed))
 
 
 def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore, refused: dict[WeekKey, str]) -> int:
@@ -183,18 +217,20 @@ def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStor
             return max(0, attempt - 1)
         places = [(elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}") for shop, week in left]
         documents = elasticsearch.mget(places)
-        # A count never shrinks, so a higher one that is there came from a later look, or from a rebuild.
+        # A count never shrinks, so a higher one that is there came from a later look. One that a rebuild has counted
+        # exactly is an estimate again as soon as anybody else has been seen in the week.
         writing = [
             (week, place, document)
             for week, place, document in zip(left, places, documents)
-            if document is None or document.source["visitors"] < left[week]
+            if document is None or document.source["exact"] or document.source["visitors"] < left[week]
         ]
-        outcomes = elasticsearch.bulk([_action(p, _week(week, left[week]), d) for week, p, d in writing])
+        outcomes = elasticsearch.bulk([write_under(p, _week(week, left[week], d), d) for week, p, d in writing])
         refused.update(_refusals([week for week, _, _ in writing], outcomes))
         left = {week: left[week] for (week, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
 
 
-def _week(key: WeekKey, visitors: int) -> dict[str, Any]:
+def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any]:
     shop, week = key
-    return {"shop_id": shop, "week": week, "visitors": visitors, "exact": False}
+    known = document.source["visitors"] if document else 0
+    return {"shop_id": shop, "week": week, "visitors": max(known, visitors), "exact": False}

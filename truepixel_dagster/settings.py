@@ -9,7 +9,7 @@ A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         7.0, gt=0, le=365, description="age at which time decay halves a touch's weight"
     )
     touches_kept: int = Field(50, ge=1, le=1000, description="newest touches kept for a user")
+    history_start: date = Field(date(2026, 1, 1), description="the first day that Dagster shows as a partition")
+    partitions_per_run: int = Field(
+        366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"
+    )
     touch_repeat: float = Field(
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )
@@ -136,6 +140,20 @@ def load_settings() -> Settings:
         field = str(first["loc"][0]) if first["loc"] else "?"
         shown = "" if isinstance(first["input"], SecretStr) or _is_secret(field) else f"={first['input']!r}"
         raise SettingsError(f"TRUEPIXEL_{field.upper()}{shown}: {first['msg']}") from None
+
+
+def load_partitioning() -> tuple[date, int]:
+    """Where Dagster's partitions begin and how many a run of a backfill takes: what definitions need before any run.
+
+    A setting that cannot be used is told when something runs, not while definitions are loaded: these two are as by
+    default until then.
+    """
+    try:
+        settings = load_settings()
+    except SettingsError:
+        fields = Settings.model_fields
+        return fields["history_start"].default, fields["partitions_per_run"].default
+    return settings.history_start, settings.partitions_per_run
 
 
 def _is_secret(field: str) -> bool:

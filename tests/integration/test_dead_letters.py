@@ -22,7 +22,7 @@ from truepixel_dagster.jobs import replay as replaying
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
 from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.replay import Replay, replay
+from truepixel_dagster.jobs.letters_replay import Replay, replay
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings

@@ -69,7 +69,7 @@ def test_documents_are_as_the_data_contract_says(
     ]
     product_stats.run(events, {order.origin}, redis_store)
     result = flush_product_stats(redis_store, elasticsearch_store)
-    assert (result.keys, result.recovered, result.rewrites) == (3, 0, 0)
+    assert (result.keys, result.recovered, result.retries) == (3, 0, 0)
     january = {"shop_id": "s", "day": DAY, "checkouts": 1, "orders": 1}
     assert documents(elasticsearch_store, "product-stats-2026.01") == {
         f"s:p:{DAY}": {**january, "product_id": "p", "views": 1, "carts": 3, "units": 2, "revenue": {"USD": 1900}},

@@ -97,6 +97,17 @@ def from_millis(millis: int) -> datetime:
     return EPOCH + timedelta(milliseconds=millis)
 
 
+def day_of(millis: int) -> str:
+    """The UTC day of a moment in milliseconds since the epoch: `2026-01-31`."""
+    return from_millis(millis).strftime("%Y-%m-%d")
+
+
+def week_of(millis: int) -> str:
+    """The ISO week of a moment in milliseconds since the epoch, UTC: `2026-W05`."""
+    year, week, _ = from_millis(millis).isocalendar()
+    return f"{year:04d}-W{week:02d}"
+
+
 def iso(millis: int) -> str:
     """Milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
     moment = from_millis(millis)

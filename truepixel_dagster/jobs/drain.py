@@ -53,6 +53,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "TRUEPIXEL_MONGODB_URL": settings.mongodb_url.get_secret_value(),
         "TRUEPIXEL_REDIS_URL": settings.redis_url.get_secret_value(),
         "TRUEPIXEL_LANES": str(settings.lanes),
+        "TRUEPIXEL_HISTORY_START": settings.history_start.isoformat(),
         # One arena for each core is enough: more only spread the same memory out.
         "MALLOC_ARENA_MAX": "2",
     }

@@ -17,6 +17,7 @@ from functools import partial
 from typing import NamedTuple
 
 from truepixel_dagster import durability
+from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
@@ -26,9 +27,9 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
-from truepixel_dagster.stores.mongodb import CUSTOMERS
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaError
@@ -156,6 +157,7 @@ class LaneRun:
             self.tally.indexed += len(indexed.events) - indexed.replays
             self.tally.replays += indexed.replays
             self.tally.duplicates += indexed.duplicates
+            self.tally.wrote(EVENTS, indexed.events)
             self._bury_refused("index", slot, indexed.refused, stuck)
             return Known(slot, indexed.events)
 
@@ -170,7 +172,9 @@ class LaneRun:
             self.tally.touched += leads.added
             refused = self._not_through(leads.refused)
             self._bury_refused("ad_lead", known.slot, refused, stuck)
-            return Led(known.slot, _without(known.events, (*refused, *stuck)), leads)
+            events = _without(known.events, (*refused, *stuck))
+            self.tally.wrote(AD_LEADS, (event for event in events if event.ad))
+            return Led(known.slot, events, leads)
 
     def attribution(self, led: Led) -> Sorted:
         """Stage 3, and the status of orders."""
@@ -182,6 +186,7 @@ class LaneRun:
             self.tally.orders += len(found.counted)
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)
+            self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
             self.tally.statuses += order_status.run(events, self._stores.mongodb, self._stores.elasticsearch)
             return Sorted(led.slot, events, found.counted)
 
@@ -207,6 +212,11 @@ class LaneRun:
             self._landed(slot.batch)
             self._commit()
 
+    def waiting(self) -> int:
+        """Messages of the lane that nobody has fetched."""
+        with self._stage("finish"):
+            return sum(self._consumer.lag().values())
+
     def finish(self) -> Tally:
         """Wait for the background stages and commit what they landed."""
         with self._stage("finish"):
@@ -223,6 +233,7 @@ class LaneRun:
         refused = customer.run(share, done.counted, self._stores.mongodb)
         with self._lock:
             self.tally.customers += len(share)
+            self.tally.wrote(CUSTOMERS, (event for mine in share.values() for event in mine))
         self._bury_refused("customer", done.slot, refused)
 
     def _product_stats(self, done: Sorted) -> None:
@@ -288,7 +299,7 @@ class LaneRun:
         if not refused:
             return ()
         offsets = self._stores.redis.applied(sorted({item.event.origin.partition for item in refused}))
-        profiles = self._stores.mongodb.read(CUSTOMERS, {item.event.user for item in refused})
+        profiles = self._stores.mongodb.read(mongodb.CUSTOMERS, {item.event.user for item in refused})
         return [
             item
             for item in refused

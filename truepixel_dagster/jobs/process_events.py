@@ -13,6 +13,7 @@ from truepixel_dagster.asset_keys import (
     ATTRIBUTIONS,
     CUSTOMERS,
     EVENTS,
+    KAFKA_TOPIC,
     LANE_TAG,
     LANES_TAG,
     PRODUCT_STATS_BUFFER,
@@ -35,6 +36,7 @@ from truepixel_dagster.stores.leases import LaneLost
 from truepixel_dagster.stream.errors import KafkaUnavailable
 
 LANE = {"lane_run"}
+LATENCIES = "attribution latencies (ms)"
 EXPECTED = (Unavailable, KafkaUnavailable, LaneLost, LaneStopped, TooManyDeadLetters)
 
 
@@ -141,46 +143,73 @@ def commit(context: dg.OpExecutionContext, slot: Slot) -> int:
 
 @dg.op(required_resource_keys=LANE, description="Wait for the background stages, commit, and report what was written.")
 def report(context: dg.OpExecutionContext, messages: list[int]) -> int:
-    """One materialization for each asset of the stream, with the run's figures."""
+    """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
         tally = _lane(context).finish()
-    for key, metadata in figures(tally).items():
-        context.log_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+        waiting = _lane(context).waiting()
+    for materialization in materializations(tally):
+        context.log_event(materialization)
+    context.log_event(observed(tally, waiting))
     return sum(messages)
 
 
-def figures(tally: Tally) -> dict[str, dict[str, dg.MetadataValue]]:
-    """What a run reports for each asset; numbers plot over time in the UI."""
-    offsets = {f"offsets of partition {p}": f"{r.first}–{r.last}" for p, r in sorted(tally.ranges.items())}
-    run: dict[str, dg.MetadataValue] = {
-        "messages": dg.IntMetadataValue(tally.messages),
-        "micro-batches": dg.IntMetadataValue(tally.batches),
-        "messages per minute": dg.IntMetadataValue(round(tally.per_minute)),
-        "peak memory (MiB)": dg.FloatMetadataValue(round(peak_memory() / 2**20, 1)),
-        "dead letters": dg.IntMetadataValue(sum(tally.dead_letters.values())),
+def materializations(tally: Tally) -> Iterator[dg.AssetMaterialization]:
+    """What a run wrote: one for each asset and day, however many micro-batches it took."""
+    ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(tally)} if tally.ranges else {}
+    units = {EVENTS: "events", AD_LEADS: "events with an ad", ATTRIBUTIONS: "sightings of orders", CUSTOMERS: "events"}
+    for asset, unit in units.items():
+        for day, count in tally.by_day(asset).items():
+            counts: dict[str, dg.MetadataValue] = {unit: dg.IntMetadataValue(count)}
+            written: dict[str, dg.MetadataValue] = {"written by": dg.TextMetadataValue("stream")}
+            own = ranges if asset == EVENTS else {}
+            yield dg.AssetMaterialization(asset_key=asset, partition=day, metadata={**written, **counts, **own})
+    if tally.counted:
+        yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata={"events counted": tally.counted})
+
+
+def offsets(tally: Tally) -> dg.TableMetadataValue:
+    """The offsets that a run went through, each with the command that goes through them again."""
+    rows = [
+        dg.TableRecord(
+            {
+                "partition": r.partition,
+                "first": r.first,
+                "last": r.last,
+                "again": f"truepixel replay --partition {r.partition} --offsets {r.first}:{r.last}",
+            }
+        )
+        for _, r in sorted(tally.ranges.items())
+    ]
+    return dg.MetadataValue.table(rows)
+
+
+def observed(tally: Tally, waiting: int) -> dg.AssetObservation:
+    """A run's figures, on the topic: an asset without partitions plots them by time.
+
+    Arguments:
+        tally: What the run counted.
+        waiting: Messages left in the lane.
+    """
+    figures: dict[str, int | float] = {
+        "messages": tally.messages,
+        "micro-batches": tally.batches,
+        "messages per minute": round(tally.per_minute),
+        "messages left waiting": waiting,
+        "indexed": tally.indexed,
+        "duplicates": tally.duplicates,
+        "replays": tally.replays,
+        "dead letters": sum(tally.dead_letters.values()),
+        "users touched": tally.touched,
+        "orders": tally.orders,
+        "status changes": tally.statuses,
+        "attribution p50 (ms)": round(tally.latency(50), 1),
+        "attribution p95 (ms)": round(tally.latency(95), 1),
+        "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
-    latencies: dict[str, dg.MetadataValue] = {
-        "attribution p50 (ms)": dg.FloatMetadataValue(round(tally.latency(50), 1)),
-        "attribution p95 (ms)": dg.FloatMetadataValue(round(tally.latency(95), 1)),
-        "attribution latencies (ms)": dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
-    }
-    ranges: dict[str, dg.MetadataValue] = {name: dg.TextMetadataValue(text) for name, text in offsets.items()}
-    own = {
-        EVENTS: {"indexed": tally.indexed, "duplicates": tally.duplicates, "replays": tally.replays},
-        AD_LEADS: {"users touched": tally.touched},
-        ATTRIBUTIONS: {"orders": tally.orders, "status changes": tally.statuses},
-        CUSTOMERS: {"customers updated": tally.customers},
-        PRODUCT_STATS_BUFFER: {"events counted": tally.counted},
-    }
-    stages = {EVENTS: "index", AD_LEADS: "ad_lead", ATTRIBUTIONS: "attribution", CUSTOMERS: "customer"}
-    stages[PRODUCT_STATS_BUFFER] = "product_stats"
-    return {
-        key: {name: dg.IntMetadataValue(value) for name, value in counts.items()}
-        | {"stage seconds": dg.FloatMetadataValue(round(tally.stage_seconds[stages[key]], 3))}
-        | (latencies if key == ATTRIBUTIONS else {})
-        | (run | ranges if key == EVENTS else {})
-        for key, counts in own.items()
-    }
+    figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
+    latencies = dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies])
+    ranges = {"offsets": offsets(tally)} if tally.ranges else {}
+    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, LATENCIES: latencies, **ranges})
 
 
 def _lane(context: dg.OpExecutionContext) -> LaneRun:

@@ -1,167 +1,67 @@
-"""Dead letters come back: from the stage that refused them, under their original origin, each applied exactly once.
+"""The job that runs ranges of Kafka through the stages again: what `truepixel replay` does, as a run."""
 
-A letter is tried twice at most. One that fails again is written anew with one try more, before anything says that it
-was tried. It is replayed only when the stream has committed past its record, so that the stream will not take it up
-again by itself; it may run while the stream runs, and while another replay does:
+from datetime import datetime, timezone
+from typing import Optional
 
-- index, ad_lead, attribution and order status know a record by its origin, as for the stream's own replays;
-- a customer's document names the records that came back (`replayed`), and is replaced under its version;
-- product statistics are added by one Lua call that marks the record, or does neither;
-- last, the record is marked as replayed. Whatever ends a replay before that, the next one does it again to no effect.
-
-A letter of stage `customer` has been counted in the product statistics: by the stream, or by the replay that wrote it.
-
-Touches are inserted where their offsets belong, and orders that come back see them. An order that was attributed before
-is not credited again, and a touch that would now be a repeat of one that came back stays: a rebuild from the history
-does both. Which sighting counts an order, and which of two records with one event id stands, is settled by which is
-first at its stage, as in the stream.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from contextlib import closing
-
+import dagster as dg
 import msgspec
+from pydantic import Field
 
-from truepixel_dagster.events.decode import Undecodable, decode
-from truepixel_dagster.events.event import Event
-from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, listed
-from truepixel_dagster.resources import Stores, open_stores
-from truepixel_dagster.settings import Settings
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
-from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stream import dead_letters, topics
-from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters
-from truepixel_dagster.stream.micro_batch import group_by_user
+from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.jobs.letters import parse_since
+from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.errors import KafkaError
 
-
-class Replay(msgspec.Struct, frozen=True):
-    """What became of the letters that were asked for; each is counted once.
-
-    `given_up` had no try left, `in_flight` are those that the stream has not committed yet, `gone` were taken by the
-    topic's retention meanwhile.
-    """
-
-    replayed: int = 0
-    duplicates: int = 0
-    failed_again: int = 0
-    given_up: int = 0
-    in_flight: int = 0
-    gone: int = 0
+# Dagster reads the annotations, on Python 3.10 too.
+_Text = Optional[str]  # noqa: UP045
 
 
-def replay(
-    settings: Settings,
-    *,
-    stage: str | None = None,
-    since: int | None = None,
-    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> Replay:
-    """Replay the letters that wait, in the order of their origins, in micro-batches.
+class Which(dg.Config):
+    """Either a time range or offsets of one partition."""
 
-    Arguments:
-        settings: The pipeline's settings.
-        stage: Only letters of this stage.
-        since: Only letters written at this time or later, milliseconds since the epoch.
-        on_progress: Told how many are done, and of how many, before the first micro-batch and after each.
-
-    Raises:
-        KafkaUnavailable, Unavailable: A server does not answer; what was not done waits for the next replay.
-    """
-    with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
-        # Read before the letters: what is committed now has had its last letter from the stream.
-        committed = {entry.partition: entry.committed or 0 for entry in topics.lag(settings)}
-        found = listed(settings, stores, stage=stage, since=since)
-        waiting = [entry.letter for entry in found if entry.state == WAITING]
-        ready = [letter for letter in waiting if letter.origin.offset < committed.get(letter.origin.partition, 0)]
-        result = Replay(given_up=sum(entry.state == GIVEN_UP for entry in found), in_flight=len(waiting) - len(ready))
-        done = 0
-        on_progress(done, len(ready))
-        for batch in dead_letters.batches(ready, settings.batch_messages, settings.batch_bytes):
-            letters = dead_letters.reread(settings, batch)
-            result = _sum(result, _MicroBatch(letters, settings, stores).run(out))
-            result = _sum(result, Replay(gone=len(batch) - len(letters)))
-            done += len(batch)
-            on_progress(done, len(ready))
-        return result
+    since: _Text = Field(None, description="written to Kafka at this time (ISO 8601, UTC) or within this age (2h, 3d)")
+    until: _Text = Field(None, description="and before this time or age; now by default")
+    partition: Optional[int] = Field(None, description="or: of this partition")  # noqa: UP045
+    offsets: _Text = Field(None, description="FIRST:LAST, both included")
+    stages: list[str] = Field(default=[], description="only these stages, in their order; all by default")
 
 
-class _MicroBatch:
-    """Letters of one partition on their way through the stages, and those of them that failed again."""
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Runs a range of Kafka through the stages again, outside of the stream's group; twice does no harm.",
+)
+def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
+    """Replay, and report what each stage had to change."""
+    # Only a replay pays for pandas.
+    from truepixel_dagster.rebuild.context import rebuilding
+    from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
 
-    def __init__(self, letters: Sequence[DeadLetter], settings: Settings, stores: Stores) -> None:
-        self._letters = {letter.message.origin: letter for letter in letters}
-        self._settings = settings
-        self._stores = stores
-        self._failed: dict[Origin, tuple[str, str]] = {}
-
-    def run(self, out: DeadLetters) -> Replay:
-        """Run on from the stages that refused; write the letters of those that failed again, mark the others."""
-        events = self._decode()
-        indexed = self._index(events)
-        counted = self._attribute(indexed)
-        self._count(indexed, counted)
-        self._write_again(out)
-        resolved = self._standing(events)
-        self._stores.redis.mark_replayed([event.origin for event in resolved])
-        through = len(self._standing(indexed))
-        return Replay(replayed=through, duplicates=len(resolved) - through, failed_again=len(self._failed))
-
-    def _decode(self) -> list[Event]:
-        decoded = [decode(letter.message) for letter in self._letters.values()]
-        bad = [item for item in decoded if isinstance(item, Undecodable)]
-        self._failed.update({item.message.origin: ("decode", item.reason) for item in bad})
-        return [item for item in decoded if isinstance(item, Event)]
-
-    def _index(self, events: Sequence[Event]) -> list[Event]:
-        """Stage 1; the events that are no duplicates."""
-        new = self._until("index", events)
-        indexed = index.run(new, self._stores.elasticsearch)
-        self._refuse("index", indexed.refused)
-        stopped = {event.origin for event in new} - {event.origin for event in indexed.events}
-        return [event for event in events if event.origin not in stopped]
-
-    def _attribute(self, events: Sequence[Event]) -> frozenset[Origin]:
-        """Stages 2 and 3; which events count an order. For letters of stage customer nothing is written."""
-        settings, stores = self._settings, self._stores
-        users = group_by_user(self._until("attribution", events))
-        repeat = int(settings.touch_repeat * 1000)
-        leads = ad_lead.run(users, stores.mongodb, kept=settings.touches_kept, repeat=repeat)
-        self._refuse("ad_lead", leads.refused)
-        rules = attribution.Rules(
-            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
-        )
-        found = attribution.run(self._standing(events), leads.touches, stores.elasticsearch, rules)
-        self._refuse("attribution", found.refused)
-        order_status.run(self._standing(events), stores.mongodb, stores.elasticsearch)
-        return found.counted
-
-    def _count(self, events: Sequence[Event], counted: frozenset[Origin]) -> None:
-        """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
-        standing = self._standing(events)
-        self._refuse("customer", customer.replay(group_by_user(standing), counted, self._stores.mongodb))
-        product_stats.replay(self._until("attribution", standing), counted, self._stores.redis)
-
-    def _write_again(self, out: DeadLetters) -> None:
-        for origin, (stage, reason) in self._failed.items():
-            dead = self._letters[origin]
-            out.send(dead.message, error=reason, stage=stage, tries=dead.letter.tries + 1)
-        out.flush()
-
-    def _refuse(self, stage: str, refused: Sequence[Refused]) -> None:
-        self._failed.update({item.event.origin: (stage, item.reason) for item in refused})
-
-    def _standing(self, events: Sequence[Event]) -> list[Event]:
-        """Those that have not failed again."""
-        return [event for event in events if event.origin not in self._failed]
-
-    def _until(self, stage: str, events: Sequence[Event]) -> list[Event]:
-        """Those that stopped at a stage or before it."""
-        last = STAGES.index(stage)
-        return [event for event in events if STAGES.index(self._letters[event.origin].stage) <= last]
+    now = datetime.now(timezone.utc)
+    try:
+        since = parse_since(config.since, now) if config.since else None
+        until = parse_since(config.until, now) if config.until else None
+        with rebuilding(load_settings()) as tools:
+            where = where_of(tools, since=since, until=until, partition=config.partition, offsets=config.offsets)
+            result = replay(tools, where, stages_of(config.stages), telling(context.log.info))
+    except (Unavailable, KafkaError, FlushRefused, ValueError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    context.add_output_metadata(
+        {"records": result.records, "events": result.events}
+        | {f"changed by {stage}": done.changed + done.removed for stage, done in result.stages.items()}
+        | {"stages": dg.JsonMetadataValue(msgspec.to_builtins(result.stages))}
+    )
 
 
-def _sum(one: Replay, other: Replay) -> Replay:
-    return Replay(*(a + b for a, b in zip(msgspec.structs.astuple(one), msgspec.structs.astuple(other))))
+@dg.job(
+    description=(
+        "Runs a range of Kafka through the stages again: by time, or by the offsets that a run of process_events"
+        " reports. It changes nothing where all is well, and sets right what is not."
+    ),
+    executor_def=dg.in_process_executor,
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+def replay() -> None:
+    """One op."""
+    replay_range()

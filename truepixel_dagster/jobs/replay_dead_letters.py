@@ -7,7 +7,7 @@ import dagster as dg
 import msgspec
 
 from truepixel_dagster.jobs.letters import parse_since
-from truepixel_dagster.jobs.replay import replay
+from truepixel_dagster.jobs.letters_replay import replay
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES

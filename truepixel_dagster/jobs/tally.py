@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
+
+DAY = 86_400_000
 
 
 @dataclass
 class Tally:
-    """Counts of one run. Times are seconds, latencies milliseconds."""
+    """Counts of one run. Times are seconds, latencies milliseconds; `days` counts events by asset and day."""
 
     started: float = field(default_factory=time.perf_counter)
     batches: int = 0
@@ -29,6 +33,7 @@ class Tally:
     dead_letters: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    days: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     ranges: dict[int, OffsetRange] = field(default_factory=dict)
 
     def fetched(self, batch: MicroBatch) -> None:
@@ -39,6 +44,14 @@ class Tally:
         for partition, new in batch.ranges.items():
             old = self.ranges.get(partition)
             self.ranges[partition] = OffsetRange(old.topic, partition, old.first, new.last) if old else new
+
+    def wrote(self, what: str, events: Iterable[Event]) -> None:
+        """Count events by the day on which they happened."""
+        self.days[what].update(event.occurred_at // DAY for event in events)
+
+    def by_day(self, what: str) -> dict[str, int]:
+        """What was written, by day (UTC)."""
+        return {day_of(day * DAY): count for day, count in sorted(self.days[what].items())}
 
     @property
     def seconds(self) -> float:

@@ -65,7 +65,8 @@ def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
     shutil.rmtree(base, ignore_errors=True)
     with ephemeral_stack(base, settings, say) as own:
         provision(own)
-        yield own
+        # As far back as its traffic goes.
+        yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
 
 
 def produce(
@@ -130,21 +131,21 @@ def reported(settings: Settings) -> tuple[list[float], float]:
     """The latencies of attribution (ms) and the peak memory (MiB) that the runs of the stream reported to Dagster."""
     import dagster as dg
 
-    from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS
+    from truepixel_dagster.asset_keys import KAFKA_TOPIC
     from truepixel_dagster.jobs.drain import dagster_home
+    from truepixel_dagster.jobs.process_events import LATENCIES
 
     latencies: list[float] = []
     peak = 0.0
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        for record in instance.fetch_materializations(dg.AssetKey(ATTRIBUTIONS), limit=1000).records:
-            latencies += _metadata(record, "attribution latencies (ms)") or []
-        for record in instance.fetch_materializations(dg.AssetKey(EVENTS), limit=1000).records:
+        for record in instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records:
+            latencies += _metadata(record, LATENCIES) or []
             peak = max(peak, _metadata(record, "peak memory (MiB)") or 0.0)
     return latencies, peak
 
 
 def _metadata(record: Any, name: str) -> Any:
-    value = record.asset_materialization.metadata.get(name)
+    value = record.asset_observation.metadata.get(name)
     return value.value if value else None
 
 

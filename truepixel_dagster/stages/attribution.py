@@ -19,7 +19,7 @@ from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shape import STATUS_RANK
 from truepixel_dagster.stages.ad_lead import Touch
-from truepixel_dagster.stages.credit import Credits, credit
+from truepixel_dagster.stages.credit import ENDS_PERCENT, Credits, credit
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import Unavailable
@@ -30,11 +30,13 @@ _REREADS = 20
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What an operator may set: window in days, half-life in days, the number of newest touches that count."""
+    """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
+    position_based gives to the first touch and to the last one."""
 
     window_days: int
     half_life_days: float
     touches_kept: int
+    position_ends_percent: int = ENDS_PERCENT
 
 
 class AttributedTouch(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
     order_id: str | None = None
     checkout_token: str | None = None
     value: Money | None = None
+    position_ends_percent: int | None = None
 
 
 class Attributed(msgspec.Struct, frozen=True):
@@ -129,16 +132,17 @@ def merge(
     decides = preferred[0]
     journey_ = tuple(touches) if decides is new or before is None else before.touches
     value = next((sighting.value for sighting in preferred if sighting.value), None)
-    half_life_days = rules.half_life_days if decides is new or before is None else before.half_life_days
+    applied = rules if decides is new or before is None else _rules_of(before, rules)
     return Attribution(
         shop_id=event.shop_id,
         client_id=decides.client_id,
         occurred_at=decides.occurred_at,
         status=higher(before.status if before else "open", event.order.status),
-        window_days=rules.window_days if decides is new or before is None else before.window_days,
-        half_life_days=half_life_days,
+        window_days=applied.window_days,
+        half_life_days=applied.half_life_days,
+        position_ends_percent=applied.position_ends_percent,
         touches=journey_,
-        credits=_credits(value, journey_, decides.occurred_at, half_life_days),
+        credits=_credits(value, journey_, decides.occurred_at, applied),
         sightings=sightings,
         order_id=next((sighting.order_id for sighting in preferred if sighting.order_id), None),
         checkout_token=next((sighting.checkout_token for sighting in preferred if sighting.checkout_token), None),
@@ -146,9 +150,18 @@ def merge(
     )
 
 
-def _credits(value: Money | None, touches: Sequence[AttributedTouch], at: str, half_life_days: float) -> Credits:
+def _rules_of(document: Attribution, rules: Rules) -> Rules:
+    """The rules that made a document."""
+    ends = document.position_ends_percent
+    return Rules(
+        document.window_days, document.half_life_days, rules.touches_kept, ENDS_PERCENT if ends is None else ends
+    )
+
+
+def _credits(value: Money | None, touches: Sequence[AttributedTouch], at: str, rules: Rules) -> Credits:
     plain = [Touch(t.event_id, t.at, t.ad, t.kafka.partition, t.kafka.offset) for t in touches]
-    return credit(value.amount if value else 0, plain, to_millis(at), int(half_life_days * DAY))
+    half_life = int(rules.half_life_days * DAY)
+    return credit(value.amount if value else 0, plain, to_millis(at), half_life, rules.position_ends_percent)
 
 
 def higher(one: str, other: str) -> str:

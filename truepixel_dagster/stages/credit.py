@@ -12,6 +12,7 @@ from truepixel_dagster.events.money import shares
 from truepixel_dagster.stages.ad_lead import Touch
 
 DIRECT = "direct"
+ENDS_PERCENT = 40
 _PRECISION = 50
 
 
@@ -56,15 +57,18 @@ def time_decay(ages: Sequence[int], half_life: int) -> list[Fraction]:
         return [Fraction(Decimal(2) ** (Decimal(-age) / Decimal(half_life))) for age in ages]
 
 
-def position_based(ages: Sequence[int]) -> list[Fraction]:
-    """40 % to the first, 40 % to the last, 20 % shared by the rest; halves for two; all to a single one."""
+def position_based(ages: Sequence[int], ends_percent: int = ENDS_PERCENT) -> list[Fraction]:
+    """40 % to the first, 40 % to the last, the rest shared by the others; halves for two; all to a single one."""
     count = len(ages)
     if count <= 2:
         return linear(ages)
-    return [Fraction(2, 5)] + [Fraction(1, 5 * (count - 2))] * (count - 2) + [Fraction(2, 5)]
+    end = Fraction(ends_percent, 100)
+    return [end] + [(1 - 2 * end) / (count - 2)] * (count - 2) + [end]
 
 
-def credit(amount: int, touches: Sequence[Touch], occurred_at: int, half_life: int) -> Credits:
+def credit(
+    amount: int, touches: Sequence[Touch], occurred_at: int, half_life: int, ends_percent: int = ENDS_PERCENT
+) -> Credits:
     """Credit an order's value to its journey.
 
     Arguments:
@@ -72,6 +76,7 @@ def credit(amount: int, touches: Sequence[Touch], occurred_at: int, half_life: i
         touches: The journey, in order.
         occurred_at: The order's time, milliseconds since the epoch.
         half_life: Milliseconds, for time decay.
+        ends_percent: What the first touch and the last one get each, for position based.
     """
     ages = [occurred_at - touch.millis for touch in touches]
 
@@ -87,5 +92,5 @@ def credit(amount: int, touches: Sequence[Touch], occurred_at: int, half_life: i
         first_click=by(first_click),
         linear=by(linear),
         time_decay=by(lambda ages: time_decay(ages, half_life)),
-        position_based=by(position_based),
+        position_based=by(lambda ages: position_based(ages, ends_percent)),
     )

@@ -40,6 +40,7 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     ad: Ad | None = None
     product_ids: tuple[str, ...] = ()
     order_id: str | None = None
+    checkout_token: str | None = None
     value: Money | None = None
 
 
@@ -76,6 +77,7 @@ def document(event: Event) -> bytes:
             ad=event.ad,
             product_ids=event.product_ids,
             order_id=event.order.order_id if event.order else None,
+            checkout_token=event.order.checkout_token if event.order else None,
             value=event.value,
         )
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from truepixel_dagster.events.event import Event, from_millis
+from truepixel_dagster.events.event import Event, day_of, week_of
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.stores.errors import Unavailable
@@ -34,14 +34,12 @@ def decide(events: Sequence[Event], counted: AbstractSet[Origin], applied: Mappi
     new = [event for event in events if event.origin.offset > applied[event.origin.partition]]
     for event in new:
         upto[event.origin.partition] = max(upto[event.origin.partition], event.origin.offset)
-        moment = from_millis(event.occurred_at)
-        day = moment.strftime("%Y-%m-%d")
+        day = day_of(event.occurred_at)
         for product, field, amount in increments(event, counts_order=event.origin in counted):
             counter = counters.setdefault((event.shop_id, product, day), {})
             counter[field] = counter.get(field, 0) + amount
         if event.source == "pixel":
-            year, week, _ = moment.isocalendar()
-            visitors.setdefault((event.shop_id, f"{year:04d}-W{week:02d}"), set()).add(event.client_id)
+            visitors.setdefault((event.shop_id, week_of(event.occurred_at)), set()).add(event.client_id)
     return Increments(counters, visitors, upto), len(new)
 
 

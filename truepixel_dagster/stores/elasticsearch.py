@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from importlib import resources
 from typing import Any, Literal
 
 import msgspec
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 from elasticsearch import ConnectionError as NoConnection
+from elasticsearch.serializer import JsonSerializer
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
@@ -28,12 +30,12 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """One line of a bulk request; `source` is the document as JSON bytes without line breaks."""
+    """One line of a bulk request; `source` is the document as JSON bytes without line breaks, empty for a deletion."""
 
-    op: Literal["create", "index"]
+    op: Literal["create", "index", "delete"]
     index: str
     id: str
-    source: bytes
+    source: bytes = b""
     if_seq_no: int | None = None
     if_primary_term: int | None = None
 
@@ -62,12 +64,32 @@ class _RetryLater(Exception):
     """Elasticsearch accepted a bulk request but had no room for some of its actions."""
 
 
-class ElasticsearchStore:
-    """Elasticsearch at the settings' address. Nothing is connected before the first call."""
+class _ExactNumbers(JsonSerializer):
+    """Reads numbers as they were written: a payload is to come back from the history digit by digit."""
 
-    def __init__(self, settings: Settings) -> None:
+    mimetype = "application/vnd.elasticsearch+json"
+
+    def loads(self, data: bytes) -> Any:
+        """JSON with decimals in place of floats."""
+        return _EXACT.decode(data)
+
+
+_EXACT = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class ElasticsearchStore:
+    """Elasticsearch at the settings' address. Nothing is connected before the first call.
+
+    Arguments:
+        settings: Address, timeouts and names.
+        exact: Read numbers with a fraction as decimals.
+    """
+
+    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
         key = settings.elasticsearch_api_key
-        tls: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
+        options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
+        if exact:
+            options["serializers"] = {_ExactNumbers.mimetype: _ExactNumbers()}
         self.address = settings.elasticsearch_url
         self._attempts = settings.retries
         #: Called before each try of each call: a lane's lease, where one has to be held.
@@ -79,7 +101,7 @@ class ElasticsearchStore:
             api_key=key.get_secret_value() if key else None,
             request_timeout=settings.elasticsearch_timeout,
             max_retries=0,
-            **tls,
+            **options,
         )
 
     def index(self, name: str) -> str:
@@ -137,7 +159,7 @@ class ElasticsearchStore:
     def _bulk_once(self, actions: Sequence[Action]) -> list[Outcome]:
         lines: list[bytes] = []
         for action in actions:
-            lines += (_header(action), action.source)
+            lines += (_header(action), action.source) if action.source else (_header(action),)
         body = b"\n".join(lines) + b"\n"
         reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
         items = msgspec.convert(reply.body, _Bulk).items
@@ -164,6 +186,10 @@ class ElasticsearchStore:
         if known and all(known.get(key) == value for key, value in body.items()):
             return False
         self.client.indices.put_index_template(name=full, **body)
+        # A template speaks of new indices only: those that are there learn of new fields here.
+        patterns = body["index_patterns"]
+        for index in self.client.indices.get(index=patterns, allow_no_indices=True, ignore_unavailable=True):
+            self.client.indices.put_mapping(index=index, **body["template"]["mappings"])
         return True
 
     def async_indices(self) -> list[str]:
@@ -194,9 +220,10 @@ class ElasticsearchStore:
         query: Mapping[str, Any] | None = None,
         *,
         fields: Sequence[str] | None = None,
+        sort: Sequence[str] = ("_shard_doc",),
         size: int = 1000,
     ) -> Iterator[Any]:
-        """Every document of the indices `name`* as search hits, from one point in time, in no order."""
+        """Every document of the indices `name`* as search hits, from one point in time, in no order unless `sort`."""
         pit = self.client.open_point_in_time(
             index=f"{self.index(name)}*", keep_alive="2m", allow_partial_search_results=False
         )
@@ -206,7 +233,7 @@ class ElasticsearchStore:
                 page = self.client.search(
                     pit={"id": pit["id"], "keep_alive": "2m"},
                     query=dict(query or {"match_all": {}}),
-                    sort=[{"_shard_doc": "asc"}],
+                    sort=[{field: "asc"} for field in sort],
                     source_includes=list(fields) if fields else None,
                     size=size,
                     search_after=after,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pymongo import MongoClient, ReplaceOne, WriteConcern
+from pymongo import DeleteOne, MongoClient, ReplaceOne, WriteConcern
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
@@ -106,6 +106,30 @@ class MongoStore:
             if written + len(rejected) == len(operations):
                 return rejected
         raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
+
+    def remove(self, name: str, versions: Mapping[str, int]) -> int:
+        """Remove documents that are still of the versions given; says how many were.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        if not versions:
+            return 0
+        operations = [DeleteOne({"_id": id_, "v": version}) for id_, version in versions.items()]
+        return int(self._call(lambda: self._database[name].bulk_write(operations, ordered=False)).deleted_count)
+
+    def ids(self, name: str, query: Mapping[str, Any]) -> Iterator[str]:
+        """The ids of the documents that a query finds, in no order.
+
+        Raises:
+            Unavailable: No answer.
+        """
+        try:
+            yield from (document["_id"] for document in self._database[name].find(query, {"_id": 1}))
+        except PyMongoError as error:
+            if _is_transient(error):
+                raise Unavailable(f"{self._server}: {type(error).__name__}: {str(error)[:300]}") from error
+            raise
 
     def write(self, name: str, operations: Sequence[Any]) -> None:
         """Make commutative updates in one request.

@@ -246,7 +246,33 @@ class RedisStore:
         found = zip(keys, self._scripts("claim", pairs))
         return [_claim(key, fields) for key, fields in found if fields]
 
-    def open_tokens(self, claims: Sequence[Claim]) -> list[str | None]:
+    def stake(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[dict[int, int] | None]:
+        """Claim counters to put a document's totals in their place, also where nothing is buffered.
+
+        Returns:
+            For each key the applied offset of every partition at that moment: what the buffer held until then is up to
+            there, and what it will hold is beyond. None where another flush's claim is open.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        now, applied = int(time.time() * 1000), self._key("applied")
+        pairs: list[Call] = [
+            ([self._key("buffer", *key), self._key("claim", *key), applied], [token, now])
+            for key, token in zip(keys, tokens)
+        ]
+        return [_offsets(flat) for flat in self._scripts("stake", pairs)]
+
+    def applied_now(self) -> dict[int, int]:
+        """The last applied offset of every partition, asked anew.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        found: Any = self._call(lambda: self.client.hgetall(self._key("applied")))
+        return {int(partition): int(offset) for partition, offset in found.items()}
+
+    def open_tokens(self, keys: Sequence[CounterKey]) -> list[str | None]:
         """The tokens under which these keys are claimed now; None where a claim has been acknowledged.
 
         Raises:
@@ -255,20 +281,20 @@ class RedisStore:
 
         def read() -> list[str | None]:
             pipeline = self.client.pipeline(transaction=False)
-            for claim in claims:
-                pipeline.hget(self._key("claim", *claim.key), "token")
+            for key in keys:
+                pipeline.hget(self._key("claim", *key), "token")
             found: list[str | None] = pipeline.execute()
             return found
 
         return self._call(read)
 
-    def acknowledge(self, claims: Sequence[Claim]) -> None:
-        """Delete claims that have been written.
+    def acknowledge(self, tokens: Mapping[CounterKey, str]) -> None:
+        """Delete claims that have been written under these tokens.
 
         Raises:
             Unavailable: No answer after all tries.
         """
-        self._scripts("acknowledge", [([self._key("claim", *claim.key)], [claim.token]) for claim in claims])
+        self._scripts("acknowledge", [([self._key("claim", *key)], [token]) for key, token in tokens.items()])
 
     def dirty_weeks(self, batch: int) -> Iterator[list[WeekKey]]:
         """The weeks whose visitors have changed since they were written, at most `batch` at a time.
@@ -283,6 +309,23 @@ class RedisStore:
 
         for members in self._scan(scan, "*", batch):
             yield [_split(member, 2) for member in members]
+
+    def add_visitors(self, week: WeekKey, clients: Sequence[str]) -> None:
+        """Add clients to a week's estimate, as far as it does not have them.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        key = self._key("visitors", *week)
+
+        def add() -> None:
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.pfadd(key, *clients)
+            pipeline.expire(key, VISITORS_KEPT_SECONDS)
+            pipeline.execute()
+
+        if clients:
+            self._call(add)
 
     def visitors(self, weeks: Sequence[WeekKey]) -> list[int]:
         """The estimated number of visitors of each week.
@@ -385,6 +428,10 @@ def _split(text: str, count: int) -> Any:
     if len(parts) != count:
         raise ValueError(f"a key of another shape: {text}")
     return parts
+
+
+def _offsets(flat: Sequence[str] | None) -> dict[int, int] | None:
+    return None if flat is None else {int(p): int(offset) for p, offset in zip(flat[::2], flat[1::2])}
 
 
 def _claim(key: CounterKey, flat: Sequence[str]) -> Claim:

@@ -50,6 +50,10 @@ class NoTopic(KafkaError):
     """The topic does not exist."""
 
 
+class BadRange(KafkaError):
+    """A range of records that cannot be read; the message says why."""
+
+
 def is_transient(error: Exception) -> bool:
     """Whether an error may pass by itself."""
     return isinstance(error, KafkaException) and error.args[0].code() in _TRANSIENT

@@ -32,9 +32,9 @@ end
 for _ = 1, tonumber(take()) do
   key = key + 1
   local member = take()
-  for _ = 1, tonumber(take()) do
-    if redis.call('PFADD', KEYS[key], take()) == 1 then redis.call('SADD', KEYS[2], member) end
-  end
+  for _ = 1, tonumber(take()) do redis.call('PFADD', KEYS[key], take()) end
+  -- Also where the estimate did not move: an exact count is no longer known to be one.
+  redis.call('SADD', KEYS[2], member)
   redis.call('EXPIRE', KEYS[key], ARGV[2])
 end
 for _, pair in ipairs(moved) do redis.call('HSET', KEYS[1], pair[1], pair[2]) end

@@ -1,0 +1,253 @@
+"""Days rebuilt from the history on genuine servers: exactly what the stream gives, also while it writes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.events.event import week_of
+from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
+from truepixel_dagster.rebuild.context import Context, rebuilding
+from truepixel_dagster.rebuild.rebuilt import Rebuilt
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch import Action
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+
+DAYS = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-09"]
+DAY = "2026-01-06"
+WEEK = "2026-W02"
+ONE_DAY = timedelta(hours=23)
+
+
+def rebuild_attributions(context: Context, days: Sequence[str]) -> Rebuilt:
+    return attributions.rebuild_days(context, days, attributions.rules_of(context))
+
+
+def rebuild_weeks(context: Context, days: Sequence[str]) -> Rebuilt:
+    return weekly_visitors.rebuild_weeks(context, [WEEK])
+
+
+REBUILDS: dict[str, Callable[[Context, Sequence[str]], Rebuilt]] = {
+    "events": events.rebuild_days,
+    "ad_leads": ad_leads.rebuild_days,
+    "attributions": rebuild_attributions,
+    "customers": customers.rebuild_days,
+    "product_stats": product_stats.rebuild_days,
+    "weekly_visitors": rebuild_weeks,
+}
+
+
+@pytest.fixture
+def filled(settings: Settings, stores: Stores) -> Settings:
+    """Five days of traffic, drained and flushed."""
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(2500, seed=11, shops=3)])
+    drain(settings)
+    flush(stores)
+    audited(settings, stores)
+    return settings
+
+
+def rebuild(settings: Settings, name: str, days: Sequence[str] = (DAY,)) -> Rebuilt:
+    with rebuilding(settings) as context:
+        return REBUILDS[name](context, days)
+
+
+def of_day(stores: Stores, name: str, day: str = DAY) -> list[Any]:
+    """The hits of a store in Elasticsearch that are of a day, or of its week."""
+    stores.elasticsearch.refresh()
+
+    def when(document: dict[str, str]) -> str:
+        return document.get("day") or document.get("week") or document["occurred_at"][:10]
+
+    return [hit for hit in stores.elasticsearch.scan(name) if when(hit["_source"]) in (day, WEEK)]
+
+
+def delete(stores: Stores, name: str) -> int:
+    """Remove what a store holds of the day; says how many documents."""
+    within = {"$gte": DAY, "$lt": f"{DAY}T~"}
+    if name == "ad_leads":
+        return int(
+            stores.mongodb.collection(AD_LEADS).delete_many({"touches": {"$elemMatch": {"at": within}}}).deleted_count
+        )
+    if name == "customers":
+        query = {"$or": [{"first_seen": within}, {"last_seen": within}]}
+        return int(stores.mongodb.collection(CUSTOMERS).delete_many(query).deleted_count)
+    hits = of_day(stores, name.replace("_", "-"))
+    stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])
+    stores.elasticsearch.refresh()
+    return len(hits)
+
+
+@pytest.mark.parametrize("name", REBUILDS)
+def test_what_is_deleted_of_a_day_comes_back_as_it_was(filled: Settings, stores: Stores, name: str) -> None:
+    assert delete(stores, name) > 0
+    assert audit(filled).differences
+    done = rebuild(filled, name)
+    assert done.changed > 0
+    audited(filled, stores)
+
+
+def test_a_rebuild_of_what_is_right_changes_nothing(filled: Settings, stores: Stores) -> None:
+    for name in REBUILDS:
+        done = rebuild(filled, name, DAYS)
+        assert done.documents > 0, name
+        assert (done.changed, done.removed, done.unknown) == (3 if name == "weekly_visitors" else 0, 0, 0), name
+    audited(filled, stores)
+
+
+def test_everything_of_a_day_comes_back_from_kafka_alone(filled: Settings, stores: Stores) -> None:
+    for name in REBUILDS:
+        assert delete(stores, name) > 0
+    for name in REBUILDS:
+        rebuild(filled, name)
+    audited(filled, stores)
+
+
+def test_what_should_not_be_there_is_removed_and_what_was_changed_is_set_right(
+    filled: Settings, stores: Stores
+) -> None:
+    elasticsearch, mongodb = stores.elasticsearch, stores.mongodb
+    event, order, product, week = (
+        of_day(stores, name)[0] for name in ("events-", "attributions", "product-stats-", "weekly-visitors")
+    )
+    copies = [
+        (event, {"event_id": "made-up"}, f"{event['_source']['shop_id']}:made-up"),
+        (order, {"checkout_token": "made-up"}, f"{order['_source']['shop_id']}:made-up"),
+        (product, {"product_id": "made-up"}, f"{product['_source']['shop_id']}:made-up:{DAY}"),
+        (week, {"shop_id": "made-up"}, f"made-up:{WEEK}"),
+        (event, {"name": "changed"}, event["_id"]),
+        (order, {"status": "open", "touches": []}, order["_id"]),
+        (product, {"views": 10**6}, product["_id"]),
+    ]
+    elasticsearch.bulk(
+        [Action("index", hit["_index"], id_, msgspec.json.encode(hit["_source"] | new)) for hit, new, id_ in copies]
+    )
+    user = event["_source"]["shop_id"] + ":made-up"
+    customer = {"shop_id": "s", "first_seen": f"{DAY}T10:00:00.000Z", "last_seen": f"{DAY}T10:00:00.000Z", "events": 3}
+    mongodb.collection(CUSTOMERS).insert_one({"_id": user, "v": 1, **customer})
+    touch = {"event_id": "e", "at": f"{DAY}T10:00:00.000Z", "ad": {"platform": "x"}, "partition": 0, "offset": 1}
+    mongodb.collection(AD_LEADS).insert_one({"_id": user, "v": 1, "touches": [touch], "older": []})
+    mongodb.collection(CUSTOMERS).update_many({"last_seen": {"$gte": DAY, "$lt": f"{DAY}T~"}}, {"$inc": {"events": 5}})
+    removed = {name: rebuild(filled, name).removed for name in REBUILDS}
+    assert removed == dict.fromkeys(REBUILDS, 1)
+    audited(filled, stores)
+
+
+@contextmanager
+def streaming(settings: Settings, batch: int) -> Iterator[None]:
+    """Drains the topic in small micro-batches from another thread while the block runs, and to its end after it."""
+    small = settings.model_copy(update={"batch_messages": batch})
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with open_lane(small, lane=0, lanes=1, owner="stream") as lane:
+                while one_batch(lane):
+                    pass
+                lane.finish()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    assert not failures
+
+
+def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings: Settings, stores: Stores) -> None:
+    records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY)]
+    send(settings, records[:3000])
+    drain(settings)
+    flush(stores)
+    day = "2026-01-05"
+    for name in ("attributions", "product-stats-"):
+        hits = of_day(stores, name, day)
+        assert hits
+        stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])
+    stores.mongodb.collection(CUSTOMERS).delete_many({})
+    stores.mongodb.collection(AD_LEADS).delete_many({})
+    send(settings, records[3000:])
+    with streaming(settings, batch=40):
+        for name in ("events", "ad_leads", "attributions", "customers", "product_stats", "weekly_visitors"):
+            rebuild(settings, name, [day])
+            flush(stores)
+    # What raced with the rebuild of another store is settled by the next one.
+    audited(settings, stores)
+
+
+def test_another_window_and_back_gives_the_same_documents(filled: Settings, stores: Stores) -> None:
+    def documents() -> dict[str, Any]:
+        stores.elasticsearch.refresh()
+        return {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")}
+
+    first = documents()
+    with rebuilding(filled) as context:
+        rules = attributions.rules_of(context, window_days=1, half_life_days=0.5, position_ends_percent=30)
+        assert attributions.rebuild_days(context, DAYS, rules).changed == len(first)
+    other = documents()
+    names = ("window_days", "half_life_days", "position_ends_percent")
+    assert {tuple(doc[name] for name in names) for doc in other.values()} == {(1, 0.5, 30)}
+    assert any(other[id_]["touches"] != first[id_]["touches"] for id_ in first)
+    assert any(other[id_]["credits"]["time_decay"] != first[id_]["credits"]["time_decay"] for id_ in first)
+    with rebuilding(filled) as context:
+        attributions.rebuild_days(context, DAYS, attributions.rules_of(context))
+    assert documents() == first
+
+
+def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: Settings, stores: Stores) -> None:
+    rebuild(filled, "weekly_visitors")
+    exact = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
+    assert all(document["exact"] for document in exact.values())
+    shop = next(iter(exact))
+    flush(stores)
+    assert all(hit["_source"]["exact"] for hit in of_day(stores, "weekly-visitors"))
+    send(filled, [record(f"{shop}:new-visitor", pixel("late", timestamp=f"{DAY}T12:00:00.000Z"))])
+    drain(filled)
+    flush(stores)
+    after = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
+    assert not after[shop]["exact"]
+    assert all(after[other]["exact"] for other in exact if other != shop)
+    assert after[shop]["visitors"] >= exact[shop]["visitors"]
+    rebuild(filled, "weekly_visitors")
+    again = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
+    assert again[shop] == {**exact[shop], "visitors": exact[shop]["visitors"] + 1}
+
+
+def test_a_rebuild_that_dies_between_claim_and_write_loses_no_counter(
+    filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = pixel("one-more", "product_viewed", timestamp=f"{DAY}T12:00:00.000Z")
+    view["data"] = {"productVariant": {"product": {"id": "p-new"}, "price": None}}
+    shop = of_day(stores, "product-stats-")[0]["_source"]["shop_id"]
+    send(filled, [record(f"{shop}:c", view)])
+    drain(filled)
+
+    def die(*_args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(product_stats, "_write", die)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild(filled, "product_stats")
+    monkeypatch.undo()
+    audited(filled, stores)
+    assert rebuild(filled, "product_stats").changed == 0
+
+
+def test_the_weeks_of_a_year_begin_on_mondays() -> None:
+    assert weekly_visitors.days_of("2026-W01")[0] == "2025-12-29"
+    assert week_of(1_767_268_800_000) == "2026-W01"

@@ -1,0 +1,61 @@
+"""The job that flushes buffered counters: claim, write, acknowledge; each day and week that changed is reported."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+import msgspec
+
+from truepixel_dagster.asset_keys import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.flush import FlushRefused, FlushResult, flush_product_stats, flush_weekly_visitors
+from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.partitions import week_key
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores.errors import Unavailable
+
+
+@dg.op(out=dg.Out(dg.Nothing), description="Buffered counters to product statistics, 100 keys at a time.")
+def flush_products(context: dg.OpExecutionContext) -> None:
+    """Flush product statistics and report each day."""
+    result = _flushing(lambda stores: flush_product_stats(stores.redis, stores.elasticsearch))
+    _report(context, PRODUCT_STATS, result, str)
+
+
+@dg.op(out=dg.Out(dg.Nothing), description="The visitors of the weeks that changed, 100 at a time.")
+def flush_visitors(context: dg.OpExecutionContext) -> None:
+    """Flush weekly visitors and report each week."""
+    result = _flushing(lambda stores: flush_weekly_visitors(stores.redis, stores.elasticsearch))
+    _report(context, WEEKLY_VISITORS, result, week_key)
+
+
+def _flushing(flush: Callable[[Stores], FlushResult]) -> FlushResult:
+    try:
+        with open_stores(load_settings()) as stores:
+            return flush(stores)
+    except (Unavailable, FlushRefused) as error:
+        raise dg.Failure(
+            description=f"{error}. Nothing is lost: the next flush goes on", allow_retries=False
+        ) from error
+
+
+def _report(context: dg.OpExecutionContext, asset: str, result: FlushResult, key_of: Callable[[str], str]) -> None:
+    figures: dict[str, Any] = msgspec.to_builtins(result)
+    partitions = figures.pop("partitions")
+    run = {name.replace("_", " "): value for name, value in figures.items()}
+    run |= {"peak memory (MiB)": round(peak_memory() / 2**20, 1)}
+    context.add_output_metadata(run)
+    for partition, keys in sorted(partitions.items()):
+        metadata = {"written by": "flush", "keys of the partition": keys, **run}
+        context.log_event(dg.AssetMaterialization(asset, partition=key_of(partition), metadata=metadata))
+
+
+@dg.job(
+    description="Flushes the buffered counters from Redis to Elasticsearch: claim, write, acknowledge.",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+def flush() -> None:
+    """Two ops."""
+    flush_products()
+    flush_visitors()

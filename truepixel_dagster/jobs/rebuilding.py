@@ -1,0 +1,80 @@
+"""A rebuild as an asset's body: run it, tell how far it is, report what it changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import msgspec
+
+from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.errors import KafkaError
+
+if TYPE_CHECKING:
+    from truepixel_dagster.rebuild.context import Context
+    from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt
+
+TOLD_EVERY = 5.0
+DOCUMENTS_OF_A_REBUILD = "documents worked out"
+
+
+def rebuilding(
+    context: dg.AssetExecutionContext, rebuild: Callable[[Context, list[str], Progress], Rebuilt]
+) -> dg.MaterializeResult[None]:
+    """Run a rebuild of the run's partitions.
+
+    Arguments:
+        context: Of the asset.
+        rebuild: Given what rebuilds work with, the keys of the partitions, and whom to tell how far it has come.
+
+    Raises:
+        Failure: A server does not answer, or refused a document; the message says which.
+    """
+    # Only a rebuild pays for pandas.
+    from truepixel_dagster.rebuild.context import rebuilding as opened
+
+    started = time.monotonic()
+    keys = list(context.partition_keys)
+    try:
+        with opened(load_settings()) as tools:
+            result = rebuild(tools, keys, telling(context.log.info))
+    except (Unavailable, KafkaError, FlushRefused) as error:
+        raise dg.Failure(
+            description=f"{error}. What was written is right, and the rest as it was: materialize it again",
+            allow_retries=False,
+        ) from error
+    if result.unknown:
+        context.log.warning(
+            f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
+        )
+    counts = msgspec.to_builtins(result)
+    return dg.MaterializeResult(
+        metadata={
+            "written by": "rebuild",
+            DOCUMENTS_OF_A_REBUILD: counts["documents"],
+            "documents changed": counts["changed"],
+            "documents removed": counts["removed"],
+            "orders without attribution": counts["unknown"],
+            "partitions of the run": len(keys),
+            "seconds": round(time.monotonic() - started, 1),
+            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+        }
+    )
+
+
+def telling(say: Callable[[str], None], every: float = TOLD_EVERY) -> Progress:
+    """Says how far a rebuild has come, in lines, every few seconds."""
+    last = time.monotonic()
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            say(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}")
+
+    return progress

@@ -1,0 +1,35 @@
+"""How the assets are cut by time: days and ISO weeks of when events happened, UTC.
+
+A week goes by its Monday, as Dagster has it: `2026-01-26` is the week `2026-W05`.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import dagster as dg
+
+from truepixel_dagster.settings import load_partitioning
+
+START, PER_RUN = load_partitioning()
+
+# The day and the week that are going on are partitions, too: the stream writes into them.
+DAYS = dg.DailyPartitionsDefinition(start_date=START.isoformat(), end_offset=1)
+WEEKS = dg.WeeklyPartitionsDefinition(start_date=START.isoformat(), day_offset=1, end_offset=1)
+
+# The stream is expected to write every few seconds: an asset without news is looked at before anybody asks for it.
+STREAM_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=6))
+
+# A range is rebuilt by one run, or by one for each partition, or anything between.
+BACKFILL = dg.BackfillPolicy.multi_run(PER_RUN)
+
+
+def week_key(week: str) -> str:
+    """The key of an ISO week: `2026-W05` → `2026-01-26`."""
+    return date.fromisocalendar(int(week[:4]), int(week[6:]), 1).isoformat()
+
+
+def iso_week(key: str) -> str:
+    """The ISO week of a key: `2026-01-26` → `2026-W05`."""
+    year, week, _ = date.fromisoformat(key).isocalendar()
+    return f"{year:04d}-W{week:02d}"

@@ -1,0 +1,132 @@
+"""The touches of users, worked out anew from the event history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.users import users_of
+from truepixel_dagster.stages.ad_lead import Lead, Touch
+from truepixel_dagster.stores.mongodb import AD_LEADS
+
+USERS = 500
+
+
+def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+    """Work out the touches of every user who met an ad on these days, or whose document says so.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+    """
+    context.history.refresh()
+    users = users_of(context.history, all_of(on_days(days), WITH_AD), progress)
+    for day in days:
+        within = {"$elemMatch": {"at": {"$gte": day, "$lt": f"{day}T~"}}}
+        users.update(context.stores.mongodb.ids(AD_LEADS, {"touches": within}))
+    return rebuild_users(context, users, progress)
+
+
+def rebuild_users(context: Context, users: Iterable[str], progress: Progress = silent) -> Rebuilt:
+    """Work out the touches of some users."""
+    wanted = sorted(users)
+    result = Rebuilt()
+    for chunk in chunks(wanted, USERS):
+        result += _rebuild(context, chunk)
+        progress("users", result.documents, len(wanted))
+    return result
+
+
+def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
+    settings, mongodb = context.settings, context.stores.mongodb
+    changed: dict[str, dict[str, Any]] = {}
+    gone: dict[str, int] = {}
+
+    def decide(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        changed.clear()
+        gone.clear()
+        leads = {user: msgspec.convert(document, Lead) for user, document in stored.items()}
+        known = {user: {(t.partition, t.offset) for t in lead.all} for user, lead in leads.items()}
+        touches = touches_of_users(context, users, known)
+        for user in users:
+            if user in touches:
+                lead = _lead(context, touches[user], settings.touches_kept)
+                if lead != leads.get(user):
+                    changed[user] = msgspec.to_builtins(lead)
+            elif user in stored:
+                gone[user] = stored[user]["v"]
+        return changed
+
+    rejected = mongodb.update(AD_LEADS, users, decide)
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(AD_LEADS, gone))
+
+
+def _lead(context: Context, touches: Sequence[Touch], kept: int) -> Lead:
+    """The newest touches; beside them those that touches of a batch under way have pushed out (`stages.ad_lead`)."""
+    committed = context.settled.committed
+    under_way = sum(touch.offset >= committed.get(touch.partition, 0) for touch in touches)
+    needed = touches[-(kept + under_way) :]
+    return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]))
+
+
+def touches_of_users(
+    context: Context, users: Iterable[str], known: Mapping[str, set[tuple[int, int]]]
+) -> dict[str, list[Touch]]:
+    """All touches of users, as the history has them.
+
+    Arguments:
+        context: Where.
+        users: Whose.
+        known: Partition and offset of records that stage 2 has seen of a user, though they may not be committed; all
+            that came before them, it has seen, too.
+    """
+    wanted = set(users)
+    reached = {user: _last_of_each(origins) for user, origins in known.items()}
+    context.history.refresh()
+    events: dict[str, list[Event]] = {}
+    for page in context.history.outlines(all_of(of_users(wanted), WITH_AD)):
+        for event in page:
+            if event.user in wanted and _counts(context, event, reached.get(event.user, {})):
+                events.setdefault(event.user, []).append(event)
+    repeat = int(context.settings.touch_repeat * 1000)
+    return {user: touches_of(mine, repeat) for user, mine in events.items()}
+
+
+def _last_of_each(origins: Iterable[tuple[int, int]]) -> dict[int, int]:
+    last: dict[int, int] = {}
+    for partition, offset in origins:
+        last[partition] = max(offset, last.get(partition, offset))
+    return last
+
+
+def _counts(context: Context, event: Event, reached: Mapping[int, int]) -> bool:
+    origin = event.origin
+    done = context.settled.is_committed(origin) or origin.offset <= reached.get(origin.partition, -1)
+    return done and context.settled.passed("ad_lead", event)
+
+
+def touches_of(events: Sequence[Event], repeat: int) -> list[Touch]:
+    """The touches among a user's events: the same ad again within the time is the same touch.
+
+    Arguments:
+        events: Events with ads, by partition and offset.
+        repeat: Milliseconds within which the same ad again is the same touch.
+    """
+    # A user's partition changes only when partitions are added: the one heard of first comes first.
+    heard: dict[int, int] = {}
+    for event in events:
+        heard.setdefault(event.origin.partition, event.received_at)
+    found: list[Touch] = []
+    for event in sorted(events, key=lambda event: (heard[event.origin.partition], event.origin)):
+        assert event.ad is not None  # noqa: S101 (the query asks for ads)
+        previous = found[-1] if found else None
+        if previous and previous.ad.same_as(event.ad) and abs(event.occurred_at - previous.millis) <= repeat:
+            continue
+        at = iso(event.occurred_at)
+        found.append(Touch(event.event_id, at, event.ad, event.origin.partition, event.origin.offset))
+    return found

@@ -1,0 +1,32 @@
+"""What every rebuild works with: settings, stores, the history, and what the stream has settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from truepixel_dagster.rebuild.history import History, open_history
+from truepixel_dagster.rebuild.settled import Settled, settled
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings
+
+
+class Context(NamedTuple):
+    """Handed to every rebuild."""
+
+    settings: Settings
+    stores: Stores
+    history: History
+    settled: Settled
+
+
+@contextmanager
+def rebuilding(settings: Settings) -> Iterator[Context]:
+    """Everything that a rebuild needs, until the block ends.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores, open_history(settings) as history:
+        yield Context(settings, stores, history, settled(settings, stores))

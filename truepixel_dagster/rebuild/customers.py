@@ -1,0 +1,112 @@
+"""Customers, worked out anew from the event history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.rebuild.attributions import counting
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import of_users, on_days
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.users import users_of
+from truepixel_dagster.stages import customer
+from truepixel_dagster.stores.mongodb import CUSTOMERS
+
+USERS = 500
+Document = Mapping[str, Any]
+
+
+def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+    """Work out every customer who was seen on these days, or whose document says so.
+
+    Attributions say which event counts an order: where they are missing, too, rebuild them first.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+    """
+    context.history.refresh()
+    users = users_of(context.history, on_days(days), progress)
+    for day in days:
+        within = {"$gte": day, "$lt": f"{day}T~"}
+        users.update(context.stores.mongodb.ids(CUSTOMERS, {"$or": [{"first_seen": within}, {"last_seen": within}]}))
+    return rebuild_users(context, users, progress)
+
+
+def rebuild_users(context: Context, users: Iterable[str], progress: Progress = silent) -> Rebuilt:
+    """Work out some customers."""
+    wanted = sorted(users)
+    result = Rebuilt()
+    for chunk in chunks(wanted, USERS):
+        result += _rebuild(context, chunk)
+        progress("customers", result.documents, len(wanted))
+    return result
+
+
+def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
+    mongodb = context.stores.mongodb
+    changed: dict[str, dict[str, Any]] = {}
+    gone: dict[str, int] = {}
+    unknown = 0
+
+    def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
+        nonlocal unknown
+        changed.clear()
+        gone.clear()
+        documents, unknown = _documents(context, users, stored)
+        for user in users:
+            before = {key: value for key, value in stored.get(user, {}).items() if key not in ("_id", "v")}
+            if user in documents and documents[user] != before:
+                changed[user] = documents[user]
+            elif user not in documents and user in stored:
+                gone[user] = stored[user]["v"]
+        return changed
+
+    rejected = mongodb.update(CUSTOMERS, users, decide)
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown)
+
+
+def _documents(
+    context: Context, users: Sequence[str], stored: Mapping[str, Document]
+) -> tuple[dict[str, dict[str, Any]], int]:
+    """The documents of users who have events, and how many orders could not be counted."""
+    wanted = set(users)
+    documents: dict[str, dict[str, Any]] = {}
+    unknown = 0
+    # After the documents have been read: every event that one of them counts is in the history then.
+    context.history.refresh()
+    for page in context.history.events(of_users(wanted)):
+        mine = [e for e in page if e.user in wanted and _counts(context, e, stored.get(e.user, {}))]
+        counted, missing = counting(context, mine)
+        unknown += missing
+        by_user: dict[str, list[Event]] = {}
+        for event in mine:
+            by_user.setdefault(event.user, []).append(event)
+        for user, events in by_user.items():
+            after = customer.apply(documents.get(user), events, counted) or documents[user]
+            returned = [_at(event.origin) for event in events if context.settled.has_returned(event.origin)]
+            documents[user] = {**after, "replayed": [*after.get("replayed", ()), *returned]} if returned else after
+    return {user: _with_marks(document, stored.get(user, {})) for user, document in documents.items()}, unknown
+
+
+def _counts(context: Context, event: Event, stored: Document) -> bool:
+    """Whether the stream, or a replay of its dead letter, has counted an event or is through with it."""
+    if _at(event.origin) in stored.get("replayed", ()):
+        return True
+    done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)
+    return done and context.settled.passed("customer", event)
+
+
+def _at(origin: Origin) -> str:
+    return f"{origin.partition}/{origin.offset}"
+
+
+def _with_marks(document: dict[str, Any], stored: Document) -> dict[str, Any]:
+    """With the marks of what was counted before: none of it may be counted once more."""
+    applied = dict(document["applied"])
+    for partition, offset in stored.get("applied", {}).items():
+        applied[partition] = max(offset, applied.get(partition, offset))
+    replayed = list(dict.fromkeys([*stored.get("replayed", ()), *document.get("replayed", ())]))
+    return {**document, "applied": applied} | ({"replayed": replayed} if replayed else {})

@@ -1,0 +1,149 @@
+"""The event history, made anew from Kafka, outside of the stream's consumer group."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from hashlib import blake2b
+
+import msgspec
+import numpy as np
+
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, Message, day_of
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import on_days
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.stages.index import EVENTS, document, index_name
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stream import topics
+
+# How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
+CLOCKS_APART = timedelta(days=1)
+_TOLD_EVERY = 5000
+
+
+class Range(msgspec.Struct, frozen=True):
+    """Offsets by partition: from `first`, up to and without `end`."""
+
+    first: Mapping[int, int]
+    end: Mapping[int, int]
+
+    def holds(self, origin: Origin) -> bool:
+        """Whether a record is within the range."""
+        return self.first.get(origin.partition, 0) <= origin.offset < self.end.get(origin.partition, 0)
+
+    @property
+    def records(self) -> int:
+        """How many offsets it spans."""
+        return sum(max(0, end - self.first.get(partition, 0)) for partition, end in self.end.items())
+
+
+def range_of(context: Context, days: Sequence[str]) -> Range:
+    """Where the records of some days may be: from a day before the first, as far as retention reaches, to what is
+    committed. An event may arrive long after it happened, so that there is no earlier end.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    first_day = datetime.fromisoformat(min(days)).replace(tzinfo=timezone.utc)
+    since = topics.offsets_at(context.settings, int((first_day - CLOCKS_APART).timestamp() * 1000))
+    low = {entry.partition: entry.low for entry in topics.lag(context.settings)}
+    return Range({p: max(low.get(p, 0), offset) for p, offset in since.items()}, context.settled.committed)
+
+
+def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+    """Index the events of some days again and remove documents that no record in Kafka stands for.
+
+    Documents whose records retention has taken stay as they are.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+    """
+    wanted = set(days)
+    where = range_of(context, days)
+    known = array("Q")
+    result = Rebuilt()
+    of_days = (e for e in _decoded(context, where, progress) if day_of(e.occurred_at) in wanted)
+    for chunk in chunks(of_days, context.settings.batch_messages):
+        known.extend(_digest(event.document_id, event.origin) for event in chunk)
+        result += Rebuilt(len(chunk), index_again(context, chunk))
+    return result + Rebuilt(removed=_remove_others(context, days, where, known))
+
+
+def index_again(context: Context, events: Sequence[Event]) -> int:
+    """Write the documents of events as the stream would have; says how many were made or set right.
+
+    The first record of an event id stands: it takes the place of a later one's document, and a later record that meets
+    an earlier one's document is a duplicate. Between partitions, which one came first is told by the document only.
+    """
+    store = context.stores.elasticsearch
+    firsts: dict[tuple[str, str], Event] = {}
+    for event in events:
+        if context.settled.passed("index", event):
+            firsts.setdefault((index_name(event, store), event.document_id), event)
+    keys = list(firsts)
+    found = dict(zip(keys, store.mget(keys)))
+    actions = [action for key in keys for action in _set_right(context, key, firsts[key], found[key])]
+    outcomes = store.bulk(actions)
+    # A conflict is somebody who wrote the same; a refusal stays what it was in the stream, a dead letter.
+    return sum(not outcome.error for outcome in outcomes)
+
+
+def _set_right(context: Context, key: tuple[str, str], event: Event, found: Found | None) -> Iterator[Action]:
+    index, id_ = key
+    source = document(event)
+    if found is None:
+        yield Action("create", index, id_, source)
+        return
+    origin = msgspec.convert(found.source["kafka"], Origin)
+    # One that came back from the dead letters may be the earlier record and yet the later document.
+    is_first = (
+        origin.partition == event.origin.partition
+        and event.origin.offset < origin.offset
+        and not context.settled.has_returned(event.origin)
+    )
+    if is_first or (origin == event.origin and found.source != msgspec.json.decode(source)):
+        yield Action("index", index, id_, source, found.seq_no, found.primary_term)
+
+
+def read(context: Context, where: Range, progress: Progress = silent) -> Iterator[Message]:
+    """The records of a range, told every few thousand."""
+    total = where.records
+    for count, message in enumerate(topics.read_all(context.settings, first=where.first, end=where.end), start=1):
+        yield message
+        if count % _TOLD_EVERY == 0:
+            progress("records read", count, total)
+
+
+def _decoded(context: Context, where: Range, progress: Progress) -> Iterator[Event]:
+    return (event for event in map(decode, read(context, where, progress)) if isinstance(event, Event))
+
+
+def _remove_others(context: Context, days: Sequence[str], where: Range, known: array[int]) -> int:
+    """Remove the documents of these days that say they are of this range and are not."""
+    store = context.stores.elasticsearch
+    store.refresh()
+    stands = np.sort(np.frombuffer(known, dtype=np.uint64)) if known else np.empty(0, np.uint64)
+    removed = 0
+    for hits in chunks(store.scan(f"{EVENTS}-", on_days(days), fields=["kafka"]), 1000):
+        origins = [msgspec.convert(hit["_source"]["kafka"], Origin) for hit in hits]
+        asked = np.array([_digest(hit["_id"], origin) for hit, origin in zip(hits, origins)], dtype=np.uint64)
+        unknown = ~np.isin(asked, stands, assume_unique=False)
+        bad = [hit for hit, origin, wrong in zip(hits, origins, unknown) if wrong and where.holds(origin)]
+        removed += _remove(context, [(hit["_index"], hit["_id"]) for hit in bad])
+    return removed
+
+
+def _remove(context: Context, places: Iterable[tuple[str, str]]) -> int:
+    store = context.stores.elasticsearch
+    documents = [doc for doc in store.mget(list(places)) if doc]
+    outcomes = store.bulk([Action("delete", d.index, d.id, b"", d.seq_no, d.primary_term) for d in documents])
+    return sum(outcome.status != CONFLICT and not outcome.error for outcome in outcomes)
+
+
+def _digest(id_: str, origin: Origin) -> int:
+    text = f"{id_}\n{origin.partition}/{origin.offset}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

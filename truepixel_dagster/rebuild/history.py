@@ -1,0 +1,163 @@
+"""The event history, read in pages of bounded size, each user's events in the order of their offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.decode import Undecodable, decode, to_millis
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+
+PAGE = 1000
+Query = Mapping[str, Any]
+
+_FIELDS = ("shop_id", "client_id", "event_id", "name", "source", "occurred_at", "received_at", "ad", "kafka")
+_BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
+# Decimals are written back as the numbers that they were.
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class History:
+    """The event history in Elasticsearch. Payloads are decoded and let go, so that a page is small."""
+
+    def __init__(self, store: ElasticsearchStore) -> None:
+        self._store = store
+
+    def refresh(self) -> None:
+        """Make what was indexed until now visible to the reads that follow."""
+        self._store.refresh()
+
+    def events(self, query: Query) -> Iterator[list[Event]]:
+        """Events as the stages see them, without their payload."""
+        return self._pages(query, None, event_of)
+
+    def outlines(self, query: Query, sort: Sequence[str] = _BY_OFFSET) -> Iterator[list[Event]]:
+        """Events as far as their documents tell without the payload: no items, no order, no customer."""
+        return self._pages(query, _FIELDS, _outline, sort)
+
+    def _pages(
+        self, query: Query, fields: Sequence[str] | None, read: Any, sort: Sequence[str] = _BY_OFFSET
+    ) -> Iterator[list[Event]]:
+        page: list[Event] = []
+        for hit in self._store.scan(f"{EVENTS}-", query, fields=fields, sort=sort, size=PAGE):
+            page.append(read(hit["_source"]))
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
+
+@contextmanager
+def open_history(settings: Settings) -> Iterator[History]:
+    """The history, with numbers as they were written."""
+    with closing(ElasticsearchStore(settings, exact=True)) as store:
+        yield History(store)
+
+
+def event_of(document: Mapping[str, Any]) -> Event:
+    """The event that a document of the history was made of, without its payload.
+
+    Raises:
+        ValueError: Its payload is none that this version understands.
+    """
+    headers = {
+        "source": document["source"],
+        "event_id": document["event_id"],
+        "received_at": document["received_at"],
+        "topic": document["name"] if document["source"] == "webhook" else None,
+    }
+    message = Message(
+        origin=msgspec.convert(document["kafka"], Origin),
+        key=f"{document['shop_id']}:{document['client_id']}".encode(),
+        value=_ENCODER.encode(document["payload"]),
+        headers=tuple((name, value.encode()) for name, value in headers.items() if value),
+    )
+    event = decode(message)
+    if isinstance(event, Undecodable):
+        raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
+    return msgspec.structs.replace(event, payload=b"")
+
+
+def _outline(document: Mapping[str, Any]) -> Event:
+    return Event(
+        shop_id=document["shop_id"],
+        client_id=document["client_id"],
+        event_id=document["event_id"],
+        name=document["name"],
+        source=document["source"],
+        occurred_at=to_millis(document["occurred_at"]),
+        received_at=to_millis(document["received_at"]),
+        origin=msgspec.convert(document["kafka"], Origin),
+        payload=b"",
+        ad=msgspec.convert(document["ad"], Ad) if document.get("ad") else None,
+    )
+
+
+# --- Queries ---
+
+
+def on_days(days: Iterable[str]) -> Query:
+    """Events of some days (UTC)."""
+    stretches: list[tuple[date, date]] = []
+    for day in sorted({date.fromisoformat(text) for text in days}):
+        if stretches and stretches[-1][1] == day:
+            stretches[-1] = (stretches[-1][0], day + timedelta(days=1))
+        else:
+            stretches.append((day, day + timedelta(days=1)))
+    # In the format of the mapping: a strict one, which takes no bare date.
+    ranges = [{"range": {"occurred_at": {"gte": _midnight(first), "lt": _midnight(end)}}} for first, end in stretches]
+    return {"bool": {"should": ranges, "minimum_should_match": 1}}
+
+
+def of_users(users: Iterable[str]) -> Query:
+    """Events of some users, and of others who share a shop with one of them and a client id with another."""
+    shops, clients = zip(*(user.split(":", 1) for user in users))
+    return all_of({"terms": {"shop_id": sorted(set(shops))}}, {"terms": {"client_id": sorted(set(clients))}})
+
+
+def of_orders(shops: Iterable[str], tokens: Iterable[str], order_ids: Iterable[str]) -> Query:
+    """Events that name one of these checkout tokens or order ids."""
+    named = [{"terms": {"checkout_token": sorted(tokens)}}, {"terms": {"order_id": sorted(order_ids)}}]
+    return all_of({"terms": {"shop_id": sorted(shops)}}, {"bool": {"should": named, "minimum_should_match": 1}})
+
+
+WITH_AD: Query = {"exists": {"field": "ad.platform"}}
+WITH_ORDER: Query = {
+    "bool": {
+        "should": [{"exists": {"field": "checkout_token"}}, {"exists": {"field": "order_id"}}],
+        "minimum_should_match": 1,
+    }
+}
+FROM_PIXEL: Query = {"term": {"source": "pixel"}}
+
+
+def all_of(*queries: Query) -> Query:
+    """What all of the queries find."""
+    return {"bool": {"filter": list(queries)}}
+
+
+def beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> Query | None:
+    """Events of an offset above `after` and not above `upto`, by partition; None where there is no such offset."""
+    ranges = [
+        all_of(
+            {"term": {"kafka.partition": partition}},
+            {"range": {"kafka.offset": {"gt": after.get(partition, -1), "lte": last}}},
+        )
+        for partition, last in upto.items()
+        if last > after.get(partition, -1)
+    ]
+    return {"bool": {"should": ranges, "minimum_should_match": 1}} if ranges else None
+
+
+def _midnight(day: date) -> str:
+    return f"{day.isoformat()}T00:00:00.000Z"

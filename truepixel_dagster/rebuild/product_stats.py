@@ -1,0 +1,222 @@
+"""Product statistics of a day, worked out anew while the stream goes on counting.
+
+A rebuild is a flush that sets where a flush adds. It claims a key together with the applied offsets of that very
+moment: what was buffered until then is part of the history up to those offsets, and what is buffered from then on is
+beyond them. So the totals up to those offsets take the place of document and claim, and later increments add up to
+them. If the rebuild dies, the next flush takes over the claim and adds it to the document as it was.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from truepixel_dagster.events.event import Event, day_of
+from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
+from truepixel_dagster.rebuild.attributions import counting
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_days
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.stages.product_stats import REVENUE, increments
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.redis import CounterKey
+
+KEYS = 200
+_TRIES = 20
+
+Counters = dict[str, int]
+
+
+class Row(NamedTuple):
+    """What one event adds to one field of one key, and where the event stands."""
+
+    key: CounterKey
+    field: str
+    amount: int
+    partition: int
+    offset: int
+
+
+def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+    """Put the totals of the event history in the place of what is counted for these days, one day after the other.
+
+    Attributions say which event counts an order: where they are missing, too, rebuild them first.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        FlushRefused: Elasticsearch refused a document.
+    """
+    buffered = _buffered(context, set(days))
+    result = Rebuilt()
+    for number, day in enumerate(days, start=1):
+        result += _rebuild_day(context, day, buffered.get(day, set()), progress)
+        progress("days", number, len(days))
+    return result
+
+
+def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], progress: Progress) -> Rebuilt:
+    elasticsearch = context.stores.elasticsearch
+    of_day = elasticsearch.scan(
+        f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", {"term": {"day": day}}, fields=["product_id", "shop_id"]
+    )
+    keys = {(hit["_source"]["shop_id"], hit["_source"]["product_id"], day) for hit in of_day} | buffered
+    applied = context.stores.redis.applied_now()
+    context.history.refresh()
+    totals: dict[CounterKey, Counters] = {}
+    unknown = seen = 0
+    for rows, events, missing in _rows(context, on_days([day])):
+        _add(totals, (row for row in rows if row.offset <= applied.get(row.partition, -1)))
+        unknown, seen = unknown + missing, seen + events
+        progress(f"events of {day} read", seen, 0)
+    wanted = sorted(keys | totals.keys())
+    result = Rebuilt(unknown=unknown)
+    for chunk in chunks(wanted, KEYS):
+        result += _put(context, {key: totals.get(key, {}) for key in chunk}, applied, day)
+        progress(f"products of {day}", result.documents, len(wanted))
+    return result
+
+
+def _put(context: Context, totals: Mapping[CounterKey, Counters], applied: Mapping[int, int], day: str) -> Rebuilt:
+    """Write the totals of some keys, again where somebody else flushed one of them in between."""
+    left = list(totals)
+    changed = removed = 0
+    for _ in range(_TRIES):
+        if not left:
+            return Rebuilt(len(totals), changed, removed)
+        staked = _stake(context, left)
+        caught_up = _catch_up(context, staked, totals, applied, day)
+        written, differed = _write(context, staked, caught_up)
+        changed += differed
+        removed += _remove_empty(context, [key for key in written if not any(caught_up[key].values())])
+        left = [key for key in left if key not in written]
+    raise Unavailable(f"Redis: {len(left)} counters kept being flushed under {_TRIES} tries")
+
+
+def _stake(context: Context, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[str, dict[int, int]]]:
+    """Claim keys; token and applied offsets of each. Claims that others left are flushed first."""
+    redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
+    staked: dict[CounterKey, tuple[str, dict[int, int]]] = {}
+    left = list(keys)
+    for _ in range(_TRIES):
+        tokens = [secrets.token_hex(12) for _ in left]
+        found = dict(zip(left, redis.stake(left, tokens)))
+        staked |= {key: (token, found[key] or {}) for key, token in zip(left, tokens) if found[key] is not None}
+        left = [key for key in left if found[key] is None]
+        if not left:
+            return staked
+        refused: dict[CounterKey, str] = {}
+        flush_keys(left, redis, elasticsearch, refused)
+        if refused:
+            raise FlushRefused(refused)
+    raise Unavailable(f"Redis: {len(left)} claims stayed open under {_TRIES} tries")
+
+
+def _catch_up(
+    context: Context,
+    staked: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
+    totals: Mapping[CounterKey, Counters],
+    applied: Mapping[int, int],
+    day: str,
+) -> dict[CounterKey, Counters]:
+    """The totals of each key up to the offsets under which it was claimed."""
+    upto: dict[int, int] = {}
+    for _, offsets in staked.values():
+        for partition, offset in offsets.items():
+            upto[partition] = max(offset, upto.get(partition, offset))
+    found = {key: dict(totals[key]) for key in staked}
+    query = beyond(applied, upto)
+    if query is None:
+        return found
+    context.history.refresh()
+    for rows, _, _ in _rows(context, all_of(on_days([day]), query)):
+        _add(found, (r for r in rows if r.key in staked and r.offset <= staked[r.key][1].get(r.partition, -1)))
+    return found
+
+
+def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int, int]]:
+    """What the events of a page add; the number of its events, and of its orders without an attribution."""
+    for page in context.history.events(query):
+        events = [event for event in page if context.settled.passed("attribution", event)]
+        counted, missing = counting(context, events)
+        yield [row for event in events for row in _of(event, event.origin in counted)], len(page), missing
+
+
+def _of(event: Event, counts_order: bool) -> Iterator[Row]:
+    day = day_of(event.occurred_at)
+    for product, field, amount in increments(event, counts_order=counts_order):
+        yield Row((event.shop_id, product, day), field, amount, event.origin.partition, event.origin.offset)
+
+
+def _add(totals: dict[CounterKey, Counters], rows: Iterable[Row]) -> None:
+    frame = pd.DataFrame(((row.key, row.field, row.amount) for row in rows), columns=["key", "field", "amount"])
+    if frame.empty:
+        return
+    for (key, field), amount in frame.groupby(["key", "field"], sort=False)["amount"].sum().items():
+        own = totals.setdefault(key, {})
+        own[field] = own.get(field, 0) + int(amount)
+
+
+def _write(
+    context: Context,
+    staked: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
+    totals: Mapping[CounterKey, Counters],
+) -> tuple[set[CounterKey], int]:
+    """Write under the claims that are still ours, and acknowledge them; which were written, how many were different."""
+    redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
+    keys = list(staked)
+    documents = dict(zip(keys, elasticsearch.mget([place_of(key, elasticsearch) for key in keys])))
+    tokens = dict(zip(keys, redis.open_tokens(keys)))
+    ours = [key for key in keys if tokens[key] == staked[key][0]]
+    actions = [_action(context, key, staked[key][0], totals[key], documents[key]) for key in ours]
+    outcomes = dict(zip(ours, elasticsearch.bulk(actions)))
+    refused = {key: o.error for key, o in outcomes.items() if o.error and o.status != CONFLICT}
+    if refused:
+        raise FlushRefused(refused)
+    written = {key for key, outcome in outcomes.items() if outcome.status != CONFLICT}
+    redis.acknowledge({key: staked[key][0] for key in written})
+    return written, sum(_differs(documents[key], totals[key]) for key in written)
+
+
+def _action(context: Context, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
+    source = {**_document(key, counters), "last_token": token}
+    return write_under(place_of(key, context.stores.elasticsearch), source, document)
+
+
+def _document(key: CounterKey, counters: Counters) -> dict[str, Any]:
+    shop, product, day = key
+    counts = {field: counters.get(field, 0) for field in COUNTS}
+    revenue = {field[len(REVENUE) :]: amount for field, amount in counters.items() if field.startswith(REVENUE)}
+    return {"shop_id": shop, "product_id": product, "day": day, **counts, "revenue": revenue}
+
+
+def _differs(document: Found | None, counters: Counters) -> bool:
+    if document is None:
+        return any(counters.values())
+    before = {field: document.source.get(field, 0) for field in COUNTS}
+    before |= {REVENUE + currency: amount for currency, amount in document.source.get("revenue", {}).items()}
+    return {field: n for field, n in before.items() if n} != {field: n for field, n in counters.items() if n}
+
+
+def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
+    """Remove documents that were found to count nothing, unless something was counted meanwhile."""
+    elasticsearch = context.stores.elasticsearch
+    documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
+    empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, "revenue"))]
+    gone = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in empty]
+    return sum(not outcome.error for outcome in elasticsearch.bulk(gone))
+
+
+def _buffered(context: Context, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:
+    """The keys of these days that have counters in Redis."""
+    found: dict[str, set[CounterKey]] = {}
+    for kind in ("claim", "buffer"):
+        for keys in context.stores.redis.counter_keys(kind, 1000):
+            for key in keys:
+                if key[2] in days:
+                    found.setdefault(key[2], set()).add(key)
+    return found

@@ -1,0 +1,40 @@
+"""What a rebuild did, and how it goes through many documents: in chunks, telling how far it has come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(_what: str, _done: int, _total: int) -> None:
+    """Tell nobody."""
+
+
+class Rebuilt(msgspec.Struct, frozen=True):
+    """The documents that were worked out, those of them that had to be changed, and those that had to go.
+
+    `unknown` counts orders that could not be counted because their attribution is missing.
+    """
+
+    documents: int = 0
+    changed: int = 0
+    removed: int = 0
+    unknown: int = 0
+
+    def __add__(self, other: Rebuilt) -> Rebuilt:
+        """The sum of two."""
+        return Rebuilt(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Items in lists of at most `size`."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,153 @@
+"""A range of Kafka through the stages again, outside of the stream's consumer group.
+
+Records are indexed again, and then whatever they touch is worked out anew from the history: their users, their orders,
+their days. So a replay changes nothing where all is well, however often it is made, and sets right what is not.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+import msgspec
+
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, day_of, week_of
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
+from truepixel_dagster.rebuild.attributions import Name, names_of, rules_of
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.events import Range, index_again, read
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.stream import topics
+from truepixel_dagster.stream.dead_letters import STAGES
+from truepixel_dagster.stream.errors import BadRange
+
+REPLAYED_STAGES = tuple(stage for stage in STAGES if stage != "decode")
+
+
+class Replayed(msgspec.Struct, frozen=True):
+    """What a replay went through: records and those of them that are events, and what each stage had to change."""
+
+    records: int
+    events: int
+    stages: dict[str, Rebuilt]
+
+
+def stages_of(names: Sequence[str]) -> Sequence[str]:
+    """The stages that are asked for; all where none is.
+
+    Raises:
+        BadRange: One is none.
+    """
+    for name in names:
+        if name not in REPLAYED_STAGES:
+            raise BadRange(f"stage {name!r} is none of {', '.join(REPLAYED_STAGES)}")
+    return names or REPLAYED_STAGES
+
+
+def where_of(
+    context: Context, *, since: int | None, until: int | None, partition: int | None, offsets: str | None
+) -> Range:
+    """The range that a user asks for: by time, or a partition's offsets as `FIRST:LAST`.
+
+    Raises:
+        BadRange: Neither or both of them, or one that is none.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    by_offsets = partition is not None and offsets is not None
+    if by_offsets == (since is not None) or (partition is None) != (offsets is None) or (by_offsets and until):
+        raise BadRange("say either from when (and until when), or a partition and its offsets FIRST:LAST")
+    if since is not None:
+        return between(context, since, until if until is not None else int(time.time() * 1000))
+    found = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", offsets or "")
+    if found is None or partition is None:
+        raise BadRange(f"offsets {offsets!r} are not FIRST:LAST, such as 1000:1999")
+    return of_partition(context, partition, int(found[1]), int(found[2]))
+
+
+def between(context: Context, since: int, until: int) -> Range:
+    """The records that were written to Kafka from one time to another (milliseconds since the epoch), the second not
+    included, as far as they are committed.
+
+    Raises:
+        BadRange: The times are the wrong way round.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    if until <= since:
+        raise BadRange("--to must be later than --from")
+    first = topics.offsets_at(context.settings, since)
+    return _within(context, Range(first, topics.offsets_at(context.settings, until)))
+
+
+def of_partition(context: Context, partition: int, first: int, last: int) -> Range:
+    """The records of a partition from one offset to another, both included, as far as they are committed.
+
+    Raises:
+        BadRange: There is no such partition, or the offsets are the wrong way round.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    if partition not in context.settled.committed:
+        known = ", ".join(map(str, sorted(context.settled.committed)))
+        raise BadRange(f"there is no partition {partition}; the topic has {known}")
+    if last < first:
+        raise BadRange(f"offsets {first}:{last} are the wrong way round")
+    others = dict.fromkeys(context.settled.committed, 0)
+    return _within(context, Range({partition: first}, {**others, partition: last + 1}))
+
+
+def _within(context: Context, where: Range) -> Range:
+    committed = context.settled.committed
+    return Range(where.first, {p: min(end, committed.get(p, 0)) for p, end in where.end.items()})
+
+
+def replay(
+    context: Context, where: Range, stages: Sequence[str] = REPLAYED_STAGES, progress: Progress = silent
+) -> Replayed:
+    """Run a range through some stages, in their order.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+    """
+    records = events = 0
+    indexed = Rebuilt()
+    users: set[str] = set()
+    orders: set[Name] = set()
+    days: set[str] = set()
+    weeks: set[str] = set()
+    for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
+        found = [event for event in map(decode, chunk) if isinstance(event, Event)]
+        records, events = records + len(chunk), events + len(found)
+        if "index" in stages:
+            indexed += Rebuilt(len(found), index_again(context, found))
+        users.update(event.user for event in found)
+        orders |= names_of(found)
+        days.update(day_of(event.occurred_at) for event in found)
+        weeks.update(week_of(event.occurred_at) for event in found if event.source == "pixel")
+    done = _later_stages(context, set(stages), users, orders, sorted(days), sorted(weeks), progress)
+    first = {"index": indexed} if "index" in stages else {}
+    return Replayed(records, events, {**first, **done})
+
+
+def _later_stages(
+    context: Context,
+    stages: AbstractSet[str],
+    users: AbstractSet[str],
+    orders: AbstractSet[Name],
+    days: Sequence[str],
+    weeks: Sequence[str],
+    progress: Progress,
+) -> dict[str, Rebuilt]:
+    done: dict[str, Rebuilt] = {}
+    if "ad_lead" in stages:
+        done["ad_lead"] = ad_leads.rebuild_users(context, users, progress)
+    if "attribution" in stages:
+        done["attribution"] = attributions.rebuild_orders(context, orders, rules_of(context), progress)
+    if "customer" in stages:
+        done["customer"] = customers.rebuild_users(context, users, progress)
+    if "product_stats" in stages:
+        context.history.refresh()
+        counted = product_stats.rebuild_days(context, days, progress)
+        done["product_stats"] = counted + weekly_visitors.rebuild_weeks(context, weeks, progress)
+    return done

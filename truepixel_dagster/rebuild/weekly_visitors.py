@@ -1,0 +1,112 @@
+"""Weekly visitors, counted exactly from the event history.
+
+Documents are read first, then the history, then the documents are replaced if nobody else has done so meanwhile. A
+visitor who comes after that marks the week in Redis, and the next flush says that the count is an estimate again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date, timedelta
+
+from truepixel_dagster.flush import WEEKLY_VISITORS, write_under
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_days
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.errors import Unavailable
+
+_TRIES = 20
+_CLIENTS = 1000
+
+
+def rebuild_weeks(context: Context, weeks: Sequence[str], progress: Progress = silent) -> Rebuilt:
+    """Count the visitors of some ISO weeks, such as `2026-W05`.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+    """
+    result = Rebuilt()
+    for number, week in enumerate(weeks, start=1):
+        result += _rebuild_week(context, week, progress)
+        progress("weeks", number, len(weeks))
+    return result
+
+
+def days_of(week: str) -> list[str]:
+    """The days of an ISO week.
+
+    Raises:
+        ValueError: There is no such week.
+    """
+    monday = date.fromisocalendar(int(week[:4]), int(week[6:]), 1)
+    return [(monday + timedelta(days=number)).isoformat() for number in range(7)]
+
+
+def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
+    elasticsearch = context.stores.elasticsearch
+    for _ in range(_TRIES):
+        elasticsearch.refresh()
+        there = _documents(context, week)
+        counts = dict(_counted(context, week, progress))
+        actions = [
+            write_under(
+                (elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}"),
+                _document(shop, week, visitors),
+                there.get(shop),
+            )
+            for shop, visitors in counts.items()
+            if _differs(there.get(shop), visitors)
+        ]
+        gone = [doc for shop, doc in there.items() if shop not in counts]
+        actions += [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in gone]
+        outcomes = elasticsearch.bulk(actions)
+        refused = [outcome.error for outcome in outcomes if outcome.error and outcome.status != CONFLICT]
+        if refused:
+            raise Unavailable(f"Elasticsearch at {elasticsearch.address} refused weekly visitors: {refused[0]}")
+        if all(outcome.status != CONFLICT for outcome in outcomes):
+            return Rebuilt(len(counts), len(actions) - len(gone), len(gone))
+    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")
+
+
+def _documents(context: Context, week: str) -> dict[str, Found]:
+    """A week's documents by shop, as they are at this moment."""
+    elasticsearch = context.stores.elasticsearch
+    hits = elasticsearch.scan(WEEKLY_VISITORS, {"term": {"week": week}}, fields=["shop_id"])
+    places = [(hit["_index"], hit["_id"]) for hit in hits]
+    return {doc.source["shop_id"]: doc for doc in elasticsearch.mget(places) if doc}
+
+
+def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[str, int]]:
+    """Distinct clients by shop; the history comes sorted by them, so that only one is held at a time."""
+    shop, client, visitors, seen = "", "", 0, 0
+    new: list[str] = []
+    for page in context.history.outlines(
+        all_of(on_days(days_of(week)), FROM_PIXEL), sort=("shop_id", "client_id", "_shard_doc")
+    ):
+        for event in page:
+            if (event.shop_id, event.client_id) == (shop, client):
+                continue
+            if event.shop_id != shop or len(new) == _CLIENTS:
+                # Redis may have lost its estimate: what is flushed later must not fall behind.
+                context.stores.redis.add_visitors((shop, week), new)
+                new = []
+            if event.shop_id != shop:
+                if visitors:
+                    yield shop, visitors
+                visitors = 0
+            shop, client, visitors = event.shop_id, event.client_id, visitors + 1
+            new.append(client)
+        seen += len(page)
+        progress(f"events of {week} read", seen, 0)
+    context.stores.redis.add_visitors((shop, week), new)
+    if visitors:
+        yield shop, visitors
+
+
+def _document(shop: str, week: str, visitors: int) -> dict[str, object]:
+    return {"shop_id": shop, "week": week, "visitors": visitors, "exact": True}
+
+
+def _differs(there: Found | None, visitors: int) -> bool:
+    return there is None or (there.source["visitors"], there.source["exact"]) != (visitors, True)
