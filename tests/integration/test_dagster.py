@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import dagster as dg
 import pytest
 
 from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, record, send
 from tests.integration.test_pipeline import pixel
-from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
+from truepixel_dagster.asset_keys import CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.process_events import process_events
@@ -34,19 +36,36 @@ def run(**tags: str) -> dg.ExecuteInProcessResult:
     return process_events.execute_in_process(tags=tags, raise_on_error=False)
 
 
-def test_the_job_drains_its_lane_and_reports_each_asset_once(through_dagster: Settings, stores: Stores) -> None:
+def written_by_day(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, int]:
+    found = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(asset)]
+    return {str(e.partition): int(e.materialization.metadata["events"].value) for e in found}
+
+
+def days_in(stores: Stores, name: str) -> Counter[str]:
+    stores.elasticsearch.refresh()
+    return Counter(hit["_source"]["occurred_at"][:10] for hit in stores.elasticsearch.scan(name))
+
+
+def test_the_job_drains_its_lane_and_reports_each_asset_and_day_once(through_dagster: Settings, stores: Stores) -> None:
     send(through_dagster, [(r.key, r.value, r.headers) for r in traffic(1500, seed=2, shops=2)])
     result = run(**{LANE_TAG: "0", LANES_TAG: "1"})
     assert result.success
     assert sum(entry.lag for entry in lag(through_dagster)) == 0
     reported = [
-        event.asset_key.to_user_string() for event in result.get_asset_materialization_events() if event.asset_key
+        (event.asset_key.to_user_string(), event.partition)
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
     ]
-    assert sorted(reported) == sorted(STREAM)
-    (events,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey(EVENTS)]
-    metadata = events.materialization.metadata
+    assert {asset for asset, _ in reported} == set(STREAM)
+    assert len(set(reported)) == len(reported)
+    assert written_by_day(result, EVENTS) == days_in(stores, "events-")
+    assert sum(written_by_day(result, CUSTOMERS).values()) == stores.elasticsearch.count("events-")
+    (observed,) = result.get_asset_observation_events()
+    metadata = observed.asset_observation_data.asset_observation.metadata
     assert metadata["messages"].value == 1500
+    assert metadata["messages left waiting"].value == 0
     assert {"messages per minute", "peak memory (MiB)", "duplicates", "dead letters"} <= set(metadata)
+    assert {"attribution p50 (ms)", "attribution p95 (ms)", "offsets"} <= set(metadata)
     audited(through_dagster, stores)
 
 

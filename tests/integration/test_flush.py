@@ -177,8 +177,13 @@ class Sleeper(ElasticsearchStore):
 class EveryClaimOpen(RedisStore):
     """What the flush would be if it did not look whether its claims are still open."""
 
-    def open_tokens(self, claims: Sequence[Claim]) -> list[str | None]:
-        return [claim.token for claim in claims]
+    def claim(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[Claim]:
+        claims = super().claim(keys, tokens)
+        self.claimed = {claim.key: claim.token for claim in claims}
+        return claims
+
+    def open_tokens(self, keys: Sequence[CounterKey]) -> list[str | None]:
+        return [self.claimed[key] for key in keys]
 
 
 POINTS = ["before reading", "after reading", "before writing", "after writing"]
@@ -368,15 +373,20 @@ def test_weekly_visitors_are_distinct_clients_and_say_that_they_are_an_estimate(
     }
 
 
-def test_only_weeks_that_changed_are_written(redis_store: RedisStore, elasticsearch_store: ElasticsearchStore) -> None:
+def test_only_weeks_in_which_somebody_was_seen_are_looked_at_and_only_new_counts_written(
+    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore
+) -> None:
     def flushed() -> FlushResult:
         return flush_weekly_visitors(redis_store, elasticsearch_store)
 
     visit(redis_store, "a", "b")
     assert flushed().keys == 1
     assert flushed().keys == 0
+    place = (elasticsearch_store.index("weekly-visitors"), f"s:{WEEK}")
+    before = elasticsearch_store.mget([place])
     visit(redis_store, "a")
-    assert flushed().keys == 0
+    assert flushed().keys == 1
+    assert elasticsearch_store.mget([place]) == before
     visit(redis_store, "c")
     assert flushed().keys == 1
     assert weekly(elasticsearch_store)["visitors"] == 3
@@ -401,15 +411,16 @@ def test_a_week_that_grows_between_write_and_acknowledgement_stays_dirty(
 
 
 @pytest.mark.parametrize("higher", [2, 50])
-def test_a_count_that_is_not_lower_is_never_replaced(
-    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, higher: int
+@pytest.mark.parametrize("exact", [b"true", b"false"])
+def test_a_count_that_is_not_lower_is_never_replaced_and_an_exact_one_becomes_an_estimate(
+    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, higher: int, exact: bytes
 ) -> None:
-    rebuilt = b'{"shop_id":"s","week":"%s","visitors":%d,"exact":true}' % (WEEK.encode(), higher)
+    rebuilt = b'{"shop_id":"s","week":"%s","visitors":%d,"exact":%s}' % (WEEK.encode(), higher, exact)
     index = elasticsearch_store.index("weekly-visitors")
     elasticsearch_store.bulk([Action("create", index, f"s:{WEEK}", rebuilt)])
     visit(redis_store, "a", "b")
     flush_weekly_visitors(redis_store, elasticsearch_store)
-    assert weekly(elasticsearch_store) == {"shop_id": "s", "week": WEEK, "visitors": higher, "exact": True}
+    assert weekly(elasticsearch_store) == {"shop_id": "s", "week": WEEK, "visitors": higher, "exact": False}
     assert dirty(redis_store) == []
 
 

@@ -230,7 +230,8 @@ def test_each_script_is_loaded_once_for_a_store(another_process: Callable[[], Re
     def work(store: RedisStore, first: int) -> None:
         for offset in range(first, first + 20):
             product_stats.run(views(offset, offset, client_id=f"c{offset}"), set(), store)
-            store.acknowledge(store.claim([KEY], ["t"]))
+            store.claim([KEY], ["t"])
+            store.acknowledge({KEY: "t"})
             store.visitors_written([("s", WEEK)], [offset])
 
     first, second = another_process(), another_process()
@@ -243,7 +244,8 @@ def test_each_script_is_loaded_once_for_a_store(another_process: Callable[[], Re
 
 def test_a_server_that_lost_its_scripts_is_given_each_once_more(redis_store: RedisStore) -> None:
     product_stats.run(views(0, 1), set(), redis_store)
-    redis_store.acknowledge(redis_store.claim([KEY], ["t"]))
+    redis_store.claim([KEY], ["t"])
+    redis_store.acknowledge({KEY: "t"})
     before = loads(redis_store)
     redis_store.client.script_flush()
     for offset in range(2, 8):

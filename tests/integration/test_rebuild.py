@@ -216,7 +216,7 @@ def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: S
     shop = next(iter(exact))
     flush(stores)
     assert all(hit["_source"]["exact"] for hit in of_day(stores, "weekly-visitors"))
-    send(filled, [record(f"{shop}:new-visitor", pixel("late", timestamp=f"{DAY}T12:00:00.000Z"))])
+    send(filled, [record(f"{shop}:new-visitor", pixel("late", at=f"{DAY}T12:00:00.000Z"))])
     drain(filled)
     flush(stores)
     after = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
@@ -231,8 +231,8 @@ def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: S
 def test_a_rebuild_that_dies_between_claim_and_write_loses_no_counter(
     filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = pixel("one-more", "product_viewed", timestamp=f"{DAY}T12:00:00.000Z")
-    view["data"] = {"productVariant": {"product": {"id": "p-new"}, "price": None}}
+    viewed = {"product": {"id": "p-new"}, "price": None}
+    view = pixel("one-more", "product_viewed", at=f"{DAY}T12:00:00.000Z", productVariant=viewed)
     shop = of_day(stores, "product-stats-")[0]["_source"]["shop_id"]
     send(filled, [record(f"{shop}:c", view)])
     drain(filled)
