@@ -21,10 +21,9 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
 from truepixel_dagster.stream import topics
-from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import BadRange
 
-REPLAYED_STAGES = tuple(stage for stage in STAGES if stage != "decode")
+REPLAYED_STAGES = ("index", "ad_lead", "attribution", "customer", "product_stats")
 
 
 class Replayed(msgspec.Struct, frozen=True):
