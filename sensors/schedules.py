@@ -6,6 +6,7 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import AUDIT, EVENTS
 from truepixel_dagster.jobs.flush import flush
+from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 
 flush_every_minute = dg.ScheduleDefinition(
     name="flush_every_minute",
@@ -29,4 +30,20 @@ audit_every_night = dg.ScheduleDefinition(
     cron_schedule="30 3 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Audits the pipeline every night at 03:30 UTC; it reads the whole topic.",
+)
+
+prune_history_every_hour = dg.ScheduleDefinition(
+    name="prune_history_every_hour",
+    job=prune_history,
+    cron_schedule="17 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Removes old runs of Dagster with their logs every hour, so that its history does not grow for ever.",
+)
+
+drop_old_events_every_night = dg.ScheduleDefinition(
+    name="drop_old_events_every_night",
+    job=drop_old_events,
+    cron_schedule="45 2 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Drops the months of the event history that are older than the retention setting, at 02:45 UTC.",
 )

@@ -13,9 +13,16 @@ from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
-from sensors.schedules import audit_every_night, audit_job, flush_every_minute
+from sensors.schedules import (
+    audit_every_night,
+    audit_job,
+    drop_old_events_every_night,
+    flush_every_minute,
+    prune_history_every_hour,
+)
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 from truepixel_dagster.jobs.replay import replay
 from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
 
@@ -31,9 +38,9 @@ definitions = dg.Definitions(
         weekly_visitors,
     ],
     asset_checks=[audit],
-    jobs=[process_events, flush, audit_job, replay, replay_dead_letters],
+    jobs=[process_events, flush, audit_job, replay, replay_dead_letters, prune_history, drop_old_events],
     sensors=[kafka_lag],
-    schedules=[flush_every_minute, audit_every_night],
+    schedules=[flush_every_minute, audit_every_night, prune_history_every_hour, drop_old_events_every_night],
     # A rebuild is one op: a process of its own for it would only import everything twice.
     executor=dg.in_process_executor,
 )

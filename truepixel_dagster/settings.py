@@ -92,6 +92,12 @@ class Settings(BaseSettings):
     partitions_per_run: int = Field(
         366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"
     )
+    event_retention_months: int = Field(
+        25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
+    )
+    keep_successful_runs_hours: float = Field(24, ge=0, description="hours for which Dagster keeps runs that succeeded")
+    keep_failed_runs_days: float = Field(14, ge=0, description="days for which Dagster keeps runs that failed")
+    keep_asset_history_days: float = Field(30, ge=0, description="days for which Dagster keeps the events of assets")
     touch_repeat: float = Field(
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )

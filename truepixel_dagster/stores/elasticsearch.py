@@ -206,6 +206,23 @@ class ElasticsearchStore:
         )
         return sorted(index for index, own in found.items() if own["settings"].get(name) == "async")
 
+    def indices(self, name: str) -> list[str]:
+        """The full names of the indices `name`*.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        pattern = f"{self.index(name)}*"
+        return sorted(self._call(lambda: self.client.indices.get(index=pattern, allow_no_indices=True)))
+
+    def drop(self, index: str) -> None:
+        """Remove one index by its full name, with all that it holds; nothing where there is none.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        self._call(lambda: self.client.indices.delete(index=index, ignore_unavailable=True))
+
     def refresh(self) -> None:
         """Make everything that was written visible to searches."""
         self.client.indices.refresh(index=f"{self._namespace}-*", allow_no_indices=True)
