@@ -1,15 +1,33 @@
 """What is checked of the assets, by the clock or by hand."""
 
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
-from truepixel_dagster.asset_keys import AUDIT, EVENTS
+from truepixel_dagster.asset_keys import (
+    ATTRIBUTIONS,
+    AUDIT,
+    EVENTS,
+    KAFKA_TOPIC,
+    PRODUCT_STATS,
+    PRODUCT_STATS_BUFFER,
+)
 from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.errors import KafkaError
 
+if TYPE_CHECKING:
+    from truepixel_dagster.health.verdict import Verdict
+    from truepixel_dagster.rebuild.context import Context
+
 SHOWN = 50
+# Nothing is wrong with what was written yet: it is to be looked at soon.
+WARN = dg.AssetCheckSeverity.WARN
 
 
 @dg.asset_check(
@@ -38,3 +56,113 @@ def audit() -> dg.AssetCheckResult:
             "examples": dg.JsonMetadataValue([str(difference) for difference in found.differences[:SHOWN]]),
         },
     )
+
+
+def _judge(
+    look: Callable[[], "Verdict"], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+) -> dg.AssetCheckResult:
+    try:
+        found = look()
+    except (Unavailable, KafkaError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    return dg.AssetCheckResult(
+        passed=found.passed, severity=severity, description=found.description or None, metadata=found.figures
+    )
+
+
+def _with_history(look: Callable[["Context"], "Verdict"]) -> Callable[[], "Verdict"]:
+    from truepixel_dagster.rebuild.context import rebuilding
+
+    def looking() -> "Verdict":
+        with rebuilding(load_settings()) as context:
+            return look(context)
+
+    return looking
+
+
+@dg.asset_check(
+    asset=EVENTS,
+    description="Every Kafka record below the committed offsets is indexed, a duplicate, or a dead letter.",
+)
+def records_accounted() -> dg.AssetCheckResult:
+    """No record is nowhere."""
+    from truepixel_dagster.health.records import records_accounted as look
+
+    return _judge(_with_history(look))
+
+
+@dg.asset_check(
+    asset=EVENTS,
+    description="Of the last hour's records no more became dead letters than TRUEPIXEL_ALERT_DEAD_LETTER_SHARE.",
+)
+def dead_letter_share() -> dg.AssetCheckResult:
+    """Dead letters are rare."""
+    from truepixel_dagster.health.flow import dead_letter_share as look
+
+    return _judge(lambda: look(load_settings(), time.time()), WARN)
+
+
+@dg.asset_check(asset=ATTRIBUTIONS, description="Every order in the event history has its attribution.")
+def orders_attributed() -> dg.AssetCheckResult:
+    """No order is missing."""
+    from truepixel_dagster.health.orders import orders_attributed as look
+
+    return _judge(_with_history(look))
+
+
+@dg.asset_check(asset=ATTRIBUTIONS, description="By each of the five models an order's credits sum to its value.")
+def credits_sum() -> dg.AssetCheckResult:
+    """Credits are exact."""
+    from truepixel_dagster.health.orders import credits_sum as look
+
+    return _judge(_with_history(look))
+
+
+@dg.asset_check(
+    asset=PRODUCT_STATS,
+    description="The counters of a shop and a day, drawn anew each time, are what the event history says.",
+)
+def counters_match() -> dg.AssetCheckResult:
+    """Counters are exact."""
+    from truepixel_dagster.health.counters import counters_match as look
+    from truepixel_dagster.health.counters import sample
+
+    return _judge(_with_history(lambda context: look(context, sample(context.stores))))
+
+
+@dg.asset_check(
+    asset=PRODUCT_STATS_BUFFER,
+    description="No counter and no open claim has waited in Redis for longer than TRUEPIXEL_ALERT_BUFFER seconds.",
+)
+def buffer_age() -> dg.AssetCheckResult:
+    """The flush keeps up."""
+    from truepixel_dagster.health.counters import buffer_age as look
+
+    def looking() -> "Verdict":
+        settings = load_settings()
+        with open_stores(settings) as stores:
+            return look(settings, stores, time.time())
+
+    return _judge(looking, WARN)
+
+
+@dg.asset_check(
+    asset=KAFKA_TOPIC,
+    description="No more messages wait than TRUEPIXEL_ALERT_LAG, and none for more seconds than _WAITING.",
+)
+def lag() -> dg.AssetCheckResult:
+    """The stream keeps up."""
+    from truepixel_dagster.health.flow import keeps_up
+
+    return _judge(lambda: keeps_up(load_settings(), time.time()), WARN)
+
+
+health_checks = [
+    records_accounted,
+    dead_letter_share,
+    orders_attributed,
+    credits_sum,
+    counters_match,
+    buffer_age,
+    lag,
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import AUDIT, EVENTS
+from truepixel_dagster.asset_keys import AUDIT, EVENTS, HEALTH_CHECKS
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 
@@ -30,6 +30,22 @@ audit_every_night = dg.ScheduleDefinition(
     cron_schedule="30 3 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Audits the pipeline every night at 03:30 UTC; it reads the whole topic.",
+)
+
+health_job = dg.define_asset_job(
+    "check_health",
+    selection=dg.AssetSelection.checks(*(dg.AssetCheckKey(dg.AssetKey(a), n) for n, a in HEALTH_CHECKS.items())),
+    executor_def=dg.in_process_executor,
+    description="Looks whether every record, order and counter is accounted for, and whether the stream keeps up.",
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+
+check_health_every_hour = dg.ScheduleDefinition(
+    name="check_health_every_hour",
+    job=health_job,
+    cron_schedule="7 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Runs the checks of health every hour; what fails says what to do.",
 )
 
 prune_history_every_hour = dg.ScheduleDefinition(

@@ -20,3 +20,14 @@ LANES_TAG = "truepixel/lanes"
 TRIGGER_TAG = "truepixel/trigger"
 
 AUDIT = "audit"
+
+# The checks of health, by the asset that each is about.
+HEALTH_CHECKS = {
+    "records_accounted": EVENTS,
+    "dead_letter_share": EVENTS,
+    "orders_attributed": ATTRIBUTIONS,
+    "credits_sum": ATTRIBUTIONS,
+    "counters_match": PRODUCT_STATS,
+    "buffer_age": PRODUCT_STATS_BUFFER,
+    "lag": KAFKA_TOPIC,
+}

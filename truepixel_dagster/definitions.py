@@ -6,7 +6,7 @@ import dagster as dg
 
 from assets.ad_leads import ad_leads
 from assets.attributions import attributions
-from assets.checks import audit
+from assets.checks import audit, health_checks
 from assets.customers import customers
 from assets.events import events
 from assets.kafka_topic import kafka_topic
@@ -16,8 +16,10 @@ from sensors.kafka_lag import kafka_lag
 from sensors.schedules import (
     audit_every_night,
     audit_job,
+    check_health_every_hour,
     drop_old_events_every_night,
     flush_every_minute,
+    health_job,
     prune_history_every_hour,
 )
 from truepixel_dagster.jobs.flush import flush
@@ -37,10 +39,16 @@ definitions = dg.Definitions(
         product_stats,
         weekly_visitors,
     ],
-    asset_checks=[audit],
-    jobs=[process_events, flush, audit_job, replay, replay_dead_letters, prune_history, drop_old_events],
+    asset_checks=[audit, *health_checks],
+    jobs=[process_events, flush, audit_job, health_job, replay, replay_dead_letters, prune_history, drop_old_events],
     sensors=[kafka_lag],
-    schedules=[flush_every_minute, audit_every_night, prune_history_every_hour, drop_old_events_every_night],
+    schedules=[
+        flush_every_minute,
+        audit_every_night,
+        check_health_every_hour,
+        prune_history_every_hour,
+        drop_old_events_every_night,
+    ],
     # A rebuild is one op: a process of its own for it would only import everything twice.
     executor=dg.in_process_executor,
 )

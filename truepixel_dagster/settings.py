@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     partitions_per_run: int = Field(
         366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"
     )
+    alert_lag: int = Field(100_000, ge=0, description="messages that wait before the check of the lag fails")
+    alert_waiting: float = Field(
+        900, ge=0, description="seconds that a message waits before the check of the lag fails"
+    )
+    alert_buffer: float = Field(600, ge=0, description="seconds that a counter waits in Redis before its check fails")
+    alert_dead_letter_share: float = Field(
+        0.05, ge=0, le=1, description="share of an hour's records that become dead letters before their check fails"
+    )
     event_retention_months: int = Field(
         25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
     )

@@ -81,6 +81,18 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
     return result
 
 
+def totals_of(context: Context, query: Query, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
+    """What the events that a query finds add up to, as far as they are applied.
+
+    Raises:
+        Unavailable: A server does not answer.
+    """
+    totals: dict[CounterKey, Counters] = {}
+    for rows, _, _ in _rows(context, query):
+        _add(totals, (row for row in rows if row.offset <= applied.get(row.partition, -1)))
+    return totals
+
+
 def _put(context: Context, totals: Mapping[CounterKey, Counters], applied: Mapping[int, int], day: str) -> Rebuilt:
     """Write the totals of some keys, again where somebody else flushed one of them in between."""
     left = list(totals)

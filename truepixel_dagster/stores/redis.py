@@ -272,6 +272,24 @@ class RedisStore:
         found: Any = self._call(lambda: self.client.hgetall(self._key("applied")))
         return {int(partition): int(offset) for partition, offset in found.items()}
 
+    def peek(self, keys: Sequence[CounterKey]) -> list[tuple[Claim | None, Claim | None]]:
+        """What is buffered of each key, and what is claimed, as they are now; a buffer's token is empty.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> list[dict[str, str]]:
+            pipeline = self.client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hgetall(self._key("buffer", *key))
+                pipeline.hgetall(self._key("claim", *key))
+            found: list[dict[str, str]] = pipeline.execute()
+            return found
+
+        found = iter(self._call(read))
+        return [(_held(key, next(found)), _held(key, next(found))) for key in keys]
+
     def open_tokens(self, keys: Sequence[CounterKey]) -> list[str | None]:
         """The tokens under which these keys are claimed now; None where a claim has been acknowledged.
 
@@ -435,6 +453,13 @@ def _offsets(flat: Sequence[str] | None) -> dict[int, int] | None:
 
 
 def _claim(key: CounterKey, flat: Sequence[str]) -> Claim:
-    fields = dict(zip(flat[::2], flat[1::2]))
-    token, since = fields.pop("token"), int(fields.pop("since", "0"))
+    return _fields(key, dict(zip(flat[::2], flat[1::2])))
+
+
+def _held(key: CounterKey, fields: Mapping[str, str]) -> Claim | None:
+    return _fields(key, dict(fields)) if fields else None
+
+
+def _fields(key: CounterKey, fields: dict[str, str]) -> Claim:
+    token, since = fields.pop("token", ""), int(fields.pop("since", "0"))
     return Claim(key, token, since, {field: int(value) for field, value in fields.items()})

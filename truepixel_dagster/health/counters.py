@@ -1,0 +1,138 @@
+"""Do the counters of a day say what the event history says, and does the flush keep up?"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+
+from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, place_of
+from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import all_of, on_days
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.product_stats import REVENUE
+from truepixel_dagster.stores.redis import CounterKey
+
+LOOKS = 5
+Counters = dict[str, int]
+
+
+def sample(stores: Stores, seed: int | None = None) -> tuple[str, str] | None:
+    """A shop and a day that have product statistics, any with the same chance; None where there is none.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    stores.elasticsearch.refresh()
+    rng = random.Random(seed)  # noqa: S311 (a sample, no secret)
+    found = None
+    for count, hit in enumerate(stores.elasticsearch.scan(f"{PRODUCT_STATS}-", fields=["shop_id", "day"]), start=1):
+        if rng.randrange(count) == 0:
+            found = (hit["_source"]["shop_id"], hit["_source"]["day"])
+    return found
+
+
+def counters_match(context: Context, sampled: tuple[str, str] | None, pause: float = 1.0) -> Verdict:
+    """Compare documents and buffered counters of a shop's day with the event history, up to the applied offsets.
+
+    The stream and flushes go on meanwhile: only what differs at every one of five looks is wrong.
+
+    Arguments:
+        context: Where.
+        sampled: Shop and day; None where there is nothing to look at.
+        pause: Seconds between two looks.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    if sampled is None:
+        return verdict("", "", products=0)
+    shop, day = sampled
+    differing: list[str] = []
+    products = 0
+    for look in range(LOOKS):
+        if look:
+            time.sleep(pause)
+        expected, actual = _look(context, shop, day)
+        products = len(expected)
+        differing = sorted(key[1] for key in expected.keys() | actual.keys() if expected.get(key) != actual.get(key))
+        if not differing:
+            break
+    examples = differing[:EXAMPLES]
+    wrong = (
+        f"{len(differing)} products of shop {shop} on {day} differ from the history, such as {', '.join(examples[:3])}"
+    )
+    advice = f"Materialize product_stats for {day}: it puts the totals of the history in their place"
+    return verdict(
+        wrong if differing else "",
+        advice,
+        shop=shop,
+        day=day,
+        products=products,
+        differing=len(differing),
+        examples=examples,
+    )
+
+
+def _look(context: Context, shop: str, day: str) -> tuple[dict[CounterKey, Counters], dict[CounterKey, Counters]]:
+    """What the history says, and what documents, claims and buffers say; without products that count nothing."""
+    from truepixel_dagster.rebuild.product_stats import totals_of
+
+    applied = context.stores.redis.applied_now()
+    context.history.refresh()
+    query = all_of(on_days([day]), {"term": {"shop_id": shop}})
+    expected = {key: _some(own) for key, own in totals_of(context, query, applied).items()}
+    elasticsearch, redis = context.stores.elasticsearch, context.stores.redis
+    hits = elasticsearch.scan(
+        f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", all_of({"term": {"shop_id": shop}}, {"term": {"day": day}})
+    )
+    keys = {(shop, hit["_source"]["product_id"], day) for hit in hits} | expected.keys()
+    for kind in ("claim", "buffer"):
+        for found in redis.counter_keys(kind, 1000):
+            keys.update(key for key in found if (key[0], key[2]) == (shop, day))
+    wanted = sorted(keys)
+    documents = elasticsearch.mget([place_of(key, elasticsearch) for key in wanted])
+    actual: dict[CounterKey, Counters] = {}
+    for key, document, (buffer, claim) in zip(wanted, documents, redis.peek(wanted)):
+        source = document.source if document else {}
+        counted = {field: source.get(field, 0) for field in COUNTS}
+        counted |= {REVENUE + currency: amount for currency, amount in source.get("revenue", {}).items()}
+        open_claim = claim if claim and claim.token != source.get("last_token") else None
+        for more in (buffer, open_claim):
+            for field, amount in (more.counters if more else {}).items():
+                counted[field] = counted.get(field, 0) + amount
+        actual[key] = _some(counted)
+    return {k: own for k, own in expected.items() if own}, {k: own for k, own in actual.items() if own}
+
+
+def _some(counters: Mapping[str, int]) -> Counters:
+    return {field: amount for field, amount in counters.items() if amount}
+
+
+def buffer_age(settings: Settings, stores: Stores, now: float) -> Verdict:
+    """Look for counters that wait in Redis for longer than the setting says, buffered or in an open claim.
+
+    Arguments:
+        settings: `alert_buffer`, in seconds.
+        stores: Where.
+        now: Seconds since the epoch.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    counts = {"buffer": 0, "claim": 0}
+    oldest = now
+    for kind in counts:
+        for keys in stores.redis.counter_keys(kind, 1000):
+            counts[kind] += len(keys)
+            waiting = [held for pair in stores.redis.peek(keys) for held in pair if held and held.since]
+            oldest = min([oldest, *(held.since / 1000 for held in waiting)])
+    age = round(now - oldest, 1)
+    wrong = f"counters have waited in Redis for {age:.0f} s" if age > settings.alert_buffer else ""
+    advice = (
+        "Is the schedule flush_every_minute on, and what does the last run of the job flush say? `truepixel flush`"
+        " does one now"
+    )
+    return verdict(wrong, advice, oldest_seconds=age, buffered=counts["buffer"], open_claims=counts["claim"])

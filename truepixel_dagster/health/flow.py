@@ -1,0 +1,61 @@
+"""Does the stream keep up, and how much of it cannot be processed?"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from truepixel_dagster.health.verdict import Verdict, verdict
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream import dead_letters, topics
+
+HOUR_MS = 3_600_000
+# Fewer say nothing about a rate.
+FEW_LETTERS = 10
+
+
+def keeps_up(settings: Settings, now: float) -> Verdict:
+    """Look at how many messages wait, and for how long the oldest of them has.
+
+    Arguments:
+        settings: `alert_lag` in messages, `alert_waiting` in seconds.
+        now: Seconds since the epoch.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    partitions = topics.lag(settings)
+    waiting = {entry.partition: [max(entry.low, entry.committed or 0)] for entry in partitions if entry.lag}
+    written = [message.timestamp / 1000 for message in topics.read_at(settings, settings.topic, waiting)]
+    total = sum(entry.lag for entry in partitions)
+    age = round(max(0.0, now - min(written)), 1) if written else 0.0
+    reasons = [f"{total} messages wait"] if total > settings.alert_lag else []
+    reasons += [f"the oldest message has waited for {age:.0f} s"] if age > settings.alert_waiting else []
+    advice = (
+        "The sensor kafka_lag says of its last tick why a lane is not started, and the last run of process_events why"
+        " it failed; if all runs, raise TRUEPIXEL_LANES"
+    )
+    return verdict(" and ".join(reasons), advice, lag=total, oldest_seconds=age)
+
+
+def dead_letter_share(settings: Settings, now: float) -> Verdict:
+    """Look at the share of the last hour's records that became dead letters.
+
+    Arguments:
+        settings: `alert_dead_letter_share`.
+        now: Seconds since the epoch.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    since = int(now * 1000) - HOUR_MS
+    first = topics.offsets_at(settings, since)
+    records = sum(max(0, entry.high - first.get(entry.partition, entry.high)) for entry in topics.lag(settings))
+    letters = [dead.letter for dead in dead_letters.read(settings) if dead.letter.written_at >= since]
+    stages = Counter(letter.stage for letter in letters)
+    share = len(letters) / max(records, len(letters), 1)
+    too_many = len(letters) >= FEW_LETTERS and share > settings.alert_dead_letter_share
+    where = ", ".join(f"{stage} {count}" for stage, count in stages.most_common())
+    wrong = f"{len(letters)} of the last hour's {records} records became dead letters ({where})" if too_many else ""
+    advice = "`truepixel dead-letters list` says why; put it right, then `truepixel dead-letters replay`"
+    figures = {f"letters of stage {stage}": count for stage, count in stages.items()}
+    return verdict(wrong, advice, records=records, dead_letters=len(letters), share=round(share, 4), **figures)

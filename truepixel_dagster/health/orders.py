@@ -1,0 +1,71 @@
+"""Is every order attributed, and do the credits of each sum to its value?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import WITH_ORDER
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+
+REBUILD = "Materialize attributions for the days of these orders, then customers and product_stats"
+
+
+def orders_attributed(context: Context) -> Verdict:
+    """Look for orders in the event history that have no attribution though their sighting is committed.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    store = context.stores.elasticsearch
+    context.history.refresh()
+    sightings = missing = 0
+    examples: list[str] = []
+    for page in context.history.events(WITH_ORDER):
+        seen = {
+            event.attribution_id: event
+            for event in page
+            if event.order
+            and event.order.sighting
+            and context.settled.is_committed(event.origin)
+            and context.settled.passed("attribution", event)
+        }
+        ids = [id_ for id_ in seen if id_]
+        sightings += len(ids)
+        found = store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in ids], fields=["shop_id"])
+        absent = [id_ for id_, doc in zip(ids, found) if doc is None]
+        missing += len(absent)
+        examples += absent[: EXAMPLES - len(examples)]
+    wrong = f"{missing} orders have no attribution, such as {', '.join(examples[:3])}" if missing else ""
+    return verdict(wrong, REBUILD, sightings=sightings, missing=missing, examples=examples)
+
+
+def credits_sum(context: Context) -> Verdict:
+    """Look for attributions with a model whose credits do not sum to the order's value.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    store = context.stores.elasticsearch
+    store.refresh()
+    orders = uneven_ones = 0
+    examples: list[str] = []
+    for hit in store.scan(ATTRIBUTIONS, fields=["value", "credits"]):
+        orders += 1
+        models = uneven(hit["_source"])
+        if models:
+            uneven_ones += 1
+            if len(examples) < EXAMPLES:
+                examples.append(f"{hit['_id']} ({', '.join(models)})")
+    named = ", ".join(examples[:3])
+    wrong = f"the credits of {uneven_ones} orders do not sum to their value, such as {named}" if uneven_ones else ""
+    return verdict(wrong, REBUILD, orders=orders, uneven=uneven_ones, examples=examples)
+
+
+def uneven(attribution: Mapping[str, Any]) -> list[str]:
+    """The models whose credits do not sum to the order's value."""
+    value = attribution.get("value", {}).get("amount", 0)
+    sums = {model: sum(credit["amount"] for credit in shares) for model, shares in attribution["credits"].items()}
+    return [model for model, total in sums.items() if total != value]

@@ -1,0 +1,107 @@
+"""Is every Kafka record accounted for: indexed, a duplicate of an event that is, or a dead letter?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import beyond
+from truepixel_dagster.rebuild.rebuilt import chunks
+from truepixel_dagster.retention import outdated
+from truepixel_dagster.stages.index import EVENTS, index_name
+from truepixel_dagster.stream import topics
+
+ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` runs them through the stages again"
+
+
+class Marks:
+    """One bit for each offset of a partition, from a first one to before an end."""
+
+    def __init__(self, first: int, end: int) -> None:
+        self._first = first
+        self._count = max(0, end - first)
+        self._bits = bytearray((self._count + 7) // 8)
+
+    def mark(self, offset: int) -> None:
+        """Mark an offset; one outside of the range is passed over."""
+        at = offset - self._first
+        if 0 <= at < self._count:
+            self._bits[at >> 3] |= 1 << (at & 7)
+
+    def unmarked(self) -> Iterator[int]:
+        """The offsets that were not marked, in order."""
+        for at in range(self._count):
+            if not self._bits[at >> 3] >> (at & 7) & 1:
+                yield self._first + at
+
+
+def records_accounted(context: Context) -> Verdict:
+    """Look for records below the committed offsets that are nowhere. It needs a bit of memory for each record.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    lows = {entry.partition: entry.low for entry in topics.lag(context.settings)}
+    committed = context.settled.committed
+    marks = {partition: Marks(low, committed[partition]) for partition, low in lows.items()}
+    for partition, offset in (*context.settled.waiting, *_indexed(context, lows, committed)):
+        if partition in marks:
+            marks[partition].mark(offset)
+    lost: list[str] = []
+    duplicates = unaccounted = 0
+    for partition, own in marks.items():
+        for offsets in chunks(own.unmarked(), 10_000):
+            messages = topics.read_at(context.settings, context.settings.topic, {partition: offsets})
+            for chunk in chunks(messages, context.settings.batch_messages):
+                missing = _not_duplicates(context, chunk)
+                duplicates += len(chunk) - len(missing)
+                unaccounted += len(missing)
+                lost += [str(message.origin) for message in missing][: EXAMPLES - len(lost)]
+    records = sum(max(0, committed[partition] - low) for partition, low in lows.items())
+    named = ", ".join(lost[:3])
+    wrong = f"{unaccounted} of {records} records are neither indexed nor duplicates nor dead letters, such as {named}"
+    return verdict(
+        wrong if unaccounted else "",
+        ADVICE,
+        records=records,
+        unaccounted=unaccounted,
+        duplicates=duplicates,
+        dead_letters_waiting=len(context.settled.waiting),
+        examples=lost,
+    )
+
+
+def _indexed(context: Context, lows: Mapping[int, int], committed: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+    query = beyond({p: low - 1 for p, low in lows.items()}, {p: end - 1 for p, end in committed.items()})
+    if query is None:
+        return
+    context.history.refresh()
+    for hit in context.stores.elasticsearch.scan(f"{EVENTS}-", query, fields=["kafka"]):
+        yield hit["_source"]["kafka"]["partition"], hit["_source"]["kafka"]["offset"]
+
+
+def _not_duplicates(context: Context, messages: Sequence[Message]) -> list[Message]:
+    """The messages whose event id nobody has indexed, without those of months that were dropped."""
+    store = context.stores.elasticsearch
+    places = {}
+    for message in messages:
+        event = decode(message)
+        if isinstance(event, Event):
+            places[message.origin] = (index_name(event, store), event.document_id)
+    old = _outdated(context, {index for index, _ in places.values()})
+    known = dict(zip(places, store.mget(list(places.values()), fields=["kafka"])))
+    return [
+        message
+        for message in messages
+        if known.get(message.origin) is None and places.get(message.origin, ("", ""))[0] not in old
+    ]
+
+
+def _outdated(context: Context, indices: Iterable[str]) -> set[str]:
+    prefix = context.stores.elasticsearch.index(f"{EVENTS}-")
+    today = datetime.now(timezone.utc).date()
+    return set(outdated(indices, prefix, today, context.settings.event_retention_months))
