@@ -18,7 +18,7 @@ from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs import replay as replaying
+from truepixel_dagster.jobs import letters_replay as replaying
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
 from truepixel_dagster.jobs.letters import listed
