@@ -127,7 +127,7 @@ def counters_match() -> dg.AssetCheckResult:
     from truepixel_dagster.health.counters import counters_match as look
     from truepixel_dagster.health.counters import sample
 
-    return _judge(_with_history(lambda context: look(context, sample(context.stores))))
+    return _judge(_with_history(lambda context: look(context, sample(context))))
 
 
 @dg.asset_check(

@@ -28,7 +28,7 @@ product_stats_buffer = dg.AssetSpec(
     specs=[
         dg.AssetSpec(
             PRODUCT_STATS,
-            deps=[PRODUCT_STATS_BUFFER],
+            deps=[PRODUCT_STATS_BUFFER, EVENTS, ATTRIBUTIONS],
             description=(
                 "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
                 " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
-from truepixel_dagster.asset_keys import PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
+from truepixel_dagster.asset_keys import EVENTS, PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_week
 
@@ -15,7 +15,7 @@ from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_
     specs=[
         dg.AssetSpec(
             WEEKLY_VISITORS,
-            deps=[PRODUCT_STATS_BUFFER],
+            deps=[PRODUCT_STATS_BUFFER, EVENTS],
             description=(
                 "Distinct clients with a pixel event by shop and ISO week: Elasticsearch `<namespace>-weekly-visitors`."
                 " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"

@@ -15,7 +15,8 @@ START, PER_RUN = load_partitioning()
 
 # The day and the week that are going on are partitions, too: the stream writes into them.
 DAYS = dg.DailyPartitionsDefinition(start_date=START.isoformat(), end_offset=1)
-WEEKS = dg.WeeklyPartitionsDefinition(start_date=START.isoformat(), day_offset=1, end_offset=1)
+_MONDAY = START - timedelta(days=START.weekday())
+WEEKS = dg.WeeklyPartitionsDefinition(start_date=_MONDAY.isoformat(), day_offset=1, end_offset=1)
 
 # The stream is expected to write every few seconds: an asset without news is looked at before anybody asks for it.
 STREAM_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=6))

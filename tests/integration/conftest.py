@@ -27,7 +27,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 def bare_settings(servers: Settings, tmp_path: Path) -> Iterator[Settings]:
     """Settings of a namespace in which nothing has been set up yet."""
     namespace = f"t{uuid.uuid4().hex[:12]}"
-    settings = servers.model_copy(update={"namespace": namespace, "data_dir": tmp_path, "linger": 0.05, "idle": 0.5})
+    # The tests' events keep their dates, whatever today is.
+    kept = {"event_retention_months": 600}
+    settings = servers.model_copy(
+        update={"namespace": namespace, "data_dir": tmp_path, "linger": 0.05, "idle": 0.5, **kept}
+    )
     yield settings
     with open_stores(settings) as stores:
         indices = stores.elasticsearch.client.indices

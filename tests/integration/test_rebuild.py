@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from truepixel_dagster.rebuild import ad_leads, attributions, customers, events,
 from truepixel_dagster.rebuild.context import Context, rebuilding
 from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
@@ -226,6 +227,25 @@ def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: S
     rebuild(filled, "weekly_visitors")
     again = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
     assert again[shop] == {**exact[shop], "visitors": exact[shop]["visitors"] + 1}
+
+
+def test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused(
+    filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Context, "kept", date(2026, 1, 7))
+    for day in DAYS[:2]:
+        hits = of_day(stores, "events-", day)
+        stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])
+    for name in ("events", "ad_leads", "attributions", "customers", "product_stats", "weekly_visitors"):
+        with pytest.raises(HistoryDropped, match="cannot be worked out anew"):
+            rebuild(filled, name, DAYS[1:3])
+    with pytest.raises(HistoryDropped, match="2026-02-06 is the first day that can"):
+        rebuild(filled, "attributions", DAYS[3:4])
+    for name in ("ad_leads", "customers", "product_stats"):
+        done = rebuild(filled, name, DAYS[3:])
+        assert done.documents > 0
+        assert (done.changed, done.removed) == (0, 0), name
+        assert (done.older > 0) is (name != "product_stats"), name
 
 
 def test_a_rebuild_that_dies_between_claim_and_write_loses_no_counter(

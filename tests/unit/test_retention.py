@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truepixel_dagster.retention import first_kept, outdated
+from truepixel_dagster.retention import HistoryDropped, check_kept, first_kept, outdated
 
 DAY = date(2026, 3, 15)
 
@@ -32,3 +32,13 @@ def test_no_event_younger_than_the_months_kept_is_in_an_outdated_index(today: da
     assert kept <= today
     names = [f"e-{kept.year:04d}.{kept.month:02d}", f"e-{today.year:04d}.{today.month:02d}"]
     assert outdated(names, "e-", today, months) == []
+
+
+def test_days_that_need_dropped_events_are_refused_and_the_first_possible_day_is_named() -> None:
+    kept = date(2026, 2, 1)
+    check_kept(["2026-02-01", "2026-02-02"], kept)
+    check_kept(["2026-03-03"], kept, earlier_days=30)
+    with pytest.raises(HistoryDropped, match=r"2026-01-30 cannot .* from 2026-02-01 on"):
+        check_kept(["2026-02-01", "2026-01-31", "2026-01-30"], kept)
+    with pytest.raises(HistoryDropped, match=r"30 days before a day are needed\. 2026-03-03 is the first"):
+        check_kept(["2026-03-02"], kept, earlier_days=30)

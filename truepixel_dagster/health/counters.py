@@ -19,16 +19,18 @@ LOOKS = 5
 Counters = dict[str, int]
 
 
-def sample(stores: Stores, seed: int | None = None) -> tuple[str, str] | None:
-    """A shop and a day that have product statistics, any with the same chance; None where there is none.
+def sample(context: Context, seed: int | None = None) -> tuple[str, str] | None:
+    """A shop and a day with product statistics whose events are kept, any with the same chance; None if there is none.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
     """
-    stores.elasticsearch.refresh()
+    elasticsearch = context.stores.elasticsearch
+    elasticsearch.refresh()
+    kept = {"range": {"day": {"gte": context.kept.isoformat()}}}
     rng = random.Random(seed)  # noqa: S311 (a sample, no secret)
     found = None
-    for count, hit in enumerate(stores.elasticsearch.scan(f"{PRODUCT_STATS}-", fields=["shop_id", "day"]), start=1):
+    for count, hit in enumerate(elasticsearch.scan(f"{PRODUCT_STATS}-", kept, fields=["shop_id", "day"]), start=1):
         if rng.randrange(count) == 0:
             found = (hit["_source"]["shop_id"], hit["_source"]["day"])
     return found

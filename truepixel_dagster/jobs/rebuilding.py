@@ -11,6 +11,7 @@ import msgspec
 
 from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.errors import KafkaError
@@ -33,7 +34,8 @@ def rebuilding(
         rebuild: Given what rebuilds work with, the keys of the partitions, and whom to tell how far it has come.
 
     Raises:
-        Failure: A server does not answer, or refused a document; the message says which.
+        Failure: A server does not answer, or refused a document; or the events of these days are no longer kept. The
+            message says which.
     """
     # Only a rebuild pays for pandas.
     from truepixel_dagster.rebuild.context import rebuilding as opened
@@ -43,6 +45,8 @@ def rebuilding(
     try:
         with opened(load_settings()) as tools:
             result = rebuild(tools, keys, telling(context.log.info))
+    except HistoryDropped as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     except (Unavailable, KafkaError, FlushRefused) as error:
         raise dg.Failure(
             description=f"{error}. What was written is right, and the rest as it was: materialize it again",
@@ -60,6 +64,7 @@ def rebuilding(
             "documents changed": counts["changed"],
             "documents removed": counts["removed"],
             "orders without attribution": counts["unknown"],
+            "documents older than the events kept": counts["older"],
             "partitions of the run": len(keys),
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),

@@ -12,6 +12,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
 from truepixel_dagster.rebuild.users import users_of
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.ad_lead import Lead, Touch
 from truepixel_dagster.stores.mongodb import AD_LEADS
 
@@ -21,9 +22,13 @@ USERS = 500
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
     """Work out the touches of every user who met an ad on these days, or whose document says so.
 
+    One with a touch from when events are no longer kept stays as the stream left it.
+
     Raises:
+        HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
+    check_kept(days, context.kept)
     context.history.refresh()
     users = users_of(context.history, all_of(on_days(days), WITH_AD), progress)
     for day in days:
@@ -46,15 +51,20 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     settings, mongodb = context.settings, context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
     gone: dict[str, int] = {}
+    older = 0
 
     def decide(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        nonlocal older
+        older = 0
         changed.clear()
         gone.clear()
         leads = {user: msgspec.convert(document, Lead) for user, document in stored.items()}
         known = {user: {(t.partition, t.offset) for t in lead.all} for user, lead in leads.items()}
         touches = touches_of_users(context, users, known)
         for user in users:
-            if user in touches:
+            if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
+                older += 1
+            elif user in touches:
                 lead = _lead(context, touches[user], settings.touches_kept)
                 if lead != leads.get(user):
                     changed[user] = msgspec.to_builtins(lead)
@@ -63,7 +73,7 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
         return changed
 
     rejected = mongodb.update(AD_LEADS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(AD_LEADS, gone))
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(AD_LEADS, gone), older=older)
 
 
 def _lead(context: Context, touches: Sequence[Touch], kept: int) -> Lead:

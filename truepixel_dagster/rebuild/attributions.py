@@ -14,6 +14,7 @@ from truepixel_dagster.rebuild.ad_leads import touches_of_users
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import order_status
 from truepixel_dagster.stages.ad_lead import Touch
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS, Attribution, Rules, higher, journey, merge
@@ -55,8 +56,10 @@ def rebuild_days(context: Context, days: Sequence[str], rules: Rules, progress: 
         progress: Told how far it has come.
 
     Raises:
+        HistoryDropped: The events of a day, or of the window before it, are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
+    check_kept(days, context.kept, rules.window_days)
     context.history.refresh()
     orders: set[Name] = set()
     seen = 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, datetime, timezone
 from typing import NamedTuple
 
 from truepixel_dagster.rebuild.history import History, open_history
 from truepixel_dagster.rebuild.settled import Settled, settled
 from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
 
 
@@ -19,6 +21,11 @@ class Context(NamedTuple):
     stores: Stores
     history: History
     settled: Settled
+
+    @property
+    def kept(self) -> date:
+        """The first day whose events are kept."""
+        return first_kept(datetime.now(timezone.utc).date(), self.settings.event_retention_months)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
 from truepixel_dagster.rebuild.users import users_of
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import customer
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 
@@ -22,11 +23,14 @@ Document = Mapping[str, Any]
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
     """Work out every customer who was seen on these days, or whose document says so.
 
-    Attributions say which event counts an order: where they are missing, too, rebuild them first.
+    One who was first seen when events are no longer kept from stays as the stream left it. Attributions say which event
+    counts an order: where they are missing, too, rebuild them first.
 
     Raises:
+        HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
+    check_kept(days, context.kept)
     context.history.refresh()
     users = users_of(context.history, on_days(days), progress)
     for day in days:
@@ -49,14 +53,18 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     mongodb = context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
     gone: dict[str, int] = {}
-    unknown = 0
+    unknown = older = 0
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
-        nonlocal unknown
+        nonlocal unknown, older
+        older = 0
         changed.clear()
         gone.clear()
         documents, unknown = _documents(context, users, stored)
         for user in users:
+            if stored.get(user, {}).get("first_seen", "~") < context.kept.isoformat():
+                older += 1
+                continue
             before = {key: value for key, value in stored.get(user, {}).items() if key not in ("_id", "v")}
             if user in documents and documents[user] != before:
                 changed[user] = documents[user]
@@ -65,7 +73,7 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
         return changed
 
     rejected = mongodb.update(CUSTOMERS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown)
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown, older)
 
 
 def _documents(

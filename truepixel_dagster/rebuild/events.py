@@ -16,6 +16,7 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stream import topics
@@ -60,8 +61,10 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     Documents whose records retention has taken stay as they are.
 
     Raises:
+        HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
+    check_kept(days, context.kept)
     wanted = set(days)
     where = range_of(context, days)
     known = array("Q")

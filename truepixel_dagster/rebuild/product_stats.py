@@ -21,6 +21,7 @@ from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.product_stats import REVENUE, increments
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
@@ -48,9 +49,11 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     Attributions say which event counts an order: where they are missing, too, rebuild them first.
 
     Raises:
+        HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
         FlushRefused: Elasticsearch refused a document.
     """
+    check_kept(days, context.kept)
     buffered = _buffered(context, set(days))
     result = Rebuilt()
     for number, day in enumerate(days, start=1):

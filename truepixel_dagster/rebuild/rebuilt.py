@@ -20,13 +20,15 @@ def silent(_what: str, _done: int, _total: int) -> None:
 class Rebuilt(msgspec.Struct, frozen=True):
     """The documents that were worked out, those of them that had to be changed, and those that had to go.
 
-    `unknown` counts orders that could not be counted because their attribution is missing.
+    `unknown` counts orders that could not be counted because their attribution is missing. `older` counts documents
+    that tell of times whose events are no longer kept: they stay as they are.
     """
 
     documents: int = 0
     changed: int = 0
     removed: int = 0
     unknown: int = 0
+    older: int = 0
 
     def __add__(self, other: Rebuilt) -> Rebuilt:
         """The sum of two."""

@@ -13,6 +13,7 @@ from truepixel_dagster.flush import WEEKLY_VISITORS, write_under
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
 
@@ -24,8 +25,10 @@ def rebuild_weeks(context: Context, weeks: Sequence[str], progress: Progress = s
     """Count the visitors of some ISO weeks, such as `2026-W05`.
 
     Raises:
+        HistoryDropped: The events of a week are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
+    check_kept((day for week in weeks for day in days_of(week)), context.kept)
     result = Rebuilt()
     for number, week in enumerate(weeks, start=1):
         result += _rebuild_week(context, week, progress)
