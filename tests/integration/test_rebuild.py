@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
+import dagster as dg
 import msgspec
 import pytest
 
+from assets.attributions import attributions as attributions_asset
 from tests.integration.driving import audited, drain, flush, one_batch, record, send
-from tests.integration.test_pipeline import pixel
+from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
+from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.lane_run import open_lane
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
@@ -207,6 +210,46 @@ def test_another_window_and_back_gives_the_same_documents(filled: Settings, stor
     assert any(other[id_]["credits"]["time_decay"] != first[id_]["credits"]["time_decay"] for id_ in first)
     with rebuilding(filled) as context:
         attributions.rebuild_days(context, DAYS, attributions.rules_of(context))
+    assert documents() == first
+
+
+def test_a_month_by_seven_days_instead_of_thirty_and_back_is_the_month_it_was(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {key: value for key, value in environment(settings).items() if key.startswith("TRUEPIXEL_")}
+    for name, value in {**own, "TRUEPIXEL_EVENT_RETENTION_MONTHS": "600"}.items():
+        monkeypatch.setenv(name, value)
+    january = ("2026-01-01", "2026-01-31")
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    records = traffic(4000, seed=8, shops=2, start=start, span=timedelta(days=31))
+    touches = [
+        record("s:slow", pixel(f"touch-{day}", at=f"2026-01-{day:02d}T09:00:00.000Z", query=f"?utm_source=on-{day}"))
+        for day in (2, 9, 16, 23)
+    ]
+    bought = record("s:slow", completed("bought", at="2026-01-24T09:00:00.000Z"))
+    send(settings, [*((r.key, r.value, r.headers) for r in records), *touches, bought])
+    drain(settings)
+
+    def documents() -> dict[str, Any]:
+        stores.elasticsearch.refresh()
+        return {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")}
+
+    def materialize(**rules: Any) -> None:
+        done = dg.materialize(
+            [attributions_asset],
+            tags=dict(zip(("dagster/asset_partition_range_start", "dagster/asset_partition_range_end"), january)),
+            run_config={"ops": {"rebuild_attributions": {"config": rules}}},
+        )
+        assert done.success
+        assert len(done.get_asset_materialization_events()) == 31
+
+    first = documents()
+    assert len(first) > 30
+    materialize(window_days=7)
+    other = documents()
+    assert {document["window_days"] for document in other.values()} == {7}
+    assert [len(found["s:tok"]["touches"]) for found in (first, other)] == [4, 1]
+    materialize(window_days=30)
     assert documents() == first
 
 
