@@ -6,9 +6,9 @@ import dagster as dg
 
 from assets.ad_leads import ad_leads
 from assets.attributions import attributions
-from assets.checks import audit, health_checks
 from assets.customers import customers
 from assets.events import events
+from assets.health import audit, health, health_checks
 from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
@@ -38,6 +38,7 @@ definitions = dg.Definitions(
         product_stats_buffer,
         product_stats,
         weekly_visitors,
+        health,
     ],
     asset_checks=[audit, *health_checks],
     jobs=[process_events, flush, audit_job, health_job, replay, replay_dead_letters, prune_history, drop_old_events],

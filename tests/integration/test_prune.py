@@ -15,7 +15,7 @@ import pytest
 from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import drain, record, send
 from tests.integration.test_pipeline import pixel
-from truepixel_dagster.asset_keys import AUDIT, EVENTS, KAFKA_TOPIC
+from truepixel_dagster.asset_keys import AUDIT, EVENTS, HEALTH, KAFKA_TOPIC
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.instance.pruning import disk_use, prune
 from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
@@ -60,7 +60,7 @@ def history(instance: dg.DagsterInstance) -> dict[str, Any]:
     events, topic = dg.AssetKey(EVENTS), dg.AssetKey(KAFKA_TOPIC)
     written = instance.fetch_materializations(events, limit=100).records
     observed = instance.fetch_observations(topic, limit=100).records
-    check = dg.AssetCheckKey(events, AUDIT)
+    check = dg.AssetCheckKey(dg.AssetKey(HEALTH), AUDIT)
     latest = instance.get_latest_materialization_event(events)
     return {
         "written": [(r.partition_key, dict(r.asset_materialization.metadata)) for r in written],  # type: ignore[union-attr]

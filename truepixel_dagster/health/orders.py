@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from truepixel_dagster.events.event import day_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 
-REBUILD = "Materialize attributions for the days of these orders, then customers and product_stats"
+DAYS_NAMED = 7
+
+
+def rebuild(days: Collection[str]) -> str:
+    """What to do about orders of some days that are wrong."""
+    named = sorted(days)
+    more = f" and {len(named) - DAYS_NAMED} more days" if len(named) > DAYS_NAMED else ""
+    return f"Materialize attributions, customers and product_stats for {', '.join(named[:DAYS_NAMED])}{more}"
 
 
 def orders_attributed(context: Context) -> Verdict:
@@ -23,6 +31,7 @@ def orders_attributed(context: Context) -> Verdict:
     context.history.refresh()
     sightings = missing = 0
     examples: list[str] = []
+    days: set[str] = set()
     for page in context.history.events(WITH_ORDER):
         seen = {
             event.attribution_id: event
@@ -37,9 +46,10 @@ def orders_attributed(context: Context) -> Verdict:
         found = store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in ids], fields=["shop_id"])
         absent = [id_ for id_, doc in zip(ids, found) if doc is None]
         missing += len(absent)
+        days.update(day_of(seen[id_].occurred_at) for id_ in absent)
         examples += absent[: EXAMPLES - len(examples)]
     wrong = f"{missing} orders have no attribution, such as {', '.join(examples[:3])}" if missing else ""
-    return verdict(wrong, REBUILD, sightings=sightings, missing=missing, examples=examples)
+    return verdict(wrong, rebuild(days), sightings=sightings, missing=missing, examples=examples)
 
 
 def credits_sum(context: Context) -> Verdict:
@@ -52,16 +62,18 @@ def credits_sum(context: Context) -> Verdict:
     store.refresh()
     orders = uneven_ones = 0
     examples: list[str] = []
-    for hit in store.scan(ATTRIBUTIONS, fields=["value", "credits"]):
+    days: set[str] = set()
+    for hit in store.scan(ATTRIBUTIONS, fields=["value", "credits", "occurred_at"]):
         orders += 1
         models = uneven(hit["_source"])
         if models:
             uneven_ones += 1
+            days.add(hit["_source"]["occurred_at"][:10])
             if len(examples) < EXAMPLES:
                 examples.append(f"{hit['_id']} ({', '.join(models)})")
     named = ", ".join(examples[:3])
     wrong = f"the credits of {uneven_ones} orders do not sum to their value, such as {named}" if uneven_ones else ""
-    return verdict(wrong, REBUILD, orders=orders, uneven=uneven_ones, examples=examples)
+    return verdict(wrong, rebuild(days), orders=orders, uneven=uneven_ones, examples=examples)
 
 
 def uneven(attribution: Mapping[str, Any]) -> list[str]:
