@@ -454,7 +454,8 @@ def replay_range(
         result = replay(tools, where, names, lambda what, done, total: bar(done, total or None, what))
     if as_json:
         return print_json(result)
-    click.echo(f"{result.records:,} records, {result.events:,} events")
+    older = f", {result.older:,} older than the events kept: passed over" if result.older else ""
+    click.echo(f"{result.records:,} records, {result.events:,} events{older}")
     for stage, done in result.stages.items():
         click.echo(f"{stage}: {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed")
     return None

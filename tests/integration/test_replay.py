@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import date
 from typing import Any
 
 import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.driving import audited, drain, flush, send
+from tests.integration.driving import audited, drain, flush, record, send
+from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
@@ -29,6 +32,7 @@ def filled(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) 
     for name, value in environment(settings).items():
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
     send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=3, shops=2)])
     drain(settings)
     flush(stores)
@@ -100,6 +104,18 @@ def test_what_is_not_committed_is_left_to_the_stream(filled: Settings, stores: S
     assert call("--from", "1h")["records"] == before
     audited(filled, stores)
     drain(filled)
+    audited(filled, stores)
+
+
+def test_events_older_than_those_that_are_kept_are_passed_over(
+    filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(filled, [record("s:c", pixel("yesterday", at="2001-01-01T12:00:00.000Z"))])
+    drain(filled)
+    monkeypatch.setattr(Context, "kept", date(2005, 1, 1))
+    found = call("--from", "2h")
+    assert found["older"] == 1
+    assert sum(stage["changed"] for name, stage in found["stages"].items() if name != "product_stats") == 0
     audited(filled, stores)
 
 

@@ -48,7 +48,7 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     except (Unavailable, KafkaError, FlushRefused, ValueError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     context.add_output_metadata(
-        {"records": result.records, "events": result.events}
+        {"records": result.records, "events": result.events, "older events": result.older}
         | {f"changed by {stage}": done.changed + done.removed for stage, done in result.stages.items()}
         | {"stages": dg.JsonMetadataValue(msgspec.to_builtins(result.stages))}
     )

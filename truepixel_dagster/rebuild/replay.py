@@ -27,10 +27,14 @@ REPLAYED_STAGES = ("index", "ad_lead", "attribution", "customer", "product_stats
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a replay went through: records and those of them that are events, and what each stage had to change."""
+    """What a replay went through: records and those of them that are events, and what each stage had to change.
+
+    `older` events happened when events are no longer kept from: they are passed over.
+    """
 
     records: int
     events: int
+    older: int
     stages: dict[str, Rebuilt]
 
 
@@ -109,24 +113,29 @@ def replay(
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
-    records = events = 0
+    records = events = older = 0
+    kept = context.kept.isoformat()
+    with_window = (context.kept + context.settings.window).isoformat()
     indexed = Rebuilt()
     users: set[str] = set()
     orders: set[Name] = set()
     days: set[str] = set()
     weeks: set[str] = set()
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
-        found = [event for event in map(decode, chunk) if isinstance(event, Event)]
+        all_found = [event for event in map(decode, chunk) if isinstance(event, Event)]
+        found = [event for event in all_found if day_of(event.occurred_at) >= kept]
         records, events = records + len(chunk), events + len(found)
+        older += len(all_found) - len(found)
         if "index" in stages:
             indexed += Rebuilt(len(found), index_again(context, found))
         users.update(event.user for event in found)
-        orders |= names_of(found)
+        orders |= names_of(event for event in found if day_of(event.occurred_at) >= with_window)
         days.update(day_of(event.occurred_at) for event in found)
         weeks.update(week_of(event.occurred_at) for event in found if event.source == "pixel")
-    done = _later_stages(context, set(stages), users, orders, sorted(days), sorted(weeks), progress)
+    whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= kept)
+    done = _later_stages(context, set(stages), users, orders, sorted(days), whole_weeks, progress)
     first = {"index": indexed} if "index" in stages else {}
-    return Replayed(records, events, {**first, **done})
+    return Replayed(records, events, older, {**first, **done})
 
 
 def _later_stages(
