@@ -166,6 +166,34 @@ MUTATIONS = (
         "return None",
         INTEGRATION + "test_dead_letters.py -k sticks",
     ),
+    Mutation(
+        "rebuilt totals stop at the applied offsets",
+        P + "rebuild/product_stats.py",
+        "_add(totals, (row for row in rows if row.offset <= applied.get(row.partition, -1)))",
+        "_add(totals, rows)",
+        INTEGRATION + "test_rebuild.py -k while",
+    ),
+    Mutation(
+        "a rebuilt customer holds what the stream has settled",
+        P + "rebuild/customers.py",
+        "done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)",
+        "done = True",
+        INTEGRATION + "test_rebuild.py -k while",
+    ),
+    Mutation(
+        "a rebuilt order holds what the stream has settled",
+        P + "rebuild/attributions.py",
+        "and (context.settled.is_committed(event.origin) or event.origin in known)",
+        "",
+        INTEGRATION + "test_rebuild.py -k while",
+    ),
+    Mutation(
+        "days without events are refused",
+        P + "retention.py",
+        "if dropped:",
+        "if False:",
+        INTEGRATION + "test_rebuild.py -k older",
+    ),
 )
 
 
