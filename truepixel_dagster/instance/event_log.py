@@ -23,7 +23,10 @@ from typing import Any
 
 import dagster
 import sqlalchemy
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy.engine import Connection, Engine
@@ -31,6 +34,9 @@ from sqlalchemy.pool import StaticPool
 
 TESTED = "1.13."
 MAX_OPEN = 16
+INSERT = SqlEventLogStorageTable.insert()
+# What Dagster's own storage writes into its index, too.
+MIRRORED = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
 
 
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
@@ -50,9 +56,22 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         """Called by Dagster with the `config` of dagster.yaml."""
         return cls(inst_data=inst_data, **config_value)
 
+    def store_event(self, event: EventLogEntry) -> None:
+        """Write an event; those of a step that concern nothing but the step by a statement that is made only once."""
+        kind = event.dagster_event_type if event.is_dagster_event else None
+        if not self._is_tested or kind is None or kind in MIRRORED:
+            super().store_event(event)
+            return
+        with self._connect(event.run_id) as connection:
+            connection.execute(INSERT, self._event_to_row(event))
+
+    @property
+    def _is_tested(self) -> bool:
+        return dagster.__version__.startswith(TESTED)
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        if not dagster.__version__.startswith(TESTED):
+        if not self._is_tested:
             with super()._connect(shard) as connection:
                 yield connection
             return

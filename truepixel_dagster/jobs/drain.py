@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.lane import partitions_of
@@ -44,19 +46,12 @@ def dagster_home(settings: Settings) -> Path:
 
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of a Dagster process that is to work with these settings."""
-    own = {
-        "DAGSTER_HOME": str(dagster_home(settings)),
-        "TRUEPIXEL_NAMESPACE": settings.namespace,
-        "TRUEPIXEL_DATA_DIR": str(settings.data_dir),
-        "TRUEPIXEL_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
-        "TRUEPIXEL_ELASTICSEARCH_URL": settings.elasticsearch_url,
-        "TRUEPIXEL_MONGODB_URL": settings.mongodb_url.get_secret_value(),
-        "TRUEPIXEL_REDIS_URL": settings.redis_url.get_secret_value(),
-        "TRUEPIXEL_LANES": str(settings.lanes),
-        "TRUEPIXEL_HISTORY_START": settings.history_start.isoformat(),
-        # One arena for each core is enough: more only spread the same memory out.
-        "MALLOC_ARENA_MAX": "2",
-    }
+    own = {"DAGSTER_HOME": str(dagster_home(settings))}
+    for name, value in settings:
+        if value is not None:
+            own[f"TRUEPIXEL_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    # One arena for each core is enough: more only spread the same memory out.
+    own["MALLOC_ARENA_MAX"] = "2"
     return {**os.environ, **own}
 
 

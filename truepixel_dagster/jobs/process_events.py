@@ -3,8 +3,9 @@
 Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import dagster as dg
 
@@ -28,7 +29,6 @@ from truepixel_dagster.jobs.lane_run import (
     TooManyDeadLetters,
     open_lane,
 )
-from truepixel_dagster.jobs.slot_values import slot_values
 from truepixel_dagster.jobs.tally import Tally, peak_memory
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
@@ -37,6 +37,7 @@ from truepixel_dagster.stream.errors import KafkaUnavailable
 
 LANE = {"lane_run"}
 LATENCIES = "attribution latencies (ms)"
+Work = TypeVar("Work", Slot, Known, Led, Sorted)
 EXPECTED = (Unavailable, KafkaUnavailable, LaneLost, LaneStopped, TooManyDeadLetters)
 
 
@@ -53,96 +54,126 @@ def _priority(value: int) -> dict[str, str]:
     return {"dagster/priority": str(value)}
 
 
-@dg.op(out=dg.DynamicOut(int), required_resource_keys=LANE, description="How many micro-batches this run may drain.")
-def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[int]]:
+def _after(
+    priority: int, description: str, *others: str
+) -> Callable[[Callable[[dg.OpExecutionContext], None]], dg.OpDefinition]:
+    """An op of a slot that follows `before` and others; only that they are through goes from one to the next."""
+    return dg.op(
+        ins={name: dg.In(dg.Nothing) for name in ("before", *others)},
+        out=dg.Out(dg.Nothing),
+        required_resource_keys=LANE,
+        tags=_priority(priority),
+        description=description,
+    )
+
+
+class InHand:
+    """A lane, and the micro-batch that it is at: what one op leaves for the next.
+
+    Ops are in Dagster's order and hand nothing to it: a value in its hands is two more events and two type checks.
+    """
+
+    def __init__(self, lane: LaneRun) -> None:
+        self.lane = lane
+        self._slot = ""
+        self._work: object = None
+
+    def put(self, context: dg.OpExecutionContext, work: object) -> None:
+        """Leave something for the slot's next op."""
+        self._slot, self._work = str(context.get_mapping_key()), work
+
+    def take(self, context: dg.OpExecutionContext, kind: type[Work]) -> Work:
+        """What the slot's last op has left.
+
+        Raises:
+            DagsterInvariantViolationError: It is another slot's, or of another kind.
+        """
+        if self._slot != context.get_mapping_key() or not isinstance(self._work, kind):
+            raise dg.DagsterInvariantViolationError(f"{context.op_handle} is not the next op of slot {self._slot}")
+        return self._work
+
+
+@dg.op(
+    out=dg.DynamicOut(dg.Nothing),
+    required_resource_keys=LANE,
+    description="How many micro-batches this run may drain.",
+)
+def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[None]]:
     """Plan a slot for each micro-batch that lies there."""
     with _plainly():
         for line in _lane(context).warnings():
             context.log.warning(line)
         count = _lane(context).slots()
     for number in range(count):
-        yield dg.DynamicOutput(number, mapping_key=f"s{number:03d}")
+        yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
 
 
 @dg.op(
-    out=dg.Out(Slot, is_required=False),
+    ins={"planned": dg.In(dg.Nothing)},
+    out=dg.Out(dg.Nothing, is_required=False),
     required_resource_keys=LANE,
     tags=_priority(0),
     description="The next micro-batch: at most 512 messages and 32 MiB; skipped when the lane is idle or stopped.",
 )
-def fetch(context: dg.OpExecutionContext, number: int) -> Iterator[dg.Output[Slot]]:
+def fetch(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
     """Fetch and decode; what cannot be understood becomes a dead letter."""
-    context.log.debug("slot %d", number)
     with _plainly():
         fetched = _lane(context).fetch()
     if fetched is not None:
-        yield dg.Output(fetched)
+        _hand(context).put(context, fetched)
+        yield dg.Output(None)
 
 
-@dg.op(
-    required_resource_keys=LANE,
-    tags=_priority(1),
-    description="Stage 1: the event history in Elasticsearch. Replays run on, duplicates stop here.",
-)
-def index(context: dg.OpExecutionContext, slot: Slot) -> Known:
+@_after(1, "Stage 1: the event history in Elasticsearch. Replays run on, duplicates stop here.")
+def index(context: dg.OpExecutionContext) -> None:
     """Stage 1."""
     with _plainly():
-        return _lane(context).index(slot)
+        _hand(context).put(context, _lane(context).index(_hand(context).take(context, Slot)))
 
 
-@dg.op(required_resource_keys=LANE, tags=_priority(2), description="Stage 2: the touches of every user in MongoDB.")
-def ad_lead(context: dg.OpExecutionContext, known: Known) -> Led:
+@_after(2, "Stage 2: the touches of every user in MongoDB.")
+def ad_lead(context: dg.OpExecutionContext) -> None:
     """Stage 2."""
     with _plainly():
-        return _lane(context).ad_lead(known)
+        _hand(context).put(context, _lane(context).ad_lead(_hand(context).take(context, Known)))
 
 
-@dg.op(required_resource_keys=LANE, tags=_priority(3), description="Stage 3: which ads led to which order.")
-def attribution(context: dg.OpExecutionContext, led: Led) -> Sorted:
+@_after(3, "Stage 3: which ads led to which order.")
+def attribution(context: dg.OpExecutionContext) -> None:
     """Stage 3."""
     with _plainly():
-        return _lane(context).attribution(led)
+        _hand(context).put(context, _lane(context).attribution(_hand(context).take(context, Led)))
 
 
-@dg.op(
-    out=dg.Out(dg.Nothing),
-    required_resource_keys=LANE,
-    tags=_priority(4),
-    description="Stage 4: customers in MongoDB, in the background.",
-)
-def customer(context: dg.OpExecutionContext, done: Sorted) -> None:
+@_after(4, "Stage 4: customers in MongoDB, in the background.")
+def customer(context: dg.OpExecutionContext) -> None:
     """Stage 4, handed to the pool; waits only when the pool is full."""
     with _plainly():
-        _lane(context).customer(done)
+        _lane(context).customer(_hand(context).take(context, Sorted))
 
 
-@dg.op(
-    out=dg.Out(dg.Nothing),
-    required_resource_keys=LANE,
-    tags=_priority(4),
-    description="Stage 5: product statistics and weekly visitors in Redis, in the background.",
-)
-def product_stats(context: dg.OpExecutionContext, done: Sorted) -> None:
+@_after(4, "Stage 5: product statistics and weekly visitors in Redis, in the background.")
+def product_stats(context: dg.OpExecutionContext) -> None:
     """Stage 5, handed to the pool; waits only when the pool is full."""
     with _plainly():
-        _lane(context).product_stats(done)
+        _lane(context).product_stats(_hand(context).take(context, Sorted))
+
+
+@_after(5, "Commit the offsets whose every stage has landed, never past a gap.", "beside")
+def commit(context: dg.OpExecutionContext) -> None:
+    """Commit."""
+    with _plainly():
+        _lane(context).commit(_hand(context).take(context, Sorted).slot)
+    _hand(context).put(context, None)
 
 
 @dg.op(
-    ins={"customers": dg.In(dg.Nothing), "products": dg.In(dg.Nothing)},
+    ins={"committed": dg.In(dg.Nothing)},
+    out=dg.Out(dg.Nothing),
     required_resource_keys=LANE,
-    tags=_priority(5),
-    description="Commit the offsets whose every stage has landed, never past a gap.",
+    description="Wait for the background stages, commit, and report what was written.",
 )
-def commit(context: dg.OpExecutionContext, slot: Slot) -> int:
-    """Commit."""
-    with _plainly():
-        _lane(context).commit(slot)
-    return len(slot.batch.messages)
-
-
-@dg.op(required_resource_keys=LANE, description="Wait for the background stages, commit, and report what was written.")
-def report(context: dg.OpExecutionContext, messages: list[int]) -> int:
+def report(context: dg.OpExecutionContext) -> None:
     """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
         tally = _lane(context).finish()
@@ -150,7 +181,6 @@ def report(context: dg.OpExecutionContext, messages: list[int]) -> int:
     for materialization in materializations(tally):
         context.log_event(materialization)
     context.log_event(observed(tally, waiting))
-    return sum(messages)
 
 
 def materializations(tally: Tally) -> Iterator[dg.AssetMaterialization]:
@@ -212,34 +242,37 @@ def observed(tally: Tally, waiting: int) -> dg.AssetObservation:
     return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, LATENCIES: latencies, **ranges})
 
 
+def _hand(context: dg.OpExecutionContext) -> InHand:
+    hand: InHand = context.resources.lane_run
+    return hand
+
+
 def _lane(context: dg.OpExecutionContext) -> LaneRun:
-    lane: LaneRun = context.resources.lane_run
-    return lane
+    return _hand(context).lane
 
 
-@dg.graph(description="One micro-batch through the five stages.")
-def slot(number: int) -> int:
+@dg.graph(description="One micro-batch through the five stages.", ins={"planned": dg.GraphIn()})
+def slot(planned: object) -> object:
     """Fetch → index → ad_lead → attribution → customer and product_stats → commit."""
-    fetched = fetch(number)
-    done = attribution(ad_lead(index(fetched)))
-    return commit(fetched, customers=customer(done), products=product_stats(done))  # type: ignore[no-any-return]
+    done = attribution(ad_lead(index(fetch(planned))))
+    return commit(before=customer(done), beside=product_stats(done))
 
 
 @dg.resource
-def lane_run(context: dg.InitResourceContext) -> Iterator[LaneRun]:
+def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
     """The lane that the run's tags name; without tags the first of the lanes that the settings ask for."""
     settings = load_settings()
     run = context.run
     tags = run.tags if run else {}
     lanes = int(tags.get(LANES_TAG, settings.lanes))
     with open_lane(settings, lane=int(tags.get(LANE_TAG, 0)), lanes=lanes, owner=run.run_id if run else "-") as lane:
-        yield lane
+        yield InHand(lane)
 
 
 @dg.job(
     description="Drains one lane of the topic: micro-batches through the five stages into the stores.",
     executor_def=dg.in_process_executor,
-    resource_defs={"lane_run": lane_run, "io_manager": slot_values},
+    resource_defs={"lane_run": lane_run},
     config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
     # Without this a permanent failure is retried for ever: the sensor decides when a lane runs again.
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},

@@ -9,6 +9,7 @@ from hashlib import blake2b
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message, day_of
@@ -73,7 +74,7 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     for chunk in chunks(of_days, context.settings.batch_messages):
         known.extend(_digest(event.document_id, event.origin) for event in chunk)
         result += Rebuilt(len(chunk), index_again(context, chunk))
-    return result + Rebuilt(removed=_remove_others(context, days, where, known))
+    return result + Rebuilt(removed=_remove_others(context, days, where, known, progress))
 
 
 def index_again(context: Context, events: Sequence[Event]) -> int:
@@ -125,19 +126,30 @@ def _decoded(context: Context, where: Range, progress: Progress) -> Iterator[Eve
     return (event for event in map(decode, read(context, where, progress)) if isinstance(event, Event))
 
 
-def _remove_others(context: Context, days: Sequence[str], where: Range, known: array[int]) -> int:
+def _remove_others(context: Context, days: Sequence[str], where: Range, digests: array[int], progress: Progress) -> int:
     """Remove the documents of these days that say they are of this range and are not."""
     store = context.stores.elasticsearch
     store.refresh()
-    stands = np.sort(np.frombuffer(known, dtype=np.uint64)) if known else np.empty(0, np.uint64)
-    removed = 0
+    stands = np.sort(np.frombuffer(digests, dtype=np.uint64)) if digests else np.empty(0, np.uint64)
+    removed = seen = 0
     for hits in chunks(store.scan(f"{EVENTS}-", on_days(days), fields=["kafka"]), 1000):
         origins = [msgspec.convert(hit["_source"]["kafka"], Origin) for hit in hits]
         asked = np.array([_digest(hit["_id"], origin) for hit, origin in zip(hits, origins)], dtype=np.uint64)
-        unknown = ~np.isin(asked, stands, assume_unique=False)
-        bad = [hit for hit, origin, wrong in zip(hits, origins, unknown) if wrong and where.holds(origin)]
+        known = _among(asked, stands)
+        bad = [hit for hit, origin, stays in zip(hits, origins, known) if not stays and where.holds(origin)]
         removed += _remove(context, [(hit["_index"], hit["_id"]) for hit in bad])
+        seen += len(hits)
+        progress("documents looked at", seen, 0)
     return removed
+
+
+def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which of some numbers are among others that are in order."""
+    if not len(ordered):
+        return np.zeros(len(asked), np.bool_)
+    places = np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)
+    found: npt.NDArray[np.bool_] = ordered[places] == asked
+    return found
 
 
 def _remove(context: Context, places: Iterable[tuple[str, str]]) -> int:

@@ -1,0 +1,1 @@
+"""What the pipeline costs and takes, measured on the genuine servers: `./run bench`."""

@@ -1,0 +1,48 @@
+"""A lane driven by a bare loop, without Dagster: `python -m benchmarks.bare_lane`, settings from the environment.
+
+Prints its figures as one line of JSON: messages, messages a minute, latencies, seconds of each stage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.settings import load_settings
+
+
+def one_batch(lane: LaneRun) -> bool:
+    """One micro-batch through the stages, as the ops call them; whether there was one."""
+    slot = lane.fetch()
+    if slot is None:
+        return False
+    done = lane.attribution(lane.ad_lead(lane.index(slot)))
+    lane.customer(done)
+    lane.product_stats(done)
+    lane.commit(slot)
+    return True
+
+
+def main() -> None:
+    """As many micro-batches as a run of Dagster would plan."""
+    settings = load_settings()
+    with open_lane(settings, lane=0, lanes=1, owner="bare") as lane:
+        lane.warnings()
+        for _ in range(lane.slots()):
+            if not one_batch(lane):
+                break
+        tally = lane.finish()
+        figures = {
+            "messages": tally.messages,
+            "per_minute": tally.per_minute,
+            "latencies": tally.latencies,
+            "stage_seconds": dict(tally.stage_seconds),
+            "peak_mib": peak_memory() / 2**20,
+        }
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    main()

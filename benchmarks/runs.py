@@ -1,0 +1,64 @@
+"""Runs of the stream, and what they reported to Dagster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
+from truepixel_dagster.jobs.drain import dagster_home, ended, execute
+from truepixel_dagster.jobs.process_events import LATENCIES
+from truepixel_dagster.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunFigures:
+    """A run's own figures: messages, messages a minute inside of it, latencies (ms), peak memory (MiB), when it ran."""
+
+    run_id: str
+    messages: int
+    per_minute: float
+    latencies: tuple[float, ...]
+    peak_mib: float
+    stage_seconds: dict[str, float]
+    started: float
+    ended: float
+
+
+def reported(settings: Settings) -> list[RunFigures]:
+    """The runs of the stream, oldest first."""
+    found = []
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        for record in instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records:
+            observed = record.asset_observation
+            metadata = {name: value.value for name, value in observed.metadata.items()} if observed else {}
+            if LATENCIES not in metadata:
+                continue
+            run = instance.get_run_record_by_id(record.run_id)
+            found.append(
+                RunFigures(
+                    record.run_id,
+                    metadata["messages"],
+                    float(metadata["messages per minute"]),
+                    tuple(metadata[LATENCIES]),
+                    metadata["peak memory (MiB)"],
+                    {name[: -len(" (s)")]: float(v) for name, v in metadata.items() if name.endswith(" (s)")},
+                    (run and run.start_time) or 0.0,
+                    (run and run.end_time) or 0.0,
+                )
+            )
+    return sorted(found, key=lambda run: run.started)
+
+
+def run_lane(settings: Settings) -> None:
+    """One run of the stream through Dagster, in a process of its own.
+
+    Raises:
+        RuntimeError: It failed; the message says where its log is.
+    """
+    log = settings.data_dir / "logs" / "bench.log"
+    run = execute(settings, "process_events", {LANE_TAG: "0", LANES_TAG: "1"}, log)
+    with ended([run]):
+        if run.wait() != 0:
+            raise RuntimeError(f"a run of process_events failed: {log.read_text()[-3000:]}")

@@ -1,0 +1,19 @@
+"""Servers of a benchmark's own: fresh, on free ports, gone with the block."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.settings import Settings
+
+
+@contextmanager
+def servers(say: Callable[[str], None]) -> Iterator[Settings]:
+    """All four, in a folder of their own."""
+    folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
+    with folder as base, ephemeral_stack(Path(base), progress=say) as settings:
+        yield settings
