@@ -50,9 +50,8 @@ class Proxy:
 
     def close(self) -> None:
         """End the proxy and its connections."""
-        self._server.close()
         self._is_cut = True
-        self._do(self._abort())
+        self._do(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -65,6 +64,15 @@ class Proxy:
             writer.transport.abort()
         # One turn of the loop, in which the connections find out.
         await asyncio.sleep(0)
+
+    async def _end(self) -> None:
+        # In the loop's own thread: a server closed from another one may wake its waiters twice.
+        self._server.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        await self._abort()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
