@@ -1,4 +1,9 @@
-"""Starts a run for each lane that has lag and no live run: fetch, decide, return."""
+"""Starts a run for each lane that has lag and no live run, and has one wait behind each that is at work.
+
+Starting a run takes seconds, in which nothing would come through: the run that waits takes the lane from its
+predecessor the moment that it is given back. It is asked for while the lane has lag, and not behind failures, whose
+pauses it would pass by.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +13,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 from sqlalchemy.exc import OperationalError
 
-from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
+from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
@@ -44,25 +49,36 @@ HINT = "Start the local servers with `./run stack up` and `./run setup`, or poin
 
 @dataclass(frozen=True)
 class LaneState:
-    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds)."""
+    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds).
+
+    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be.
+    """
 
     lane: int
     lag: int
     live_run: str | None = None
+    followed: bool = True
     failures: int = 0
     failed_at: float = 0.0
+
+
+class Start(NamedTuple):
+    """A lane to start a run of, and the run behind which it waits."""
+
+    lane: int
+    after: str | None = None
 
 
 @dataclass(frozen=True)
 class Decision:
     """The lanes to start, and why the others are not started."""
 
-    start: tuple[int, ...]
+    start: tuple[Start, ...]
     reasons: tuple[str, ...]
 
 
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
-    """Start a lane that has lag, no live run, and has paused long enough after its failures.
+    """Start a lane that has lag, and no live run or one that nobody follows, and that has paused after its failures.
 
     The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
     """
@@ -70,7 +86,9 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     for lane in lanes:
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (lane.failures - 1)) if lane.failures else 0.0
         left = lane.failed_at + pause - now
-        if lane.live_run:
+        if lane.live_run and lane.lag and not lane.followed and not lane.failures:
+            start.append(Start(lane.lane, lane.live_run))
+        elif lane.live_run:
             reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is at work on {lane.lag} messages")
         elif lane.lag == 0:
             reasons.append(f"lane {lane.lane}: no lag")
@@ -80,41 +98,56 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
                 f" next try in {left:.0f} s"
             )
         else:
-            start.append(lane.lane)
+            start.append(Start(lane.lane))
     return Decision(tuple(start), tuple(reasons))
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of the job that Dagster believes to be alive, and who holds which partition's lease."""
+    """The runs of the job that Dagster believes to be alive, who holds which partition's lease, and who is next."""
 
     live: Mapping[str, dg.DagsterRun]
     started_at: Mapping[str, float]
     holders: Mapping[int, str]
+    following: Mapping[int, str]
 
     def at_work_on(self, lane: int, lanes: int, partitions: Sequence[int]) -> str | None:
         """The run that has a lane: the holder of one of its partitions, or one that was started for it."""
         holding = (self.holders[partition] for partition in partitions if partition in self.holders)
-        tags = (str(lane), str(lanes))
-        started = (id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags)
-        return next(holding, None) or next(started, None)
+        return next(holding, None) or next(iter(self._of(lane, lanes)), None)
+
+    def is_followed(self, lane: int, lanes: int, partitions: Sequence[int]) -> bool:
+        """Whether a lane needs no run behind its own.
+
+        That is so where one is there already, where its run has not begun yet or has just ended, and where the run at
+        work is from before the number of lanes changed.
+        """
+        mine = self._of(lane, lanes)
+        return len(mine) != 1 or any(
+            self.holders.get(partition) != mine[0] or partition in self.following for partition in partitions
+        )
 
     @property
     def at_work(self) -> frozenset[str]:
-        """The runs that hold a lease."""
-        return frozenset(self.holders.values())
+        """The runs that hold a lease, or wait for one."""
+        return frozenset([*self.holders.values(), *self.following.values()])
+
+    def _of(self, lane: int, lanes: int) -> list[str]:
+        tags = (str(lane), str(lanes))
+        return [id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags]
 
     def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
-        """Runs that hold no lease, but did before or had the time to take one: their worker is dead, or just ends."""
+        """Runs that neither hold a lease nor wait for one, but did before or had the time to: dead, or just ending."""
         in_time = {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE}
         return frozenset(self.live.keys() & (in_time | held) - self.at_work)
 
 
-def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str]) -> Runs:
+def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str], following: Mapping[int, str]) -> Runs:
     """What Dagster and Redis know of the runs."""
     records = instance.get_run_records(dg.RunsFilter(job_name=process_events.name, statuses=LIVE))
     live = {record.dagster_run.run_id: record.dagster_run for record in records}
-    return Runs(live, {record.dagster_run.run_id: record.start_time or 0.0 for record in records}, holding)
+    started_at = {record.dagster_run.run_id: record.start_time or 0.0 for record in records}
+    return Runs(live, started_at, holding, following)
 
 
 def lane_states(
@@ -127,8 +160,10 @@ def lane_states(
         own = partitions_of(lane, lanes, len(by_partition))
         waiting = sum(by_partition.get(partition, 0) for partition in own)
         run = runs.at_work_on(lane, lanes, own)
-        failures, failed_at = _failures(instance, lane, memory.advanced_at(own)) if waiting and not run else (0, 0.0)
-        states.append(LaneState(lane, waiting, run, failures, failed_at))
+        followed = runs.is_followed(lane, lanes, own)
+        due = waiting and not (run and followed)
+        failures, failed_at = _failures(instance, lane, memory.advanced_at(own)) if due else (0, 0.0)
+        states.append(LaneState(lane, waiting, run, followed, failures, failed_at))
     return states
 
 
@@ -139,7 +174,7 @@ def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> R
         reporting.start()
         # A frozen worker may have frozen with the lock of its run's event log: the tick does not wait for that.
         reporting.join(REPORT_SECONDS)
-    return Runs({id_: run for id_, run in runs.live.items() if id_ not in dead}, runs.started_at, runs.holders)
+    return replace(runs, live={id_: run for id_, run in runs.live.items() if id_ not in dead})
 
 
 def _report_failed(ref: InstanceRef, run_id: str) -> None:
@@ -156,6 +191,8 @@ def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tu
     records = instance.get_run_records(filters, limit=8)
     count, last = 0, 0.0
     for record in records:
+        if record.dagster_run.status in LIVE:
+            continue
         if record.dagster_run.status != dg.DagsterRunStatus.FAILURE or (record.end_time or 0.0) <= advanced_at:
             break
         count += 1
@@ -163,18 +200,19 @@ def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tu
     return count, last
 
 
-def requests(start: Sequence[int], lanes: int) -> Iterator[dg.RunRequest]:
+def requests(start: Sequence[Start], lanes: int) -> Iterator[dg.RunRequest]:
     """A run request for each lane; no run key, which would swallow the retry of a failed run."""
-    for lane in start:
-        yield dg.RunRequest(tags={LANE_TAG: str(lane), LANES_TAG: str(lanes), TRIGGER_TAG: "kafka_lag"})
+    for lane, after in start:
+        tags = {LANE_TAG: str(lane), LANES_TAG: str(lanes), TRIGGER_TAG: "kafka_lag"}
+        yield dg.RunRequest(tags=tags | ({AFTER_TAG: after} if after else {}))
 
 
 class Missing(Exception):
     """Servers that do not answer, or are not set up; the message names each."""
 
 
-def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str]]:
-    """The lag of every partition, and which run holds which.
+def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[int, str]]:
+    """The lag of every partition, which run holds which, and which is next.
 
     Raises:
         Missing: One of the four servers does not answer.
@@ -185,7 +223,8 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str]]:
         if not missing:
             with open_stores(settings) as stores:
                 numbers = [entry.partition for entry in partitions]
-                return partitions, holders(stores.redis.client, settings.namespace, numbers)
+                redis, name = stores.redis.client, settings.namespace
+                return partitions, holders(redis, name, numbers), holders(redis, name, numbers, "next")
     except (KafkaError, Unavailable) as error:
         missing.append(str(error))
     raise Missing("; ".join(missing))
@@ -201,14 +240,14 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Look at the lag of the topic; never at its messages."""
     try:
         settings = load_settings()
-        partitions, holding = look(settings)
+        partitions, holding, following = look(settings)
     except SettingsError as error:
         return dg.SkipReason(str(error))
     except Missing as missing:
         return dg.SkipReason(f"{missing}. {HINT}")
     now = time.time()
     memory = Memory.from_cursor(context.cursor).seen(partitions, now)
-    runs = read_runs(context.instance, holding)
+    runs = read_runs(context.instance, holding, following)
     memory = memory.heard(runs, now)
     runs = give_up(context.instance, runs, memory.gone(now))
     decision = decide(lane_states(context.instance, runs, partitions, settings.lanes, memory), now)

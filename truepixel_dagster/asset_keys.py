@@ -14,10 +14,11 @@ WEEKLY_VISITORS = "weekly_visitors"
 # What a run of the stream reports, in the order of its stages.
 STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
 
-# Tags of a run: the lane that it works on, how many lanes there are, and what started it.
+# Tags of a run: the lane that it works on, how many lanes there are, what started it, and whose work it goes on with.
 LANE_TAG = "truepixel/lane"
 LANES_TAG = "truepixel/lanes"
 TRIGGER_TAG = "truepixel/trigger"
+AFTER_TAG = "truepixel/after"
 
 # What all checks are of. Dagster shows a check's result until its asset is next materialized, and the stream does that
 # every few seconds: this one never is.

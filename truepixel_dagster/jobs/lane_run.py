@@ -42,6 +42,8 @@ from truepixel_dagster.stream.topics import partition_count
 # Fewer dead letters than this say nothing about an outage: a few junk messages alone in a batch must not stop a lane.
 UNREADABLE_FLOOR = 256
 REFUSED_FLOOR = 16
+# A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
+SLOTS_TO_GROW = 128
 
 
 class LaneStopped(Exception):
@@ -105,7 +107,7 @@ class LaneRun:
         self._buried = buried
         self._ledger = Ledger()
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
-        self._idle = False
+        self._over = False
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
         self._rules = attribution.Rules(
@@ -127,18 +129,18 @@ class LaneRun:
             return gone + durability.warnings(facts, self._settings)
 
     def slots(self) -> int:
-        """How many micro-batches to plan for: what lies there now, up to the limit, and one to grow into."""
+        """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit."""
         waiting = sum(self._consumer.lag().values())
-        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + 2)
+        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
 
     def fetch(self) -> Slot | None:
-        """The next micro-batch with its events; None when the lane is idle or was stopped."""
-        if self._idle or self.failure is not None:
+        """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
+        if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
             batch = self._consumer.fetch()
             if batch is None:
-                self._idle = True
+                self._hand_over()
                 return None
             fetched_at = time.perf_counter()
             self.tally.fetched(batch)
@@ -212,22 +214,26 @@ class LaneRun:
             self._landed(slot.batch)
             self._commit()
 
-    def waiting(self) -> int:
-        """Messages of the lane that nobody has fetched."""
-        with self._stage("finish"):
-            return sum(self._consumer.lag().values())
-
     def finish(self) -> Tally:
-        """Wait for the background stages and commit what they landed."""
-        with self._stage("finish"):
-            self._pool.drain()
-            self._commit()
-            return self.tally
+        """Wait for the background stages, commit what they landed, and let the next run have the lane."""
+        if not self._over:
+            with self._stage("finish"):
+                self._hand_over()
+        return self.tally
 
     def close(self) -> None:
         """End the threads and connections; what has not landed stays uncommitted."""
         for closing in (self._pool.close, self._lease.release, self._consumer.close, self._dead_letters.close):
             closing()
+
+    def _hand_over(self) -> None:
+        """Nothing is written after this: who waits for the lane need not wait for Dagster's end of this run."""
+        self._pool.drain()
+        self._commit()
+        self.tally.waiting = sum(self._consumer.lag().values())
+        self._lease.release()
+        self.tally.ended = time.perf_counter()
+        self._over = True
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
         refused = customer.run(share, done.counted, self._stores.mongodb)
@@ -350,7 +356,7 @@ def _without(events: tuple[Event, ...], refused: Sequence[Refused]) -> tuple[Eve
 
 
 @contextmanager
-def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Iterator[LaneRun]:
+def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None) -> Iterator[LaneRun]:
     """A lane, owned until the block ends.
 
     Arguments:
@@ -358,6 +364,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
         lane: Which of the lanes, from 0.
         lanes: How many there are.
         owner: The run's id.
+        after: The run that has the lane: it is waited for, with everything ready.
 
     Raises:
         LaneBusy: Another run holds one of the lane's partitions.
@@ -367,8 +374,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
     check_memory(settings, memory_limit())
     partitions = partitions_of(lane, lanes, partition_count(settings))
     with open_stores(settings) as stores:
-        lease = Lease(stores.redis.client, settings.namespace, partitions, owner, settings.lease)
-        lease.acquire()
+        lease = _own(stores, settings, partitions, owner, after)
         for store in stores:
             # A worker that slept past its lease, even in the middle of a stage, makes no further call.
             store.guard = lease.check
@@ -382,3 +388,19 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str) -> Itera
             yield run
         finally:
             run.close()
+
+
+def _own(stores: Stores, settings: Settings, partitions: Sequence[int], owner: str, after: str | None) -> Lease:
+    """The right to the partitions; behind another run it is waited for at a place that shows that we are alive."""
+    client, name, seconds = stores.redis.client, settings.namespace, settings.lease
+    lease = Lease(client, name, partitions, owner, seconds)
+    if after is None:
+        lease.acquire()
+        return lease
+    place = Lease(client, name, partitions, owner, seconds, "next")
+    place.acquire()
+    try:
+        lease.acquire(after)
+    finally:
+        place.release()
+    return lease

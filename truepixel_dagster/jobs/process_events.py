@@ -11,6 +11,7 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import (
     AD_LEADS,
+    AFTER_TAG,
     ATTRIBUTIONS,
     CUSTOMERS,
     EVENTS,
@@ -177,10 +178,9 @@ def report(context: dg.OpExecutionContext) -> None:
     """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
         tally = _lane(context).finish()
-        waiting = _lane(context).waiting()
     for materialization in materializations(tally):
         context.log_event(materialization)
-    context.log_event(observed(tally, waiting))
+    context.log_event(observed(tally))
 
 
 def materializations(tally: Tally) -> Iterator[dg.AssetMaterialization]:
@@ -213,18 +213,13 @@ def offsets(tally: Tally) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(rows)
 
 
-def observed(tally: Tally, waiting: int) -> dg.AssetObservation:
-    """A run's figures, on the topic: an asset without partitions plots them by time.
-
-    Arguments:
-        tally: What the run counted.
-        waiting: Messages left in the lane.
-    """
+def observed(tally: Tally) -> dg.AssetObservation:
+    """A run's figures, on the topic: an asset without partitions plots them by time."""
     figures: dict[str, int | float] = {
         "messages": tally.messages,
         "micro-batches": tally.batches,
         "messages per minute": round(tally.per_minute),
-        "messages left waiting": waiting,
+        "messages left waiting": tally.waiting,
         "indexed": tally.indexed,
         "duplicates": tally.duplicates,
         "replays": tally.replays,
@@ -265,8 +260,9 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
     run = context.run
     tags = run.tags if run else {}
     lanes = int(tags.get(LANES_TAG, settings.lanes))
-    with open_lane(settings, lane=int(tags.get(LANE_TAG, 0)), lanes=lanes, owner=run.run_id if run else "-") as lane:
-        yield InHand(lane)
+    lane, owner = int(tags.get(LANE_TAG, 0)), run.run_id if run else "-"
+    with open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG)) as open_:
+        yield InHand(open_)
 
 
 @dg.job(

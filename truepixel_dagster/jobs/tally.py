@@ -16,9 +16,13 @@ DAY = 86_400_000
 
 @dataclass
 class Tally:
-    """Counts of one run. Times are seconds, latencies milliseconds; `days` counts events by asset and day."""
+    """Counts of one run. Times are seconds, latencies milliseconds; `days` counts events by asset and day.
+
+    `waiting` is how many messages of the lane nobody had fetched when the run handed it over.
+    """
 
     started: float = field(default_factory=time.perf_counter)
+    ended: float | None = None
     batches: int = 0
     messages: int = 0
     bytes: int = 0
@@ -30,6 +34,7 @@ class Tally:
     customers: int = 0
     counted: int = 0
     statuses: int = 0
+    waiting: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -55,8 +60,8 @@ class Tally:
 
     @property
     def seconds(self) -> float:
-        """Since the run began its work."""
-        return time.perf_counter() - self.started
+        """Since the run began its work, until it handed its lane over."""
+        return (self.ended or time.perf_counter()) - self.started
 
     @property
     def per_minute(self) -> float:

@@ -1,6 +1,8 @@
 """Who may write to a partition: a lease in Redis with a fencing token, kept alive by a heartbeat.
 
 A lease is held per partition, not per lane, so that changing the number of lanes cannot give a partition two owners.
+
+The run that will go on with a lane waits for it at a **place**, a lease of another kind: one run at a time, alive.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import redis
 
@@ -16,6 +18,9 @@ from truepixel_dagster.stores.errors import calling
 
 T = TypeVar("T")
 TRIES = 3
+# A predecessor's lease is looked at this often: what a hand-over waits for at most.
+LOOK_SECONDS = 0.02
+Kind = Literal["partition", "next"]
 
 # KEYS: the partitions' leases. ARGV: token, milliseconds. Takes all or none; returns who is in the way.
 _ACQUIRE = """
@@ -52,14 +57,21 @@ class Lease:
         partitions: The partitions to own.
         owner: Who asks, for messages: a run id.
         seconds: How long the lease outlives the last heartbeat.
+        kind: The right itself ("partition"), or a place from which to wait for it ("next").
     """
 
     def __init__(
-        self, client: redis.Redis, namespace: str, partitions: Sequence[int], owner: str, seconds: float
+        self,
+        client: redis.Redis,
+        namespace: str,
+        partitions: Sequence[int],
+        owner: str,
+        seconds: float,
+        kind: Kind = "partition",
     ) -> None:
         self._client = client
         self._namespace = namespace
-        self._keys = [lease_key(namespace, partition) for partition in partitions]
+        self._keys = [lease_key(namespace, partition, kind) for partition in partitions]
         self._owner = owner
         self._seconds = seconds
         self._token = ""
@@ -67,8 +79,11 @@ class Lease:
         self._stop = threading.Event()
         self._heartbeat: threading.Thread | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, after: str | None = None) -> None:
         """Take all partitions and start the heartbeat.
+
+        Arguments:
+            after: The run whose work goes on here: for as long as it holds a partition, this waits.
 
         Raises:
             LaneBusy: Another worker holds one of them; the message names it.
@@ -76,9 +91,11 @@ class Lease:
         """
         fence = _asking(lambda: self._client.incr(f"{self._namespace}:lease:fence"))
         self._token = f"{fence}:{self._owner}"
-        holder = _asking(self._take)
-        if holder is not None:
-            raise LaneBusy(f"the lane is held by run {holder.partition(':')[2]}")
+        while (holder := _asking(self._take)) is not None:
+            run = holder.partition(":")[2]
+            if run != after:
+                raise LaneBusy(f"the lane is held by run {run}")
+            time.sleep(LOOK_SECONDS)
         self._heartbeat = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
         self._heartbeat.start()
 
@@ -144,18 +161,18 @@ def _asking(call: Callable[[], T]) -> T:
     )
 
 
-def lease_key(namespace: str, partition: int) -> str:
-    """The key under which a partition's owner stands."""
-    return f"{namespace}:lease:partition:{partition}"
+def lease_key(namespace: str, partition: int, kind: Kind = "partition") -> str:
+    """The key under which a partition's owner stands, or who is next."""
+    return f"{namespace}:lease:{kind}:{partition}"
 
 
-def holders(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> dict[int, str]:
-    """The run ids that hold partitions now.
+def holders(client: redis.Redis, namespace: str, partitions: Sequence[int], kind: Kind = "partition") -> dict[int, str]:
+    """The run ids that hold partitions now, or that wait for them.
 
     Raises:
         Unavailable: Redis does not answer.
     """
-    keys = [lease_key(namespace, partition) for partition in partitions]
+    keys = [lease_key(namespace, partition, kind) for partition in partitions]
     values: Any = _asking(lambda: client.mget(keys)) if keys else []
     texts = [value.decode() if isinstance(value, bytes) else value for value in values]
     pairs = zip(partitions, texts)

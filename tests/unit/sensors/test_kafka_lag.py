@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -16,13 +17,14 @@ from sensors.kafka_lag import (
     START_GRACE,
     LaneState,
     Memory,
+    Start,
     decide,
     give_up,
     lane_states,
     read_runs,
     requests,
 )
-from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG
+from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.stream.topics import PartitionLag
 
@@ -30,7 +32,7 @@ NOW = 1_000_000.0
 
 
 def test_a_lane_with_lag_and_no_live_run_is_started() -> None:
-    assert decide([LaneState(0, lag=5)], NOW).start == (0,)
+    assert decide([LaneState(0, lag=5)], NOW).start == (Start(0),)
 
 
 def test_a_lane_without_lag_is_not_started() -> None:
@@ -45,21 +47,31 @@ def test_a_lane_with_a_live_run_is_left_alone() -> None:
     assert "01234567" in decision.reasons[0]
 
 
+def test_a_run_is_asked_for_behind_one_that_nobody_follows() -> None:
+    at_work = LaneState(0, lag=5, live_run="0123456789", followed=False)
+    assert decide([at_work], NOW).start == (Start(0, "0123456789"),)
+    for not_now in (replace(at_work, followed=True), replace(at_work, lag=0), replace(at_work, failures=1)):
+        assert decide([not_now], NOW).start == ()
+
+
 @pytest.mark.parametrize(
     ("failures", "pause"), [(1, FIRST_PAUSE), (2, 2 * FIRST_PAUSE), (4, 8 * FIRST_PAUSE), (30, LONGEST_PAUSE)]
 )
 def test_a_failing_lane_pauses_longer_each_time(failures: int, pause: float) -> None:
     state = LaneState(0, lag=5, failures=failures, failed_at=NOW - pause)
-    assert decide([state], NOW + 0.1).start == (0,)
+    assert decide([state], NOW + 0.1).start == (Start(0),)
     waiting = decide([state], NOW - 1)
     assert waiting.start == ()
     assert f"failed {failures} times" in waiting.reasons[0]
 
 
 def test_requests_carry_tags_and_no_run_key_that_would_swallow_a_retry() -> None:
-    (request,) = requests([2], lanes=3)
+    (request,) = requests([Start(2)], lanes=3)
     assert request.run_key is None
     assert (request.tags[LANE_TAG], request.tags[LANES_TAG]) == ("2", "3")
+    assert AFTER_TAG not in request.tags
+    (behind,) = requests([Start(2, "0123456789")], lanes=3)
+    assert (behind.tags[AFTER_TAG], behind.run_key) == ("0123456789", None)
 
 
 def partitions(committed: int = 0) -> list[PartitionLag]:
@@ -67,9 +79,15 @@ def partitions(committed: int = 0) -> list[PartitionLag]:
 
 
 def state(
-    instance: DagsterInstance, holding: dict[int, str] | None = None, lanes: int = 1, memory: Memory | None = None
+    instance: DagsterInstance,
+    holding: dict[int, str] | None = None,
+    lanes: int = 1,
+    memory: Memory | None = None,
+    following: dict[int, str] | None = None,
 ) -> LaneState:
-    return lane_states(instance, read_runs(instance, holding or {}), partitions(), lanes, memory or Memory())[-1]
+    return lane_states(
+        instance, read_runs(instance, holding or {}, following or {}), partitions(), lanes, memory or Memory()
+    )[-1]
 
 
 def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = "0") -> str:
@@ -116,20 +134,49 @@ def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased(
         assert state(instance, {1: run_id}, lanes=3).live_run is None
 
 
+def test_a_run_at_work_is_followed_by_one_run_at_a_time() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        holding = dict.fromkeys(range(3), run_id)
+        assert not state(instance, holding).followed
+        assert state(instance, {}).followed, "it has not begun, or it just ends"
+        assert state(instance, holding, following={2: "next"}).followed
+        assert state(instance, holding, lanes=3).followed, "it is from before the number of lanes changed"
+        record_run(instance, DagsterRunStatus.STARTING)
+        assert state(instance, holding).followed, "one is being started"
+
+
+def test_nobody_follows_a_lane_that_has_just_failed() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        record_run(instance, DagsterRunStatus.FAILURE)
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        stuck = state(instance, dict.fromkeys(range(3), run_id))
+        assert (stuck.followed, stuck.failures) == (False, 1)
+        assert decide([stuck], NOW).start == ()
+
+
+def test_a_run_that_waits_for_its_lane_is_not_silent() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        now = (instance.get_run_records()[0].start_time or 0) + START_GRACE + 1
+        assert read_runs(instance, {}, {0: run_id}).silent(now, frozenset()) == frozenset()
+        assert read_runs(instance, {}, {0: "another"}).silent(now, frozenset()) == {run_id}
+
+
 def test_a_run_without_a_lease_is_silent_only_when_it_had_one_or_the_time_to_take_one() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         now = instance.get_run_records()[0].start_time or 0
-        assert read_runs(instance, {}).silent(now + START_GRACE - 1, frozenset()) == frozenset()
-        assert read_runs(instance, {}).silent(now + 1, {run_id}) == {run_id}
-        assert read_runs(instance, {}).silent(now + START_GRACE + 1, frozenset()) == {run_id}
-        assert read_runs(instance, {0: run_id}).silent(now + START_GRACE + 1, {run_id}) == frozenset()
+        assert read_runs(instance, {}, {}).silent(now + START_GRACE - 1, frozenset()) == frozenset()
+        assert read_runs(instance, {}, {}).silent(now + 1, {run_id}) == {run_id}
+        assert read_runs(instance, {}, {}).silent(now + START_GRACE + 1, frozenset()) == {run_id}
+        assert read_runs(instance, {0: run_id}, {}).silent(now + START_GRACE + 1, {run_id}) == frozenset()
 
 
 def test_a_run_is_gone_when_it_has_been_silent_for_longer_than_an_ending_one() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
-        at_work, silent = read_runs(instance, {0: run_id}), read_runs(instance, {})
+        at_work, silent = read_runs(instance, {0: run_id}, {}), read_runs(instance, {}, {})
         memory = Memory().heard(at_work, NOW).heard(silent, NOW + 5)
         assert memory.gone(NOW + 5 + END_GRACE) == frozenset()
         assert memory.heard(silent, NOW + 10).gone(NOW + 5.1 + END_GRACE) == {run_id}
@@ -139,7 +186,7 @@ def test_a_run_is_gone_when_it_has_been_silent_for_longer_than_an_ending_one() -
 def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure(tmp_path: Path) -> None:
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
-        give_up(instance, read_runs(instance, {}), frozenset({run_id}))
+        give_up(instance, read_runs(instance, {}, {}), frozenset({run_id}))
         assert state(instance).live_run is None
         assert state(instance).failures == 1
 
@@ -149,7 +196,7 @@ def test_a_lane_is_free_even_where_the_frozen_worker_keeps_dagster_from_being_to
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         frozen = sqlite3.connect(next(tmp_path.rglob(f"{run_id}.db")), isolation_level=None)
         frozen.execute("BEGIN IMMEDIATE")
-        runs = give_up(instance, read_runs(instance, {}), frozenset({run_id}))
+        runs = give_up(instance, read_runs(instance, {}, {}), frozenset({run_id}))
         assert runs.live == {}
         frozen.close()
 

@@ -1,0 +1,135 @@
+"""A run that waits behind another one takes its lane without a gap, without both writing, and only from that one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from tests.integration.driving import audited, one_batch, send
+from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.leases import LaneBusy, Lease, holders
+from truepixel_dagster.stream.topics import lag
+
+EVENTS = 1500
+
+
+@pytest.fixture
+def small(settings: Settings) -> Settings:
+    """A short lease and small micro-batches, with traffic waiting."""
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(EVENTS, seed=4, shops=3)))
+    return settings.model_copy(update={"lease": 3.0, "batch_messages": 100})
+
+
+def run(settings: Settings, owner: str, after: str | None, batches: int) -> Tally:
+    """A run with so many slots; to its end if there are more than it needs."""
+    with open_lane(settings, lane=0, lanes=1, owner=owner, after=after) as lane:
+        for _ in range(batches):
+            if not one_batch(lane):
+                break
+        return lane.finish()
+
+
+@contextmanager
+def in_background(settings: Settings, stores: Stores, owner: str, after: str) -> Iterator[Future[Tally]]:
+    """A run that waits behind another one, once it has its place."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(run, settings, owner, after, 100)
+        deadline = time.monotonic() + 20
+        while set(next_of(settings, stores).values()) != {owner} and not future.done():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield future
+
+
+def next_of(settings: Settings, stores: Stores) -> dict[int, str]:
+    return holders(stores.redis.client, settings.namespace, [0, 1, 2], "next")
+
+
+def holder_of(settings: Settings, stores: Stores) -> set[str]:
+    return set(holders(stores.redis.client, settings.namespace, [0, 1, 2]).values())
+
+
+def test_the_lane_goes_on_where_it_was_handed_over(small: Settings, stores: Stores) -> None:
+    with open_lane(small, lane=0, lanes=1, owner="first") as first:
+        with in_background(small, stores, "second", "first") as second:
+            for _ in range(5):
+                assert one_batch(first)
+            assert holder_of(small, stores) == {"first"}
+            handed = first.finish()
+            taken = second.result(timeout=60)
+        assert handed.waiting == EVENTS - handed.messages
+    for partition, range_ in taken.ranges.items():
+        assert range_.first == (handed.ranges[partition].last + 1 if partition in handed.ranges else 0)
+    assert handed.messages + taken.messages == EVENTS
+    assert taken.replays == 0
+    assert next_of(small, stores) == {}
+    audited(small, stores)
+
+
+def test_an_idle_run_hands_over_before_its_end(small: Settings, stores: Stores) -> None:
+    with open_lane(small, lane=0, lanes=1, owner="first") as first:
+        while one_batch(first):
+            pass
+        assert holder_of(small, stores) == set()
+        assert run(small, "second", "first", batches=1).messages == 0
+        assert first.fetch() is None
+        assert first.finish().messages == EVENTS
+
+
+def test_a_run_waits_behind_the_one_that_it_was_told_of_and_no_other(small: Settings, stores: Stores) -> None:
+    with open_lane(small, lane=0, lanes=1, owner="first"), pytest.raises(LaneBusy, match="held by run first"):
+        run(small, "second", after="somebody-else", batches=1)
+    assert next_of(small, stores) == {}
+
+
+def test_one_run_waits_at_a_time(small: Settings, stores: Stores) -> None:
+    with (
+        open_lane(small, lane=0, lanes=1, owner="first") as first,
+        in_background(small, stores, "second", "first") as second,
+    ):
+        with pytest.raises(LaneBusy, match="held by run second"):
+            run(small, "third", after="first", batches=1)
+        first.finish()
+        assert second.result(timeout=60).messages == EVENTS
+
+
+def test_a_predecessor_that_dies_is_succeeded_when_its_lease_runs_out(small: Settings, stores: Stores) -> None:
+    dead = Lease(stores.redis.client, small.namespace, [0, 1, 2], "dead", small.lease)
+    dead.acquire()
+    with in_background(small, stores, "second", "dead") as second:
+        # No heartbeat and no release, as after SIGKILL.
+        dead._stop.set()
+        assert second.result(timeout=60).messages == EVENTS
+    assert sum(entry.lag for entry in lag(small)) == 0
+    audited(small, stores)
+
+
+def test_two_runs_never_have_the_lane_at_once(small: Settings, stores: Stores) -> None:
+    """A relay of runs with two slots each: whoever has it finds exactly what the one before has left."""
+
+    def leg(number: int) -> Tally:
+        me, after = f"run-{number}", f"run-{number - 1}" if number else None
+        with open_lane(small, lane=0, lanes=1, owner=me, after=after) as lane:
+            for _ in range(2):
+                if one_batch(lane):
+                    assert holder_of(small, stores) == {me}
+            return lane.finish()
+
+    with ThreadPoolExecutor(2) as pool:
+        legs = [pool.submit(leg, 0)]
+        for number in range(1, 10):
+            while holder_of(small, stores) != {f"run-{number - 1}"} and not legs[-1].done():
+                time.sleep(0.005)
+            legs.append(pool.submit(leg, number))
+        tallies = [future.result(timeout=60) for future in legs]
+    assert sum(tally.messages for tally in tallies) == EVENTS
+    assert sum(tally.replays for tally in tallies) == 0
+    audited(small, stores)
