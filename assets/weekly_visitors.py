@@ -1,11 +1,19 @@
 """Weekly visitors: estimated in Redis by the stream, flushed by the clock, exact where a week is materialized."""
 
+import warnings
+
 import dagster as dg
 
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import EVENTS, PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_week
+
+with warnings.catch_warnings():
+    # Dagster has called this parameter beta for years; every command would say so.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    # The week that is going on has days to come, and the first one may begin before the history does.
+    SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
 @dg.multi_asset(
@@ -15,7 +23,7 @@ from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_
     specs=[
         dg.AssetSpec(
             WEEKLY_VISITORS,
-            deps=[PRODUCT_STATS_BUFFER, EVENTS],
+            deps=[PRODUCT_STATS_BUFFER, dg.AssetDep(EVENTS, partition_mapping=SO_FAR)],
             description=(
                 "Distinct clients with a pixel event by shop and ISO week: Elasticsearch `<namespace>-weekly-visitors`."
                 " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"

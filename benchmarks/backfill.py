@@ -103,6 +103,7 @@ def main() -> None:
             began = time.monotonic()
             api.backfill(BY_DAY, days, seconds=7200)
             by_day = time.monotonic() - began
+            say(f"the days are there after {by_day:.0f} s; the weeks")
             api.backfill([WEEKLY_VISITORS], sorted({monday(day) for day in days}), seconds=7200)
         with open_stores(settings) as stores:
             flush_product_stats(stores.redis, stores.elasticsearch)

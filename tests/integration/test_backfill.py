@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from tests.integration.driving import audited, drain, flush, send
-from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS
+from tests.integration.driving import audited, drain, flush, record, send
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
 from truepixel_dagster.local.graphql import GraphQL
@@ -68,3 +69,18 @@ def test_a_deleted_day_is_backfilled_by_the_uis_api_while_its_events_arrive(
     while any(entry.lag for entry in lag(settings)) and time.monotonic() < end:
         time.sleep(1)
     audited(settings, stores)
+
+
+def test_the_week_that_is_going_on_is_backfilled_though_its_last_days_are_yet_to_come(
+    settings: Settings, stores: Stores, api: GraphQL
+) -> None:
+    now = datetime.now(timezone.utc)
+    send(settings, [record("s:c", pixel("seen", at=now.strftime("%Y-%m-%dT%H:%M:%S.000Z")))])
+    drain(settings)
+    flush(stores)
+    monday = (now - timedelta(days=now.weekday())).date().isoformat()
+    (done,) = api.backfill([WEEKLY_VISITORS], [monday])
+    assert (done["numPartitionsMaterialized"], done["numPartitionsFailed"]) == (1, 0)
+    stores.elasticsearch.refresh()
+    (week,) = stores.elasticsearch.scan("weekly-visitors")
+    assert (week["_source"]["visitors"], week["_source"]["exact"]) == (1, True)
