@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
-from benchmarks.outcome import Outcome, Plot, median, percentile
+from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import reported
 from benchmarks.servers import servers
 from truepixel_dagster.audit.account import account
+from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.provision import provision
 from truepixel_dagster.stream.topics import lag

@@ -66,9 +66,3 @@ class Outcome:
 def median(values: Sequence[float]) -> float:
     """The median; 0 of nothing."""
     return statistics.median(values) if values else 0.0
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile; 0 of nothing."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else 0.0

@@ -8,18 +8,22 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
 from truepixel_dagster.jobs.drain import dagster_home, ended, execute
-from truepixel_dagster.jobs.process_events import LATENCIES
+from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
 from truepixel_dagster.settings import Settings
 
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A run's own figures: messages, messages a minute inside of it, latencies (ms), peak memory (MiB), when it ran."""
+    """A run's own figures: messages, messages a minute inside of it, peak memory (MiB), when it ran (epoch seconds).
+
+    Latencies and freshness are milliseconds, one for each micro-batch.
+    """
 
     run_id: str
     messages: int
     per_minute: float
     latencies: tuple[float, ...]
+    freshness: tuple[float, ...]
     peak_mib: float
     stage_seconds: dict[str, float]
     started: float
@@ -42,6 +46,7 @@ def reported(settings: Settings) -> list[RunFigures]:
                     metadata["messages"],
                     float(metadata["messages per minute"]),
                     tuple(metadata[LATENCIES]),
+                    tuple(metadata[FRESHNESS]),
                     metadata["peak memory (MiB)"],
                     {name[: -len(" (s)")]: float(v) for name, v in metadata.items() if name.endswith(" (s)")},
                     (run and run.start_time) or 0.0,

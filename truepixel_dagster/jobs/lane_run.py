@@ -185,6 +185,7 @@ class LaneRun:
             events = _without(led.events, stuck)
             found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
+            self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
             self.tally.orders += len(found.counted)
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)

@@ -30,7 +30,7 @@ from truepixel_dagster.jobs.lane_run import (
     TooManyDeadLetters,
     open_lane,
 )
-from truepixel_dagster.jobs.tally import Tally, peak_memory
+from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import LaneLost
@@ -38,6 +38,7 @@ from truepixel_dagster.stream.errors import KafkaUnavailable
 
 LANE = {"lane_run"}
 LATENCIES = "attribution latencies (ms)"
+FRESHNESS = "freshness of micro-batches (ms)"
 Work = TypeVar("Work", Slot, Known, Led, Sorted)
 EXPECTED = (Unavailable, KafkaUnavailable, LaneLost, LaneStopped, TooManyDeadLetters)
 
@@ -227,14 +228,19 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "users touched": tally.touched,
         "orders": tally.orders,
         "status changes": tally.statuses,
-        "attribution p50 (ms)": round(tally.latency(50), 1),
-        "attribution p95 (ms)": round(tally.latency(95), 1),
+        "attribution p50 (ms)": round(percentile(tally.latencies, 50), 1),
+        "attribution p95 (ms)": round(percentile(tally.latencies, 95), 1),
+        "freshness p50 (s)": round(percentile(tally.freshness, 50) / 1000, 2),
+        "freshness p95 (s)": round(percentile(tally.freshness, 95) / 1000, 2),
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
     figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
-    latencies = dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies])
+    series = {
+        LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
+        FRESHNESS: dg.JsonMetadataValue([round(fresh) for fresh in tally.freshness]),
+    }
     ranges = {"offsets": offsets(tally)} if tally.ranges else {}
-    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, LATENCIES: latencies, **ranges})
+    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **series, **ranges})
 
 
 def _hand(context: dg.OpExecutionContext) -> InHand:

@@ -18,6 +18,9 @@ DAY = 86_400_000
 class Tally:
     """Counts of one run. Times are seconds, latencies milliseconds; `days` counts events by asset and day.
 
+    A latency is from fetch to the acknowledged attribution; a freshness from the arrival in Kafka of a micro-batch's
+    oldest message to the same. Both have an entry for each micro-batch.
+
     `waiting` is how many messages of the lane nobody had fetched when the run handed it over.
     """
 
@@ -37,6 +40,7 @@ class Tally:
     waiting: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
+    freshness: list[float] = field(default_factory=list)
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     days: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     ranges: dict[int, OffsetRange] = field(default_factory=dict)
@@ -68,10 +72,11 @@ class Tally:
         """Messages a minute inside the run."""
         return 60 * self.messages / max(self.seconds, 1e-9)
 
-    def latency(self, percent: int) -> float:
-        """A percentile of the latency from fetch to the acknowledged attribution, in milliseconds; 0 with no batch."""
-        ordered = sorted(self.latencies)
-        return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
+
+def percentile(values: Iterable[float], percent: int) -> float:
+    """The nearest-rank percentile; 0 of nothing."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
 
 
 def peak_memory() -> int:

@@ -29,6 +29,11 @@ class MicroBatch(msgspec.Struct, frozen=True):
         return sum(message.size for message in self.messages)
 
     @property
+    def oldest(self) -> int:
+        """When its oldest message came to Kafka (milliseconds since the epoch)."""
+        return min(message.timestamp for message in self.messages)
+
+    @property
     def ranges(self) -> dict[int, OffsetRange]:
         """The offsets by partition."""
         found: dict[int, OffsetRange] = {}
