@@ -107,6 +107,7 @@ class LaneRun:
         self._buried = buried
         self._ledger = Ledger()
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
+        self._commits = KeyedPool(workers=1, pending=1)
         self._over = False
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
@@ -210,10 +211,10 @@ class LaneRun:
         self._background("product_stats", done.slot, "product_stats", partial(self._product_stats, done))
 
     def commit(self, slot: Slot) -> None:
-        """Say that nothing more will come of this micro-batch, and commit what has landed without a gap."""
+        """Say that nothing more will come of this micro-batch, and have what has landed without a gap committed."""
         with self._stage("commit"):
             self._landed(slot.batch)
-            self._commit()
+            self._commits.submit("", self._commit)
 
     def finish(self) -> Tally:
         """Wait for the background stages, commit what they landed, and let the next run have the lane."""
@@ -224,12 +225,16 @@ class LaneRun:
 
     def close(self) -> None:
         """End the threads and connections; what has not landed stays uncommitted."""
-        for closing in (self._pool.close, self._lease.release, self._consumer.close, self._dead_letters.close):
-            closing()
+        self._pool.close()
+        self._commits.close()
+        self._lease.release()
+        self._consumer.close()
+        self._dead_letters.close()
 
     def _hand_over(self) -> None:
         """Nothing is written after this: who waits for the lane need not wait for Dagster's end of this run."""
         self._pool.drain()
+        self._commits.drain()
         self._commit()
         self.tally.waiting = sum(self._consumer.lag().values())
         self._lease.release()
@@ -274,6 +279,8 @@ class LaneRun:
         with self._lock:
             offsets = self._ledger.committable()
         if offsets:
+            # What landed has its letters sent: they are acknowledged before its offsets are.
+            self._dead_letters.flush()
             self._consumer.commit(offsets, guard=self._lease.confirm)
             with self._lock:
                 self._ledger.committed(offsets)
@@ -322,7 +329,6 @@ class LaneRun:
         self._buried.mark(stage, {message.origin: reason for message, reason in letters})
         for message, reason in letters:
             self._dead_letters.send(message, error=reason, stage=stage)
-        self._dead_letters.flush()
         with self._lock:
             self.tally.dead_letters[stage] += len(letters)
 
