@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class Plot:
 
     x: str
     y: str
-    lines: dict[str, Points]
+    lines: Mapping[str, Points]
     goals: dict[str, float] = field(default_factory=dict)
 
 

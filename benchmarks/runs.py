@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -14,9 +15,10 @@ from truepixel_dagster.settings import Settings
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A run's own figures: messages, messages a minute inside of it, peak memory (MiB), when it ran (epoch seconds).
+    """A run's own figures: messages, messages a minute inside of it, peak memory (MiB).
 
-    Latencies and freshness are milliseconds, one for each micro-batch.
+    Latencies and freshness are milliseconds, one for each micro-batch. `started` is when Dagster started it; `taken`
+    and `given_back` are when it had its lane (epoch seconds).
     """
 
     run_id: str
@@ -27,7 +29,8 @@ class RunFigures:
     peak_mib: float
     stage_seconds: dict[str, float]
     started: float
-    ended: float
+    taken: float
+    given_back: float
 
 
 def reported(settings: Settings) -> list[RunFigures]:
@@ -36,7 +39,9 @@ def reported(settings: Settings) -> list[RunFigures]:
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         for record in instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records:
             observed = record.asset_observation
-            metadata = {name: value.value for name, value in observed.metadata.items()} if observed else {}
+            metadata: dict[str, Any] = (
+                {name: value.value for name, value in observed.metadata.items()} if observed else {}
+            )
             if LATENCIES not in metadata:
                 continue
             run = instance.get_run_record_by_id(record.run_id)
@@ -50,7 +55,8 @@ def reported(settings: Settings) -> list[RunFigures]:
                     metadata["peak memory (MiB)"],
                     {name[: -len(" (s)")]: float(v) for name, v in metadata.items() if name.endswith(" (s)")},
                     (run and run.start_time) or 0.0,
-                    (run and run.end_time) or 0.0,
+                    metadata["lane taken"],
+                    metadata["lane given back"],
                 )
             )
     return sorted(found, key=lambda run: run.started)

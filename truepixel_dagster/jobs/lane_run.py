@@ -238,7 +238,7 @@ class LaneRun:
         self._commit()
         self.tally.waiting = sum(self._consumer.lag().values())
         self._lease.release()
-        self.tally.ended = time.perf_counter()
+        self.tally.ended = time.time()
         self._over = True
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:

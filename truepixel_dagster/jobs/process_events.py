@@ -3,6 +3,7 @@
 Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -239,8 +240,12 @@ def observed(tally: Tally) -> dg.AssetObservation:
         LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
         FRESHNESS: dg.JsonMetadataValue([round(fresh) for fresh in tally.freshness]),
     }
+    held = {
+        "lane taken": dg.MetadataValue.timestamp(tally.started),
+        "lane given back": dg.MetadataValue.timestamp(tally.ended or time.time()),
+    }
     ranges = {"offsets": offsets(tally)} if tally.ranges else {}
-    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **series, **ranges})
+    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **held, **series, **ranges})
 
 
 def _hand(context: dg.OpExecutionContext) -> InHand:

@@ -16,15 +16,15 @@ DAY = 86_400_000
 
 @dataclass
 class Tally:
-    """Counts of one run. Times are seconds, latencies milliseconds; `days` counts events by asset and day.
+    """Counts of one run. Times are seconds since the epoch; `days` counts events by asset and day.
 
-    A latency is from fetch to the acknowledged attribution; a freshness from the arrival in Kafka of a micro-batch's
-    oldest message to the same. Both have an entry for each micro-batch.
+    A latency (ms) is from fetch to the acknowledged attribution; a freshness (ms) from the arrival in Kafka of a
+    micro-batch's oldest message to the same. Both have an entry for each micro-batch.
 
     `waiting` is how many messages of the lane nobody had fetched when the run handed it over.
     """
 
-    started: float = field(default_factory=time.perf_counter)
+    started: float = field(default_factory=time.time)
     ended: float | None = None
     batches: int = 0
     messages: int = 0
@@ -65,7 +65,7 @@ class Tally:
     @property
     def seconds(self) -> float:
         """Since the run began its work, until it handed its lane over."""
-        return (self.ended or time.perf_counter()) - self.started
+        return (self.ended or time.time()) - self.started
 
     @property
     def per_minute(self) -> float:
