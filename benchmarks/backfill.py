@@ -114,7 +114,10 @@ def main() -> None:
         for row in sorted(runs(settings), key=lambda row: row[-1]):
             table.add_row(*map(str, row))
         Console().print(table)
-        Console().print(f"the audit finds {len(audit(settings).differences)} differences")
+        differences = audit(settings).differences
+        Console().print(f"the audit finds {len(differences)} differences")
+        for difference in differences[:20]:
+            Console().print(f"  {difference}")
 
 
 def monday(day: str) -> str:
