@@ -42,6 +42,7 @@ from truepixel_dagster.stores.mongodb import AD_LEADS as AD_LEADS_COLLECTION
 from truepixel_dagster.stores.mongodb import CUSTOMERS as CUSTOMERS_COLLECTION
 
 BY_DAY = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS)
+MARGIN = timedelta(hours=2)
 say = Console(stderr=True).print
 
 
@@ -90,7 +91,9 @@ def main() -> None:
         provision(servers)
         settings = servers.model_copy(update={"history_start": first.date()})
         say(f"generating {options.events:,} events of {options.days} days")
-        produce(settings, options.events, seed=1, start=first, span=timedelta(days=options.days))
+        # Clocks of clients are early or late: no event lies in a day that is not asked for.
+        span = timedelta(days=options.days) - 2 * MARGIN
+        produce(settings, options.events, seed=1, start=first + MARGIN, span=span)
         say("draining")
         drain(settings, lambda _: None)
         with open_stores(settings) as stores:
