@@ -14,7 +14,7 @@ import pytest
 
 from assets.attributions import attributions as attributions_asset
 from tests.integration.driving import audited, drain, flush, one_batch, record, send
-from tests.integration.test_pipeline import completed, pixel
+from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
 from truepixel_dagster.jobs.drain import environment
@@ -191,6 +191,24 @@ def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings:
             rebuild(settings, name, [day])
             flush(stores)
     # What raced with the rebuild of another store is settled by the next one.
+    audited(settings, stores)
+
+
+def test_orders_are_counted_by_their_first_record_also_where_senders_clocks_disagree(
+    settings: Settings, stores: Stores
+) -> None:
+    """What a record says of when it was received must not put it before one that stands before it in its partition."""
+    at = "2026-01-06T12:00:00Z"
+    for number in range(20):
+        sale, paid = completed(f"p{number}", f"t{number}", at), order(number, f"t{number}", created_at=at)
+        early = {"topic": "orders/create", "event_id": f"w{number}", "received_at": "2026-01-06T11:00:00Z"}
+        send(settings, [record(f"s:pixel-{number}", sale), record(f"s:webhook-{number}", paid, **early)])
+    drain(settings)
+    flush(stores)
+    for name in ("attributions", "customers", "product_stats"):
+        assert delete(stores, name) > 0
+    for name in ("attributions", "customers", "product_stats"):
+        rebuild(settings, name)
     audited(settings, stores)
 
 

@@ -147,7 +147,8 @@ def _sightings(context: Context, events: Iterable[Event], there: Found | None) -
     """An order's sightings, the one that counts it first.
 
     Those above the committed offsets are the stream's to add, unless it has. Which one counts the order was settled by
-    which came first; where nothing tells it any more, it is the one that was received first.
+    which came first; where nothing tells it any more, it is the one that was received first and that no other of its
+    partition precedes.
     """
     origins = [msgspec.convert(entry["kafka"], Origin) for entry in there.source["sightings"]] if there else []
     known = {origin: position for position, origin in enumerate(origins)}
@@ -158,8 +159,17 @@ def _sightings(context: Context, events: Iterable[Event], there: Found | None) -
         and event.order.sighting
         and (context.settled.is_committed(event.origin) or event.origin in known)
     ]
-    received = sorted(sightings, key=lambda event: (event.received_at, event.origin))
-    return sorted(received, key=lambda event: known.get(event.origin, len(known)))
+    return sorted(_as_received(sightings), key=lambda event: known.get(event.origin, len(known)))
+
+
+def _as_received(events: Iterable[Event]) -> list[Event]:
+    """By the time of receipt, as far as the partitions' own order allows: senders' clocks do not agree."""
+    latest: dict[int, int] = {}
+    timed: list[tuple[int, Event]] = []
+    for event in sorted(events, key=lambda event: event.origin):
+        latest[event.origin.partition] = max(event.received_at, latest.get(event.origin.partition, 0))
+        timed.append((latest[event.origin.partition], event))
+    return [event for _, event in sorted(timed, key=lambda entry: (entry[0], entry[1].origin))]
 
 
 def _statuses(context: Context, events: Sequence[Event]) -> dict[str, int]:
