@@ -19,7 +19,7 @@ from truepixel_dagster.local.demo import produce
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 
-BATCH = 512
+SLOTS, BATCH = 64, 512
 
 
 def bare(settings: Settings) -> float:
@@ -42,10 +42,12 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         ways = {"bare loop": bare, "through Dagster": through_dagster}
         own: dict[str, Settings] = {}
         for number, way in enumerate(ways):
-            own[way] = base.model_copy(update={"namespace": f"tax{number}", "data_dir": base.data_dir / f"tax{number}"})
+            own[way] = base.model_copy(
+                update={"namespace": f"tax{number}", "data_dir": base.data_dir / f"tax{number}", "slots_per_run": SLOTS}
+            )
             provision(own[way])
             # One round more than is counted: the first makes indices and warms caches.
-            produce(own[way], (rounds + 1) * base.slots_per_run * BATCH, seed=5)
+            produce(own[way], (rounds + 1) * SLOTS * BATCH, seed=5)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
             for way, measure in ways.items():

@@ -146,6 +146,27 @@ MUTATIONS = (
         UNIT + "stream/test_ledger.py",
     ),
     Mutation(
+        "letters are acknowledged before their offsets are committed",
+        P + "jobs/lane_run.py",
+        "self._dead_letters.flush()\n            self._consumer.commit",
+        "self._consumer.commit",
+        INTEGRATION + "test_dead_letters.py::test_nothing_is_committed_past_a_letter_that_kafka_has_not_acknowledged",
+    ),
+    Mutation(
+        "a run waits behind its predecessor and nobody else",
+        P + "stores/leases.py",
+        'raise LaneBusy(f"the lane is held by run {run}")',
+        "break",
+        INTEGRATION + "test_hand_over.py::test_a_run_waits_behind_the_one_that_it_was_told_of_and_no_other",
+    ),
+    Mutation(
+        "nothing is written after a hand-over",
+        P + "jobs/lane_run.py",
+        "        self._pool.drain()\n        self._commits.drain()\n        self._commit()\n",
+        "",
+        INTEGRATION + "test_hand_over.py::test_the_lane_goes_on_where_it_was_handed_over",
+    ),
+    Mutation(
         "a failed slot stops the lane",
         P + "jobs/lane_run.py",
         "if self.failure is not None:\n            raise LaneStopped",

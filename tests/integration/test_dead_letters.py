@@ -30,6 +30,7 @@ from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.errors import KafkaUnavailable
 from truepixel_dagster.stream.topics import lag, read_all
 
 TWICE = b'{"id": "twice", "name": "x", "clientId": "c", "zz": {"a": 1, "a": 2}}'
@@ -311,6 +312,23 @@ def crash_before_commit(settings: Settings) -> None:
             run.product_stats(done)
         run._pool.drain()
     assert all(entry.committed is None for entry in lag(settings))
+
+
+def test_nothing_is_committed_past_a_letter_that_kafka_has_not_acknowledged(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unacknowledged(_letters: dead_letters.DeadLetters) -> None:
+        raise KafkaUnavailable("no acknowledgement")
+
+    send(settings, [record("s:c", b"not JSON"), *visitors(20)])
+    with monkeypatch.context() as patched:
+        patched.setattr(dead_letters.DeadLetters, "flush", unacknowledged)
+        with pytest.raises(KafkaUnavailable):
+            drain(settings)
+    assert all(entry.committed is None for entry in lag(settings))
+    drain(settings)
+    assert sum(entry.lag for entry in lag(settings)) == 0
+    audited(settings, stores)
 
 
 @pytest.mark.parametrize("collection", [CUSTOMERS, AD_LEADS])

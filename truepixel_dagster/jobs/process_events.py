@@ -231,8 +231,8 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "status changes": tally.statuses,
         "attribution p50 (ms)": round(percentile(tally.latencies, 50), 1),
         "attribution p95 (ms)": round(percentile(tally.latencies, 95), 1),
-        "freshness p50 (s)": round(percentile(tally.freshness, 50) / 1000, 2),
-        "freshness p95 (s)": round(percentile(tally.freshness, 95) / 1000, 2),
+        "freshness p50 (ms)": round(percentile(tally.freshness, 50)),
+        "freshness p95 (ms)": round(percentile(tally.freshness, 95)),
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
     figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
