@@ -29,7 +29,9 @@ def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
         for _ in range(3):
             one_batch(lane)
-        lane.finish()
+        lane._pool.drain()
+        lane._commits.drain()
+        lane._commit()
         # A batch that is applied and not committed.
         slot = lane.fetch()
         assert slot is not None
