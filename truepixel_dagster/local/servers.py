@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import re
 import shutil
 import socket
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import uuid
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from importlib.util import find_spec
@@ -34,6 +36,8 @@ from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, KAFKA_JARS, NETTY_J
 ANSWER_TIMEOUT = 2.0  # seconds
 LOG_END_LINES = 20
 MIB = 1024 * 1024
+# Linux gives clients the ports from 32768 on.
+BELOW_CLIENTS = range(20_000, 32_768)
 
 
 class StackError(Exception):
@@ -329,13 +333,21 @@ class Redis(Server):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Ports of the loopback interface that nobody listens on, all different.
+
+    They lie below those that systems give to clients: otherwise a client that looks for a server that is down may be
+    given that very port, and the server could not come back.
+
+    Raises:
+        StackError: There are not that many.
+    """
+    found: list[int] = []
+    for port in random.sample(BELOW_CLIENTS, len(BELOW_CLIENTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise StackError(f"fewer than {count} ports between {BELOW_CLIENTS[0]} and {BELOW_CLIENTS[-1]} are free")
 
 
 def _package(name: str) -> Path:
