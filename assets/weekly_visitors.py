@@ -10,7 +10,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_week
 
 with warnings.catch_warnings():
-    # Dagster has called this parameter beta for years; every command would say so.
+    # Dagster calls this parameter beta, and every command would say so.
     warnings.simplefilter("ignore", dg.BetaWarning)
     # The week that is going on has days to come, and the first one may begin before the history does.
     SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)

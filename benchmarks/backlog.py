@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-import psutil
-
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import RunFigures, reported
 from benchmarks.servers import servers
@@ -25,13 +23,12 @@ ONE_AFTER_THE_OTHER = ("fetch", "index", "ad_lead", "attribution", "commit", "fi
 
 @dataclass(frozen=True)
 class Cleared:
-    """How a backlog was cleared: the lag by second, the runs, and the processor seconds of the whole machine."""
+    """How a backlog was cleared: the lag by second, the runs, and the seconds from the first run's start to the end."""
 
     messages: int
     waiting: list[tuple[float, float]]
     runs: list[RunFigures]
     seconds: float
-    busy: float
 
     @property
     def per_minute(self) -> float:
@@ -46,19 +43,17 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
     produce(settings, messages, seed=5)
     waiting: list[tuple[float, float]] = []
     with dagster_dev(settings, free_port(0)):
-        began, busy = time.time(), _busy()
+        began = time.time()
         while (left := sum(entry.lag for entry in lag(settings))) > 0:
             waiting.append((time.time() - began, float(left)))
             say(f"{left:,} messages wait")
             time.sleep(1)
-            if left == messages:
-                busy = _busy()
-        ended, busy = time.time(), _busy() - busy
+        ended = time.time()
         # The last run reports when it has been idle.
         time.sleep(15)
     runs = reported(settings)
     waiting.append((ended - began, 0.0))
-    return Cleared(messages, waiting, runs, ended - runs[0].started, busy)
+    return Cleared(messages, waiting, runs, ended - runs[0].started)
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
@@ -80,7 +75,6 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         "attribution_p99_ms": percentile(latencies, 99),
         "seconds_between_runs": median([later.taken - earlier.given_back for earlier, later in pairwise(done.runs)]),
         "dagster_share": 1 - sum(stages[name] for name in ONE_AFTER_THE_OTHER) / worked,
-        "processors_busy": done.busy / done.seconds,
         "peak_mib": max(run.peak_mib for run in done.runs),
         "runs": len(done.runs),
         "lost": lost,
@@ -94,9 +88,3 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         figures=figures,
         plot=Plot("seconds", "messages that wait", {"lag": done.waiting}),
     )
-
-
-def _busy() -> float:
-    """Processor seconds that the machine has spent on anything."""
-    times = psutil.cpu_times()
-    return float(times.user + times.system + times.nice)

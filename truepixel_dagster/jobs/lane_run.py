@@ -371,7 +371,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: s
         lane: Which of the lanes, from 0.
         lanes: How many there are.
         owner: The run's id.
-        after: The run that has the lane: it is waited for, with everything ready.
+        after: The run that has the lane: it is waited for.
 
     Raises:
         LaneBusy: Another run holds one of the lane's partitions.

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -18,6 +18,7 @@ import msgspec
 
 from truepixel_dagster.audit.account import Account, account
 from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execute
+from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.local.traffic import Record, traffic
 from truepixel_dagster.provision import provision
@@ -242,16 +243,11 @@ def _live(rate: float, seed: int, shops: int) -> Iterator[Record]:
 
 
 def free_port(preferred: int) -> int:
-    """The preferred port if it is free on loopback, else any free one."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DemoFailed("no free port on 127.0.0.1")
+    """The preferred port if it is free on loopback, else any free one; 0 prefers none."""
+    if preferred:
+        with suppress(OSError), socket.create_server(("127.0.0.1", preferred)):
+            return preferred
+    return free_ports(1)[0]
 
 
 def _wait_for(port: int, seconds: float = 120) -> None:
