@@ -5,13 +5,13 @@ Errors are values: a message that cannot be understood becomes `Undecodable` and
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import msgspec
 
 from truepixel_dagster.events import pixel, webhook
 from truepixel_dagster.events.event import EPOCH, Event, Message
-from truepixel_dagster.events.shape import Facts
+from truepixel_dagster.events.shape import Facts, longer_than
 from truepixel_dagster.events.user_key import parse_user_key
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
@@ -42,13 +42,13 @@ def decode(message: Message) -> Event | Undecodable:
 def _decode(message: Message) -> Event:
     shop, client = parse_user_key(message.key)
     payload = _checked(message.value)
-    headers = {name: _text(value) for name, value in message.headers}
+    headers = {name: value.decode() if value else "" for name, value in message.headers}
     received_at = _received_at(headers.get("received_at"), message.timestamp)
     facts = _facts(payload, headers)
     event_id = headers.get("event_id") or facts.event_id
     if not event_id:
         raise ValueError("no event id")
-    if len(event_id.encode()) > MAX_EVENT_ID_BYTES:
+    if longer_than(MAX_EVENT_ID_BYTES, event_id):
         raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
     occurred_at = received_at if facts.occurred_at is None else to_millis(facts.occurred_at)
     return Event(
@@ -95,10 +95,6 @@ def _depth(value: object) -> int:
     return depth - 1
 
 
-def _text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8")
-
-
 def _facts(payload: bytes, headers: dict[str, str]) -> Facts:
     source, topic = headers.get("source"), headers.get("topic")
     if source and source not in ("pixel", "webhook"):
@@ -136,10 +132,10 @@ def to_millis(text: str) -> int:
         raise ValueError(f"time {text[:40]!r} is not ISO 8601")
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    delta = moment - EPOCH
-    return _within_bounds((delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000)
+    return _within_bounds((moment - EPOCH) // _MILLISECOND)
 
 
+_MILLISECOND = timedelta(milliseconds=1)
 _FIRST, _LAST = 946_684_800_000, 4_133_980_800_000  # the years 2000 to 2100
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 import msgspec
 
@@ -11,6 +12,7 @@ from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+DAY = 86_400_000  # milliseconds
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -99,16 +101,39 @@ def from_millis(millis: int) -> datetime:
 
 def day_of(millis: int) -> str:
     """The UTC day of a moment in milliseconds since the epoch: `2026-01-31`."""
-    return from_millis(millis).strftime("%Y-%m-%d")
+    return _day(millis // DAY)
+
+
+def month_of(millis: int) -> str:
+    """The month of a moment in milliseconds since the epoch, UTC: `2026.01`."""
+    return _month(millis // DAY)
 
 
 def week_of(millis: int) -> str:
     """The ISO week of a moment in milliseconds since the epoch, UTC: `2026-W05`."""
-    year, week, _ = from_millis(millis).isocalendar()
-    return f"{year:04d}-W{week:02d}"
+    return _week(millis // DAY)
 
 
 def iso(millis: int) -> str:
     """Milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
-    moment = from_millis(millis)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{millis % 1000:03d}Z"
+    day, rest = divmod(millis, DAY)
+    clock = (rest // 3_600_000, rest // 60_000 % 60, rest // 1000 % 60, rest % 1000)
+    # Twice for every event: a third of what a datetime's own method takes.
+    return "%sT%02d:%02d:%02d.%03dZ" % (_day(day), *clock)  # noqa: UP031
+
+
+# Events are of few days, and formatting a date costs more than all else that is done with it.
+@lru_cache(maxsize=1024)
+def _day(number: int) -> str:
+    return from_millis(number * DAY).strftime("%Y-%m-%d")
+
+
+@lru_cache(maxsize=1024)
+def _month(number: int) -> str:
+    return from_millis(number * DAY).strftime("%Y.%m")
+
+
+@lru_cache(maxsize=1024)
+def _week(number: int) -> str:
+    year, week, _ = from_millis(number * DAY).isocalendar()
+    return f"{year:04d}-W{week:02d}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal, DecimalException
 from fractions import Fraction
+from math import lcm
 
 import msgspec
 
@@ -79,7 +80,7 @@ def minor_units(amount: Decimal, currency: str) -> int:
     return units
 
 
-def shares(amount: int, weights: Sequence[Fraction]) -> list[int]:
+def shares(amount: int, weights: Sequence[int | Fraction]) -> list[int]:
     """Divide an amount by weights so that the parts sum to it exactly (largest remainder, ties to the earlier part).
 
     Arguments:
@@ -89,10 +90,11 @@ def shares(amount: int, weights: Sequence[Fraction]) -> list[int]:
     Returns:
         One part for each weight, in minor units.
     """
-    total = sum(weights)
-    exact = [amount * weight / total for weight in weights]
-    parts = [part.numerator // part.denominator for part in exact]
-    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
+    scale = lcm(*(weight.denominator for weight in weights))
+    whole = [weight.numerator * (scale // weight.denominator) for weight in weights]
+    total = sum(whole)
+    parts = [amount * weight // total for weight in whole]
+    by_remainder = sorted(range(len(parts)), key=lambda i: (-(amount * whole[i] % total), i))
     for i in by_remainder[: amount - sum(parts)]:
         parts[i] += 1
     return parts

@@ -119,6 +119,7 @@ class _Pixel(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Pixel)
 _KNOWN = msgspec.json.Decoder(_Data | None)
 _UNKNOWN = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_NOTHING = _Data()
 _KNOWN_NAMES = {
     PRODUCT_VIEWED,
     ADDED_TO_CART,
@@ -162,9 +163,9 @@ def facts(payload: bytes) -> Facts:
 
 def _data(name: str, raw: msgspec.Raw) -> _Data:
     if name in _KNOWN_NAMES or name.startswith("checkout_") or name == "payment_info_submitted":
-        return _KNOWN.decode(raw) or _Data()
+        return _KNOWN.decode(raw) or _NOTHING
     _UNKNOWN.decode(raw)
-    return _Data()
+    return _NOTHING
 
 
 def _amount(amount: _Amount | None, currency: str | None = None) -> Money | None:
@@ -188,6 +189,8 @@ def _product(variant: _Variant | None) -> str | None:
 
 
 def _product_ids(data: _Data) -> tuple[str, ...]:
+    if data is _NOTHING:
+        return ()
     variants: list[_Variant | None] = [data.productVariant]
     if data.cartLine:
         variants.append(data.cartLine.merchandise)

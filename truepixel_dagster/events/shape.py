@@ -52,9 +52,15 @@ def identifier(value: Id) -> str | None:
     text = str(value)
     if text.startswith("gid://"):
         text = text.partition("?")[0].rpartition("/")[2]
-    if len(text.encode()) > MAX_ID_BYTES:
+    if longer_than(MAX_ID_BYTES, text):
         raise ValueError(f"an id is longer than {MAX_ID_BYTES} bytes")
     return text or None
+
+
+def longer_than(limit: int, text: str) -> bool:
+    """Whether a text takes more bytes than a limit, in UTF-8."""
+    # A character takes four bytes at most: hardly any text has to be encoded to be measured.
+    return 4 * len(text) > limit and len(text.encode()) > limit
 
 
 def money(amount: Decimal | None, currency: str | None) -> Money | None:

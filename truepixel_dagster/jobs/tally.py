@@ -8,10 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from truepixel_dagster.events.event import Event, day_of
+from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
-
-DAY = 86_400_000
 
 
 @dataclass

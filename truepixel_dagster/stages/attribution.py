@@ -14,7 +14,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.decode import to_millis
-from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.event import DAY, Event, iso
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shape import STATUS_RANK
@@ -25,7 +25,6 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Elasticsear
 from truepixel_dagster.stores.errors import Unavailable
 
 ATTRIBUTIONS = "attributions"
-DAY = 86_400_000
 _REREADS = 20
 
 

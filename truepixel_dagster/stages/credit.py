@@ -15,6 +15,8 @@ DIRECT = "direct"
 ENDS_PERCENT = 40
 _PRECISION = 50
 
+Weight = int | Fraction
+
 
 class Credit(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one touch is credited with, in minor units. An order without a touch has one credit, platform `direct`."""
@@ -35,35 +37,35 @@ class Credits(msgspec.Struct, frozen=True):
     position_based: tuple[Credit, ...] = ()
 
 
-def last_click(ages: Sequence[int]) -> list[Fraction]:
+def last_click(ages: Sequence[int]) -> list[Weight]:
     """All to the last touch."""
-    return [Fraction(i == len(ages) - 1) for i in range(len(ages))]
+    return [int(i == len(ages) - 1) for i in range(len(ages))]
 
 
-def first_click(ages: Sequence[int]) -> list[Fraction]:
+def first_click(ages: Sequence[int]) -> list[Weight]:
     """All to the first touch."""
-    return [Fraction(i == 0) for i in range(len(ages))]
+    return [int(i == 0) for i in range(len(ages))]
 
 
-def linear(ages: Sequence[int]) -> list[Fraction]:
+def linear(ages: Sequence[int]) -> list[Weight]:
     """The same to every touch."""
-    return [Fraction(1)] * len(ages)
+    return [1] * len(ages)
 
 
-def time_decay(ages: Sequence[int], half_life: int) -> list[Fraction]:
+def time_decay(ages: Sequence[int], half_life: int) -> list[Weight]:
     """A weight of 2^(-age / half-life), both in milliseconds, to 50 digits, the same everywhere."""
     with localcontext() as context:
         context.prec = _PRECISION
         return [Fraction(Decimal(2) ** (Decimal(-age) / Decimal(half_life))) for age in ages]
 
 
-def position_based(ages: Sequence[int], ends_percent: int = ENDS_PERCENT) -> list[Fraction]:
+def position_based(ages: Sequence[int], ends_percent: int = ENDS_PERCENT) -> list[Weight]:
     """40 % to the first, 40 % to the last, the rest shared by the others; halves for two; all to a single one."""
     count = len(ages)
     if count <= 2:
         return linear(ages)
-    end = Fraction(ends_percent, 100)
-    return [end] + [(1 - 2 * end) / (count - 2)] * (count - 2) + [end]
+    end = ends_percent * (count - 2)
+    return [end, *[100 - 2 * ends_percent] * (count - 2), end]
 
 
 def credit(
@@ -80,7 +82,7 @@ def credit(
     """
     ages = [occurred_at - touch.millis for touch in touches]
 
-    def by(model: Callable[[Sequence[int]], list[Fraction]]) -> tuple[Credit, ...]:
+    def by(model: Callable[[Sequence[int]], list[Weight]]) -> tuple[Credit, ...]:
         if not touches:
             return (Credit(DIRECT, amount),)
         weights = model(ages)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.event import Event, from_millis, iso
+from truepixel_dagster.events.event import Event, iso, month_of
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.stages.refused import Refused
@@ -129,7 +129,7 @@ def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
 
 def index_name(event: Event, store: ElasticsearchStore) -> str:
     """The index of the event's month, UTC."""
-    return store.index(f"{EVENTS}-{from_millis(event.occurred_at):%Y.%m}")
+    return store.index(f"{EVENTS}-{month_of(event.occurred_at)}")
 
 
 def _origin(found: Any, id_: str) -> Origin:

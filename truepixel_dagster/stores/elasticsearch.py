@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from decimal import Decimal
 from importlib import resources
 from typing import Any, Literal
@@ -10,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
 from elasticsearch import ConnectionError as NoConnection
-from elasticsearch.serializer import JsonSerializer
+from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
@@ -48,6 +50,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 CONFLICT = 409
+# A shard works on one request in one thread, so that two halves of a large one are done in less time.
+_PARTS, _WORTH_PARTING = 2, 128
 _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason"
 
 
@@ -64,17 +68,31 @@ class _RetryLater(Exception):
     """Elasticsearch accepted a bulk request but had no room for some of its actions."""
 
 
-class _ExactNumbers(JsonSerializer):
-    """Reads numbers as they were written: a payload is to come back from the history digit by digit."""
+class _Json(JsonSerializer):
+    """Replies as msgspec reads them, several times as fast as the standard library.
+
+    Arguments:
+        exact: Read numbers as they were written: a payload is to come back from the history digit by digit.
+    """
 
     mimetype = "application/vnd.elasticsearch+json"
 
-    def loads(self, data: bytes) -> Any:
-        """JSON with decimals in place of floats."""
-        return _EXACT.decode(data)
+    def __init__(self, *, exact: bool) -> None:
+        self._decoder = msgspec.json.Decoder(float_hook=Decimal) if exact else msgspec.json.Decoder()
+
+    def json_loads(self, data: str | bytes) -> Any:
+        """Plain values."""
+        return self._decoder.decode(data)
 
 
-_EXACT = msgspec.json.Decoder(float_hook=Decimal)
+class _ReadyMade(NdjsonSerializer):
+    """Bulk bodies that are bytes already, without the client's copies of them."""
+
+    mimetype = "application/vnd.elasticsearch+x-ndjson"
+
+    def dumps(self, data: Any) -> bytes:
+        """The body as it is."""
+        return data if isinstance(data, bytes) else super().dumps(data)
 
 
 class ElasticsearchStore:
@@ -88,14 +106,14 @@ class ElasticsearchStore:
     def __init__(self, settings: Settings, *, exact: bool = False) -> None:
         key = settings.elasticsearch_api_key
         options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
-        if exact:
-            options["serializers"] = {_ExactNumbers.mimetype: _ExactNumbers()}
+        options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
         self.address = settings.elasticsearch_url
         self._attempts = settings.retries
         #: Called before each try of each call: a lane's lease, where one has to be held.
         self.guard: Guard = no_guard
         self._namespace = settings.namespace
         self._replicas = settings.elasticsearch_replicas
+        self._senders = ThreadPoolExecutor(_PARTS, thread_name_prefix="bulk")
         self.client = Elasticsearch(
             settings.elasticsearch_url.split(","),
             api_key=key.get_secret_value() if key else None,
@@ -136,9 +154,10 @@ class ElasticsearchStore:
         return [_found(doc) for doc in reply["docs"]]
 
     def bulk(self, actions: Sequence[Action]) -> list[Outcome]:
-        """Write documents in one request and say for each what became of it, in order.
+        """Write documents and say for each what became of it, in order.
 
-        Actions that Elasticsearch had no room for (429, 503) are sent again within the tries.
+        Many go in two requests side by side; those of one id in the same one, in the order given. Actions that
+        Elasticsearch had no room for (429, 503) are sent again within the tries.
 
         Raises:
             Unavailable: No answer, or no room, after all tries.
@@ -146,9 +165,12 @@ class ElasticsearchStore:
         outcomes: dict[int, Outcome] = {}
 
         def attempt() -> None:
-            left = [i for i in range(len(actions)) if i not in outcomes]
-            replies = zip(left, self._bulk_once([actions[i] for i in left]), strict=False)
-            outcomes.update((i, outcome) for i, outcome in replies if outcome.status not in _TRANSIENT_STATUS)
+            parts = _parts([i for i in range(len(actions)) if i not in outcomes], actions)
+            sent = [self._senders.submit(self._bulk_once, [actions[i] for i in part]) for part in parts]
+            wait(sent)
+            for part, done in zip(parts, sent):
+                replies = zip(part, done.result())
+                outcomes.update((i, reply) for i, reply in replies if reply.status not in _TRANSIENT_STATUS)
             if len(outcomes) < len(actions):
                 raise _RetryLater(f"{len(actions) - len(outcomes)} of {len(actions)} actions were turned away")
 
@@ -160,7 +182,7 @@ class ElasticsearchStore:
         lines: list[bytes] = []
         for action in actions:
             lines += (_header(action), action.source) if action.source else (_header(action),)
-        body = b"\n".join(lines) + b"\n"
+        body = b"\n".join([*lines, b""])
         reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
         items = msgspec.convert(reply.body, _Bulk).items
         return [_outcome(next(iter(item.values()))) for item in items]
@@ -266,6 +288,7 @@ class ElasticsearchStore:
 
     def close(self) -> None:
         """Close the connections."""
+        self._senders.shutdown()
         self.client.close()
 
     @property
@@ -280,6 +303,15 @@ def _is_transient(error: Exception) -> bool:
     if isinstance(error, ApiError):
         return error.status_code in _TRANSIENT_STATUS
     return isinstance(error, (NoConnection, ConnectionTimeout, _RetryLater))
+
+
+def _parts(positions: Sequence[int], actions: Sequence[Action]) -> list[list[int]]:
+    if len(positions) < _WORTH_PARTING:
+        return [list(positions)]
+    parts: list[list[int]] = [[] for _ in range(_PARTS)]
+    for position in positions:
+        parts[zlib.crc32(actions[position].id.encode()) % _PARTS].append(position)
+    return parts
 
 
 def _header(action: Action) -> bytes:
