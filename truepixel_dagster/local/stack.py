@@ -86,6 +86,7 @@ class Stack:
             the main thread. Meant for tests and the demo.
         kafka_advertised: Where Kafka sends its clients to; its own address by default. Meant for a proxy before it.
         with_postgres: PostgreSQL belongs to the stack, even if it was never started.
+        only: Names of the servers that are wanted, where not all of them are. Meant for tests.
 
     Raises:
         StackError: An address is not one that the local stack can serve.
@@ -99,20 +100,22 @@ class Stack:
         tied_to_parent: bool = False,
         kafka_advertised: Address | None = None,
         with_postgres: bool = False,
+        only: Collection[str] = (),
     ) -> None:
         self.data_dir = (data_dir or settings.data_dir).absolute()
         self.tied_to_parent = tied_to_parent
         folder = self.data_dir / "stack"
         self.jars = JarCache(self.data_dir / "jars")
         kafka, elasticsearch, mongodb, redis = _addresses(settings)
-        self.servers: tuple[Server, ...] = (
+        servers: list[Server] = [
             Kafka(kafka, folder / Kafka.name, self.jars, settings.group, kafka_advertised),
             Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
             MongoDB(mongodb, folder / MongoDB.name),
             Redis(redis, folder / Redis.name),
-        )
+        ]
         if with_postgres or (folder / Postgres.name / "data").exists():
-            self.servers += (_postgres(settings, folder / Postgres.name),)
+            servers.append(_postgres(settings, folder / Postgres.name))
+        self.servers = [server for server in servers if not only or server.name in only]
         self._lock = folder / "lock"
         self._children: dict[Server, subprocess.Popen[bytes]] = {}
 
@@ -244,6 +247,7 @@ def ephemeral_stack(
     progress: Progress = lambda _: None,
     *,
     with_postgres: bool = False,
+    only: Collection[str] = (),
 ) -> Iterator[Settings]:
     """A stack of its own on free ports, for a test or a trial; its servers end with the block, or with this process.
 
@@ -254,6 +258,7 @@ def ephemeral_stack(
         settings: What to keep of the settings; the defaults if there are none.
         progress: Told in lines what happens.
         with_postgres: With PostgreSQL for Dagster's own storage.
+        only: As of `Stack`.
 
     Yields:
         The settings with the stack's addresses and data folder. `Stack(settings)` is the same stack.
@@ -264,7 +269,7 @@ def ephemeral_stack(
     addresses = [Address("127.0.0.1", port) for port in free_ports(5 if with_postgres else 4)]
     own = settings_at(settings or Settings(), *addresses)
     own = own.model_copy(update={"data_dir": base_dir.absolute()})
-    stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres)
+    stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres, only=only)
     stack.up(progress)
     try:
         yield own
