@@ -17,3 +17,13 @@ def servers(say: Callable[[str], None]) -> Iterator[Settings]:
     folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
     with folder as base, ephemeral_stack(Path(base), progress=say) as settings:
         yield settings
+
+
+@contextmanager
+def postgres(say: Callable[[str], None]) -> Iterator[Settings]:
+    """PostgreSQL alone, in a folder that it may enter even as another user."""
+    folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
+    with folder as base:
+        Path(base).chmod(0o711)
+        with ephemeral_stack(Path(base), progress=say, with_postgres=True, only=("postgres",)) as settings:
+            yield settings

@@ -66,12 +66,13 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         from truepixel_dagster.flush import FlushRefused
+        from truepixel_dagster.instance.history import HistoryUnavailable
         from truepixel_dagster.jobs.drain import DrainFailed
         from truepixel_dagster.local.chaos.pipeline import ChaosFailed
         from truepixel_dagster.local.demo import DemoFailed
         from truepixel_dagster.local.servers import StackError
 
-        failures = (DrainFailed, DemoFailed, ChaosFailed, FlushRefused)
+        failures = (DrainFailed, DemoFailed, ChaosFailed, FlushRefused, HistoryUnavailable)
         known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
         try:
             return super().invoke(ctx)
@@ -114,15 +115,26 @@ def settings(as_json: bool) -> None:
 
 @main.group()
 def stack() -> None:
-    """The local servers: Kafka, Elasticsearch, MongoDB and a Redis-protocol server, on loopback."""
+    """The local servers: Kafka, Elasticsearch, MongoDB, a Redis-protocol server, PostgreSQL if wanted, on loopback."""
 
 
 @stack.command()
-def up() -> None:
-    """Start what is not running and wait until every server answers. Safe to call twice."""
+@click.option("--with-postgres", is_flag=True, help="With PostgreSQL, for Dagster's own storage.")
+def up(with_postgres: bool) -> None:
+    """Start what is not running and wait until every server answers. Safe to call twice.
+
+    Once started, PostgreSQL belongs to the stack: `up`, `status` and `down` include it with or without the option,
+    until its folder in the stack's is deleted.
+    """
+    from truepixel_dagster.local.servers import Postgres
     from truepixel_dagster.local.stack import Stack
 
-    Stack(load_settings()).up(say)
+    settings = load_settings()
+    servers = Stack(settings, with_postgres=with_postgres)
+    servers.up(say)
+    postgres = next((server for server in servers.servers if isinstance(server, Postgres)), None)
+    if postgres and settings.postgres_url is None:
+        say(f"Dagster still keeps its history in SQLite files: set TRUEPIXEL_POSTGRES_URL={postgres.url}")
 
 
 @stack.command()
@@ -174,6 +186,23 @@ def setup() -> None:
     with open_stores(settings) as stores:
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
+
+
+@main.command()
+def migrate() -> None:
+    """Bring Dagster's own storage to the version of Dagster that is installed. Run twice, it changes nothing.
+
+    After an upgrade, before its first run, while neither daemon nor UI nor a run is at work.
+    """
+    import subprocess
+
+    from truepixel_dagster.instance.history import check_history
+    from truepixel_dagster.jobs.drain import ROOT, environment
+
+    settings = load_settings()
+    check_history(settings)
+    command = [sys.executable, "-m", "dagster", "instance", "migrate"]
+    sys.exit(subprocess.run(command, cwd=ROOT, env=environment(settings), check=False).returncode)  # noqa: S603 (our own interpreter)
 
 
 @main.command()
@@ -585,6 +614,7 @@ def live_summary(settings: Settings, address: str) -> None:
 )
 def dev(port: int) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
+    from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.jobs.drain import ROOT, environment
     from truepixel_dagster.local.demo import end_tree
     from truepixel_dagster.local.stack import Stack
@@ -595,6 +625,7 @@ def dev(port: int) -> None:
     was_up = all(server.running for server in servers.status())
     servers.up(say)
     try:
+        check_history(settings)
         provision(settings)
         import subprocess
 

@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
+POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
 
 # What a worker holds before its first message: the interpreter, Dagster and the four clients.
 WORKER_BASE_MIB = 140
@@ -64,6 +65,11 @@ class Settings(BaseSettings):
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:16379/0"), description="may hold credentials")
     redis_timeout: float = Field(5.0, ge=0.5, le=60, description="seconds for one call")
+
+    postgres_url: SecretStr | None = Field(
+        None,
+        description="Dagster's own storage, postgresql+psycopg2://…, may hold credentials; SQLite if unset",
+    )
 
     batch_messages: int = Field(512, ge=1, le=10_000, description="messages in a micro-batch")
     batch_bytes: int = Field(
@@ -114,6 +120,17 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("postgres_url")
+    @classmethod
+    def _by_psycopg2(cls, value: SecretStr | None) -> SecretStr | None:
+        """SQLAlchemy reads `postgresql://` as another driver than Dagster's."""
+        if not value or not value.get_secret_value():
+            return None
+        scheme, _, place = value.get_secret_value().partition("://")
+        if scheme not in POSTGRES_SCHEMES or not place:
+            raise ValueError("must be postgresql+psycopg2://user:password@host:port/database")
+        return SecretStr(f"{POSTGRES_SCHEMES[0]}://{place}")
 
     @property
     def topic(self) -> str:

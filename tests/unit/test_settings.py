@@ -53,6 +53,32 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in repr(load_settings())
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
+def test_postgresql_is_spoken_to_by_the_driver_that_dagster_works_with(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", f"{scheme}://me:hunter2@h:5/d")
+    settings = load_settings()
+    assert settings.postgres_url is not None
+    assert settings.postgres_url.get_secret_value() == "postgresql+psycopg2://me:hunter2@h:5/d"
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://me:hunter2@h/d", "hunter2", "mysql://me:hunter2@h", "postgres://"]
+)
+def test_an_address_of_another_kind_is_refused_and_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", url)
+    with pytest.raises(SettingsError, match=r"^TRUEPIXEL_POSTGRES_URL: .* must be postgresql\+psycopg2://") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_empty_address_of_postgresql_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", "")
+    assert load_settings().postgres_url is None
+
+
 def test_budgets_that_do_not_fit_the_memory_limit_are_refused() -> None:
     with pytest.raises(SettingsError, match="TRUEPIXEL_BATCH_BYTES"):
         check_memory(Settings(batch_bytes=256 * MIB), limit=512 * MIB)

@@ -39,6 +39,11 @@ INSERT = SqlEventLogStorageTable.insert()
 MIRRORED = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
 
 
+def is_tested() -> bool:
+    """Whether the pooled event logs were tested with the version of Dagster that is here."""
+    return dagster.__version__.startswith(TESTED)
+
+
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     """Keeps one connection for each of the 16 files used last.
 
@@ -59,19 +64,15 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     def store_event(self, event: EventLogEntry) -> None:
         """Write an event; those of a step that concern nothing but the step by a statement that is made only once."""
         kind = event.dagster_event_type if event.is_dagster_event else None
-        if not self._is_tested or kind is None or kind in MIRRORED:
+        if not is_tested() or kind is None or kind in MIRRORED:
             super().store_event(event)
             return
         with self._connect(event.run_id) as connection:
             connection.execute(INSERT, self._event_to_row(event))
 
-    @property
-    def _is_tested(self) -> bool:
-        return dagster.__version__.startswith(TESTED)
-
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        if not self._is_tested:
+        if not is_tested():
             with super()._connect(shard) as connection:
                 yield connection
             return

@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
+from truepixel_dagster.instance.history import check_history
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import lag
@@ -28,6 +29,26 @@ event_log_storage:
   config:
     base_dir: {home}
 """
+# The address may hold a password, and stays out of files.
+POSTGRES = """
+run_storage:
+  module: dagster_postgres
+  class: PostgresRunStorage
+  config:
+    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
+
+schedule_storage:
+  module: dagster_postgres
+  class: PostgresScheduleStorage
+  config:
+    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
+
+event_log_storage:
+  module: truepixel_dagster.instance.postgres_event_log
+  class: PooledPostgresEventLogStorage
+  config:
+    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
+"""
 
 
 class DrainFailed(Exception):
@@ -35,12 +56,11 @@ class DrainFailed(Exception):
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Dagster's home on this machine: run history, logs and dagster.yaml, under the data folder."""
+    """Dagster's home on this machine: logs, dagster.yaml and, unless it is in PostgreSQL, the history of runs."""
     home = settings.data_dir / "dagster"
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dagster.yaml").write_text(
-        (ROOT / "dagster.yaml").read_text() + POOLED_EVENT_LOG.format(home=json.dumps(str(home)))
-    )
+    storage = POSTGRES if settings.postgres_url else POOLED_EVENT_LOG.format(home=json.dumps(str(home)))
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + storage)
     return home
 
 
@@ -50,6 +70,8 @@ def environment(settings: Settings) -> dict[str, str]:
     for name, value in settings:
         if value is not None:
             own[f"TRUEPIXEL_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    # Empty is none, and keeps these settings from the address of a `.env`.
+    own.setdefault("TRUEPIXEL_POSTGRES_URL", "")
     # One arena for each core is enough: more only spread the same memory out.
     own["MALLOC_ARENA_MAX"] = "2"
     return {**os.environ, **own}
@@ -64,8 +86,10 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
 
     Raises:
         DrainFailed: A lane failed three times in a row.
+        HistoryUnavailable: Dagster's own storage does not answer.
         KafkaUnavailable: Kafka does not answer.
     """
+    check_history(settings)
     failures = 0
     while True:
         waiting = lag(settings)

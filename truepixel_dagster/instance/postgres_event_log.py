@@ -1,0 +1,150 @@
+"""Dagster's PostgreSQL event log with its connections kept open.
+
+Dagster's own storage opens a connection for every event, and each connection is a process of the server. This one keeps
+two open for a process and takes a few more when threads ask at once. Named in dagster.yaml:
+
+    event_log_storage:
+      module: truepixel_dagster.instance.postgres_event_log
+      class: PooledPostgresEventLogStorage
+      config:
+        postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
+
+A server that restarts costs no event: a connection is tried before it is used, connecting is tried again for some
+seconds as in Dagster's own, and a write whose connection broke is written again unless it has arrived.
+
+With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+import sqlalchemy as sa
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import PostgresEventLogStorage
+from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+from sqlalchemy.exc import DBAPIError
+
+from truepixel_dagster.instance.event_log import is_tested
+
+KEPT_OPEN = 2
+# Dagster's own methods ask for a second connection while they hold a first one: threads must not wait for each other.
+MORE_AT_ONCE = 6
+# Older than firewalls and proxies may have forgotten.
+RECYCLE_SECONDS = 300
+TRIES = 5
+INSERT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
+EVENTS = SqlEventLogStorageTable.c
+
+Written = TypeVar("Written")
+
+
+class PooledPostgresEventLogStorage(PostgresEventLogStorage):
+    """Keeps its connections open; at most eight for a process.
+
+    Its own arguments are those of Dagster's storage.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if is_tested():
+            self._engine = create_pg_engine(
+                self.postgres_url,
+                self._token_provider,
+                isolation_level="AUTOCOMMIT",
+                pool_size=KEPT_OPEN,
+                max_overflow=MORE_AT_ONCE,
+                pool_recycle=RECYCLE_SECONDS,
+                pool_pre_ping=True,
+            )
+        _storages.add(self)
+
+    @classmethod
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> PooledPostgresEventLogStorage:
+        """Called by Dagster with the `config` of dagster.yaml."""
+        return cls(
+            postgres_url=pg_url_from_config(config_value),
+            should_autocreate_tables=config_value.get("should_autocreate_tables", True),
+            inst_data=inst_data,
+            token_provider=get_token_provider_from_config(config_value),
+        )
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Write an event, and what it says of assets and their checks.
+
+        Without the notification that Dagster's own sends for versions of long ago: each one waits for a lock of the
+        whole server.
+        """
+        if not is_tested():
+            super().store_event(event)
+            return
+        event_id = self._insert(self._event_to_row(event))
+        kind = event.dagster_event_type if event.is_dagster_event else None
+        if kind in ASSET_EVENTS and event.get_dagster_event().asset_key:
+            self._again_if_it_breaks(lambda: self._store_of_asset(event, event_id))
+        if kind in ASSET_CHECK_EVENTS:
+            self._again_if_it_breaks(lambda: self.store_asset_check_event(event, event_id))
+
+    def _insert(self, row: dict[str, Any]) -> int:
+        """Insert an event by one statement that commits by itself, so that ids become visible in their order."""
+        tried = False
+
+        def insert() -> int:
+            nonlocal tried
+            with self._connect() as connection:
+                # The server may have committed what it could not acknowledge.
+                arrived = connection.scalar(_same(row)) if tried else None
+                tried = True
+                return int(arrived or connection.execute(INSERT, row).scalar_one())
+
+        return self._again_if_it_breaks(insert)
+
+    def _store_of_asset(self, event: EventLogEntry, event_id: int) -> None:
+        with self.index_transaction() as connection:
+            self._store_asset_event_tags(connection, [event], [event_id])
+            self._store_asset_event(connection, event, event_id)
+
+    def _again_if_it_breaks(self, write: Callable[[], Written]) -> Written:
+        for _ in range(TRIES - 1):
+            try:
+                return write()
+            except DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+        return write()
+
+    def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
+        """Take the webserver's pool in place of this one; the connections of this one are closed, not forgotten."""
+        before = self._engine
+        super().optimize_for_webserver(statement_timeout, pool_recycle, max_overflow)
+        before.dispose()
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        super().dispose()
+        self._engine.dispose()
+
+
+def _same(row: dict[str, Any]) -> sa.Select[Any]:
+    return sa.select(EVENTS.id).where(EVENTS.run_id == row["run_id"], EVENTS.event == row["event"])
+
+
+_storages: WeakSet[PooledPostgresEventLogStorage] = WeakSet()
+
+
+def _leave_connections_to_parent() -> None:
+    """Two processes that talk over one connection garble it."""
+    for storage in _storages:
+        storage._engine.dispose(close=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_connections_to_parent)
