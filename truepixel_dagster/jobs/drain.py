@@ -64,6 +64,14 @@ def dagster_home(settings: Settings) -> Path:
     return home
 
 
+def make_history(settings: Settings) -> None:
+    """Have Dagster make its files, if they are not there yet: processes that do so at once get in each other's way."""
+    import dagster as dg
+
+    if settings.postgres_url is None:
+        dg.DagsterInstance.from_config(str(dagster_home(settings))).dispose()
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """The environment of a Dagster process that is to work with these settings."""
     own = {"DAGSTER_HOME": str(dagster_home(settings))}
@@ -90,6 +98,7 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         KafkaUnavailable: Kafka does not answer.
     """
     check_history(settings)
+    make_history(settings)
     failures = 0
     while True:
         waiting = lag(settings)

@@ -1,0 +1,129 @@
+"""What more lanes give: one, two and three on this machine, and what that says of thirty pods.
+
+The model is the asymptotic bound of operational analysis (Denning and Buzen, 1978): lanes clear N times what one does,
+until a resource has nothing left to give, which is its cores divided by the processor seconds that a message costs it.
+On one machine all share its cores. Pods have cores of their own, and then the servers' cores are the bound.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks.outcome import Outcome, Plot
+from benchmarks.runs import reported
+from benchmarks.servers import servers
+from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG
+from truepixel_dagster.jobs.drain import ended, execute, make_history
+from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.stack import Stack
+from truepixel_dagster.provision import provision
+from truepixel_dagster.settings import Settings
+
+LANES = (1, 2, 3)
+PODS = 30
+# Of the server that bounds thirty pods: what a cluster might give it.
+CORES_OF_A_CLUSTER = (8, 16, 32, 64)
+WORKERS = "workers"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Lanes side by side: messages a minute from the first to have its lane to the last to give it back, and the
+    processor seconds that a message cost each server and the workers."""
+
+    per_minute: float
+    cost: Mapping[str, float]
+
+
+def bound(lanes: int, one: float, cost: float, cores: float) -> float:
+    """Messages a minute of so many lanes at the most.
+
+    Arguments:
+        lanes: How many there are.
+        one: What a lane clears alone, messages a minute.
+        cost: Processor seconds that a message costs the shared resource.
+        cores: How many cores that resource has.
+    """
+    return min(lanes * one, 60 * cores / cost)
+
+
+def measure(stack: Stack, settings: Settings, messages: int) -> Measured:
+    """Drain a topic of this many messages by a run for each lane at once, each through Dagster."""
+    provision(settings)
+    make_history(settings)
+    produce(settings, messages, seed=5)
+    processes = {each.name: psutil.Process(each.pid) for each in stack.status() if each.pid}
+    before = {name: _processor_seconds(process) for name, process in processes.items()}
+    children = os.times()
+    tags = {LANES_TAG: str(settings.lanes)}
+    logs = settings.data_dir / "logs"
+    runs = [
+        execute(settings, "process_events", {**tags, LANE_TAG: str(lane)}, logs / f"lane-{lane}.log")
+        for lane in range(settings.lanes)
+    ]
+    with ended(runs):
+        if any(run.wait() for run in runs):
+            raise RuntimeError(f"a lane failed; its log says why: {logs}")
+    spent = {name: _processor_seconds(process) - before[name] for name, process in processes.items()}
+    now = os.times()
+    spent[WORKERS] = now.children_user + now.children_system - children.children_user - children.children_system
+    figures = reported(settings)
+    seconds = max(run.given_back for run in figures) - min(run.taken for run in figures)
+    return Measured(60 * messages / seconds, {name: value / messages for name, value in spent.items()})
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def run(quick: bool, say: Callable[[str], None]) -> Outcome:
+    """Each number of lanes on the same servers, after a round that is not counted."""
+    messages = 60_000 if quick else 240_000
+    found: dict[int, Measured] = {}
+    with servers(say) as base:
+        for number, lanes in enumerate((1, *LANES)):
+            name = f"lanes{number}"
+            own = base.model_copy(
+                update={"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes, "slots_per_run": 1000}
+            )
+            say(f"{lanes} of {LANES[-1]} lanes, {messages:,} messages" + ("" if number else ", not counted"))
+            measured = measure(Stack(base), own, messages)
+            if number:
+                found[lanes] = measured
+            time.sleep(2)
+    one = found[1]
+    cores = psutil.cpu_count() or 1
+    bounds = {lanes: bound(lanes, one.per_minute, sum(one.cost.values()), cores) for lanes in LANES}
+    rows: list[list[object]] = [
+        [f"{lanes} lanes", found[lanes].per_minute, bounds[lanes], f"{found[lanes].per_minute / bounds[lanes]:.0%}"]
+        for lanes in LANES
+    ]
+    efficiency = found[LANES[-1]].per_minute / bounds[LANES[-1]]
+    rows += [[f"processor time of {name}, µs a message", 1e6 * cost, "", ""] for name, cost in sorted(one.cost.items())]
+    costs = {name: cost for name, cost in one.cost.items() if name != WORKERS}
+    narrow = max(costs, key=costs.__getitem__)
+    pods = {each: efficiency * bound(PODS, one.per_minute, costs[narrow], each) for each in CORES_OF_A_CLUSTER}
+    rows += [[f"{PODS} pods, {narrow} with {each} cores: an hour", "", 60 * rate, ""] for each, rate in pods.items()]
+    figures = {f"per_minute_{lanes}": each.per_minute for lanes, each in found.items()}
+    figures |= {f"bound_{lanes}": each for lanes, each in bounds.items()}
+    figures |= {f"pods_{PODS}_per_hour_{each}_cores": 60 * rate for each, rate in pods.items()}
+    return Outcome(
+        title=f"lanes: messages a minute on {cores} cores with all servers, and the bound",
+        columns=["", "messages a minute", "bound", "of the bound"],
+        rows=rows,
+        figures=figures,
+        plot=Plot(
+            "lanes",
+            "messages a minute",
+            {
+                "measured": [(float(n), each.per_minute) for n, each in found.items()],
+                "bound": [(float(n), each) for n, each in bounds.items()],
+            },
+        ),
+    )
