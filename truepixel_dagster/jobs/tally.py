@@ -26,7 +26,6 @@ class Tally:
     ended: float | None = None
     batches: int = 0
     messages: int = 0
-    bytes: int = 0
     indexed: int = 0
     replays: int = 0
     duplicates: int = 0
@@ -47,7 +46,6 @@ class Tally:
         """Count a micro-batch as it comes in."""
         self.batches += 1
         self.messages += len(batch.messages)
-        self.bytes += batch.size
         for partition, new in batch.ranges.items():
             old = self.ranges.get(partition)
             self.ranges[partition] = OffsetRange(old.topic, partition, old.first, new.last) if old else new

@@ -84,13 +84,14 @@ class Cutter:
         return batch
 
     def _place(self, message: Message) -> None:
+        size = message.size
         full = len(self._waiting) == self._max_messages
-        too_large = bool(self._waiting) and self._bytes + message.size > self._max_bytes
+        too_large = bool(self._waiting) and self._bytes + size > self._max_bytes
         if self._next or full or too_large:
             self._next.append(message)
         else:
             self._waiting.append(message)
-            self._bytes += message.size
+            self._bytes += size
 
 
 def group_by_user(events: Sequence[Event]) -> dict[str, list[Event]]:

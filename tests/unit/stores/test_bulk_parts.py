@@ -1,0 +1,27 @@
+"""A bulk that goes in two requests: nothing is left out, and what concerns one document stays in its order."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from truepixel_dagster.stores.elasticsearch import Action, _parts
+
+
+@given(st.lists(st.sampled_from([f"shop:e{number}" for number in range(40)]), max_size=400), st.data())
+def test_every_action_is_in_one_part_and_those_of_one_id_are_in_the_same_one_in_order(
+    ids: list[str], data: st.DataObject
+) -> None:
+    actions = [Action("create", "events", id_, b"{}") for id_ in ids]
+    left = data.draw(st.lists(st.sampled_from(range(len(ids))), unique=True)) if ids else []
+    parts = _parts(sorted(left), actions)
+    assert sorted(position for part in parts for position in part) == sorted(left)
+    for part in parts:
+        assert part == sorted(part)
+    for id_ in set(ids):
+        assert sum(any(ids[position] == id_ for position in part) for part in parts) <= 1
+
+
+def test_a_large_bulk_goes_in_more_than_one_part() -> None:
+    actions = [Action("create", "events", f"shop:e{number}", b"{}") for number in range(512)]
+    assert all(len(part) > 100 for part in _parts(range(512), actions))
+    assert len(_parts(range(512), actions)) == 2
+    assert len(_parts(range(20), actions)) == 1
