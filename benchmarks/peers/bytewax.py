@@ -1,4 +1,4 @@
-"""Bytewax: a Kafka source, and a sink that writes batches: `python -m benchmarks.peers.bytewax_flow`.
+"""Bytewax: a Kafka source, and a sink that writes batches: `python -m benchmarks.peers.bytewax`.
 
 As its documentation has it: the offsets are kept in recovery partitions on the disk, from which the next execution
 goes on, and not in a consumer group; they are committed to the group at the end for the audit alone, and not measured.
@@ -25,9 +25,7 @@ from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
-from truepixel_dagster.stream.topics import lag
-
-WORKERS = 1
+from truepixel_dagster.stream.topics import lag, partition_count
 
 
 class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
@@ -86,12 +84,12 @@ def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
     return dataflow
 
 
-def recovery(settings: Settings) -> RecoveryConfig:
-    """The recovery partitions, made the first time."""
+def recovery(settings: Settings, workers: int) -> RecoveryConfig:
+    """The recovery partitions, one for each worker, made the first time."""
     folder = settings.data_dir / "bytewax"
     if not folder.exists():
         folder.mkdir(parents=True)
-        init_db_dir(folder, WORKERS)
+        init_db_dir(folder, workers)
     return RecoveryConfig(folder)
 
 
@@ -100,7 +98,9 @@ def main() -> None:
     settings, watch = load_settings(), Stopwatch()
     waiting = sum(entry.lag for entry in lag(settings))
     sink = StagesSink(settings, watch)
-    cli_main(flow(settings, sink, watch), workers_per_process=WORKERS, recovery_config=recovery(settings))
+    # A thread for each partition was faster than one for all.
+    workers = partition_count(settings)
+    cli_main(flow(settings, sink, watch), workers_per_process=workers, recovery_config=recovery(settings, workers))
     watch.report(waiting)
     with closing(EventConsumer(settings, sorted(sink.done))) as consumer:
         consumer.commit(sink.done)
