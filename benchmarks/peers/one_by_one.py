@@ -1,6 +1,8 @@
 """One store call per event and stage, on eight keyed threads a partition: `python -m benchmarks.peers.one_by_one`.
 
 A user is always on the same thread, queues are bounded, and an offset is committed once all up to it has landed.
+An order is counted under its partition's first sighting, and its sightings may be of several users: so one waits for
+those before it.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from benchmarks.peers.stages import Stages, Stopwatch
-from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stages import product_stats
@@ -22,6 +24,8 @@ from truepixel_dagster.stream.micro_batch import OffsetRange
 from truepixel_dagster.stream.topics import partition_count
 
 THREADS, PENDING = 8, 16
+# A thread that fails leaves others waiting for it.
+MOST_SECONDS = 60
 
 
 class Port:
@@ -33,6 +37,7 @@ class Port:
         self._letters = stack.enter_context(closing(DeadLetters(settings)))
         self._ledger = Ledger()
         self._lock = threading.Lock()
+        self._sighted: dict[tuple[int, str | None], threading.Event] = {}
         self._pools: dict[int, KeyedPool] = {}
         self._stages: dict[int, Stages] = {}
         for partition in partitions:
@@ -48,8 +53,11 @@ class Port:
         alone = {partition: OffsetRange(message.origin.topic, partition, offset, offset)}
         with self._lock:
             self._ledger.opened(alone)
-        key = (message.key or b"").decode(errors="replace")
-        self._pools[partition].submit(key, partial(self._work, message, alone))
+        for event in self._stages[partition].decode([message]):
+            before, done = self._turn(event)
+            self._pools[partition].submit(event.user, partial(self._work, event, before, done, alone))
+            return
+        self._landed(alone)
 
     def commit(self) -> None:
         """Commit what has landed, after its dead letters."""
@@ -59,14 +67,32 @@ class Port:
         self.consumer.commit(offsets)
         with self._lock:
             self._ledger.committed(offsets)
+        self._sighted = {key: done for key, done in self._sighted.items() if not done.is_set()}
 
     def drain(self) -> None:
         """Wait until everything has landed."""
         for pool in self._pools.values():
             pool.drain()
 
-    def _work(self, message: Message, alone: dict[int, OffsetRange]) -> None:
-        self._stages[message.origin.partition].run([message])
+    def _turn(self, event: Event) -> tuple[threading.Event | None, threading.Event]:
+        """The end of the order's sighting before this one, if it is one, and its own end."""
+        done = threading.Event()
+        if event.order is None or not event.order.sighting:
+            return None, done
+        key = event.origin.partition, event.attribution_id
+        before, self._sighted[key] = self._sighted.get(key), done
+        return before, done
+
+    def _work(
+        self, event: Event, before: threading.Event | None, done: threading.Event, alone: dict[int, OffsetRange]
+    ) -> None:
+        if before is not None and not before.wait(MOST_SECONDS):
+            raise RuntimeError(f"the sighting before {event.origin} does not come to an end")
+        self._stages[event.origin.partition].handle([event])
+        done.set()
+        self._landed(alone)
+
+    def _landed(self, alone: dict[int, OffsetRange]) -> None:
         with self._lock:
             self._ledger.landed(alone)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -44,7 +43,6 @@ class Stages:
         self._stores = stores
         self._letters = letters
         self._count = count
-        self._lock = threading.Lock()
         self._kept = settings.touches_kept
         self._repeat = int(settings.touch_repeat * 1000)
         self._rules = attribution.Rules(
@@ -52,13 +50,25 @@ class Stages:
         )
 
     def run(self, messages: Sequence[Message]) -> None:
-        """Bring messages through all stages; they hold each user's events in the order of their offsets.
+        """Bring messages through all stages; they hold each user's events in the order of their offsets."""
+        self.handle(self.decode(messages))
+
+    def decode(self, messages: Sequence[Message]) -> list[Event]:
+        """The events that messages mean; the others become dead letters. Not for use by two threads at once."""
+        decoded = [decode(message) for message in messages]
+        for item in decoded:
+            if isinstance(item, Undecodable):
+                self._letters.send(item.message, error=item.reason, stage="decode")
+        return [item for item in decoded if isinstance(item, Event)]
+
+    def handle(self, decoded: Sequence[Event]) -> None:
+        """Bring events through all stages.
 
         Raises:
             RuntimeError: A store refused a document, which the benchmark's traffic has none of.
         """
         elasticsearch, mongodb, redis = self._stores
-        indexed = index.run(self._decode(messages), elasticsearch)
+        indexed = index.run(decoded, elasticsearch)
         events, users = indexed.events, group_by_user(indexed.events)
         leads = ad_lead.run(users, mongodb, kept=self._kept, repeat=self._repeat)
         found = attribution.run(events, leads.touches, elasticsearch, self._rules)
@@ -66,14 +76,6 @@ class Stages:
         refused = customer.run(users, found.counted, mongodb)
         self._count(events, found.counted, redis)
         _none((*indexed.refused, *leads.refused, *found.refused, *refused))
-
-    def _decode(self, messages: Sequence[Message]) -> list[Event]:
-        decoded = [decode(message) for message in messages]
-        for item in decoded:
-            if isinstance(item, Undecodable):
-                with self._lock:
-                    self._letters.send(item.message, error=item.reason, stage="decode")
-        return [item for item in decoded if isinstance(item, Event)]
 
 
 def _none(refused: Sequence[Refused]) -> None:
