@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-NAMES = ("tax", "backlog", "steady", "memory", "flush", "lanes", "start", "events")
+NAMES = ("tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start", "events")
 out, notes = Console(), Console(stderr=True)
 
 

@@ -7,6 +7,7 @@ writes another one. The newest counts.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -61,6 +62,7 @@ class DeadLetters:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._producer: EventProducer | None = None
+        self._lock = threading.Lock()
 
     def send(self, message: Message, *, error: str, stage: str, tries: int = 0) -> None:
         """Queue a dead letter: raw value, original key and headers, and the headers that say why.
@@ -71,12 +73,13 @@ class DeadLetters:
             stage: Which of `STAGES` it did not get through.
             tries: How many replays have failed.
         """
-        if self._producer is None:
-            self._producer = EventProducer(self._settings, self._settings.dead_topic)
+        # Of two producers made at once, one would be forgotten with what it has to send.
+        with self._lock:
+            producer = self._producer = self._producer or EventProducer(self._settings, self._settings.dead_topic)
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
         own = {ERROR: error, STAGE: stage, ORIGIN: message.origin, TRIES: tries, RECORDED: message.timestamp}
         headers = tuple((name, str(value).encode(errors="replace")) for name, value in own.items())
-        self._producer.send(message.key, message.value, kept + headers)
+        producer.send(message.key, message.value, kept + headers)
 
     def flush(self) -> None:
         """Wait until all are acknowledged: before their offsets are committed.

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import pytest
 
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import DeadLetter, Letter, batches, newest, parse, parse_origin
 from truepixel_dagster.stream.topics import stretches
 
@@ -96,3 +100,33 @@ def test_a_letter_larger_than_a_batch_travels_alone() -> None:
 def test_offsets_far_apart_are_read_by_seeking() -> None:
     assert stretches([9000, 1, 3, 1000], gap=2000) == [[1, 3, 1000], [9000]]
     assert stretches([]) == []
+
+
+def test_two_threads_with_a_first_letter_each_share_one_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The producer that was forgotten took its letters with it, after their offsets had been committed."""
+    made: list[list[bytes]] = []
+
+    class Slow:
+        def __init__(self, *_: object) -> None:
+            sleep(0.05)
+            self.sent: list[bytes] = []
+            made.append(self.sent)
+
+        def send(self, _key: bytes, value: bytes, _headers: object) -> None:
+            self.sent.append(value)
+
+    monkeypatch.setattr(dead_letters, "EventProducer", Slow)
+    letters = dead_letters.DeadLetters(Settings())
+    threads = [
+        Thread(
+            target=letters.send,
+            args=(Message(Origin("t", 0, offset), b"s:c", b"%d" % offset),),
+            kwargs={"error": "bad", "stage": "customer"},
+        )
+        for offset in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [sorted(sent) for sent in made] == [[b"0", b"1"]]

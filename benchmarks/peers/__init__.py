@@ -1,0 +1,17 @@
+"""The same events through other ways of handling them: `./run bench peers`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.outcome import Outcome
+
+
+def run(quick: bool, say: Callable[[str], None]) -> Outcome:
+    """Measure ours and the peers in turns."""
+    # The peers' processes import this package, too, and have no Dagster.
+    from benchmarks.peers import turns
+
+    return turns.run(quick, say)

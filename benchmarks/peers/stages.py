@@ -1,0 +1,107 @@
+"""What the peers share: the five stages of some messages by the pipeline's own functions, and how a drain is reported.
+
+Runs in the peers' virtual environment, without Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.redis import RedisStore
+from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.micro_batch import group_by_user
+
+Count = Callable[[Sequence[Event], AbstractSet[Origin], RedisStore], Any]
+
+
+class Stages:
+    """The five stages one after the other, each with one store call (or a read and a write) for all messages given.
+
+    Arguments:
+        settings: The pipeline's settings.
+        stores: Where the documents are.
+        letters: Where what cannot be decoded goes; the caller flushes it before a commit.
+        count: How stage 5 is guarded: by its partitions' offsets, or by record where those come in no order.
+    """
+
+    def __init__(
+        self, settings: Settings, stores: Stores, letters: DeadLetters, count: Count = product_stats.run
+    ) -> None:
+        self._stores = stores
+        self._letters = letters
+        self._count = count
+        self._kept = settings.touches_kept
+        self._repeat = int(settings.touch_repeat * 1000)
+        self._rules = attribution.Rules(
+            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
+        )
+
+    def run(self, messages: Sequence[Message]) -> None:
+        """Bring messages through all stages; they hold each user's events in the order of their offsets."""
+        self.handle(self.decode(messages))
+
+    def decode(self, messages: Sequence[Message]) -> list[Event]:
+        """The events that messages mean; the others become dead letters. Not for use by two threads at once."""
+        decoded = [decode(message) for message in messages]
+        for item in decoded:
+            if isinstance(item, Undecodable):
+                self._letters.send(item.message, error=item.reason, stage="decode")
+        return [item for item in decoded if isinstance(item, Event)]
+
+    def handle(self, decoded: Sequence[Event]) -> None:
+        """Bring events through all stages.
+
+        Raises:
+            RuntimeError: A store refused a document, which the benchmark's traffic has none of.
+        """
+        elasticsearch, mongodb, redis = self._stores
+        indexed = index.run(decoded, elasticsearch)
+        events, users = indexed.events, group_by_user(indexed.events)
+        leads = ad_lead.run(users, mongodb, kept=self._kept, repeat=self._repeat)
+        found = attribution.run(events, leads.touches, elasticsearch, self._rules)
+        order_status.run(events, mongodb, elasticsearch)
+        refused = customer.run(users, found.counted, mongodb)
+        self._count(events, found.counted, redis)
+        _none((*indexed.refused, *leads.refused, *found.refused, *refused))
+
+
+def _none(refused: Sequence[Refused]) -> None:
+    if refused:
+        raise RuntimeError(f"{len(refused)} events were refused, such as: {refused[0].reason}")
+
+
+class Stopwatch:
+    """Runs from the first message that a peer receives."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def received(self) -> None:
+        """A message came in; only the first one counts."""
+        if self._began is None:
+            self._began = time.perf_counter()
+
+    def report(self, messages: int) -> None:
+        """Print how a drain went as one line of JSON; call it right after the last commit."""
+        ended = time.perf_counter()
+        seconds = ended - (ended if self._began is None else self._began)
+        figures = {
+            "messages": messages,
+            "per_minute": 60 * messages / max(seconds, 1e-9),
+            "peak_mib": peak_memory() / 2**20,
+        }
+        sys.stdout.write(json.dumps(figures) + "\n")
+        sys.stdout.flush()

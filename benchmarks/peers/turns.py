@@ -1,0 +1,156 @@
+"""The same events through other ways of handling them, in turns with ours, judged by the same oracle.
+
+One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax: each in a process of the peers' own
+virtual environment, with a topic and stores of its own that get the same records.
+
+A peer is measured from the first message that it receives to its last commit; ours from when the run has its lane until
+it gives it back, so that planning its slots and Kafka's first answer are in it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from benchmarks.outcome import Outcome, Plot, median
+from benchmarks.peers.venv import interpreter
+from benchmarks.runs import reported, run_lane
+from benchmarks.servers import servers
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.provision import provision
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.producer import EventProducer
+from truepixel_dagster.stream.topics import lag
+
+BATCH = 512
+# By module of this package.
+PEERS = {"one_by_one": "one call per event", "quix": "Quix Streams", "bytewax": "Bytewax"}
+OURS = "ours"
+# The slow one gets a part of the messages: its rate needs no more.
+SHARE_ONE_BY_ONE = 8
+MOST_SECONDS = 900
+
+Drain = Callable[[Settings], tuple[float, float]]
+
+
+@dataclass
+class Contender:
+    """A way of handling events, with what is its own: topic and stores, how much it gets, what was measured."""
+
+    settings: Settings
+    drain: Drain
+    messages: int
+    rates: list[float] = field(default_factory=list)
+    peaks: list[float] = field(default_factory=list)
+
+    def round(self, records: Sequence[Record]) -> None:
+        """Send it records and have it drain them."""
+        with EventProducer(self.settings) as producer:
+            for record in records[: self.messages]:
+                producer.send(record.key, record.value, record.headers)
+        rate, peak = self.drain(self.settings)
+        self.rates.append(rate)
+        self.peaks.append(peak)
+
+
+def through_dagster(settings: Settings) -> tuple[float, float]:
+    """One run of ours: messages a minute inside of it, peak memory (MiB)."""
+    run_lane(settings)
+    run = reported(settings)[-1]
+    return run.per_minute, run.peak_mib
+
+
+def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, float]:
+    """One drain by a peer: messages a minute, peak memory (MiB).
+
+    Raises:
+        RuntimeError: It failed, or left messages.
+        TimeoutExpired: It does not come to an end.
+    """
+    own = {**environment(settings), "PYTHONPATH": str(ROOT)}
+    command = [str(python), "-m", f"benchmarks.peers.{name}"]
+    done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=MOST_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"{name} failed: {done.stderr[-3000:]}")
+    if left := sum(entry.lag for entry in lag(settings)):
+        raise RuntimeError(f"{name} left {left} messages: {done.stderr[-3000:]}")
+    figures = json.loads(done.stdout.splitlines()[-1])
+    return figures["per_minute"], figures["peak_mib"]
+
+
+def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]:
+    """Ours and the peers, each with a namespace of its own that is set up."""
+    found: dict[str, Contender] = {}
+    for name in (OURS, *PEERS):
+        namespace = name.replace("_", "-")
+        update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": slots}
+        settings = base.model_copy(update=update)
+        provision(settings)
+        drain = through_dagster if name == OURS else partial(through_peer, python, name)
+        share = SHARE_ONE_BY_ONE if name == "one_by_one" else 1
+        found[name] = Contender(settings, drain, slots * BATCH // share)
+    return found
+
+
+def judge(name: str, settings: Settings) -> int:
+    """The number of differences that the oracle finds.
+
+    Raises:
+        RuntimeError: There are some; a rate of wrong results says nothing.
+    """
+    found = audit(settings).differences
+    if found:
+        raise RuntimeError(f"{name}: the audit finds {len(found)} differences, such as: {found[0]}")
+    return len(found)
+
+
+def run(quick: bool, say: Callable[[str], None]) -> Outcome:
+    """Alternate, and judge what has come of it."""
+    rounds, slots = (2, 24) if quick else (5, 64)
+    python = interpreter(say)
+    with servers(say) as base:
+        own = contenders(base, python, slots)
+        # One round more than is counted: the first makes indices and warms caches.
+        records = traffic((rounds + 1) * slots * BATCH, seed=5)
+        for number in range(rounds + 1):
+            turn = list(islice(records, slots * BATCH))
+            # To and fro, so that what one leaves for the servers to do is not always the same one's burden.
+            for name in list(own)[:: -1 if number % 2 else 1]:
+                own[name].round(turn)
+                say(f"round {number} {name}: {own[name].rates[-1]:,.0f} messages/min")
+        differences = 0
+        for name, contender in own.items():
+            differences += judge(name, contender.settings)
+            say(f"{name}: the audit finds no difference")
+    return outcome({name: contender.rates[1:] for name, contender in own.items()}, own, differences)
+
+
+def outcome(rates: dict[str, list[float]], own: dict[str, Contender], differences: int) -> Outcome:
+    """The table, the figures and the plot."""
+    medians = {name: median(found) for name, found in rates.items()}
+    ratios = {name: median([a / b for a, b in zip(rates[OURS], rates[name])]) for name in PEERS}
+    rows: list[list[object]] = [[number + 1, *turn] for number, turn in enumerate(zip(*rates.values()))]
+    rows.append(["median", *medians.values()])
+    rows.append(["ours ÷ it", "", *(f"{ratio:.2f}" for ratio in ratios.values())])
+    rows.append(["peak, MiB", *(max(contender.peaks) for contender in own.values())])
+    labels = {OURS: "ours, through Dagster", **PEERS}
+    figures: dict[str, float] = {f"{name}_per_minute": rate for name, rate in medians.items()}
+    figures |= {f"ratio_to_{name}": ratio for name, ratio in ratios.items()}
+    return Outcome(
+        title="peers: messages a minute, the same stages and stores driven in other ways",
+        columns=["round", *labels.values()],
+        rows=rows,
+        figures={**figures, "differences": differences},
+        plot=Plot(
+            "round",
+            "messages a minute",
+            {labels[name]: [(float(n + 1), rate) for n, rate in enumerate(found)] for name, found in rates.items()},
+        ),
+    )
