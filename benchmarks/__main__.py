@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-NAMES = ("tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start", "events")
+NAMES = ("stages", "events", "tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start")
 out, notes = Console(), Console(stderr=True)
 
 

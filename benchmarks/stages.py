@@ -1,0 +1,88 @@
+"""What the pure part of each stage costs the processor for a full micro-batch; no server is asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from benchmarks.outcome import Outcome, Plot
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
+from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, group_by_user
+
+BATCH, MAX_BYTES = 512, 32 * 2**20
+RULES = attribution.Rules(window_days=30, half_life_days=7.0, touches_kept=50)
+
+
+def messages(count: int) -> list[Message]:
+    """Believable records of three partitions."""
+    records = traffic(count, seed=5)
+    return [
+        Message(Origin("bench", number % 3, number), record.key, record.value, record.headers, record.at)
+        for number, record in enumerate(records)
+    ]
+
+
+def cut(batch: list[Message]) -> MicroBatch:
+    """As the consumer does it."""
+    cutter = Cutter(BATCH, MAX_BYTES)
+    cutter.add(batch)
+    return cutter.take()
+
+
+def leads(events: list[Event]) -> dict[str, ad_lead.Lead]:
+    """Stage 2 for users of whom nothing is known yet."""
+    return ad_lead.decide(group_by_user(events), {}, kept=50, repeat=1_800_000)[0]
+
+
+def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[attribution.Attribution | None]:
+    """Stage 3 for orders of which nothing is known yet."""
+    return [
+        attribution.merge(None, event, attribution.journey(event, found[event.user].all, RULES), RULES)
+        for event in events
+        if event.order and event.order.sighting
+    ]
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    """The least of several rounds: what it takes when nothing else is going on."""
+    rounds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        work()
+        rounds.append(time.perf_counter() - began)
+    return 1000 * min(rounds)
+
+
+def run(quick: bool, say: Callable[[str], None]) -> Outcome:
+    """The mean over some micro-batches, each part by itself."""
+    count = 10 if quick else 40
+    say(f"{count} micro-batches of {BATCH} messages")
+    everything = messages(count * BATCH)
+    batches = [everything[at : at + BATCH] for at in range(0, len(everything), BATCH)]
+    decoded = [[event for message in batch if isinstance(event := decode(message), Event)] for batch in batches]
+    touched = [leads(events) for events in decoded]
+    applied = dict.fromkeys(range(3), -1)
+    parts: dict[str, Callable[[], object]] = {
+        "cut": lambda: [cut(batch) for batch in batches],
+        "decode": lambda: [decode(message) for message in everything],
+        "index: documents": lambda: [index.document(event) for events in decoded for event in events],
+        "ad_lead": lambda: [leads(events) for events in decoded],
+        "attribution": lambda: [credited(events, found) for events, found in zip(decoded, touched)],
+        "customer": lambda: [
+            customer.apply(None, mine, frozenset()) for events in decoded for mine in group_by_user(events).values()
+        ],
+        "product_stats": lambda: [product_stats.decide(events, frozenset(), applied) for events in decoded],
+    }
+    figures = {name: milliseconds(work) / count for name, work in parts.items()}
+    figures["all"] = sum(figures.values())
+    return Outcome(
+        title=f"stages: milliseconds of a processor for a micro-batch of {BATCH}, without any server",
+        columns=["part", "ms"],
+        rows=[[name, f"{value:.2f}"] for name, value in figures.items()],
+        figures=figures,
+        plot=Plot("part", "ms", {"a micro-batch": [(float(n), value) for n, value in enumerate(figures.values())]}),
+    )
