@@ -12,6 +12,7 @@ from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import RunFigures, reported
 from benchmarks.servers import servers
 from truepixel_dagster.audit.account import account
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.provision import provision
@@ -56,35 +57,58 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
     return Cleared(messages, waiting, runs, ended - runs[0].started)
 
 
+def warm_up(settings: Settings, messages: int) -> None:
+    """Servers that have just started are still compiling their own code."""
+    cold = settings.model_copy(update={"namespace": "warm-up", "data_dir": settings.data_dir / "warm-up"})
+    provision(cold)
+    produce(cold, messages, seed=6)
+    drain(cold, lambda _: None)
+
+
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """One lane, with what it did in its runs and between them."""
-    with servers(say) as settings:
-        done = clear(settings, 100_000 if quick else 500_000, say)
-        lost = len(account(settings).lost)
-    full = [run for run in done.runs if run.messages >= 0.8 * max(run.messages for run in done.runs)]
+    """In one lane, and with a lane for each partition."""
+    done: dict[int, Cleared] = {}
+    found: dict[int, dict[str, float]] = {}
+    with servers(say) as base:
+        say("warming the servers up")
+        warm_up(base, 50_000 if quick else 200_000)
+        for lanes in (1, base.kafka_partitions):
+            name = f"backlog{lanes}"
+            own = base.model_copy(update={"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes})
+            done[lanes] = clear(own, 100_000 if quick else 500_000, say)
+            found[lanes] = figures(done[lanes], lanes) | {"lost": len(account(own).lost)}
+    names = list(found[1])
+    return Outcome(
+        title=f"backlog: {done[1].messages:,} messages through sensor, daemon and launcher",
+        columns=["figure", *(f"{lanes} lane{'s' * (lanes > 1)}" for lanes in found)],
+        rows=[[name.replace("_", " "), *(f"{each[name]:,.2f}" for each in found.values())] for name in names],
+        figures={f"{name}_{lanes}": value for lanes, each in found.items() for name, value in each.items()},
+        plot=Plot("seconds", "messages that wait", {f"{lanes} lanes": each.waiting for lanes, each in done.items()}),
+    )
+
+
+def figures(done: Cleared, lanes: int) -> dict[str, float]:
+    """What is told of a backlog that was cleared; of runs, those that were full."""
+    most = max(run.messages for run in done.runs)
+    full = [run for run in done.runs if run.messages >= 0.8 * most]
     latencies = [latency for run in full for latency in run.latencies]
     stages: Counter[str] = Counter()
     for run_ in full:
         stages.update(run_.stage_seconds)
     worked = sum(60 * run.messages / run.per_minute for run in full)
-    figures = {
-        "per_minute_inside_runs": median([run.per_minute for run in full]),
+    by_lane = [
+        sorted((run for run in done.runs if run.lane == lane), key=lambda run: run.taken) for lane in range(lanes)
+    ]
+    between = [later.taken - earlier.given_back for runs in by_lane for earlier, later in pairwise(runs)]
+    return {
+        "per_minute_inside_runs": lanes * median([run.per_minute for run in full]),
         "per_minute_overall": done.per_minute,
         "attribution_p50_ms": percentile(latencies, 50),
         "attribution_p95_ms": percentile(latencies, 95),
         "attribution_p99_ms": percentile(latencies, 99),
-        "seconds_between_runs": median([later.taken - earlier.given_back for earlier, later in pairwise(done.runs)]),
+        "seconds_between_runs": median(between),
         "dagster_share": 1 - sum(stages[name] for name in ONE_AFTER_THE_OTHER) / worked,
         "peak_mib": max(run.peak_mib for run in done.runs),
         "runs": len(done.runs),
-        "lost": lost,
+        **{f"{name},_ms_a_micro-batch": 1000 * value / len(latencies) for name, value in sorted(stages.items())},
     }
-    rows: list[list[object]] = [[name.replace("_", " "), round(value, 2)] for name, value in figures.items()]
-    rows += [[f"{name}, ms a micro-batch", 1000 * seconds / len(latencies)] for name, seconds in sorted(stages.items())]
-    return Outcome(
-        title=f"backlog: {done.messages:,} messages through sensor, daemon and launcher",
-        columns=["figure", "value"],
-        rows=rows,
-        figures=figures,
-        plot=Plot("seconds", "messages that wait", {"lag": done.waiting}),
-    )

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import psutil
 
 from benchmarks.outcome import Outcome, Plot
-from benchmarks.runs import reported
+from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
-from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG
-from truepixel_dagster.jobs.drain import ended, execute, make_history
 from truepixel_dagster.local.demo import produce
 from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
@@ -55,26 +53,15 @@ def bound(lanes: int, one: float, cost: float, cores: float) -> float:
 def measure(stack: Stack, settings: Settings, messages: int) -> Measured:
     """Drain a topic of this many messages by a run for each lane at once, each through Dagster."""
     provision(settings)
-    make_history(settings)
     produce(settings, messages, seed=5)
     processes = {each.name: psutil.Process(each.pid) for each in stack.status() if each.pid}
     before = {name: _processor_seconds(process) for name, process in processes.items()}
     children = os.times()
-    tags = {LANES_TAG: str(settings.lanes)}
-    logs = settings.data_dir / "logs"
-    runs = [
-        execute(settings, "process_events", {**tags, LANE_TAG: str(lane)}, logs / f"lane-{lane}.log")
-        for lane in range(settings.lanes)
-    ]
-    with ended(runs):
-        if any(run.wait() for run in runs):
-            raise RuntimeError(f"a lane failed; its log says why: {logs}")
+    per_minute, _ = run_lanes(settings)
     spent = {name: _processor_seconds(process) - before[name] for name, process in processes.items()}
     now = os.times()
     spent[WORKERS] = now.children_user + now.children_system - children.children_user - children.children_system
-    figures = reported(settings)
-    seconds = max(run.given_back for run in figures) - min(run.taken for run in figures)
-    return Measured(60 * messages / seconds, {name: value / messages for name, value in spent.items()})
+    return Measured(per_minute, {name: value / messages for name, value in spent.items()})
 
 
 def _processor_seconds(process: psutil.Process) -> float:
@@ -89,9 +76,9 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     with servers(say) as base:
         for number, lanes in enumerate((1, *LANES)):
             name = f"lanes{number}"
-            own = base.model_copy(
-                update={"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes, "slots_per_run": 1000}
-            )
+            # A lane whose share is through gives itself back at once.
+            update = {"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes, "idle": 0.2}
+            own = base.model_copy(update={**update, "slots_per_run": 1000})
             say(f"{lanes} of {LANES[-1]} lanes, {messages:,} messages" + ("" if number else ", not counted"))
             measured = measure(Stack(base), own, messages)
             if number:

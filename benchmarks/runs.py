@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
-from truepixel_dagster.jobs.drain import dagster_home, ended, execute
+from truepixel_dagster.jobs.drain import dagster_home, ended, execute, make_history
 from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
 from truepixel_dagster.settings import Settings
 
@@ -22,6 +22,7 @@ class RunFigures:
     """
 
     run_id: str
+    lane: int
     messages: int
     per_minute: float
     latencies: tuple[float, ...]
@@ -48,6 +49,7 @@ def reported(settings: Settings) -> list[RunFigures]:
             found.append(
                 RunFigures(
                     record.run_id,
+                    int(run.dagster_run.tags.get(LANE_TAG, 0)) if run else 0,
                     metadata["messages"],
                     float(metadata["messages per minute"]),
                     tuple(metadata[LATENCIES]),
@@ -60,6 +62,29 @@ def reported(settings: Settings) -> list[RunFigures]:
                 )
             )
     return sorted(found, key=lambda run: run.started)
+
+
+def run_lanes(settings: Settings) -> tuple[float, float]:
+    """A run for each lane at once, through Dagster, in processes of their own.
+
+    Returns:
+        Messages a minute from the first that has its lane to the last that gives it back, and the highest peak (MiB).
+
+    Raises:
+        RuntimeError: One failed; the message says where its log is.
+    """
+    make_history(settings)
+    before = {run.run_id for run in reported(settings)}
+    logs = [settings.data_dir / "logs" / f"lane-{lane}.log" for lane in range(settings.lanes)]
+    tags = {LANES_TAG: str(settings.lanes)}
+    runs = [execute(settings, "process_events", {**tags, LANE_TAG: str(lane)}, log) for lane, log in enumerate(logs)]
+    with ended(runs):
+        for run, log in zip(runs, logs):
+            if run.wait() != 0:
+                raise RuntimeError(f"a run of process_events failed: {log.read_text()[-3000:]}")
+    new = [run for run in reported(settings) if run.run_id not in before]
+    seconds = max(run.given_back for run in new) - min(run.taken for run in new)
+    return 60 * sum(run.messages for run in new) / seconds, max(run.peak_mib for run in new)
 
 
 def run_lane(settings: Settings) -> None:

@@ -3,8 +3,9 @@
 One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax: each in a process of the peers' own
 virtual environment, with a topic and stores of its own that get the same records.
 
-A peer is measured from the first message that it receives to its last commit; ours from when the run has its lane until
-it gives it back, so that planning its slots and Kafka's first answer are in it.
+A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
+first run has its lane until the last gives its own back, so that planning slots and Kafka's first answer are in it.
+Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.peers.venv import interpreter
-from benchmarks.runs import reported, run_lane
+from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.jobs.drain import ROOT, environment
@@ -32,7 +33,8 @@ from truepixel_dagster.stream.topics import lag
 BATCH = 512
 # By module of this package.
 PEERS = {"one_by_one": "one call per event", "quix": "Quix Streams", "bytewax": "Bytewax"}
-OURS = "ours"
+OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
+LABELS = {OURS: "ours, one lane", OURS_IN_LANES: "ours, a lane a partition", **PEERS}
 # The slow one gets a part of the messages: its rate needs no more.
 SHARE_ONE_BY_ONE = 8
 MOST_SECONDS = 900
@@ -60,13 +62,6 @@ class Contender:
         self.peaks.append(peak)
 
 
-def through_dagster(settings: Settings) -> tuple[float, float]:
-    """One run of ours: messages a minute inside of it, peak memory (MiB)."""
-    run_lane(settings)
-    run = reported(settings)[-1]
-    return run.per_minute, run.peak_mib
-
-
 def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, float]:
     """One drain by a peer: messages a minute, peak memory (MiB).
 
@@ -88,12 +83,14 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
 def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]:
     """Ours and the peers, each with a namespace of its own that is set up."""
     found: dict[str, Contender] = {}
-    for name in (OURS, *PEERS):
+    for name in (OURS, OURS_IN_LANES, *PEERS):
         namespace = name.replace("_", "-")
         update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": slots}
-        settings = base.model_copy(update=update)
+        # A lane whose share is through gives itself back at once.
+        lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
+        settings = base.model_copy(update={**update, **lanes})
         provision(settings)
-        drain = through_dagster if name == OURS else partial(through_peer, python, name)
+        drain = partial(through_peer, python, name) if name in PEERS else run_lanes
         share = SHARE_ONE_BY_ONE if name == "one_by_one" else 1
         found[name] = Contender(settings, drain, slots * BATCH // share)
     return found
@@ -135,22 +132,28 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 def outcome(rates: dict[str, list[float]], own: dict[str, Contender], differences: int) -> Outcome:
     """The table, the figures and the plot."""
     medians = {name: median(found) for name, found in rates.items()}
-    ratios = {name: median([a / b for a, b in zip(rates[OURS], rates[name])]) for name in PEERS}
+    ratios = {
+        (mine, name): median([a / b for a, b in zip(rates[mine], rates[name])])
+        for mine in (OURS, OURS_IN_LANES)
+        for name in PEERS
+    }
     rows: list[list[object]] = [[number + 1, *turn] for number, turn in enumerate(zip(*rates.values()))]
     rows.append(["median", *medians.values()])
-    rows.append(["ours ÷ it", "", *(f"{ratio:.2f}" for ratio in ratios.values())])
+    rows += [
+        [f"{LABELS[mine]} ÷ it", "", "", *(f"{ratios[mine, name]:.2f}" for name in PEERS)]
+        for mine in (OURS, OURS_IN_LANES)
+    ]
     rows.append(["peak, MiB", *(max(contender.peaks) for contender in own.values())])
-    labels = {OURS: "ours, through Dagster", **PEERS}
     figures: dict[str, float] = {f"{name}_per_minute": rate for name, rate in medians.items()}
-    figures |= {f"ratio_to_{name}": ratio for name, ratio in ratios.items()}
+    figures |= {f"{mine}_ratio_to_{name}": ratio for (mine, name), ratio in ratios.items()}
     return Outcome(
         title="peers: messages a minute, the same stages and stores driven in other ways",
-        columns=["round", *labels.values()],
+        columns=["round", *LABELS.values()],
         rows=rows,
         figures={**figures, "differences": differences},
         plot=Plot(
             "round",
             "messages a minute",
-            {labels[name]: [(float(n + 1), rate) for n, rate in enumerate(found)] for name, found in rates.items()},
+            {LABELS[name]: [(float(n + 1), rate) for n, rate in enumerate(found)] for name, found in rates.items()},
         ),
     )
