@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,10 @@ from truepixel_dagster.stream.topics import lag
 MIB = 2**20
 # The first part of a run is connections, and buffers and caches that fill.
 WARM_UP = 0.2
+
+
+# A letter repeated would be compressed to nothing, and a small buffer of the client hold hundreds of such messages.
+FILLER = random.Random(1).randbytes(64 * 1024).hex().encode()
 
 
 def usual(settings: Settings, messages: int) -> None:
@@ -49,7 +54,8 @@ def large(settings: Settings, messages: int) -> None:
 
 def _view(number: int, size: int) -> bytes:
     head = b'{"id":"e%d","name":"page_viewed","clientId":"c","timestamp":"2026-01-05T12:00:00.000Z","filler":"' % number
-    return head + b"x" * max(0, size - len(head) - 2) + b'"}'
+    at = number % 1000
+    return head + FILLER[at : at + max(0, size - len(head) - 2)] + b'"}'
 
 
 VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {

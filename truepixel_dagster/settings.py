@@ -21,7 +21,7 @@ POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
 
 # What a worker holds before its first message: the interpreter, Dagster and the four clients.
 WORKER_BASE_MIB = 140
-# A micro-batch is in memory as received, as one bulk body, and as the client's copy of that body while it is sent.
+# A micro-batch is in memory as received, as its documents, and as the bulk bodies that they make.
 COPIES_OF_A_BATCH = 3
 
 
