@@ -23,7 +23,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Address
@@ -130,7 +130,7 @@ class Stack:
         """
         _check_platform(self.servers)
         with only_one(self._lock):
-            missing = [server for server in self.servers if not self._process(server)]
+            missing = [server for server in self.servers if not self._is_there(server)]
             for server in missing:
                 _check_port(server)
             self._fetch_jars(missing, progress)
@@ -219,6 +219,14 @@ class Stack:
             raise StackError(f"{server.title} ended while it started (exit code {code}){_log_end(server)}")
         if seconds > START_SECONDS:
             raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
+
+    def _is_there(self, server: Server) -> bool:
+        """Whether it has a process, and still has it after it was asked: one that was killed keeps it for a moment."""
+        if self._process(server) is None:
+            return False
+        with suppress(NotAnsweringError):
+            server.ask()
+        return self._process(server) is not None
 
     def _process(self, server: Server) -> psutil.Process | None:
         # A child that is just being started has no command line yet by which to know it.
