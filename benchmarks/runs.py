@@ -85,16 +85,3 @@ def run_lanes(settings: Settings) -> tuple[float, float]:
     new = [run for run in reported(settings) if run.run_id not in before]
     seconds = max(run.given_back for run in new) - min(run.taken for run in new)
     return 60 * sum(run.messages for run in new) / seconds, max(run.peak_mib for run in new)
-
-
-def run_lane(settings: Settings) -> None:
-    """One run of the stream through Dagster, in a process of its own.
-
-    Raises:
-        RuntimeError: It failed; the message says where its log is.
-    """
-    log = settings.data_dir / "logs" / "bench.log"
-    run = execute(settings, "process_events", {LANE_TAG: "0", LANES_TAG: "1"}, log)
-    with ended([run]):
-        if run.wait() != 0:
-            raise RuntimeError(f"a run of process_events failed: {log.read_text()[-3000:]}")

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 
 from benchmarks.outcome import Outcome, Plot, median
-from benchmarks.runs import reported, run_lane
+from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.jobs.drain import ROOT, environment
 from truepixel_dagster.local.demo import produce
@@ -31,8 +31,7 @@ def bare(settings: Settings) -> float:
 
 def through_dagster(settings: Settings) -> float:
     """One round through Dagster; messages a minute inside the run."""
-    run_lane(settings)
-    return reported(settings)[-1].per_minute
+    return run_lanes(settings)[0]
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:

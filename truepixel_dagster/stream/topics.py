@@ -12,13 +12,12 @@ from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitio
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
-from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.event import DAY, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import NoTopic, calling, plain
 
-DAY = 86_400_000
 DEAD_LETTER_DAYS = 30
 
 
