@@ -1,7 +1,8 @@
 """One run of a lane: micro-batches through the five stages, the same whether Dagster's ops or a bare loop calls them.
 
 Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
-bounded pool where a user is always on the same worker; the offsets are committed when all of it has landed.
+bounded pool where a user is always on the same worker; the offsets are committed when all of it has landed. The next
+micro-batch is fetched and indexed meanwhile (`jobs/ahead.py`).
 The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
 
 What was refused once stays refused until its dead letter comes back, also when the batch runs again (`jobs/buried.py`).
@@ -13,6 +14,7 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -22,11 +24,13 @@ from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVEN
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs.ahead import Ahead
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores, open_stores
-from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.settings import MIB, Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores.errors import Unavailable
@@ -45,6 +49,8 @@ UNREADABLE_FLOOR = 256
 REFUSED_FLOOR = 16
 # A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
 SLOTS_TO_GROW = 128
+# Bytes: beside a micro-batch larger than this no other one is held.
+LARGE = 4 * MIB
 
 
 class LaneStopped(Exception):
@@ -56,11 +62,12 @@ class TooManyDeadLetters(Exception):
 
 
 class Slot(NamedTuple):
-    """A micro-batch on its way: the messages, and the events that they mean."""
+    """A micro-batch on its way: the messages, the events that they mean, and what stage 1 makes of those."""
 
     batch: MicroBatch
     events: tuple[Event, ...]
     fetched_at: float
+    indexing: Future[Indexed | None]
 
 
 class Known(NamedTuple):
@@ -109,6 +116,8 @@ class LaneRun:
         self._ledger = Ledger()
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
+        self._ahead = Ahead(consumer.fetch, self._decode, self._index)
+        self._slots_left = 0
         self._over = False
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
@@ -133,36 +142,37 @@ class LaneRun:
     def slots(self) -> int:
         """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit."""
         waiting = sum(self._consumer.lag().values())
-        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+        self._slots_left = min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+        return self._slots_left
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            batch = self._consumer.fetch()
-            if batch is None:
+            self._slots_left -= 1
+            coming = self._ahead.take()
+            fetched = coming.fetched.result()
+            if fetched is None:
                 self._hand_over()
                 return None
-            fetched_at = time.perf_counter()
-            self.tally.fetched(batch)
+            self.tally.fetched(fetched.batch)
             with self._lock:
-                self._ledger.opened(batch.ranges)
-                self._unlanded[id(batch)] = 1
-            decoded = [self._decode(message) for message in batch.messages]
-            self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
-            return Slot(batch, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
+                self._ledger.opened(fetched.batch.ranges)
+                self._unlanded[id(fetched.batch)] = 1
+            self._bury_unreadable(fetched.batch, fetched.unreadable)
+            return Slot(fetched.batch, fetched.events, fetched.at, coming.indexed)
 
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
         with self._stage("index"):
-            stuck = self._buried.among("index", slot.events)
-            indexed = index.run(_without(slot.events, stuck), self._stores.elasticsearch)
+            indexed = slot.indexing.result()
+            assert indexed is not None  # noqa: S101 (there is a micro-batch)
             self.tally.indexed += len(indexed.events) - indexed.replays
             self.tally.replays += indexed.replays
             self.tally.duplicates += indexed.duplicates
             self.tally.wrote(EVENTS, indexed.events)
-            self._bury_refused("index", slot, indexed.refused, stuck)
+            self._bury_refused("index", slot, indexed.refused, self._buried.among("index", slot.events))
             return Known(slot, indexed.events)
 
     def ad_lead(self, known: Known) -> Led:
@@ -183,6 +193,7 @@ class LaneRun:
     def attribution(self, led: Led) -> Sorted:
         """Stage 3, and the status of orders."""
         with self._stage("attribution"):
+            self._go_ahead(led.slot.batch)
             stuck = self._buried.among("attribution", led.events)
             events = _without(led.events, stuck)
             found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
@@ -226,6 +237,8 @@ class LaneRun:
 
     def close(self) -> None:
         """End the threads and connections; what has not landed stays uncommitted."""
+        self._consumer.stop()
+        self._ahead.close()
         self._pool.close()
         self._commits.close()
         self._lease.release()
@@ -241,6 +254,14 @@ class LaneRun:
         self._lease.release()
         self.tally.ended = time.time()
         self._over = True
+
+    def _go_ahead(self, batch: MicroBatch) -> None:
+        """Begin with the next micro-batch, if this run has a slot for it and it may lie in memory beside this one."""
+        if self._slots_left > 0 and batch.size <= LARGE:
+            self._ahead.begin()
+
+    def _index(self, events: tuple[Event, ...]) -> Indexed:
+        return index.run(_without(events, self._buried.among("index", events)), self._stores.elasticsearch)
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
         refused = customer.run(share, done.counted, self._stores.mongodb)
