@@ -1,8 +1,8 @@
 """The next micro-batch on its way to the event history while the stages of the one before go on.
 
 Stage 1 rests on nothing that earlier micro-batches leave, so that it alone may run ahead: an event that is in the
-history and got no further is a replay when it is met again. Python runs one thread at a time; what is gained is the time
-in which the stages, or Dagster between them, would wait for Elasticsearch.
+history and got no further is a replay when it is met again. Python runs one thread at a time; what is gained is the
+time in which the stages, or Dagster between them, would wait for Elasticsearch.
 """
 
 from __future__ import annotations
