@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 
 from benchmarks.outcome import Outcome, Plot, median
+from benchmarks.runs import RunFigures, reported
 from benchmarks.servers import servers
-from truepixel_dagster.jobs.drain import ended, execute
-from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -58,6 +59,14 @@ def _view(number: int, size: int) -> bytes:
     return head + FILLER[at : at + max(0, size - len(head) - 2)] + b'"}'
 
 
+class Reading(NamedTuple):
+    """What was committed at a time (epoch seconds), and what each process held (MiB by its id)."""
+
+    at: float
+    committed: float
+    resident: dict[int, float]
+
+
 VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {
     "usual": (usual, 1.0),
     "half duplicates": (half_duplicates, 0.2),
@@ -66,34 +75,44 @@ VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {
 }
 
 
-def watch(settings: Settings) -> list[tuple[float, float]]:
-    """One run through Dagster: its memory (MiB) by the number of messages that it has committed."""
-    log = settings.data_dir / "logs" / "memory.log"
-    before = _committed(settings)
-    run = execute(settings, "process_events", {}, log)
-    worker = psutil.Process(run.pid)
-    points = []
-    with ended([run]):
-        while run.poll() is None:
-            try:
-                points.append((_committed(settings) - before, worker.memory_info().rss / MIB))
-            except psutil.NoSuchProcess:
-                break
+def watch(settings: Settings, total: int, say: Callable[[str], None]) -> tuple[list[Reading], list[RunFigures]]:
+    """Drain a topic through the real sensor, daemon and launcher; what its processes held meanwhile, and the runs."""
+    readings: list[Reading] = []
+    with dagster_dev(settings, free_port(0)) as dagster:
+        family = psutil.Process(dagster.pid)
+        while (committed := sum(entry.committed or 0 for entry in lag(settings))) < total:
+            readings.append(Reading(time.time(), float(committed), _resident(family)))
+            say(f"{committed:,} of {total:,} messages")
             time.sleep(1)
-    if run.wait() != 0:
-        raise RuntimeError(f"the run failed: {log.read_text()[-3000:]}")
-    return points
+        # The last run reports when it has been idle.
+        time.sleep(15)
+    return readings, [run for run in reported(settings) if run.messages]
 
 
-def _committed(settings: Settings) -> float:
-    return float(sum(entry.committed or 0 for entry in lag(settings)))
+def _resident(family: psutil.Process) -> dict[int, float]:
+    """Resident memory (MiB) of each process under Dagster's."""
+    found = {}
+    for process in family.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            found[process.pid] = process.memory_info().rss / MIB
+    return found
+
+
+def of_run(run: RunFigures, readings: list[Reading]) -> list[tuple[float, float]]:
+    """A worker's memory by the messages committed, while it had the lane."""
+    return [
+        (reading.committed, reading.resident[run.pid])
+        for reading in readings
+        if run.taken <= reading.at <= run.given_back and run.pid in reading.resident
+    ]
 
 
 def slope(runs: list[list[tuple[float, float]]]) -> float:
     """MiB per 100,000 messages of a run after its warm-up, by least squares; the median of the runs."""
     found = []
     for points in runs:
-        warm = [(x, y) for x, y in points if x > WARM_UP * points[-1][0]]
+        begins, ends = points[0][0], points[-1][0]
+        warm = [(x, y) for x, y in points if x - begins > WARM_UP * (ends - begins)]
         if len({x for x, _ in warm}) >= 3:
             x, y = np.array(warm).T
             found.append(float(np.polyfit(x, y, 1)[0] * 100_000))
@@ -108,18 +127,15 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     figures: dict[str, float] = {}
     for name, (send, share) in VARIANTS.items():
         messages = int(total * share)
-        runs: list[list[tuple[float, float]]] = []
-        points: list[tuple[float, float]] = []
         with servers(say) as settings:
             provision(settings)
             say(f"{name}: {messages:,} messages")
             send(settings, messages)
-            while sum(entry.lag for entry in lag(settings)):
-                seen = points[-1][0] if points else 0.0
-                runs.append(watch(settings))
-                points += [(seen + x, y) for x, y in runs[-1]]
-        lines[name] = points
-        peak, grows = max(y for _, y in points), slope(runs)
+            readings, done = watch(settings, messages, say)
+        runs = [points for run in done if (points := of_run(run, readings))]
+        lines[name] = [point for points in runs for point in points]
+        # As the kernel counted it: readings miss what comes and goes between them.
+        peak, grows = max(run.peak_mib for run in done), slope(runs)
         rows.append([name, f"{messages:,}", peak, f"{grows:.2f}"])
         key = name.replace(" ", "_")
         figures |= {f"peak_mib_{key}": peak, f"slope_{key}": grows}

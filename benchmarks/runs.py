@@ -22,6 +22,7 @@ class RunFigures:
     """
 
     run_id: str
+    pid: int
     lane: int
     messages: int
     per_minute: float
@@ -49,6 +50,7 @@ def reported(settings: Settings) -> list[RunFigures]:
             found.append(
                 RunFigures(
                     record.run_id,
+                    _pid(instance, record.run_id),
                     int(run.dagster_run.tags.get(LANE_TAG, 0)) if run else 0,
                     metadata["messages"],
                     float(metadata["messages per minute"]),
@@ -62,6 +64,14 @@ def reported(settings: Settings) -> list[RunFigures]:
                 )
             )
     return sorted(found, key=lambda run: run.started)
+
+
+def _pid(instance: dg.DagsterInstance, run_id: str) -> int:
+    """The process that a run worked in."""
+    for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START):
+        if entry.dagster_event and entry.dagster_event.pid:
+            return entry.dagster_event.pid
+    raise LookupError(f"run {run_id} began no step")
 
 
 def run_lanes(settings: Settings) -> tuple[float, float]:

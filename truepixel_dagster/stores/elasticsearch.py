@@ -14,7 +14,7 @@ from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundEr
 from elasticsearch import ConnectionError as NoConnection
 from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.settings import MIB, Settings
 from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
@@ -51,7 +51,9 @@ class Outcome(msgspec.Struct, frozen=True):
 
 CONFLICT = 409
 # A shard works on one request in one thread, so that two halves of a large one are done in less time.
-_PARTS, _WORTH_PARTING = 2, 128
+_AT_ONCE, _WORTH_PARTING = 2, 128
+# A request's body is a copy of its documents: no more than a few of these lie in memory beside a large micro-batch.
+_PART_BYTES = 4 * MIB
 _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason"
 
 
@@ -113,7 +115,7 @@ class ElasticsearchStore:
         self.guard: Guard = no_guard
         self._namespace = settings.namespace
         self._replicas = settings.elasticsearch_replicas
-        self._senders = ThreadPoolExecutor(_PARTS, thread_name_prefix="bulk")
+        self._senders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bulk")
         self.client = Elasticsearch(
             settings.elasticsearch_url.split(","),
             api_key=key.get_secret_value() if key else None,
@@ -156,8 +158,8 @@ class ElasticsearchStore:
     def bulk(self, actions: Sequence[Action]) -> list[Outcome]:
         """Write documents and say for each what became of it, in order.
 
-        Many go in two requests side by side; those of one id in the same one, in the order given. Actions that
-        Elasticsearch had no room for (429, 503) are sent again within the tries.
+        Many, or large ones, go in parts, two side by side; those of one id in the same one, in the order given. Actions
+        that Elasticsearch had no room for (429, 503) are sent again within the tries.
 
         Raises:
             Unavailable: No answer, or no room, after all tries.
@@ -306,12 +308,12 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _parts(positions: Sequence[int], actions: Sequence[Action]) -> list[list[int]]:
-    if len(positions) < _WORTH_PARTING:
-        return [list(positions)]
-    parts: list[list[int]] = [[] for _ in range(_PARTS)]
+    size = sum(len(actions[position].source) for position in positions)
+    count = max(_AT_ONCE if len(positions) >= _WORTH_PARTING else 1, -(-size // _PART_BYTES))
+    parts: list[list[int]] = [[] for _ in range(count)]
     for position in positions:
-        parts[zlib.crc32(actions[position].id.encode()) % _PARTS].append(position)
-    return parts
+        parts[zlib.crc32(actions[position].id.encode()) % count].append(position)
+    return [part for part in parts if part]
 
 
 def _header(action: Action) -> bytes:

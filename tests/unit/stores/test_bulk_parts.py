@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from truepixel_dagster.settings import MIB
 from truepixel_dagster.stores.elasticsearch import Action, _parts
 
 
@@ -25,3 +26,11 @@ def test_a_large_bulk_goes_in_more_than_one_part() -> None:
     assert all(len(part) > 100 for part in _parts(range(512), actions))
     assert len(_parts(range(512), actions)) == 2
     assert len(_parts(range(20), actions)) == 1
+
+
+def test_large_documents_go_in_parts_of_a_few_mib() -> None:
+    actions = [Action("create", "events", f"shop:{number}", b"x" * MIB) for number in range(32)]
+    parts = _parts(range(32), actions)
+    assert sorted(position for part in parts for position in part) == list(range(32))
+    assert 4 <= len(parts) <= 8
+    assert max(map(len, parts)) <= 10
