@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from benchmarks.outcome import Outcome, Plot, median
-from benchmarks.runs import RunFigures, reported
+from benchmarks.runs import RunFigures, all_reported
 from benchmarks.servers import servers
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.jobs.drain import drain
@@ -50,9 +50,7 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
             say(f"{left:,} messages wait")
             time.sleep(1)
         ended = time.time()
-        # The last run reports when it has been idle.
-        time.sleep(15)
-    runs = reported(settings)
+        runs = all_reported(settings, messages)
     waiting.append((ended - began, 0.0))
     return Cleared(messages, waiting, runs, ended - runs[0].started)
 

@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 
 from benchmarks.outcome import Outcome, Plot, median
-from benchmarks.runs import RunFigures, reported
+from benchmarks.runs import RunFigures, all_reported
 from benchmarks.servers import servers
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.provision import provision
@@ -84,9 +84,7 @@ def watch(settings: Settings, total: int, say: Callable[[str], None]) -> tuple[l
             readings.append(Reading(time.time(), float(committed), _resident(family)))
             say(f"{committed:,} of {total:,} messages")
             time.sleep(1)
-        # The last run reports when it has been idle.
-        time.sleep(15)
-    return readings, [run for run in reported(settings) if run.messages]
+        return readings, all_reported(settings, total)
 
 
 def _resident(family: psutil.Process) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
 from truepixel_dagster.jobs.drain import dagster_home, ended, execute, make_history
 from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
 from truepixel_dagster.settings import Settings
+
+MOST_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,21 @@ def reported(settings: Settings) -> list[RunFigures]:
                 )
             )
     return sorted(found, key=lambda run: run.started)
+
+
+def all_reported(settings: Settings, messages: int) -> list[RunFigures]:
+    """The runs, when together they have reported so many messages: the last one does when it has been idle.
+
+    Raises:
+        TimeoutError: They have not within two minutes.
+    """
+    end = time.monotonic() + MOST_SECONDS
+    while time.monotonic() < end:
+        runs = [run for run in reported(settings) if run.messages]
+        if sum(run.messages for run in runs) >= messages:
+            return runs
+        time.sleep(2)
+    raise TimeoutError(f"the runs have not reported {messages:,} messages {MOST_SECONDS} s after the last commit")
 
 
 def _pid(instance: dg.DagsterInstance, run_id: str) -> int:
