@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
@@ -92,6 +93,9 @@ def main() -> None:
     """
     # A kill by SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+main.add_command(privacy)
 
 
 @main.command()

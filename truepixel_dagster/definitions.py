@@ -13,6 +13,7 @@ from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
+from sensors.privacy_requests import privacy_every_two_minutes
 from sensors.schedules import (
     audit_every_night,
     audit_job,
@@ -23,6 +24,7 @@ from sensors.schedules import (
     prune_history_every_hour,
 )
 from truepixel_dagster.jobs.flush import flush
+from truepixel_dagster.jobs.privacy import privacy
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 from truepixel_dagster.jobs.replay import replay
@@ -41,7 +43,17 @@ definitions = dg.Definitions(
         health,
     ],
     asset_checks=[audit, *health_checks],
-    jobs=[process_events, flush, audit_job, health_job, replay, replay_dead_letters, prune_history, drop_old_events],
+    jobs=[
+        process_events,
+        flush,
+        audit_job,
+        health_job,
+        replay,
+        replay_dead_letters,
+        privacy,
+        prune_history,
+        drop_old_events,
+    ],
     sensors=[kafka_lag],
     schedules=[
         flush_every_minute,
@@ -49,6 +61,7 @@ definitions = dg.Definitions(
         check_health_every_hour,
         prune_history_every_hour,
         drop_old_events_every_night,
+        privacy_every_two_minutes,
     ],
     # A rebuild is one op: a process of its own for it would only import everything twice.
     executor=dg.in_process_executor,

@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     event_retention_months: int = Field(
         25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
     )
+    privacy_dir: Path | None = Field(
+        None, description="where answers to data requests are written; `privacy` in TRUEPIXEL_DATA_DIR if unset"
+    )
     keep_successful_runs_hours: float = Field(24, ge=0, description="hours for which Dagster keeps runs that succeeded")
     keep_failed_runs_days: float = Field(14, ge=0, description="days for which Dagster keeps runs that failed")
     keep_asset_history_days: float = Field(30, ge=0, description="days for which Dagster keeps the events of assets")

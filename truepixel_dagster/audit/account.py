@@ -5,6 +5,9 @@ A record that is indexed and has a letter of a later stage counts as indexed. A 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 import msgspec
 
 from truepixel_dagster.events.decode import decode
@@ -12,13 +15,18 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import dead_letters, topics
 
 MAX_NAMED = 100
+CHUNK = 1000
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What the servers hold. `lost` names records that are nowhere: up to 100 of them."""
+    """What the servers hold. `lost` names records that are nowhere: up to 100.
+
+    Records of redacted shops are not counted.
+    """
 
     produced: int
     indexed: int
@@ -48,7 +56,8 @@ def account(settings: Settings) -> Account:
         dead = _dead(settings, stores) - origins
         produced = duplicates = 0
         lost: list[str] = []
-        for message in topics.read_all(settings):
+        redactions = Redactions(stores.mongodb)
+        for message in _readable(redactions, topics.read_all(settings)):
             produced += 1
             origin = str(message.origin)
             if origin in origins or origin in dead:
@@ -71,6 +80,11 @@ def account(settings: Settings) -> Account:
             lag=sum(entry.lag for entry in topics.lag(settings)),
             lost=lost,
         )
+
+
+def _readable(redactions: Redactions, messages: Iterator[Message]) -> Iterator[Message]:
+    while chunk := list(islice(messages, CHUNK)):
+        yield from redactions.shown(chunk)
 
 
 def _indexed(stores: Stores) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from itertools import islice
 
 import msgspec
 
@@ -16,6 +17,7 @@ from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import dead_letters, topics
 
 # What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
@@ -53,8 +55,9 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
     """Compare the stores with what the independent oracle expects of the topic, while the stream goes on.
 
     Buffered counters are flushed first. What lies beyond the committed offsets, before `since`, or before where the
-    topic's retention has left off is not judged, and neither are documents that rest on it too (see `scope`). Memory
-    grows with the number of records, about 5 KiB each.
+    topic's retention has left off is not judged, and neither are documents that rest on it too (see `scope`). Of
+    what was redacted the oracle is given what may be read of it. Memory grows with the number of records, about 5 KiB
+    each.
 
     Arguments:
         settings: The pipeline's settings.
@@ -71,12 +74,14 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
         actual = read_actual(settings, stores, replayed)
-    left_out = outside(actual, scope)
-    records = []
-    for count, message in enumerate(topics.read_all(settings, first=scope.first, end=scope.end), start=1):
-        if not _repeats_one_outside(message, left_out):
-            records.append(_record(message))
-        if count % 1000 == 0:
+        left_out = outside(actual, scope)
+        records, count = [], 0
+        redactions = Redactions(stores.mongodb)
+        messages = topics.read_all(settings, first=scope.first, end=scope.end)
+        while chunk := list(islice(messages, 1000)):
+            shown = redactions.shown(chunk)
+            records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out)]
+            count += len(chunk)
             progress(count)
     expected = oracle.expected(
         records,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
@@ -75,3 +76,16 @@ def ad_from_url(url: str | None) -> Ad | None:
         click_id=found[click_id_type] if click_id_type else None,
         click_id_type=click_id_type,
     )
+
+
+def anonymous_query(url: str | None, alias: Callable[[str, str], str]) -> str | None:
+    """A query string that names the same ad, its click id, content and term by aliases; None where there is no ad."""
+    ad = ad_from_url(url)
+    if ad is None:
+        return None
+    named = {"source": ad.source, "medium": ad.medium, "campaign": ad.campaign}
+    # An address in a campaign's name is somebody's, too.
+    pairs = {f"utm_{name}": alias(name, value) if "@" in value else value for name, value in named.items() if value}
+    personal = (("utm_content", ad.content), ("utm_term", ad.term), (ad.click_id_type or "", ad.click_id))
+    pairs |= {name: alias(name, value) for name, value in personal if value}
+    return "?" + urlencode(pairs)

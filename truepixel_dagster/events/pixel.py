@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_from_url
+from truepixel_dagster.events.ad import ad_from_url, anonymous_query
 from truepixel_dagster.events.event import LineItem, Order
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.shape import (
@@ -27,36 +28,36 @@ CHECKOUT_STARTED = "checkout_started"
 CHECKOUT_COMPLETED = "checkout_completed"
 
 
-class _Amount(msgspec.Struct):
+class _Amount(msgspec.Struct, omit_defaults=True):
     amount: Decimal | None = None
     currencyCode: str | None = None  # noqa: N815 (Shopify's name)
 
 
-class _WithId(msgspec.Struct):
+class _WithId(msgspec.Struct, omit_defaults=True):
     id: Id = None
 
 
-class _Variant(msgspec.Struct):
+class _Variant(msgspec.Struct, omit_defaults=True):
     price: _Amount | None = None
     product: _WithId | None = None
 
 
-class _Discount(msgspec.Struct):
+class _Discount(msgspec.Struct, omit_defaults=True):
     amount: _Amount | None = None
 
 
-class _CheckoutLine(msgspec.Struct):
+class _CheckoutLine(msgspec.Struct, omit_defaults=True):
     quantity: int | None = None
     variant: _Variant | None = None
     discountAllocations: list[_Discount | None] | None = None  # noqa: N815
 
 
-class _PlacedOrder(msgspec.Struct):
+class _PlacedOrder(msgspec.Struct, omit_defaults=True):
     id: Id = None
     customer: _WithId | None = None
 
 
-class _Checkout(msgspec.Struct):
+class _Checkout(msgspec.Struct, omit_defaults=True):
     token: Id = None
     currencyCode: str | None = None  # noqa: N815
     email: str | None = None
@@ -65,26 +66,26 @@ class _Checkout(msgspec.Struct):
     order: _PlacedOrder | None = None
 
 
-class _Cost(msgspec.Struct):
+class _Cost(msgspec.Struct, omit_defaults=True):
     totalAmount: _Amount | None = None  # noqa: N815
 
 
-class _CartLine(msgspec.Struct):
+class _CartLine(msgspec.Struct, omit_defaults=True):
     cost: _Cost | None = None
     merchandise: _Variant | None = None
     quantity: int | None = None
 
 
-class _Cart(msgspec.Struct):
+class _Cart(msgspec.Struct, omit_defaults=True):
     cost: _Cost | None = None
     lines: list[_CartLine | None] | None = None
 
 
-class _Products(msgspec.Struct):
+class _Products(msgspec.Struct, omit_defaults=True):
     productVariants: list[_Variant | None] | None = None  # noqa: N815
 
 
-class _Data(msgspec.Struct):
+class _Data(msgspec.Struct, omit_defaults=True):
     productVariant: _Variant | None = None  # noqa: N815
     cartLine: _CartLine | None = None  # noqa: N815
     cart: _Cart | None = None
@@ -93,21 +94,21 @@ class _Data(msgspec.Struct):
     searchResult: _Products | None = None  # noqa: N815
 
 
-class _Location(msgspec.Struct):
+class _Location(msgspec.Struct, omit_defaults=True):
     href: str | None = None
     search: str | None = None
 
 
-class _Document(msgspec.Struct):
+class _Document(msgspec.Struct, omit_defaults=True):
     location: _Location | None = None
     referrer: str | None = None
 
 
-class _Context(msgspec.Struct):
+class _Context(msgspec.Struct, omit_defaults=True):
     document: _Document | None = None
 
 
-class _Pixel(msgspec.Struct):
+class _Pixel(msgspec.Struct, omit_defaults=True):
     id: Id = None
     name: str | None = None
     clientId: Id = None  # noqa: N815
@@ -119,6 +120,7 @@ class _Pixel(msgspec.Struct):
 _ENVELOPE = msgspec.json.Decoder(_Pixel)
 _KNOWN = msgspec.json.Decoder(_Data | None)
 _UNKNOWN = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 _NOTHING = _Data()
 _KNOWN_NAMES = {
     PRODUCT_VIEWED,
@@ -151,7 +153,7 @@ def facts(payload: bytes) -> Facts:
         occurred_at=event.timestamp or None,
         url=text(location.href),
         referrer=text(document.referrer),
-        ad=ad_from_url(location.href if location.href and "?" in location.href else location.search),
+        ad=ad_from_url(_with_query(location)),
         product_ids=_product_ids(data),
         items=_items(event.name, data),
         order=_order(event.name, checkout, placed) if checkout else None,
@@ -159,6 +161,31 @@ def facts(payload: bytes) -> Facts:
         customer_id=identifier(placed.customer.id) if placed.customer else None,
         email_hash=email_hash(checkout.email) if checkout else None,
     )
+
+
+def anonymous(payload: bytes, alias: Callable[[str, str], str]) -> bytes:
+    """The payload without whom it is about: what the fields above hold, its ids by aliases.
+
+    Arguments:
+        payload: One that `facts` understands.
+        alias: From the kind of an id and the id to its alias.
+    """
+    event = _ENVELOPE.decode(payload)
+    location = (event.context and event.context.document and event.context.document.location) or _Location()
+    data = _data(event.name or "", event.data)
+    if checkout := data.checkout:
+        token, order_id = identifier(checkout.token), identifier((checkout.order or _PlacedOrder()).id)
+        checkout.token = alias("token", token) if token else None
+        checkout.order = _PlacedOrder(alias("order", order_id)) if order_id else None
+        checkout.email = None
+    query = anonymous_query(_with_query(location), alias)
+    context = _Context(_Document(_Location(query))) if query else None
+    kept = _Pixel(name=event.name, timestamp=event.timestamp, data=msgspec.Raw(_ENCODER.encode(data)), context=context)
+    return _ENCODER.encode(kept)
+
+
+def _with_query(location: _Location) -> str | None:
+    return location.href if location.href and "?" in location.href else location.search
 
 
 def _data(name: str, raw: msgspec.Raw) -> _Data:

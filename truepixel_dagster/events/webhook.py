@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_from_url
+from truepixel_dagster.events.ad import ad_from_url, anonymous_query
 from truepixel_dagster.events.event import LineItem, Order
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.shape import Facts, Id, bounded, distinct, email_hash, identifier, line_item, money, text
@@ -19,16 +20,16 @@ REFUND_CREATED = "refunds/create"
 _ONCE = {ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED}
 
 
-class _Customer(msgspec.Struct):
+class _Customer(msgspec.Struct, omit_defaults=True):
     id: Id = None
     email: str | None = None
 
 
-class _Allocation(msgspec.Struct):
+class _Allocation(msgspec.Struct, omit_defaults=True):
     amount: Decimal | None = None
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, omit_defaults=True):
     product_id: Id = None
     quantity: int | None = None
     price: Decimal | None = None
@@ -36,7 +37,7 @@ class _Line(msgspec.Struct):
     discount_allocations: list[_Allocation | None] | None = None
 
 
-class _Webhook(msgspec.Struct):
+class _Webhook(msgspec.Struct, omit_defaults=True):
     id: Id = None
     order_id: Id = None
     token: Id = None
@@ -56,7 +57,7 @@ class _Webhook(msgspec.Struct):
     line_items: list[_Line | None] | None = None
 
 
-class _Other(msgspec.Struct):
+class _Other(msgspec.Struct, omit_defaults=True):
     """A webhook of a topic that no stage looks into."""
 
     id: Id = None
@@ -64,7 +65,9 @@ class _Other(msgspec.Struct):
     updated_at: str | None = None
 
 
+_RESOURCES = ("orders", "checkouts", "carts", "refunds", "customers")
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENCODER = msgspec.json.Encoder()
 _KNOWN = msgspec.json.Decoder(_Webhook)
 _OTHER = msgspec.json.Decoder(_Other)
 
@@ -81,7 +84,7 @@ def facts(payload: bytes, topic: str | None) -> Facts:
     """
     name = text(topic) or _topic(payload)
     resource = name.partition("/")[0]
-    if resource not in ("orders", "checkouts", "carts", "refunds", "customers"):
+    if resource not in _RESOURCES:
         other = _OTHER.decode(payload)
         return Facts(
             name=name,
@@ -107,6 +110,32 @@ def facts(payload: bytes, topic: str | None) -> Facts:
         customer_id=identifier(customer.id),
         email_hash=email_hash(body.email, body.contact_email, customer.email),
     )
+
+
+def anonymous(payload: bytes, topic: str, alias: Callable[[str, str], str]) -> bytes:
+    """The payload without whom it is about: what the fields above hold, its ids by aliases.
+
+    Arguments:
+        payload: One that `facts` understands.
+        topic: The webhook's topic, as `facts` names it.
+        alias: From the kind of an id and the id to its alias.
+    """
+    resource = topic.partition("/")[0]
+
+    def of(kind: str, value: Id) -> str | None:
+        id_ = identifier(value)
+        return alias(kind, id_) if id_ else None
+
+    if resource not in _RESOURCES:
+        other = _OTHER.decode(payload)
+        return _ENCODER.encode(_Other(of(resource, other.id), other.created_at, other.updated_at))
+    body = _KNOWN.decode(payload)
+    body.id = of("order" if resource == "orders" else resource, body.id)
+    body.order_id = of("order", body.order_id)
+    body.token, body.checkout_token = of("token", body.token), of("token", body.checkout_token)
+    body.landing_site, body.referring_site = anonymous_query(body.landing_site, alias), None
+    body.email = body.contact_email = body.customer = None
+    return _ENCODER.encode(body)
 
 
 def _topic(payload: bytes) -> str:

@@ -13,6 +13,7 @@ from truepixel_dagster.rebuild.history import beyond
 from truepixel_dagster.rebuild.rebuilt import chunks
 from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import topics
 
 ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` runs them through the stages again"
@@ -51,14 +52,16 @@ def records_accounted(context: Context) -> Verdict:
     for partition, offset in (*context.settled.waiting, *_indexed(context, lows, committed)):
         if partition in marks:
             marks[partition].mark(offset)
+    redactions = Redactions(context.stores.mongodb)
     lost: list[str] = []
     duplicates = unaccounted = 0
     for partition, own in marks.items():
         for offsets in chunks(own.unmarked(), 10_000):
             messages = topics.read_at(context.settings, context.settings.topic, {partition: offsets})
             for chunk in chunks(messages, context.settings.batch_messages):
-                missing = _not_duplicates(context, chunk)
-                duplicates += len(chunk) - len(missing)
+                readable = redactions.shown(chunk)
+                missing = _not_duplicates(context, readable)
+                duplicates += len(readable) - len(missing)
                 unaccounted += len(missing)
                 lost += [str(message.origin) for message in missing][: EXAMPLES - len(lost)]
     records = sum(max(0, committed[partition] - low) for partition, low in lows.items())

@@ -19,9 +19,10 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class Fetched(NamedTuple):
-    """A micro-batch, what its messages mean, and when it was fetched (seconds of `time.perf_counter`)."""
+    """A micro-batch, its messages as they may be read, what they mean, and when it was fetched (`time.perf_counter`)."""
 
     batch: MicroBatch
+    messages: tuple[Message, ...]
     events: tuple[Event, ...]
     unreadable: tuple[Undecodable, ...]
     at: float
@@ -41,18 +42,18 @@ class Ahead:
 
     Arguments:
         fetch: The next micro-batch; None when the lane is idle.
-        decode: What a message means.
+        read: A micro-batch's messages as they may be read, and what they mean.
         index: Stage 1.
     """
 
     def __init__(
         self,
         fetch: Callable[[], MicroBatch | None],
-        decode: Callable[[Message], Event | Undecodable],
+        read: Callable[[MicroBatch], tuple[tuple[Message, ...], list[Event | Undecodable]]],
         index: Callable[[tuple[Event, ...]], Indexed],
     ) -> None:
         self._fetch = fetch
-        self._decode = decode
+        self._read = read
         self._index = index
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._coming: Coming | None = None
@@ -79,9 +80,9 @@ class Ahead:
         if batch is None:
             return None
         at = time.perf_counter()
-        decoded = [self._decode(message) for message in batch.messages]
+        messages, decoded = self._read(batch)
         events = tuple(item for item in decoded if isinstance(item, Event))
-        return Fetched(batch, events, tuple(item for item in decoded if isinstance(item, Undecodable)), at)
+        return Fetched(batch, messages, events, tuple(item for item in decoded if isinstance(item, Undecodable)), at)
 
     def _indexed(self, fetched: Future[Fetched | None]) -> Indexed | None:
         found = fetched.result()

@@ -24,6 +24,7 @@ from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVEN
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.jobs.ahead import Ahead
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
@@ -32,9 +33,10 @@ from truepixel_dagster.settings import MIB, Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stores import mongodb
+from truepixel_dagster.stores import mongodb, privacy_requests
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaError
@@ -62,9 +64,11 @@ class TooManyDeadLetters(Exception):
 
 
 class Slot(NamedTuple):
-    """A micro-batch on its way: the messages, the events that they mean, and what stage 1 makes of those."""
+    """A micro-batch on its way: as received, its messages as they may be read, the events that they mean, and what
+    stage 1 makes of those."""
 
     batch: MicroBatch
+    messages: tuple[Message, ...]
     events: tuple[Event, ...]
     fetched_at: float
     indexing: Future[Indexed | None]
@@ -113,10 +117,11 @@ class LaneRun:
         self._dead_letters = dead_letters
         self._lease = lease
         self._buried = buried
+        self._redactions = Redactions(stores.mongodb)
         self._ledger = Ledger()
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
-        self._ahead = Ahead(consumer.fetch, self._decode, self._index)
+        self._ahead = Ahead(consumer.fetch, self._read, self._index)
         self._slots_left = 0
         self._over = False
         self._lock = threading.Lock()
@@ -161,7 +166,7 @@ class LaneRun:
                 self._ledger.opened(fetched.batch.ranges)
                 self._unlanded[id(fetched.batch)] = 1
             self._bury_unreadable(fetched.batch, fetched.unreadable)
-            return Slot(fetched.batch, fetched.events, fetched.at, coming.indexed)
+            return Slot(fetched.batch, fetched.messages, fetched.events, fetched.at, coming.indexed)
 
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
@@ -308,8 +313,33 @@ class LaneRun:
                 self._ledger.committed(offsets)
             self._buried.forget(offsets)
 
-    def _decode(self, message: Message) -> Event | Undecodable:
-        stuck = self._buried.reason("decode", message.origin)
+    def _read(self, batch: MicroBatch) -> tuple[tuple[Message, ...], list[Event | Undecodable]]:
+        """The batch's messages as they may be read, and what they mean."""
+        refused = self._keep_requests(batch)
+        messages = self._readable(batch)
+        return messages, [self._decode(message, refused) for message in messages]
+
+    def _keep_requests(self, batch: MicroBatch) -> dict[Origin, str]:
+        """Keep what the batch's webhooks about personal data ask for; why those that ask for nothing are refused."""
+        asked: dict[str, PrivacyRequest] = {}
+        refused: dict[Origin, str] = {}
+        for message in filter(is_privacy_request, batch.messages):
+            try:
+                asked[str(message.origin)] = requested(message)
+            except ValueError as error:
+                refused[message.origin] = str(error)
+        privacy_requests.keep(self._stores.mongodb, asked)
+        return refused
+
+    def _readable(self, batch: MicroBatch) -> tuple[Message, ...]:
+        """The batch's messages without what is to be forgotten."""
+        received = [stripped(message) for message in batch.messages]
+        views = self._redactions.views(received)
+        self.tally.redacted += sum(view is not message for view, message in zip(views, received))
+        return tuple(view for view in views if view)
+
+    def _decode(self, message: Message, refused: Mapping[Origin, str]) -> Event | Undecodable:
+        stuck = self._buried.reason("decode", message.origin) or refused.get(message.origin)
         return decode(message) if stuck is None else Undecodable(message, stuck)
 
     def _bury_unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
@@ -324,7 +354,7 @@ class LaneRun:
         if not refused and not stuck:
             return
         self._check_share(len(refused), len(slot.batch.messages), REFUSED_FLOOR, refused[0].reason if refused else "")
-        by_origin = {message.origin: message for message in slot.batch.messages}
+        by_origin = {message.origin: message for message in slot.messages}
         self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*refused, *stuck)])
 
     def _not_through(self, refused: Sequence[Refused]) -> Sequence[Refused]:

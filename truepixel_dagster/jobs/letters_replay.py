@@ -32,6 +32,7 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import dead_letters, topics
 from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters
 from truepixel_dagster.stream.micro_batch import group_by_user
@@ -77,10 +78,11 @@ def replay(
         waiting = [entry.letter for entry in found if entry.state == WAITING]
         ready = [letter for letter in waiting if letter.origin.offset < committed.get(letter.origin.partition, 0)]
         result = Replay(given_up=sum(entry.state == GIVEN_UP for entry in found), in_flight=len(waiting) - len(ready))
+        redactions = Redactions(stores.mongodb)
         done = 0
         on_progress(done, len(ready))
         for batch in dead_letters.batches(ready, settings.batch_messages, settings.batch_bytes):
-            letters = dead_letters.reread(settings, batch)
+            letters = _readable(redactions, dead_letters.reread(settings, batch))
             result = _sum(result, _MicroBatch(letters, settings, stores).run(out))
             result = _sum(result, Replay(gone=len(batch) - len(letters)))
             done += len(batch)
@@ -161,6 +163,13 @@ class _MicroBatch:
         """Those that stopped at a stage or before it."""
         last = STAGES.index(stage)
         return [event for event in events if STAGES.index(self._letters[event.origin].stage) <= last]
+
+
+def _readable(redactions: Redactions, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+    """The letters with their records as they may be read."""
+    messages = {message.origin: message for message in redactions.shown(letter.message for letter in letters)}
+    found = ((letter, messages.get(letter.letter.origin)) for letter in letters)
+    return [msgspec.structs.replace(letter, message=message) for letter, message in found if message]
 
 
 def _sum(one: Replay, other: Replay) -> Replay:

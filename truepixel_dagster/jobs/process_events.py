@@ -225,6 +225,7 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "indexed": tally.indexed,
         "duplicates": tally.duplicates,
         "replays": tally.replays,
+        "redacted": tally.redacted,
         "dead letters": sum(tally.dead_letters.values()),
         "users touched": tally.touched,
         "orders": tally.orders,

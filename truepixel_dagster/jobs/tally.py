@@ -29,6 +29,7 @@ class Tally:
     indexed: int = 0
     replays: int = 0
     duplicates: int = 0
+    redacted: int = 0
     touched: int = 0
     orders: int = 0
     customers: int = 0

@@ -20,6 +20,7 @@ from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import topics
 
 # How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
@@ -114,11 +115,14 @@ def _set_right(context: Context, key: tuple[str, str], event: Event, found: Foun
 
 
 def read(context: Context, where: Range, progress: Progress = silent) -> Iterator[Message]:
-    """The records of a range, told every few thousand."""
-    total = where.records
-    for count, message in enumerate(topics.read_all(context.settings, first=where.first, end=where.end), start=1):
-        yield message
-        if count % _TOLD_EVERY == 0:
+    """The records of a range as they may be read, told every few thousand."""
+    total, count = where.records, 0
+    redactions = Redactions(context.stores.mongodb)
+    records = topics.read_all(context.settings, first=where.first, end=where.end)
+    for chunk in chunks(records, context.settings.batch_messages):
+        yield from redactions.shown(chunk)
+        before, count = count, count + len(chunk)
+        if count // _TOLD_EVERY > before // _TOLD_EVERY:
             progress("records read", count, total)
 
 

@@ -44,6 +44,17 @@ class History:
         """Events as far as their documents tell without the payload: no items, no order, no customer."""
         return self._pages(query, _FIELDS, _outline, sort)
 
+    def documents(self, query: Query) -> Iterator[list[Any]]:
+        """The documents themselves, as search hits, in no order."""
+        page: list[Any] = []
+        for hit in self._store.scan(f"{EVENTS}-", query, size=PAGE):
+            page.append(hit)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        if page:
+            yield page
+
     def _pages(
         self, query: Query, fields: Sequence[str] | None, read: Any, sort: Sequence[str] = _BY_OFFSET
     ) -> Iterator[list[Event]]:
@@ -70,22 +81,27 @@ def event_of(document: Mapping[str, Any]) -> Event:
     Raises:
         ValueError: Its payload is none that this version understands.
     """
+    message = message_of(document)
+    event = decode(message)
+    if isinstance(event, Undecodable):
+        raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
+    return msgspec.structs.replace(event, payload=b"")
+
+
+def message_of(document: Mapping[str, Any]) -> Message:
+    """The record that a document of the history was made of, as far as it matters to decoding."""
     headers = {
         "source": document["source"],
         "event_id": document["event_id"],
         "received_at": document["received_at"],
         "topic": document["name"] if document["source"] == "webhook" else None,
     }
-    message = Message(
+    return Message(
         origin=msgspec.convert(document["kafka"], Origin),
         key=f"{document['shop_id']}:{document['client_id']}".encode(),
         value=_ENCODER.encode(document["payload"]),
         headers=tuple((name, value.encode()) for name, value in headers.items() if value),
     )
-    event = decode(message)
-    if isinstance(event, Undecodable):
-        raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
-    return msgspec.structs.replace(event, payload=b"")
 
 
 def _outline(document: Mapping[str, Any]) -> Event:

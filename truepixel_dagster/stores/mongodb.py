@@ -25,6 +25,8 @@ Document = dict[str, Any]
 AD_LEADS = "ad_leads"
 CUSTOMERS = "customers"
 ORDER_STATUS = "order_status"
+REDACTIONS = "redactions"
+PRIVACY_REQUESTS = "privacy_requests"
 
 _DUPLICATE_KEY = 11000
 # NotPrimary, shutdown and network codes that a server may answer with while it fails over.
@@ -118,6 +120,35 @@ class MongoStore:
         operations = [DeleteOne({"_id": id_, "v": version}) for id_, version in versions.items()]
         return int(self._call(lambda: self._database[name].bulk_write(operations, ordered=False)).deleted_count)
 
+    def distinct(self, name: str, field: str) -> list[Any]:
+        """The values of an indexed field.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        return self._call(lambda: list(self._database[name].distinct(field)))
+
+    def find(self, name: str, query: Mapping[str, Any]) -> Iterator[Document]:
+        """The documents that a query finds, in the order of their ids.
+
+        Raises:
+            Unavailable: No answer.
+        """
+        try:
+            yield from self._database[name].find(query).sort("_id", 1)
+        except PyMongoError as error:
+            if _is_transient(error):
+                raise Unavailable(f"{self._server}: {type(error).__name__}: {str(error)[:300]}") from error
+            raise
+
+    def delete(self, name: str, query: Mapping[str, Any]) -> int:
+        """Delete the documents that a query finds; says how many.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        return int(self._call(lambda: self._database[name].delete_many(query)).deleted_count)
+
     def ids(self, name: str, query: Mapping[str, Any]) -> Iterator[str]:
         """The ids of the documents that a query finds, in no order.
 
@@ -174,7 +205,11 @@ class MongoStore:
     def setup(self) -> list[str]:
         """Make the collections' indexes; says what it changed."""
         changed = []
-        wanted = {CUSTOMERS: [("shop_id", 1), ("last_seen", -1)], AD_LEADS: [("shop_id", 1)]}
+        wanted = {
+            CUSTOMERS: [("shop_id", 1), ("last_seen", -1)],
+            AD_LEADS: [("shop_id", 1)],
+            REDACTIONS: [("shop", 1)],
+        }
         for name, keys in wanted.items():
             before = set(self._database[name].index_information())
             index = self._database[name].create_index(keys)

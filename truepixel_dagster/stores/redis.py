@@ -203,6 +203,20 @@ class RedisStore:
 
         self._call(remove)
 
+    def forget_reasons(self, personal: Callable[[str], bool]) -> None:
+        """Have the texts that `bury` kept say nothing where they are personal; the marks stay.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        for names in self._scan(self.client.scan, self._key("buried") + ":*", 1000):
+            for name in names:
+                marks: Any = self._call(lambda: self.client.hgetall(name))  # noqa: B023 (called at once)
+                for offset, text in marks.items():
+                    if personal(text):
+                        mark = msgspec.json.encode({**msgspec.json.decode(text), "reason": "redacted"}).decode()
+                        self._call(lambda: self.client.hset(name, offset, mark))  # noqa: B023 (called at once)
+
     def mark_replayed(self, origins: Sequence[Origin]) -> None:
         """Dead letters of these records have come back: they are not replayed again.
 
@@ -372,6 +386,42 @@ class RedisStore:
             ([self._key("visitors", *week), dirty], [_join(week), count]) for week, count in zip(weeks, counts)
         ]
         self._scripts("counted", pairs)
+
+    def forget_shop(self, shop: str) -> int:
+        """Delete a shop's counters, claims and visitors; says how many there were.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        count = 0
+        for kind in ("buffer", "claim", "visitors"):
+            for names in self._scan(self.client.scan, self._key(kind, shop) + ":*", 1000):
+                count += int(self._call(lambda: self.client.delete(*names)) if names else 0)  # noqa: B023 (at once)
+        dirty = self._key("visitors-dirty")
+        weeks = [_join(week) for page in self.dirty_weeks(1000) for week in page if week[0] == shop]
+        if weeks:
+            self._call(lambda: self.client.srem(dirty, *weeks))
+        return count
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Every key with all the text that it holds. What visitors there were nothing tells: it is counts alone.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        for names in self._scan(self.client.scan, f"{self._prefix}:*", 1000):
+            for name in names:
+                yield name, self._call(lambda: self._text(name))  # noqa: B023 (called at once)
+
+    def _text(self, name: str) -> str:
+        if name.startswith(self._key("visitors") + ":"):
+            return ""
+        kind: Any = self.client.type(name)
+        if kind == "hash":
+            fields: Any = self.client.hgetall(name)
+            return " ".join(f"{field} {value}" for field, value in fields.items())
+        members: Any = self.client.smembers(name) if kind == "set" else [self.client.get(name) or ""]
+        return " ".join(members)
 
     def close(self) -> None:
         """Close the connections."""

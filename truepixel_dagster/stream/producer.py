@@ -42,12 +42,28 @@ class EventProducer:
             }
         )
 
-    def send(self, key: bytes | None, value: bytes | None, headers: Headers = ()) -> None:
-        """Queue a record; waits while the queue is full."""
+    def send(
+        self, key: bytes | None, value: bytes | None, headers: Headers = (), *, partition: int = -1, timestamp: int = 0
+    ) -> None:
+        """Queue a record; waits while the queue is full.
+
+        Arguments:
+            key: Which also says the partition, unless that is given.
+            value: The record.
+            headers: Names and values.
+            partition: Where to; by the key if negative.
+            timestamp: Milliseconds since the epoch; now if 0.
+        """
         while True:
             try:
                 self._producer.produce(
-                    self._topic, value=value, key=key, headers=list(headers), on_delivery=self._delivered
+                    self._topic,
+                    value=value,
+                    key=key,
+                    headers=list(headers),
+                    partition=partition,
+                    timestamp=timestamp,
+                    on_delivery=self._delivered,
                 )
                 self._producer.poll(0)
                 return

@@ -182,6 +182,40 @@ def read_all(
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
 
 
+def ends(settings: Settings, topic: str | None = None) -> dict[int, int]:
+    """The next offset of each partition of a topic, that of events by default.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    name = topic or settings.topic
+
+    def look() -> dict[int, int]:
+        admin = _admin(settings)
+        partitions = _partitions(settings, admin, settings.kafka_timeout, name)
+        return _bounds(admin, partitions, settings.kafka_timeout)[1]
+
+    return calling(settings, look)
+
+
+def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) -> None:
+    """Delete the records of a topic's partitions below some offsets.
+
+    Raises:
+        KafkaError: Kafka does not answer, or does not let us.
+    """
+
+    def delete() -> None:
+        admin = _admin(settings)
+        wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
+        for future in admin.delete_records(wanted, request_timeout=settings.kafka_timeout).values():
+            future.result()
+
+    if offsets:
+        calling(settings, delete)
+
+
 def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
     """The first offset of each partition whose record was written at a time or later; the end where none was.
 

@@ -1,0 +1,38 @@
+"""What starts the job `privacy`: requests about personal data that wait."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from truepixel_dagster.jobs.privacy import privacy
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import SettingsError, load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.privacy_requests import waiting
+
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+@dg.schedule(
+    name="privacy_every_two_minutes",
+    job=privacy,
+    cron_schedule="*/2 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Starts the job privacy where data requests or redactions wait; looks every two minutes.",
+)
+def privacy_every_two_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Look whether any wait, and whether nobody is at work on them."""
+    try:
+        with open_stores(load_settings()) as stores:
+            count = len(waiting(stores.mongodb))
+    except (SettingsError, Unavailable) as error:
+        return dg.SkipReason(str(error))
+    if not count:
+        return dg.SkipReason("no request waits")
+    at_work = context.instance.get_runs(dg.RunsFilter(job_name=privacy.name, statuses=UNFINISHED), limit=1)
+    return dg.SkipReason(f"run {at_work[0].run_id[:8]} is at work") if at_work else dg.RunRequest()

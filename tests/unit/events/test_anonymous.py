@@ -1,0 +1,120 @@
+"""What remains of a record counts what the record counted, and names nobody."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from truepixel_dagster.audit import oracle
+from truepixel_dagster.events.anonymous import anonymous
+from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.identifiers import CLIENT, EMAIL, RECORD, addresses, identifiers
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.local.samples import read_lines
+from truepixel_dagster.local.traffic import traffic
+
+SAMPLES = Path(__file__).parents[2] / "samples"
+
+
+def alias(kind: str, value: str) -> str:
+    return "redacted-" + hashlib.sha256(f"{kind} {value}".encode()).hexdigest()[:32]
+
+
+def messages() -> list[Message]:
+    records = [(r.key, r.value, tuple(r.headers)) for r in traffic(3000, seed=7, shops=3, malformed=0.02)]
+    for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):
+        records += read_lines((SAMPLES / name).read_bytes().splitlines())
+    return [
+        Message(Origin("t", 0, number), key, value, headers, 1_767_268_800_000)
+        for number, (key, value, headers) in enumerate(records)
+    ]
+
+
+MESSAGES = messages()
+
+
+def counts(event: Event) -> tuple[object, ...]:
+    ad = event.ad
+    order = event.order
+    return (
+        (event.shop_id, event.name, event.source, event.occurred_at, event.received_at, event.origin),
+        (event.product_ids, event.items, event.value),
+        ad and (ad.platform, ad.source, ad.medium, ad.campaign, ad.click_id_type, bool(ad.click_id)),
+        order and (order.status, order.sighting, bool(order.order_id), bool(order.checkout_token)),
+    )
+
+
+def test_the_remainder_decodes_to_the_same_counts() -> None:
+    events = 0
+    for message in MESSAGES:
+        before, after = decode(message), decode(anonymous(message, alias))
+        if isinstance(before, Undecodable):
+            assert isinstance(after, Undecodable)
+        else:
+            assert isinstance(after, Event)
+            assert counts(after) == counts(before)
+            events += 1
+    assert events > 2500
+
+
+def test_the_remainder_of_the_remainder_decodes_to_the_same_counts() -> None:
+    for message in MESSAGES:
+        once = anonymous(message, alias)
+        before, after = decode(once), decode(anonymous(once, alias))
+        assert isinstance(before, Event) == isinstance(after, Event)
+        if isinstance(before, Event) and isinstance(after, Event):
+            assert counts(after) == counts(before)
+
+
+def test_the_oracle_reads_the_remainder_as_the_pipeline_does() -> None:
+    for message in MESSAGES:
+        remainder = anonymous(message, alias)
+        origin = remainder.origin
+        record = oracle.Record(
+            origin.topic,
+            origin.partition,
+            origin.offset,
+            remainder.timestamp,
+            remainder.key,
+            remainder.value,
+            list(remainder.headers),
+        )
+        event = decode(remainder)
+        if isinstance(event, Undecodable):
+            with pytest.raises(oracle.DeadLetter):
+                oracle.decode(record)
+            continue
+        theirs = oracle.decode(record)
+        assert (theirs.id, theirs.user, theirs.name) == (event.document_id, event.user, event.name)
+        assert (theirs.occurred_at, theirs.received_at) == (event.occurred_at, event.received_at)
+        assert theirs.content.ad == (msgspec.to_builtins(event.ad) if event.ad else None)
+        assert theirs.content.product_ids == list(event.product_ids)
+        assert theirs.content.value == (msgspec.to_builtins(event.value) if event.value else None)
+        assert (theirs.content.customer_id, theirs.content.email_hash) == (None, None)
+
+
+def test_the_remainder_names_nobody() -> None:
+    named = 0
+    for message in MESSAGES:
+        remainder = anonymous(message, alias)
+        text = b" ".join(
+            [remainder.key or b"", remainder.value or b"", *(value or b"" for _, value in remainder.headers)]
+        )
+        personal = {id_.value for id_ in identifiers(message) if id_.kind != RECORD} | addresses(message)
+        for value in personal:
+            if len(value) > 6:
+                assert value.encode() not in text
+                named += 1
+        assert EMAIL not in {id_.kind for id_ in identifiers(remainder)}
+    assert named > 5000
+
+
+def test_what_cannot_be_decoded_leaves_only_that_it_was_there() -> None:
+    message = Message(Origin("t", 0, 1), b"s:anna", b"anna@example.com", (("topic", b"orders/create"),), 5)
+    assert anonymous(message, alias) == Message(Origin("t", 0, 1), f"s:{alias(CLIENT, 'anna')}".encode(), None, (), 5)
+    nobody = anonymous(Message(Origin("t", 0, 1), b"anna", b"{}", (), 5), alias)
+    assert nobody.key is None

@@ -1,0 +1,36 @@
+"""What may remain of a record when its person is to be forgotten: what it counts, without whom it is about.
+
+The remainder is a record like others. It decodes to the same name, time, products, amounts and ad; every id is an alias
+and whatever no stage uses is gone. So counts, revenue and credits stay true, and everything that reads records
+(the stream, replays, rebuilds, audits) comes to the same documents by reading remainders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from truepixel_dagster.events import pixel, webhook
+from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.identifiers import CLIENT, shop_and_client
+
+# From the kind of an id and the id to its alias: the same for the same, and nothing tells the id from it.
+Alias = Callable[[str, str], str]
+EVENT = "event"
+
+
+def anonymous(message: Message, alias: Alias) -> Message:
+    """The remainder of a record; of one that cannot be decoded only that it was there."""
+    shop, client = shop_and_client(message)
+    key = f"{shop}:{alias(CLIENT, client)}".encode() if shop else None
+    event = decode(message)
+    if isinstance(event, Undecodable):
+        return Message(message.origin, key, None, (), message.timestamp)
+    if event.source == "pixel":
+        payload = pixel.anonymous(event.payload, alias)
+    else:
+        payload = webhook.anonymous(event.payload, event.name, alias)
+    headers = [("source", event.source.encode()), ("event_id", alias(EVENT, event.event_id).encode())]
+    headers += [("topic", event.name.encode())] if event.source == "webhook" else []
+    received = [(name, value) for name, value in message.headers if name == "received_at"]
+    return Message(message.origin, key, payload, (*headers, *received), message.timestamp)

@@ -1,0 +1,101 @@
+"""Shopify's three webhooks about personal data, which every app must answer.
+
+    customers/data_request {shop_id, customer {id, email}, orders_requested, data_request {id}}
+    customers/redact       {shop_id, customer {id, email}, orders_to_redact}
+    shop/redact            {shop_id}
+
+They name a person, and so they never go further than this: the pipeline sees them `stripped`, and what they ask for is
+kept as a request until it is done.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.identifiers import shop_and_client, topic_of
+from truepixel_dagster.events.shape import Id, email_hash, identifier
+
+DATA_REQUEST, CUSTOMER_REDACT, SHOP_REDACT = "customers/data_request", "customers/redact", "shop/redact"
+PRIVACY_TOPICS = frozenset({DATA_REQUEST, CUSTOMER_REDACT, SHOP_REDACT})
+# Under which client they stand in the event history: senders may key them by the customer.
+PRIVACY_CLIENT = "privacy"
+_STRIPPED = b'{"stripped":true}'
+
+
+class PrivacyRequest(msgspec.Struct, frozen=True):
+    """What a merchant or Shopify asks for. `email_hash` is the SHA-256 of the address."""
+
+    topic: str
+    shop_id: str
+    customer_id: str | None = None
+    email_hash: str | None = None
+    client_id: str | None = None
+    orders: tuple[str, ...] = ()
+
+
+class _Customer(msgspec.Struct):
+    id: Id = None
+    email: str | None = None
+
+
+class _Payload(msgspec.Struct):
+    shop_id: Id = None
+    customer: _Customer | None = None
+    orders_to_redact: list[Id] | None = None
+    orders_requested: list[Id] | None = None
+
+
+_DECODER = msgspec.json.Decoder(_Payload)
+
+
+def is_privacy_request(message: Message) -> bool:
+    """Whether a record is one of these webhooks as sent, by its header `topic`."""
+    return message.value != _STRIPPED and topic_of(message) in PRIVACY_TOPICS
+
+
+def requested(message: Message) -> PrivacyRequest:
+    """What such a webhook asks for.
+
+    Raises:
+        ValueError: It is of another shop than its key says, or says nothing of whom it is about.
+    """
+    topic, shop = topic_of(message), shop_and_client(message)[0]
+    try:
+        payload = _DECODER.decode(message.value or b"")
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ValueError(f"{topic}: not JSON of the webhook's shape") from None
+    if not shop or identifier(payload.shop_id) != shop:
+        raise ValueError(f"{topic}: the payload's shop_id is not the shop of the record's key")
+    if topic == SHOP_REDACT:
+        return PrivacyRequest(topic, shop)
+    customer = payload.customer or _Customer()
+    orders = [identifier(order) for order in (payload.orders_to_redact or payload.orders_requested or ())]
+    request = PrivacyRequest(
+        topic,
+        shop,
+        customer_id=identifier(customer.id),
+        email_hash=email_hash(customer.email),
+        orders=tuple(order for order in orders if order),
+    )
+    if not (request.customer_id or request.email_hash or request.orders):
+        raise ValueError(f"{topic}: the payload names no customer")
+    return request
+
+
+def stripped(message: Message) -> Message:
+    """A record as the pipeline sees it: of such a webhook only that it came; one that asks for nothing is empty."""
+    if not is_privacy_request(message):
+        return message
+    headers = dict(message.headers)
+    origin = message.origin
+    event_id = headers.get("event_id") or f"{topic_of(message)}:{origin.partition}/{origin.offset}".encode()
+    kept = (("source", b"webhook"), ("topic", headers["topic"]), ("event_id", event_id))
+    received = ((name, value) for name, value in message.headers if name == "received_at")
+    shop = shop_and_client(message)[0]
+    key = f"{shop}:{PRIVACY_CLIENT}".encode() if shop else None
+    try:
+        requested(message)
+    except ValueError:
+        return Message(origin, key, None, (*kept, *received), message.timestamp)
+    return Message(origin, key, _STRIPPED, (*kept, *received), message.timestamp)

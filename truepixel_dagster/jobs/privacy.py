@@ -1,0 +1,39 @@
+"""The job that does what Shopify's webhooks about personal data ask for: `truepixel privacy run` as a run."""
+
+import dagster as dg
+import msgspec
+
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.errors import KafkaError
+
+
+@dg.op(
+    out=dg.Out(dg.Nothing),
+    description="Answers data requests and redacts customers and shops, in the order in which it was asked for.",
+)
+def do_requests(context: dg.OpExecutionContext) -> None:
+    """Do them, and report what each came to; whom it was about is told nowhere."""
+    # Only this run pays for pandas.
+    from truepixel_dagster.privacy.requests import LeftOver, run
+
+    outcomes = []
+    try:
+        for outcome in run(load_settings(), context.log.info):
+            outcomes.append(outcome)
+            context.log.info(f"{outcome.topic} ({outcome.id}) is done: {outcome.documents}")
+    except (Unavailable, KafkaError, LeftOver, OSError) as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    context.add_output_metadata(
+        {"requests done": len(outcomes), "requests": dg.JsonMetadataValue(msgspec.to_builtins(outcomes))}
+    )
+
+
+@dg.job(
+    description="Answers data requests and redacts customers and shops. What is interrupted the next run goes on with.",
+    executor_def=dg.in_process_executor,
+    tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
+)
+def privacy() -> None:
+    """One op."""
+    do_requests()

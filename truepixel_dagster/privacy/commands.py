@@ -1,0 +1,173 @@
+"""`truepixel privacy …`: arguments and printing only."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from truepixel_dagster.events.privacy_request import CUSTOMER_REDACT, DATA_REQUEST, SHOP_REDACT, PrivacyRequest
+from truepixel_dagster.settings import load_settings
+
+if TYPE_CHECKING:
+    from truepixel_dagster.privacy.person import Person
+    from truepixel_dagster.privacy.requests import Outcome
+    from truepixel_dagster.rebuild.context import Context
+
+of_shop = click.option("--shop", required=True, help="The shop id.")
+of_client = click.option("--client", help="A browser: the client id of the pixel, and the orders made with it.")
+of_customer = click.option("--customer", help="A customer id: the addresses, clients and orders that go with it, too.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def say(text: str) -> None:
+    """One line of progress on stderr."""
+    click.echo(text, err=True)
+
+
+@click.group()
+def privacy() -> None:
+    """Give out or forget everything that is held on a person or a shop.
+
+    Shopify's webhooks customers/data_request, customers/redact and shop/redact are answered by themselves: the job
+    `privacy` does within minutes what they ask for.
+    """
+
+
+@privacy.command()
+@of_shop
+@of_client
+@of_customer
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file that only you may read.")
+def export(shop: str, client: str | None, customer: str | None, output: Path | None) -> None:
+    """Everything held on a person as JSON lines, each with its store; on the whole shop if nobody is named."""
+    from truepixel_dagster.privacy.export import held, line, write
+    from truepixel_dagster.rebuild.context import rebuilding
+
+    with rebuilding(load_settings()) as context:
+        everything = held(context, shop, _person(context, shop, client, customer))
+        if output:
+            for store, count in write(output, everything).items():
+                say(f"{store}: {count:,}")
+            return
+        for item in everything:
+            click.echo(line(item))
+
+
+@privacy.command()
+@of_shop
+@of_client
+@of_customer
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Only say how many documents it would be.")
+@as_json
+def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Forget a person in every store, dead letter and buffer, then search for what is left; all of the shop if nobody
+    is named. It cannot be undone, and no replay undoes it.
+
+    Counts, revenue and credits stay true: a person's events and orders remain without whom they are about. Of a shop
+    nothing remains. Safe while the stream runs; what is interrupted goes on with the same command.
+    """
+    from truepixel_dagster.privacy.export import held
+    from truepixel_dagster.privacy.requests import LeftOver, run
+    from truepixel_dagster.rebuild.context import rebuilding
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores import privacy_requests
+
+    settings = load_settings()
+    if dry_run:
+        with rebuilding(settings) as context:
+            person = _person(context, shop, client, customer)
+            counts = Counter(item.store for item in held(context, shop, person))
+        return _print({"documents": dict(counts)}, as_json)
+    whom = f"client {client!r} of shop {shop}" if client else f"customer {customer!r} of shop {shop}"
+    if not (client or customer):
+        whom = f"the whole shop {shop}"
+    if not yes:
+        click.confirm(f"Forget {whom}, for ever?", abort=True, err=True)
+    topic = CUSTOMER_REDACT if client or customer else SHOP_REDACT
+    request = PrivacyRequest(topic, shop, customer_id=customer, client_id=client)
+    with open_stores(settings) as stores:
+        privacy_requests.keep(stores.mongodb, {f"cli/{uuid.uuid4()}": request})
+    try:
+        outcomes = list(run(settings, say, shop))
+    except LeftOver as error:
+        raise click.ClickException(str(error)) from error
+    return _print({"requests": msgspec.to_builtins(outcomes)}, as_json, outcomes)
+
+
+@privacy.command(name="run")
+@as_json
+def run_all(as_json: bool) -> None:
+    """Do what was asked for and is not done: what the job `privacy` does every few minutes."""
+    from truepixel_dagster.privacy.requests import LeftOver, run
+
+    try:
+        outcomes = list(run(load_settings(), say))
+    except LeftOver as error:
+        raise click.ClickException(str(error)) from error
+    _print({"requests": msgspec.to_builtins(outcomes)}, as_json, outcomes)
+
+
+@privacy.command(name="requests")
+@as_json
+def list_requests(as_json: bool) -> None:
+    """What was asked for, waiting or done, without whom it is about."""
+    from truepixel_dagster.events.event import iso
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
+
+    with open_stores(load_settings()) as stores:
+        documents = list(stores.mongodb.find(PRIVACY_REQUESTS, {}))
+    rows = [
+        {
+            "id": document["_id"],
+            "topic": document["topic"],
+            "state": document["state"],
+            "asked": iso(document["asked_at"]),
+            "done": iso(document["done_at"]) if "done_at" in document else None,
+            "file": document.get("file"),
+        }
+        for document in sorted(documents, key=lambda document: document["asked_at"])
+    ]
+    if as_json:
+        return _print(rows, as_json)
+    for row in rows:
+        click.echo("  ".join(str(value) for value in row.values() if value))
+    return None
+
+
+def _person(context: Context, shop: str, client: str | None, customer: str | None) -> Person | None:
+    from truepixel_dagster.privacy.person import asked_for, find
+
+    if client and customer:
+        raise click.UsageError("say either --client or --customer")
+    if not (client or customer):
+        return None
+    return find(context, shop, asked_for(PrivacyRequest(DATA_REQUEST, shop, customer_id=customer, client_id=client)))
+
+
+def _print(value: object, as_json: bool, outcomes: list[Outcome] | None = None) -> None:
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+        return
+    if outcomes is None:
+        assert isinstance(value, dict)  # noqa: S101 (of a dry run)
+        for store, count in value["documents"].items():
+            click.echo(f"{store}: {count:,}")
+        return
+    for outcome in outcomes:
+        click.echo(f"{outcome.topic} ({outcome.id})")
+        for store, count in outcome.documents.items():
+            click.echo(f"  {store}: {count:,} {'written' if outcome.file else 'forgotten'}")
+        for place, searched in outcome.searched.items():
+            click.echo(f"  searched {place}: {searched.looked_at:,} looked at, {searched.found} found")
+        if outcome.file:
+            click.echo(f"  in {outcome.file}")
+    if any(place.found for outcome in outcomes for place in outcome.searched.values()):
+        sys.exit(1)

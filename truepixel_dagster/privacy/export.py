@@ -1,0 +1,110 @@
+"""Everything that is held on a person, or on a whole shop: what `truepixel privacy export` gives out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.identifiers import ORDER, RECORD, TOKEN, identifiers, shop_and_client
+from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.privacy.forget import ids_of_shop
+from truepixel_dagster.privacy.person import Person, not_committed, of_shop, order_ids
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import message_of
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
+from truepixel_dagster.stream import dead_letters
+
+DEAD_LETTERS, WAITING = "dead letters", "not processed yet"
+# Decimals are written back as the numbers that they were.
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class Held(msgspec.Struct, frozen=True):
+    """One document or record, and where it is."""
+
+    store: str
+    document: Mapping[str, Any]
+
+
+def held(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
+    """Everything of a person, or of the shop if there is none; never anything of another shop.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    yield from _documents(context, shop, person)
+    if person is None:
+        for name in (PRODUCT_STATS, WEEKLY_VISITORS):
+            for hit in context.stores.elasticsearch.scan(name, of_shop(shop)):
+                yield Held(name, {"_id": hit["_id"], **hit["_source"]})
+    letters = (dead.message for dead in dead_letters.read(context.settings))
+    for store, messages in ((DEAD_LETTERS, letters), (WAITING, not_committed(context))):
+        yield from (Held(store, _record(message)) for message in messages if _is_of(message, shop, person))
+
+
+def _documents(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
+    context.history.refresh()
+    for page in context.history.documents(of_shop(shop)):
+        for hit in page:
+            if person is None or identifiers(message_of(hit["_source"])) & person.ids:
+                yield Held(EVENTS, {"_id": hit["_id"], **hit["_source"]})
+    for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, of_shop(shop)):
+        if person is None or order_ids(hit["_source"]) & person.ids:
+            yield Held(ATTRIBUTIONS, {"_id": hit["_id"], **hit["_source"]})
+    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
+        query = ids_of_shop(shop) if person is None else {"_id": {"$in": _ids(person, name)}}
+        yield from (Held(name, document) for document in context.stores.mongodb.find(name, query))
+
+
+def write(path: Path, everything: Iterator[Held]) -> dict[str, int]:
+    """Write JSON lines to a file that only its owner may read; says how many, by store.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.unlink(missing_ok=True)
+    counts: dict[str, int] = {}
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        for item in everything:
+            file.write(line(item) + b"\n")
+            counts[item.store] = counts.get(item.store, 0) + 1
+    unfinished.replace(path)
+    return counts
+
+
+def line(item: Held) -> bytes:
+    """As JSON on one line."""
+    return _ENCODER.encode(item)
+
+
+def _ids(person: Person, name: str) -> list[str]:
+    if name != ORDER_STATUS:
+        return person.users
+    return [f"{person.shop}:{kind}:{id_}" for kind in (ORDER, TOKEN) for id_ in person.of(kind)]
+
+
+def _is_of(message: Message, shop: str, person: Person | None) -> bool:
+    own = shop_and_client(message)[0]
+    if person is None or own not in (shop, ""):
+        return own == shop
+    # A record without a shop is the person's only where its text names the person.
+    ids = person.ids if own else {id_ for id_ in person.ids if id_.kind == RECORD}
+    return bool(identifiers(message) & ids)
+
+
+def _record(message: Message) -> dict[str, Any]:
+    return {
+        "origin": str(message.origin),
+        "key": (message.key or b"").decode(errors="backslashreplace"),
+        "headers": [[name, (value or b"").decode(errors="backslashreplace")] for name, value in message.headers],
+        "value": (message.value or b"").decode(errors="backslashreplace"),
+    }

@@ -1,0 +1,215 @@
+"""Forget a person, or a whole shop, in every store. Each step may be done again, and does no harm then.
+
+Of a person the events remain without whom they are about (`events/anonymous.py`), and so do orders; profiles and
+touches are worked out anew from what remains. Of a shop nothing remains.
+
+While this is at work the stream may meet an event or an order again, and see it as its remainder, before the remainder
+of what is there is written: it counts it once more. That shows when the remainder is written, and the product
+statistics of such days are worked out anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from pymongo import UpdateOne
+
+from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.event import Event, Message, day_of, week_of
+from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
+from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.privacy.anonymous_order import anonymous_attribution, attribution_id
+from truepixel_dagster.privacy.person import Person, of_shop, order_ids
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
+from truepixel_dagster.rebuild.attributions import names_of, rules_of
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import message_of, of_users
+from truepixel_dagster.rebuild.rebuilt import chunks
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.index import EVENTS, document, index_name
+from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
+from truepixel_dagster.stores.redactions import Redactions
+
+_CHUNK = 500
+Document = Mapping[str, Any]
+
+
+class Forgotten(msgspec.Struct):
+    """How many documents were forgotten, by store; whose remainders there are; the days that may be counted twice."""
+
+    counts: dict[str, int] = {}
+    users: set[str] = set()
+    recount: set[str] = set()
+
+
+def forget_person(context: Context, person: Person, redactions: Redactions) -> Forgotten:
+    """Put what may remain in the place of everything of a person. `work_out` what rests on it next.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+    """
+    aliases = {redactions.alias(person.shop, CLIENT, client) for client in person.of(CLIENT)}
+    forgotten = Forgotten(users={*person.users, *(f"{person.shop}:{alias}" for alias in aliases)})
+    _forget_events(context, person.shop, redactions, forgotten)
+    _forget_orders(context, person, redactions, forgotten)
+    forgotten.counts[ORDER_STATUS] = _forget_statuses(context, person, redactions)
+    mongodb = context.stores.mongodb
+    for name in (AD_LEADS, CUSTOMERS):
+        gone = (mongodb.delete(name, {"_id": {"$in": users}}) for users in chunks(person.users, _CHUNK))
+        forgotten.counts[name] = sum(gone)
+    ad_leads.rebuild_users(context, forgotten.users)
+    return forgotten
+
+
+def work_out(context: Context, forgotten: Forgotten) -> None:
+    """Work out from the history what rests on the remainders: orders, customers, and what may be counted twice.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+    """
+    kept, with_window = context.kept, context.kept + context.settings.window
+    context.history.refresh()
+    orders = set()
+    for users in chunks(sorted(forgotten.users), _CHUNK):
+        for page in context.history.events(of_users(users)):
+            recent = (event for event in page if day_of(event.occurred_at) >= with_window.isoformat())
+            orders |= names_of(event for event in recent if event.user in forgotten.users)
+    attributions.rebuild_orders(context, orders, rules_of(context))
+    customers.rebuild_users(context, forgotten.users)
+    days = sorted(day for day in forgotten.recount if day >= kept.isoformat())
+    if days:
+        product_stats.rebuild_days(context, days)
+
+
+def forget_shop(context: Context, shop: str, redactions: Redactions) -> Forgotten:
+    """Delete everything of a shop. What came after its redaction is worked out anew.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+    """
+    store, mongodb = context.stores.elasticsearch, context.stores.mongodb
+    forgotten = Forgotten()
+    _forget_events(context, shop, redactions, forgotten)
+    for name in (ATTRIBUTIONS, PRODUCT_STATS, WEEKLY_VISITORS):
+        hits = chunks(store.scan(name, of_shop(shop), fields=["shop_id"]), _CHUNK)
+        forgotten.counts[name] = sum(_delete(store, page) for page in hits)
+    for name in (AD_LEADS, CUSTOMERS, ORDER_STATUS):
+        forgotten.counts[name] = mongodb.delete(name, ids_of_shop(shop))
+    forgotten.counts["redis"] = context.stores.redis.forget_shop(shop)
+    days: set[str] = set()
+    weeks: set[str] = set()
+    for page in context.history.outlines(of_shop(shop)):
+        forgotten.users.update(event.user for event in page)
+        days.update(day_of(event.occurred_at) for event in page)
+        weeks.update(week_of(event.occurred_at) for event in page)
+    forgotten.recount = days
+    ad_leads.rebuild_users(context, forgotten.users)
+    weekly_visitors.rebuild_weeks(context, sorted(weeks))
+    return forgotten
+
+
+def ids_of_shop(shop: str) -> dict[str, Any]:
+    """The documents whose id begins with the shop; `;` is what comes after `:`."""
+    return {"_id": {"$gte": f"{shop}:", "$lt": f"{shop};"}}
+
+
+def is_order_of(person: Person, attribution: Document) -> bool:
+    """Whether an attribution is of one of the person's orders."""
+    return any(id_.kind in (ORDER, TOKEN) for id_ in order_ids(attribution) & person.ids)
+
+
+def _forget_events(context: Context, shop: str, redactions: Redactions, forgotten: Forgotten) -> None:
+    """Put remainders in the place of a shop's events, or nothing.
+
+    The remainder is written first: what is counted from the history must not miss it.
+    """
+    store = context.stores.elasticsearch
+    count = 0
+    context.history.refresh()
+    for hits in context.history.documents(of_shop(shop)):
+        messages = [message_of(hit["_source"]) for hit in hits]
+        views = redactions.views(messages)
+        changed = [(hit, view) for hit, message, view in zip(hits, messages, views) if view is not message]
+        events = [_event(view) for _, view in changed if view]
+        places = [(index_name(event, store), event.document_id) for event in events]
+        forgotten.users.update(event.user for event in events)
+        forgotten.recount.update(
+            day_of(event.occurred_at)
+            for event, there in zip(events, store.mget(places, fields=["kafka"]))
+            if there and there.source["kafka"] != msgspec.to_builtins(event.origin)
+        )
+        actions = [Action("index", index, id_, document(event)) for (index, id_), event in zip(places, events)]
+        _write(store, actions)
+        count += _delete(store, [hit for hit, _ in changed])
+    forgotten.counts[EVENTS] = count
+    context.history.refresh()
+
+
+def _event(message: Message) -> Event:
+    event = decode(message)
+    assert not isinstance(event, Undecodable)  # noqa: S101 (what remains of an event is one)
+    return event
+
+
+def _forget_orders(context: Context, person: Person, redactions: Redactions, forgotten: Forgotten) -> None:
+    store = context.stores.elasticsearch
+    count = 0
+    for hits in chunks(store.scan(ATTRIBUTIONS, of_shop(person.shop)), _CHUNK):
+        mine = [hit for hit in hits if is_order_of(person, hit["_source"])]
+        new = [
+            anonymous_attribution(hit["_source"], lambda kind, value: redactions.alias(person.shop, kind, value))
+            for hit in mine
+        ]
+        index = store.index(ATTRIBUTIONS)
+        there = store.mget([(index, attribution_id(doc)) for doc in new])
+        for doc, found in zip(new, there):
+            later = _not_in(doc, found.source["sightings"] if found else ())
+            if found and later and later[0] == found.source["sightings"][0]:
+                # The stream took this one for the first.
+                forgotten.recount.update(s["occurred_at"][:10] for s in (*later, *doc["sightings"]))
+            doc["sightings"] = [*doc["sightings"], *later]
+        _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in new])
+        count += _delete(store, mine)
+    forgotten.counts[ATTRIBUTIONS] = count
+    store.refresh()
+
+
+def _not_in(attribution: Document, sightings: Sequence[Document]) -> list[Document]:
+    known = [sighting["kafka"] for sighting in attribution["sightings"]]
+    return [sighting for sighting in sightings if sighting["kafka"] not in known]
+
+
+def _forget_statuses(context: Context, person: Person, redactions: Redactions) -> int:
+    mongodb, shop = context.stores.mongodb, person.shop
+    named = [(kind, id_) for kind in (ORDER, TOKEN) for id_ in person.of(kind)]
+    count = 0
+    for part in chunks(named, _CHUNK):
+        ids = {f"{shop}:{kind}:{id_}": (kind, id_) for kind, id_ in part}
+        known = mongodb.read(ORDER_STATUS, ids)
+        updates = []
+        for old, status in known.items():
+            kind, id_ = ids[old]
+            update: dict[str, Any] = {"$max": {"rank": status.get("rank", 0)}}
+            if token := status.get("attribution", "").partition(":")[2]:
+                update["$set"] = {"attribution": f"{shop}:{redactions.alias(shop, TOKEN, token)}"}
+            new = f"{shop}:{kind}:{redactions.alias(shop, kind, id_)}"
+            updates.append(UpdateOne({"_id": new}, update, upsert=True))
+        mongodb.write(ORDER_STATUS, updates)
+        count += mongodb.delete(ORDER_STATUS, {"_id": {"$in": list(known)}})
+    return count
+
+
+def _write(store: ElasticsearchStore, actions: Sequence[Action]) -> None:
+    refused = next((outcome.error for outcome in store.bulk(actions) if outcome.error), None)
+    if refused:
+        raise Unavailable(f"Elasticsearch at {store.address} refused what is to remain of a document: {refused}")
+
+
+def _delete(store: ElasticsearchStore, hits: Iterable[Any]) -> int:
+    actions = [Action("delete", hit["_index"], hit["_id"]) for hit in hits]
+    store.bulk(actions)
+    return len(actions)

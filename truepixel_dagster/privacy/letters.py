@@ -1,0 +1,67 @@
+"""Dead letters without what is to be forgotten.
+
+Kafka deletes no single record. So the letters of a partition that holds such a one are written once more, behind the
+others: as they were, but for those to be forgotten; then everything before them is deleted. Of two letters of one
+record the later counts, so that a crash in between changes nothing, and neither do replays: they go by the origin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stream import topics
+from truepixel_dagster.stream.dead_letters import ERROR, OWN_HEADERS, parse
+from truepixel_dagster.stream.producer import EventProducer
+
+_CHUNK = 500
+REDACTED = b"redacted"
+
+
+def forget(settings: Settings, redactions: Redactions) -> int:
+    """Write the partitions anew that hold letters to be forgotten; says how many letters were.
+
+    Raises:
+        KafkaError: Kafka does not answer, or does not let us delete records.
+        Unavailable: MongoDB does not answer.
+    """
+    ends = topics.ends(settings, settings.dead_topic)
+    counts = dict.fromkeys(ends, 0)
+    for record, remainder in _remainders(settings, redactions, ends):
+        counts[record.origin.partition] += remainder is not record
+    concerned = {partition: ends[partition] for partition, count in counts.items() if count}
+    if concerned:
+        with EventProducer(settings, settings.dead_topic) as producer:
+            for record, remainder in _remainders(settings, redactions, {**dict.fromkeys(ends, 0), **concerned}):
+                if remainder:
+                    place = {"partition": record.origin.partition, "timestamp": record.timestamp}
+                    producer.send(remainder.key, remainder.value, remainder.headers, **place)
+        topics.delete_before(settings, settings.dead_topic, concerned)
+    return sum(counts.values())
+
+
+def _remainders(
+    settings: Settings, redactions: Redactions, ends: Mapping[int, int]
+) -> Iterator[tuple[Message, Message | None]]:
+    """Each record of the topic, and what may remain of it: itself, another one, or nothing."""
+    records = topics.read_all(settings, settings.dead_topic, end=ends)
+    while chunk := list(islice(records, _CHUNK)):
+        letters = [(record, dead) for record in chunk if (dead := parse(record))]
+        views = redactions.views([dead.message for _, dead in letters])
+        changed = {
+            record.origin: _letter(record, view)
+            for (record, dead), view in zip(letters, views)
+            if view is not dead.message
+        }
+        yield from ((record, changed.get(record.origin, record)) for record in chunk)
+
+
+def _letter(record: Message, view: Message | None) -> Message | None:
+    if view is None:
+        return None
+    # The reason may quote what was wrong with the record.
+    own = [(name, REDACTED if name == ERROR else value) for name, value in record.headers if name in OWN_HEADERS]
+    return Message(record.origin, view.key, view.value, (*view.headers, *own), record.timestamp)

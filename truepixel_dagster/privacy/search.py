@@ -1,0 +1,173 @@
+"""Is anything left? A search through every store, the dead letters and the buffers for a person's ids and addresses.
+
+It looks at every document of the shop as it stands, not at indexed fields: for ids as whole words in any text, and for
+short ones where ids stand. Of somebody who has come back, what came after the redaction is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from truepixel_dagster.events.identifiers import CLIENT, RECORD, Identifier, identifiers, shop_and_client
+from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.privacy.forget import ids_of_shop
+from truepixel_dagster.privacy.person import Person, names, of_shop, order_ids
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import message_of
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, PRIVACY_REQUESTS, REDACTIONS
+from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stream.topics import read_all
+
+DEAD_LETTERS, REDIS = "dead letters", "redis"
+
+
+class Searched(msgspec.Struct):
+    """How many documents of one place were looked at, and where something was found."""
+
+    looked_at: int = 0
+    found: int = 0
+
+    def count(self, found: bool) -> None:
+        """One more document."""
+        self.looked_at += 1
+        self.found += found
+
+
+def search(context: Context, person: Person, redactions: Redactions, request: str) -> dict[str, Searched]:
+    """Search for a person; by place.
+
+    Arguments:
+        context: Where.
+        person: Whom.
+        redactions: They tell what came after.
+        request: The id of the request that is at work: it still names the person.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    look = _Look(person)
+    found = {EVENTS: _events(context, look, redactions)}
+    later = look.later
+    found[ATTRIBUTIONS] = Searched()
+    for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, of_shop(person.shop)):
+        document = hit["_source"]
+        named = order_ids(document)
+        of_later_ones = all(
+            (s["kafka"]["partition"], s["kafka"]["offset"]) in look.later_records for s in document["sightings"]
+        )
+        found[ATTRIBUTIONS].count(not of_later_ones and look.finds(hit["_id"], document, named))
+    for name in (PRODUCT_STATS, WEEKLY_VISITORS):
+        found[name] = Searched()
+        for hit in context.stores.elasticsearch.scan(name, of_shop(person.shop)):
+            found[name].count(look.finds(hit["_id"], hit["_source"]))
+    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
+        found[name] = Searched()
+        for document in context.stores.mongodb.find(name, ids_of_shop(person.shop)):
+            client = document["_id"].split(":", 1)[1]
+            named = frozenset({Identifier(CLIENT, client)}) if name != ORDER_STATUS else frozenset()
+            found[name].count(client not in later and look.finds(document["_id"], document, named))
+    for name in (REDACTIONS, PRIVACY_REQUESTS):
+        found[name] = Searched()
+        for document in context.stores.mongodb.find(name, {"_id": {"$ne": request}}):
+            if document.get("request", {}).get("shop_id", person.shop) == person.shop:
+                found[name].count(look.finds(document["_id"], document))
+    found[DEAD_LETTERS] = _dead_letters(context, look)
+    found[REDIS] = _redis(context, look)
+    return found
+
+
+def search_shop(context: Context, shop: str, redactions: Redactions, request: str) -> dict[str, Searched]:
+    """Search for what is left of a shop; by place."""
+    elasticsearch, mongodb = context.stores.elasticsearch, context.stores.mongodb
+    context.history.refresh()
+    found = {EVENTS: Searched()}
+    for page in context.history.documents(of_shop(shop)):
+        messages = [message_of(hit["_source"]) for hit in page]
+        for message, view in zip(messages, redactions.views(messages)):
+            found[EVENTS].count(view is not message)
+    rests = found[EVENTS].looked_at > found[EVENTS].found
+    for name in (ATTRIBUTIONS, PRODUCT_STATS, WEEKLY_VISITORS):
+        found[name] = _left(elasticsearch.scan(name, of_shop(shop)), rests)
+    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
+        found[name] = _left(mongodb.find(name, ids_of_shop(shop)), rests)
+    of_others = {"request.shop_id": shop, "_id": {"$ne": request}}
+    found[PRIVACY_REQUESTS] = _left(mongodb.find(PRIVACY_REQUESTS, of_others), rests=False)
+    found[DEAD_LETTERS] = Searched()
+    for record in read_all(context.settings, context.settings.dead_topic):
+        if shop_and_client(record)[0] == shop:
+            found[DEAD_LETTERS].count(redactions.views([record])[0] is not record)
+    found[REDIS] = Searched()
+    for name, _ in context.stores.redis.texts():
+        found[REDIS].count(not rests and f":{quote(shop, safe='')}:" in name)
+    return found
+
+
+def _left(documents: Iterable[Any], rests: bool) -> Searched:
+    """Nothing may be left, unless what came after the redaction has begun anew."""
+    found = Searched()
+    for _ in documents:
+        found.count(not rests)
+    return found
+
+
+class _Look:
+    def __init__(self, person: Person) -> None:
+        self.person = person
+        self.words = person.words()
+        self.ids = frozenset(id_ for id_ in person.ids if id_.kind != RECORD)
+        self.later: set[str] = set()
+        self.later_records: set[tuple[int, int]] = set()
+
+    def finds(self, id_: str, document: Mapping[str, Any], named: frozenset[Identifier] = frozenset()) -> bool:
+        """Whether a document names the person."""
+        if named & self.ids:
+            return True
+        if self.words is None:
+            return False
+        text = f"{id_} {json.dumps(document, default=str, ensure_ascii=False)}"
+        return bool(self.words.search(text))
+
+
+def _events(context: Context, look: _Look, redactions: Redactions) -> Searched:
+    """The history; it also tells which clients have come back."""
+    found = Searched()
+    context.history.refresh()
+    for page in context.history.documents(of_shop(look.person.shop)):
+        messages = [message_of(hit["_source"]) for hit in page]
+        for hit, message, view in zip(page, messages, redactions.views(messages)):
+            named = look.finds(hit["_id"], hit["_source"], identifiers(message))
+            # Nothing of a redaction covers it, though its ids are redacted: it came after.
+            after = view is message and bool(identifiers(message) & look.ids)
+            if after:
+                look.later.add(hit["_source"]["client_id"])
+                look.later_records.add((message.origin.partition, message.origin.offset))
+            found.count(named and not after)
+    return found
+
+
+def _dead_letters(context: Context, look: _Look) -> Searched:
+    """Whole records, what is told of them in headers too; those of the shop, and those without a shop."""
+    found = Searched()
+    for record in read_all(context.settings, context.settings.dead_topic):
+        if shop_and_client(record)[0] in (look.person.shop, ""):
+            named = bool(identifiers(record) & look.ids)
+            found.count(named or (look.words is not None and names(look.words, record)))
+    return found
+
+
+def _redis(context: Context, look: _Look) -> Searched:
+    """Keys and what they hold; those of counters and visitors name a shop, and others' are passed over."""
+    found = Searched()
+    for name, text in context.stores.redis.texts():
+        _, kind, shop, *_ = [*name.split(":"), "", ""]
+        if kind in ("buffer", "claim", "visitors") and shop != quote(look.person.shop, safe=""):
+            continue
+        found.count(look.finds(name, {"text": text}))
+    return found

@@ -1,0 +1,166 @@
+"""Whose records are to be forgotten, without saying whose: digests of their ids under a secret of this database.
+
+Whoever reads records of the topic of events reads them through `Redactions.shown`. A person's record up to the
+redaction is read as its anonymous remainder, one of a redacted shop not at all. So neither the stream nor any replay
+brings back what was redacted, and all of them come to the same documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from pymongo import UpdateOne
+
+from truepixel_dagster.events.anonymous import anonymous
+from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.identifiers import (
+    ORDER,
+    RECORD,
+    TOKEN,
+    Identifier,
+    identifiers,
+    shop_and_client,
+)
+from truepixel_dagster.events.privacy_request import stripped
+from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore
+
+# How long a reader may go on with what it knows of which shops have redactions.
+KNOWN_SECONDS = 1.0
+ALIAS = "redacted-"
+WHOLE_SHOP = Identifier("shop", "")
+# An order and a record happened once: whatever comes of them later is of the same person.
+_FOR_EVER = frozenset({ORDER, TOKEN, RECORD})
+_SECRET = "secret"  # noqa: S105 (the id of the document that holds it)
+
+
+class Moment(msgspec.Struct, frozen=True):
+    """Up to when a redaction goes: the offset of each partition before which, and the time (ms) up to which."""
+
+    until: Mapping[str, int]
+    at: int
+
+    def covers(self, message: Message, occurred_at: int | None) -> bool:
+        """Whether a record was there by then, or speaks of what was, however late it comes."""
+        before = message.origin.offset < self.until.get(str(message.origin.partition), 0)
+        return before or (occurred_at is not None and occurred_at <= self.at)
+
+
+class Redactions:
+    """The redactions of all shops, for one reader of records. Safe to use from one thread at a time."""
+
+    def __init__(self, store: MongoStore) -> None:
+        self._store = store
+        self._known_at = float("-inf")
+        self._shops: frozenset[str] = frozenset()
+        self._key = b""
+
+    def shown(self, messages: Iterable[Message]) -> list[Message]:
+        """Records as they may be read: those to be forgotten by their remainders, those of redacted shops left out.
+
+        One query where a shop of them has redactions, none where none has; which have is asked once a second.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+        return [message for message in self.views([stripped(message) for message in messages]) if message]
+
+    def views(self, messages: Sequence[Message]) -> list[Message | None]:
+        """The same, one for one; None where a record may not be read. Records have been `stripped` before."""
+        self._refresh()
+        if not self._shops:
+            return list(messages)
+        suspects: dict[int, dict[str, Identifier]] = {}
+        for position, message in enumerate(messages):
+            shop = shop_and_client(message)[0]
+            if self._shop(shop) in self._shops:
+                ids = (*identifiers(message), WHOLE_SHOP)
+                suspects[position] = {self.digest(shop, id_): id_ for id_ in ids}
+        found = self._store.read(REDACTIONS, {digest for digests in suspects.values() for digest in digests})
+        moments = {id_: _moment(document) for id_, document in found.items()}
+        result: list[Message | None] = list(messages)
+        for position, digests in suspects.items():
+            met = [(id_, moments[digest]) for digest, id_ in digests.items() if digest in moments]
+            if met:
+                result[position] = self._view(messages[position], met)
+        return result
+
+    def _view(self, message: Message, met: Sequence[tuple[Identifier, Moment]]) -> Message | None:
+        event = decode(message)
+        occurred_at = event.occurred_at if isinstance(event, Event) else None
+        covering = {id_ for id_, moment in met if id_.kind in _FOR_EVER or moment.covers(message, occurred_at)}
+        if WHOLE_SHOP in covering:
+            return None
+        if not covering:
+            return message
+        shop = shop_and_client(message)[0]
+        return anonymous(message, lambda kind, value: self.alias(shop, kind, value))
+
+    def add(self, shop: str, ids: Iterable[Identifier], moment: Moment) -> None:
+        """Have the records of these ids forgotten, up to a moment; an earlier redaction of them reaches as far, then.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+        self.prepare()
+        offsets = {f"until.{partition}": offset for partition, offset in moment.until.items()}
+        later = {"$max": {"at": moment.at, **offsets}, "$set": {"shop": self._shop(shop)}}
+        wanted = list(ids)
+        updates = [UpdateOne({"_id": self.digest(shop, id_)}, later, upsert=True) for id_ in wanted]
+        # A record whose key is none is of no shop; its place tells it.
+        nowhere = {**later, "$set": {"shop": self._shop("")}}
+        records = [id_ for id_ in wanted if id_.kind == RECORD]
+        updates += [UpdateOne({"_id": self.digest("", id_)}, nowhere, upsert=True) for id_ in records]
+        self._store.write(REDACTIONS, updates)
+        self._refresh(now=True)
+
+    def prepare(self) -> None:
+        """Make what digests need, where there is no redaction yet.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+        self._refresh(now=True)
+        self._make_key()
+
+    def digest(self, shop: str, id_: Identifier) -> str:
+        """What stands for an id of a shop; it says nothing of it without the database's secret."""
+        return self._hmac("redaction", shop, id_.kind, id_.value)
+
+    def alias(self, shop: str, kind: str, value: str) -> str:
+        """What takes the place of an id in documents."""
+        return ALIAS + self._hmac("alias", shop, kind, value)[:32]
+
+    def _shop(self, shop: str) -> str:
+        return self._hmac("shop", shop)
+
+    def _hmac(self, *parts: str) -> str:
+        # Lengths in front: no two lists of parts make the same text.
+        text = "".join(f"{len(part)}:{part}" for part in parts)
+        return hmac.new(self._key, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+    def _refresh(self, *, now: bool = False) -> None:
+        if not now and time.monotonic() - self._known_at < KNOWN_SECONDS:
+            return
+        asked_at = time.monotonic()
+        if not self._key:
+            secret = self._store.read(REDACTIONS, [_SECRET])
+            self._key = bytes.fromhex(secret[_SECRET]["value"]) if secret else b""
+        # Without a secret there is no redaction.
+        self._shops = frozenset(self._store.distinct(REDACTIONS, "shop")) if self._key else frozenset()
+        self._known_at = asked_at
+
+    def _make_key(self) -> None:
+        if not self._key:
+            new = {"$setOnInsert": {"value": secrets.token_hex(32)}}
+            self._store.write(REDACTIONS, [UpdateOne({"_id": _SECRET}, new, upsert=True)])
+            self._refresh(now=True)
+
+
+def _moment(document: Mapping[str, object]) -> Moment:
+    return msgspec.convert({"until": document.get("until", {}), "at": document["at"]}, Moment)
