@@ -1,27 +1,40 @@
-"""A person or a shop forgotten on the genuine servers: nothing is left, nothing else has changed, nothing comes back."""
+"""A person or a shop forgotten on the genuine servers: nothing is left, nothing else changes, nothing comes back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.driving import audited, drain, record, send
-from tests.integration.test_cli import truepixel
-from tests.integration.test_dead_letters import states
+from sensors.privacy_requests import privacy_every_two_minutes
+from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
+from truepixel_dagster.cli import main
+from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.jobs.letters_replay import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.privacy import forget, letters
+from truepixel_dagster.privacy import requests as privacy
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
+from truepixel_dagster.stores import redactions
+from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, REDACTIONS
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.topics import ends, read_all
 
@@ -41,8 +54,8 @@ TRACES = [
 ]
 
 
-def of_person(shop: str, number: int = 0) -> list[tuple[bytes | None, bytes | None, Any]]:
-    """Two clients of a customer, an order seen by pixel and webhook, a cart, a refund, and two dead letters."""
+def of_person(shop: str) -> list[tuple[bytes | None, bytes | None, Any]]:
+    """Two clients of a customer, an order seen by pixel and webhook, a cart, a refund, and a dead letter."""
 
     def visit(client: str, event: dict[str, Any]) -> tuple[bytes, bytes, Any]:
         return record(f"{shop}:{client}", {**event, "clientId": client, "id": f"{event['id']}-{shop}"})
@@ -64,7 +77,6 @@ def of_person(shop: str, number: int = 0) -> list[tuple[bytes | None, bytes | No
         visit(SECOND_CLIENT, pixel("other", "product_viewed", productVariant={"product": {"id": "p2"}, "price": None})),
         record(f"{shop}:{SECOND_CLIENT}", second, topic="orders/create", event_id=f"second-{shop}"),
         record(f"{shop}:{CLIENT}", f"no json, but {EMAIL}".encode()),
-        record(f"{shop}:{CLIENT}", b'{"id": "twice", "name": "x", "clientId": "c", "zz": {"a": 1, "a": 2}}'),
     ]
 
 
@@ -73,109 +85,346 @@ def strangers(count: int = 400) -> list[tuple[bytes | None, bytes | None, Any]]:
 
 
 @pytest.fixture
-def lenient(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+def ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """An environment in which commands and jobs find the namespace; any share of a batch may be refused."""
     found = settings.model_copy(update={"dead_letter_share": 1.0})
     for name, value in environment(found).items():
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
+    for module in (privacy, redactions):
+        monkeypatch.setattr(module, "KNOWN_SECONDS", 0.2)
     return found
 
 
-def everything(settings: Settings, stores: Stores, shop: str | None) -> Iterator[tuple[str, str]]:
-    """All that every store, the dead letters and the buffers hold, as text; of one shop as far as a key names one."""
+def call(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(main, ["privacy", *arguments])
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    return result.stdout if code == 0 else result.output
+
+
+def redact(*whom: str) -> dict[str, Any]:
+    """Redact by the command; what it says of the request."""
+    found: dict[str, Any] = json.loads(call("redact", "--yes", "--json", *whom))["requests"][-1]
+    assert all(place["found"] == 0 for place in found["searched"].values())
+    return found
+
+
+def everything(settings: Settings, stores: Stores, shop: str) -> dict[str, list[str]]:
+    """All that the stores, the dead letters and the buffers hold of a shop, or of no shop, as text by place."""
+    found: dict[str, list[str]] = {}
     stores.elasticsearch.refresh()
     for hit in stores.elasticsearch.scan(""):
-        if shop in (None, hit["_source"]["shop_id"]):
-            yield hit["_index"], json.dumps([hit["_id"], hit["_source"]])
+        if hit["_source"]["shop_id"] == shop:
+            found.setdefault(hit["_index"], []).append(json.dumps([hit["_id"], hit["_source"]], sort_keys=True))
     database = stores.mongodb.client[settings.database]
     for name in database.list_collection_names():
         for document in database[name].find():
-            of_shop = document.get("shop_id") or str(document["_id"]).partition(":")[0]
-            if shop in (None, of_shop) or name in ("redactions", PRIVACY_REQUESTS):
-                yield name, json.dumps(document, default=str)
+            if str(document["_id"]).startswith(f"{shop}:") or name in (REDACTIONS, PRIVACY_REQUESTS):
+                found.setdefault(name, []).append(json.dumps(document, default=str, sort_keys=True))
     for letter in read_all(settings, settings.dead_topic):
-        if (
-            shop is None
-            or not (letter.key or b"").startswith(b"70000000")
-            or (letter.key or b"").startswith(shop.encode())
-        ):
-            yield "dead letters", repr(letter)
-    yield from stores.redis.texts()
+        if (letter.key or b"").startswith(shop.encode()) or b":" not in (letter.key or b""):
+            found.setdefault("dead letters", []).append(repr((letter.key, letter.value, letter.headers)))
+    for name, text in stores.redis.texts():
+        if f":{shop}:" in name or name.split(":")[1] not in ("buffer", "claim", "visitors"):
+            found.setdefault("redis", []).append(f"{name} {text}")
+    return {place: sorted(texts) for place, texts in found.items()}
 
 
-def traces(settings: Settings, stores: Stores, shop: str | None = SHOP, of: list[str] = TRACES) -> list[str]:
+def traces(settings: Settings, stores: Stores, shop: str = SHOP, of: Sequence[str] = TRACES) -> list[str]:
+    """Where one of the texts is still found; written without the code that searches."""
+    places = everything(settings, stores, shop).items()
     return [
-        f"{place}: {trace} in {text[:300]}"
-        for place, text in everything(settings, stores, shop)
+        f"{p}: {trace} in {text[:300]}"
+        for p, texts in places
+        for text in texts
         for trace in of
         if trace in text.lower()
     ]
 
 
+def others(settings: Settings, stores: Stores) -> dict[str, list[str]]:
+    """What the other shop has; the rest is of no shop."""
+    places = everything(settings, stores, OTHER)
+    return {place: texts for place, texts in places.items() if place not in ("redis", REDACTIONS, PRIVACY_REQUESTS)}
+
+
 def from_the_beginning(settings: Settings) -> None:
+    """Have the stream read the topic from its beginning."""
     admin = AdminClient(client_config(settings))
     places = [TopicPartition(settings.topic, partition, 0) for partition in ends(settings)]
     (done,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.group, places)]).values()
     done.result()
 
 
-def nothing_brings_it_back(settings: Settings, stores: Stores) -> None:
-    """The topic through the stream once more, the topic replayed, its letters replayed, the days rebuilt."""
-    assert traces(settings, stores) == []
-    audited(settings, stores)
+def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str] = TRACES) -> None:
+    """The topic through the stream once more, a replay of it, and its letters once more."""
+    assert traces(settings, stores, of=of) == []
     from_the_beginning(settings)
     drain(settings)
-    truepixel(settings, "replay", "--from", "2h")
+    result = CliRunner().invoke(main, ["replay", "--from", "2h"])
+    assert result.exit_code == 0, result.output
     replay_letters(settings)
-    assert traces(settings, stores) == []
+    assert traces(settings, stores, of=of) == []
     audited(settings, stores)
-    told = account(settings)
-    assert told.lost == []
-
-
-def redact(settings: Settings, *whom: str) -> dict[str, Any]:
-    (found,) = json.loads(truepixel(settings, "privacy", "redact", "--yes", "--json", *whom))["requests"]
-    assert all(place["found"] == 0 for place in found["searched"].values())
-    return dict(found)
+    assert account(settings).lost == []
 
 
 def test_a_customer_is_forgotten_in_one_shop_and_no_replay_brings_the_person_back(
-    lenient: Settings, stores: Stores
+    ours: Settings, stores: Stores
 ) -> None:
-    send(lenient, [*strangers(), *of_person(SHOP), *of_person(OTHER)])
-    drain(lenient)
-    before = account(lenient)
-    other = sorted(everything(lenient, stores, OTHER))
-    assert len(traces(lenient, stores)) > 20
-    audited_before = states(lenient, stores)
+    send(ours, [*strangers(), *of_person(SHOP), *of_person(OTHER)])
+    drain(ours)
+    audited(ours, stores)
+    before, other = account(ours), others(ours, stores)
+    was = {place: len(texts) for place, texts in everything(ours, stores, SHOP).items()}
+    assert len(traces(ours, stores)) > 20
+    whom = ("--shop", SHOP, "--customer", CUSTOMER)
 
-    dry = json.loads(
-        truepixel(lenient, "privacy", "redact", "--shop", SHOP, "--customer", CUSTOMER, "--dry-run", "--json")
-    )
-    assert dry["documents"]["events"] == 9
-    assert len(traces(lenient, stores)) > 20
+    assert json.loads(call("redact", "--dry-run", "--json", *whom))["documents"]["events"] == 9
+    assert "Forget" in call("redact", *whom, code=1)
+    assert len(traces(ours, stores)) > 20
+    done = redact(*whom)["documents"]
+    assert (done["events"], done["attributions"], done["dead letters"], done["customers"]) == (9, 2, 1, 4)
 
-    done = redact(lenient, "--shop", SHOP, "--customer", CUSTOMER)
-    assert (done["documents"]["events"], done["documents"]["attributions"], done["documents"]["dead letters"]) == (
-        9,
-        2,
-        2,
+    assert others(ours, stores) == other
+    now = {place: len(texts) for place, texts in everything(ours, stores, SHOP).items()}
+    assert {p: n for p, n in now.items() if p not in (REDACTIONS, PRIVACY_REQUESTS)} == was
+    assert account(ours) == before
+    audited(ours, stores)
+    nothing_brings_it_back(ours, stores)
+    kept = (
+        f"{ours.namespace}-attributions",
+        f"{ours.namespace}-events-2026.01",
+        "customers",
+        "ad_leads",
+        "order_status",
     )
-    assert done["searched"]["events"]["looked_at"] == 9
-    assert states(lenient, stores) == audited_before
-    after = account(lenient)
-    assert (after.produced, after.indexed, after.attributions, after.dead_letters) == (
-        before.produced,
-        before.indexed,
-        before.attributions,
-        before.dead_letters,
+    assert [others(ours, stores)[place] for place in kept] == [other[place] for place in kept]
+    assert redact(*whom)["documents"]["events"] == 0
+    audited(ours, stores)
+
+
+def test_everything_of_a_person_is_given_out_and_nothing_of_another_shop(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
+    drain(ours)
+    lines = [json.loads(line) for line in call("export", "--shop", SHOP, "--customer", CUSTOMER).splitlines()]
+    found = Counter(line["store"] for line in lines)
+    assert (found["events"], found["attributions"], found["customers"], found["dead letters"]) == (9, 2, 4, 1)
+    assert found["ad_leads"] > 1
+    assert found["order_status"] > 2
+    assert OTHER not in json.dumps(lines)
+    orders = {line["document"]["_id"]: line["document"] for line in lines if line["store"] == "attributions"}
+    assert orders[f"{SHOP}:{TOKEN}"]["value"] == {"amount": 1000, "currency": "USD"}
+    path = ours.data_dir / "answer.jsonl"
+    call("export", "--shop", SHOP, "--client", SECOND_CLIENT, "--output", str(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    of_client = path.read_text()
+    assert "token-anna-00002" in of_client
+    assert CLIENT not in of_client
+    assert "say either" in call("export", "--shop", SHOP, "--client", "c", "--customer", "d", code=2)
+
+
+def test_a_client_alone_is_forgotten_with_its_orders(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *strangers(50)])
+    drain(ours)
+    redact("--shop", SHOP, "--client", SECOND_CLIENT)
+    nothing_brings_it_back(ours, stores, of=[SECOND_CLIENT, "token-anna-00002", str(ORDER + 1)])
+    assert traces(ours, stores, of=[CLIENT])
+
+
+def test_a_redaction_while_the_stream_is_at_work_leaves_nothing_and_counts_nothing_twice(
+    ours: Settings, stores: Stores
+) -> None:
+    small = ours.model_copy(update={"batch_messages": 16})
+    mixed = strangers(600)
+    for number, own in enumerate([*of_person(SHOP), *of_person(SHOP)]):
+        mixed.insert(25 * number, own)
+    send(ours, mixed)
+    draining = threading.Thread(target=drain, args=(small,))
+    draining.start()
+    while not account_of_events(stores):
+        time.sleep(0.05)
+    redact("--shop", SHOP, "--customer", CUSTOMER)
+    draining.join()
+    drain(ours)
+    assert traces(ours, stores) == []
+    audited(ours, stores)
+    nothing_brings_it_back(ours, stores)
+
+
+def account_of_events(stores: Stores) -> int:
+    stores.elasticsearch.refresh()
+    return stores.elasticsearch.count("events-")
+
+
+INTERRUPTED_IN = {
+    "rewriting letters": (letters.topics, "delete_before"),
+    "forgetting events": (forget, "_forget_orders"),
+    "forgetting profiles": (forget.ad_leads, "rebuild_users"),
+    "working out": (forget.customers, "rebuild_users"),
+    "searching": (privacy, "search"),
+}
+
+
+@pytest.mark.parametrize("step", INTERRUPTED_IN)
+def test_a_redaction_that_was_interrupted_goes_on_with_all_that_it_had_found(
+    ours: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    send(ours, of_person(SHOP))
+    drain(ours)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*INTERRUPTED_IN[step], killed)
+        call("redact", "--yes", "--shop", SHOP, "--customer", CUSTOMER, code=130)
+    (waits,) = json.loads(call("requests", "--json"))
+    assert waits["state"] == "waiting"
+    (done,) = json.loads(call("run", "--json"))["requests"]
+    assert all(place["found"] == 0 for place in done["searched"].values())
+    assert traces(ours, stores) == []
+    audited(ours, stores)
+
+
+def test_a_redaction_that_was_killed_is_done_by_the_same_command(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *strangers(50)])
+    drain(ours)
+    command = [
+        sys.executable,
+        "-m",
+        "truepixel_dagster.cli",
+        "privacy",
+        "redact",
+        "--yes",
+        "--shop",
+        SHOP,
+        "--customer",
+    ]
+    with subprocess.Popen([*command, CUSTOMER], env=environment(ours), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("forgetting"):
+                process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    redact("--shop", SHOP, "--customer", CUSTOMER)
+    assert {request["state"] for request in json.loads(call("requests", "--json"))} == {"done"}
+    nothing_brings_it_back(ours, stores)
+
+
+def webhook(topic: str, shop: str, key: str, **fields: Any) -> tuple[bytes, bytes, Any]:
+    customer = {} if topic == "shop/redact" else {"customer": {"id": int(CUSTOMER), "email": EMAIL, "phone": "555"}}
+    payload = {"shop_id": int(shop), "shop_domain": "s.example", **customer, **fields}
+    return record(key, payload, topic=topic, source="webhook")
+
+
+def do_requests() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert definitions.resolve_job_def("privacy").execute_in_process(instance=instance).success
+
+
+def scheduled() -> Any:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return privacy_every_two_minutes(dg.build_schedule_context(instance=instance))
+
+
+def test_shopifys_webhooks_are_answered_by_the_job(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
+    drain(ours)
+    other = others(ours, stores)
+    assert isinstance(scheduled(), dg.SkipReason)
+    send(
+        ours,
+        [
+            webhook(
+                "customers/data_request", SHOP, f"{SHOP}:{CUSTOMER}", data_request={"id": 9}, orders_requested=[ORDER]
+            )
+        ],
     )
-    of_others = [
-        pair for pair in sorted(everything(lenient, stores, OTHER)) if pair[0] not in ("redactions", PRIVACY_REQUESTS)
+    drain(ours)
+    assert traces(ours, stores, of=[EMAIL.lower()]) == [
+        t for t in traces(ours, stores, of=[EMAIL.lower()]) if PRIVACY_REQUESTS not in t
     ]
-    assert [pair for pair in of_others if "letters" not in pair[0] and ":" not in pair[0]] == [
-        pair for pair in other if "letters" not in pair[0] and ":" not in pair[0]
-    ]
-    nothing_brings_it_back(lenient, stores)
-    assert len(traces(lenient, stores, OTHER)) > 20
+    assert isinstance(scheduled(), dg.RunRequest)
+    do_requests()
+    (answer,) = (ours.data_dir / "privacy").iterdir()
+    assert answer.stat().st_mode & 0o777 == 0o600
+    assert {json.loads(line)["store"] for line in answer.read_text().splitlines()} >= {
+        "events",
+        "attributions",
+        "customers",
+    }
+    assert OTHER not in answer.read_text()
+
+    send(ours, [webhook("customers/redact", SHOP, f"{SHOP}:{CUSTOMER}", orders_to_redact=[ORDER])])
+    drain(ours)
+    do_requests()
+    assert not answer.exists()
+    assert others(ours, stores) == other
+    audited(ours, stores)
+    nothing_brings_it_back(ours, stores)
+    assert isinstance(scheduled(), dg.SkipReason)
+
+
+def test_a_webhook_of_another_shop_than_its_key_is_a_dead_letter_without_the_person(
+    ours: Settings, stores: Stores
+) -> None:
+    send(ours, [*of_person(SHOP), *of_person(OTHER)])
+    drain(ours)
+    before = everything(ours, stores, SHOP), others(ours, stores)
+    send(ours, [webhook(topic, SHOP, f"{OTHER}:x") for topic in ("customers/redact", "shop/redact")])
+    drain(ours)
+    assert json.loads(call("requests", "--json")) == []
+    refused = [entry for entry in listed(ours, stores) if "shop_id is not the shop" in entry.letter.error]
+    assert [entry.letter.stage for entry in refused] == ["decode", "decode"]
+    do_requests()
+    after = everything(ours, stores, SHOP)
+    assert {p: t for p, t in after.items() if p != "redis"} == {p: t for p, t in before[0].items() if p != "redis"}
+    own = [text for text in everything(ours, stores, OTHER)["dead letters"] if "shop_id is not" in text]
+    assert len(own) == 2
+    assert EMAIL not in "".join(own)
+    audited(ours, stores)
+
+
+def test_of_a_shop_nothing_is_left_and_no_replay_brings_it_back(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
+    drain(ours)
+    flush(stores)
+    send(
+        ours,
+        [
+            record(
+                f"{SHOP}:late",
+                {**pixel("late", "product_viewed", productVariant={"product": {"id": "p9"}}), "clientId": "late"},
+            )
+        ],
+    )
+    drain(ours)
+    other = others(ours, stores)
+    send(ours, [webhook("shop/redact", SHOP, f"{SHOP}:shop")])
+    drain(ours)
+    do_requests()
+    assert traces(ours, stores, of=[SHOP, *TRACES]) == []
+    assert others(ours, stores) == other
+    audited(ours, stores)
+    nothing_brings_it_back(ours, stores, of=[SHOP, *TRACES])
+
+
+def test_who_comes_back_is_known_from_then_on(ours: Settings, stores: Stores) -> None:
+    send(ours, [*of_person(SHOP), *strangers(50)])
+    drain(ours)
+    redact("--shop", SHOP, "--customer", CUSTOMER)
+    later = time.strftime("%Y-%m-%dT%H:%M:%S.999Z", time.gmtime(time.time() + 60))
+    again = {**pixel("again", at=later, query="?utm_source=back"), "clientId": CLIENT}
+    old = {
+        **pixel("view", query="?utm_source=news&utm_campaign=spring&gclid=clickanna1"),
+        "clientId": CLIENT,
+        "id": f"view-{SHOP}",
+    }
+    send(ours, [record(f"{SHOP}:{CLIENT}", again), record(f"{SHOP}:{CLIENT}", old)])
+    drain(ours)
+    assert stores.mongodb.read("customers", [f"{SHOP}:{CLIENT}"])[f"{SHOP}:{CLIENT}"]["events"] == 1
+    found = audited(ours, stores)
+    assert found.duplicates == 1
+    assert traces(ours, stores, of=["clickanna1", TOKEN, CUSTOMER]) == []

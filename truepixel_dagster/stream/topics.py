@@ -173,7 +173,8 @@ def read_all(
     with closing(Consumer(_reading(settings))) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
-            records: list[Any] = consumer.consume(500, timeout=1.0)
+            # It waits for all of them or for the whole time: the last ones of a topic are fewer.
+            records: list[Any] = consumer.consume(500, timeout=0.1)
             for record in records:
                 if record.error():
                     raise plain(settings, KafkaException(record.error()))
