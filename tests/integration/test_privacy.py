@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -80,7 +81,7 @@ def of_person(shop: str) -> list[tuple[bytes | None, bytes | None, Any]]:
     ]
 
 
-def strangers(count: int = 400) -> list[tuple[bytes | None, bytes | None, Any]]:
+def strangers(count: int = 200) -> list[tuple[bytes | None, bytes | None, Any]]:
     return [(r.key, r.value, r.headers) for r in traffic(count, seed=11, shops=2, malformed=0.02)]
 
 
@@ -237,7 +238,7 @@ def test_a_redaction_while_the_stream_is_at_work_leaves_nothing_and_counts_nothi
     ours: Settings, stores: Stores
 ) -> None:
     small = ours.model_copy(update={"batch_messages": 16})
-    mixed = strangers(600)
+    mixed = strangers(500)
     for number, own in enumerate([*of_person(SHOP), *of_person(SHOP)]):
         mixed.insert(25 * number, own)
     send(ours, mixed)
@@ -261,9 +262,7 @@ def account_of_events(stores: Stores) -> int:
 INTERRUPTED_IN = {
     "rewriting letters": (letters.topics, "delete_before"),
     "forgetting events": (forget, "_forget_orders"),
-    "forgetting profiles": (forget.ad_leads, "rebuild_users"),
     "working out": (forget.customers, "rebuild_users"),
-    "searching": (privacy, "search"),
 }
 
 
@@ -310,7 +309,8 @@ def test_a_redaction_that_was_killed_is_done_by_the_same_command(ours: Settings,
     assert process.returncode == -signal.SIGKILL
     redact("--shop", SHOP, "--customer", CUSTOMER)
     assert {request["state"] for request in json.loads(call("requests", "--json"))} == {"done"}
-    nothing_brings_it_back(ours, stores)
+    assert traces(ours, stores) == []
+    audited(ours, stores)
 
 
 def webhook(topic: str, shop: str, key: str, **fields: Any) -> tuple[bytes, bytes, Any]:
@@ -324,8 +324,8 @@ def do_requests() -> None:
         assert definitions.resolve_job_def("privacy").execute_in_process(instance=instance).success
 
 
-def scheduled() -> Any:
-    with dg.DagsterInstance.ephemeral() as instance:
+def scheduled(folder: Path) -> Any:
+    with dg.DagsterInstance.local_temp(str(folder)) as instance:
         return privacy_every_two_minutes(dg.build_schedule_context(instance=instance))
 
 
@@ -333,7 +333,7 @@ def test_shopifys_webhooks_are_answered_by_the_job(ours: Settings, stores: Store
     send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
     drain(ours)
     other = others(ours, stores)
-    assert isinstance(scheduled(), dg.SkipReason)
+    assert isinstance(scheduled(ours.data_dir / "dagster"), dg.SkipReason)
     send(
         ours,
         [
@@ -346,7 +346,7 @@ def test_shopifys_webhooks_are_answered_by_the_job(ours: Settings, stores: Store
     assert traces(ours, stores, of=[EMAIL.lower()]) == [
         t for t in traces(ours, stores, of=[EMAIL.lower()]) if PRIVACY_REQUESTS not in t
     ]
-    assert isinstance(scheduled(), dg.RunRequest)
+    assert isinstance(scheduled(ours.data_dir / "dagster"), dg.RunRequest)
     do_requests()
     (answer,) = (ours.data_dir / "privacy").iterdir()
     assert answer.stat().st_mode & 0o777 == 0o600
@@ -364,7 +364,7 @@ def test_shopifys_webhooks_are_answered_by_the_job(ours: Settings, stores: Store
     assert others(ours, stores) == other
     audited(ours, stores)
     nothing_brings_it_back(ours, stores)
-    assert isinstance(scheduled(), dg.SkipReason)
+    assert isinstance(scheduled(ours.data_dir / "dagster"), dg.SkipReason)
 
 
 def test_a_webhook_of_another_shop_than_its_key_is_a_dead_letter_without_the_person(
