@@ -21,21 +21,25 @@ from confluent_kafka.admin import AdminClient
 
 from sensors.privacy_requests import privacy_every_two_minutes
 from tests.integration.driving import audited, drain, flush, record, send
+from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
+from truepixel_dagster.health.records import records_accounted
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.jobs.letters_replay import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.privacy import forget, letters
 from truepixel_dagster.privacy import requests as privacy
+from truepixel_dagster.rebuild import events
+from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import redactions
-from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, REDACTIONS
+from truepixel_dagster.stores.mongodb import AD_LEADS, PRIVACY_REQUESTS, REDACTIONS
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.topics import ends, read_all
 
@@ -159,13 +163,17 @@ def from_the_beginning(settings: Settings) -> None:
 
 
 def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str] = TRACES) -> None:
-    """The topic through the stream once more, a replay of it, and its letters once more."""
+    """The topic through the stream once more, a replay of it, its letters once more, and a day's events made anew."""
     assert traces(settings, stores, of=of) == []
     from_the_beginning(settings)
     drain(settings)
     result = CliRunner().invoke(main, ["replay", "--from", "2h"])
     assert result.exit_code == 0, result.output
     replay_letters(settings)
+    with rebuilding(settings) as context:
+        made_anew = events.rebuild_days(context, [NOON[:10]])
+        assert (made_anew.changed, made_anew.removed) == (0, 0)
+        assert records_accounted(context).passed
     assert traces(settings, stores, of=of) == []
     audited(settings, stores)
     assert account(settings).lost == []
@@ -409,6 +417,24 @@ def test_of_a_shop_nothing_is_left_and_no_replay_brings_it_back(ours: Settings, 
     assert others(ours, stores) == other
     audited(ours, stores)
     nothing_brings_it_back(ours, stores, of=[SHOP, *TRACES])
+
+
+def test_letters_that_wait_come_back_once_whether_they_were_redacted_or_not(ours: Settings, stores: Stores) -> None:
+    stranger = [record(f"{SHOP}:stranger-{n}", pixel(f"stranger-{n}", query="?utm_source=n")) for n in range(20)]
+    refuse(stores, AD_LEADS, f"({CLIENT}|stranger-[0-9]+)$")
+    send(ours, [*of_person(SHOP), *stranger])
+    drain(ours)
+    accept(stores, AD_LEADS)
+    waiting = [entry.state for entry in listed(ours, stores)].count("waiting")
+    assert waiting > 20
+    redact("--shop", SHOP, "--customer", CUSTOMER)
+    assert traces(ours, stores) == []
+    assert [entry.state for entry in listed(ours, stores)].count("waiting") == waiting
+    assert replay_letters(ours).replayed == waiting - 1
+    assert traces(ours, stores) == []
+    audited(ours, stores)
+    assert replay_letters(ours).replayed == 0
+    audited(ours, stores)
 
 
 def test_who_comes_back_is_known_from_then_on(ours: Settings, stores: Stores) -> None:
