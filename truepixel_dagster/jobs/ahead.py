@@ -19,7 +19,7 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class Fetched(NamedTuple):
-    """A micro-batch, its messages as they may be read, what they mean, and when it was fetched (`time.perf_counter`)."""
+    """A micro-batch, its messages as they may be read, what they mean, and when it came (by `time.perf_counter`)."""
 
     batch: MicroBatch
     messages: tuple[Message, ...]
