@@ -23,13 +23,24 @@ class Stores(NamedTuple):
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The three stores; nothing is connected before the first call."""
+    """The three stores; nothing is connected before the first call.
+
+    Raises:
+        AccessDenied, Unavailable: What goes wrong with a server within the block, in one line, whichever call met it.
+    """
     with (
         closing(ElasticsearchStore(settings)) as elasticsearch,
         closing(MongoStore(settings)) as mongodb,
         closing(RedisStore(settings)) as redis,
     ):
-        yield Stores(elasticsearch, mongodb, redis)
+        stores = Stores(elasticsearch, mongodb, redis)
+        try:
+            yield stores
+        except Exception as error:
+            for store in stores:
+                if said := store.plain(error):
+                    raise said from error
+            raise
 
 
 def missing_servers(settings: Settings) -> list[str]:

@@ -76,10 +76,9 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment of a Dagster process that is to work with these settings."""
     own = {"DAGSTER_HOME": str(dagster_home(settings))}
     for name, value in settings:
-        if value is not None:
-            own[f"TRUEPIXEL_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    # Empty is none, and keeps these settings from the address of a `.env`.
-    own.setdefault("TRUEPIXEL_POSTGRES_URL", "")
+        # Empty is none, and keeps these settings from those of a `.env`.
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else str("" if value is None else value)
+        own[f"TRUEPIXEL_{name.upper()}"] = plain
     # One arena for each core is enough: more only spread the same memory out.
     own["MALLOC_ARENA_MAX"] = "2"
     return {**os.environ, **own}
