@@ -69,7 +69,7 @@ def test_postgresql_is_spoken_to_by_the_driver_that_dagster_works_with(
 )
 def test_an_address_of_another_kind_is_refused_and_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", url)
-    with pytest.raises(SettingsError, match=r"^TRUEPIXEL_POSTGRES_URL: .* must be postgresql\+psycopg2://") as caught:
+    with pytest.raises(SettingsError, match=r"^TRUEPIXEL_POSTGRES_URL: must be postgresql\+psycopg2://") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
 
