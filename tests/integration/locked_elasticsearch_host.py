@@ -18,6 +18,8 @@ from truepixel_dagster.local import elasticsearch_host as host
 
 # The libraries of the SAML realm are not on Maven Central. Nothing here uses it, but verifying its classes loads them.
 UNVERIFIED = "-XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+# A node of a test lives for a minute: it is up in half the time without the second compiler.
+QUICK = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 TLS = {
     "xpack.security.http.ssl.enabled": "true",
     "xpack.security.http.ssl.key": "key.pem",
@@ -37,7 +39,7 @@ def main(folder: Path, address: str, port: int, jars: Path, netty: Path, securit
     beside = [jar for jar in netty.glob("*.jar") if jar.name not in have and jar not in shared]
     _install(home, "x-pack-core", "org.elasticsearch.xpack.core.XPackPlugin", core)
     _install(home, "x-pack-security", "org.elasticsearch.xpack.security.Security", [*own, *beside], "x-pack-core")
-    os.environ["JAVA_TOOL_OPTIONS"] = UNVERIFIED
+    os.environ["JAVA_TOOL_OPTIONS"] = f"{UNVERIFIED} {QUICK}"
     host._start_jvm(jars)
     settings = host._node_settings(folder, address, port)
     del settings["http.type"], settings["transport.type"]

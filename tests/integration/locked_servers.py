@@ -189,7 +189,7 @@ class LockedRedis(Redis):
 
 
 class LockedElasticsearch(Elasticsearch):
-    """With the security of its distribution, HTTPS, and users in files: a superuser, and one who may only look at the cluster."""
+    """With the security of its distribution, HTTPS, and users in files: a superuser, and one who may only look on."""
 
     needs = (*Elasticsearch.needs, SECURITY_JARS)
 
