@@ -149,7 +149,7 @@ class LockedMongoDB(MongoDB):
         """The first user may be made without a password, from this machine."""
         with self.client() as client:
             client.admin.command("createUser", "admin", pwd=ADMIN_PASSWORD, roles=["root"])
-        self.as_admin("createUser", USER, pwd=PASSWORD, roles=["readWriteAnyDatabase"])
+        self.as_admin("createUser", USER, pwd=PASSWORD, roles=[{"role": "readWrite", "db": "truepixel"}])
 
     def as_admin(self, *command: str, **options: Any) -> None:
         with self.client(username="admin", password=ADMIN_PASSWORD) as client:
@@ -171,7 +171,7 @@ class LockedRedis(Redis):
         program, *options = super().prepare()
         users = self.folder / "users.conf"
         users.write_text(
-            f"user default off\nuser admin on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD} ~* &* +@all\n"
+            f"user default off\nuser admin on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD} ~truepixel:* +@all -@admin -@dangerous +config|get\n"
             f"user reader on >{PASSWORD} ~* &* +@read +@connection\n"
         )
         return [program, str(users), *options]

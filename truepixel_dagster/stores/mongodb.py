@@ -186,7 +186,7 @@ class MongoStore:
         """
         try:
             found = self._call(lambda: self.client.admin.command("getCmdLineOpts"))
-        except OperationFailure:
+        except (OperationFailure, AccessDenied):
             return None
         return bool(found.get("parsed", {}).get("storage", {}).get("journal", {}).get("enabled", True))
 

@@ -102,7 +102,7 @@ class RedisStore:
         """
         try:
             found: Any = self._call(lambda: self.client.config_get("appendonly", "maxmemory-policy"))
-        except redis.ResponseError:
+        except (redis.ResponseError, AccessDenied):
             return None
         return dict(found)
 
