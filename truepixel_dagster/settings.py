@@ -195,8 +195,19 @@ class Settings(BaseSettings):
                 raise ValueError(f"{', '.join(lacking)} not set, and {variable} asks for it")
         if self.elasticsearch_api_key and self.elasticsearch_username:
             raise ValueError("TRUEPIXEL_ELASTICSEARCH_API_KEY and _USERNAME are both set: one of them only")
-        if self.redis_ca_certs and not self.redis_url.get_secret_value().startswith("rediss://"):
-            raise ValueError("TRUEPIXEL_REDIS_URL must begin with rediss://: TRUEPIXEL_REDIS_CA_CERTS asks for TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _by_tls(self) -> Settings:
+        """An authority for certificates asks for TLS, which these clients take from the URL."""
+        urls = {
+            "elasticsearch": (self.elasticsearch_url, "https"),
+            "redis": (self.redis_url.get_secret_value(), "rediss"),
+        }
+        for server, (url, scheme) in urls.items():
+            if getattr(self, f"{server}_ca_certs") and not url.startswith(f"{scheme}://"):
+                name = f"TRUEPIXEL_{server.upper()}"
+                raise ValueError(f"{name}_URL must begin with {scheme}://: {name}_CA_CERTS asks for TLS")
         return self
 
     @property

@@ -171,7 +171,8 @@ class LockedRedis(Redis):
         program, *options = super().prepare()
         users = self.folder / "users.conf"
         users.write_text(
-            f"user default off\nuser admin on >{ADMIN_PASSWORD} ~* &* +@all\nuser {USER} on >{PASSWORD} ~truepixel:* +@all -@admin -@dangerous +config|get\n"
+            f"user default off\nuser admin on >{ADMIN_PASSWORD} ~* &* +@all\n"
+            f"user {USER} on >{PASSWORD} ~truepixel:* +@all -@admin -@dangerous +config|get\n"
             f"user reader on >{PASSWORD} ~* &* +@read +@connection\n"
         )
         return [program, str(users), *options]

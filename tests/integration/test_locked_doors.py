@@ -79,7 +79,7 @@ def test_with_the_right_keys_every_door_opens(locked: Locked) -> None:
     ids=["wrong password", "unknown to this mechanism", "no credentials, no TLS", "no credentials"],
 )
 def test_kafka_says_which_credential_it_refuses(locked: Locked, changed: dict[str, Any], setting: str) -> None:
-    assert setting in denied_by_kafka(locked.but(**changed))
+    assert setting in denied_by_kafka(locked.but(kafka_timeout=2.0, **changed))
 
 
 def test_kafkas_certificate_must_be_of_the_authority_that_is_trusted(locked: Locked) -> None:

@@ -46,7 +46,7 @@ def no_guard() -> None:
 
 def untrusted(error: Exception) -> str | None:
     """Why a server's certificate is not trusted, in OpenSSL's words; None if that is not what went wrong."""
-    found = _UNTRUSTED.search(str(error))
+    found = _UNTRUSTED.search(f"{error} {error!r}")  # Elasticsearch's client has the words in one of the two
     return f"its certificate is not trusted: {found[1].strip()}" if found else None
 
 

@@ -37,6 +37,8 @@ _TRANSIENT = (
     ClusterDownError,
     TryAgainError,
 )
+# The second is what it says to a client that wants to agree on a protocol first.
+_ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
 
 
@@ -458,7 +460,7 @@ def denial(error: Exception) -> str | None:
     words = _words(error)
     if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure in script" in words:
         return f"our user may not do this: {words[:300]} (the ACL of TRUEPIXEL_REDIS_USERNAME)"
-    if words.startswith(("NOAUTH", "Authentication required")):
+    if words.startswith(_ASKS):
         return f"it asks for credentials: {words[:300]} (TRUEPIXEL_REDIS_USERNAME and _PASSWORD)"
     if isinstance(error, redis.AuthenticationError) or words.startswith("WRONGPASS"):
         settings = "TRUEPIXEL_REDIS_USERNAME and _PASSWORD, or those in TRUEPIXEL_REDIS_URL"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -46,6 +48,7 @@ _OUR_USER_MAY_NOT = frozenset(
         Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+_HANGS_UP = re.compile(r"Disconnected: .*(in state APIVERSION_QUERY|SSL connection closed by peer)")
 _CREDENTIALS = frozenset(
     {
         Code._AUTHENTICATION,
@@ -98,6 +101,30 @@ class Denials:
         heard, self.heard = self.heard, None
         if heard is not None:
             raise plain(self._settings, KafkaException(heard))
+
+
+class LastWords(logging.Handler):
+    """Of librdkafka's log the last line about a connection that failed: how a broker hangs up is told nowhere else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._line = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it."""
+        line = record.getMessage()
+        if line.startswith("FAIL"):
+            self._line = line
+
+    def check(self) -> None:
+        """Guess, as librdkafka's documentation does, why a broker that can be reached hangs up on us.
+
+        Raises:
+            KafkaException: The last connection ended so.
+        """
+        if _HANGS_UP.search(self._line):
+            told = self._line.rpartition("Disconnected: ")[2]
+            raise KafkaException(Code(Code._TRANSPORT, f"it hangs up, as for a wrong security.protocol: {told}"))
 
 
 def denial(error: Code) -> str | None:

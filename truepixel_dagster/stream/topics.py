@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ from truepixel_dagster.events.event import DAY, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import Denials, NoTopic, calling, denial, is_transient, plain
+from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient, plain
 
 DEAD_LETTER_DAYS = 30
 # A broker that does not let us in is asked again and again by the client: for so long at most.
@@ -293,7 +294,10 @@ class _Admin(AdminClient):
 
     def __init__(self, settings: Settings) -> None:
         self._denials = Denials(settings)
-        config: dict[str, Any] = {**client_config(settings), "error_cb": self._denials}
+        self._last_words = LastWords()
+        logger = logging.Logger("kafka")  # of this client alone
+        logger.addHandler(self._last_words)
+        config: dict[str, Any] = {**client_config(settings), "error_cb": self._denials, "logger": logger}
         super().__init__(config)
 
     def list_topics(self, topic: str | None = None, timeout: float = LOOK_SECONDS) -> Any:
@@ -311,6 +315,7 @@ class _Admin(AdminClient):
                 self.poll(0)
                 self._denials.check()
                 if not is_transient(error) or time.monotonic() >= end:
+                    self._last_words.check()
                     raise
 
 

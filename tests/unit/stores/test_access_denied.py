@@ -48,6 +48,7 @@ DENIALS: list[tuple[Any, Exception, str]] = [
         elastic_transport.TlsError("", (Exception(UNTRUSTED),)),
         "TRUEPIXEL_ELASTICSEARCH_CA_CERTS",
     ),
+    (elasticsearch, elastic_transport.TlsError(UNTRUSTED), "TRUEPIXEL_ELASTICSEARCH_CA_CERTS"),
     (elasticsearch, from_elasticsearch(AuthenticationException, "no such key"), "TRUEPIXEL_ELASTICSEARCH_API_KEY"),
     (elasticsearch, from_elasticsearch(AuthorizationException, "not yours"), "privileges of the API key or user"),
     (mongodb, ServerSelectionTimeoutError(f"SSL handshake failed: h:1: {UNTRUSTED}"), "TRUEPIXEL_MONGODB_CA_CERTS"),
@@ -57,6 +58,7 @@ DENIALS: list[tuple[Any, Exception, str]] = [
     (redis_store, redis.ConnectionError(f"Error 1 connecting to h:1. {UNTRUSTED}"), "TRUEPIXEL_REDIS_CA_CERTS"),
     (redis_store, from_redis("WRONGPASS invalid username-password pair"), "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
     (redis_store, from_redis("NOAUTH Authentication required."), "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
+    (redis_store, from_redis("NOAUTH HELLO must be called with the client already authenticated"), "it asks for"),
     (redis_store, from_redis("NOPERM this user has no permissions"), "ACL of TRUEPIXEL_REDIS_USERNAME"),
     (redis_store, from_redis("ERR ACL failure in script: no permissions"), "ACL of TRUEPIXEL_REDIS_USERNAME"),
 ]

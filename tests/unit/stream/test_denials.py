@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream.errors import Denials, KafkaDenied, KafkaUnavailable, denial, is_transient, plain
+from truepixel_dagster.stream.errors import (
+    Denials,
+    KafkaDenied,
+    KafkaUnavailable,
+    LastWords,
+    denial,
+    is_transient,
+    plain,
+)
 
 AT = "sasl_ssl://h:9093/bootstrap: "
 DENIALS = [
@@ -35,6 +45,30 @@ def test_a_broker_that_is_away_is_no_denial() -> None:
     error = Code(Code._TRANSPORT, "h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     assert denial(error) is None
     assert isinstance(plain(Settings(), KafkaException(error)), KafkaUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("line", "hangs_up"),
+    [
+        (
+            "h:1/bootstrap: Disconnected: connection closed by peer (after 7ms in state APIVERSION_QUERY)",
+            True,
+        ),
+        ("ssl://h:1/bootstrap: Disconnected: SSL connection closed by peer (after 28ms in state UP)", True),
+        ("h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused (after 0ms in state CONNECT)", False),
+        ("h:1/1: Disconnected: connection closed by peer: receive 0 (after 7ms in state UP)", False),
+    ],
+)
+def test_a_broker_that_hangs_up_at_once_expects_another_protocol(line: str, hangs_up: bool) -> None:
+    words = LastWords()
+    words.handle(logging.LogRecord("", logging.INFO, "", 0, f"FAIL [c] [t]: {line}", None, None))
+    words.handle(logging.LogRecord("", logging.INFO, "", 0, "CONFWARN [c]: something else", None, None))
+    if not hangs_up:
+        return words.check()
+    with pytest.raises(KafkaException) as caught:
+        words.check()
+    assert "TRUEPIXEL_KAFKA_SECURITY_PROTOCOL" in str(denial(caught.value.args[0]))
+    return None
 
 
 def test_what_a_client_heard_is_told_once_in_the_place_of_the_time_out() -> None:
