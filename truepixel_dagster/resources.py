@@ -43,13 +43,13 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
             raise
 
 
-def missing_servers(settings: Settings) -> list[str]:
-    """Which of the stores do not answer, each with its address and the setting that names it."""
-    missing = []
+def missing_servers(settings: Settings) -> list[Unavailable]:
+    """Which of the stores do not answer or do not let us in, each with its address and the setting to look at."""
+    missing: list[Unavailable] = []
     with open_stores(settings) as stores:
         for store in stores:
             try:
                 store.ping()
             except Unavailable as error:
-                missing.append(str(error))
+                missing.append(error)
     return missing
