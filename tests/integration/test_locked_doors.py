@@ -213,9 +213,12 @@ def test_it_goes_on_when_it_is_put_right(locked: Locked, events: int, monkeypatc
         ("lag", {"kafka_sasl_password": WRONG}),
         ("report --shop s", {"elasticsearch_password": WRONG}),
         ("flush", {"redis_password": WRONG}),
+        ("drain", {"redis_password": WRONG}),
     ],
 )
-def test_a_command_prints_one_line_and_fails(locked: Locked, command: str, changed: dict[str, Any]) -> None:
+def test_a_command_prints_one_line_and_fails(
+    locked: Locked, events: int, command: str, changed: dict[str, Any]
+) -> None:
     done = truepixel(locked.but(**changed), *command.split())
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
