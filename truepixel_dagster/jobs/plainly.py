@@ -1,4 +1,4 @@
-"""What an operator can put right fails a run with one line, which says what it is: no stack trace of ours beside it."""
+"""What an operator can put right fails a run with one line, which says what it is, and without a stack trace."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeProcessError
+from dagster_shared.error import SerializableErrorInfo
 
 from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.settings import SettingsError
@@ -13,6 +15,14 @@ from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.errors import KafkaError
 
 EXPECTED: tuple[type[Exception], ...] = (SettingsError, Unavailable, KafkaError, FlushRefused)
+
+
+class OneLine(DagsterUserCodeProcessError, dg.Failure):
+    """A failure that is shown as its line: Dagster takes the words of such an error as they are, and adds no trace."""
+
+    def __init__(self, line: str) -> None:
+        told = SerializableErrorInfo(message=line, stack=[], cls_name=None)
+        super().__init__(line, allow_retries=False, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -24,11 +34,10 @@ def plainly(hint: str = "", also: tuple[type[Exception], ...] = ()) -> Iterator[
         also: Errors that are expected here beside `EXPECTED`.
 
     Raises:
-        Failure: The block met such an error.
+        OneLine: The block met such an error.
     """
     expected = EXPECTED + also
     try:
         yield
     except expected as error:
-        # Without the cause: its trace leads into a client library, and the message has its words.
-        raise dg.Failure(description=f"{error}{hint}", allow_retries=False) from None
+        raise OneLine(f"{error}{hint}") from None

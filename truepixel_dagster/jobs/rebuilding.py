@@ -41,11 +41,8 @@ def rebuilding(
     started = time.monotonic()
     keys = list(context.partition_keys)
     again = ". What was written is right, and the rest as it was: materialize it again"
-    try:
-        with plainly(again), opened(load_settings()) as tools:
-            result = rebuild(tools, keys, telling(context.log.info))
-    except HistoryDropped as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+    with plainly(also=(HistoryDropped,)), plainly(again), opened(load_settings()) as tools:
+        result = rebuild(tools, keys, telling(context.log.info))
     if result.unknown:
         context.log.warning(
             f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"

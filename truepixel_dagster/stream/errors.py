@@ -138,9 +138,10 @@ def denial(error: Code) -> str | None:
             f"it refuses our credentials: {words} (TRUEPIXEL_KAFKA_SASL_USERNAME, TRUEPIXEL_KAFKA_SASL_PASSWORD,"
             " TRUEPIXEL_KAFKA_SASL_MECHANISM)"
         )
-    if error.code() == Code._SSL and "certificate verify failed" in words:
+    if "certificate verify failed" in words:
         return f"its certificate is not trusted: {words} (TRUEPIXEL_KAFKA_SSL_CA_LOCATION)"
-    if error.code() == Code._SSL:
+    # What TLS 1.3 refuses after the handshake is told as a lost connection.
+    if error.code() == Code._SSL or "SSL routines" in words:
         return f"no TLS connection: {words} (TRUEPIXEL_KAFKA_SECURITY_PROTOCOL and TRUEPIXEL_KAFKA_SSL_*)"
     if error.code() in _OUR_USER_MAY_NOT:
         return f"our user may not do this: {words} (the ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME)"

@@ -24,6 +24,7 @@ DENIALS = [
     (Code._AUTHENTICATION, "SASL authentication error: Authentication failed", "TRUEPIXEL_KAFKA_SASL_PASSWORD"),
     (Code._SSL, "SSL handshake failed: certificate verify failed: ...", "TRUEPIXEL_KAFKA_SSL_CA_LOCATION"),
     (Code._SSL, "SSL handshake failed: alert certificate required", "TRUEPIXEL_KAFKA_SSL_*"),
+    (Code._TRANSPORT, "Receive failed: error:0A:SSL routines::alert certificate required", "TRUEPIXEL_KAFKA_SSL_*"),
     (Code._TRANSPORT, "Disconnected: verify that security.protocol is right", "TRUEPIXEL_KAFKA_SECURITY_PROTOCOL"),
     (Code.TOPIC_AUTHORIZATION_FAILED, "Topic authorization failed", "ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME"),
     (Code.GROUP_AUTHORIZATION_FAILED, "Group authorization failed", "ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME"),
