@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -255,6 +256,7 @@ def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_pat
     lines = set()
     while process.poll() is None:
         lines |= {line for line in command_lines() if b"canary" in line}
+        time.sleep(0.1)
     assert process.returncode == 0
     assert lines == set()
     assert sum(entry.lag for entry in lag(locked.settings)) == 0
