@@ -9,11 +9,9 @@ import dagster as dg
 from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import AUDIT, CUSTOMERS, HEALTH, PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.audit.audit import audit as run_audit
-from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.errors import KafkaError
 
 if TYPE_CHECKING:
     from truepixel_dagster.health.verdict import Verdict
@@ -47,10 +45,8 @@ health = dg.AssetSpec(
 )
 def audit() -> dg.AssetCheckResult:
     """Audit the pipeline while it works."""
-    try:
+    with plainly():
         found = run_audit(load_settings())
-    except (Unavailable, KafkaError, FlushRefused) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.AssetCheckResult(
         passed=not found.differences,
         description=(
@@ -68,10 +64,8 @@ def audit() -> dg.AssetCheckResult:
 def _judge(
     look: Callable[[], "Verdict"], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 ) -> dg.AssetCheckResult:
-    try:
+    with plainly():
         found = look()
-    except (Unavailable, KafkaError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     return dg.AssetCheckResult(
         passed=found.passed, severity=severity, description=found.description or None, metadata=found.figures
     )

@@ -59,7 +59,7 @@ def lose(stores: Stores) -> None:
 def webserver(settings: Settings) -> Iterator[GraphQL]:
     """Dagster's UI and daemon on a free port."""
     port = free_port(0)
-    with dagster_dev(settings, port):
+    with dagster_dev(settings, port, writable=True):
         api = GraphQL(f"http://127.0.0.1:{port}")
         api.wait()
         yield api

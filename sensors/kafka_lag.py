@@ -24,9 +24,9 @@ from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stores.leases import holders
-from truepixel_dagster.stream.errors import KafkaError
+from truepixel_dagster.stream.errors import KafkaDenied, KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
@@ -77,6 +77,11 @@ class Decision:
     reasons: tuple[str, ...]
 
 
+def pause(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) if failures else 0.0
+
+
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     """Start a lane that has lag, and no live run or one that nobody follows, and that has paused after its failures.
 
@@ -84,8 +89,7 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     """
     start, reasons = [], []
     for lane in lanes:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (lane.failures - 1)) if lane.failures else 0.0
-        left = lane.failed_at + pause - now
+        left = lane.failed_at + pause(lane.failures) - now
         if lane.live_run and lane.lag and not lane.followed and not lane.failures:
             start.append(Start(lane.lane, lane.live_run))
         elif lane.live_run:
@@ -208,16 +212,20 @@ def requests(start: Sequence[Start], lanes: int) -> Iterator[dg.RunRequest]:
 
 
 class Missing(Exception):
-    """Servers that do not answer, or are not set up; the message names each."""
+    """Servers that do not answer, do not let us in, or are not set up; the message names each."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.denied = any(isinstance(error, (AccessDenied, KafkaDenied)) for error in errors)
 
 
 def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[int, str]]:
     """The lag of every partition, which run holds which, and which is next.
 
     Raises:
-        Missing: One of the four servers does not answer.
+        Missing: One of the four servers does not answer or does not let us in.
     """
-    missing = missing_servers(settings)
+    missing: list[Exception] = [*missing_servers(settings)]
     try:
         partitions = lag(settings)
         if not missing:
@@ -226,8 +234,8 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
                 redis, name = stores.redis.client, settings.namespace
                 return partitions, holders(redis, name, numbers), holders(redis, name, numbers, "next")
     except (KafkaError, Unavailable) as error:
-        missing.append(str(error))
-    raise Missing("; ".join(missing))
+        missing.append(error)
+    raise Missing(missing)
 
 
 @dg.sensor(
@@ -238,15 +246,20 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
 )
 def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the lag of the topic; never at its messages."""
+    memory, now = Memory.from_cursor(context.cursor), time.time()
+    if (left := memory.denied_for(now)) > 0:
+        return dg.SkipReason(f"{memory.denial}. Next try in {left:.0f} s")
     try:
         settings = load_settings()
         partitions, holding, following = look(settings)
     except SettingsError as error:
         return dg.SkipReason(str(error))
     except Missing as missing:
-        return dg.SkipReason(f"{missing}. {HINT}")
+        if missing.denied:
+            context.update_cursor(memory.denied(str(missing), now).to_cursor())
+        return dg.SkipReason(str(missing) if missing.denied else f"{missing}. {HINT}")
     now = time.time()
-    memory = Memory.from_cursor(context.cursor).seen(partitions, now)
+    memory = memory.let_in().seen(partitions, now)
     runs = read_runs(context.instance, holding, following)
     memory = memory.heard(runs, now)
     runs = give_up(context.instance, runs, memory.gone(now))
@@ -271,6 +284,10 @@ class Memory(NamedTuple):
     held: frozenset[str] = frozenset()
     silent_since: Mapping[str, float] = {}
     committed: Mapping[int, tuple[int, float]] = {}
+    #: How often in a row a server did not let us in, why, and when it last did not.
+    denials: int = 0
+    denial: str = ""
+    denied_at: float = 0.0
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
@@ -279,11 +296,23 @@ class Memory(NamedTuple):
             return cls()
         found = json.loads(cursor)
         committed = {int(partition): (offset, at) for partition, (offset, at) in found["committed"].items()}
-        return cls(found["observed_at"], frozenset(found["held"]), found["silent_since"], committed)
+        return cls(**found | {"held": frozenset(found["held"]), "committed": committed})
 
     def to_cursor(self) -> str:
         """As Dagster keeps it."""
         return json.dumps(self._asdict() | {"held": sorted(self.held)})
+
+    def denied(self, why: str, now: float) -> Memory:
+        """What is remembered when a server did not let us in."""
+        return self._replace(denials=self.denials + 1, denial=why, denied_at=now)
+
+    def let_in(self) -> Memory:
+        """What is remembered when all of them do."""
+        return self._replace(denials=0, denial="", denied_at=0.0)
+
+    def denied_for(self, now: float) -> float:
+        """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
+        return self.denied_at + pause(self.denials) - now
 
     def seen(self, partitions: Sequence[PartitionLag], now: float) -> Memory:
         """What is remembered after a look at the committed offsets."""

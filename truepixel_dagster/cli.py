@@ -29,6 +29,11 @@ from truepixel_dagster.stream.errors import KafkaError
 out = Console()
 err = Console(stderr=True)
 
+writable = click.option(
+    "--writable",
+    is_flag=True,
+    help="The UI may launch, cancel and change things; without it, it is read-only.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
@@ -573,12 +578,13 @@ def major(amount: int, currency: str) -> str:
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
 @click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
-def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: int, shops: int) -> None:
+@writable
+def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: int, shops: int, writable: bool) -> None:
     """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up."""
     from truepixel_dagster.local import demo as run
 
     if not no_ui:
-        return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops)
+        return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops, writable=writable)
     summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
     figures = summary.figures()
     table = Table("what", "how much", title="read back from the servers")
@@ -616,11 +622,12 @@ def live_summary(settings: Settings, address: str) -> None:
 @click.option(
     "--port", type=click.IntRange(1, 65_535), default=3000, show_default=True, help="Port of the UI, on loopback."
 )
-def dev(port: int) -> None:
+@writable
+def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.jobs.drain import ROOT, environment
-    from truepixel_dagster.local.demo import end_tree
+    from truepixel_dagster.local.demo import end_tree, webserver_access
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision
 
@@ -635,7 +642,10 @@ def dev(port: int) -> None:
 
         command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            command, cwd=ROOT, env=environment(settings), start_new_session=os.name == "posix"
+            command,
+            cwd=ROOT,
+            env=environment(settings) | webserver_access(writable=writable),
+            start_new_session=os.name == "posix",
         )
         try:
             process.wait()

@@ -23,22 +23,33 @@ class Stores(NamedTuple):
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The three stores; nothing is connected before the first call."""
+    """The three stores; nothing is connected before the first call.
+
+    Raises:
+        AccessDenied, Unavailable: What goes wrong with a server within the block, in one line, whichever call met it.
+    """
     with (
         closing(ElasticsearchStore(settings)) as elasticsearch,
         closing(MongoStore(settings)) as mongodb,
         closing(RedisStore(settings)) as redis,
     ):
-        yield Stores(elasticsearch, mongodb, redis)
+        stores = Stores(elasticsearch, mongodb, redis)
+        try:
+            yield stores
+        except Exception as error:
+            for store in stores:
+                if said := store.plain(error):
+                    raise said from error
+            raise
 
 
-def missing_servers(settings: Settings) -> list[str]:
-    """Which of the stores do not answer, each with its address and the setting that names it."""
-    missing = []
+def missing_servers(settings: Settings) -> list[Unavailable]:
+    """Which of the stores do not answer or do not let us in, each with its address and the setting to look at."""
+    missing: list[Unavailable] = []
     with open_stores(settings) as stores:
         for store in stores:
             try:
                 store.ping()
             except Unavailable as error:
-                missing.append(str(error))
+                missing.append(error)
     return missing

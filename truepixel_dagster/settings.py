@@ -1,6 +1,7 @@
 """Every setting of the pipeline: its default, its unit and its bound.
 
-A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name) or from `.env` in the working folder.
+A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name), from `.env` in the working folder, or
+from a file of that name in the folder that `TRUEPIXEL_SECRETS_DIR` names, as Kubernetes mounts secrets.
 
     from truepixel_dagster.settings import load_settings
     settings = load_settings()
@@ -9,11 +10,12 @@ A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name
 
 from __future__ import annotations
 
+import os
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -23,6 +25,16 @@ POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
 WORKER_BASE_MIB = 140
 # A micro-batch is in memory as received, as its documents, and as the bulk bodies that they make.
 COPIES_OF_A_BATCH = 3
+
+SECRETS_DIR = "TRUEPIXEL_SECRETS_DIR"
+_FILES = (
+    "kafka_ssl_ca_location",
+    "kafka_ssl_certificate_location",
+    "kafka_ssl_key_location",
+    "elasticsearch_ca_certs",
+    "mongodb_ca_certs",
+    "redis_ca_certs",
+)
 
 
 class SettingsError(Exception):
@@ -46,24 +58,32 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
-    kafka_ssl_ca_location: str | None = None
-    kafka_ssl_certificate_location: str | None = None
-    kafka_ssl_key_location: str | None = None
+    kafka_ssl_ca_location: str | None = Field(None, description="PEM file of who signs the brokers' certificates")
+    kafka_ssl_certificate_location: str | None = Field(None, description="PEM file of our certificate, for mutual TLS")
+    kafka_ssl_key_location: str | None = Field(None, description="PEM file of its key")
     kafka_ssl_key_password: SecretStr | None = None
     kafka_timeout: float = Field(15.0, ge=1, le=120, description="seconds for one call to a broker")
 
     elasticsearch_url: str = Field(
         "http://127.0.0.1:19200", pattern=r"^https?://", description="comma-separated addresses"
     )
-    elasticsearch_api_key: SecretStr | None = None
-    elasticsearch_ca_certs: str | None = None
+    elasticsearch_api_key: SecretStr | None = Field(None, description="the encoded form; instead of user and password")
+    elasticsearch_username: str | None = None
+    elasticsearch_password: SecretStr | None = None
+    elasticsearch_ca_certs: str | None = Field(None, description="PEM file of who signs the nodes' certificates")
     elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas that setup's templates ask for")
     elasticsearch_timeout: float = Field(30.0, ge=1, le=300, description="seconds for one call")
 
     mongodb_url: SecretStr = Field(SecretStr("mongodb://127.0.0.1:17017"), description="may hold credentials")
+    mongodb_username: str | None = Field(None, description="instead of the one in the URL")
+    mongodb_password: SecretStr | None = Field(None, description="instead of the one in the URL")
+    mongodb_ca_certs: str | None = Field(None, description="PEM file of who signs its certificate; asks for TLS")
     mongodb_timeout: float = Field(15.0, ge=1, le=300, description="seconds for one call")
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:16379/0"), description="may hold credentials")
+    redis_username: str | None = Field(None, description="instead of the one in the URL")
+    redis_password: SecretStr | None = Field(None, description="instead of the one in the URL")
+    redis_ca_certs: str | None = Field(None, description="PEM file of who signs its certificate; needs rediss://")
     redis_timeout: float = Field(5.0, ge=0.5, le=60, description="seconds for one call")
 
     postgres_url: SecretStr | None = Field(
@@ -128,12 +148,70 @@ class Settings(BaseSettings):
     @classmethod
     def _by_psycopg2(cls, value: SecretStr | None) -> SecretStr | None:
         """SQLAlchemy reads `postgresql://` as another driver than Dagster's."""
-        if not value or not value.get_secret_value():
+        if value is None:
             return None
         scheme, _, place = value.get_secret_value().partition("://")
         if scheme not in POSTGRES_SCHEMES or not place:
             raise ValueError("must be postgresql+psycopg2://user:password@host:port/database")
         return SecretStr(f"{POSTGRES_SCHEMES[0]}://{place}")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any, info: ValidationInfo) -> Any:
+        """So that a process can be kept from what `.env` says."""
+        return None if value == "" and cls.model_fields[str(info.field_name)].default is None else value
+
+    @field_validator(*_FILES)
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        if value and not (Path(value).is_file() and os.access(value, os.R_OK)):
+            raise ValueError("there is no such file, or it cannot be read")
+        return value
+
+    @field_validator("elasticsearch_url")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        """It is shown in messages."""
+        if "@" in value:
+            raise ValueError("must hold no password: that is for TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD")
+        return value
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        """Credentials that lack a part are told here: the clients' own words would not name the setting."""
+        wanted: dict[str, tuple[str, ...]] = {}
+        if self.kafka_security_protocol.startswith("SASL"):
+            wanted["TRUEPIXEL_KAFKA_SECURITY_PROTOCOL"] = (
+                "kafka_sasl_mechanism",
+                "kafka_sasl_username",
+                "kafka_sasl_password",
+            )
+        for server in ("elasticsearch", "mongodb", "redis"):
+            if getattr(self, f"{server}_username"):
+                wanted[f"TRUEPIXEL_{server.upper()}_USERNAME"] = (f"{server}_password",)
+        if self.mongodb_password:
+            wanted["TRUEPIXEL_MONGODB_PASSWORD"] = ("mongodb_username",)
+        if self.elasticsearch_password:
+            wanted["TRUEPIXEL_ELASTICSEARCH_PASSWORD"] = ("elasticsearch_username",)
+        for variable, names in wanted.items():
+            if lacking := [f"TRUEPIXEL_{name.upper()}" for name in names if not getattr(self, name)]:
+                raise ValueError(f"{', '.join(lacking)} not set, and {variable} asks for it")
+        if self.elasticsearch_api_key and self.elasticsearch_username:
+            raise ValueError("TRUEPIXEL_ELASTICSEARCH_API_KEY and _USERNAME are both set: one of them only")
+        return self
+
+    @model_validator(mode="after")
+    def _by_tls(self) -> Settings:
+        """An authority for certificates asks for TLS, which these clients take from the URL."""
+        urls = {
+            "elasticsearch": (self.elasticsearch_url, "https"),
+            "redis": (self.redis_url.get_secret_value(), "rediss"),
+        }
+        for server, (url, scheme) in urls.items():
+            if getattr(self, f"{server}_ca_certs") and not url.startswith(f"{scheme}://"):
+                name = f"TRUEPIXEL_{server.upper()}"
+                raise ValueError(f"{name}_URL must begin with {scheme}://: {name}_CA_CERTS asks for TLS")
+        return self
 
     @property
     def topic(self) -> str:
@@ -167,13 +245,23 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: A setting is out of its bound or of the wrong type; one line names the first such variable.
     """
+    folder = os.environ.get(SECRETS_DIR) or None
+    if folder and not Path(folder).is_dir():
+        raise SettingsError(f"{SECRETS_DIR}={folder!r}: there is no such folder")
     try:
-        return Settings()
+        return Settings(_secrets_dir=folder)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "?"
-        shown = "" if isinstance(first["input"], SecretStr) or _is_secret(field) else f"={first['input']!r}"
-        raise SettingsError(f"TRUEPIXEL_{field.upper()}{shown}: {first['msg']}") from None
+        raise SettingsError(_told(error.errors(include_url=False)[0])) from None
+
+
+def _told(error: Any) -> str:
+    """One line of pydantic's; never with the value of a secret."""
+    words = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return words
+    field, value = str(error["loc"][0]), error["input"]
+    secret = _is_secret(field) or "@" in str(value)
+    return f"TRUEPIXEL_{field.upper()}{'' if secret else f'={value!r}'}: {words}"
 
 
 def load_partitioning() -> tuple[date, int]:

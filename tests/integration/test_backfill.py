@@ -44,7 +44,7 @@ def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[GraphQL
     """Dagster's webserver and daemon, with the sensor and the schedules on."""
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
     port = free_port(0)
-    with dagster_dev(settings, port):
+    with dagster_dev(settings, port, writable=True):
         api = GraphQL(f"http://127.0.0.1:{port}")
         api.wait()
         yield api

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from truepixel_dagster.settings import MIB, Settings, SettingsError, check_memory, load_settings
 
@@ -69,7 +70,7 @@ def test_postgresql_is_spoken_to_by_the_driver_that_dagster_works_with(
 )
 def test_an_address_of_another_kind_is_refused_and_not_shown(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", url)
-    with pytest.raises(SettingsError, match=r"^TRUEPIXEL_POSTGRES_URL: .* must be postgresql\+psycopg2://") as caught:
+    with pytest.raises(SettingsError, match=r"^TRUEPIXEL_POSTGRES_URL: must be postgresql\+psycopg2://") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
 
@@ -87,3 +88,49 @@ def test_budgets_that_do_not_fit_the_memory_limit_are_refused() -> None:
 def test_the_defaults_fit_the_pod_and_no_limit_is_no_error() -> None:
     check_memory(Settings(), limit=512 * MIB)
     check_memory(Settings(batch_bytes=256 * MIB), limit=None)
+
+
+HALF_SET = [
+    ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "TRUEPIXEL_KAFKA_SASL_USERNAME"),
+    ({"REDIS_USERNAME": "me"}, "TRUEPIXEL_REDIS_PASSWORD not set, and TRUEPIXEL_REDIS_USERNAME asks for it"),
+    ({"MONGODB_PASSWORD": "hunter2"}, "TRUEPIXEL_MONGODB_USERNAME not set"),
+    ({"ELASTICSEARCH_URL": "https://me:hunter2@h"}, "TRUEPIXEL_ELASTICSEARCH_URL: must hold no password"),
+    ({"REDIS_CA_CERTS": __file__}, "TRUEPIXEL_REDIS_URL must begin with rediss://"),
+    ({"ELASTICSEARCH_CA_CERTS": __file__}, "TRUEPIXEL_ELASTICSEARCH_URL must begin with https://"),
+    ({"KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"}, "TRUEPIXEL_KAFKA_SSL_CA_LOCATION='/nowhere/ca.pem': there is no"),
+    ({"SECRETS_DIR": "/nowhere"}, "TRUEPIXEL_SECRETS_DIR='/nowhere': there is no such folder"),
+]
+
+
+@pytest.mark.parametrize(("set_", "said"), HALF_SET)
+def test_what_is_half_set_is_told_in_one_line_that_names_the_variable(
+    set_: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in set_.items():
+        monkeypatch.setenv(f"TRUEPIXEL_{name}", value)
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_may_be_files_and_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUEPIXEL_SECRETS_DIR", str(tmp_path))
+    for password in ("first", "second"):
+        (tmp_path / "TRUEPIXEL_REDIS_PASSWORD").write_text(f"{password}\n")
+        found = load_settings().redis_password
+        assert found is not None
+        assert found.get_secret_value() == password
+    monkeypatch.setenv("TRUEPIXEL_REDIS_PASSWORD", "of the environment")
+    assert load_settings().redis_password == SecretStr("of the environment")
+
+
+def test_an_empty_variable_is_none_so_that_it_hides_what_env_files_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, field in Settings.model_fields.items():
+        if field.default is None:
+            monkeypatch.setenv(f"TRUEPIXEL_{name.upper()}", "")
+    settings = load_settings()
+    assert [name for name, value in settings if value is None] == [
+        name for name, field in Settings.model_fields.items() if field.default is None
+    ]

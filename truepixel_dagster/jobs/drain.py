@@ -15,7 +15,9 @@ from pydantic import SecretStr
 
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.instance.history import check_history
+from truepixel_dagster.resources import missing_servers
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import AccessDenied
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import lag
 
@@ -76,10 +78,9 @@ def environment(settings: Settings) -> dict[str, str]:
     """The environment of a Dagster process that is to work with these settings."""
     own = {"DAGSTER_HOME": str(dagster_home(settings))}
     for name, value in settings:
-        if value is not None:
-            own[f"TRUEPIXEL_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    # Empty is none, and keeps these settings from the address of a `.env`.
-    own.setdefault("TRUEPIXEL_POSTGRES_URL", "")
+        # Empty is none, and keeps these settings from those of a `.env`.
+        plain = value.get_secret_value() if isinstance(value, SecretStr) else str("" if value is None else value)
+        own[f"TRUEPIXEL_{name.upper()}"] = plain
     # One arena for each core is enough: more only spread the same memory out.
     own["MALLOC_ARENA_MAX"] = "2"
     return {**os.environ, **own}
@@ -93,6 +94,7 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         on_lag: Told the lag, a few times a second.
 
     Raises:
+        AccessDenied: A store does not let us in.
         DrainFailed: A lane failed three times in a row.
         HistoryUnavailable: Dagster's own storage does not answer.
         KafkaUnavailable: Kafka does not answer.
@@ -108,6 +110,10 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         lanes = [lane for lane, partitions in shares.items() if behind.intersection(partitions)]
         if not lanes:
             return
+        # Runs would only be denied one after the other, and their logs say why.
+        for error in missing_servers(settings):
+            if isinstance(error, AccessDenied):
+                raise error
         if _run_lanes(settings, lanes, on_lag):
             failures = 0
             continue

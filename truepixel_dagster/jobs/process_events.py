@@ -5,7 +5,7 @@ Rising priorities along the stages have the executor take one micro-batch to its
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
 import dagster as dg
@@ -31,26 +31,20 @@ from truepixel_dagster.jobs.lane_run import (
     TooManyDeadLetters,
     open_lane,
 )
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import LaneLost
-from truepixel_dagster.stream.errors import KafkaUnavailable
+from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 
 LANE = {"lane_run"}
+EXPECTED_HERE = (LaneBusy, LaneLost, LaneStopped, TooManyDeadLetters)
 LATENCIES = "attribution latencies (ms)"
 FRESHNESS = "freshness of micro-batches (ms)"
 Work = TypeVar("Work", Slot, Known, Led, Sorted)
-EXPECTED = (Unavailable, KafkaUnavailable, LaneLost, LaneStopped, TooManyDeadLetters)
 
 
-@contextmanager
-def _plainly() -> Iterator[None]:
-    """An error that operators know is shown by its message alone; nothing is gained by trying the op again."""
-    try:
-        yield
-    except EXPECTED as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+def _plainly() -> AbstractContextManager[None]:
+    return plainly(also=EXPECTED_HERE)
 
 
 def _priority(value: int) -> dict[str, str]:
@@ -76,10 +70,18 @@ class InHand:
     Ops are in Dagster's order and hand nothing to it: a value in its hands is two more events and two type checks.
     """
 
-    def __init__(self, lane: LaneRun) -> None:
-        self.lane = lane
+    def __init__(self, opening: Callable[[], LaneRun]) -> None:
+        self._opening = opening
+        self._lane: LaneRun | None = None
         self._slot = ""
         self._work: object = None
+
+    @property
+    def lane(self) -> LaneRun:
+        """The lane, opened by the op that asks first: what an op fails by is told better than why a resource did."""
+        if self._lane is None:
+            self._lane = self._opening()
+        return self._lane
 
     def put(self, context: dg.OpExecutionContext, work: object) -> None:
         """Leave something for the slot's next op."""
@@ -268,13 +270,18 @@ def slot(planned: object) -> object:
 @dg.resource
 def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
     """The lane that the run's tags name; without tags the first of the lanes that the settings ask for."""
-    settings = load_settings()
     run = context.run
     tags = run.tags if run else {}
-    lanes = int(tags.get(LANES_TAG, settings.lanes))
     lane, owner = int(tags.get(LANE_TAG, 0)), run.run_id if run else "-"
-    with open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG)) as open_:
-        yield InHand(open_)
+    with ExitStack() as until_the_end:
+
+        def opening() -> LaneRun:
+            settings = load_settings()
+            lanes = int(tags.get(LANES_TAG, settings.lanes))
+            opened = open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
+            return until_the_end.enter_context(opened)
+
+        yield InHand(opening)
 
 
 @dg.job(

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from truepixel_dagster.instance.pruning import prune
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.retention import drop_outdated
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
 
 MIB = 2**20
 TAGS = {"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"}
@@ -45,11 +45,8 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
 def drop_old_months(context: dg.OpExecutionContext) -> None:
     """Drop, and say which."""
     settings = load_settings()
-    try:
-        with open_stores(settings) as stores:
-            names = drop_outdated(settings, stores, datetime.now(timezone.utc).date())
-    except Unavailable as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
+    with plainly(), open_stores(settings) as stores:
+        names = drop_outdated(settings, stores, datetime.now(timezone.utc).date())
     context.log.info(f"dropped {', '.join(names) or 'nothing'}")
     context.add_output_metadata({"indices dropped": len(names), "names": ", ".join(names)})
 

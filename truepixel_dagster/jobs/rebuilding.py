@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.errors import KafkaError
 
 if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import Context
@@ -42,16 +40,9 @@ def rebuilding(
 
     started = time.monotonic()
     keys = list(context.partition_keys)
-    try:
-        with opened(load_settings()) as tools:
-            result = rebuild(tools, keys, telling(context.log.info))
-    except HistoryDropped as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
-    except (Unavailable, KafkaError, FlushRefused) as error:
-        raise dg.Failure(
-            description=f"{error}. What was written is right, and the rest as it was: materialize it again",
-            allow_retries=False,
-        ) from error
+    again = ". What was written is right, and the rest as it was: materialize it again"
+    with plainly(also=(HistoryDropped,)), plainly(again), opened(load_settings()) as tools:
+        result = rebuild(tools, keys, telling(context.log.info))
     if result.unknown:
         context.log.warning(
             f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"

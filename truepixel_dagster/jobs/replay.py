@@ -7,12 +7,10 @@ import dagster as dg
 import msgspec
 from pydantic import Field
 
-from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.jobs.letters import parse_since
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.rebuilding import telling
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.errors import KafkaError
 
 # Dagster reads the annotations, on Python 3.10 too.
 _Text = Optional[str]  # noqa: UP045
@@ -39,14 +37,12 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
 
     now = datetime.now(timezone.utc)
-    try:
+    with plainly(also=(ValueError,)):
         since = parse_since(config.since, now) if config.since else None
         until = parse_since(config.until, now) if config.until else None
         with rebuilding(load_settings()) as tools:
             where = where_of(tools, since=since, until=until, partition=config.partition, offsets=config.offsets)
             result = replay(tools, where, stages_of(config.stages), telling(context.log.info))
-    except (Unavailable, KafkaError, FlushRefused, ValueError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     context.add_output_metadata(
         {"records": result.records, "events": result.events, "older events": result.older}
         | {f"changed by {stage}": done.changed + done.removed for stage, done in result.stages.items()}

@@ -8,10 +8,9 @@ import msgspec
 
 from truepixel_dagster.jobs.letters import parse_since
 from truepixel_dagster.jobs.letters_replay import replay
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES
-from truepixel_dagster.stream.errors import KafkaError
 
 
 class Which(dg.Config):
@@ -29,11 +28,9 @@ def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report the counts as metadata."""
     if config.stage not in (None, *STAGES):
         raise dg.Failure(description=f"stage {config.stage!r} is none of {', '.join(STAGES)}", allow_retries=False)
-    try:
+    with plainly(also=(ValueError,)):
         since = parse_since(config.since, datetime.now(timezone.utc)) if config.since else None
         result = replay(load_settings(), stage=config.stage, since=since)
-    except (Unavailable, KafkaError, ValueError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     counts = {name.replace("_", " "): count for name, count in msgspec.to_builtins(result).items()}
     context.add_output_metadata(counts)
 

@@ -151,7 +151,14 @@ def _metadata(record: Any, name: str) -> Any:
 
 
 def with_ui(
-    settings: Settings, say: Say, show: Callable[[Settings, str], None], *, rate: float, seed: int, shops: int
+    settings: Settings,
+    say: Say,
+    show: Callable[[Settings, str], None],
+    *,
+    rate: float,
+    seed: int,
+    shops: int,
+    writable: bool = False,
 ) -> None:
     """Keep events coming, with Dagster's UI and daemon, until it is interrupted.
 
@@ -162,17 +169,24 @@ def with_ui(
         rate: Events a second.
         seed: Of the traffic.
         shops: How many shops.
+        writable: As of `dagster_dev`.
     """
     with fresh_pipeline(settings, say) as own:
         port = free_port(3000)
-        with dagster_dev(own, port), producing(own, _live(rate, seed, shops), rate):
+        with dagster_dev(own, port, writable=writable), producing(own, _live(rate, seed, shops), rate):
             _wait_for(port)
             show(own, f"http://127.0.0.1:{port}")
 
 
 @contextmanager
-def dagster_dev(settings: Settings, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Dagster's UI and daemon on loopback, ended with everything that they started."""
+def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Dagster's UI and daemon on loopback, ended with everything that they started.
+
+    Arguments:
+        settings: The pipeline's settings.
+        port: Of the UI.
+        writable: Whether the UI and its API may launch, cancel and change things.
+    """
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1"]
     log = settings.data_dir / "logs" / "dagster.log"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +194,7 @@ def dagster_dev(settings: Settings, port: int) -> Iterator[subprocess.Popen[byte
         process = subprocess.Popen(
             [*command, "-p", str(port)],
             cwd=ROOT,
-            env=environment(settings),
+            env=environment(settings) | webserver_access(writable=writable),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -189,6 +203,11 @@ def dagster_dev(settings: Settings, port: int) -> Iterator[subprocess.Popen[byte
         yield process
     finally:
         end_tree(process)
+
+
+def webserver_access(*, writable: bool) -> dict[str, str]:
+    """The variable by which Dagster's webserver is read-only or not: `dagster dev` has no option to pass on to it."""
+    return {"DAGSTER_WEBSERVER_READ_ONLY": "0" if writable else "1"}
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:

@@ -19,11 +19,15 @@ FETCH_TIMEOUT = 30  # seconds for one file
 
 @dataclass(frozen=True)
 class JarSet:
-    """Maven coordinates, with what they depend on at runtime; `name` is the folder's and ends in the version."""
+    """Maven coordinates, with what they depend on at runtime; `name` is the folder's and ends in the version.
+
+    `alone` is without what they depend on.
+    """
 
     name: str
     coordinates: tuple[str, ...]
     mebibytes: int
+    alone: bool = False
 
 
 KAFKA_JARS = JarSet("kafka-4.4.0", ("org.apache.kafka:kafka_2.13:4.4.0", "org.slf4j:slf4j-simple:1.7.36"), 43)
@@ -108,7 +112,8 @@ def _fetch(jars: JarSet, folder: Path) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as name:
         repository, flat = Path(name, "repository"), Path(name, "flat")
         context = MavenContext(repo_cache=repository, timeout=FETCH_TIMEOUT)
-        named, needed = context.resolver.resolve([context.create_dependency(one) for one in jars.coordinates])
+        named = [context.create_dependency(one) for one in jars.coordinates]
+        named, needed = (named, []) if jars.alone else context.resolver.resolve(named)
         flat.mkdir()
         for dependency in [*named, *(one for one in needed if one.scope in ("compile", "runtime"))]:
             shutil.move(dependency.artifact.resolve(), flat)

@@ -58,6 +58,13 @@ OWN_SERVERS = (
     " to servers of your own"
 )
 
+# What asks for TLS or holds credentials: the local servers have neither.
+ACCESS = (
+    *("elasticsearch_api_key", "elasticsearch_username", "elasticsearch_password", "elasticsearch_ca_certs"),
+    *("mongodb_username", "mongodb_password", "mongodb_ca_certs"),
+    *("redis_username", "redis_password", "redis_ca_certs"),
+)
+
 Progress = Callable[[str], None]
 
 
@@ -298,6 +305,7 @@ def settings_at(
         update={
             "kafka_bootstrap": str(kafka),
             "kafka_security_protocol": "PLAINTEXT",
+            **dict.fromkeys(ACCESS),
             "elasticsearch_url": f"http://{elasticsearch}",
             "mongodb_url": SecretStr(f"mongodb://{mongodb}"),
             "redis_url": SecretStr(f"redis://{redis}/0"),

@@ -10,12 +10,20 @@ from importlib import resources
 from typing import Any, Literal
 
 import msgspec
-from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import (
+    ApiError,
+    AuthenticationException,
+    AuthorizationException,
+    ConnectionTimeout,
+    Elasticsearch,
+    NotFoundError,
+    TransportError,
+)
 from elasticsearch import ConnectionError as NoConnection
 from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from truepixel_dagster.settings import MIB, Settings
-from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
+from truepixel_dagster.stores.errors import AccessDenied, Guard, Unavailable, calling, no_guard, plain, untrusted
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
@@ -106,7 +114,11 @@ class ElasticsearchStore:
     """
 
     def __init__(self, settings: Settings, *, exact: bool = False) -> None:
-        key = settings.elasticsearch_api_key
+        key, user, password = (
+            settings.elasticsearch_api_key,
+            settings.elasticsearch_username,
+            settings.elasticsearch_password,
+        )
         options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
         options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
         self.address = settings.elasticsearch_url
@@ -119,6 +131,7 @@ class ElasticsearchStore:
         self.client = Elasticsearch(
             settings.elasticsearch_url.split(","),
             api_key=key.get_secret_value() if key else None,
+            basic_auth=(user, password.get_secret_value()) if user and password else None,
             request_timeout=settings.elasticsearch_timeout,
             max_retries=0,
             **options,
@@ -132,12 +145,19 @@ class ElasticsearchStore:
         """Ask for the cluster's health once.
 
         Raises:
+            AccessDenied: It does not let us in.
             Unavailable: No answer.
         """
         try:
             self.client.options(request_timeout=timeout).cluster.health()
         except (TransportError, ApiError) as error:
+            if reason := denial(error):
+                raise AccessDenied(f"{self._server}: {reason}") from error
             raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_ELASTICSEARCH_URL)") from error
+
+    def plain(self, error: Exception) -> Unavailable | None:
+        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
+        return plain(self._server, error, transient=_is_transient, denial=denial)
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         """Read documents by index and id, in the order asked for; None where there is none.
@@ -298,7 +318,28 @@ class ElasticsearchStore:
         return f"Elasticsearch at {self.address}"
 
     def _call(self, call: Any) -> Any:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
+        return calling(
+            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
+        )
+
+
+def denial(error: Exception) -> str | None:
+    """Why Elasticsearch does not let us in, and the setting to look at; None for any other error."""
+    if isinstance(error, TransportError) and (reason := untrusted(error)):
+        return f"{reason} (TRUEPIXEL_ELASTICSEARCH_CA_CERTS, or another server than meant: TRUEPIXEL_ELASTICSEARCH_URL)"
+    if isinstance(error, AuthenticationException):
+        return (
+            f"it refuses our credentials: {_reason(error)} (TRUEPIXEL_ELASTICSEARCH_API_KEY, or"
+            " TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD)"
+        )
+    if isinstance(error, AuthorizationException):
+        return f"our user may not do this: {_reason(error)} (the privileges of the API key or user)"
+    return None
+
+
+def _reason(error: ApiError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    return str((body.get("error") or {}).get("reason") or error.message)[:300]
 
 
 def _is_transient(error: Exception) -> bool:

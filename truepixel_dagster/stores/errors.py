@@ -2,10 +2,12 @@
 
 Transient errors are tried again with jittered, growing pauses and then become `Unavailable`; they never make a dead
 letter. A store that refuses one document makes a `Rejected` for that document; the rest of the batch goes on.
+A server that does not let us in becomes `AccessDenied` at once: trying again with the same password locks accounts.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,9 +17,15 @@ from truepixel_dagster.retrying import retrying
 
 T = TypeVar("T")
 
+_UNTRUSTED = re.compile(r"(certificate verify failed[^(]*)")
+
 
 class Unavailable(Exception):
     """A server cannot be reached or cannot answer now: nothing of the batch is lost, offsets stay where they are."""
+
+
+class AccessDenied(Unavailable):
+    """A server does not let us in: its certificate is not trusted, or it refuses our credentials or what we ask for."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -27,6 +35,8 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
+#: From an error to one line that says why a server does not let us in and which setting to look at; None for others.
+Denial = Callable[[Exception], "str | None"]
 Guard = Callable[[], None]
 
 
@@ -34,11 +44,29 @@ def no_guard() -> None:
     """Whoever calls may."""
 
 
+def untrusted(error: Exception) -> str | None:
+    """Why a server's certificate is not trusted, in OpenSSL's words; None if that is not what went wrong."""
+    found = _UNTRUSTED.search(f"{error} {error!r}")  # Elasticsearch's client has the words in one of the two
+    return f"its certificate is not trusted: {found[1].strip()}" if found else None
+
+
+def plain(
+    server: str, error: Exception, *, transient: Callable[[Exception], bool], denial: Denial
+) -> Unavailable | None:
+    """An error of a client library in one line; None for one that is neither transient nor a denial."""
+    if reason := denial(error):
+        return AccessDenied(f"{server}: {reason}")
+    if transient(error):
+        return Unavailable(f"{server}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    return None
+
+
 def calling(
     server: str,
     call: Callable[[], T],
     *,
     transient: Callable[[Exception], bool],
+    denial: Denial,
     attempts: int,
     guard: Guard = no_guard,
 ) -> T:
@@ -48,10 +76,12 @@ def calling(
         server: What to name in the error: `Elasticsearch at http://127.0.0.1:9200`.
         call: The call; it must be safe to make twice.
         transient: Whether an error may pass by itself.
+        denial: Why an error is the server's refusal to let us in; such a call is not made again.
         attempts: Tries in all.
         guard: Called before each try; it raises where the caller may not call any more, such as after a lost lease.
 
     Raises:
+        AccessDenied: The server does not let us in.
         Unavailable: Every try met a transient error. Any other error is raised as it is.
     """
 
@@ -60,8 +90,8 @@ def calling(
         return call()
 
     try:
-        return retrying(attempt, transient=transient, attempts=attempts)
+        return retrying(attempt, transient=lambda error: transient(error) and not denial(error), attempts=attempts)
     except Exception as error:
-        if transient(error):
-            raise Unavailable(f"{server}: {type(error).__name__}: {str(error)[:300]}") from error
+        if said := plain(server, error, transient=transient, denial=denial):
+            raise said from error
         raise

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 import redis
 
 from truepixel_dagster.stores.errors import calling
+from truepixel_dagster.stores.redis import denial, server_of
 
 T = TypeVar("T")
 TRIES = 3
@@ -89,9 +90,9 @@ class Lease:
             LaneBusy: Another worker holds one of them; the message names it.
             Unavailable: Redis does not answer.
         """
-        fence = _asking(lambda: self._client.incr(f"{self._namespace}:lease:fence"))
+        fence = _asking(self._client, lambda: self._client.incr(f"{self._namespace}:lease:fence"))
         self._token = f"{fence}:{self._owner}"
-        while (holder := _asking(self._take)) is not None:
+        while (holder := _asking(self._client, self._take)) is not None:
             run = holder.partition(":")[2]
             if run != after:
                 raise LaneBusy(f"the lane is held by run {run}")
@@ -116,7 +117,7 @@ class Lease:
             Unavailable: Redis does not answer.
         """
         self.check()
-        holder = _asking(self._take)
+        holder = _asking(self._client, self._take)
         if holder is not None:
             self._deadline = 0.0
             raise LaneLost(f"the lane of run {self._owner} was taken over by run {holder.partition(':')[2]}")
@@ -155,9 +156,13 @@ class Lease:
                 continue
 
 
-def _asking(call: Callable[[], T]) -> T:
+def _asking(client: redis.Redis, call: Callable[[], T]) -> T:
     return calling(
-        "Redis (TRUEPIXEL_REDIS_URL)", call, transient=lambda error: isinstance(error, redis.RedisError), attempts=TRIES
+        f"{server_of(client)} (TRUEPIXEL_REDIS_URL)",
+        call,
+        transient=lambda error: isinstance(error, redis.RedisError),
+        denial=denial,
+        attempts=TRIES,
     )
 
 
@@ -173,7 +178,7 @@ def holders(client: redis.Redis, namespace: str, partitions: Sequence[int], kind
         Unavailable: Redis does not answer.
     """
     keys = [lease_key(namespace, partition, kind) for partition in partitions]
-    values: Any = _asking(lambda: client.mget(keys)) if keys else []
+    values: Any = _asking(client, lambda: client.mget(keys)) if keys else []
     texts = [value.decode() if isinstance(value, bytes) else value for value in values]
     pairs = zip(partitions, texts)
     return {partition: text.partition(":")[2] for partition, text in pairs if text}

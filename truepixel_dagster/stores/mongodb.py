@@ -17,7 +17,16 @@ from pymongo.errors import (
 )
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import Guard, Rejected, Unavailable, calling, no_guard
+from truepixel_dagster.stores.errors import (
+    AccessDenied,
+    Guard,
+    Rejected,
+    Unavailable,
+    calling,
+    no_guard,
+    plain,
+    untrusted,
+)
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -32,6 +41,7 @@ _DUPLICATE_KEY = 11000
 # NotPrimary, shutdown and network codes that a server may answer with while it fails over.
 _TRANSIENT_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 50})
 _REREADS = 20
+_UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
 class MongoStore:
@@ -49,6 +59,7 @@ class MongoStore:
             serverSelectionTimeoutMS=min(milliseconds, 5000),
             appname="truepixel",
             maxPoolSize=16,
+            **_access(settings),
         )
         # Journaled: an acknowledged write survives kill -9 of the server.
         self._database = self.client.get_database(settings.database, write_concern=WriteConcern(w="majority", j=True))
@@ -57,15 +68,23 @@ class MongoStore:
         """Ask for an answer once.
 
         Raises:
+            AccessDenied: It does not let us in.
             Unavailable: No answer.
         """
         import pymongo
 
         try:
             with pymongo.timeout(timeout):
-                self.client.admin.command("ping")
+                # A ping is answered without a password, too.
+                self._database.command("listCollections", nameOnly=True, authorizedCollections=True)
         except PyMongoError as error:
+            if reason := denial(error):
+                raise AccessDenied(f"{self._server}: {reason}") from error
             raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_MONGODB_URL)") from error
+
+    def plain(self, error: Exception) -> Unavailable | None:
+        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
+        return plain(self._server, error, transient=_is_transient, denial=denial)
 
     def collection(self, name: str) -> Any:
         """The collection itself, for reports and audits."""
@@ -158,8 +177,8 @@ class MongoStore:
         try:
             yield from (document["_id"] for document in self._database[name].find(query, {"_id": 1}))
         except PyMongoError as error:
-            if _is_transient(error):
-                raise Unavailable(f"{self._server}: {type(error).__name__}: {str(error)[:300]}") from error
+            if said := self.plain(error):
+                raise said from error
             raise
 
     def write(self, name: str, operations: Sequence[Any]) -> None:
@@ -198,7 +217,7 @@ class MongoStore:
         """
         try:
             found = self._call(lambda: self.client.admin.command("getCmdLineOpts"))
-        except OperationFailure:
+        except (OperationFailure, AccessDenied):
             return None
         return bool(found.get("parsed", {}).get("storage", {}).get("journal", {}).get("enabled", True))
 
@@ -234,7 +253,37 @@ class MongoStore:
         return "MongoDB at " + ",".join(f"{host}:{port}" for host, port in sorted(hosts))
 
     def _call(self, call: Callable[[], T]) -> T:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
+        return calling(
+            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
+        )
+
+
+def _access(settings: Settings) -> dict[str, Any]:
+    """User, password and certificates apart from the URL; what is not set is left to it."""
+    password = settings.mongodb_password
+    options = {
+        "username": settings.mongodb_username,
+        "password": password.get_secret_value() if password else None,
+        "tlsCAFile": settings.mongodb_ca_certs,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def denial(error: Exception) -> str | None:
+    """Why MongoDB does not let us in, and the setting to look at; None for any other error."""
+    if isinstance(error, ConnectionFailure) and (reason := untrusted(error)):
+        return f"{reason} (TRUEPIXEL_MONGODB_CA_CERTS, or another server than meant: TRUEPIXEL_MONGODB_URL)"
+    if not isinstance(error, OperationFailure):
+        return None
+    words = str((error.details or {}).get("errmsg") or error)[:300]
+    if error.code == _AUTHENTICATION_FAILED:
+        settings = "TRUEPIXEL_MONGODB_USERNAME and _PASSWORD, or those in TRUEPIXEL_MONGODB_URL"
+        return f"it refuses our credentials: {words} ({settings})"
+    if error.code == _UNAUTHORIZED and "requires authentication" in words:
+        return f"it asks for credentials: {words} (TRUEPIXEL_MONGODB_USERNAME and _PASSWORD)"
+    if error.code == _UNAUTHORIZED:
+        return f"our user may not do this: {words} (the roles of TRUEPIXEL_MONGODB_USERNAME)"
+    return None
 
 
 def _replace(id_: str, document: Document, version: int) -> ReplaceOne[Document]:

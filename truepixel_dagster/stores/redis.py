@@ -18,7 +18,7 @@ from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, 
 
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import Guard, Unavailable, calling, no_guard
+from truepixel_dagster.stores.errors import AccessDenied, Guard, Unavailable, calling, no_guard, plain, untrusted
 
 T = TypeVar("T")
 
@@ -37,6 +37,8 @@ _TRANSIENT = (
     ClusterDownError,
     TryAgainError,
 )
+# The second is what it says to a client that wants to agree on a protocol first.
+_ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
 
 
@@ -73,18 +75,26 @@ class RedisStore:
             socket_connect_timeout=settings.redis_timeout,
             decode_responses=True,
             retry=None,
+            **_access(settings),
         )
 
     def ping(self) -> None:
         """Ask for an answer once.
 
         Raises:
+            AccessDenied: It does not let us in.
             Unavailable: No answer.
         """
         try:
             self.client.ping()
         except redis.RedisError as error:
+            if reason := denial(error):
+                raise AccessDenied(f"{self._server}: {reason}") from error
             raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_REDIS_URL)") from error
+
+    def plain(self, error: Exception) -> Unavailable | None:
+        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
+        return plain(self._server, error, transient=_is_transient, denial=denial)
 
     def persistence(self) -> dict[str, str] | None:
         """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
@@ -94,7 +104,7 @@ class RedisStore:
         """
         try:
             found: Any = self._call(lambda: self.client.config_get("appendonly", "maxmemory-policy"))
-        except redis.ResponseError:
+        except (redis.ResponseError, AccessDenied):
             return None
         return dict(found)
 
@@ -466,20 +476,56 @@ class RedisStore:
 
     @property
     def _server(self) -> str:
-        where = self.client.connection_pool.connection_kwargs
-        return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
+        return server_of(self.client)
 
     def _call(self, call: Callable[[], T]) -> T:
-        return calling(self._server, call, transient=_is_transient, attempts=self._attempts, guard=self.guard)
+        return calling(
+            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
+        )
+
+
+def _access(settings: Settings) -> dict[str, Any]:
+    """User, password and certificates apart from the URL, which goes before them."""
+    password = settings.redis_password
+    options = {
+        "username": settings.redis_username,
+        "password": password.get_secret_value() if password else None,
+        "ssl_ca_certs": settings.redis_ca_certs,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def server_of(client: redis.Redis) -> str:
+    """What to name in messages: the address, without what the URL may hold beside it."""
+    where = client.connection_pool.connection_kwargs
+    return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
+
+
+def denial(error: Exception) -> str | None:
+    """Why Redis does not let us in, and the setting to look at; None for any other error."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    if reason := untrusted(error):
+        return f"{reason} (TRUEPIXEL_REDIS_CA_CERTS, or another server than meant: TRUEPIXEL_REDIS_URL)"
+    words = _words(error)
+    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure in script" in words:
+        return f"our user may not do this: {words[:300]} (the ACL of TRUEPIXEL_REDIS_USERNAME)"
+    if words.startswith(_ASKS):
+        return f"it asks for credentials: {words[:300]} (TRUEPIXEL_REDIS_USERNAME and _PASSWORD)"
+    if isinstance(error, redis.AuthenticationError) or words.startswith("WRONGPASS"):
+        settings = "TRUEPIXEL_REDIS_USERNAME and _PASSWORD, or those in TRUEPIXEL_REDIS_URL"
+        return f"it refuses our credentials: {words[:300]} ({settings})"
+    return None
+
+
+def _words(error: Exception) -> str:
+    """The server's words: a pipeline puts the command and a colon in front of them."""
+    return str(error).rpartition("caused error: ")[2]
 
 
 def _is_transient(error: Exception) -> bool:
-    if isinstance(error, redis.AuthenticationError):
-        return False
-    # A pipeline puts the command and a colon in front of the server's words.
-    words = str(error).rpartition("caused error: ")[2]
     return isinstance(error, _TRANSIENT) or (
-        isinstance(error, redis.ResponseError) and words.startswith(_TRANSIENT_WORDS)
+        isinstance(error, redis.ResponseError) and _words(error).startswith(_TRANSIENT_WORDS)
     )
 
 

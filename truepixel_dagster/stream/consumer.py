@@ -10,7 +10,7 @@ from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicParti
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import calling, is_transient, plain
+from truepixel_dagster.stream.errors import Denials, calling, is_transient, plain
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch
 from truepixel_dagster.stream.topics import to_message
 
@@ -36,9 +36,11 @@ class EventConsumer:
         self._cutter = Cutter(settings.batch_messages, settings.batch_bytes)
         # What the client may buffer is counted for each partition.
         share = max(64, settings.prefetch_bytes // 1024 // max(1, len(partitions)))
+        self._denials = Denials(settings)
         self._consumer = Consumer(
             {
                 **client_config(settings),
+                "error_cb": self._denials,
                 "group.id": settings.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -67,6 +69,7 @@ class EventConsumer:
         Idle means that no message came for `settings.idle` seconds and none is waiting, or that the lane was stopped.
 
         Raises:
+            KafkaDenied: Kafka lets us in no more.
             KafkaUnavailable: Messages wait and none can be fetched.
         """
         if not self._positions:
@@ -82,6 +85,7 @@ class EventConsumer:
             if first_at is None and now - started >= self._settings.idle and self._is_idle(now - started):
                 return None
             records = self._consumer.consume(self._cutter.room, timeout=POLL_SECONDS)
+            self._denials.check()
             if records:
                 self._cutter.add([to_message(record) for record in records if self._good(record)])
                 first_at = first_at or (time.monotonic() if not self._cutter.empty else None)

@@ -10,8 +10,9 @@ from confluent_kafka import KafkaException, Producer
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import plain
+from truepixel_dagster.stream.errors import Denials, plain
 
+LOOK_SECONDS = 1.0
 Headers = Iterable[tuple[str, bytes | None]]
 
 
@@ -27,9 +28,11 @@ class EventProducer:
         self._settings = settings
         self._topic = topic or settings.topic
         self._failure: Any = None
+        self._denials = Denials(settings)
         self._producer = Producer(
             {
                 **client_config(settings),
+                "error_cb": self._denials,
                 "acks": "all",
                 "enable.idempotence": True,
                 "compression.type": "lz4",
@@ -53,8 +56,12 @@ class EventProducer:
             headers: Names and values.
             partition: Where to; by the key if negative.
             timestamp: Milliseconds since the epoch; now if 0.
+
+        Raises:
+            KafkaDenied: Kafka does not let us in.
         """
         while True:
+            self._denials.check()
             try:
                 self._producer.produce(
                     self._topic,
@@ -76,7 +83,8 @@ class EventProducer:
         Raises:
             KafkaError: One was not delivered; the first reason.
         """
-        self._producer.flush()
+        while self._producer.flush(LOOK_SECONDS):
+            self._denials.check()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise plain(self._settings, KafkaException(failure))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -16,9 +17,11 @@ from truepixel_dagster.events.event import DAY, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import NoTopic, calling, plain
+from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient, plain
 
 DEAD_LETTER_DAYS = 30
+# A broker that does not let us in is asked again and again by the client: for so long at most.
+LOOK_SECONDS = 1.0
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
@@ -83,6 +86,7 @@ def create_topics(settings: Settings) -> list[str]:
 
     def create() -> list[str]:
         admin = _admin(settings)  # held: its futures end with it
+        admin.list_topics(settings.topic, settings.kafka_timeout)  # says it if we are not let in
         futures = admin.create_topics(topics, operation_timeout=settings.kafka_timeout)
         return [name for name, future in futures.items() if _created(future)]
 
@@ -170,11 +174,13 @@ def read_all(
     low = {partition: max(start, (first or low).get(partition, start)) for partition, start in low.items()}
     high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}
-    with closing(Consumer(_reading(settings))) as consumer:
+    denials = Denials(settings)
+    with closing(Consumer({**_reading(settings), "error_cb": denials})) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
             # It waits for all of them or for the whole time: the last ones of a topic are fewer.
             records: list[Any] = consumer.consume(500, timeout=0.1)
+            denials.check()
             for record in records:
                 if record.error():
                     raise plain(settings, KafkaException(record.error()))
@@ -248,12 +254,13 @@ def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]
     Raises:
         KafkaUnavailable: Kafka does not answer.
     """
-    config = {**_reading(settings), "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    denials = Denials(settings)
+    config = {**_reading(settings), "error_cb": denials, "auto.offset.reset": "earliest", "enable.partition.eof": True}
     with closing(Consumer(config)) as consumer:
         for partition, wanted in offsets.items():
             for stretch in stretches(wanted):
                 consumer.assign([TopicPartition(topic, partition, stretch[0])])
-                yield from _read_stretch(settings, consumer, frozenset(stretch))
+                yield from _read_stretch(settings, consumer, frozenset(stretch), denials)
 
 
 def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
@@ -266,10 +273,13 @@ def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
     return found
 
 
-def _read_stretch(settings: Settings, consumer: Consumer, wanted: frozenset[int]) -> Iterator[Message]:
+def _read_stretch(
+    settings: Settings, consumer: Consumer, wanted: frozenset[int], denials: Denials
+) -> Iterator[Message]:
     heard = time.monotonic()
     while True:
         records: list[Any] = consumer.consume(500, timeout=0.1)
+        denials.check()
         if records:
             heard = time.monotonic()
         elif time.monotonic() - heard > 2 * settings.kafka_timeout:
@@ -314,12 +324,44 @@ def to_message(record: Any) -> Message:
     )
 
 
-def _admin(settings: Settings) -> AdminClient:
-    return AdminClient(client_config(settings))
+class _Admin(AdminClient):
+    """An admin client whose first request tells why no broker lets us in, as soon as it is known."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._denials = Denials(settings)
+        self._last_words = LastWords()
+        logger = logging.Logger("kafka")  # of this client alone
+        logger.addHandler(self._last_words)
+        config: dict[str, Any] = {**client_config(settings), "error_cb": self._denials, "logger": logger}
+        super().__init__(config)
+
+    def list_topics(self, topic: str | None = None, timeout: float = LOOK_SECONDS) -> Any:
+        """Metadata of a topic.
+
+        Raises:
+            KafkaDenied: A broker does not let us in.
+            KafkaException: None answers within the timeout.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return super().list_topics(topic, timeout=min(LOOK_SECONDS, max(0.1, end - time.monotonic())))
+            except KafkaException as error:
+                self.poll(0)
+                self._denials.check()
+                if not is_transient(error) or time.monotonic() >= end:
+                    self._last_words.check()
+                    raise
+
+
+def _admin(settings: Settings) -> _Admin:
+    return _Admin(settings)
 
 
 def _partitions(settings: Settings, admin: AdminClient, timeout: float, name: str) -> list[TopicPartition]:
     found = admin.list_topics(name, timeout=timeout).topics[name]
+    if found.error is not None and denial(found.error):
+        raise KafkaException(found.error)
     if found.error is not None or not found.partitions:
         raise NoTopic(f"Kafka at {settings.kafka_bootstrap} has no topic {name}: create it with `truepixel setup`")
     return [TopicPartition(name, partition) for partition in sorted(found.partitions)]

@@ -207,3 +207,15 @@ def test_what_a_tick_remembers_comes_back() -> None:
     )
     assert Memory.from_cursor(memory.to_cursor()) == memory
     assert Memory.from_cursor(None).held == frozenset()
+
+
+def test_a_server_that_lets_nobody_in_is_asked_less_and_less_often_until_it_does() -> None:
+    memory, now, pauses = Memory(), 1000.0, []
+    assert memory.denied_for(now) <= 0
+    for _ in range(9):
+        memory = Memory.from_cursor(memory.denied("no", now).to_cursor())
+        pauses.append(memory.denied_for(now))
+        now += pauses[-1]
+        assert memory.denied_for(now) <= 0
+    assert pauses == [2.5, 5, 10, 20, 40, 80, 160, 300, 300]
+    assert memory.let_in().denied_for(now) <= 0

@@ -1,0 +1,288 @@
+"""Genuine servers with users, passwords and TLS: what opens, and what each wrong key is answered by."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._serdes import serialize_value
+from pydantic import SecretStr
+
+from sensors.kafka_lag import kafka_lag
+from tests.integration.driving import audited, record, send
+from tests.integration.locked_servers import PASSWORD, USER, Locked, locked_servers
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.definitions import definitions
+from truepixel_dagster.jobs.drain import dagster_home, environment
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.provision import provision
+from truepixel_dagster.resources import missing_servers, open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import AccessDenied
+from truepixel_dagster.stream.dead_letters import read
+from truepixel_dagster.stream.errors import KafkaDenied
+from truepixel_dagster.stream.topics import lag, partition_count
+
+WRONG = SecretStr("canary-wrong-4712")
+PROTOCOL = {"kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None}
+NOBODY = {
+    f"{server}_{what}": None for server in ("elasticsearch", "mongodb", "redis") for what in ("username", "password")
+}
+
+
+@pytest.fixture(scope="module")
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
+    with locked_servers(tmp_path_factory.mktemp("locked")) as servers:
+        provision(servers.settings)
+        yield servers
+
+
+@pytest.fixture
+def events(locked: Locked) -> int:
+    """Messages that wait: a denial must leave all of them where they are."""
+    send(locked.settings, [record("s:c", pixel(uuid.uuid4().hex)) for _ in range(5)])
+    return sum(entry.lag for entry in lag(locked.settings))
+
+
+def denied_by_kafka(settings: Settings) -> str:
+    with pytest.raises(KafkaDenied) as caught:
+        partition_count(settings)
+    return one_line(str(caught.value), f"Kafka at {settings.kafka_bootstrap}: ")
+
+
+def one_line(said: str, server: str) -> str:
+    assert said.startswith(server), said
+    assert "\n" not in said
+    assert "canary" not in said
+    return said
+
+
+def test_with_the_right_keys_every_door_opens(locked: Locked) -> None:
+    assert missing_servers(locked.settings) == []
+    assert partition_count(locked.settings) == 3
+
+
+@pytest.mark.parametrize(
+    ("changed", "setting"),
+    [
+        ({"kafka_sasl_password": WRONG}, "TRUEPIXEL_KAFKA_SASL_PASSWORD"),
+        ({"kafka_sasl_mechanism": "SCRAM-SHA-512"}, "TRUEPIXEL_KAFKA_SASL_MECHANISM"),
+        ({"kafka_security_protocol": "PLAINTEXT", **PROTOCOL}, "TRUEPIXEL_KAFKA_SECURITY_PROTOCOL"),
+        ({"kafka_security_protocol": "SSL", **PROTOCOL}, "TRUEPIXEL_KAFKA_SECURITY_PROTOCOL"),
+    ],
+    ids=["wrong password", "unknown to this mechanism", "no credentials, no TLS", "no credentials"],
+)
+def test_kafka_says_which_credential_it_refuses(locked: Locked, changed: dict[str, Any], setting: str) -> None:
+    assert setting in denied_by_kafka(locked.but(kafka_timeout=2.0, **changed))
+
+
+def test_kafkas_certificate_must_be_of_the_authority_that_is_trusted(locked: Locked) -> None:
+    other = locked.but(kafka_ssl_ca_location=str(locked.certificates.other_authority))
+    said = denied_by_kafka(other)
+    assert "certificate verify failed" in said
+    assert "TRUEPIXEL_KAFKA_SSL_CA_LOCATION" in said
+
+
+def test_kafka_by_scram(locked: Locked) -> None:
+    admin = AdminClient({"bootstrap.servers": str(locked.kafka.address)})
+    kind = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+    wanted = UserScramCredentialUpsertion("scrammed", kind, PASSWORD.encode())
+    for future in admin.alter_user_scram_credentials([wanted]).values():
+        future.result()
+    scram = locked.but(kafka_sasl_mechanism="SCRAM-SHA-512", kafka_sasl_username="scrammed")
+    assert partition_count(scram) == 3
+    denied_by_kafka(scram.model_copy(update={"kafka_sasl_password": WRONG}))
+
+
+def test_kafka_by_a_certificate_of_our_own(locked: Locked) -> None:
+    mutual = locked.but(kafka_bootstrap=str(locked.kafka.mutual), kafka_security_protocol="SSL", **PROTOCOL)
+    assert "TRUEPIXEL_KAFKA_SSL_" in denied_by_kafka(mutual)
+    client = str(locked.certificates.client)
+    ours = {"kafka_ssl_certificate_location": client, "kafka_ssl_key_location": client}
+    assert partition_count(mutual.model_copy(update=ours)) == 3
+
+
+def test_a_producer_is_told_of_a_denial_and_does_not_wait_for_its_time_out(locked: Locked) -> None:
+    with pytest.raises(KafkaDenied, match="TRUEPIXEL_KAFKA_SASL_PASSWORD"):
+        send(locked.but(kafka_sasl_password=WRONG), [record("s:c", pixel("never"))])
+
+
+@pytest.mark.parametrize(
+    ("server", "changed", "setting"),
+    [
+        ("Elasticsearch", {"elasticsearch_password": WRONG}, "TRUEPIXEL_ELASTICSEARCH_USERNAME"),
+        ("Elasticsearch", NOBODY, "TRUEPIXEL_ELASTICSEARCH_USERNAME"),
+        ("Elasticsearch", {**NOBODY, "elasticsearch_api_key": SecretStr("YTpi")}, "TRUEPIXEL_ELASTICSEARCH_API_KEY"),
+        ("MongoDB", {"mongodb_password": WRONG}, "TRUEPIXEL_MONGODB_USERNAME and _PASSWORD"),
+        ("MongoDB", NOBODY, "TRUEPIXEL_MONGODB_USERNAME and _PASSWORD"),
+        ("Redis", {"redis_password": WRONG}, "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
+        ("Redis", NOBODY, "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
+    ],
+)
+def test_a_store_says_which_credential_it_refuses(
+    locked: Locked, server: str, changed: dict[str, Any], setting: str
+) -> None:
+    said = [line for line in map(str, missing_servers(locked.but(**changed))) if line.startswith(server)]
+    assert len(said) == 1
+    assert setting in one_line(said[0], f"{server} at ")
+
+
+@pytest.mark.parametrize("server", ["Elasticsearch", "MongoDB", "Redis"])
+def test_a_stores_certificate_must_be_of_the_authority_that_is_trusted(locked: Locked, server: str) -> None:
+    setting = f"{server.lower()}_ca_certs"
+    (said,) = map(str, missing_servers(locked.but(**{setting: str(locked.certificates.other_authority)})))
+    assert f"TRUEPIXEL_{setting.upper()}" in one_line(said, f"{server} at ")
+    assert "certificate verify failed" in said
+
+
+def test_a_user_who_may_not_is_told_so(locked: Locked) -> None:
+    looking_on = locked.but(elasticsearch_username="watcher", redis_username="reader")
+    with open_stores(looking_on) as stores:
+        with pytest.raises(AccessDenied, match=r"our user may not do this: .* privileges"):
+            stores.elasticsearch.indices("events-")
+        with pytest.raises(AccessDenied, match=r"our user may not do this: .* ACL"):
+            stores.redis.visitors_written([("s", "2026-W01")], [1])
+    with pytest.raises(AccessDenied, match="our user may not do this"), open_stores(looking_on) as stores:
+        stores.elasticsearch.refresh()  # by a call that knows nothing of denials
+
+
+def run(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dg.ExecuteInProcessResult:
+    for name, value in environment(settings).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRUEPIXEL_IDLE", "0.5")
+    return process_events.execute_in_process(raise_on_error=False)
+
+
+@pytest.mark.parametrize(
+    ("server", "changed"),
+    [
+        ("Kafka", {"kafka_sasl_password": WRONG}),
+        ("Elasticsearch", {"elasticsearch_password": WRONG}),
+        ("MongoDB", {"mongodb_password": WRONG}),
+        ("Redis", {"redis_password": WRONG}),
+    ],
+)
+def test_a_run_fails_by_one_line_and_loses_nothing(
+    locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch, server: str, changed: dict[str, Any]
+) -> None:
+    query = "?utm_source=a"
+    send(locked.settings, [record("s:c", pixel(uuid.uuid4().hex, query=query))])
+    result = run(monkeypatch, locked.but(**changed))
+    assert not result.success
+    (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
+    one_line(str(failed.step_failure_data.user_failure_data.description), f"{server} at ")
+    assert failed.step_failure_data.error.stack == []
+    assert failed.step_failure_data.error.cause is None
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, definitions=definitions)
+        skipped, again = kafka_lag(context), kafka_lag(context)
+    assert isinstance(skipped, dg.SkipReason)
+    assert isinstance(again, dg.SkipReason)
+    assert f"{server} at " in str(skipped.skip_message)
+    # The second tick asks nobody.
+    assert str(again.skip_message).startswith(f"{skipped.skip_message}. Next try in ")
+    assert sum(entry.lag for entry in lag(locked.settings)) == events + 1
+
+
+def test_it_goes_on_when_it_is_put_right(locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked.mongodb.as_admin("updateUser", USER, pwd="another")
+    try:
+        assert not run(monkeypatch, locked.settings).success
+        assert sum(entry.lag for entry in lag(locked.settings)) == events
+    finally:
+        locked.mongodb.as_admin("updateUser", USER, pwd=PASSWORD)
+    assert run(monkeypatch, locked.settings).success
+    assert sum(entry.lag for entry in lag(locked.settings)) == 0
+    assert list(read(locked.settings)) == []
+    with open_stores(locked.settings) as stores:
+        audited(locked.settings, stores)
+
+
+@pytest.mark.parametrize(
+    ("command", "changed"),
+    [
+        ("setup", {"mongodb_password": WRONG}),
+        ("lag", {"kafka_sasl_password": WRONG}),
+        ("report --shop s", {"elasticsearch_password": WRONG}),
+        ("flush", {"redis_password": WRONG}),
+        ("drain", {"redis_password": WRONG}),
+    ],
+)
+def test_a_command_prints_one_line_and_fails(
+    locked: Locked, events: int, command: str, changed: dict[str, Any]
+) -> None:
+    done = truepixel(locked.but(**changed), *command.split())
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert "canary" not in done.stdout + done.stderr
+
+
+def truepixel(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "truepixel_dagster.cli", *arguments]
+    return subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=120)
+
+
+def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_path: Any) -> None:
+    """Every password is a canary: a drain that fails at each server in turn, and then one that gets through."""
+    base = locked.but(data_dir=tmp_path, retries=1)
+    wrong = f"{USER}:{WRONG.get_secret_value()}"
+    in_urls = {
+        "mongodb": f"mongodb://{wrong}@{locked.mongodb.address}",
+        "redis": f"rediss://{wrong}@{locked.redis_proxy.address}/0",
+    }
+    denials: list[dict[str, Any]] = [{"elasticsearch_password": WRONG}]
+    denials += [
+        {f"{server}_url": SecretStr(url), f"{server}_username": None, f"{server}_password": None}
+        for server, url in in_urls.items()
+    ]
+    for changed in denials:
+        assert job(base.model_copy(update=changed)).returncode != 0
+    logs = b"".join(path.read_bytes() for path in tmp_path.rglob("*.log"))
+    assert logs.count(b"it refuses our credentials") >= 3
+    assert b"Traceback" not in logs
+    process = job_process(base)
+    lines = set()
+    while process.poll() is None:
+        lines |= {line for line in command_lines() if b"canary" in line}
+        time.sleep(0.1)
+    assert process.returncode == 0
+    assert lines == set()
+    assert sum(entry.lag for entry in lag(locked.settings)) == 0
+    assert b"canary" not in json.dumps(truepixel(base, "settings").stdout).encode()
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".db" for path in files)
+    assert [path for path in files if b"canary" in path.read_bytes()] == []
+    # What the code server hands to the webserver, and so to GraphQL.
+    assert "canary" not in serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
+    assert "canary" not in repr(base)
+
+
+def job_process(settings: Settings) -> subprocess.Popen[bytes]:
+    from truepixel_dagster.jobs.drain import execute
+
+    return execute(settings, "process_events", {}, settings.data_dir / "logs" / f"{os.urandom(4).hex()}.log")
+
+
+def job(settings: Settings) -> subprocess.Popen[bytes]:
+    dagster_home(settings)
+    process = job_process(settings)
+    process.wait(timeout=120)
+    return process
+
+
+def command_lines() -> list[bytes]:
+    import psutil
+
+    return [" ".join(process.info["cmdline"] or []).encode() for process in psutil.process_iter(["cmdline"])]
