@@ -17,6 +17,8 @@ from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import ad_lead
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.topics import lag
 
@@ -97,10 +99,11 @@ def test_each_micro_batch_goes_through_all_stages_before_the_next_is_fetched(
 def test_a_failed_slot_stops_the_lane_and_commits_nothing(
     through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise Unavailable("MongoDB at 127.0.0.1:1: went away in the middle of a slot")
+
     monkeypatch.setenv("TRUEPIXEL_BATCH_MESSAGES", "10")
-    monkeypatch.setenv("TRUEPIXEL_MONGODB_URL", "mongodb://127.0.0.1:1")
-    monkeypatch.setenv("TRUEPIXEL_MONGODB_TIMEOUT", "1")
-    monkeypatch.setenv("TRUEPIXEL_RETRIES", "1")
+    monkeypatch.setattr(ad_lead, "run", away)
     query = "?utm_source=a"
     send(through_dagster, [record("s:c", pixel(f"e{number}", query=query)) for number in range(30)])
     result = run()
