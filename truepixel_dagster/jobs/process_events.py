@@ -226,6 +226,10 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "duplicates": tally.duplicates,
         "replays": tally.replays,
         "dead letters": sum(tally.dead_letters.values()),
+        "order: checked": tally.order.checked,
+        "order: violations": tally.order.violations,
+        "contiguity: checked": tally.contiguity.checked,
+        "contiguity: violations": tally.contiguity.violations,
         "users touched": tally.touched,
         "orders": tally.orders,
         "status changes": tally.statuses,
@@ -235,6 +239,7 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "freshness p95 (ms)": round(percentile(tally.freshness, 95)),
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
+    figures |= {f"dead letters of {stage}": count for stage, count in sorted(tally.dead_letters.items())}
     figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
     series = {
         LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
@@ -274,6 +279,9 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
     lane, owner = int(tags.get(LANE_TAG, 0)), run.run_id if run else "-"
     with open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG)) as open_:
         yield InHand(open_)
+        if open_.failure is not None and context.instance is not None:
+            # Its last op has not come about: what it did until then counts all the same.
+            context.instance.report_runless_asset_event(observed(open_.tally))
 
 
 @dg.job(
