@@ -13,6 +13,7 @@ from assets.kafka_topic import kafka_topic
 from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
+from sensors.run_failure import run_failure
 from sensors.schedules import (
     audit_every_night,
     audit_job,
@@ -42,7 +43,7 @@ definitions = dg.Definitions(
     ],
     asset_checks=[audit, *health_checks],
     jobs=[process_events, flush, audit_job, health_job, replay, replay_dead_letters, prune_history, drop_old_events],
-    sensors=[kafka_lag],
+    sensors=[kafka_lag, run_failure],
     schedules=[
         flush_every_minute,
         audit_every_night,

@@ -78,8 +78,9 @@ def environment(settings: Settings) -> dict[str, str]:
     for name, value in settings:
         if value is not None:
             own[f"TRUEPIXEL_{name.upper()}"] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    # Empty is none, and keeps these settings from the address of a `.env`.
+    # Empty is none, and keeps these settings from the addresses of a `.env`.
     own.setdefault("TRUEPIXEL_POSTGRES_URL", "")
+    own.setdefault("TRUEPIXEL_ALERT_WEBHOOK_URL", "")
     # One arena for each core is enough: more only spread the same memory out.
     own["MALLOC_ARENA_MAX"] = "2"
     return {**os.environ, **own}
