@@ -47,21 +47,22 @@ def reported(settings: Settings) -> list[RunFigures]:
             metadata: dict[str, Any] = (
                 {name: value.value for name, value in observed.metadata.items()} if observed else {}
             )
-            if LATENCIES not in metadata:
-                continue
             run = instance.get_run_record_by_id(record.run_id)
+            # One of a run that failed is of no run.
+            if LATENCIES not in metadata or run is None:
+                continue
             found.append(
                 RunFigures(
                     record.run_id,
                     _pid(instance, record.run_id),
-                    int(run.dagster_run.tags.get(LANE_TAG, 0)) if run else 0,
+                    int(run.dagster_run.tags.get(LANE_TAG, 0)),
                     metadata["messages"],
                     float(metadata["messages per minute"]),
                     tuple(metadata[LATENCIES]),
                     tuple(metadata[FRESHNESS]),
                     metadata["peak memory (MiB)"],
                     {name[: -len(" (s)")]: float(v) for name, v in metadata.items() if name.endswith(" (s)")},
-                    (run and run.start_time) or 0.0,
+                    run.start_time or 0.0,
                     metadata["lane taken"],
                     metadata["lane given back"],
                 )

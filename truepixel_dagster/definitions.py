@@ -14,6 +14,7 @@ from assets.product_stats import product_stats, product_stats_buffer
 from assets.weekly_visitors import weekly_visitors
 from sensors.kafka_lag import kafka_lag
 from sensors.privacy_requests import privacy_every_two_minutes
+from sensors.run_failure import run_failure
 from sensors.schedules import (
     audit_every_night,
     audit_job,
@@ -54,7 +55,7 @@ definitions = dg.Definitions(
         prune_history,
         drop_old_events,
     ],
-    sensors=[kafka_lag],
+    sensors=[kafka_lag, run_failure],
     schedules=[
         flush_every_minute,
         audit_every_night,

@@ -126,6 +126,12 @@ class Settings(BaseSettings):
     alert_dead_letter_share: float = Field(
         0.05, ge=0, le=1, description="share of an hour's records that become dead letters before their check fails"
     )
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="http(s) address that is told of each run that failed, as Slack's webhooks; none if unset"
+    )
+    dagster_url: str | None = Field(
+        None, pattern=r"^https?://", description="address of Dagster's UI, for links in what the webhook is told"
+    )
     event_retention_months: int = Field(
         25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
     )
@@ -143,6 +149,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    @field_validator("alert_webhook_url")
+    @classmethod
+    def _over_http(cls, value: SecretStr | None) -> SecretStr | None:
+        if not value or not value.get_secret_value():
+            return None
+        if not value.get_secret_value().startswith(("https://", "http://")):
+            raise ValueError("must begin with https:// or http://")
+        return value
 
     @field_validator("postgres_url")
     @classmethod

@@ -45,6 +45,7 @@ from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.ledger import Ledger
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
 from truepixel_dagster.stream.topics import partition_count
+from truepixel_dagster.stream.witness import LAST_STAGES, Contiguity, Order
 
 # Fewer dead letters than this say nothing about an outage: a few junk messages alone in a batch must not stop a lane.
 UNREADABLE_FLOOR = 256
@@ -119,6 +120,9 @@ class LaneRun:
         self._buried = buried
         self._redactions = Redactions(stores.mongodb)
         self._ledger = Ledger()
+        under_way = settings.pool_workers * (settings.pool_pending + 2)
+        self._order = Order(self.tally.order, users=2 * under_way * settings.batch_messages)
+        self._contiguity = Contiguity(self.tally.contiguity)
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
         self._ahead = Ahead(consumer.fetch, self._read, self._index)
@@ -162,6 +166,10 @@ class LaneRun:
                 self._hand_over()
                 return None
             self.tally.fetched(fetched.batch)
+            self._contiguity.fetched(fetched.batch.messages)
+            shown = {message.origin for message in fetched.messages}
+            # What may not be read any more is done with.
+            self._contiguity.dealt_with(each.origin for each in fetched.batch.messages if each.origin not in shown)
             with self._lock:
                 self._ledger.opened(fetched.batch.ranges)
                 self._unlanded[id(fetched.batch)] = 1
@@ -177,7 +185,10 @@ class LaneRun:
             self.tally.replays += indexed.replays
             self.tally.duplicates += indexed.duplicates
             self.tally.wrote(EVENTS, indexed.events)
-            self._bury_refused("index", slot, indexed.refused, self._buried.among("index", slot.events))
+            stuck = self._buried.among("index", slot.events)
+            self._bury_refused("index", slot, indexed.refused, stuck)
+            if indexed.duplicates:
+                self._stopped_at_index(slot, indexed, stuck)
             return Known(slot, indexed.events)
 
     def ad_lead(self, known: Known) -> Led:
@@ -209,6 +220,7 @@ class LaneRun:
             events = _without(events, found.refused)
             self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
             self.tally.statuses += order_status.run(events, self._stores.mongodb, self._stores.elasticsearch)
+            self._order.took_effect("attribution", events)
             return Sorted(led.slot, events, found.counted)
 
     def customer(self, done: Sorted) -> None:
@@ -270,13 +282,17 @@ class LaneRun:
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
         refused = customer.run(share, done.counted, self._stores.mongodb)
+        events = [event for mine in share.values() for event in mine]
         with self._lock:
             self.tally.customers += len(share)
-            self.tally.wrote(CUSTOMERS, (event for mine in share.values() for event in mine))
+            self.tally.wrote(CUSTOMERS, events)
+        self._order.took_effect("customer", events)
         self._bury_refused("customer", done.slot, refused)
+        self._contiguity.dealt_with((event.origin for event in events), ("customer",))
 
     def _product_stats(self, done: Sorted) -> None:
         counted = product_stats.run(done.events, done.counted, self._stores.redis)
+        self._contiguity.dealt_with((event.origin for event in done.events), ("product_stats",))
         with self._lock:
             self.tally.counted += counted
 
@@ -308,6 +324,7 @@ class LaneRun:
         if offsets:
             # What landed has its letters sent: they are acknowledged before its offsets are.
             self._dead_letters.flush()
+            self._contiguity.committing(offsets)
             self._consumer.commit(offsets, guard=self._lease.confirm)
             with self._lock:
                 self._ledger.committed(offsets)
@@ -357,6 +374,13 @@ class LaneRun:
         by_origin = {message.origin: message for message in slot.messages}
         self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*refused, *stuck)])
 
+    def _stopped_at_index(self, slot: Slot, indexed: Indexed, stuck: Sequence[Refused]) -> None:
+        others = (*indexed.events, *(item.event for item in (*indexed.refused, *stuck)))
+        stopped = {event.origin for event in slot.events} - {event.origin for event in others}
+        # An event that stage 1 has lost is no duplicate: it is not dealt with.
+        if len(stopped) == indexed.duplicates:
+            self._contiguity.dealt_with(stopped)
+
     def _not_through(self, refused: Sequence[Refused]) -> Sequence[Refused]:
         """Without the events that an earlier run of the batch brought to the counters.
 
@@ -383,6 +407,9 @@ class LaneRun:
             self._dead_letters.send(message, error=reason, stage=stage)
         with self._lock:
             self.tally.dead_letters[stage] += len(letters)
+        # What customer refuses is counted in the product statistics all the same.
+        past = ("customer",) if stage == "customer" else LAST_STAGES
+        self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
     def _check_share(self, dead: int, total: int, floor: int, example: str) -> None:
         if dead > floor and dead > total * self._settings.dead_letter_share:

@@ -83,6 +83,11 @@ class InHand:
             self._lane = self._opening()
         return self._lane
 
+    @property
+    def failed(self) -> bool:
+        """Whether the lane was opened, and then stopped by a failure."""
+        return self._lane is not None and self._lane.failure is not None
+
     def put(self, context: dg.OpExecutionContext, work: object) -> None:
         """Leave something for the slot's next op."""
         self._slot, self._work = str(context.get_mapping_key()), work
@@ -229,6 +234,10 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "replays": tally.replays,
         "redacted": tally.redacted,
         "dead letters": sum(tally.dead_letters.values()),
+        "order: checked": tally.order.checked,
+        "order: violations": tally.order.violations,
+        "contiguity: checked": tally.contiguity.checked,
+        "contiguity: violations": tally.contiguity.violations,
         "users touched": tally.touched,
         "orders": tally.orders,
         "status changes": tally.statuses,
@@ -238,6 +247,7 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "freshness p95 (ms)": round(percentile(tally.freshness, 95)),
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
+    figures |= {f"dead letters of {stage}": count for stage, count in sorted(tally.dead_letters.items())}
     figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
     series = {
         LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
@@ -281,7 +291,11 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
             opened = open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
             return until_the_end.enter_context(opened)
 
-        yield InHand(opening)
+        hand = InHand(opening)
+        yield hand
+        if hand.failed and context.instance is not None:
+            # Its last op has not come about: what it did until then counts all the same.
+            context.instance.report_runless_asset_event(observed(hand.lane.tally))
 
 
 @dg.job(

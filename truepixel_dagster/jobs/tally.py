@@ -10,6 +10,7 @@ from pathlib import Path
 
 from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
+from truepixel_dagster.stream.witness import Looked
 
 
 @dataclass
@@ -19,7 +20,8 @@ class Tally:
     A latency (ms) is from fetch to the acknowledged attribution; a freshness (ms) from the arrival in Kafka of a
     micro-batch's oldest message to the same. Both have an entry for each micro-batch.
 
-    `waiting` is how many messages of the lane nobody had fetched when the run handed it over.
+    `waiting` is how many messages of the lane nobody had fetched when the run handed it over. `order` and `contiguity`
+    are what the witnesses saw (`stream/witness.py`).
     """
 
     started: float = field(default_factory=time.time)
@@ -42,6 +44,8 @@ class Tally:
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     days: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     ranges: dict[int, OffsetRange] = field(default_factory=dict)
+    order: Looked = field(default_factory=Looked)
+    contiguity: Looked = field(default_factory=Looked)
 
     def fetched(self, batch: MicroBatch) -> None:
         """Count a micro-batch as it comes in."""

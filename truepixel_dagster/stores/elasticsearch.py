@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from decimal import Decimal
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from elasticsearch import (
@@ -274,6 +274,27 @@ class ElasticsearchStore:
     def count(self, name: str) -> int:
         """Documents in the indices `name`*, after a refresh by the caller."""
         return int(self.client.count(index=f"{self.index(name)}*", allow_no_indices=True)["count"])
+
+    def newest(self, name: str, field: str, *, until: str) -> str | None:
+        """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> str | None:
+            found = self.client.search(
+                index=self.index(name),
+                query={"range": {field: {"lte": until}}},
+                sort=[{field: "desc"}],
+                source_includes=[field],
+                size=1,
+                track_total_hits=False,
+            )
+            hits = found["hits"]["hits"]
+            return str(hits[0]["_source"][field]) if hits else None
+
+        return cast("str | None", self._call(read))
 
     def scan(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -259,6 +259,30 @@ class RedisStore:
         prefix = self._key(kind) + ":"
         for names in self._scan(self.client.scan, f"{prefix}*", batch):
             yield [_split(name[len(prefix) :], 3) for name in names]
+
+    def counter_page(self, kind: str, cursor: int, count: int) -> tuple[int, list[int]]:
+        """A page of the keys of `buffer` or `claim`: since when each holds counters, milliseconds since the epoch.
+
+        Arguments:
+            kind: Which of both.
+            cursor: 0 to begin, else what the last page returned.
+            count: About how many keys Redis looks at, its others included.
+
+        Returns:
+            The cursor of the next page, 0 after the last one.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+
+        def read() -> tuple[int, list[int]]:
+            after, names = cast("Any", self.client.scan(cursor, match=f"{self._key(kind)}:*", count=count))
+            pipeline = self.client.pipeline(transaction=False)
+            for name in names:
+                pipeline.hget(name, "since")
+            return int(after), [int(since) for since in pipeline.execute() if since]
+
+        return self._call(read)
 
     def claim(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[Claim]:
         """Claim counters under fresh tokens, or take over the claims that interrupted flushes left.

@@ -145,6 +145,53 @@ def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
     return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)))
 
 
+def bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """First and next offset of each partition of a topic.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+
+    def look() -> tuple[dict[int, int], dict[int, int]]:
+        admin = _admin(settings)
+        return _bounds(admin, _partitions(settings, admin, settings.kafka_timeout, topic), settings.kafka_timeout)
+
+    return calling(settings, look)
+
+
+def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], seconds: float) -> dict[int, int]:
+    """When the first message that waits in each partition was written, milliseconds since the epoch.
+
+    Arguments:
+        settings: Where.
+        partitions: Their lag; those without one are left out.
+        seconds: How long to wait for the messages; partitions whose message has not come by then are left out.
+
+    Raises:
+        KafkaError: Kafka refuses.
+    """
+    first = {entry.partition: max(entry.low, entry.committed or 0) for entry in partitions if entry.lag}
+    if not first:
+        return {}
+    # One message of each is wanted: no more is fetched than comes with it.
+    few = {"auto.offset.reset": "earliest", "queued.min.messages": 1, "fetch.message.max.bytes": 64 * 1024}
+    found: dict[int, int] = {}
+    end = time.monotonic() + seconds
+    with closing(Consumer({**_reading(settings), **few})) as consumer:
+        consumer.assign([TopicPartition(settings.topic, partition, offset) for partition, offset in first.items()])
+        while len(found) < len(first) and time.monotonic() < end:
+            for record in consumer.consume(len(first), timeout=0.1):
+                error = record.error()
+                if error and not is_transient(KafkaException(error)):
+                    raise plain(settings, KafkaException(error))
+                partition = int(record.partition() or 0)
+                if error is None and partition not in found:
+                    found[partition] = record.timestamp()[1]
+                    consumer.incremental_unassign([TopicPartition(settings.topic, partition)])
+    return found
+
+
 def read_all(
     settings: Settings,
     topic: str | None = None,
@@ -165,12 +212,7 @@ def read_all(
         KafkaUnavailable: Kafka does not answer.
     """
     name = topic or settings.topic
-
-    def bounds() -> tuple[dict[int, int], dict[int, int]]:
-        admin = _admin(settings)
-        return _bounds(admin, _partitions(settings, admin, settings.kafka_timeout, name), settings.kafka_timeout)
-
-    low, high = calling(settings, bounds)
+    low, high = bounds(settings, name)
     low = {partition: max(start, (first or low).get(partition, start)) for partition, start in low.items()}
     high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}

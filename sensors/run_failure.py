@@ -1,0 +1,127 @@
+"""Tells a webhook of every run that failed: JSON with a `text` as Slack and its like show it.
+
+The webhook's address is a secret, and whoever calls it may put it into an error: only the kind of an error is told.
+"""
+
+from __future__ import annotations
+
+import html
+import urllib.request
+from http.client import HTTPException
+from typing import Any
+from urllib.error import HTTPError, URLError
+
+import dagster as dg
+import msgspec
+
+from truepixel_dagster.asset_keys import LANE_TAG
+from truepixel_dagster.retrying import retrying
+from truepixel_dagster.settings import Settings, SettingsError, load_settings
+
+# Dagster tells a sensor of up to five runs a tick, and gives the tick a minute. It is a limit for connecting and again
+# for the answer.
+TIMEOUT_SECONDS, TRIES = 2.5, 2
+LONGEST_ERROR = 500
+
+
+class WebhookDown(Exception):
+    """The webhook did not take a message. It says why, and nothing of the address."""
+
+
+class Refused(WebhookDown):
+    """It answered that it does not want the message, and would do so again."""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A run that failed: what is posted, beside a `text` made of it."""
+
+    job: str
+    run_id: str
+    error: str
+    lane: str | None = None
+    link: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All of it in a line, in which nothing is markup."""
+        lane = "" if self.lane is None else f", lane {self.lane}"
+        link = "" if self.link is None else f" {self.link}"
+        return html.escape(f"{self.job} failed (run {self.run_id[:8]}{lane}): {self.error}", quote=False) + link
+
+    def body(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode({**msgspec.structs.asdict(self), "text": self.text})
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirected POST arrives without its body: it is an error instead."""
+
+    def redirect_request(self, *_arguments: Any) -> None:
+        return None
+
+
+def post(url: str, body: bytes) -> None:
+    """Post JSON; tried twice, within about ten seconds.
+
+    Raises:
+        WebhookDown: It did not take the message.
+    """
+    opener = urllib.request.build_opener(_NoRedirect)
+
+    def once() -> None:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 (a setting, http)
+        try:
+            opener.open(request, timeout=TIMEOUT_SECONDS).close()
+        except HTTPError as error:
+            error.close()
+            kind = Refused if error.code < 500 and error.code != 429 else WebhookDown
+            raise kind(f"it answers {error.code}") from None
+        except (OSError, HTTPException, ValueError) as error:
+            reason = error.reason if isinstance(error, URLError) else error
+            raise WebhookDown(type(reason).__name__) from None
+
+    retrying(once, transient=lambda error: not isinstance(error, Refused), attempts=TRIES)
+
+
+def failed(run: dg.DagsterRun, error: str, settings: Settings) -> Failed:
+    """What is told of a run."""
+    link = f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else None
+    lines = error.strip().splitlines() or ["unknown"]
+    return Failed(run.job_name, run.run_id, lines[0][:LONGEST_ERROR], run.tags.get(LANE_TAG), link)
+
+
+def error_of(context: dg.RunFailureSensorContext) -> str:
+    """What the first step that failed said; else what is said of the run."""
+    steps = context.instance.get_records_for_run(
+        context.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1
+    ).records
+    for record in steps:
+        data = record.event_log_entry.get_dagster_event().step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return data.user_failure_data.description
+        if data.error:
+            return data.error.message
+    return context.failure_event.message or ""
+
+
+@dg.run_failure_sensor(
+    name="run_failure",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the webhook TRUEPIXEL_ALERT_WEBHOOK_URL, where it is set, of each run that failed.",
+)
+def run_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    """Tell of one run that failed; a webhook that is down costs the message, not the sensor."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        return dg.SkipReason(str(error))
+    if settings.alert_webhook_url is None:
+        return dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: nobody is told of a run that failed")
+    told = failed(context.dagster_run, error_of(context), settings)
+    try:
+        post(settings.alert_webhook_url.get_secret_value(), told.body())
+    except WebhookDown as error:
+        line = f"the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL) was not told of run {told.run_id[:8]}: {error}"
+        context.log.warning(line)
+        return dg.SkipReason(line)
+    return None

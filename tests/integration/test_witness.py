@@ -1,0 +1,118 @@
+"""What a lane reports of its own order and contiguity: nothing amiss on a sound lane, and each fault that is put in."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.integration.driving import drain, one_batch, record, send
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.jobs import lane_run
+from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import customer, index
+from truepixel_dagster.stream import micro_batch
+from truepixel_dagster.stream.keyed_pool import KeyedPool
+from truepixel_dagster.stream.ledger import Ledger
+
+Patch = pytest.MonkeyPatch
+
+
+def drained(settings: Settings) -> Tally:
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(900, seed=5, shops=2, duplicates=0.1, malformed=0.05)])
+    (tally,) = drain(settings.model_copy(update={"batch_messages": 100, "dead_letter_share": 1.0}))
+    return tally
+
+
+def reversed_within_a_batch(patch: Patch) -> None:
+    def group(events: Sequence[Event]) -> dict[str, list[Event]]:
+        return {user: mine[::-1] for user, mine in micro_batch.group_by_user(events).items()}
+
+    patch.setattr(lane_run, "group_by_user", group)
+
+
+def lost_by_a_stage(patch: Patch) -> None:
+    decide = index.decide
+
+    def lose(*arguments: Any) -> index.Indexed:
+        found = decide(*arguments)
+        return msgspec.structs.replace(found, events=found.events[1:])
+
+    patch.setattr(index, "decide", lose)
+
+
+def test_a_sound_lane_looked_at_every_record_and_found_nothing(settings: Settings) -> None:
+    tally = drained(settings)
+    assert tally.duplicates > 50
+    assert sum(tally.dead_letters.values()) > 20
+    assert (tally.contiguity.checked, tally.contiguity.violations) == (900, 0)
+    went_on = tally.indexed + tally.replays
+    assert (tally.order.checked, tally.order.violations) == (2 * went_on, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "order", "contiguity"), [(reversed_within_a_batch, True, False), (lost_by_a_stage, False, True)]
+)
+def test_a_fault_shows_as_a_violation_of_its_kind(
+    settings: Settings, monkeypatch: Patch, fault: Callable[[Patch], None], order: bool, contiguity: bool
+) -> None:
+    fault(monkeypatch)
+    tally = drained(settings)
+    assert (tally.order.violations > 0, tally.contiguity.violations > 0) == (order, contiguity)
+    assert tally.contiguity.checked == 900
+
+
+def test_a_commit_past_what_a_background_stage_has_still_in_hand_shows(settings: Settings, monkeypatch: Patch) -> None:
+    go_on = threading.Event()
+    run = customer.run
+
+    def slow(share: Mapping[str, Sequence[Event]], *rest: Any) -> Any:
+        go_on.wait(30)
+        return run(share, *rest)
+
+    def all_that_was_fetched(ledger: Ledger) -> dict[int, int]:
+        return {partition: last + 1 for partition, last in ledger._last.items()}
+
+    monkeypatch.setattr(customer, "run", slow)
+    monkeypatch.setattr(Ledger, "committable", all_that_was_fetched)
+    send(settings, [record("s:c", pixel(f"e{number}")) for number in range(5)])
+    with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
+        assert one_batch(lane)
+        lane._commits.drain()
+        assert (lane.tally.contiguity.checked, lane.tally.contiguity.violations) == (5, 5)
+        go_on.set()
+        lane.finish()
+
+
+def test_a_user_on_two_workers_shows(settings: Settings, monkeypatch: Patch) -> None:
+    second_is_through = threading.Event()
+    run = customer.run
+
+    def the_first_batch_last(share: Mapping[str, Sequence[Event]], *rest: Any) -> Any:
+        first = min(event.origin.offset for mine in share.values() for event in mine) == 0
+        if first:
+            second_is_through.wait(30)
+        found = run(share, *rest)
+        if not first:
+            threading.Timer(0.2, second_is_through.set).start()
+        return found
+
+    asked = itertools.count()
+
+    def another_for_each_batch(pool: KeyedPool, key: str) -> int:
+        # Asked twice for each batch of the user: for the share, and for the queue.
+        return next(asked) // 2 % len(pool._queues) if key == "s:c" else 0
+
+    monkeypatch.setattr(customer, "run", the_first_batch_last)
+    monkeypatch.setattr(KeyedPool, "worker_of", another_for_each_batch)
+    send(settings, [record("s:c", pixel(f"e{number}")) for number in range(4)])
+    (tally,) = drain(settings.model_copy(update={"batch_messages": 2}))
+    assert tally.order.violations > 0

@@ -1,0 +1,73 @@
+"""The alert rules and the dashboard as files: expressions that parse, and a place in the runbook for each alert."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from truepixel_dagster.jobs.drain import ROOT
+
+ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
+DASHBOARD = ROOT / "deploy" / "grafana" / "truepixel.json"
+# Where Prometheus' own tool is installed, it judges the rules and lets each alert fire.
+PROMTOOL = shutil.which("promtool")
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+
+
+def dashboard_expressions() -> list[str]:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    written = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [expression.replace("$__rate_interval", "1m") for expression in written]
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("expression", [rule["expr"] for rule in rules()] + dashboard_expressions())
+def test_an_expression_parses(expression: str) -> None:
+    promql_parser.parse(expression)
+
+
+def test_every_alert_says_what_is_wrong_and_where_to_read_on() -> None:
+    for rule in rules():
+        notes = rule["annotations"]
+        page, _, anchor = notes["runbook"].partition("#")
+        assert anchor in anchors(ROOT / page), notes["runbook"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert notes["summary"]
+        assert notes["description"]
+    assert len({rule["alert"] for rule in rules()}) == len(rules())
+
+
+def test_the_dashboard_asks_the_datasource_that_is_chosen() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert [variable["type"] for variable in dashboard["templating"]["list"]] == ["datasource"]
+    for panel in dashboard["panels"]:
+        assert {source["datasource"]["uid"] for source in (panel, *panel["targets"])} == {"${datasource}"}
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_promtool_takes_the_rules_and_lets_each_alert_fire() -> None:
+    assert PROMTOOL
+    firing = Path(__file__).with_name("alerts_firing.yaml")
+    for arguments in (["check", "rules", str(ALERTS)], ["test", "rules", str(firing)]):
+        done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    tested = {
+        case["alertname"] for test in yaml.safe_load(firing.read_text())["tests"] for case in test["alert_rule_test"]
+    }
+    assert tested == {rule["alert"] for rule in rules()}

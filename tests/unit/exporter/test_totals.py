@@ -1,0 +1,116 @@
+"""Runs' reports are added up once each, on Dagster's own storage; a restart goes on where the last one was."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.exporter import totals
+from truepixel_dagster.exporter.history import History, sums
+from truepixel_dagster.exporter.totals import Totals, advance, keep, load
+from truepixel_dagster.jobs.process_events import observed
+from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.stream.micro_batch import MicroBatch
+from truepixel_dagster.stream.witness import Looked
+
+LATER = 60.0
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as made:
+        yield made
+
+
+def report(instance: dg.DagsterInstance, messages: int, **more: Looked) -> None:
+    tally = Tally(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
+    tally.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
+    tally.stage_seconds["index"] += 1.5
+    instance.report_runless_asset_event(observed(tally))
+
+
+def values(totals_: Totals) -> dict[tuple[str, ...], float]:
+    return {(s.name, *s.labels.values()): s.value for metric in sums(totals_) for s in metric.samples}
+
+
+def test_reports_are_added_up_once_and_a_restart_goes_on(instance: dg.DagsterInstance) -> None:
+    report(instance, 10, order=Looked(20, 1), contiguity=Looked(10, 2))
+    found = Totals()
+    assert advance(instance, found, time.time() + LATER)
+    assert not advance(instance, found, time.time() + LATER)
+    keep(instance, "key", found)
+    report(instance, 5)
+    again = load(instance, "key")
+    assert advance(instance, again, time.time() + LATER)
+    now = values(again)
+    assert now["truepixel_messages_total",] == 15
+    assert now["truepixel_micro_batches_total",] == 2
+    assert (now["truepixel_order_checked_total",], now["truepixel_order_violations_total",]) == (20, 1)
+    assert (now["truepixel_contiguity_checked_total",], now["truepixel_contiguity_violations_total",]) == (10, 2)
+    assert now["truepixel_dead_letters_total", "decode"] == 4
+    assert now["truepixel_dead_letters_total", "customer"] == 0
+    assert now["truepixel_stage_seconds_total", "index"] == 3
+    assert now["truepixel_attribution_latency_seconds_bucket", "0.05"] == 2
+    assert now["truepixel_attribution_latency_seconds_count",] == 4
+    assert now["truepixel_attribution_latency_seconds_sum",] == pytest.approx(0.2)
+
+
+def test_events_of_the_last_moment_wait_and_are_not_passed_by(instance: dg.DagsterInstance) -> None:
+    found = Totals()
+    advance(instance, found, time.time() + LATER)
+    report(instance, 3)
+    advance(instance, found, time.time())
+    assert found.counts.get("messages", 0) == 0
+    advance(instance, found, time.time() + LATER)
+    assert found.counts["messages"] == 3
+
+
+def test_many_reports_take_several_looks(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "AT_MOST", 2)
+    found = Totals()
+    report(instance, 1)
+    advance(instance, found, time.time() + LATER)
+    for _ in range(5):
+        report(instance, 1)
+    looks = 0
+    while advance(instance, found, time.time() + LATER):
+        looks += 1
+    assert (looks, found.counts["messages"]) == (3, 6)
+
+
+def test_of_what_was_before_the_first_look_the_newest_count(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, "AT_MOST", 2)
+    for messages in (100, 10, 1):
+        report(instance, messages)
+    found = Totals()
+    advance(instance, found, time.time() + LATER)
+    assert found.counts["messages"] == 11
+
+
+def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(totals, "SETTLED_SECONDS", -LATER)
+    report(instance, 10)
+    history = History(lambda: instance, "t")
+    ended = totals._ended
+
+    def breaks(*_: object) -> Iterator[str]:
+        raise OSError("away")
+
+    monkeypatch.setattr(instance, "dispose", lambda: None)
+    monkeypatch.setattr(totals, "_ended", breaks)
+    with pytest.raises(OSError, match="away"):
+        history.look()
+    monkeypatch.setattr(totals, "_ended", ended)
+    seen = {sample.name: sample.value for metric in history.look() for sample in metric.samples}
+    assert seen["truepixel_messages_total"] == 10

@@ -1,0 +1,175 @@
+"""What Dagster's instance says, as metrics: the sums of finished runs, what is at work, the checks of health."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import dagster as dg
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from truepixel_dagster.definitions import definitions
+from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, Totals, advance, keep, load
+from truepixel_dagster.stream.dead_letters import STAGES
+
+LIVE = {
+    dg.DagsterRunStatus.QUEUED: "queued",
+    dg.DagsterRunStatus.NOT_STARTED: "not_started",
+    dg.DagsterRunStatus.STARTING: "starting",
+    dg.DagsterRunStatus.STARTED: "started",
+    dg.DagsterRunStatus.CANCELING: "canceling",
+}
+# More are not looked at: the limit of runs at a time is far below.
+LIVE_AT_MOST = 1000
+# For the queries of one look at PostgreSQL.
+TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE = 5000, 300, 1
+
+SAYS = {
+    "messages": "Messages that runs have processed, replays and duplicates included.",
+    "micro_batches": "Micro-batches that runs have processed.",
+    "indexed": "Events that were new to the event history.",
+    "duplicates": "Other records of an event that was there already: they stop at stage 1.",
+    "replays": "Records that were met again and ran on, such as after a crash.",
+    "orders": "Orders that were counted.",
+    "order_checked": "Records of which a stage's witness looked whether they took effect in their user's order.",
+    "order_violations": "Of these, how many took effect behind a later record of their user. It should be 0.",
+    "contiguity_checked": "Committed records of which a witness looked whether every stage had dealt with them.",
+    "contiguity_violations": "Of these, how many some stage had not dealt with. It should be 0.",
+}
+HISTOGRAMS = {
+    "attribution_latency": "Fetch to acknowledged attribution, for each micro-batch.",
+    "freshness": "Arrival in Kafka of a micro-batch's oldest message to its acknowledged attribution.",
+}
+# Of a check: how much it looked at, and how much of that was wrong.
+FIGURES = {
+    "audit": ("records", "differences"),
+    "records_accounted": ("records", "unaccounted"),
+    "orders_attributed": ("sightings", "missing"),
+    "credits_sum": ("orders", "uneven"),
+    "counters_match": ("products", "differing"),
+    "dead_letter_share": ("records", "dead letters"),
+}
+
+
+class History:
+    """Dagster's instance as a source, connected to at the first look.
+
+    Arguments:
+        connect: Makes the instance.
+        namespace: Of the pipeline: its sums have a place of their own.
+    """
+
+    def __init__(self, connect: Callable[[], dg.DagsterInstance], namespace: str) -> None:
+        self._connect = connect
+        self._key = f"truepixel/exporter/{namespace}"
+        self._instance: dg.DagsterInstance | None = None
+        self._totals = Totals()
+        repository = definitions.get_repository_def()
+        self._jobs = [job.name for job in repository.get_all_jobs()]
+        self._checks = sorted(repository.asset_graph.asset_check_keys)
+
+    def look(self) -> list[Metric]:
+        """Everything, from the instance's stores."""
+        if self._instance is None:
+            self._instance = self._connect()
+            self._instance.optimize_for_webserver(TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE)
+            self._totals = load(self._instance, self._key)
+        try:
+            if advance(self._instance, self._totals, time.time()):
+                keep(self._instance, self._key, self._totals)
+        except BaseException:
+            # Half of it may have been added: the next look begins anew, at what was kept.
+            broken, self._instance = self._instance, None
+            with suppress(Exception):
+                broken.dispose()
+            raise
+        return [
+            *sums(self._totals),
+            finished(self._totals, self._jobs),
+            self._live(self._instance),
+            *checks(self._latest(self._instance)),
+        ]
+
+    def _live(self, instance: dg.DagsterInstance) -> Metric:
+        records = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)), limit=LIVE_AT_MOST)
+        found = Counter((record.dagster_run.job_name, record.dagster_run.status) for record in records)
+        runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=["job", "status"])
+        for job in sorted({*self._jobs, *(job for job, _ in found)}):
+            for status, name in LIVE.items():
+                runs.add_metric([job, name], found[job, status])
+        return runs
+
+    def _latest(self, instance: dg.DagsterInstance) -> Mapping[str, Any]:
+        """The newest evaluation of each check of health."""
+        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(self._checks)
+        evaluations = {}
+        for key, record in found.items():
+            event = record.event
+            # One that is being evaluated, or failed to be, has none.
+            if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
+        return evaluations
+
+
+def sums(totals: Totals) -> Iterator[Metric]:
+    """What runs of the stream have reported."""
+    for name in COUNTED.values():
+        yield CounterMetricFamily(f"truepixel_{name}", SAYS[name], value=totals.counts.get(name, 0))
+    letters = CounterMetricFamily(
+        "truepixel_dead_letters", "Records that became dead letters, by the stage.", labels=["stage"]
+    )
+    for stage in STAGES:
+        letters.add_metric([stage], totals.dead_letters.get(stage, 0))
+    yield letters
+    seconds = CounterMetricFamily(
+        "truepixel_stage_seconds",
+        "Seconds that stages were at work; by micro-batches it is the mean of one.",
+        labels=["stage"],
+    )
+    for stage, value in sorted(totals.stage_seconds.items()):
+        seconds.add_metric([stage.replace(" (waiting)", "_waiting")], value)
+    yield seconds
+    for name, says in HISTOGRAMS.items():
+        yield histogram(totals, name, says)
+    says = "The most memory that the last run reported had resident."
+    yield GaugeMetricFamily("truepixel_worker_peak_memory_bytes", says, value=totals.peak_memory)
+
+
+def histogram(totals: Totals, name: str, says: str) -> Metric:
+    """A histogram as Prometheus has it: each bucket with all below it."""
+    bounds = BOUNDS[name]
+    kept = totals.histograms.get(name)
+    counts = kept.buckets if kept else [0] * (len(bounds) + 1)
+    upto = 0
+    buckets = []
+    for bound, count in zip((*map(str, bounds), "+Inf"), counts):
+        upto += count
+        buckets.append((bound, float(upto)))
+    return HistogramMetricFamily(f"truepixel_{name}_seconds", says, buckets, kept.total if kept else 0.0)
+
+
+def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
+    """Runs that have ended; those that have not happened are there as 0, or their first would be no increase."""
+    ended = CounterMetricFamily("truepixel_runs_finished", "Runs that have ended.", labels=["job", "status"])
+    for job in sorted({*jobs, *totals.finished}):
+        for how in ENDS.values():
+            ended.add_metric([job, how], totals.finished.get(job, {}).get(how, 0))
+    return ended
+
+
+def checks(latest: Mapping[str, Any]) -> list[Metric]:
+    """What the checks of health found when they last ran."""
+    passed = GaugeMetricFamily("truepixel_check_passed", "Whether a check of health passed: 1.", labels=["check"])
+    when = GaugeMetricFamily("truepixel_check_timestamp_seconds", "When a check of health last ran.", labels=["check"])
+    looked = GaugeMetricFamily("truepixel_check_looked_at", "What a check of health looked at.", labels=["check"])
+    wrong = GaugeMetricFamily("truepixel_check_wrong", "How much of that was wrong.", labels=["check"])
+    for name, (evaluation, timestamp) in sorted(latest.items()):
+        passed.add_metric([name], float(evaluation.passed))
+        when.add_metric([name], timestamp)
+        for family, figure in zip((looked, wrong), FIGURES.get(name, ())):
+            if figure in evaluation.metadata:
+                family.add_metric([name], evaluation.metadata[figure].value)
+    return [passed, when, looked, wrong]

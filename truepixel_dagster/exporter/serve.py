@@ -1,0 +1,92 @@
+"""The endpoint itself: HTTP on one port, until it is interrupted."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import dagster as dg
+from prometheus_client import CollectorRegistry, start_http_server
+
+from truepixel_dagster.exporter import servers
+from truepixel_dagster.exporter.history import History
+from truepixel_dagster.exporter.source import Servers, Source
+from truepixel_dagster.instance.history import check_history
+from truepixel_dagster.jobs.drain import dagster_home
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings
+
+Say = Callable[[str], None]
+T = TypeVar("T")
+
+# Seconds for which what was found is given out again. A look at Redis goes through its keys.
+EVERY, EVERY_REDIS = 5.0, 15.0
+# A scrape is not worth waiting for: what does not answer is down.
+SHORT = {"retries": 1, "kafka_timeout": 3.0, "elasticsearch_timeout": 3.0, "mongodb_timeout": 3.0, "redis_timeout": 2.0}
+
+
+@contextmanager
+def serving(settings: Settings, say: Say, *, host: str, port: int, home: Path | None = None) -> Iterator[int]:
+    """The endpoint, as long as the block goes on; yields its port.
+
+    Arguments:
+        settings: The pipeline's settings.
+        say: Told in lines which server goes or comes back.
+        host: Where to listen.
+        port: Where to listen; 0 for any free one.
+        home: Dagster's home, with its dagster.yaml; the one in the data folder by default.
+
+    Raises:
+        OSError: It cannot listen there; the message says what to do.
+    """
+    with open_stores(settings.model_copy(update=SHORT)) as stores:
+        registry = CollectorRegistry()
+        registry.register(Servers(sources(settings, stores, home, say)))
+        try:
+            server, thread = start_http_server(port, host, registry)
+        except OSError as error:
+            raise OSError(f"cannot listen at {host}:{port}: {error.strerror}; choose --host or --port") from error
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+
+def serve(settings: Settings, say: Say, *, host: str, port: int, home: Path | None = None) -> None:
+    """Serve until a KeyboardInterrupt; as `serving`."""
+    with serving(settings, say, host=host, port=port, home=home) as at:
+        say(f"metrics at http://{host}:{at}/metrics; Ctrl-C ends it")
+        threading.Event().wait()
+
+
+def sources(settings: Settings, stores: Stores, home: Path | None, say: Say) -> list[Source]:
+    """What is scraped."""
+    short = settings.model_copy(update=SHORT)
+    buffers = servers.Buffers(stores.redis)
+    history = History(lambda: connect(settings, home), settings.namespace)
+    return [
+        Source("kafka", lambda: servers.kafka(short), EVERY, say),
+        Source("elasticsearch", lambda: servers.elasticsearch(stores.elasticsearch), EVERY, say),
+        Source("mongodb", lambda: servers.mongodb(stores.mongodb), EVERY, say),
+        Source("redis", buffers.look, EVERY_REDIS, say),
+        Source("dagster", history.look, EVERY, say),
+    ]
+
+
+def connect(settings: Settings, home: Path | None) -> dg.DagsterInstance:
+    """Dagster's instance.
+
+    Raises:
+        HistoryUnavailable: Its storage does not answer.
+    """
+    check_history(settings)
+    if settings.postgres_url is not None:
+        # dagster.yaml takes the address from there, also where it is from a `.env`.
+        os.environ["TRUEPIXEL_POSTGRES_URL"] = settings.postgres_url.get_secret_value()
+    return dg.DagsterInstance.from_config(str(home or dagster_home(settings)))

@@ -1,0 +1,161 @@
+"""What Kafka, Elasticsearch, MongoDB and Redis say of themselves, as metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from truepixel_dagster.events.event import iso
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.mongodb import MongoStore
+from truepixel_dagster.stores.redis import RedisStore
+from truepixel_dagster.stream import topics
+from truepixel_dagster.stream.topics import PartitionLag
+
+KINDS = ("buffer", "claim")
+# A look at Redis takes at most as many pages of about as many keys; where it has more, the next look goes on.
+PAGES, PAGE = 20, 1000
+WAITING_SECONDS = 2.0
+PLACE = ["partition", "lane"]
+
+
+def gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
+    """A gauge without labels."""
+    return GaugeMetricFamily(f"truepixel_{name}", says, value=value)
+
+
+def kafka(settings: Settings) -> list[Metric]:
+    """How much waits in each partition, and for how long; how many dead letters are kept.
+
+    Raises:
+        KafkaError: Kafka does not answer, or has no such topic.
+    """
+    partitions = topics.lag(settings)
+    written = topics.oldest_waiting(settings, partitions, WAITING_SECONDS)
+    now = time.time()
+    low, high = topics.bounds(settings, settings.dead_topic)
+    letters = sum(high.values()) - sum(low.values())
+    return [
+        *positions(partitions, settings.lanes),
+        *ages(partitions, written, settings.lanes, now),
+        gauge("dead_letter_records", "Records that the topic of dead letters holds, replayed ones included.", letters),
+    ]
+
+
+def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
+    """Offsets and lag by partition and lane."""
+    lag = GaugeMetricFamily("truepixel_lag_messages", "Messages that wait, not committed yet.", labels=PLACE)
+    end = GaugeMetricFamily("truepixel_end_offset", "The offset that the next message will have.", labels=PLACE)
+    committed = GaugeMetricFamily("truepixel_committed_offset", "The next offset to process.", labels=PLACE)
+    for entry in partitions:
+        place = [str(entry.partition), str(entry.partition % lanes)]
+        lag.add_metric(place, entry.lag)
+        end.add_metric(place, entry.high)
+        committed.add_metric(place, entry.low if entry.committed is None else entry.committed)
+    return [lag, end, committed]
+
+
+def ages(partitions: Sequence[PartitionLag], written: dict[int, int], lanes: int, now: float) -> list[Metric]:
+    """For how long the oldest message of each partition has waited; a partition whose message did not come has none."""
+    age = GaugeMetricFamily(
+        "truepixel_oldest_uncommitted_age_seconds",
+        "Age of the oldest message that is not committed yet; 0 where none waits.",
+        labels=PLACE,
+    )
+    for entry in partitions:
+        place = [str(entry.partition), str(entry.partition % lanes)]
+        if not entry.lag:
+            age.add_metric(place, 0.0)
+        elif entry.partition in written:
+            age.add_metric(place, max(0.0, now - written[entry.partition] / 1000))
+    return [age]
+
+
+def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
+    """The age of the newest attribution; none where there is no attribution.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    store.ping()
+    now = time.time()
+    # An order that a shop's wrong clock dates into the future would hide that no other comes.
+    newest = store.newest(ATTRIBUTIONS, "occurred_at", until=iso(int(now * 1000)))
+    if newest is None:
+        return []
+    then = datetime.fromisoformat(newest.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp()
+    says = "Seconds since the newest order that has its attribution happened."
+    return [gauge("newest_attribution_age_seconds", says, max(0.0, now - then))]
+
+
+def mongodb(store: MongoStore) -> list[Metric]:
+    """Nothing but that it answers.
+
+    Raises:
+        Unavailable: MongoDB does not answer.
+    """
+    store.ping()
+    return []
+
+
+class Buffers:
+    """Counters that wait in Redis: the keys are gone through page by page, over several looks where there are many."""
+
+    def __init__(self, store: RedisStore) -> None:
+        self._store = store
+        self._passes = {kind: Pass() for kind in KINDS}
+
+    def look(self) -> list[Metric]:
+        """How many keys hold counters, and for how long the oldest has.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        self._store.ping()
+        keys = GaugeMetricFamily(
+            "truepixel_buffered_keys", "Keys in Redis whose counters wait for the flush.", labels=["kind"]
+        )
+        age = GaugeMetricFamily(
+            "truepixel_buffered_age_seconds",
+            "How long the oldest counters have waited in Redis; 0 where none wait.",
+            labels=["kind"],
+        )
+        for kind, going in self._passes.items():
+            going.go_on(self._store, kind)
+            keys.add_metric([kind], going.keys)
+            age.add_metric([kind], going.age)
+        return [keys, age]
+
+
+class Pass:
+    """One kind of keys, gone through: what the last complete pass found, or the one under way if that is more."""
+
+    def __init__(self) -> None:
+        self._cursor = 0
+        self._now = (0, 0.0)
+        self._last = (0, 0.0)
+
+    @property
+    def keys(self) -> int:
+        """How many keys there are."""
+        return max(self._now[0], self._last[0])
+
+    @property
+    def age(self) -> float:
+        """For how long the oldest had waited when it was looked at, in seconds."""
+        return max(self._now[1], self._last[1])
+
+    def go_on(self, store: RedisStore, kind: str) -> None:
+        """Look at the next pages, to the end at most."""
+        for _ in range(PAGES):
+            self._cursor, since = store.counter_page(kind, self._cursor, PAGE)
+            oldest = max((time.time() - at / 1000 for at in since), default=0.0)
+            self._now = (self._now[0] + len(since), max(self._now[1], oldest))
+            if self._cursor == 0:
+                self._last, self._now = self._now, (0, 0.0)
+                return

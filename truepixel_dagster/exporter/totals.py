@@ -1,0 +1,159 @@
+"""What finished runs reported, added up: each report once, however often the exporter starts anew.
+
+Dagster's history is read from a cursor on, and the sums are kept with the cursor in Dagster's own storage. Without them
+a restart would miss runs or count them again: history is pruned, so that adding up what is left comes to less than what
+Prometheus has seen, and it takes a counter that falls for one that began anew.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import msgspec
+
+from truepixel_dagster.asset_keys import KAFKA_TOPIC
+from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
+
+# How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
+AT_MOST = 1000
+# Events that were written at the same moment may become visible in another order: those of the last moments can wait.
+SETTLED_SECONDS = 2.0
+
+# The figures of a run that are added up, and the metric of each.
+COUNTED = {
+    "messages": "messages",
+    "micro-batches": "micro_batches",
+    "indexed": "indexed",
+    "duplicates": "duplicates",
+    "replays": "replays",
+    "orders": "orders",
+    "order: checked": "order_checked",
+    "order: violations": "order_violations",
+    "contiguity: checked": "contiguity_checked",
+    "contiguity: violations": "contiguity_violations",
+}
+SERIES = {LATENCIES: "attribution_latency", FRESHNESS: "freshness"}
+BOUNDS = {
+    "attribution_latency": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+    "freshness": (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
+}
+STAGE_SECONDS, LETTERS_OF = " (s)", "dead letters of "
+ENDS = {
+    dg.DagsterEventType.RUN_SUCCESS: "success",
+    dg.DagsterEventType.RUN_FAILURE: "failure",
+    dg.DagsterEventType.RUN_CANCELED: "canceled",
+}
+
+
+class Histogram(msgspec.Struct):
+    """Observations (seconds) by bucket, not cumulated; the last bucket has no bound."""
+
+    buckets: list[int]
+    total: float = 0.0
+
+    def observe(self, bounds: Sequence[float], seconds: float) -> None:
+        """Add one."""
+        self.buckets[bisect_left(bounds, seconds)] += 1
+        self.total += seconds
+
+
+class Totals(msgspec.Struct):
+    """The sums, and by kind of event up to which id of Dagster's they go."""
+
+    cursors: dict[str, int] = {}
+    counts: dict[str, float] = {}
+    dead_letters: dict[str, float] = {}
+    stage_seconds: dict[str, float] = {}
+    finished: dict[str, dict[str, int]] = {}
+    histograms: dict[str, Histogram] = {}
+    peak_memory: float = 0.0
+
+    def add_run(self, figures: Mapping[str, Any]) -> None:
+        """Add the figures that a run of the stream has reported."""
+        for figure, name in COUNTED.items():
+            add(self.counts, name, figures.get(figure, 0))
+        for figure, value in figures.items():
+            if figure.endswith(STAGE_SECONDS):
+                add(self.stage_seconds, figure.removesuffix(STAGE_SECONDS), value)
+            elif figure.startswith(LETTERS_OF):
+                add(self.dead_letters, figure.removeprefix(LETTERS_OF), value)
+        for series, name in SERIES.items():
+            histogram = self.histograms.setdefault(name, Histogram([0] * (len(BOUNDS[name]) + 1)))
+            for millis in figures.get(series) or ():
+                histogram.observe(BOUNDS[name], millis / 1000)
+        self.peak_memory = figures.get("peak memory (MiB)", 0.0) * 2**20
+
+    def add_end(self, job: str, how: str) -> None:
+        """Add a run that has ended."""
+        ends = self.finished.setdefault(job, {})
+        ends[how] = ends.get(how, 0) + 1
+
+
+def add(sums: dict[str, float], name: str, value: float) -> None:
+    """Add to one of several sums."""
+    sums[name] = sums.get(name, 0) + value
+
+
+def load(instance: dg.DagsterInstance, key: str) -> Totals:
+    """The sums as they were kept; none at the first start."""
+    kept = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+    return msgspec.json.decode(kept, type=Totals) if kept else Totals()
+
+
+def keep(instance: dg.DagsterInstance, key: str, totals: Totals) -> None:
+    """Keep the sums with their cursors, all in one value."""
+    instance.daemon_cursor_storage.set_cursor_values({key: msgspec.json.encode(totals).decode()})
+
+
+def advance(instance: dg.DagsterInstance, totals: Totals, now: float) -> bool:
+    """Add what has happened since; at most 1,000 events of each kind.
+
+    Arguments:
+        instance: Dagster's instance.
+        totals: Changed in place.
+        now: Seconds since the epoch.
+
+    Returns:
+        Whether anything was added.
+    """
+    before = dict(totals.cursors)
+    for figures in _reports(instance, totals.cursors, now):
+        totals.add_run(figures)
+    for kind, how in ENDS.items():
+        for job in _ended(instance, kind, totals.cursors, now):
+            totals.add_end(job, how)
+    return totals.cursors != before
+
+
+def _reports(instance: dg.DagsterInstance, cursors: dict[str, int], now: float) -> Iterator[Mapping[str, Any]]:
+    topic = dg.AssetKey(KAFKA_TOPIC)
+
+    def filtered(after: int | None) -> dg.AssetRecordsFilter:
+        return dg.AssetRecordsFilter(topic, after_storage_id=after, before_timestamp=now - SETTLED_SECONDS)
+
+    after = cursors.get("reports")
+    found = instance.fetch_observations(filtered(after), limit=AT_MOST, ascending=after is not None).records
+    for record in _in_order(found, cursors, "reports"):
+        observed = record.asset_observation
+        # The sensor's observations of the lag have no figures of a run.
+        if observed is not None and "micro-batches" in observed.metadata:
+            yield {name: value.value for name, value in observed.metadata.items()}
+
+
+def _ended(instance: dg.DagsterInstance, kind: Any, cursors: dict[str, int], now: float) -> Iterator[str]:
+    after = cursors.get(kind.value)
+    wanted = dg.RunStatusChangeRecordsFilter(kind, after_storage_id=after, before_timestamp=now - SETTLED_SECONDS)
+    found = instance.fetch_run_status_changes(wanted, limit=AT_MOST, ascending=after is not None).records
+    for record in _in_order(found, cursors, kind.value):
+        yield record.event_log_entry.job_name or ""
+
+
+def _in_order(records: Sequence[dg.EventLogRecord], cursors: dict[str, int], name: str) -> Iterator[dg.EventLogRecord]:
+    """The oldest first, and the cursor behind each; also where there is nothing yet, so that nothing is passed by."""
+    cursors.setdefault(name, 0)
+    for record in sorted(records, key=lambda record: record.storage_id):
+        cursors[name] = record.storage_id
+        yield record

@@ -1,0 +1,102 @@
+"""What a lane really did, looked at beside the code that promises it: each user's order, and commits without a gap.
+
+Neither asks the ledger, the pool or the grouping by user. They are told of single records where something has happened
+to them, and count what they looked at: no violation among none looked at says nothing. Several threads may use them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+
+# What a record that is neither a duplicate nor a dead letter has to come through before its offset may be committed.
+LAST_STAGES = ("customer", "product_stats")
+
+
+@dataclass
+class Looked:
+    """How many records were looked at, and how many of them broke the promise."""
+
+    checked: int = 0
+    violations: int = 0
+
+
+class Order:
+    """Whether each user's records take effect in the order of their offsets, in every stage by itself.
+
+    Arguments:
+        looked: Where to count.
+        users: How many users are remembered at least, with the offset seen last; those seen longest ago are forgotten.
+            It should be more than the micro-batches that can be under way at once may have.
+    """
+
+    def __init__(self, looked: Looked, users: int) -> None:
+        self._looked = looked
+        self._users = users
+        self._recent: dict[tuple[str, int, str], int] = {}
+        self._older: dict[tuple[str, int, str], int] = {}
+        self._lock = threading.Lock()
+
+    def took_effect(self, stage: str, events: Iterable[Event]) -> None:
+        """These took effect in a stage, in this order."""
+        with self._lock:
+            for event in events:
+                user = (stage, event.origin.partition, event.user)
+                offset = event.origin.offset
+                last = self._recent.get(user, self._older.get(user, -1))
+                self._looked.checked += 1
+                self._looked.violations += offset <= last
+                self._recent[user] = max(offset, last)
+            if len(self._recent) > self._users:
+                self._older, self._recent = self._recent, {}
+
+
+class Contiguity:
+    """Whether an offset is committed only when every record below it is dealt with.
+
+    A record is dealt with when it has come through every last stage, is a duplicate, or has its dead letter.
+
+    Arguments:
+        looked: Where to count.
+    """
+
+    def __init__(self, looked: Looked) -> None:
+        self._looked = looked
+        self._fetched: dict[int, deque[int]] = {}
+        self._ends: dict[int, int] = {}
+        self._undone: dict[str, set[tuple[int, int]]] = {stage: set() for stage in LAST_STAGES}
+        self._lock = threading.Lock()
+
+    def fetched(self, messages: Iterable[Message]) -> None:
+        """These came in."""
+        with self._lock:
+            for message in messages:
+                at = (message.origin.partition, message.origin.offset)
+                self._fetched.setdefault(at[0], deque()).append(at[1])
+                self._ends[at[0]] = at[1] + 1
+                for undone in self._undone.values():
+                    undone.add(at)
+
+    def dealt_with(self, origins: Iterable[Origin], stages: Iterable[str] = LAST_STAGES) -> None:
+        """These need nothing more of some of the last stages."""
+        done = [(origin.partition, origin.offset) for origin in origins]
+        with self._lock:
+            for stage in stages:
+                self._undone[stage].difference_update(done)
+
+    def committing(self, offsets: Mapping[int, int]) -> None:
+        """These offsets, by partition the next one to read, are about to be committed."""
+        with self._lock:
+            for partition, end in offsets.items():
+                waiting = self._fetched.get(partition, deque())
+                # What nobody has fetched cannot be committed.
+                self._looked.violations += end > self._ends.get(partition, 0)
+                while waiting and waiting[0] < end:
+                    at = (partition, waiting.popleft())
+                    self._looked.checked += 1
+                    self._looked.violations += any(at in undone for undone in self._undone.values())
