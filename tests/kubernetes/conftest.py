@@ -56,8 +56,8 @@ def servers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def release(cluster: Cluster, servers: Settings) -> Iterator[Release]:
     release = Release(cluster, servers)
-    release.install()
     try:
+        release.install()
         yield release
     finally:
         release.uninstall()
