@@ -91,7 +91,7 @@ class Release:
         import yaml
 
         needed = ["--values", str(values), "--set", f"image.repository={repository(IMAGE)}"]
-        for document in yaml.safe_load_all(self.helm("template", self.name, str(CHART), "--validate", *needed)):
+        for document in yaml.safe_load_all(self.helm("template", "checked", str(CHART), "--validate", *needed)):
             if document:
                 yield document
 

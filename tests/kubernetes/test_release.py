@@ -30,7 +30,7 @@ if lacking := missing():
 
 EVENTS = int(os.environ.get("TRUEPIXEL_TEST_EVENTS", "100000"))
 # Events a second, and how many at once.
-RATE, BURST = 150, 15
+RATE, BURST = 90, 9
 PEAK = "peak memory (MiB)"
 LIMIT_MIB = 512
 # Of values.yaml; Kubernetes takes a few seconds more.
@@ -79,6 +79,8 @@ def test_lanes_in_pods_lose_nothing_whatever_becomes_of_the_pods(release: Releas
         wait_for("other pods on the lanes of those that are gone", lambda: gets_on(settings))
 
         release.upgrade("runs.resources.limits.memory=64Mi", "runs.resources.requests.memory=32Mi")
+        # Those that wait to go on have the old limit.
+        cluster.end_at_once(STREAM)
         wait_for(
             "a pod that is killed for its memory",
             lambda: any(map(was_killed_for_memory, cluster.objects("pods", STREAM))),
