@@ -115,18 +115,18 @@ class Runs:
     holders: Mapping[int, str]
     following: Mapping[int, str]
 
-    def at_work_on(self, lane: int, lanes: int, partitions: Sequence[int]) -> str | None:
-        """The run that has a lane: the holder of one of its partitions, or one that was started for it."""
+    def at_work_on(self, partitions: Sequence[int], count: int) -> str | None:
+        """The run that has one of the partitions, or one that was started for it; the topic has `count` of them."""
         holding = (self.holders[partition] for partition in partitions if partition in self.holders)
-        return next(holding, None) or next(iter(self._of(lane, lanes)), None)
+        return next(holding, None) or next(iter(self._started_for(partitions, count)), None)
 
-    def is_followed(self, lane: int, lanes: int, partitions: Sequence[int]) -> bool:
+    def is_followed(self, partitions: Sequence[int], count: int) -> bool:
         """Whether a lane needs no run behind its own.
 
-        That is so where one is there already, where its run has not begun yet or has just ended, and where the run at
-        work is from before the number of lanes changed.
+        That is so where one is there already, where its run has not begun yet or has just ended, and where several runs
+        of another number of lanes have a part of it each.
         """
-        mine = self._of(lane, lanes)
+        mine = self._started_for(partitions, count)
         return len(mine) != 1 or any(
             self.holders.get(partition) != mine[0] or partition in self.following for partition in partitions
         )
@@ -136,14 +136,22 @@ class Runs:
         """The runs that hold a lease, or wait for one."""
         return frozenset([*self.holders.values(), *self.following.values()])
 
-    def _of(self, lane: int, lanes: int) -> list[str]:
-        tags = (str(lane), str(lanes))
-        return [id_ for id_, run in self.live.items() if (run.tags.get(LANE_TAG), run.tags.get(LANES_TAG)) == tags]
+    def _started_for(self, partitions: Sequence[int], count: int) -> list[str]:
+        """Live runs whose lane has one of the partitions, by whatever number of lanes they were started."""
+        own = set(partitions)
+        return [id_ for id_, run in self.live.items() if own.intersection(_share(run, count))]
 
     def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
         """Runs that neither hold a lease nor wait for one, but did before or had the time to: dead, or just ending."""
         in_time = {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE}
         return frozenset(self.live.keys() & (in_time | held) - self.at_work)
+
+
+def _share(run: dg.DagsterRun, count: int) -> Sequence[int]:
+    """The partitions that a run was started for; none where it does not say."""
+    with suppress(KeyError, ValueError):
+        return partitions_of(int(run.tags[LANE_TAG]), int(run.tags[LANES_TAG]), count)
+    return ()
 
 
 def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str], following: Mapping[int, str]) -> Runs:
@@ -163,8 +171,8 @@ def lane_states(
     for lane in range(lanes):
         own = partitions_of(lane, lanes, len(by_partition))
         waiting = sum(by_partition.get(partition, 0) for partition in own)
-        run = runs.at_work_on(lane, lanes, own)
-        followed = runs.is_followed(lane, lanes, own)
+        run = runs.at_work_on(own, len(by_partition))
+        followed = runs.is_followed(own, len(by_partition))
         due = waiting and not (run and followed)
         failures, failed_at = _failures(instance, lane, memory.advanced_at(own)) if due else (0, 0.0)
         states.append(LaneState(lane, waiting, run, followed, failures, failed_at))

@@ -90,8 +90,8 @@ def state(
     )[-1]
 
 
-def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = "0") -> str:
-    run = instance.create_run_for_job(process_events, tags={LANE_TAG: lane, LANES_TAG: "1"})
+def record_run(instance: DagsterInstance, status: DagsterRunStatus, lane: str = "0", lanes: str = "1") -> str:
+    run = instance.create_run_for_job(process_events, tags={LANE_TAG: lane, LANES_TAG: lanes})
     event = {
         DagsterRunStatus.FAILURE: dg.DagsterEventType.RUN_FAILURE,
         DagsterRunStatus.SUCCESS: dg.DagsterEventType.RUN_SUCCESS,
@@ -129,9 +129,40 @@ def test_failures_from_before_the_lane_got_on_no_longer_count() -> None:
 
 def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased() -> None:
     with DagsterInstance.ephemeral() as instance:
-        run_id = record_run(instance, DagsterRunStatus.STARTED)
-        assert state(instance, {2: run_id}, lanes=3).live_run == run_id
+        run_id = record_run(instance, DagsterRunStatus.STARTED, lane="1", lanes="2")
+        assert state(instance, {1: run_id}, lanes=1).live_run == run_id
         assert state(instance, {1: run_id}, lanes=3).live_run is None
+
+
+def test_a_run_from_before_the_number_of_lanes_changed_has_its_lane_before_it_has_a_lease() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTING, lane="0", lanes="2")
+        assert state(instance, lanes=3).live_run == run_id, "it has partitions 0 and 2"
+        assert state(instance, lanes=2).live_run is None, "it has not partition 1"
+
+
+def test_new_lanes_wait_behind_the_one_old_lane_that_has_all_of_theirs() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        old = record_run(instance, DagsterRunStatus.STARTED)
+        part = state(instance, dict.fromkeys(range(3), old), lanes=3)
+        assert (part.live_run, part.followed) == (old, False)
+        assert decide([part], NOW).start == (Start(2, old),)
+
+
+def test_a_new_lane_that_several_old_ones_have_parts_of_starts_when_they_have_ended() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        old = [record_run(instance, DagsterRunStatus.STARTED, lane=str(lane), lanes="3") for lane in range(3)]
+        whole = state(instance, dict(enumerate(old)))
+        assert whole.live_run in old
+        assert whole.followed
+        assert state(instance, {1: old[1]}).followed, "one of the others is about to end"
+
+
+def test_a_run_whose_tags_name_no_lane_has_none() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        record_run(instance, DagsterRunStatus.STARTED, lane="5", lanes="3")
+        record_run(instance, DagsterRunStatus.STARTED, lane="first")
+        assert state(instance).live_run is None
 
 
 def test_a_run_at_work_is_followed_by_one_run_at_a_time() -> None:
@@ -141,7 +172,6 @@ def test_a_run_at_work_is_followed_by_one_run_at_a_time() -> None:
         assert not state(instance, holding).followed
         assert state(instance, {}).followed, "it has not begun, or it just ends"
         assert state(instance, holding, following={2: "next"}).followed
-        assert state(instance, holding, lanes=3).followed, "it is from before the number of lanes changed"
         record_run(instance, DagsterRunStatus.STARTING)
         assert state(instance, holding).followed, "one is being started"
 
