@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def test_the_image_has_what_the_tests_had_and_neither_local_servers_nor_developm
     tested, image = pins(ROOT / "requirements.lock"), pins(ROOT / "deploy/requirements.lock")
     assert {version: by for version, by in image.items() if tested.get(version) != by} == {}
     assert [name for name in image if name.startswith(LOCAL_OR_DEV)] == []
-    assert any(name.startswith("dagster-k8s") for name in image)
+    wanted = {re.split(r"[<>=]", each)[0] for each in requires("truepixel-dagster") or () if "extra ==" not in each}
+    assert "confluent-kafka" in wanted
+    assert wanted <= {name.partition("[")[0] for name in image}, "make deploy/requirements.lock anew: docs/deploy.md"
 
 
 def test_values_take_nothing_secret() -> None:
