@@ -209,12 +209,13 @@ class LaneRun:
     def attribution(self, led: Led) -> Sorted:
         """Stage 3, and the status of orders."""
         with self._stage("attribution"):
-            self._go_ahead(led.slot.batch)
             stuck = self._buried.among("attribution", led.events)
             events = _without(led.events, stuck)
             found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
+            # No earlier: Elasticsearch would work on the next micro-batch before it comes to these orders.
+            self._go_ahead(led.slot.batch)
             self.tally.orders += len(found.counted)
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)
