@@ -182,5 +182,5 @@ def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: St
 
 def test_a_redis_that_is_away_is_said_in_one_line_by_whoever_wants_a_lane(settings: Settings) -> None:
     away = redis.Redis(port=1, retry=None)
-    with pytest.raises(Unavailable, match=r"^Redis \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
+    with pytest.raises(Unavailable, match=r"^Redis at localhost:1 \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
         Lease(away, settings.namespace, [0], "test", 10).acquire()
