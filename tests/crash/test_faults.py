@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.local.chaos.chaos import FAULTS, load
@@ -43,6 +45,7 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "TRUEPIXEL_DATA_DIR": str(folder)}
 
 
+@pytest.mark.slow
 def test_elasticsearch_away_for_two_minutes_makes_no_dead_letter_and_loses_no_lane(tmp_path: Path) -> None:
     with Pipeline(tmp_path, Settings(), print) as pipeline:
         with producing(pipeline.settings, load(100, 5), 100):

@@ -173,6 +173,7 @@ def run(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dg.ExecuteInProc
         ("Redis", {"redis_password": WRONG}),
     ],
 )
+@pytest.mark.slow
 def test_a_run_fails_by_one_line_and_loses_nothing(
     locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch, server: str, changed: dict[str, Any]
 ) -> None:
@@ -234,6 +235,7 @@ def truepixel(settings: Settings, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_path: Any) -> None:
     """Every password is a canary: a drain that fails at each server in turn, and then one that gets through."""
     base = locked.but(data_dir=tmp_path, retries=1)

@@ -275,6 +275,7 @@ INTERRUPTED_IN = {
 
 
 @pytest.mark.parametrize("step", INTERRUPTED_IN)
+@pytest.mark.slow
 def test_a_redaction_that_was_interrupted_goes_on_with_all_that_it_had_found(
     ours: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -295,6 +296,7 @@ def test_a_redaction_that_was_interrupted_goes_on_with_all_that_it_had_found(
     audited(ours, stores)
 
 
+@pytest.mark.slow
 def test_a_redaction_that_was_killed_is_done_by_the_same_command(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *strangers(50)])
     drain(ours)
