@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import dagster as dg
 
+from sensors.kafka_lag import LIVE
 from truepixel_dagster.jobs.privacy import privacy
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.privacy_requests import waiting
-
-UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 
 
 @dg.schedule(
@@ -34,5 +28,5 @@ def privacy_every_two_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRe
         return dg.SkipReason(str(error))
     if not count:
         return dg.SkipReason("no request waits")
-    at_work = context.instance.get_runs(dg.RunsFilter(job_name=privacy.name, statuses=UNFINISHED), limit=1)
+    at_work = context.instance.get_runs(dg.RunsFilter(job_name=privacy.name, statuses=LIVE), limit=1)
     return dg.SkipReason(f"run {at_work[0].run_id[:8]} is at work") if at_work else dg.RunRequest()

@@ -6,10 +6,10 @@ A record that is indexed and has a letter of a later stage counts as indexed. A 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.resources import Stores, open_stores
@@ -83,7 +83,7 @@ def account(settings: Settings) -> Account:
 
 
 def _readable(redactions: Redactions, messages: Iterator[Message]) -> Iterator[Message]:
-    while chunk := list(islice(messages, CHUNK)):
+    for chunk in chunks(messages, CHUNK):
         yield from redactions.shown(chunk)
 
 

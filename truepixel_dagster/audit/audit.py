@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from itertools import islice
 
 import msgspec
 
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
 from truepixel_dagster.audit.scope import Outside, Scope, judged, outside
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
@@ -20,6 +20,7 @@ from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import dead_letters, topics
 
+CHUNK = 1000
 # What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
 EVENT_FIELDS = (
     "shop_id",
@@ -77,8 +78,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         left_out = outside(actual, scope)
         records, count = [], 0
         redactions = Redactions(stores.mongodb)
-        messages = topics.read_all(settings, first=scope.first, end=scope.end)
-        while chunk := list(islice(messages, 1000)):
+        for chunk in chunks(topics.read_all(settings, first=scope.first, end=scope.end), CHUNK):
             shown = redactions.shown(chunk)
             records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out)]
             count += len(chunk)

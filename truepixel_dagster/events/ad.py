@@ -78,14 +78,41 @@ def ad_from_url(url: str | None) -> Ad | None:
     )
 
 
+def anonymous_ad(ad: Ad, alias: Callable[[str, str], str]) -> Ad:
+    """The same ad, its click id, content and term by aliases."""
+
+    def named(name: str, value: str | None) -> str | None:
+        # An address in a campaign's name is somebody's, too.
+        return alias(name, value) if value and "@" in value else value
+
+    def personal(name: str, value: str | None) -> str | None:
+        return alias(name, value) if value else value
+
+    source = named("source", ad.source)
+    return msgspec.structs.replace(
+        ad,
+        platform=ad.platform if ad.click_id_type else (source or ad.platform).lower(),
+        source=source,
+        medium=named("medium", ad.medium),
+        campaign=named("campaign", ad.campaign),
+        content=personal("utm_content", ad.content),
+        term=personal("utm_term", ad.term),
+        click_id=personal(ad.click_id_type or "", ad.click_id),
+    )
+
+
 def anonymous_query(url: str | None, alias: Callable[[str, str], str]) -> str | None:
-    """A query string that names the same ad, its click id, content and term by aliases; None where there is no ad."""
-    ad = ad_from_url(url)
-    if ad is None:
+    """A query string that names the ad of a URL as `anonymous_ad` has it; None where there is no ad."""
+    found = ad_from_url(url)
+    if found is None:
         return None
-    named = {"source": ad.source, "medium": ad.medium, "campaign": ad.campaign}
-    # An address in a campaign's name is somebody's, too.
-    pairs = {f"utm_{name}": alias(name, value) if "@" in value else value for name, value in named.items() if value}
-    personal = (("utm_content", ad.content), ("utm_term", ad.term), (ad.click_id_type or "", ad.click_id))
-    pairs |= {name: alias(name, value) for name, value in personal if value}
-    return "?" + urlencode(pairs)
+    ad = anonymous_ad(found, alias)
+    pairs = {
+        "utm_source": ad.source,
+        "utm_medium": ad.medium,
+        "utm_campaign": ad.campaign,
+        "utm_content": ad.content,
+        "utm_term": ad.term,
+        ad.click_id_type or "": ad.click_id,
+    }
+    return "?" + urlencode({name: value for name, value in pairs.items() if value})

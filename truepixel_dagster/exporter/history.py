@@ -11,17 +11,11 @@ from typing import Any
 import dagster as dg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from sensors.kafka_lag import LIVE
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, Totals, advance, keep, load
 from truepixel_dagster.stream.dead_letters import STAGES
 
-LIVE = {
-    dg.DagsterRunStatus.QUEUED: "queued",
-    dg.DagsterRunStatus.NOT_STARTED: "not_started",
-    dg.DagsterRunStatus.STARTING: "starting",
-    dg.DagsterRunStatus.STARTED: "started",
-    dg.DagsterRunStatus.CANCELING: "canceling",
-}
 # More are not looked at: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000
 # For the queries of one look at PostgreSQL.
@@ -94,12 +88,12 @@ class History:
         ]
 
     def _live(self, instance: dg.DagsterInstance) -> Metric:
-        records = instance.get_run_records(dg.RunsFilter(statuses=list(LIVE)), limit=LIVE_AT_MOST)
+        records = instance.get_run_records(dg.RunsFilter(statuses=LIVE), limit=LIVE_AT_MOST)
         found = Counter((record.dagster_run.job_name, record.dagster_run.status) for record in records)
         runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=["job", "status"])
         for job in sorted({*self._jobs, *(job for job, _ in found)}):
-            for status, name in LIVE.items():
-                runs.add_metric([job, name], found[job, status])
+            for status in LIVE:
+                runs.add_metric([job, status.value.lower()], found[job, status])
         return runs
 
     def _latest(self, instance: dg.DagsterInstance) -> Mapping[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import beyond
-from truepixel_dagster.rebuild.rebuilt import chunks
 from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
 from truepixel_dagster.stores.redactions import Redactions

@@ -60,20 +60,20 @@ class Ahead:
 
     def begin(self) -> None:
         """Begin with the next micro-batch, unless that has begun."""
-        if self._coming is None:
-            fetched = self._thread.submit(self._fetched)
-            self._coming = Coming(fetched, self._thread.submit(self._indexed, fetched))
+        self._coming = self._coming or self._started()
 
     def take(self) -> Coming:
         """The next micro-batch, begun now if it was not before."""
-        self.begin()
-        coming, self._coming = self._coming, None
-        assert coming is not None  # noqa: S101 (it has just begun)
+        coming, self._coming = self._coming or self._started(), None
         return coming
 
     def close(self) -> None:
         """End the thread; what has begun is waited for, what has not is dropped."""
         self._thread.shutdown(cancel_futures=True)
+
+    def _started(self) -> Coming:
+        fetched = self._thread.submit(self._fetched)
+        return Coming(fetched, self._thread.submit(self._indexed, fetched))
 
     def _fetched(self) -> Fetched | None:
         batch = self._fetch()

@@ -167,9 +167,10 @@ class LaneRun:
                 return None
             self.tally.fetched(fetched.batch)
             self._contiguity.fetched(fetched.batch.messages)
-            shown = {message.origin for message in fetched.messages}
-            # What may not be read any more is done with.
-            self._contiguity.dealt_with(each.origin for each in fetched.batch.messages if each.origin not in shown)
+            if len(fetched.messages) < len(fetched.batch.messages):
+                shown = {message.origin for message in fetched.messages}
+                # What may not be read any more is done with.
+                self._contiguity.dealt_with(each.origin for each in fetched.batch.messages if each.origin not in shown)
             with self._lock:
                 self._ledger.opened(fetched.batch.ranges)
                 self._unlanded[id(fetched.batch)] = 1
@@ -333,15 +334,17 @@ class LaneRun:
 
     def _read(self, batch: MicroBatch) -> tuple[tuple[Message, ...], list[Event | Undecodable]]:
         """The batch's messages as they may be read, and what they mean."""
-        refused = self._keep_requests(batch)
-        messages = self._readable(batch)
+        asking = [message for message in batch.messages if is_privacy_request(message)]
+        refused = self._keep_requests(asking) if asking else {}
+        received = [stripped(message) for message in batch.messages] if asking else batch.messages
+        messages = self._readable(received)
         return messages, [self._decode(message, refused) for message in messages]
 
-    def _keep_requests(self, batch: MicroBatch) -> dict[Origin, str]:
-        """Keep what the batch's webhooks about personal data ask for; why those that ask for nothing are refused."""
+    def _keep_requests(self, webhooks: Sequence[Message]) -> dict[Origin, str]:
+        """Keep what webhooks about personal data ask for; why those that ask for nothing are refused."""
         asked: dict[str, PrivacyRequest] = {}
         refused: dict[Origin, str] = {}
-        for message in filter(is_privacy_request, batch.messages):
+        for message in webhooks:
             try:
                 asked[str(message.origin)] = requested(message)
             except ValueError as error:
@@ -349,9 +352,8 @@ class LaneRun:
         privacy_requests.keep(self._stores.mongodb, asked)
         return refused
 
-    def _readable(self, batch: MicroBatch) -> tuple[Message, ...]:
-        """The batch's messages without what is to be forgotten."""
-        received = [stripped(message) for message in batch.messages]
+    def _readable(self, received: Sequence[Message]) -> tuple[Message, ...]:
+        """Messages without what is to be forgotten."""
         views = self._redactions.views(received)
         self.tally.redacted += sum(view is not message for view, message in zip(views, received))
         return tuple(view for view in views if view)

@@ -3,9 +3,8 @@
 import dagster as dg
 import msgspec
 
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.errors import KafkaError
 
 
 @dg.op(
@@ -18,12 +17,10 @@ def do_requests(context: dg.OpExecutionContext) -> None:
     from truepixel_dagster.privacy.requests import LeftOver, run
 
     outcomes = []
-    try:
+    with plainly(also=(LeftOver, OSError)):
         for outcome in run(load_settings(), context.log.info):
             outcomes.append(outcome)
             context.log.info(f"{outcome.topic} ({outcome.id}) is done: {outcome.documents}")
-    except (Unavailable, KafkaError, LeftOver, OSError) as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from error
     context.add_output_metadata(
         {"requests done": len(outcomes), "requests": dg.JsonMetadataValue(msgspec.to_builtins(outcomes))}
     )

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.anonymous import EVENT, Alias
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
 
 Document = Mapping[str, Any]
 _ID_FIELDS = {"client_id": CLIENT, "order_id": ORDER, "checkout_token": TOKEN, "event_id": EVENT}
+# Of credits: a platform that is no ad platform is the source in lower case.
+_NAMES = {"campaign": "campaign", "platform": "source"}
 
 
 def anonymous_attribution(document: Document, alias: Alias) -> dict[str, Any]:
@@ -28,24 +33,12 @@ def attribution_id(document: Document) -> str:
 def _anonymous(name: str, value: Any, alias: Alias) -> Any:
     if isinstance(value, Mapping):
         if name == "ad":
-            return _ad(value, alias)
+            return msgspec.to_builtins(anonymous_ad(msgspec.convert(value, Ad), alias))
         return {key: _anonymous(key, item, alias) for key, item in value.items()}
     if isinstance(value, list):
         return [_anonymous(name, item, alias) for item in value]
     if name in _ID_FIELDS and value is not None:
         return alias(_ID_FIELDS[name], value)
-    if name == "campaign" and value and "@" in value:
-        return alias("campaign", value)
+    if name in _NAMES and value and "@" in value:
+        return alias(_NAMES[name], value)
     return value
-
-
-def _ad(ad: Document, alias: Alias) -> dict[str, Any]:
-    """As `events.ad.anonymous_query` has it."""
-    personal = {"content": "utm_content", "term": "utm_term", "click_id": ad.get("click_id_type", "")}
-    new = dict(ad)
-    for field, value in ad.items():
-        if field in personal:
-            new[field] = alias(personal[field], value)
-        elif field in ("source", "medium", "campaign") and "@" in value:
-            new[field] = alias(field, value)
-    return new

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from pymongo import UpdateOne
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message, day_of, week_of
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
@@ -26,7 +27,6 @@ from truepixel_dagster.rebuild import ad_leads, attributions, customers, product
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of, of_users
-from truepixel_dagster.rebuild.rebuilt import chunks
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore

@@ -8,8 +8,8 @@ record the later counts, so that a crash in between changes nothing, and neither
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.redactions import Redactions
@@ -28,7 +28,7 @@ def forget(settings: Settings, redactions: Redactions) -> int:
         KafkaError: Kafka does not answer, or does not let us delete records.
         Unavailable: MongoDB does not answer.
     """
-    ends = topics.ends(settings, settings.dead_topic)
+    _, ends = topics.bounds(settings, settings.dead_topic)
     counts = dict.fromkeys(ends, 0)
     for record, remainder in _remainders(settings, redactions, ends):
         counts[record.origin.partition] += remainder is not record
@@ -48,7 +48,7 @@ def _remainders(
 ) -> Iterator[tuple[Message, Message | None]]:
     """Each record of the topic, and what may remain of it: itself, another one, or nothing."""
     records = topics.read_all(settings, settings.dead_topic, end=ends)
-    while chunk := list(islice(records, _CHUNK)):
+    for chunk in chunks(records, _CHUNK):
         letters = [(record, dead) for record in chunk if (dead := parse(record))]
         views = redactions.views([dead.message for _, dead in letters])
         changed = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -127,38 +128,45 @@ def _person(context: Context, request: Waiting, ids: frozenset[Identifier], reda
         before, person = person, find(context, shop, person.ids)
         if person.ids == before.ids:
             break
-    say("forgetting")
-    counts = {"dead letters": letters.forget(context.settings, redactions)}
     _forget_reasons(context, person.words())
-    counts |= _forget_requests(context, shop, person.ids, redactions, request.id)
-    context = _settled(context)
-    forgotten = forget_person(context, person, redactions)
-    # What read touches before they were worked out has landed now.
-    context = wait_for_lanes(context, say)
-    work_out(context, forgotten)
-    forgotten.counts |= counts
-    say("searching")
+    forget = partial(forget_person, person=person, redactions=redactions)
+    context, forgotten = _forget(context, request, person.ids, redactions, say, forget)
     return person.ids, forgotten, search(context, person, redactions, request.id)
 
 
 def _shop(context: Context, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Pass:
     shop = request.request.shop_id
     context = _keep(context, shop, frozenset({WHOLE_SHOP}), redactions, say)
+    forget = partial(forget_shop, shop=shop, redactions=redactions)
+    context, forgotten = _forget(context, request, frozenset({WHOLE_SHOP}), redactions, say, forget)
+    return ids, forgotten, search_shop(context, shop, redactions, request.id)
+
+
+def _forget(
+    context: Context,
+    request: Waiting,
+    ids: frozenset[Identifier],
+    redactions: Redactions,
+    say: Say,
+    forget: Callable[[Context], Forgotten],
+) -> tuple[Context, Forgotten]:
+    """Forget everywhere, and work out what rests on what remains."""
     say("forgetting")
     counts = {"dead letters": letters.forget(context.settings, redactions)}
-    counts |= _forget_requests(context, shop, frozenset({WHOLE_SHOP}), redactions, request.id)
-    context = _settled(context)
-    forgotten = forget_shop(context, shop, redactions)
+    counts |= _forget_requests(context, request.request.shop_id, ids, redactions, request.id)
+    forgotten = forget(_settled(context))
+    # What read touches before they were worked out has landed then.
     context = wait_for_lanes(context, say)
     work_out(context, forgotten)
     forgotten.counts |= counts
     say("searching")
-    return ids, forgotten, search_shop(context, shop, redactions, request.id)
+    return context, forgotten
 
 
 def _keep(context: Context, shop: str, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Context:
     """Keep the redaction; when this returns, nobody writes any more what was read without it."""
-    moment = Moment({str(p): end for p, end in topics.ends(context.settings).items()}, int(time.time() * 1000))
+    _, ends = topics.bounds(context.settings)
+    moment = Moment({str(p): end for p, end in ends.items()}, int(time.time() * 1000))
     redactions.add(shop, ids, moment)
     return wait_for_lanes(context, say)
 
@@ -172,7 +180,7 @@ def wait_for_lanes(context: Context, say: Say) -> Context:
     # By then every reader asks again which shops have redactions.
     time.sleep(KNOWN_SECONDS)
     settings, client = context.settings, context.stores.redis.client
-    ends = topics.ends(settings)
+    _, ends = topics.bounds(settings)
     at_work = holders(client, settings.namespace, sorted(ends))
     deadline = time.monotonic() + LONGEST_WAIT
     told = False

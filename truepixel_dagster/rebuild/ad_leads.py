@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.ad_lead import Lead, Touch

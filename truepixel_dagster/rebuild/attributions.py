@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shape import STATUS_RANK
 from truepixel_dagster.rebuild.ad_leads import touches_of_users
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import order_status
 from truepixel_dagster.stages.ad_lead import Touch

@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.decode import Undecodable, decode, to_millis
 from truepixel_dagster.events.event import Event, Message
@@ -46,26 +47,13 @@ class History:
 
     def documents(self, query: Query) -> Iterator[list[Any]]:
         """The documents themselves, as search hits, in no order."""
-        page: list[Any] = []
-        for hit in self._store.scan(f"{EVENTS}-", query, size=PAGE):
-            page.append(hit)
-            if len(page) == PAGE:
-                yield page
-                page = []
-        if page:
-            yield page
+        return chunks(self._store.scan(f"{EVENTS}-", query, size=PAGE), PAGE)
 
     def _pages(
         self, query: Query, fields: Sequence[str] | None, read: Any, sort: Sequence[str] = _BY_OFFSET
     ) -> Iterator[list[Event]]:
-        page: list[Event] = []
-        for hit in self._store.scan(f"{EVENTS}-", query, fields=fields, sort=sort, size=PAGE):
-            page.append(read(hit["_source"]))
-            if len(page) == PAGE:
-                yield page
-                page = []
-        if page:
-            yield page
+        hits = self._store.scan(f"{EVENTS}-", query, fields=fields, sort=sort, size=PAGE)
+        return chunks((read(hit["_source"]) for hit in hits), PAGE)
 
 
 @contextmanager

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
 from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.product_stats import REVENUE, increments
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found

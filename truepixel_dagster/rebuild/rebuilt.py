@@ -1,14 +1,10 @@
-"""What a rebuild did, and how it goes through many documents: in chunks, telling how far it has come."""
+"""What a rebuild did, and how it tells how far it has come."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
-from typing import TypeVar
+from collections.abc import Callable
 
 import msgspec
-
-T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
 
@@ -33,10 +29,3 @@ class Rebuilt(msgspec.Struct, frozen=True):
     def __add__(self, other: Rebuilt) -> Rebuilt:
         """The sum of two."""
         return Rebuilt(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
-
-
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Items in lists of at most `size`."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

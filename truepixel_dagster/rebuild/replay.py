@@ -13,13 +13,14 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, day_of, week_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import Name, names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, chunks, silent
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.errors import BadRange
 

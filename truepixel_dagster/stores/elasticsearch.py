@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from decimal import Decimal
 from importlib import resources
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import msgspec
 from elasticsearch import (
@@ -23,7 +23,8 @@ from elasticsearch import ConnectionError as NoConnection
 from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from truepixel_dagster.settings import MIB, Settings
-from truepixel_dagster.stores.errors import AccessDenied, Guard, Unavailable, calling, no_guard, plain, untrusted
+from truepixel_dagster.stores.errors import untrusted
+from truepixel_dagster.stores.store import Store
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
@@ -105,7 +106,7 @@ class _ReadyMade(NdjsonSerializer):
         return data if isinstance(data, bytes) else super().dumps(data)
 
 
-class ElasticsearchStore:
+class ElasticsearchStore(Store):
     """Elasticsearch at the settings' address. Nothing is connected before the first call.
 
     Arguments:
@@ -122,9 +123,7 @@ class ElasticsearchStore:
         options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
         options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
         self.address = settings.elasticsearch_url
-        self._attempts = settings.retries
-        #: Called before each try of each call: a lane's lease, where one has to be held.
-        self.guard: Guard = no_guard
+        super().__init__(settings.retries, transient=_is_transient, denial=denial)
         self._namespace = settings.namespace
         self._replicas = settings.elasticsearch_replicas
         self._senders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bulk")
@@ -151,13 +150,7 @@ class ElasticsearchStore:
         try:
             self.client.options(request_timeout=timeout).cluster.health()
         except (TransportError, ApiError) as error:
-            if reason := denial(error):
-                raise AccessDenied(f"{self._server}: {reason}") from error
-            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_ELASTICSEARCH_URL)") from error
-
-    def plain(self, error: Exception) -> Unavailable | None:
-        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
-        return plain(self._server, error, transient=_is_transient, denial=denial)
+            raise self._no_answer(error, "TRUEPIXEL_ELASTICSEARCH_URL") from error
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         """Read documents by index and id, in the order asked for; None where there is none.
@@ -294,7 +287,7 @@ class ElasticsearchStore:
             hits = found["hits"]["hits"]
             return str(hits[0]["_source"][field]) if hits else None
 
-        return cast("str | None", self._call(read))
+        return self._call(read)
 
     def scan(
         self,
@@ -337,11 +330,6 @@ class ElasticsearchStore:
     @property
     def _server(self) -> str:
         return f"Elasticsearch at {self.address}"
-
-    def _call(self, call: Any) -> Any:
-        return calling(
-            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
-        )
 
 
 def denial(error: Exception) -> str | None:

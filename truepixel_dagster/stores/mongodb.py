@@ -19,14 +19,11 @@ from pymongo.errors import (
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import (
     AccessDenied,
-    Guard,
     Rejected,
     Unavailable,
-    calling,
-    no_guard,
-    plain,
     untrusted,
 )
+from truepixel_dagster.stores.store import Store, given
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -44,14 +41,12 @@ _REREADS = 20
 _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
-class MongoStore:
+class MongoStore(Store):
     """MongoDB at the settings' address. Nothing is connected before the first call."""
 
     def __init__(self, settings: Settings) -> None:
         milliseconds = int(settings.mongodb_timeout * 1000)
-        self._attempts = settings.retries
-        #: Called before each try of each call: a lane's lease, where one has to be held.
-        self.guard: Guard = no_guard
+        super().__init__(settings.retries, transient=_is_transient, denial=denial)
         self.client: MongoClient[Document] = MongoClient(
             settings.mongodb_url.get_secret_value(),
             connect=False,
@@ -59,7 +54,11 @@ class MongoStore:
             serverSelectionTimeoutMS=min(milliseconds, 5000),
             appname="truepixel",
             maxPoolSize=16,
-            **_access(settings),
+            **given(
+                username=settings.mongodb_username,
+                password=settings.mongodb_password,
+                tlsCAFile=settings.mongodb_ca_certs,
+            ),
         )
         # Journaled: an acknowledged write survives kill -9 of the server.
         self._database = self.client.get_database(settings.database, write_concern=WriteConcern(w="majority", j=True))
@@ -78,13 +77,7 @@ class MongoStore:
                 # A ping is answered without a password, too.
                 self._database.command("listCollections", nameOnly=True, authorizedCollections=True)
         except PyMongoError as error:
-            if reason := denial(error):
-                raise AccessDenied(f"{self._server}: {reason}") from error
-            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_MONGODB_URL)") from error
-
-    def plain(self, error: Exception) -> Unavailable | None:
-        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
-        return plain(self._server, error, transient=_is_transient, denial=denial)
+            raise self._no_answer(error, "TRUEPIXEL_MONGODB_URL") from error
 
     def collection(self, name: str) -> Any:
         """The collection itself, for reports and audits."""
@@ -156,8 +149,8 @@ class MongoStore:
         try:
             yield from self._database[name].find(query).sort("_id", 1)
         except PyMongoError as error:
-            if _is_transient(error):
-                raise Unavailable(f"{self._server}: {type(error).__name__}: {str(error)[:300]}") from error
+            if said := self.plain(error):
+                raise said from error
             raise
 
     def delete(self, name: str, query: Mapping[str, Any]) -> int:
@@ -251,22 +244,6 @@ class MongoStore:
         seeds = getattr(self.client, "_topology_settings", None)
         hosts = nodes or (seeds.seeds if seeds else ())
         return "MongoDB at " + ",".join(f"{host}:{port}" for host, port in sorted(hosts))
-
-    def _call(self, call: Callable[[], T]) -> T:
-        return calling(
-            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
-        )
-
-
-def _access(settings: Settings) -> dict[str, Any]:
-    """User, password and certificates apart from the URL; what is not set is left to it."""
-    password = settings.mongodb_password
-    options = {
-        "username": settings.mongodb_username,
-        "password": password.get_secret_value() if password else None,
-        "tlsCAFile": settings.mongodb_ca_certs,
-    }
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def denial(error: Exception) -> str | None:

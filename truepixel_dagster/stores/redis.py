@@ -18,7 +18,8 @@ from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, 
 
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import AccessDenied, Guard, Unavailable, calling, no_guard, plain, untrusted
+from truepixel_dagster.stores.errors import AccessDenied, untrusted
+from truepixel_dagster.stores.store import Store, given
 
 T = TypeVar("T")
 
@@ -59,13 +60,11 @@ class Claim(msgspec.Struct, frozen=True):
     counters: dict[str, int]
 
 
-class RedisStore:
+class RedisStore(Store):
     """Redis, or a server that speaks its protocol, at the settings' address. Connects at the first call."""
 
     def __init__(self, settings: Settings) -> None:
-        self._attempts = settings.retries
-        #: Called before each try of each call: a lane's lease, where one has to be held.
-        self.guard: Guard = no_guard
+        super().__init__(settings.retries, transient=_is_transient, denial=denial)
         self._prefix = settings.namespace
         self._shas: dict[str, str] = {}
         self._applied: dict[int, int] = {}
@@ -75,7 +74,12 @@ class RedisStore:
             socket_connect_timeout=settings.redis_timeout,
             decode_responses=True,
             retry=None,
-            **_access(settings),
+            # These go before what the URL says.
+            **given(
+                username=settings.redis_username,
+                password=settings.redis_password,
+                ssl_ca_certs=settings.redis_ca_certs,
+            ),
         )
 
     def ping(self) -> None:
@@ -88,13 +92,7 @@ class RedisStore:
         try:
             self.client.ping()
         except redis.RedisError as error:
-            if reason := denial(error):
-                raise AccessDenied(f"{self._server}: {reason}") from error
-            raise Unavailable(f"{self._server}: {type(error).__name__} (TRUEPIXEL_REDIS_URL)") from error
-
-    def plain(self, error: Exception) -> Unavailable | None:
-        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
-        return plain(self._server, error, transient=_is_transient, denial=denial)
+            raise self._no_answer(error, "TRUEPIXEL_REDIS_URL") from error
 
     def persistence(self) -> dict[str, str] | None:
         """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
@@ -501,22 +499,6 @@ class RedisStore:
     @property
     def _server(self) -> str:
         return server_of(self.client)
-
-    def _call(self, call: Callable[[], T]) -> T:
-        return calling(
-            self._server, call, transient=_is_transient, denial=denial, attempts=self._attempts, guard=self.guard
-        )
-
-
-def _access(settings: Settings) -> dict[str, Any]:
-    """User, password and certificates apart from the URL, which goes before them."""
-    password = settings.redis_password
-    options = {
-        "username": settings.redis_username,
-        "password": password.get_secret_value() if password else None,
-        "ssl_ca_certs": settings.redis_ca_certs,
-    }
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def server_of(client: redis.Redis) -> str:

@@ -145,8 +145,8 @@ def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
     return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)))
 
 
-def bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-    """First and next offset of each partition of a topic.
+def bounds(settings: Settings, topic: str | None = None) -> tuple[dict[int, int], dict[int, int]]:
+    """First and next offset of each partition of a topic, that of events by default.
 
     Raises:
         NoTopic: It does not exist.
@@ -155,7 +155,8 @@ def bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, in
 
     def look() -> tuple[dict[int, int], dict[int, int]]:
         admin = _admin(settings)
-        return _bounds(admin, _partitions(settings, admin, settings.kafka_timeout, topic), settings.kafka_timeout)
+        partitions = _partitions(settings, admin, settings.kafka_timeout, topic or settings.topic)
+        return _bounds(admin, partitions, settings.kafka_timeout)
 
     return calling(settings, look)
 
@@ -229,23 +230,6 @@ def read_all(
                 if record.partition() in left and record.offset() < left[record.partition()]:
                     yield to_message(record)
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
-
-
-def ends(settings: Settings, topic: str | None = None) -> dict[int, int]:
-    """The next offset of each partition of a topic, that of events by default.
-
-    Raises:
-        NoTopic: It does not exist.
-        KafkaUnavailable: Kafka does not answer.
-    """
-    name = topic or settings.topic
-
-    def look() -> dict[int, int]:
-        admin = _admin(settings)
-        partitions = _partitions(settings, admin, settings.kafka_timeout, name)
-        return _bounds(admin, partitions, settings.kafka_timeout)[1]
-
-    return calling(settings, look)
 
 
 def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) -> None:

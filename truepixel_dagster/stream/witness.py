@@ -7,7 +7,7 @@ to them, and count what they looked at: no violation among none looked at says n
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -67,7 +67,7 @@ class Contiguity:
 
     def __init__(self, looked: Looked) -> None:
         self._looked = looked
-        self._fetched: dict[int, deque[int]] = {}
+        self._fetched: defaultdict[int, deque[int]] = defaultdict(deque)
         self._ends: dict[int, int] = {}
         self._undone: dict[str, set[tuple[int, int]]] = {stage: set() for stage in LAST_STAGES}
         self._lock = threading.Lock()
@@ -77,7 +77,7 @@ class Contiguity:
         with self._lock:
             for message in messages:
                 at = (message.origin.partition, message.origin.offset)
-                self._fetched.setdefault(at[0], deque()).append(at[1])
+                self._fetched[at[0]].append(at[1])
                 self._ends[at[0]] = at[1] + 1
                 for undone in self._undone.values():
                     undone.add(at)
@@ -93,7 +93,7 @@ class Contiguity:
         """These offsets, by partition the next one to read, are about to be committed."""
         with self._lock:
             for partition, end in offsets.items():
-                waiting = self._fetched.get(partition, deque())
+                waiting = self._fetched[partition]
                 # What nobody has fetched cannot be committed.
                 self._looked.violations += end > self._ends.get(partition, 0)
                 while waiting and waiting[0] < end:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from truepixel_dagster.audit import oracle
+from truepixel_dagster.events.ad import ad_from_url, anonymous_ad, anonymous_query
 from truepixel_dagster.events.anonymous import anonymous
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
@@ -68,6 +69,23 @@ def test_the_remainder_of_the_remainder_decodes_to_the_same_counts() -> None:
         assert isinstance(before, Event) == isinstance(after, Event)
         if isinstance(before, Event) and isinstance(after, Event):
             assert counts(after) == counts(before)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://s.example/?utm_source=News&utm_medium=mail&utm_campaign=spring&utm_content=Anna&utm_term=hats",
+        "https://s.example/?utm_source=Anna@X.example&utm_medium=a@x.example&utm_campaign=for-anna@x.example",
+        "/landing?utm_source=Anna@X.example&gclid=abc",
+        "/landing?utm_campaign=spring",
+    ],
+)
+def test_an_ad_has_the_same_remainder_as_the_address_that_names_it(url: str) -> None:
+    ad = ad_from_url(url)
+    assert ad
+    remainder = anonymous_ad(ad, alias)
+    assert ad_from_url(anonymous_query(url, alias)) == remainder
+    assert "anna" not in str(remainder).lower()
 
 
 def test_the_oracle_reads_the_remainder_as_the_pipeline_does() -> None:
