@@ -41,7 +41,7 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import redactions
 from truepixel_dagster.stores.mongodb import AD_LEADS, PRIVACY_REQUESTS, REDACTIONS
 from truepixel_dagster.stream.client_config import client_config
-from truepixel_dagster.stream.topics import ends, read_all
+from truepixel_dagster.stream.topics import bounds, read_all
 
 SHOP, OTHER = "700000001", "700000002"
 CLIENT, SECOND_CLIENT, CUSTOMER = "client-anna-1", "client-anna-2", "5550001234567"
@@ -157,7 +157,7 @@ def others(settings: Settings, stores: Stores) -> dict[str, list[str]]:
 def from_the_beginning(settings: Settings) -> None:
     """Have the stream read the topic from its beginning."""
     admin = AdminClient(client_config(settings))
-    places = [TopicPartition(settings.topic, partition, 0) for partition in ends(settings)]
+    places = [TopicPartition(settings.topic, partition, 0) for partition in bounds(settings)[0]]
     (done,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.group, places)]).values()
     done.result()
 
