@@ -18,7 +18,6 @@ from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs import letters_replay as replaying
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
 from truepixel_dagster.jobs.letters import listed
@@ -26,6 +25,7 @@ from truepixel_dagster.jobs.letters_replay import Replay, replay
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stream import dead_letters
@@ -258,12 +258,12 @@ def test_the_record_comes_back_with_its_own_time_key_and_headers(lenient: Settin
 
 
 BOUNDARIES = [
-    (replaying.index, "run"),
-    (replaying.ad_lead, "run"),
-    (replaying.attribution, "run"),
-    (replaying.order_status, "run"),
-    (replaying.customer, "replay"),
-    (replaying.product_stats, "replay"),
+    (index, "run"),
+    (ad_lead, "run"),
+    (attribution, "run"),
+    (order_status, "run"),
+    (customer, "replay"),
+    (product_stats, "replay"),
     (DeadLetters, "flush"),
     (RedisStore, "mark_replayed"),
 ]

@@ -31,8 +31,8 @@ from truepixel_dagster.instance.postgres_event_log import KEPT_OPEN, MORE_AT_ONC
 from truepixel_dagster.instance.pruning import prune
 from truepixel_dagster.jobs.drain import dagster_home, drain
 from truepixel_dagster.local.demo import produce
-from truepixel_dagster.local.servers import Address, Postgres, free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, StackError, ephemeral_stack, settings_at
+from truepixel_dagster.local.servers import Address, Postgres, StackError, free_ports
+from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack, settings_at
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
@@ -173,7 +173,7 @@ def test_a_run_makes_one_connection_where_dagsters_own_makes_one_an_event(
         def count(*_: object, name: str = name) -> None:
             made[name] += 1
 
-        sa.event.listen(instance.event_log_storage._engine, "connect", count)
+        sa.event.listen(instance.event_log_storage._engine, "connect", count)  # type: ignore[attr-defined]
         assert slots.execute_in_process(instance=instance).success
     assert made["pooled"] <= KEPT_OPEN
     assert made["own"] > 30

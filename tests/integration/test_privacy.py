@@ -32,14 +32,15 @@ from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.jobs.letters_replay import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
-from truepixel_dagster.privacy import forget, letters
+from truepixel_dagster.privacy import forget
 from truepixel_dagster.privacy import requests as privacy
-from truepixel_dagster.rebuild import events
+from truepixel_dagster.rebuild import customers, events
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import redactions
 from truepixel_dagster.stores.mongodb import AD_LEADS, PRIVACY_REQUESTS, REDACTIONS
+from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.topics import bounds, read_all
 
@@ -268,9 +269,9 @@ def account_of_events(stores: Stores) -> int:
 
 
 INTERRUPTED_IN = {
-    "rewriting letters": (letters.topics, "delete_before"),
+    "rewriting letters": (topics, "delete_before"),
     "forgetting events": (forget, "_forget_orders"),
-    "working out": (forget.customers, "rebuild_users"),
+    "working out": (customers, "rebuild_users"),
 }
 
 

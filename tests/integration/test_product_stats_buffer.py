@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from typing import Any
 
 import pytest
 import redis
@@ -118,7 +119,8 @@ def test_a_batch_whose_offsets_another_process_moved_is_decided_again(
 
 def test_an_answer_that_was_lost_counts_nothing_twice(redis_store: RedisStore) -> None:
     """The script ran and the connection broke before its answer came."""
-    genuine, lost = redis_store.client.pipeline, []
+    genuine = redis_store.client.pipeline
+    lost: list[Any] = []
 
     def breaking(transaction: bool) -> redis.client.Pipeline:
         pipeline = genuine(transaction=transaction)
@@ -161,7 +163,8 @@ def test_batches_cut_differently_on_redelivery_count_every_event_once(
 def test_two_processes_that_race_for_a_partition_count_every_event_once(
     another_process: Callable[[], RedisStore],
 ) -> None:
-    events, together, new = views(0, 199), threading.Barrier(2), []
+    events, together = views(0, 199), threading.Barrier(2)
+    new: list[Any] = []
 
     def work(store: RedisStore) -> None:
         together.wait()

@@ -15,11 +15,11 @@ import pymongo
 import pytest
 import redis
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from elasticsearch import Elasticsearch
 
-from truepixel_dagster.local.servers import free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, StackError, ephemeral_stack
+from truepixel_dagster.local.servers import StackError, free_ports
+from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack
 from truepixel_dagster.settings import Settings
 
 MIB = 1024 * 1024

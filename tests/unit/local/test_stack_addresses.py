@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from truepixel_dagster.local.jars import KAFKA_JARS, JarCache
-from truepixel_dagster.local.servers import Kafka, free_ports
-from truepixel_dagster.local.stack import Stack, StackError
+from truepixel_dagster.local.servers import Kafka, StackError, free_ports
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 
