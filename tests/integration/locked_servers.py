@@ -66,6 +66,7 @@ SECURITY_JARS = JarSet(
     12,
     alone=True,
 )
+COMPILER_JARS = JarSet("ecj-3.46.0", ("org.eclipse.jdt:ecj:3.46.0",), 3, alone=True)
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,7 @@ class LockedRedis(Redis):
 class LockedElasticsearch(Elasticsearch):
     """With the security of its distribution, HTTPS, and users in files: a superuser, and one who may only look on."""
 
-    needs = (*Elasticsearch.needs, SECURITY_JARS)
+    needs = (*Elasticsearch.needs, SECURITY_JARS, COMPILER_JARS)
 
     def __init__(self, address: Address, folder: Path, jars: Any, certificates: Certificates) -> None:
         super().__init__(address, folder, jars)
@@ -211,15 +212,27 @@ class LockedElasticsearch(Elasticsearch):
         folders = [str(self.jars.folder(each)) for each in self.needs]
         return [*host, self.mark, self.address.ip, str(self.address.port), *folders]
 
-    def _get(self, path: str) -> dict[str, Any]:
+    def as_admin(
+        self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 30
+    ) -> dict[str, Any]:
+        """What it answers the superuser; with its first key it makes an index."""
         context = ssl.create_default_context(cafile=str(self._certificates.authority))
         token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
         place, port = self.address.ip, self.address.port
+        with closing(HTTPSConnection(place, port, timeout=timeout, context=context)) as connection:
+            connection.request(method, path, json.dumps(body) if body else None, headers)
+            answer: dict[str, Any] = json.load(connection.getresponse())
+            return answer
+
+    def make_key(self, name: str, rights: dict[str, Any], **options: Any) -> SecretStr:
+        """An API key that may do what is listed, in the form in which settings hold it."""
+        wanted = {"name": name, "role_descriptors": {name: rights}, **options}
+        return SecretStr(self.as_admin("POST", "/_security/api_key", wanted)["encoded"])
+
+    def _get(self, path: str) -> dict[str, Any]:
         try:
-            with closing(HTTPSConnection(place, port, timeout=ANSWER_TIMEOUT, context=context)) as connection:
-                connection.request("GET", path, headers={"Authorization": f"Basic {token}"})
-                answer: dict[str, Any] = json.load(connection.getresponse())
-                return answer
+            return self.as_admin("GET", path, timeout=ANSWER_TIMEOUT)
         except (OSError, HTTPException, ValueError) as error:
             raise NotAnsweringError(str(error)) from error
 

@@ -35,6 +35,12 @@ from truepixel_dagster.stream.topics import lag, partition_count
 
 WRONG = SecretStr("canary-wrong-4712")
 PROTOCOL = {"kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None}
+NO_USER: dict[str, Any] = {"elasticsearch_username": None, "elasticsearch_password": None}
+# What docs/security.md says that it needs.
+ENOUGH = {
+    "cluster": ["monitor", "manage_index_templates"],
+    "indices": [{"names": ["truepixel-*"], "privileges": ["all"]}],
+}
 NOBODY = {
     f"{server}_{what}": None for server in ("elasticsearch", "mongodb", "redis") for what in ("username", "password")
 }
@@ -164,6 +170,62 @@ def run(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dg.ExecuteInProc
     return process_events.execute_in_process(raise_on_error=False)
 
 
+def by_key(locked: Locked, key: SecretStr) -> Settings:
+    return locked.but(**NO_USER, elasticsearch_api_key=key)
+
+
+def test_an_api_key_with_the_rights_of_the_docs_is_enough(
+    locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {"cluster": ENOUGH["cluster"], "indices": [{"names": ["keyed-*"], "privileges": ["all"]}]}
+    fresh = by_key(locked, locked.elasticsearch.make_key("setup", ours)).model_copy(update={"namespace": "keyed"})
+    with open_stores(fresh) as stores:
+        assert "index keyed-attributions" in stores.elasticsearch.setup()
+        assert stores.elasticsearch.setup() == []
+    keyed = by_key(locked, locked.elasticsearch.make_key("pipeline", ENOUGH))
+    assert missing_servers(keyed) == []
+    assert provision(keyed) == []
+    assert run(monkeypatch, keyed).success
+    assert sum(entry.lag for entry in lag(keyed)) == 0
+    with open_stores(keyed) as stores:
+        audited(keyed, stores)
+
+
+def test_an_api_key_that_is_worth_nothing_any_more_is_refused_in_one_line(locked: Locked, events: int) -> None:
+    node = locked.elasticsearch
+    invalidated = by_key(locked, node.make_key("invalidated", ENOUGH))
+    assert missing_servers(invalidated) == []
+    node.as_admin("DELETE", "/_security/api_key", {"name": "invalidated"})
+    expired = by_key(locked, node.make_key("expired", ENOUGH, expiration="1ms"))
+    for settings, why in ((invalidated, "invalidated"), (expired, "expired")):
+        (said,) = map(str, missing_servers(settings))
+        assert why in one_line(said, f"Elasticsearch at {settings.elasticsearch_url}: it refuses our credentials: ")
+        assert "TRUEPIXEL_ELASTICSEARCH_API_KEY" in said
+        assert told_by_a_command(settings, "drain").startswith("Error: Elasticsearch at ")
+    assert sum(entry.lag for entry in lag(locked.settings)) == events
+
+
+def test_an_api_key_that_may_not_is_told_so(locked: Locked) -> None:
+    looking_on = by_key(locked, locked.elasticsearch.make_key("watching", {"cluster": ["monitor"]}))
+    assert missing_servers(looking_on) == []
+    said = told_by_a_command(looking_on, "setup")
+    assert said.startswith("Error: Elasticsearch at ")
+    assert "our user may not do this: " in said
+    assert "(the privileges of the API key or user)" in said
+
+
+def told_by_a_command(settings: Settings, *arguments: str) -> str:
+    """The one line that a command fails with; no secret of the settings is in it."""
+    done = truepixel(settings, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    key = settings.elasticsearch_api_key
+    for secret in ("canary", *([key.get_secret_value()] if key else [])):
+        assert secret not in done.stdout + done.stderr
+    return done.stderr
+
+
 @pytest.mark.parametrize(
     ("server", "changed"),
     [
@@ -223,11 +285,7 @@ def test_it_goes_on_when_it_is_put_right(locked: Locked, events: int, monkeypatc
 def test_a_command_prints_one_line_and_fails(
     locked: Locked, events: int, command: str, changed: dict[str, Any]
 ) -> None:
-    done = truepixel(locked.but(**changed), *command.split())
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
-    assert "canary" not in done.stdout + done.stderr
+    told_by_a_command(locked.but(**changed), *command.split())
 
 
 def truepixel(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -348,7 +348,10 @@ def denial(error: Exception) -> str | None:
 
 def _reason(error: ApiError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
-    return str((body.get("error") or {}).get("reason") or error.message)[:300]
+    told = body.get("error") or {}
+    # Where an API key was refused, what is wrong with it stands apart from the reason.
+    key = told.get("additional_unsuccessful_credentials")
+    return str(key or told.get("reason") or error.message)[:300]
 
 
 def _is_transient(error: Exception) -> bool:
