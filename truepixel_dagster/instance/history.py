@@ -39,7 +39,22 @@ def check_history(settings: Settings) -> None:
         ) from None
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
-        raise HistoryUnavailable(
-            f"PostgreSQL does not take Dagster (TRUEPIXEL_POSTGRES_URL): {reason};"
-            " `truepixel stack up --with-postgres` starts one on this machine"
-        ) from None
+        where = f"PostgreSQL at {url.host}:{url.port or 5432}" if url.host else "PostgreSQL"
+        raise HistoryUnavailable(f"{where}: {_denial(reason) or _no_answer(reason)}") from None
+
+
+def _denial(reason: str) -> str | None:
+    """Why PostgreSQL does not let us in, and the setting to look at; None for any other reason."""
+    # First: a client that may do without TLS tries both ways, and the second way's refusal stands behind this one.
+    if "password authentication failed" in reason or "no password supplied" in reason:
+        return f"it refuses our credentials: {reason} (the user and password in TRUEPIXEL_POSTGRES_URL, or PGPASSWORD)"
+    if any(words in reason for words in ("certificate verify failed", "root certificate", "does not match host name")):
+        return f"its certificate is not trusted: {reason} (sslrootcert and sslmode in TRUEPIXEL_POSTGRES_URL)"
+    if "pg_hba.conf" in reason:
+        return f"it does not let us in: {reason} (the user, database and sslmode in TRUEPIXEL_POSTGRES_URL)"
+    return None
+
+
+def _no_answer(reason: str) -> str:
+    here = "`truepixel stack up --with-postgres` starts one on this machine"
+    return f"it does not take Dagster (TRUEPIXEL_POSTGRES_URL): {reason}; {here}"
