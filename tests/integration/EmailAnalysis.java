@@ -15,9 +15,9 @@ import org.elasticsearch.plugins.AnalysisPlugin;
 import org.elasticsearch.plugins.Plugin;
 
 /**
- * Of Elasticsearch's module `analysis-common`, which is on Maven Central no more than a name, what the index of its own
- * security is made with: Lucene's parts under Elasticsearch's names. They take e-mail addresses of users apart and have
- * no part in what an API key is or may.
+ * What the index of Elasticsearch's own security is made with and Elasticsearch has in its module `analysis-common`,
+ * which Maven Central lacks: Lucene's parts under Elasticsearch's names, `unique` by Lucene's nearest. They take e-mail
+ * addresses of users apart and have no part in what an API key is or may.
  */
 public class EmailAnalysis extends Plugin implements AnalysisPlugin {
     @Override
