@@ -11,6 +11,7 @@ What was refused once stays refused until its dead letter comes back, also when 
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +53,8 @@ UNREADABLE_FLOOR = 256
 REFUSED_FLOOR = 16
 # A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
 SLOTS_TO_GROW = 128
+# Python's threads take turns: of its own 5 ms one that only reads a short answer waits out most.
+SWITCH_SECONDS = 0.001
 # Bytes: beside a micro-batch larger than this no other one is held.
 LARGE = 4 * MIB
 
@@ -125,6 +128,7 @@ class LaneRun:
         self._contiguity = Contiguity(self.tally.contiguity)
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
+        self._to_commit = False
         self._ahead = Ahead(consumer.fetch, self._read, self._index)
         self._slots_left = 0
         self._over = False
@@ -245,7 +249,12 @@ class LaneRun:
         """Say that nothing more will come of this micro-batch, and have what has landed without a gap committed."""
         with self._stage("commit"):
             self._landed(slot.batch)
-            self._commits.submit("", self._commit)
+            self._commits.raise_failure()
+            with self._lock:
+                # One that has not begun commits this as well: the first waits for its coordinator, the stages do not.
+                waits, self._to_commit = self._to_commit, True
+            if not waits:
+                self._commits.submit("", self._commit)
 
     def finish(self) -> Tally:
         """Wait for the background stages, commit what they landed, and let the next run have the lane."""
@@ -322,6 +331,7 @@ class LaneRun:
 
     def _commit(self) -> None:
         with self._lock:
+            self._to_commit = False
             offsets = self._ledger.committable()
         if offsets:
             # What landed has its letters sent: they are acknowledged before its offsets are.
@@ -475,9 +485,12 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: s
             raise
         # What is there by now stays: the collector need not go through all of Dagster for every few micro-batches.
         gc.freeze()
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)
         try:
             yield run
         finally:
+            sys.setswitchinterval(before)
             gc.unfreeze()
             run.close()
 

@@ -42,7 +42,7 @@ class KeyedPool:
         Raises:
             BaseException: What the first task that failed raised.
         """
-        self._raise_failure()
+        self.raise_failure()
         self._queues[self.worker_of(key)].put(task)
 
     def drain(self) -> None:
@@ -53,7 +53,12 @@ class KeyedPool:
         """
         for tasks in self._queues:
             tasks.join()
-        self._raise_failure()
+        self.raise_failure()
+
+    def raise_failure(self) -> None:
+        """Raise what the first task that failed raised, if one has."""
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """End the threads; tasks that have not begun are dropped."""
@@ -84,7 +89,3 @@ class KeyedPool:
             finally:
                 tasks.task_done()
         tasks.task_done()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            raise self._failure
