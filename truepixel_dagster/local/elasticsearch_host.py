@@ -64,8 +64,6 @@ def _start_jvm(jars: Path) -> None:
     jpype.startJVM(
         str(next(JAVA_HOME.rglob("libjvm.so"))),
         HEAP,
-        # A heap this small is collected at once: collecting it beside the work costs a twentieth of the throughput.
-        "-XX:+UseParallelGC",
         "-XX:+ExitOnOutOfMemoryError",
         "-Xrs",  # leaves SIGTERM to this process
         "-Des.distribution.type=tar",
