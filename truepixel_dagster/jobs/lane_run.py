@@ -1,8 +1,8 @@
 """One run of a lane: micro-batches through the five stages, the same whether Dagster's ops or a bare loop calls them.
 
 Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
-bounded pool where a user is always on the same worker; the offsets are committed when all of it has landed. The next
-micro-batch is fetched and indexed meanwhile (`jobs/ahead.py`).
+bounded pool where a user is always on the same worker, beside the next micro-batch; the offsets are committed when all of
+it has landed.
 The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
 
 What was refused once stays refused until its dead letter comes back, also when the batch runs again (`jobs/buried.py`).
@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -26,11 +25,10 @@ from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
-from truepixel_dagster.jobs.ahead import Ahead
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores, open_stores
-from truepixel_dagster.settings import MIB, Settings, check_memory, memory_limit
+from truepixel_dagster.settings import Settings, check_memory, memory_limit
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
@@ -55,8 +53,6 @@ REFUSED_FLOOR = 16
 SLOTS_TO_GROW = 128
 # Python's threads take turns: of its own 5 ms one that only reads a short answer waits out most.
 SWITCH_SECONDS = 0.001
-# Bytes: beside a micro-batch larger than this no other one is held.
-LARGE = 4 * MIB
 
 
 class LaneStopped(Exception):
@@ -68,14 +64,12 @@ class TooManyDeadLetters(Exception):
 
 
 class Slot(NamedTuple):
-    """A micro-batch on its way: as received, its messages as they may be read, the events that they mean, and what
-    stage 1 makes of those."""
+    """A micro-batch on its way: as received, its messages as they may be read, and the events that they mean."""
 
     batch: MicroBatch
     messages: tuple[Message, ...]
     events: tuple[Event, ...]
     fetched_at: float
-    indexing: Future[Indexed | None]
 
 
 class Known(NamedTuple):
@@ -129,8 +123,6 @@ class LaneRun:
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
         self._to_commit = False
-        self._ahead = Ahead(consumer.fetch, self._read, self._index)
-        self._slots_left = 0
         self._over = False
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
@@ -155,42 +147,40 @@ class LaneRun:
     def slots(self) -> int:
         """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit."""
         waiting = sum(self._consumer.lag().values())
-        self._slots_left = min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
-        return self._slots_left
+        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            self._slots_left -= 1
-            coming = self._ahead.take()
-            fetched = coming.fetched.result()
-            if fetched is None:
+            batch = self._consumer.fetch()
+            if batch is None:
                 self._hand_over()
                 return None
-            self.tally.fetched(fetched.batch)
-            self._contiguity.fetched(fetched.batch.messages)
-            if len(fetched.messages) < len(fetched.batch.messages):
-                shown = {message.origin for message in fetched.messages}
+            fetched_at = time.perf_counter()
+            messages, decoded = self._read(batch)
+            self.tally.fetched(batch)
+            self._contiguity.fetched(batch.messages)
+            if len(messages) < len(batch.messages):
+                shown = {message.origin for message in messages}
                 # What may not be read any more is done with.
-                self._contiguity.dealt_with(each.origin for each in fetched.batch.messages if each.origin not in shown)
+                self._contiguity.dealt_with(each.origin for each in batch.messages if each.origin not in shown)
             with self._lock:
-                self._ledger.opened(fetched.batch.ranges)
-                self._unlanded[id(fetched.batch)] = 1
-            self._bury_unreadable(fetched.batch, fetched.unreadable)
-            return Slot(fetched.batch, fetched.messages, fetched.events, fetched.at, coming.indexed)
+                self._ledger.opened(batch.ranges)
+                self._unlanded[id(batch)] = 1
+            self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
+            return Slot(batch, messages, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
 
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
         with self._stage("index"):
-            indexed = slot.indexing.result()
-            assert indexed is not None  # noqa: S101 (there is a micro-batch)
+            stuck = self._buried.among("index", slot.events)
+            indexed = index.run(_without(slot.events, stuck), self._stores.elasticsearch)
             self.tally.indexed += len(indexed.events) - indexed.replays
             self.tally.replays += indexed.replays
             self.tally.duplicates += indexed.duplicates
             self.tally.wrote(EVENTS, indexed.events)
-            stuck = self._buried.among("index", slot.events)
             self._bury_refused("index", slot, indexed.refused, stuck)
             if indexed.duplicates:
                 self._stopped_at_index(slot, indexed, stuck)
@@ -219,8 +209,6 @@ class LaneRun:
             found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
-            # No earlier: Elasticsearch would work on the next micro-batch before it comes to these orders.
-            self._go_ahead(led.slot.batch)
             self.tally.orders += len(found.counted)
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)
@@ -265,8 +253,6 @@ class LaneRun:
 
     def close(self) -> None:
         """End the threads and connections; what has not landed stays uncommitted."""
-        self._consumer.stop()
-        self._ahead.close()
         self._pool.close()
         self._commits.close()
         self._lease.release()
@@ -282,14 +268,6 @@ class LaneRun:
         self._lease.release()
         self.tally.ended = time.time()
         self._over = True
-
-    def _go_ahead(self, batch: MicroBatch) -> None:
-        """Begin with the next micro-batch, if this run has a slot for it and it may lie in memory beside this one."""
-        if self._slots_left > 0 and batch.size <= LARGE:
-            self._ahead.begin()
-
-    def _index(self, events: tuple[Event, ...]) -> Indexed:
-        return index.run(_without(events, self._buried.among("index", events)), self._stores.elasticsearch)
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
         refused = customer.run(share, done.counted, self._stores.mongodb)

@@ -57,7 +57,6 @@ class EventConsumer:
         )
         self._positions: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        self._stopped = False
         #: Messages that retention took before they were read, by partition.
         self.taken_by_retention: dict[int, int] = {}
         if partitions:
@@ -66,7 +65,7 @@ class EventConsumer:
     def fetch(self) -> MicroBatch | None:
         """The next micro-batch: full, or what has come when the linger is over; None when the lane is idle.
 
-        Idle means that no message came for `settings.idle` seconds and none is waiting, or that the lane was stopped.
+        Idle means that no message came for `settings.idle` seconds and none is waiting.
 
         Raises:
             KafkaDenied: Kafka lets us in no more.
@@ -78,8 +77,6 @@ class EventConsumer:
         first_at = started if not self._cutter.empty else None
         while self._cutter.room:
             now = time.monotonic()
-            if self._stopped:
-                return None
             if first_at is not None and now - first_at >= self._settings.linger:
                 break
             if first_at is None and now - started >= self._settings.idle and self._is_idle(now - started):
@@ -125,10 +122,6 @@ class EventConsumer:
             KafkaUnavailable: No answer after all tries.
         """
         return calling(self._settings, lambda: {p: self._lag(p) for p in self._positions})
-
-    def stop(self) -> None:
-        """Have a fetch that is waiting, in another thread, give up soon."""
-        self._stopped = True
 
     def close(self) -> None:
         """Leave Kafka."""
