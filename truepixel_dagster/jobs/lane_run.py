@@ -1,8 +1,8 @@
 """One run of a lane: micro-batches through the five stages, the same whether Dagster's ops or a bare loop calls them.
 
 Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
-bounded pool where a user is always on the same worker, beside the next micro-batch; the offsets are committed when all of
-it has landed.
+bounded pool where a user is always on the same worker, beside the next micro-batch; the offsets are committed when all
+of it has landed.
 The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
 
 What was refused once stays refused until its dead letter comes back, also when the batch runs again (`jobs/buried.py`).
