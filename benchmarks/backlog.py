@@ -69,7 +69,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     found: dict[int, dict[str, float]] = {}
     with servers(say) as base:
         say("warming the servers up")
-        warm_up(base, 50_000 if quick else 200_000)
+        warm_up(base, 50_000 if quick else 400_000)
         for lanes in (1, base.kafka_partitions):
             name = f"backlog{lanes}"
             own = base.model_copy(update={"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes})

@@ -605,6 +605,7 @@ def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: in
     from truepixel_dagster.local import demo as run
 
     if not no_ui:
+        say_access(writable=writable)
         return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops, writable=writable)
     summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
     figures = summary.figures()
@@ -617,6 +618,12 @@ def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: in
     if summary.account.lost or summary.account.lag:
         raise click.ClickException(f"lag {summary.account.lag}; records that are nowhere: {summary.account.lost}")
     return None
+
+
+def say_access(*, writable: bool) -> None:
+    """Why buttons of the UI are grey, for those who did not ask for others."""
+    if not writable:
+        say("Dagster's UI will be read-only; with --writable it launches runs, materializes and turns sensors off")
 
 
 def live_summary(settings: Settings, address: str) -> None:
@@ -652,6 +659,7 @@ def dev(port: int, writable: bool) -> None:
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision
 
+    say_access(writable=writable)
     settings = load_settings()
     servers = Stack(settings)
     was_up = all(server.running for server in servers.status())
