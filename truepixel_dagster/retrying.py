@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TypeVar
 
 import stamina
-from stamina.instrumentation import LoggingOnRetryHook, set_on_retry_hooks
+from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
+log = logging.getLogger(__name__)
+
+
+def _say(details: RetryDetails) -> None:
+    error = details.caused_by
+    words = (str(error).splitlines() or [""])[0][:160]
+    log.warning("%s: %s; trying again in %.1f s", type(error).__name__, words, details.wait_for)
+
+
 # Through the standard library's logging: by default a retry is printed, which would spoil a command's JSON.
-set_on_retry_hooks([LoggingOnRetryHook])
+set_on_retry_hooks([_say])
 
 
 def retrying(call: Callable[[], T], *, transient: Callable[[Exception], bool], attempts: int) -> T:

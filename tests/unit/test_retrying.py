@@ -1,0 +1,24 @@
+"""What is said while a call is made again."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from truepixel_dagster import retrying
+
+
+def test_a_try_to_come_is_told_in_one_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
+    errors = [OSError("refused\nand more of it")]
+
+    def call() -> str:
+        if errors:
+            raise errors.pop()
+        return "through"
+
+    with caplog.at_level(logging.WARNING):
+        assert retrying.retrying(call, transient=lambda error: isinstance(error, OSError), attempts=3) == "through"
+    (line,) = caplog.messages
+    assert line.startswith("OSError: refused; trying again in 0.") and "\n" not in line
