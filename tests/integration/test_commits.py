@@ -1,0 +1,76 @@
+"""Commits of a lane go on beside its micro-batches: one that is slow holds up none, one that fails stops the lane."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tests.integration.driving import audited, drain, one_batch, send
+from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped, open_lane
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.consumer import EventConsumer
+from truepixel_dagster.stream.errors import KafkaUnavailable
+from truepixel_dagster.stream.topics import lag
+
+MESSAGES, BATCH = 600, 100
+
+
+@pytest.fixture
+def waiting(settings: Settings) -> Settings:
+    """Six small micro-batches that wait."""
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(MESSAGES, seed=4, shops=3)))
+    return settings.model_copy(update={"batch_messages": BATCH})
+
+
+def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
+    waiting: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, gate, made = EventConsumer.commit, threading.Event(), []
+
+    def slow(self: EventConsumer, offsets: Mapping[int, int], guard: Callable[[], None]) -> None:
+        made.append(dict(offsets))
+        assert gate.wait(60)
+        commit(self, offsets, guard)
+
+    monkeypatch.setattr(EventConsumer, "commit", slow)
+    with open_lane(waiting, lane=0, lanes=1, owner="slow") as lane:
+        for _ in range(MESSAGES // BATCH):
+            assert one_batch(lane)
+        assert len(made) == 1
+        assert sum(entry.committed or 0 for entry in lag(waiting)) == 0
+        gate.set()
+        lane.finish()
+    assert sum(entry.committed or 0 for entry in lag(waiting)) == MESSAGES
+    assert len(made) < MESSAGES // BATCH
+    audited(waiting, stores)
+
+
+def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
+    waiting: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KafkaUnavailable("no acknowledgement")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EventConsumer, "commit", broken)
+        with open_lane(waiting, lane=0, lanes=1, owner="failing") as lane:
+            # The second has the first one's offsets committed at the latest, the third is told that it failed.
+            with pytest.raises(KafkaUnavailable, match="no acknowledgement"):
+                _batches(lane, 3)
+            with pytest.raises(LaneStopped):
+                lane.finish()
+    assert sum(entry.committed or 0 for entry in lag(waiting)) == 0
+    drain(waiting)
+    audited(waiting, stores)
+
+
+def _batches(lane: LaneRun, count: int) -> None:
+    """One after the other, each landed and its commit tried before the next."""
+    for _ in range(count):
+        one_batch(lane)
+        lane._pool.drain()
+        lane._commits._queues[0].join()
