@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from benchmarks.outcome import Outcome, Plot
 from benchmarks.servers import servers
@@ -33,25 +34,33 @@ def fill(settings: Settings, keys: int, begin: int) -> None:
             stores.redis.apply_once({Origin("bench", 0, begin + first): Increments(counters, {}, {})})
 
 
-def in_a_process(settings: Settings) -> dict[str, float]:
-    """One flush in a process of its own, so that its peak is its own."""
+def in_a_process(settings: Settings, filling: Callable[[], None]) -> dict[str, float]:
+    """One flush in a process of its own, so that its peak is its own; the counters are buffered once it is idle."""
     command = [sys.executable, "-m", "benchmarks.flush", CHILD]
-    done = subprocess.run(command, cwd=ROOT, env=environment(settings), check=True, capture_output=True, text=True)
-    figures: dict[str, float] = json.loads(done.stdout)
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout
+        child.stdout.readline()
+        filling()
+        figures: dict[str, float] = json.loads(child.communicate("go\n")[0])
     return figures
 
 
 def flush_and_measure() -> None:
-    """The child: flush, and print memory over idle, keys, seconds, and how often a script was loaded."""
+    """The child: say when it is idle, wait for a line, flush; prints memory over idle, keys, seconds, script loads."""
     from truepixel_dagster.flush import flush_product_stats
     from truepixel_dagster.jobs.tally import peak_memory
 
     with open_stores(load_settings()) as stores:
         # Idle is a process that has flushed before: what is asked is whether its memory grows with the keys.
+        loads_before = script_loads(stores.redis.client)
         fill(load_settings(), 200, begin=10**12)
         flush_product_stats(stores.redis, stores.elasticsearch)
-        loads_before, idle = script_loads(stores.redis.client), peak_memory()
-        began = time.perf_counter()
+        sys.stdout.write("idle\n")
+        sys.stdout.flush()
+        sys.stdin.readline()
+        idle, began = peak_memory(), time.perf_counter()
         result = flush_product_stats(stores.redis, stores.elasticsearch)
         figures = {
             "keys": result.keys,
@@ -80,8 +89,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     with servers(say) as settings:
         provision(settings)
         for number, keys in enumerate(sizes(quick)):
-            fill(settings, keys, begin=number * 10**9)
-            found = in_a_process(settings)
+            found = in_a_process(settings, partial(fill, settings, keys, begin=number * 10**9))
             rate = found["keys"] / found["seconds"]
             say(f"{keys:,} keys: {rate:,.0f} keys/s")
             rows.append([f"{keys:,}", rate, 1e6 / rate, found["over_idle_mib"], int(found["script_loads"])])
