@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,3 +66,11 @@ def elasticsearch_store(stores: Stores) -> ElasticsearchStore:
 @pytest.fixture
 def mongo_store(stores: Stores) -> MongoStore:
     return stores.mongodb
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)

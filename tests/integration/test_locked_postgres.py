@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,18 +24,10 @@ WRONG = "canary-wrong-4712"
 
 
 @pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter."""
-    with tempfile.TemporaryDirectory() as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def postgres(folder: Path) -> Iterator[LockedPostgres]:
-    stack = Stack(Settings(_env_file=None).model_copy(update={"data_dir": folder}), tied_to_parent=True)
+def postgres(open_folder: Path) -> Iterator[LockedPostgres]:
+    stack = Stack(Settings(_env_file=None).model_copy(update={"data_dir": open_folder}), tied_to_parent=True)
     address = Address("127.0.0.1", free_ports(1)[0])
-    server = LockedPostgres(address, folder / "stack" / "postgres", stack.jars, make_certificates(folder))
+    server = LockedPostgres(address, open_folder / "stack" / "postgres", stack.jars, make_certificates(open_folder))
     stack.servers = [server]
     stack.up(lambda _: None)
     try:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -55,14 +54,6 @@ pytestmark = pytest.mark.skipif(
 )
 POOLED = ("truepixel_dagster.instance.postgres_event_log", "PooledPostgresEventLogStorage")
 OWN = ("dagster_postgres", "PostgresEventLogStorage")
-
-
-@pytest.fixture(scope="module")
-def open_folder() -> Iterator[Path]:
-    """A folder that PostgreSQL's user may enter."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")

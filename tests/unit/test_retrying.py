@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
@@ -21,5 +22,4 @@ def test_a_try_to_come_is_told_in_one_line(caplog: pytest.LogCaptureFixture, mon
     with caplog.at_level(logging.WARNING):
         assert retrying.retrying(call, transient=lambda error: isinstance(error, OSError), attempts=3) == "through"
     (line,) = caplog.messages
-    assert line.startswith("OSError: refused; trying again in 0.")
-    assert "\n" not in line
+    assert re.fullmatch(r"OSError: refused; trying again in [01]\.\d s", line)
