@@ -29,17 +29,22 @@ def waiting(settings: Settings) -> Settings:
 def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
     waiting: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, gate, made = EventConsumer.commit, threading.Event(), []
+    commit, begun, gate, made = EventConsumer.commit, threading.Event(), threading.Event(), []
 
     def slow(self: EventConsumer, offsets: Mapping[int, int], guard: Callable[[], None]) -> None:
         made.append(dict(offsets))
+        begun.set()
         assert gate.wait(60)
         commit(self, offsets, guard)
 
     monkeypatch.setattr(EventConsumer, "commit", slow)
     with open_lane(waiting, lane=0, lanes=1, owner="slow") as lane:
-        for _ in range(MESSAGES // BATCH):
+        for number in range(MESSAGES // BATCH):
             assert one_batch(lane)
+            if number < 2:
+                # The second has the first one's offsets committed at the latest.
+                lane._pool.drain()
+        assert begun.wait(60)
         assert len(made) == 1
         assert sum(entry.committed or 0 for entry in lag(waiting)) == 0
         gate.set()
