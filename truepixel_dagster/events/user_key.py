@@ -11,7 +11,7 @@ _has_control_character = re.compile(r"[\x00-\x1f\x7f]").search
 
 
 # A user's events come close together.
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def parse_user_key(key: bytes | None) -> tuple[str, str]:
     """Split a key at its first colon, so that a client id may hold colons and a shop id may not.
 

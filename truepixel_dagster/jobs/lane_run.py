@@ -26,6 +26,7 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.jobs.buried import Buried
+from truepixel_dagster.jobs.heap import return_large_blocks
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
@@ -117,8 +118,9 @@ class LaneRun:
         self._buried = buried
         self._redactions = Redactions(stores.mongodb)
         self._ledger = Ledger()
-        under_way = settings.pool_workers * (settings.pool_pending + 2)
-        self._order = Order(self.tally.order, users=2 * under_way * settings.batch_messages)
+        # One in hand, one at work in the pool, those that wait for it, and one for good measure.
+        under_way = settings.pool_pending + 3
+        self._order = Order(self.tally.order, users=under_way * settings.batch_messages)
         self._contiguity = Contiguity(self.tally.contiguity)
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
@@ -449,6 +451,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: s
         SettingsError: The memory budgets do not fit the process's limit.
     """
     check_memory(settings, memory_limit())
+    return_large_blocks()
     partitions = partitions_of(lane, lanes, partition_count(settings))
     with open_stores(settings) as stores:
         lease = _own(stores, settings, partitions, owner, after)

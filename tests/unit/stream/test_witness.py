@@ -57,7 +57,8 @@ def test_users_seen_long_ago_are_forgotten_and_the_latest_are_not() -> None:
     order = Order(looked := Looked(), users=3)
     for number in range(100):
         order.took_effect("customer", [event(number, client_id=f"c{number}")])
-    assert len(order._recent) + len(order._older) <= 8
+    seen = order._seen["customer"]
+    assert len(seen._recent) + len(seen._older) <= 8
     order.took_effect("customer", [event(0, client_id="c97"), event(0, client_id="c99")])
     assert looked == Looked(checked=102, violations=2)
 

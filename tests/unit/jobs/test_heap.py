@@ -1,0 +1,37 @@
+"""Large blocks go back to the system also after a larger one was freed, by which glibc would keep them from then on."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+HELD = """
+import ctypes
+from truepixel_dagster.jobs.heap import return_large_blocks
+
+class Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd".split()] + [("rest", ctypes.c_size_t * 5)]
+
+mallinfo2 = ctypes.CDLL(None).mallinfo2
+mallinfo2.restype = Mallinfo
+if {told}:
+    return_large_blocks()
+larger = bytes(8 * 2**20)
+del larger
+large = [bytes(100 * 1024) for _ in range(50)]
+print(mallinfo2().hblks)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not a C library of GNU, 2.33 or newer")
+def test_blocks_of_100_kib_are_of_their_own_and_not_of_the_heap() -> None:
+    assert _blocks_of_their_own(told=True) >= 50
+    assert _blocks_of_their_own(told=False) < 50
+
+
+def _blocks_of_their_own(*, told: bool) -> int:
+    command = [sys.executable, "-c", HELD.replace("{told}", str(told))]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
