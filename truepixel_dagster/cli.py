@@ -42,6 +42,11 @@ def say(line: str) -> None:
     err.print(line, highlight=False, markup=False)
 
 
+def quick_to_give_up(settings: Settings) -> Settings:
+    """The settings for somebody who waits for a look: seconds, not a minute, until it is told that Kafka is away."""
+    return settings.model_copy(update={"retries": 2, "kafka_timeout": min(settings.kafka_timeout, 5.0)})
+
+
 def print_json(value: Any) -> None:
     """A value as JSON on stdout."""
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
@@ -406,7 +411,7 @@ def list_letters(stage: str | None, since: int | None, limit: int | None, as_jso
     from truepixel_dagster.jobs.letters import as_row, listed
     from truepixel_dagster.resources import open_stores
 
-    settings = load_settings()
+    settings = quick_to_give_up(load_settings())
     with open_stores(settings) as stores:
         found = [as_row(entry) for entry in listed(settings, stores, stage=stage, since=since)]
     shown = found[:limit]
@@ -430,7 +435,7 @@ def show(origin: str, as_json: bool) -> None:
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stream.dead_letters import parse_origin
 
-    settings = load_settings()
+    settings = quick_to_give_up(load_settings())
     wanted = parse_origin(origin, settings.topic)
     if wanted is None:
         raise click.BadParameter(f"{origin!r} is not topic/partition/offset", param_hint="ORIGIN")

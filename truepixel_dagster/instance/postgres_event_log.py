@@ -1,7 +1,7 @@
 """Dagster's PostgreSQL event log with its connections kept open.
 
 Dagster's own storage opens a connection for every event, and each connection is a process of the server. This one keeps
-two open for a process and takes a few more when threads ask at once. Named in dagster.yaml:
+one to write events and two for all else open, and takes a few more when threads ask at once. Named in dagster.yaml:
 
     event_log_storage:
       module: truepixel_dagster.instance.postgres_event_log
@@ -9,8 +9,8 @@ two open for a process and takes a few more when threads ask at once. Named in d
       config:
         postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
 
-A server that restarts costs no event: a connection is tried before it is used, connecting is tried again for some
-seconds as in Dagster's own, and a write whose connection broke is written again unless it has arrived.
+A server that restarts costs no event: connecting is tried again for some seconds as in Dagster's own, an event whose
+connection broke is written again unless it has arrived, and for all else a connection is tried before it is used.
 
 With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
 """
@@ -28,7 +28,13 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import PostgresEventLogStorage
-from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+from dagster_postgres.utils import (
+    create_pg_connection,
+    create_pg_engine,
+    get_token_provider_from_config,
+    pg_url_from_config,
+)
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
 from truepixel_dagster.instance.event_log import is_tested
@@ -46,24 +52,28 @@ Written = TypeVar("Written")
 
 
 class PooledPostgresEventLogStorage(PostgresEventLogStorage):
-    """Keeps its connections open; at most eight for a process.
+    """Keeps its connections open; at most nine for a process.
 
     Its own arguments are those of Dagster's storage.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._writing = self._engine
         if is_tested():
-            self._engine = create_pg_engine(
-                self.postgres_url,
-                self._token_provider,
-                isolation_level="AUTOCOMMIT",
-                pool_size=KEPT_OPEN,
-                max_overflow=MORE_AT_ONCE,
-                pool_recycle=RECYCLE_SECONDS,
-                pool_pre_ping=True,
-            )
+            self._engine = self._pool(pool_size=KEPT_OPEN, max_overflow=MORE_AT_ONCE, pool_pre_ping=True)
+            # To try the connection first would be a second round trip for each event.
+            self._writing = self._pool(pool_size=1, max_overflow=0)
         _storages.add(self)
+
+    def _pool(self, **options: Any) -> Engine:
+        return create_pg_engine(
+            self.postgres_url,
+            self._token_provider,
+            isolation_level="AUTOCOMMIT",
+            pool_recycle=RECYCLE_SECONDS,
+            **options,
+        )
 
     @classmethod
     def from_config_value(
@@ -99,7 +109,7 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
 
         def insert() -> int:
             nonlocal tried
-            with self._connect() as connection:
+            with create_pg_connection(self._writing) as connection:
                 # The server may have committed what it could not acknowledge.
                 arrived = connection.scalar(_same(row)) if tried else None
                 tried = True
@@ -130,7 +140,8 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
     def dispose(self) -> None:
         """Close the connections."""
         super().dispose()
-        self._engine.dispose()
+        for engine in (self._engine, self._writing):
+            engine.dispose()
 
 
 def _same(row: dict[str, Any]) -> sa.Select[Any]:
@@ -143,7 +154,8 @@ _storages: WeakSet[PooledPostgresEventLogStorage] = WeakSet()
 def _leave_connections_to_parent() -> None:
     """Two processes that talk over one connection garble it."""
     for storage in _storages:
-        storage._engine.dispose(close=False)
+        for engine in (storage._engine, storage._writing):
+            engine.dispose(close=False)
 
 
 if hasattr(os, "register_at_fork"):
