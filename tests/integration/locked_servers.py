@@ -1,6 +1,6 @@
 """The genuine servers with their doors locked: users, passwords and TLS, with certificates of an authority of our own.
 
-Valkey's wheel is built without TLS: a proxy before it ends TLS, users and their rights are Valkey's own.
+Valkey's wheel is built without TLS: it has users only, and Redis itself has TLS as well.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
-from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.jars import JarSet
 from truepixel_dagster.local.servers import (
     ANSWER_TIMEOUT,
@@ -78,6 +77,8 @@ POSTGRES_JARS = JarSet(
     15,
     alone=True,
 )
+# With OpenSSL, too, and nothing that the machine would have to have.
+REDIS_JARS = JarSet("embedded-redis-0.9.1", ("org.signal:embedded-redis:0.9.1",), 11, alone=True)
 COMPILER_JARS = JarSet("ecj-3.46.0", ("org.eclipse.jdt:ecj:3.46.0",), 3, alone=True)
 
 
@@ -177,7 +178,7 @@ class LockedMongoDB(MongoDB):
         return "locked"
 
 
-class LockedRedis(Redis):
+class LockedValkey(Redis):
     """Two users and no default one."""
 
     def prepare(self) -> list[str]:
@@ -190,8 +191,9 @@ class LockedRedis(Redis):
         )
         return [program, str(users), *options]
 
-    def as_admin(self) -> redis.Redis:
-        return redis.Redis(self.address.ip, self.address.port, username="admin", password=ADMIN_PASSWORD)
+    def as_admin(self, **options: Any) -> redis.Redis:
+        place, port = self.address.ip, self.address.port
+        return redis.Redis(place, port, username="admin", password=ADMIN_PASSWORD, **options)
 
     def _version(self) -> str:
         try:
@@ -200,6 +202,33 @@ class LockedRedis(Redis):
         except redis.RedisError as error:
             raise NotAnsweringError(str(error)) from error
         return "locked"
+
+
+class LockedRedis(LockedValkey):
+    """Redis itself, with the same users, over TLS only."""
+
+    title = "Redis"
+    needs = (REDIS_JARS,)
+    PROGRAM = "redis-server-7.0.15-linux-amd64"
+
+    def __init__(self, address: Address, folder: Path, jars: Any, certificates: Certificates) -> None:
+        super().__init__(address, folder)
+        self._jars = jars
+        self._certificates = certificates
+
+    def prepare(self) -> list[str]:
+        (jar,) = self._jars.folder(REDIS_JARS).glob("*.jar")
+        with zipfile.ZipFile(jar) as packed:
+            program = Path(packed.extract(self.PROGRAM, self.folder))
+        program.chmod(0o755)
+        own = str(self._certificates.server)
+        return [
+            *(str(program), *super().prepare()[1:], "--port", "0", "--tls-port", str(self.address.port)),
+            *("--tls-cert-file", own, "--tls-key-file", own, "--tls-auth-clients", "no"),
+        ]
+
+    def as_admin(self, **options: Any) -> redis.Redis:
+        return super().as_admin(ssl=True, ssl_ca_certs=str(self._certificates.authority), **options)
 
 
 class LockedElasticsearch(Elasticsearch):
@@ -318,7 +347,7 @@ class Locked:
     elasticsearch: LockedElasticsearch
     mongodb: LockedMongoDB
     redis: LockedRedis
-    redis_proxy: Proxy
+    valkey: LockedValkey
 
     def but(self, **changed: Any) -> Settings:
         return self.settings.model_copy(update=changed)
@@ -326,46 +355,44 @@ class Locked:
 
 @contextmanager
 def locked_servers(folder: Path) -> Iterator[Locked]:
-    """Start the four and make the users; they end with the block."""
+    """Start the five and make the users; they end with the block."""
     certificates = make_certificates(folder)
-    addresses = [Address("127.0.0.1", port) for port in free_ports(4)]
+    *addresses, without_tls = (Address("127.0.0.1", port) for port in free_ports(5))
     plain = settings_at(Settings(_env_file=None), *addresses).model_copy(update={"data_dir": folder})
     stack = Stack(plain, tied_to_parent=True)
     within = folder / "stack"
     kafka = LockedKafka(addresses[0], within / "kafka", stack.jars, certificates)
     elasticsearch = LockedElasticsearch(addresses[1], within / "elasticsearch", stack.jars, certificates)
     mongodb = LockedMongoDB(addresses[2], within / "mongodb", certificates)
-    valkey = LockedRedis(addresses[3], within / "redis")
-    stack.servers = [kafka, elasticsearch, mongodb, valkey]
+    genuine_redis = LockedRedis(addresses[3], within / "redis", stack.jars, certificates)
+    valkey = LockedValkey(without_tls, within / "valkey")
+    stack.servers = [kafka, elasticsearch, mongodb, genuine_redis, valkey]
     stack.up(lambda _: None)
     try:
         mongodb.make_users()
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        tls.load_cert_chain(certificates.server)
-        with closing(Proxy(valkey.address, tls)) as proxy:
-            authority, password = str(certificates.authority), SecretStr(PASSWORD)
-            settings = plain.model_copy(
-                update={
-                    "kafka_bootstrap": str(kafka.locked),
-                    "kafka_security_protocol": "SASL_SSL",
-                    "kafka_sasl_mechanism": "PLAIN",
-                    "kafka_sasl_username": USER,
-                    "kafka_sasl_password": password,
-                    "kafka_ssl_ca_location": authority,
-                    "elasticsearch_url": f"https://{elasticsearch.address}",
-                    "elasticsearch_username": USER,
-                    "elasticsearch_password": password,
-                    "elasticsearch_ca_certs": authority,
-                    "mongodb_url": SecretStr(f"mongodb://{mongodb.address}"),
-                    "mongodb_username": USER,
-                    "mongodb_password": password,
-                    "mongodb_ca_certs": authority,
-                    "redis_url": SecretStr(f"rediss://{proxy.address}/0"),
-                    "redis_username": USER,
-                    "redis_password": password,
-                    "redis_ca_certs": authority,
-                }
-            )
-            yield Locked(settings, certificates, kafka, elasticsearch, mongodb, valkey, proxy)
+        authority, password = str(certificates.authority), SecretStr(PASSWORD)
+        settings = plain.model_copy(
+            update={
+                "kafka_bootstrap": str(kafka.locked),
+                "kafka_security_protocol": "SASL_SSL",
+                "kafka_sasl_mechanism": "PLAIN",
+                "kafka_sasl_username": USER,
+                "kafka_sasl_password": password,
+                "kafka_ssl_ca_location": authority,
+                "elasticsearch_url": f"https://{elasticsearch.address}",
+                "elasticsearch_username": USER,
+                "elasticsearch_password": password,
+                "elasticsearch_ca_certs": authority,
+                "mongodb_url": SecretStr(f"mongodb://{mongodb.address}"),
+                "mongodb_username": USER,
+                "mongodb_password": password,
+                "mongodb_ca_certs": authority,
+                "redis_url": SecretStr(f"rediss://{genuine_redis.address}/0"),
+                "redis_username": USER,
+                "redis_password": password,
+                "redis_ca_certs": authority,
+            }
+        )
+        yield Locked(settings, certificates, kafka, elasticsearch, mongodb, genuine_redis, valkey)
     finally:
         stack.down(lambda _: None)

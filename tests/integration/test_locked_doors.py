@@ -41,6 +41,7 @@ from truepixel_dagster.stream.topics import lag, partition_count
 WRONG = SecretStr("canary-wrong-4712")
 PROTOCOL = {"kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None}
 NO_USER: dict[str, Any] = {"elasticsearch_username": None, "elasticsearch_password": None}
+NOBODY_AT_REDIS: dict[str, Any] = {"redis_username": None, "redis_password": None}
 # What docs/security.md says that it needs.
 ENOUGH = {
     "cluster": ["monitor", "manage_index_templates"],
@@ -154,6 +155,17 @@ def test_a_stores_certificate_must_be_of_the_authority_that_is_trusted(locked: L
     (said,) = map(str, missing_servers(locked.but(**{setting: str(locked.certificates.other_authority)})))
     assert f"TRUEPIXEL_{setting.upper()}" in one_line(said, f"{server} at ")
     assert "certificate verify failed" in said
+
+
+def test_valkey_refuses_whom_redis_refuses(locked: Locked) -> None:
+    valkey = locked.but(redis_url=SecretStr(f"redis://{locked.valkey.address}/0"), redis_ca_certs=None)
+    assert missing_servers(valkey) == []
+    for changed in ({"redis_password": WRONG}, NOBODY_AT_REDIS):
+        (said,) = map(str, missing_servers(valkey.model_copy(update=changed)))
+        assert "TRUEPIXEL_REDIS_USERNAME and _PASSWORD" in one_line(said, "Redis at ")
+    reader = valkey.model_copy(update={"redis_username": "reader"})
+    with open_stores(reader) as stores, pytest.raises(AccessDenied, match=r"our user may not do this: .* ACL"):
+        stores.redis.visitors_written([("s", "2026-W01")], [1])
 
 
 def test_a_user_who_may_not_is_told_so(locked: Locked) -> None:
@@ -305,7 +317,7 @@ def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_pat
     wrong = f"{USER}:{WRONG.get_secret_value()}"
     in_urls = {
         "mongodb": f"mongodb://{wrong}@{locked.mongodb.address}",
-        "redis": f"rediss://{wrong}@{locked.redis_proxy.address}/0",
+        "redis": f"rediss://{wrong}@{locked.redis.address}/0",
     }
     denials: list[dict[str, Any]] = [{"elasticsearch_password": WRONG}]
     denials += [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -20,13 +19,12 @@ class Proxy:
 
     Arguments:
         target: The server.
-        tls: With what to end TLS here; without it bytes pass as they are.
 
     Attributes:
         address: Where the proxy listens.
     """
 
-    def __init__(self, target: Address, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target: Address) -> None:
         self._target = target
         self._delay = 0.0
         self._is_cut = False
@@ -34,7 +32,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-of-{target}", daemon=True)
         self._thread.start()
-        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=tls))
+        self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.address = Address("127.0.0.1", self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> None:
