@@ -57,7 +57,7 @@ def test_what_is_scraped_is_what_the_stores_hold_and_a_restart_counts_nothing_tw
         assert total(found, "order_checked_total") > held.indexed
         assert total(found, "order_violations_total") == total(found, "contiguity_violations_total") == 0
         assert total(found, "buffered_keys") > 0
-        succeeded = ("truepixel_runs_finished_total", (("job", "process_events"), ("status", "success")))
+        succeeded = ("truepixel_runs_finished_total", (("dagster_job", "process_events"), ("status", "success")))
         assert found[succeeded] >= 1
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sensors.kafka_lag import LIVE
@@ -20,6 +21,9 @@ from truepixel_dagster.stream.dead_letters import STAGES
 LIVE_AT_MOST = 1000
 # For the queries of one look at PostgreSQL.
 TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE = 5000, 300, 1
+
+# Not `job`: Prometheus has a label of that name for what it scrapes.
+RUN = ("dagster_job", "status")
 
 SAYS = {
     "messages": "Messages that runs have processed, replays and duplicates included.",
@@ -37,6 +41,7 @@ HISTOGRAMS = {
     "attribution_latency": "Fetch to acknowledged attribution, for each micro-batch.",
     "freshness": "Arrival in Kafka of a micro-batch's oldest message to its acknowledged attribution.",
 }
+EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 # Of a check: how much it looked at, and how much of that was wrong.
 FIGURES = {
     "audit": ("records", "differences"),
@@ -90,21 +95,20 @@ class History:
     def _live(self, instance: dg.DagsterInstance) -> Metric:
         records = instance.get_run_records(dg.RunsFilter(statuses=LIVE), limit=LIVE_AT_MOST)
         found = Counter((record.dagster_run.job_name, record.dagster_run.status) for record in records)
-        runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=["job", "status"])
+        runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=RUN)
         for job in sorted({*self._jobs, *(job for job, _ in found)}):
             for status in LIVE:
                 runs.add_metric([job, status.value.lower()], found[job, status])
         return runs
 
     def _latest(self, instance: dg.DagsterInstance) -> Mapping[str, Any]:
-        """The newest evaluation of each check of health."""
-        found = instance.event_log_storage.get_latest_asset_check_execution_by_key(self._checks)
+        """The newest evaluation of each check of health, also while it is evaluated again or when that failed."""
         evaluations = {}
-        for key, record in found.items():
-            event = record.event
-            # One that is being evaluated, or failed to be, has none.
-            if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-                evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
+        for key in self._checks:
+            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=EVALUATED)
+            for event in (record.event for record in records):
+                if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                    evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
         return evaluations
 
 
@@ -147,7 +151,7 @@ def histogram(totals: Totals, name: str, says: str) -> Metric:
 
 def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
     """Runs that have ended; those that have not happened are there as 0, or their first would be no increase."""
-    ended = CounterMetricFamily("truepixel_runs_finished", "Runs that have ended.", labels=["job", "status"])
+    ended = CounterMetricFamily("truepixel_runs_finished", "Runs that have ended.", labels=RUN)
     for job in sorted({*jobs, *totals.finished}):
         for how in ENDS.values():
             ended.add_metric([job, how], totals.finished.get(job, {}).get(how, 0))

@@ -51,12 +51,14 @@ def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
     """Offsets and lag by partition and lane."""
     lag = GaugeMetricFamily("truepixel_lag_messages", "Messages that wait, not committed yet.", labels=PLACE)
     end = GaugeMetricFamily("truepixel_end_offset", "The offset that the next message will have.", labels=PLACE)
-    committed = GaugeMetricFamily("truepixel_committed_offset", "The next offset to process.", labels=PLACE)
+    says = "The next offset to process, once one was committed."
+    committed = GaugeMetricFamily("truepixel_committed_offset", says, labels=PLACE)
     for entry in partitions:
         place = [str(entry.partition), str(entry.partition % lanes)]
         lag.add_metric(place, entry.lag)
         end.add_metric(place, entry.high)
-        committed.add_metric(place, entry.low if entry.committed is None else entry.committed)
+        if entry.committed is not None:
+            committed.add_metric(place, entry.committed)
     return [lag, end, committed]
 
 

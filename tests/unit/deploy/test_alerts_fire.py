@@ -1,0 +1,184 @@
+"""Each alert fires on what it is for and on nothing else, by Prometheus' own tool where that is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.unit.deploy.test_alerts import ALERTS
+
+PROMTOOL = shutil.which("promtool")
+# Seconds from scrape to scrape.
+EVERY = 15
+SERVERS = ("kafka", "elasticsearch", "mongodb", "redis", "dagster")
+JOBS = ("process_events", "flush", "privacy", "check_health")
+
+Series = dict[str, str]
+
+
+class Case(NamedTuple):
+    """What was scraped, and whether an alert of this name (and severity) has fired at a time."""
+
+    name: str
+    alert: str
+    fires: bool
+    at: str
+    series: list[Series]
+    severity: str = "warning|critical"
+
+
+def scrapes(minutes: float) -> int:
+    return int(minutes * 60 / EVERY)
+
+
+def flat(value: float, minutes: float) -> str:
+    return f"{value}x{scrapes(minutes) - 1}"
+
+
+def gap(minutes: float) -> str:
+    return f"_x{scrapes(minutes)}"
+
+
+def series(metric: str, *values: str, **labels: object) -> Series:
+    of_target = {"job": "truepixel", "instance": "exporter:9464", **labels}
+    written = ",".join(f'{name}="{value}"' for name, value in of_target.items())
+    return {"series": f"truepixel_{metric}{{{written}}}", "values": " ".join(values)}
+
+
+def up(minutes: float) -> list[Series]:
+    return [series("up", flat(1, minutes), server=server) for server in SERVERS]
+
+
+def failures(job: str, *values: str) -> list[Series]:
+    """Runs that failed: of one job so many, of the others none that are new."""
+    others = [
+        series("runs_finished_total", flat(7, 90), dagster_job=one, status="failure") for one in JOBS if one != job
+    ]
+    return [*others, series("runs_finished_total", *values, dagster_job=job, status="failure")]
+
+
+def freshness(upto_a_minute: str, upto_five: str) -> list[Series]:
+    buckets = {"60.0": upto_a_minute, "300.0": upto_five, "+Inf": upto_five}
+    return [series("freshness_seconds_bucket", values, le=bound) for bound, values in buckets.items()]
+
+
+def letters(letters_: str, messages: str) -> list[Series]:
+    return [series("dead_letters_total", letters_, stage="index"), series("messages_total", messages)]
+
+
+def violations(what: str) -> list[Case]:
+    alert, metric = f"TruePixel{what.title()}Violated", f"{what}_violations_total"
+    return [
+        Case("the first", alert, True, "40m", [series(metric, flat(0, 30), flat(1, 60))]),
+        Case("old ones", alert, False, "150m", [series(metric, flat(5, 180))]),
+        Case("while away", alert, True, "135m", [series(metric, flat(5, 60), gap(70), flat(6, 60))]),
+        Case("away, none", alert, False, "135m", [series(metric, flat(5, 60), gap(70), flat(5, 60))]),
+        Case("before the first scrape", alert, True, "15m", [series(metric, gap(10), flat(3, 60))]),
+    ]
+
+
+def witnesses(order: str, contiguity: str, committed: str, indexed: str) -> list[Series]:
+    return [
+        series("order_checked_total", order),
+        series("contiguity_checked_total", contiguity),
+        series("committed_offset", committed, partition=0, lane=0),
+        series("indexed_total", indexed),
+        series("replays_total", flat(3, 300)),
+    ]
+
+
+GROWS, STANDS = "1000+10x1200", flat(50, 300)
+LATE_REPORT = f"{flat(50, 70)} {flat(60, 200)}"
+LONG_RUN = witnesses(LATE_REPORT, LATE_REPORT, f"{flat(100, 60)} 100+100x40 {flat(4100, 190)}", LATE_REPORT)
+AUDITED = series("check_timestamp_seconds", flat(0, 1000), check="audit")
+AGE, WAITS = "newest_attribution_age_seconds", "oldest_uncommitted_age_seconds"
+SOMETIMES = " ".join("stale" if number % 6 == 5 else str(2000 + 15 * number) for number in range(120))
+
+CASES = [
+    Case("no scrape", "TruePixelExporterDown", True, "8m15s", [series("up", flat(1, 5), "stale", server="kafka")]),
+    Case("just now", "TruePixelExporterDown", False, "6m", [series("up", flat(1, 5), "stale", server="kafka")]),
+    Case("away", "TruePixelServerDown", True, "8m", [series("up", flat(1, 5), flat(0, 5), server="redis")]),
+    Case(
+        "a minute", "TruePixelServerDown", False, "9m", [series("up", flat(1, 5), flat(0, 1), flat(1, 5), server="x")]
+    ),
+    Case(
+        "lanes together", "TruePixelLag", True, "15m", [series("lag_messages", flat(9e4, 20), lane=n) for n in (0, 1)]
+    ),
+    Case("less", "TruePixelLag", False, "15m", [series("lag_messages", flat(99000, 20), lane=0)]),
+    Case("long", "TruePixelMessagesWait", True, "15m", [series(WAITS, "800+15x80", lane=0)]),
+    Case("long, not always seen", "TruePixelMessagesWait", True, "25m", [series(WAITS, SOMETIMES, lane=0)]),
+    Case("less long", "TruePixelMessagesWait", False, "15m", [series(WAITS, flat(800, 20), lane=0)]),
+    Case("a tenth", "TruePixelLate", True, "40m", freshness("0+9x240", "0+10x240")),
+    Case("a few", "TruePixelLate", False, "40m", freshness("0+96x240", "0+100x240")),
+    Case("one", "TruePixelLate", False, "36m", freshness(flat(5, 60), f"{flat(5, 20)} {flat(6, 40)}")),
+    Case("old", "TruePixelNoAttributions", True, "40m", [series(AGE, "21000+15x200")]),
+    Case("never any", "TruePixelNoAttributions", True, "7h", up(430)),
+    Case("young", "TruePixelNoAttributions", False, "40m", [series(AGE, flat(10800, 60))]),
+    Case("a tenth", "TruePixelDeadLetters", True, "20m", letters("100x39 120x200", "5000x39 5200x200")),
+    Case("a few", "TruePixelDeadLetters", False, "20m", letters("100x39 120x200", "5000x39 5500x200")),
+    Case("nine of twenty", "TruePixelDeadLetters", False, "61m", letters("100x19 109x300", "5000x19 5020x300")),
+    Case("claims", "TruePixelBufferOld", True, "10m", [series("buffered_age_seconds", flat(700, 20), kind="claim")]),
+    Case("younger", "TruePixelBufferOld", False, "15m", [series("buffered_age_seconds", flat(500, 20), kind="buffer")]),
+    Case(
+        "three", "TruePixelRunsFail", True, "55m", failures("flush", flat(7, 40), flat(8, 5), flat(9, 5), flat(10, 40))
+    ),
+    Case("two", "TruePixelRunsFail", False, "55m", failures("process_events", flat(7, 40), flat(8, 5), flat(9, 45))),
+    Case("one of minutes", "TruePixelRunsFail", False, "55m", failures("privacy", flat(7, 40), flat(8, 50))),
+    Case("one of hours", "TruePixelRunsFail", True, "55m", failures("check_health", flat(7, 40), flat(8, 50))),
+    *violations("order"),
+    *violations("contiguity"),
+    Case("old workers", "TruePixelWitnessesSilent", True, "120m", witnesses(STANDS, STANDS, GROWS, GROWS)),
+    Case("order alone", "TruePixelWitnessesSilent", True, "120m", witnesses(STANDS, GROWS, GROWS, GROWS)),
+    Case("contiguity alone", "TruePixelWitnessesSilent", True, "120m", witnesses(GROWS, STANDS, GROWS, GROWS)),
+    Case("both look", "TruePixelWitnessesSilent", False, "120m", witnesses(GROWS, GROWS, GROWS, GROWS)),
+    Case("idle", "TruePixelWitnessesSilent", False, "120m", witnesses(STANDS, STANDS, STANDS, STANDS)),
+    Case("duplicates alone", "TruePixelWitnessesSilent", False, "120m", witnesses(STANDS, GROWS, GROWS, STANDS)),
+    Case("a long run after a quiet hour", "TruePixelWitnessesSilent", False, "68m", LONG_RUN),
+    Case("fails", "TruePixelCheckFailed", True, "5m", [series("check_passed", flat(0, 10), check="audit")]),
+    Case("passes", "TruePixelCheckFailed", False, "5m", [series("check_passed", flat(1, 10), check="audit")]),
+    Case("warns", "TruePixelCheckWarns", True, "5m", [series("check_passed", flat(0, 10), check="lag")], "warning"),
+    Case("no more", "TruePixelCheckFailed", False, "5m", [series("check_passed", flat(0, 10), check="lag")]),
+    Case(
+        "one stops",
+        "TruePixelChecksStopped",
+        True,
+        "190m",
+        [series("check_timestamp_seconds", flat(0, 999), check="lag"), AUDITED],
+    ),
+    Case("none ever ran", "TruePixelChecksStopped", True, "240m", up(300)),
+    Case("just deployed", "TruePixelChecksStopped", False, "120m", up(300)),
+]
+
+
+def as_test(case: Case) -> dict[str, Any]:
+    """A case as promtool takes it."""
+    about = f'alertname="{case.alert}",alertstate="firing",severity=~"{case.severity}"'
+    expected = {"labels": "{}", "value": int(case.fires)}
+    asked = {"expr": f"count(ALERTS{{{about}}}) or vector(0)", "eval_time": case.at, "exp_samples": [expected]}
+    name = f"{case.alert}: {case.name}"
+    return {"name": name, "interval": f"{EVERY}s", "input_series": case.series, "promql_expr_test": [asked]}
+
+
+def test_every_alert_has_a_case_in_which_it_fires_and_one_in_which_it_does_not() -> None:
+    named = {rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
+    assert {case.alert for case in CASES if case.fires} == named
+    assert {case.alert for case in CASES if not case.fires} == named - {"TruePixelCheckWarns"}
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+def test_alerts_fire_on_what_they_are_for_and_on_nothing_else(tmp_path: Path) -> None:
+    assert PROMTOOL
+    file = tmp_path / "cases.yaml"
+    rules = {
+        "rule_files": [str(ALERTS)],
+        "evaluation_interval": f"{EVERY}s",
+        "tests": [as_test(case) for case in CASES],
+    }
+    file.write_text(yaml.safe_dump(rules))
+    done = subprocess.run([PROMTOOL, "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
