@@ -219,6 +219,22 @@ def migrate() -> None:
     sys.exit(subprocess.run(command, cwd=ROOT, env=environment(settings), check=False).returncode)  # noqa: S603 (our own interpreter)
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def start(program: tuple[str, ...]) -> None:
+    """Become one of Dagster's programs; where its history in PostgreSQL cannot be reached, say so in one line instead.
+
+    Such as: truepixel start dagster-webserver --read-only
+    """
+    from truepixel_dagster.instance.history import check_history
+
+    check_history(load_settings())
+    try:
+        os.execvp(program[0], program)  # noqa: S606 (what the caller asked for)
+    except OSError as error:
+        raise click.ClickException(f"{program[0]}: {error.strerror}") from None
+
+
 @main.command()
 @click.option("--events", type=click.IntRange(min=1), required=True, help="How many events to send.")
 @click.option("--rate", type=click.FloatRange(min=0.1), help="Events a second; as fast as it goes by default.")

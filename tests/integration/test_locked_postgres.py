@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,3 +110,6 @@ def test_a_command_says_in_one_line_what_is_refused(
     assert "TRUEPIXEL_POSTGRES_URL" in said
     assert "canary" not in said
     assert "stack up" not in said
+    program = ["start", sys.executable, "-c", "print('started')"]
+    assert truepixel(locked_out, *program, code=1) == said
+    assert truepixel(settings, *program) == "started\n"
