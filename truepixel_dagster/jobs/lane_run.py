@@ -26,7 +26,7 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.jobs.buried import Buried
-from truepixel_dagster.jobs.heap import return_large_blocks
+from truepixel_dagster.jobs.heap import stay_small
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
@@ -451,7 +451,7 @@ def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: s
         SettingsError: The memory budgets do not fit the process's limit.
     """
     check_memory(settings, memory_limit())
-    return_large_blocks()
+    stay_small()
     partitions = partitions_of(lane, lanes, partition_count(settings))
     with open_stores(settings) as stores:
         lease = _own(stores, settings, partitions, owner, after)

@@ -10,7 +10,7 @@ import pytest
 
 HELD = """
 import ctypes
-from truepixel_dagster.jobs.heap import return_large_blocks
+from truepixel_dagster.jobs.heap import stay_small
 
 class Mallinfo(ctypes.Structure):
     _fields_ = [("before", ctypes.c_size_t * 3), ("hblks", ctypes.c_size_t), ("after", ctypes.c_size_t * 6)]
@@ -18,7 +18,7 @@ class Mallinfo(ctypes.Structure):
 mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Mallinfo
 if {told}:
-    return_large_blocks()
+    stay_small()
 larger = bytes(8 * 2**20)
 del larger
 large = [bytes(100 * 1024) for _ in range(50)]
