@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -21,8 +22,8 @@ from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import lag
 
 MIB = 2**20
-# The first part of a run is connections, and buffers and caches that fill.
-WARM_UP = 0.2
+# Messages of a run: first there are connections, and buffers and caches that fill; few more say nothing of a slope.
+WARM_UP, ENOUGH = 26_000, 50_000
 
 
 # A letter repeated would be compressed to nothing, and a small buffer of the client hold hundreds of such messages.
@@ -69,7 +70,7 @@ class Reading(NamedTuple):
 
 VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {
     "usual": (usual, 1.0),
-    "half duplicates": (half_duplicates, 0.2),
+    "half duplicates": (half_duplicates, 0.4),
     "one hot user": (hot_user, 0.1),
     "64 KiB messages": (large, 0.02),
 }
@@ -106,15 +107,14 @@ def of_run(run: RunFigures, readings: list[Reading]) -> list[tuple[float, float]
 
 
 def slope(runs: list[list[tuple[float, float]]]) -> float:
-    """MiB per 100,000 messages of a run after its warm-up, by least squares; the median of the runs."""
+    """MiB per 100,000 messages of a run after its warm-up, by least squares; the median of the runs, NaN of none."""
     found = []
     for points in runs:
-        begins, ends = points[0][0], points[-1][0]
-        warm = [(x, y) for x, y in points if x - begins > WARM_UP * (ends - begins)]
-        if len({x for x, _ in warm}) >= 3:
-            x, y = np.array(warm).T
+        begins, ends = points[0][0] + WARM_UP, points[-1][0]
+        if ends - begins >= ENOUGH:
+            x, y = np.array([point for point in points if point[0] > begins]).T
             found.append(float(np.polyfit(x, y, 1)[0] * 100_000))
-    return median(found)
+    return median(found) if found else math.nan
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
@@ -134,9 +134,11 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         lines[name] = [point for points in runs for point in points]
         # As the kernel counted it: readings miss what comes and goes between them.
         peak, grows = max(run.peak_mib for run in done), slope(runs)
-        rows.append([name, f"{messages:,}", peak, f"{grows:.2f}"])
+        rows.append([name, f"{messages:,}", peak, "too short" if math.isnan(grows) else f"{grows:.2f}"])
         key = name.replace(" ", "_")
-        figures |= {f"peak_mib_{key}": peak, f"slope_{key}": grows}
+        figures[f"peak_mib_{key}"] = peak
+        if not math.isnan(grows):
+            figures[f"slope_{key}"] = grows
     return Outcome(
         title="memory: a worker's resident memory",
         columns=["variant", "messages", "peak, MiB", "MiB per 100,000 messages of a run"],
