@@ -22,9 +22,9 @@ from rich.text import Text
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES
-from truepixel_dagster.stream.errors import KafkaError
+from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
 
 out = Console()
 err = Console(stderr=True)
@@ -88,10 +88,17 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except known as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(f"{error}{_first_aid(error)}") from error
         except KeyboardInterrupt:
             say("stopped")
             ctx.exit(130)
+
+
+def _first_aid(error: BaseException) -> str:
+    """What to do about a server of this machine that is away, where the error does not say it."""
+    away = isinstance(error, (Unavailable, KafkaUnavailable)) and not isinstance(error, AccessDenied)
+    here = "127.0.0.1" in str(error)
+    return "; `truepixel stack up` starts the servers on this machine" if away and here else ""
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

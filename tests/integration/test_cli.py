@@ -72,6 +72,7 @@ def test_an_unreachable_server_is_one_line(settings: Settings) -> None:
     away = settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
     error = truepixel(away, "lag", code=1)
     assert "127.0.0.1:1" in error
+    assert "`truepixel stack up` starts the servers" in error
     assert "Traceback" not in error
 
 
