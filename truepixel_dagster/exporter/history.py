@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sensors.kafka_lag import LIVE
@@ -41,7 +40,6 @@ HISTOGRAMS = {
     "attribution_latency": "Fetch to acknowledged attribution, for each micro-batch.",
     "freshness": "Arrival in Kafka of a micro-batch's oldest message to its acknowledged attribution.",
 }
-EVALUATED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 # Of a check: how much it looked at, and how much of that was wrong.
 FIGURES = {
     "audit": ("records", "differences"),
@@ -103,12 +101,13 @@ class History:
 
     def _latest(self, instance: dg.DagsterInstance) -> Mapping[str, Any]:
         """The newest evaluation of each check of health, also while it is evaluated again or when that failed."""
+        found = instance.event_log_storage.get_asset_check_summary_records(self._checks)
         evaluations = {}
-        for key in self._checks:
-            records = instance.event_log_storage.get_asset_check_execution_history(key, limit=1, status=EVALUATED)
-            for event in (record.event for record in records):
-                if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-                    evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
+        for key, summary in found.items():
+            completed = summary.last_completed_check_execution_record
+            event = completed.event if completed else None
+            if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
         return evaluations
 
 

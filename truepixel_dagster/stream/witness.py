@@ -51,7 +51,7 @@ class Order:
 
 
 class LastSeen:
-    """The offset seen last of each user, by the hash of its name: a fifth of the memory of the names.
+    """The offset seen last of each user, by the hash of its name, which is smaller than the name.
 
     Two users of one hash among the thousands remembered are to be expected once in 10^12 micro-batches.
     """
