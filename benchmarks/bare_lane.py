@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.coming_lane import coming_lane
+from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.settings import load_settings
 
@@ -27,20 +28,20 @@ def one_batch(lane: LaneRun) -> bool:
 
 def main() -> None:
     """As many micro-batches as a run of Dagster would plan."""
-    settings = load_settings()
-    with open_lane(settings, lane=0, lanes=1, owner="bare") as lane:
-        lane.warnings()
-        for _ in range(lane.slots()):
-            if not one_batch(lane):
-                break
-        tally = lane.finish()
-        figures = {
-            "messages": tally.messages,
-            "per_minute": tally.per_minute,
-            "latencies": tally.latencies,
-            "stage_seconds": dict(tally.stage_seconds),
-            "peak_mib": peak_memory() / 2**20,
-        }
+    with coming_lane(load_settings(), lane=0, lanes=1, owner="bare") as coming:
+        slots = coming.slots()
+        with coming.taken() as lane:
+            for _ in range(slots):
+                if not one_batch(lane):
+                    break
+            tally = lane.finish()
+    figures = {
+        "messages": tally.messages,
+        "per_minute": tally.per_minute,
+        "latencies": tally.latencies,
+        "stage_seconds": dict(tally.stage_seconds),
+        "peak_mib": peak_memory() / 2**20,
+    }
     sys.stdout.write(json.dumps(figures) + "\n")
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from truepixel_dagster.audit.audit import Audit, audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
-from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.coming_lane import open_lane
+from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings

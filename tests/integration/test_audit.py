@@ -13,7 +13,7 @@ import pytest
 from assets.health import audit as audit_check
 from tests.integration.driving import drain, one_batch, record, send
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
 import pytest
@@ -10,8 +12,9 @@ import pytest
 from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, record, send
 from tests.integration.test_pipeline import pixel
-from truepixel_dagster.asset_keys import CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
+from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
 from truepixel_dagster.definitions import definitions
+from truepixel_dagster.jobs.coming_lane import SLOTS_TO_GROW
 from truepixel_dagster.jobs.drain import dagster_home, drain, environment
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import traffic
@@ -126,6 +129,27 @@ def test_a_run_on_a_busy_lane_says_so_and_stops(through_dagster: Settings, store
         assert "the-other-run" in str([e.event_specific_data for e in result.all_events if e.is_failure])
     finally:
         lease.release()
+
+
+def test_slots_are_planned_while_another_run_has_the_lane(through_dagster: Settings, stores: Stores) -> None:
+    send(through_dagster, [record("s:c", pixel(f"e{number}")) for number in range(25)])
+    other = Lease(stores.redis.client, through_dagster.namespace, [0, 1, 2], "other", 60)
+    other.acquire()
+    with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(1) as pool:
+        tags = {AFTER_TAG: "other"}
+        going_on = pool.submit(process_events.execute_in_process, instance=instance, tags=tags, raise_on_error=False)
+        while events_of_plan(instance)["STEP_OUTPUT"] < SLOTS_TO_GROW:
+            assert not going_on.done()
+            time.sleep(0.05)
+        assert events_of_plan(instance)["STEP_SUCCESS"] == 0
+        other.release()
+        assert going_on.result(timeout=60).success
+    assert sum(entry.lag for entry in lag(through_dagster)) == 0
+
+
+def events_of_plan(instance: dg.DagsterInstance) -> Counter[str]:
+    found = [entry.dagster_event for run_ in instance.get_runs() for entry in instance.all_logs(run_.run_id)]
+    return Counter(event.event_type_value for event in found if event and event.step_key == "plan")
 
 
 def test_the_sensor_asks_for_a_run_of_each_lane_with_lag(

@@ -18,8 +18,9 @@ from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.definitions import definitions
+from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.jobs.lane_run import LaneRun, open_lane
+from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.jobs.letters_replay import Replay, replay
 from truepixel_dagster.local.traffic import traffic

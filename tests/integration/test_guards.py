@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from tests.integration.driving import audited, drain, one_batch, send
-from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped, open_lane
+from truepixel_dagster.jobs.coming_lane import open_lane
+from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.driving import audited, one_batch, send
-from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.jobs.coming_lane import SLOTS_TO_GROW, coming_lane, open_lane
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
@@ -72,6 +72,33 @@ def test_the_lane_goes_on_where_it_was_handed_over(small: Settings, stores: Stor
     assert taken.replays == 0
     assert next_of(small, stores) == {}
     audited(small, stores)
+
+
+def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Settings, stores: Stores) -> None:
+    with (
+        open_lane(small, lane=0, lanes=1, owner="first") as first,
+        coming_lane(small, lane=0, lanes=1, owner="second", after="first") as coming,
+    ):
+        assert coming.slots() == EVENTS // small.batch_messages + SLOTS_TO_GROW
+        assert coming.warnings() == []
+        assert one_batch(first)
+        assert next_of(small, stores) == dict.fromkeys([0, 1, 2], "second")
+        assert holder_of(small, stores) == {"first"}
+        first.finish()
+        with coming.taken() as second:
+            assert next_of(small, stores) == {}
+            assert holder_of(small, stores) == {"second"}
+            while one_batch(second):
+                pass
+    assert sum(entry.lag for entry in lag(small)) == 0
+    audited(small, stores)
+
+
+def test_who_waits_no_longer_gives_its_place_back(small: Settings, stores: Stores) -> None:
+    with open_lane(small, lane=0, lanes=1, owner="first"):
+        with coming_lane(small, lane=0, lanes=1, owner="second", after="first"):
+            assert next_of(small, stores) == dict.fromkeys([0, 1, 2], "second")
+        assert next_of(small, stores) == {}
 
 
 def test_an_idle_run_hands_over_before_its_end(small: Settings, stores: Stores) -> None:

@@ -14,7 +14,7 @@ from tests.integration.driving import drain, one_batch, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.jobs import lane_run
-from truepixel_dagster.jobs.lane_run import open_lane
+from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.settings import Settings

@@ -10,8 +10,6 @@ What was refused once stays refused until its dead letter comes back, also when 
 
 from __future__ import annotations
 
-import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,41 +17,31 @@ from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
-from truepixel_dagster import durability
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.jobs.buried import Buried
-from truepixel_dagster.jobs.heap import stay_small
 from truepixel_dagster.jobs.tally import Tally
-from truepixel_dagster.resources import Stores, open_stores
-from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores import mongodb, privacy_requests
-from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
-from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.keyed_pool import KeyedPool
-from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.ledger import Ledger
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
-from truepixel_dagster.stream.topics import partition_count
 from truepixel_dagster.stream.witness import LAST_STAGES, Contiguity, Order
 
 # Fewer dead letters than this say nothing about an outage: a few junk messages alone in a batch must not stop a lane.
 UNREADABLE_FLOOR = 256
 REFUSED_FLOOR = 16
-# A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
-SLOTS_TO_GROW = 128
-# Python's threads take turns: of its own 5 ms one that only reads a short answer waits out most.
-SWITCH_SECONDS = 0.001
 
 
 class LaneStopped(Exception):
@@ -133,23 +121,11 @@ class LaneRun:
         )
 
     def warnings(self) -> list[str]:
-        """What an operator should know at the start: records gone before they were read, settings that lose data."""
-        with self._stage("warnings"):
-            gone = [
-                f"the topic's retention took {count} messages of partition {partition} before they were read"
-                for partition, count in self._consumer.taken_by_retention.items()
-            ]
-            try:
-                facts = durability.ask(self._settings, self._stores)
-            except (Unavailable, KafkaError) as error:
-                # The stage that needs that server says so, if it is still away by then.
-                return [*gone, f"settings of the servers were not looked at: {error}"]
-            return gone + durability.warnings(facts, self._settings)
-
-    def slots(self) -> int:
-        """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit."""
-        waiting = sum(self._consumer.lag().values())
-        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+        """What an operator should know of the lane: records that were gone before they were read."""
+        return [
+            f"the topic's retention took {count} messages of partition {partition} before they were read"
+            for partition, count in self._consumer.taken_by_retention.items()
+        ]
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
@@ -432,61 +408,3 @@ def _without(events: tuple[Event, ...], refused: Sequence[Refused]) -> tuple[Eve
         return events
     gone = {item.event.origin for item in refused}
     return tuple(event for event in events if event.origin not in gone)
-
-
-@contextmanager
-def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None) -> Iterator[LaneRun]:
-    """A lane, owned until the block ends.
-
-    Arguments:
-        settings: The pipeline's settings.
-        lane: Which of the lanes, from 0.
-        lanes: How many there are.
-        owner: The run's id.
-        after: The run that has the lane: it is waited for.
-
-    Raises:
-        LaneBusy: Another run holds one of the lane's partitions.
-        Unavailable, KafkaError: A server does not answer.
-        SettingsError: The memory budgets do not fit the process's limit.
-    """
-    check_memory(settings, memory_limit())
-    stay_small()
-    partitions = partitions_of(lane, lanes, partition_count(settings))
-    with open_stores(settings) as stores:
-        lease = _own(stores, settings, partitions, owner, after)
-        for store in stores:
-            # A worker that slept past its lease, even in the middle of a stage, makes no further call.
-            store.guard = lease.check
-        try:
-            buried = Buried(stores.redis, partitions)
-            run = LaneRun(settings, stores, EventConsumer(settings, partitions), DeadLetters(settings), lease, buried)
-        except BaseException:
-            lease.release()
-            raise
-        # What is there by now stays: the collector need not go through all of Dagster for every few micro-batches.
-        gc.freeze()
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)
-        try:
-            yield run
-        finally:
-            sys.setswitchinterval(before)
-            gc.unfreeze()
-            run.close()
-
-
-def _own(stores: Stores, settings: Settings, partitions: Sequence[int], owner: str, after: str | None) -> Lease:
-    """The right to the partitions; behind another run it is waited for at a place that shows that we are alive."""
-    client, name, seconds = stores.redis.client, settings.namespace, settings.lease
-    lease = Lease(client, name, partitions, owner, seconds)
-    if after is None:
-        lease.acquire()
-        return lease
-    place = Lease(client, name, partitions, owner, seconds, "next")
-    place.acquire()
-    try:
-        lease.acquire(after)
-    finally:
-        place.release()
-    return lease

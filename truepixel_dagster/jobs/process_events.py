@@ -21,16 +21,8 @@ from truepixel_dagster.asset_keys import (
     LANES_TAG,
     PRODUCT_STATS_BUFFER,
 )
-from truepixel_dagster.jobs.lane_run import (
-    Known,
-    LaneRun,
-    LaneStopped,
-    Led,
-    Slot,
-    Sorted,
-    TooManyDeadLetters,
-    open_lane,
-)
+from truepixel_dagster.jobs.coming_lane import ComingLane, coming_lane
+from truepixel_dagster.jobs.lane_run import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
 from truepixel_dagster.settings import load_settings
@@ -67,25 +59,39 @@ def _after(
 class InHand:
     """A lane, and the micro-batch that it is at: what one op leaves for the next.
 
+    The lane is opened and taken by the op that asks first: what an op fails by is told better than why a resource did.
     Ops are in Dagster's order and hand nothing to it: a value in its hands is two more events and two type checks.
+
+    Arguments:
+        opening: Opens the lane, without taking it.
+        until_the_end: Gives it back when the run ends.
     """
 
-    def __init__(self, opening: Callable[[], LaneRun]) -> None:
+    def __init__(self, opening: Callable[[], AbstractContextManager[ComingLane]], until_the_end: ExitStack) -> None:
         self._opening = opening
+        self._until_the_end = until_the_end
+        self._coming: ComingLane | None = None
         self._lane: LaneRun | None = None
         self._slot = ""
         self._work: object = None
 
     @property
+    def coming(self) -> ComingLane:
+        """The lane from before it is ours."""
+        if self._coming is None:
+            self._coming = self._until_the_end.enter_context(self._opening())
+        return self._coming
+
+    @property
     def lane(self) -> LaneRun:
-        """The lane, opened by the op that asks first: what an op fails by is told better than why a resource did."""
+        """The lane, ours."""
         if self._lane is None:
-            self._lane = self._opening()
+            self._lane = self._until_the_end.enter_context(self.coming.taken())
         return self._lane
 
     @property
     def failed(self) -> bool:
-        """Whether the lane was opened, and then stopped by a failure."""
+        """Whether the lane was taken, and then stopped by a failure."""
         return self._lane is not None and self._lane.failure is not None
 
     def put(self, context: dg.OpExecutionContext, work: object) -> None:
@@ -109,13 +115,16 @@ class InHand:
     description="How many micro-batches this run may drain.",
 )
 def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[None]]:
-    """Plan a slot for each micro-batch that lies there."""
+    """Plan a slot for each micro-batch that lies there, and then take the lane: none waits for the planning."""
+    with _plainly():
+        for line in _hand(context).coming.warnings():
+            context.log.warning(line)
+        count = _hand(context).coming.slots()
+    for number in range(count):
+        yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
     with _plainly():
         for line in _lane(context).warnings():
             context.log.warning(line)
-        count = _lane(context).slots()
-    for number in range(count):
-        yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
 
 
 @dg.op(
@@ -285,13 +294,12 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
     lane, owner = int(tags.get(LANE_TAG, 0)), run.run_id if run else "-"
     with ExitStack() as until_the_end:
 
-        def opening() -> LaneRun:
+        def opening() -> AbstractContextManager[ComingLane]:
             settings = load_settings()
             lanes = int(tags.get(LANES_TAG, settings.lanes))
-            opened = open_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
-            return until_the_end.enter_context(opened)
+            return coming_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
 
-        hand = InHand(opening)
+        hand = InHand(opening, until_the_end)
         yield hand
         if hand.failed and context.instance is not None:
             # Its last op has not come about: what it did until then counts all the same.

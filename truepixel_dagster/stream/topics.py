@@ -115,12 +115,13 @@ def partition_count(settings: Settings) -> int:
     )
 
 
-def lag(settings: Settings, timeout: float = 3.0) -> list[PartitionLag]:
+def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[PartitionLag]:
     """The lag of every partition of the topic of events, by partition.
 
     Arguments:
         settings: Which topic and group.
         timeout: Seconds for each of three requests.
+        attempts: Tries after transient errors.
 
     Raises:
         NoTopic: It does not exist.
@@ -136,7 +137,7 @@ def lag(settings: Settings, timeout: float = 3.0) -> list[PartitionLag]:
         offsets = {entry.partition: entry.offset for entry in future.result().topic_partitions}
         return [_lag(p.partition, low[p.partition], high[p.partition], offsets[p.partition]) for p in partitions]
 
-    return calling(settings, measure, attempts=2)
+    return calling(settings, measure, attempts=attempts)
 
 
 def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:

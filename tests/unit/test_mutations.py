@@ -1,0 +1,19 @@
+"""The list of guards that are removed one by one names what is there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.mutations import MUTATIONS, ROOT, Mutation
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.guard)
+def test_a_guard_stands_where_the_list_looks_for_it(mutation: Mutation) -> None:
+    assert mutation.text in (ROOT / mutation.file).read_text()
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.guard)
+def test_the_tests_of_a_guard_are_there(mutation: Mutation) -> None:
+    files = [word.partition("::")[0] for word in mutation.tests.split() if word.startswith("tests/")]
+    assert files
+    assert all((ROOT / file).exists() for file in files)

@@ -1,0 +1,171 @@
+"""A lane from before it is ours until it is given back.
+
+What can be looked at and planned while another run still has the lane is done then, so that between two runs nothing
+but the lane changes hands.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from truepixel_dagster import durability
+from truepixel_dagster.jobs.buried import Buried
+from truepixel_dagster.jobs.heap import stay_small
+from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream.consumer import EventConsumer
+from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.errors import KafkaError
+from truepixel_dagster.stream.lane import partitions_of
+from truepixel_dagster.stream.topics import lag, partition_count
+
+# A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
+SLOTS_TO_GROW = 128
+# Python's threads take turns: of its own 5 ms one that only reads a short answer waits out most.
+SWITCH_SECONDS = 0.001
+
+
+class ComingLane:
+    """A lane that a run is about to take.
+
+    Arguments:
+        settings: The pipeline's settings.
+        stores: Where the stages will write.
+        partitions: The partitions of the lane.
+        owner: The run's id.
+        after: The run that has the lane, if one has.
+    """
+
+    def __init__(
+        self, settings: Settings, stores: Stores, partitions: Sequence[int], owner: str, after: str | None
+    ) -> None:
+        self._settings = settings
+        self._stores = stores
+        self._partitions = partitions
+        self._after = after
+        client, name, seconds = stores.redis.client, settings.namespace, settings.lease
+        self._lease = Lease(client, name, partitions, owner, seconds)
+        self._place = Lease(client, name, partitions, owner, seconds, "next")
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Behind another run: be next, alive, for all to see, until the lane is taken or the block ends.
+
+        Raises:
+            LaneBusy: Another run is next.
+            Unavailable: Redis does not answer.
+        """
+        if self._after is not None:
+            self._place.acquire()
+        try:
+            yield
+        finally:
+            self._no_longer_next()
+
+    def warnings(self) -> list[str]:
+        """What an operator should know of the servers: settings of theirs that lose data."""
+        try:
+            facts = durability.ask(self._settings, self._stores)
+        except (Unavailable, KafkaError) as error:
+            # The stage that needs that server says so, if it is still away by then.
+            return [f"settings of the servers were not looked at: {error}"]
+        return durability.warnings(facts, self._settings)
+
+    def slots(self) -> int:
+        """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit.
+
+        Raises:
+            KafkaError: Kafka does not answer.
+        """
+        entries = lag(self._settings, attempts=self._settings.retries)
+        waiting = sum(entry.lag for entry in entries if entry.partition in self._partitions)
+        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+
+    @contextmanager
+    def taken(self) -> Iterator[LaneRun]:
+        """The lane, owned until the block ends; waits for the run that has it.
+
+        Raises:
+            LaneBusy: Another run than the one waited for holds one of its partitions.
+            Unavailable, KafkaError: A server does not answer.
+        """
+        self._lease.acquire(self._after)
+        self._no_longer_next()
+        try:
+            run = self._run()
+        except BaseException:
+            self._lease.release()
+            raise
+        try:
+            with _undisturbed():
+                yield run
+        finally:
+            run.close()
+
+    def _run(self) -> LaneRun:
+        for store in self._stores:
+            # A worker that slept past its lease, even in the middle of a stage, makes no further call.
+            store.guard = self._lease.check
+        buried = Buried(self._stores.redis, self._partitions)
+        consumer = EventConsumer(self._settings, self._partitions)
+        return LaneRun(self._settings, self._stores, consumer, DeadLetters(self._settings), self._lease, buried)
+
+    def _no_longer_next(self) -> None:
+        if self._after is not None:
+            self._place.release()
+
+
+@contextmanager
+def coming_lane(
+    settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None
+) -> Iterator[ComingLane]:
+    """A lane that is not ours yet.
+
+    Arguments:
+        settings: The pipeline's settings.
+        lane: Which of the lanes, from 0.
+        lanes: How many there are.
+        owner: The run's id.
+        after: The run that has the lane: it is waited for.
+
+    Raises:
+        LaneBusy: Another run waits for it.
+        Unavailable, KafkaError: A server does not answer.
+        SettingsError: The memory budgets do not fit the process's limit.
+    """
+    check_memory(settings, memory_limit())
+    stay_small()
+    partitions = partitions_of(lane, lanes, partition_count(settings))
+    with open_stores(settings) as stores:
+        coming = ComingLane(settings, stores, partitions, owner, after)
+        with coming.awaited():
+            yield coming
+
+
+@contextmanager
+def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None) -> Iterator[LaneRun]:
+    """A lane, owned until the block ends; arguments and errors are those of `coming_lane` and of taking it."""
+    with (
+        coming_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as coming,
+        coming.taken() as run,
+    ):
+        yield run
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    # What is there by now stays: the collector need not go through all of Dagster for every few micro-batches.
+    gc.freeze()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+        gc.unfreeze()
