@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     )
     linger: float = Field(0.1, ge=0, le=10, description="seconds that a fetch waits for a fuller micro-batch")
     idle: float = Field(2.0, ge=0.1, le=600, description="seconds without a message after which a run ends")
-    slots_per_run: int = Field(256, ge=1, le=1000, description="micro-batches that one run may drain")
+    slots_per_run: int = Field(512, ge=1, le=1000, description="micro-batches that one run may drain")
     prefetch_bytes: int = Field(
         4 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
     )

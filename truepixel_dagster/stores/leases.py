@@ -20,7 +20,7 @@ from truepixel_dagster.stores.redis import denial, server_of
 T = TypeVar("T")
 TRIES = 3
 # A predecessor's lease is looked at this often: what a hand-over waits for at most.
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.05
 Kind = Literal["partition", "next"]
 
 # KEYS: the partitions' leases. ARGV: token, milliseconds. Takes all or none; returns who is in the way.
