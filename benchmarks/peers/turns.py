@@ -32,7 +32,12 @@ from truepixel_dagster.stream.topics import lag
 
 BATCH = 512
 # By module of this package.
-PEERS = {"one_by_one": "one call per event", "quix": "Quix Streams", "bytewax": "Bytewax"}
+PEERS = {
+    "one_by_one": "one call per event",
+    "quix": "Quix Streams",
+    "quix_bulk": "Quix Streams, our stages in bulk",
+    "bytewax": "Bytewax",
+}
 OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
 LABELS = {OURS: "ours, one lane", OURS_IN_LANES: "ours, a lane a partition", **PEERS}
 # The slow one gets a part of the messages: its rate needs no more.
