@@ -37,6 +37,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from confluent_kafka import Consumer, TopicPartition
 from elasticsearch import ApiError
 from pymongo import UpdateOne
 from quixstreams import Application, State, message_context
@@ -58,7 +59,9 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Elasticsear
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
 from truepixel_dagster.stores.redis import NEVER_APPLIED, Increments, RedisStore
 from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.topics import lag, partition_count
+from truepixel_dagster.stream.client_config import client_config
+from truepixel_dagster.stream.errors import NoTopic
+from truepixel_dagster.stream.topics import bounds, lag, partition_count
 
 Headers = list[tuple[str, bytes]]
 # What the orders' part of the dataflow sets in a customer's document, the other part leaves alone.
@@ -425,6 +428,19 @@ def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
     )
 
 
+def waiting_again(settings: Settings) -> int:
+    """What an instance that was killed has sent to others, and nobody has processed."""
+    name = f"repartition__{settings.group}--{settings.topic}--shop_id"
+    try:
+        low, high = bounds(settings, name)
+    except NoTopic:
+        return 0
+    consumer = Consumer({**client_config(settings), "group.id": settings.group})
+    committed = consumer.committed([TopicPartition(name, partition) for partition in high], settings.kafka_timeout)
+    consumer.close()
+    return sum(high[place.partition] - max(place.offset, low[place.partition]) for place in committed)
+
+
 def instance(drain: Drain, results: Any) -> None:
     """One instance of the application, until everything is through; tells when it had committed, and its peak."""
     settings = load_settings()
@@ -453,7 +469,7 @@ def main() -> None:
     """Drain what lies in the topic; the figures are those of `Stopwatch.report`, of all instances together."""
     settings = load_settings()
     waiting = sum(entry.lag for entry in lag(settings))
-    drain, results = Drain(waiting), SPAWN.SimpleQueue()
+    drain, results = Drain(waiting + waiting_again(settings)), SPAWN.SimpleQueue()
     count = min(partition_count(settings), os.cpu_count() or 1)
     instances = [SPAWN.Process(target=instance, args=(drain, results)) for _ in range(count)]
     for process in instances:
