@@ -1,7 +1,8 @@
 """The same events through other ways of handling them, in turns with ours, judged by the same oracle.
 
-One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax: each in a process of the peers' own
-virtual environment, with a topic and stores of its own that get the same records.
+One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax, as its documentation has it and with our
+stages in bulk: each in a process of the peers' own virtual environment, with a topic and stores of its own that get the
+same records.
 
 A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
 first run has its lane until the last gives its own back, so that planning slots and Kafka's first answer are in it.
@@ -37,6 +38,7 @@ PEERS = {
     "quix": "Quix Streams",
     "quix_bulk": "Quix Streams, our stages in bulk",
     "bytewax": "Bytewax",
+    "bytewax_bulk": "Bytewax, our stages in bulk",
 }
 OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
 LABELS = {OURS: "ours, one lane", OURS_IN_LANES: "ours, a lane a partition", **PEERS}

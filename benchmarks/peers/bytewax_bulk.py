@@ -1,0 +1,110 @@
+"""Bytewax, our stages in bulk: a Kafka source, and a sink that drives them: `python -m benchmarks.peers.bytewax_bulk`.
+
+As its documentation has it: the offsets are kept in recovery partitions on the disk, from which the next execution
+goes on, and not in a consumer group; they are committed to the group at the end for the audit alone, and not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.connectors.kafka import KafkaSourceMessage
+from bytewax.connectors.kafka import operators as kop
+from bytewax.dataflow import Dataflow
+from bytewax.outputs import DynamicSink, StatelessSinkPartition
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.run import cli_main
+
+from benchmarks.peers.stages import Stages, Stopwatch
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.stream.consumer import EventConsumer
+from truepixel_dagster.stream.dead_letters import DeadLetters
+from truepixel_dagster.stream.topics import lag, partition_count
+
+
+class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
+    """What one worker writes: each batch through all stages, with stores of its own."""
+
+    def __init__(self, settings: Settings, watch: Stopwatch, done: dict[int, int]) -> None:
+        self._stack = ExitStack()
+        self._letters = self._stack.enter_context(closing(DeadLetters(settings)))
+        self._stages = Stages(settings, self._stack.enter_context(open_stores(settings)), self._letters)
+        self._watch = watch
+        self._done = done
+
+    def write_batch(self, items: Sequence[Message]) -> None:
+        """Write a batch; when it returns, it has landed."""
+        self._stages.run(items)
+        self._letters.flush()
+        self._done.update((item.origin.partition, item.origin.offset + 1) for item in items)
+
+    def close(self) -> None:
+        """Let go of the stores."""
+        self._stack.close()
+
+
+class StagesSink(DynamicSink):  # type: ignore[misc]
+    """Every worker writes what it has read itself, so that each partition stays in order."""
+
+    def __init__(self, settings: Settings, watch: Stopwatch) -> None:
+        self._settings = settings
+        self._watch = watch
+        self.done: dict[int, int] = {}
+
+    def build(self, step_id: str, worker_index: int, worker_count: int) -> StagesPartition:  # noqa: ARG002
+        """The part of one worker."""
+        return StagesPartition(self._settings, self._watch, self.done)
+
+
+def _message(record: KafkaSourceMessage[Any, Any]) -> Message:
+    origin = Origin(record.topic, record.partition, record.offset)
+    return Message(origin, record.key, record.value, tuple(record.headers), record.timestamp[1])
+
+
+def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
+    """From Kafka to the stores, until the end of the topic."""
+
+    def messages(batch: list[Any]) -> list[Message]:
+        watch.received()
+        return [_message(record) for record in batch]
+
+    dataflow = Dataflow("truepixel")
+    brokers = settings.kafka_bootstrap.split(",")
+    source = kop.input(
+        "events", dataflow, brokers=brokers, topics=[settings.topic], tail=False, batch_size=settings.batch_messages
+    )
+    op.raises("errors", source.errs)
+    op.output("stages", op.flat_map_batch("messages", source.oks, messages), sink)
+    return dataflow
+
+
+def recovery(settings: Settings, workers: int) -> RecoveryConfig:
+    """The recovery partitions, one for each worker, made the first time."""
+    folder = settings.data_dir / "bytewax"
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        init_db_dir(folder, workers)
+    return RecoveryConfig(folder)
+
+
+def main() -> None:
+    """Drain what lies in the topic."""
+    settings, watch = load_settings(), Stopwatch()
+    waiting = sum(entry.lag for entry in lag(settings))
+    sink = StagesSink(settings, watch)
+    # A thread for each partition was faster than one for all.
+    workers = partition_count(settings)
+    cli_main(flow(settings, sink, watch), workers_per_process=workers, recovery_config=recovery(settings, workers))
+    watch.report(waiting)
+    with closing(EventConsumer(settings, sorted(sink.done))) as consumer:
+        consumer.commit(sink.done)
+
+
+if __name__ == "__main__":
+    main()
