@@ -8,19 +8,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
-from tests.integration.driving import audited, drain, one_batch, send
+from tests.integration.driving import audited, drain, one_batch, record, send
+from tests.integration.test_pipeline import completed, pixel
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stages import ad_lead, customer
+from truepixel_dagster.stages import ad_lead, attribution, customer
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease
-from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stream.topics import lag
 
 LEASE_SECONDS = 3.0
@@ -179,6 +182,31 @@ def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: St
 
         stores.mongodb.update(CUSTOMERS, ["shop:client"], interrupted)
     assert stores.mongodb.read(CUSTOMERS, ["shop:client"])["shop:client"]["events"] == 3
+
+
+def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
+    """Touches and an order that somebody else writes between a micro-batch's read and its stages 2 and 3."""
+    send(settings, [record("s:c", pixel("touch", query="?gclid=g-1")), record("s:c", completed("order"))])
+    theirs = {"event_id": "theirs", "at": "2026-01-01T00:00:00.000Z", "ad": {"platform": "x"}}
+    with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
+        slot = lane.fetch()
+        assert slot is not None
+        known = lane.index(slot)
+        read = known.stored.result()
+        assert read.leads == {}
+        assert read.attributions == {"s:tok": None}
+        partition = slot.events[0].origin.partition
+        touch = {**theirs, "partition": partition, "offset": -1}
+        stores.mongodb.update(AD_LEADS, ["s:c"], lambda _: {"s:c": {"touches": [touch]}})
+        other = msgspec.structs.replace(slot.events[1], origin=Origin("elsewhere", 9, 9), event_id="other")
+        attribution.run([other], {}, stores.elasticsearch, attribution.Rules(30, 7.0, 50))
+        done = lane.attribution(lane.ad_lead(known))
+        assert done.counted == frozenset()
+    (lead,) = stores.mongodb.read(AD_LEADS, ["s:c"]).values()
+    assert [each["event_id"] for each in lead["touches"]] == ["theirs", "touch"]
+    (document,) = attribution.read(slot.events, stores.elasticsearch).values()
+    assert document is not None
+    assert [each["event_id"] for each in document.source["sightings"]] == ["other", "order"]
 
 
 def test_a_redis_that_is_away_is_said_in_one_line_by_whoever_wants_a_lane(settings: Settings) -> None:

@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.events.decode import Undecodable, decode
@@ -30,6 +31,7 @@ from truepixel_dagster.stages import ad_lead, attribution, customer, index, orde
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores import mongodb, privacy_requests
+from truepixel_dagster.stores.elasticsearch import Found
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.consumer import EventConsumer
@@ -61,11 +63,19 @@ class Slot(NamedTuple):
     fetched_at: float
 
 
+class Stored(NamedTuple):
+    """What the stores hold of a micro-batch's users and orders before its stages 2 and 3."""
+
+    leads: Mapping[str, dict[str, Any]]
+    attributions: Mapping[str, Found | None]
+
+
 class Known(NamedTuple):
-    """After stage 1: the events that run on."""
+    """After stage 1: the events that run on, and what is being read for the next stages."""
 
     slot: Slot
     events: tuple[Event, ...]
+    stored: Future[Stored]
 
 
 class Led(NamedTuple):
@@ -74,6 +84,7 @@ class Led(NamedTuple):
     slot: Slot
     events: tuple[Event, ...]
     leads: ad_lead.Leads
+    stored: Stored
 
 
 class Sorted(NamedTuple):
@@ -112,6 +123,7 @@ class LaneRun:
         self._contiguity = Contiguity(self.tally.contiguity)
         self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
         self._commits = KeyedPool(workers=1, pending=1)
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._to_commit = False
         self._over = False
         self._lock = threading.Lock()
@@ -153,6 +165,8 @@ class LaneRun:
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
         with self._stage("index"):
+            # Beside Elasticsearch's work. Who changes any of it meanwhile is noticed by its version.
+            stored = self._reader.submit(self._read_ahead, slot.events)
             stuck = self._buried.among("index", slot.events)
             indexed = index.run(_without(slot.events, stuck), self._stores.elasticsearch)
             self.tally.indexed += len(indexed.events) - indexed.replays
@@ -162,7 +176,7 @@ class LaneRun:
             self._bury_refused("index", slot, indexed.refused, stuck)
             if indexed.duplicates:
                 self._stopped_at_index(slot, indexed, stuck)
-            return Known(slot, indexed.events)
+            return Known(slot, indexed.events, stored)
 
     def ad_lead(self, known: Known) -> Led:
         """Stage 2; complete before stage 3 begins."""
@@ -171,20 +185,22 @@ class LaneRun:
             kept = self._settings.touches_kept
             stuck = self._buried.among("ad_lead", known.events)
             users = group_by_user(_without(known.events, stuck))
-            leads = ad_lead.run(users, self._stores.mongodb, kept=kept, repeat=repeat)
+            stored = known.stored.result()
+            leads = ad_lead.run(users, self._stores.mongodb, kept=kept, repeat=repeat, stored=stored.leads)
             self.tally.touched += leads.added
             refused = self._not_through(leads.refused)
             self._bury_refused("ad_lead", known.slot, refused, stuck)
             events = _without(known.events, (*refused, *stuck))
             self.tally.wrote(AD_LEADS, (event for event in events if event.ad))
-            return Led(known.slot, events, leads)
+            return Led(known.slot, events, leads, stored)
 
     def attribution(self, led: Led) -> Sorted:
         """Stage 3, and the status of orders."""
         with self._stage("attribution"):
             stuck = self._buried.among("attribution", led.events)
             events = _without(led.events, stuck)
-            found = attribution.run(events, led.leads.touches, self._stores.elasticsearch, self._rules)
+            store, stored = self._stores.elasticsearch, led.stored.attributions
+            found = attribution.run(events, led.leads.touches, store, self._rules, stored)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
             self.tally.orders += len(found.counted)
@@ -233,6 +249,7 @@ class LaneRun:
         """End the threads and connections; what has not landed stays uncommitted."""
         self._pool.close()
         self._commits.close()
+        self._reader.shutdown(cancel_futures=True)
         self._lease.release()
         self._consumer.close()
         self._dead_letters.close()
@@ -246,6 +263,9 @@ class LaneRun:
         self._lease.release()
         self.tally.ended = time.time()
         self._over = True
+
+    def _read_ahead(self, events: Sequence[Event]) -> Stored:
+        return Stored(ad_lead.read(events, self._stores.mongodb), attribution.read(events, self._stores.elasticsearch))
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
         refused = customer.run(share, done.counted, self._stores.mongodb)

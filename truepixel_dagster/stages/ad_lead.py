@@ -9,7 +9,7 @@ have just pushed out (`older`): if the batch must run again, its orders still fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -106,7 +106,23 @@ def decide(
     return after, {user: lead for user, lead in after.items() if lead is not before[user]}
 
 
-def run(events: Mapping[str, Sequence[Event]], store: MongoStore, *, kept: int, repeat: int) -> Leads:
+def read(events: Iterable[Event], store: MongoStore) -> dict[str, dict[str, Any]]:
+    """The documents of all users who have a touch or an order among the events.
+
+    Raises:
+        Unavailable: MongoDB does not answer.
+    """
+    return store.read(AD_LEADS, {event.user for event in events if _concerns(event)})
+
+
+def run(
+    events: Mapping[str, Sequence[Event]],
+    store: MongoStore,
+    *,
+    kept: int,
+    repeat: int,
+    stored: Mapping[str, dict[str, Any]] | None = None,
+) -> Leads:
     """Add the batch's touches to their users' documents: one read and one write.
 
     Arguments:
@@ -114,6 +130,7 @@ def run(events: Mapping[str, Sequence[Event]], store: MongoStore, *, kept: int, 
         store: Where the leads are.
         kept: The number of newest touches to keep.
         repeat: Milliseconds within which the same ad again is the same touch.
+        stored: What was read of these events, and maybe of more, before; None has it read now.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -129,7 +146,7 @@ def run(events: Mapping[str, Sequence[Event]], store: MongoStore, *, kept: int, 
         added += len(changed)
         return {user: msgspec.to_builtins(lead) for user, lead in changed.items()}
 
-    rejected = store.update(AD_LEADS, list(concerned), decided)
+    rejected = store.update(AD_LEADS, list(concerned), decided, stored)
     refused = tuple(Refused(event, refusal.reason) for user, refusal in rejected.items() for event in concerned[user])
     return Leads({user: lead.all for user, lead in leads.items()}, added, refused)
 

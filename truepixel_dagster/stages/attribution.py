@@ -8,7 +8,7 @@ Other order events change the status only; the highest status ever seen holds, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -168,11 +168,21 @@ def higher(one: str, other: str) -> str:
     return max(one, other, key=STATUS_RANK.__getitem__)
 
 
+def read(events: Iterable[Event], store: ElasticsearchStore) -> dict[str, Found | None]:
+    """The documents of all orders sighted in the events, by their ids; None where there is none.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    return _read(list(_by_order(events)), store)
+
+
 def run(
     events: Sequence[Event],
     touches: Mapping[str, Sequence[Touch]],
     store: ElasticsearchStore,
     rules: Rules,
+    stored: Mapping[str, Found | None] | None = None,
 ) -> Attributed:
     """Write the documents of all orders sighted in the batch: one read, one write, again where one changed meanwhile.
 
@@ -181,34 +191,42 @@ def run(
         touches: Stage 2's result: touches by user.
         store: Where the documents are.
         rules: Window and half-life.
+        stored: What was read of these events, and maybe of more, before; None has it read now.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
     """
-    by_order: dict[str, list[Event]] = {}
-    for event in events:
-        if event.order and event.order.sighting:
-            by_order.setdefault(f"{event.shop_id}:{event.order.identity}", []).append(event)
+    by_order = _by_order(events)
     counted: set[Origin] = set()
     refused: list[Refused] = []
     left: dict[str, Sequence[Event]] = dict(by_order)
     for _ in range(_REREADS):
         if not left:
             return Attributed(frozenset(counted), len(by_order), tuple(refused))
-        left = _attribute(left, touches, store, rules, counted, refused)
+        found = _read(list(left), store) if stored is None else stored
+        left, stored = _attribute(left, found, touches, store, rules, counted, refused), None
     raise Unavailable(f"Elasticsearch at {store.address}: {len(left)} orders kept changing under {_REREADS} tries")
+
+
+def _by_order(events: Iterable[Event]) -> dict[str, list[Event]]:
+    """The sightings of each order, by the id of its document."""
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        if event.order and event.order.sighting:
+            found.setdefault(f"{event.shop_id}:{event.order.identity}", []).append(event)
+    return found
 
 
 def _attribute(
     by_order: Mapping[str, Sequence[Event]],
+    found: Mapping[str, Found | None],
     touches: Mapping[str, Sequence[Touch]],
     store: ElasticsearchStore,
     rules: Rules,
     counted: set[Origin],
     refused: list[Refused],
 ) -> dict[str, Sequence[Event]]:
-    """One read and one write; returns the orders that somebody else changed in between."""
-    found = _read(list(by_order), store)
+    """One write; returns the orders that somebody else changed since they were read."""
     earlier: dict[str, Attribution | None] = {}
     after: dict[str, Attribution] = {}
     actions: dict[str, Action] = {}

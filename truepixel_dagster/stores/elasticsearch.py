@@ -223,10 +223,11 @@ class ElasticsearchStore(Store):
         if known and all(known.get(key) == value for key, value in body.items()):
             return False
         self.client.indices.put_index_template(name=full, **body)
-        # A template speaks of new indices only: those that are there learn of new fields here.
-        patterns = body["index_patterns"]
+        # A template speaks of new indices only: those that are there learn of new fields and of searches here.
+        patterns, search = body["index_patterns"], body["template"]["settings"]["index"]["search"]
         for index in self.client.indices.get(index=patterns, allow_no_indices=True, ignore_unavailable=True):
             self.client.indices.put_mapping(index=index, **body["template"]["mappings"])
+            self.client.indices.put_settings(index=index, settings={"index": {"search": search}})
         return True
 
     def async_indices(self) -> list[str]:

@@ -92,7 +92,11 @@ class MongoStore(Store):
         return {doc["_id"]: doc for doc in found}
 
     def update(
-        self, name: str, ids: Sequence[str], decide: Callable[[Mapping[str, Document]], Mapping[str, Document]]
+        self,
+        name: str,
+        ids: Sequence[str],
+        decide: Callable[[Mapping[str, Document]], Mapping[str, Document]],
+        stored: Mapping[str, Document] | None = None,
     ) -> dict[str, Rejected]:
         """Read documents, decide what becomes of them, and replace those that nobody else changed meanwhile.
 
@@ -103,6 +107,7 @@ class MongoStore(Store):
             name: The collection.
             ids: The documents to read.
             decide: From the documents found (by id) to those to write (by id).
+            stored: The documents as they were read before; None has them read now.
 
         Returns:
             The documents that MongoDB refused, by id.
@@ -110,8 +115,9 @@ class MongoStore(Store):
         Raises:
             Unavailable: No answer after all tries, or too many conflicts.
         """
-        for _ in range(_REREADS):
-            stored = self.read(name, ids)
+        for attempt in range(_REREADS):
+            if stored is None or attempt:
+                stored = self.read(name, ids)
             changed = decide(stored)
             if not changed:
                 return {}
