@@ -89,12 +89,16 @@ def outcome(
 ) -> Outcome:
     """The table, the figures and the plot."""
     one_lane = [each for name, each in found.items() if name != IN_LANES]
-    medians = {figure: median([each[figure] for each in one_lane]) for figure in one_lane[0]}
+    # Not every round has waited in every stage.
+    names = list(dict.fromkeys(figure for each in one_lane for figure in each))
+    medians = {figure: median([each.get(figure, 0.0) for each in one_lane]) for figure in names}
     columns = {"one lane, median": medians, **found}
     return Outcome(
         title=f"backlog: {messages:,} messages through sensor, daemon and launcher",
         columns=["figure", *columns],
-        rows=[[name.replace("_", " "), *(f"{each[name]:,.2f}" for each in columns.values())] for name in medians],
+        rows=[
+            [name.replace("_", " "), *(f"{each.get(name, 0.0):,.2f}" for each in columns.values())] for name in names
+        ],
         figures={
             **{f"{name}_1": value for name, value in medians.items()},
             **{f"{name}_in_lanes": value for name, value in found[IN_LANES].items()},
