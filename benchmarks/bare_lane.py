@@ -37,7 +37,7 @@ def main() -> None:
             tally = lane.finish()
     figures = {
         "messages": tally.messages,
-        "per_minute": tally.per_minute,
+        "per_minute": 60 * tally.messages / ((tally.committed or tally.started) - tally.started),
         "latencies": tally.latencies,
         "stage_seconds": dict(tally.stage_seconds),
         "peak_mib": peak_memory() / 2**20,

@@ -5,7 +5,7 @@ stages in bulk: each in a process of the peers' own virtual environment, with a 
 same records.
 
 A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
-first run has its lane until the last gives its own back, so that planning slots and Kafka's first answer are in it.
+first run has its lane to the last commit, so that Kafka's first answer is in it.
 Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
 """
 

@@ -314,6 +314,7 @@ class LaneRun:
             self._dead_letters.flush()
             self._contiguity.committing(offsets)
             self._consumer.commit(offsets, guard=self._lease.confirm)
+            self.tally.committed = time.time()
             with self._lock:
                 self._ledger.committed(offsets)
             self._buried.forget(offsets)

@@ -266,6 +266,8 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "lane taken": dg.MetadataValue.timestamp(tally.started),
         "lane given back": dg.MetadataValue.timestamp(tally.ended or time.time()),
     }
+    if tally.committed is not None:
+        held["last commit"] = dg.MetadataValue.timestamp(tally.committed)
     ranges = {"offsets": offsets(tally)} if tally.ranges else {}
     return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **held, **series, **ranges})
 
