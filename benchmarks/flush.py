@@ -101,29 +101,24 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
                 found[keys].append(in_a_process(settings, partial(fill, settings, keys, begin=next(begins))))
                 say(f"round {number + 1} {keys:,} keys: {rate(found[keys][-1]):,.0f} keys/s")
     figures: dict[str, float] = {}
+    rows, points = [], []
     for keys, each in found.items():
+        per_second = median([rate(one) for one in each])
+        over_idle = max(one["over_idle_mib"] for one in each)
+        loads = max(one["loads_of_a_script"] for one in each)
+        rows.append([f"{keys:,}", per_second, 1e6 / per_second, over_idle, loads])
+        points.append((float(keys), 1e6 / per_second))
         figures |= {
-            f"keys_per_second_{keys}": median([rate(one) for one in each]),
-            f"over_idle_mib_{keys}": max(one["over_idle_mib"] for one in each),
-            f"loads_of_a_script_{keys}": max(one["loads_of_a_script"] for one in each),
+            f"keys_per_second_{keys}": per_second,
+            f"over_idle_mib_{keys}": over_idle,
+            f"loads_of_a_script_{keys}": loads,
         }
     return Outcome(
         title=f"flush: buffered counters to Elasticsearch, {rounds} round{'s' * (rounds > 1)}",
         columns=["keys", "keys/s, median", "µs a key", "most memory over idle, MiB", "loads of a script by a process"],
-        rows=[
-            [
-                f"{keys:,}",
-                figures[f"keys_per_second_{keys}"],
-                1e6 / figures[f"keys_per_second_{keys}"],
-                figures[f"over_idle_mib_{keys}"],
-                figures[f"loads_of_a_script_{keys}"],
-            ]
-            for keys in sizes
-        ],
+        rows=rows,
         figures=figures,
-        plot=Plot(
-            "keys", "µs a key", {"flush": [(float(keys), 1e6 / figures[f"keys_per_second_{keys}"]) for keys in sizes]}
-        ),
+        plot=Plot("keys", "µs a key", {"flush": points}),
     )
 
 

@@ -110,7 +110,7 @@ def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow
     profiles = op.stateful_flat_map("customers", by_user, profile)
     op.output("profiles", profiles, to(partial(write_documents, CUSTOMERS)))
 
-    concerned = op.filter_value("concerned", by_user, lambda new: _concerns_ads(new.event))
+    concerned = op.filter_value("concerned", by_user, lambda new: ad_lead.concerns(new.event))
     leads = op.stateful_map("ad_leads", concerned, partial(lead_on, settings))
     touches = op.filter_map_value("touches", leads, lambda led: msgspec.to_builtins(led.lead) if led.changed else None)
     op.output("leads", touches, to(partial(write_documents, AD_LEADS)))
@@ -225,20 +225,17 @@ def letter(failed: Undecodable) -> KafkaSinkMessage[Any, Any]:
 def _messages(watch: Stopwatch, read: dict[int, int], batch: list[KafkaSourceMessage[Any, Any]]) -> list[Message]:
     watch.received()
     read.update((record.partition, record.offset + 1) for record in batch)
-    return [_message(record) for record in batch]
+    return [message_of(record) for record in batch]
 
 
-def _message(record: KafkaSourceMessage[Any, Any]) -> Message:
+def message_of(record: KafkaSourceMessage[Any, Any]) -> Message:
+    """A record as the pipeline's decoding takes it."""
     origin = Origin(record.topic, record.partition, record.offset)
     return Message(origin, record.key, record.value, tuple(record.headers), record.timestamp[1])
 
 
 def _is_sighting(event: Event) -> bool:
     return event.order is not None and event.order.sighting
-
-
-def _concerns_ads(event: Event) -> bool:
-    return event.ad is not None or _is_sighting(event)
 
 
 def _rules(settings: Settings) -> Rules:
@@ -329,16 +326,24 @@ def recovery(settings: Settings, workers: int) -> RecoveryConfig:
     return RecoveryConfig(folder)
 
 
-def main() -> None:
-    """Drain what lies in the topic, with a worker for each partition and the default interval between snapshots."""
-    settings, watch = load_settings(), Stopwatch()
+def drain(settings: Settings, watch: Stopwatch, dataflow: Dataflow, read: dict[int, int]) -> None:
+    """Run a dataflow to the end of the topic and report it; `read` is, by then, the next offset of each partition.
+
+    A worker for each partition was faster than one for all; the interval between snapshots is the default one.
+    """
     waiting = sum(entry.lag for entry in lag(settings))
-    read: dict[int, int] = {}
     workers = partition_count(settings)
-    cli_main(flow(settings, watch, read), workers_per_process=workers, recovery_config=recovery(settings, workers))
+    cli_main(dataflow, workers_per_process=workers, recovery_config=recovery(settings, workers))
     watch.report(waiting)
     with closing(EventConsumer(settings, sorted(read))) as consumer:
         consumer.commit(read)
+
+
+def main() -> None:
+    """Drain what lies in the topic."""
+    settings, watch = load_settings(), Stopwatch()
+    read: dict[int, int] = {}
+    drain(settings, watch, flow(settings, watch, read), read)
 
 
 if __name__ == "__main__":

@@ -11,21 +11,16 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.connectors.kafka import KafkaSourceMessage
 from bytewax.connectors.kafka import operators as kop
 from bytewax.dataflow import Dataflow
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
-from bytewax.recovery import RecoveryConfig, init_db_dir
-from bytewax.run import cli_main
 
+from benchmarks.peers.bytewax import drain, message_of
 from benchmarks.peers.stages import Stages, Stopwatch
 from truepixel_dagster.events.event import Message
-from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
-from truepixel_dagster.stream.topics import lag, partition_count
 
 
 class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
@@ -62,17 +57,12 @@ class StagesSink(DynamicSink):  # type: ignore[misc]
         return StagesPartition(self._settings, self._watch, self.done)
 
 
-def _message(record: KafkaSourceMessage[Any, Any]) -> Message:
-    origin = Origin(record.topic, record.partition, record.offset)
-    return Message(origin, record.key, record.value, tuple(record.headers), record.timestamp[1])
-
-
 def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
     """From Kafka to the stores, until the end of the topic."""
 
     def messages(batch: list[Any]) -> list[Message]:
         watch.received()
-        return [_message(record) for record in batch]
+        return [message_of(record) for record in batch]
 
     dataflow = Dataflow("truepixel")
     brokers = settings.kafka_bootstrap.split(",")
@@ -84,26 +74,11 @@ def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
     return dataflow
 
 
-def recovery(settings: Settings, workers: int) -> RecoveryConfig:
-    """The recovery partitions, one for each worker, made the first time."""
-    folder = settings.data_dir / "bytewax"
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        init_db_dir(folder, workers)
-    return RecoveryConfig(folder)
-
-
 def main() -> None:
     """Drain what lies in the topic."""
     settings, watch = load_settings(), Stopwatch()
-    waiting = sum(entry.lag for entry in lag(settings))
     sink = StagesSink(settings, watch)
-    # A thread for each partition was faster than one for all.
-    workers = partition_count(settings)
-    cli_main(flow(settings, sink, watch), workers_per_process=workers, recovery_config=recovery(settings, workers))
-    watch.report(waiting)
-    with closing(EventConsumer(settings, sorted(sink.done))) as consumer:
-        consumer.commit(sink.done)
+    drain(settings, watch, flow(settings, sink, watch), sink.done)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
 
 IDLE = "index.search.idle.after"
@@ -17,9 +16,7 @@ def idle_after(stores: Stores, index: str) -> Any:
     return found[index]["settings"].get(IDLE)
 
 
-def test_a_search_finds_what_was_written_a_second_ago_though_nobody_had_searched(
-    settings: Settings, stores: Stores
-) -> None:
+def test_a_search_finds_what_was_written_a_second_ago_though_nobody_had_searched(stores: Stores) -> None:
     store = stores.elasticsearch
     index = store.index("events-2026.01")
     for number in range(3):
@@ -29,7 +26,7 @@ def test_a_search_finds_what_was_written_a_second_ago_though_nobody_had_searched
         assert store.count("events-") == number + 1
 
 
-def test_indices_that_are_there_learn_when_they_are_idle(settings: Settings, stores: Stores) -> None:
+def test_indices_that_are_there_learn_when_they_are_idle(stores: Stores) -> None:
     client, index = stores.elasticsearch.client, stores.elasticsearch.index("events-2026.01")
     client.indices.create(index=index, settings={IDLE: "30s"})
     template = stores.elasticsearch.index("events")

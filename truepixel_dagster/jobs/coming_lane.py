@@ -23,7 +23,7 @@ from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
-from truepixel_dagster.stream.topics import lag, partition_count
+from truepixel_dagster.stream.topics import PartitionLag, lag
 
 # A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
 SLOTS_TO_GROW = 128
@@ -37,17 +37,19 @@ class ComingLane:
     Arguments:
         settings: The pipeline's settings.
         stores: Where the stages will write.
-        partitions: The partitions of the lane.
+        waiting: The lag of the lane's partitions.
         owner: The run's id.
         after: The run that has the lane, if one has.
     """
 
     def __init__(
-        self, settings: Settings, stores: Stores, partitions: Sequence[int], owner: str, after: str | None
+        self, settings: Settings, stores: Stores, waiting: Sequence[PartitionLag], owner: str, after: str | None
     ) -> None:
+        partitions = [entry.partition for entry in waiting]
         self._settings = settings
         self._stores = stores
         self._partitions = partitions
+        self._waiting = sum(entry.lag for entry in waiting)
         self._after = after
         client, name, seconds = stores.redis.client, settings.namespace, settings.lease
         self._lease = Lease(client, name, partitions, owner, seconds)
@@ -78,14 +80,8 @@ class ComingLane:
         return durability.warnings(facts, self._settings)
 
     def slots(self) -> int:
-        """How many micro-batches to plan for: what lies there now and what may come meanwhile, up to the limit.
-
-        Raises:
-            KafkaError: Kafka does not answer.
-        """
-        entries = lag(self._settings, attempts=self._settings.retries)
-        waiting = sum(entry.lag for entry in entries if entry.partition in self._partitions)
-        return min(self._settings.slots_per_run, waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+        """How many micro-batches to plan for: what lay there and what may come meanwhile, up to the limit."""
+        return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + SLOTS_TO_GROW)
 
     @contextmanager
     def taken(self) -> Iterator[LaneRun]:
@@ -141,9 +137,10 @@ def coming_lane(
     """
     check_memory(settings, memory_limit())
     stay_small()
-    partitions = partitions_of(lane, lanes, partition_count(settings))
+    entries = {entry.partition: entry for entry in lag(settings, settings.kafka_timeout, settings.retries)}
+    waiting = [entries[partition] for partition in partitions_of(lane, lanes, len(entries))]
     with open_stores(settings) as stores:
-        coming = ComingLane(settings, stores, partitions, owner, after)
+        coming = ComingLane(settings, stores, waiting, owner, after)
         with coming.awaited():
             yield coming
 

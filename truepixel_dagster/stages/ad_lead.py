@@ -112,7 +112,7 @@ def read(events: Iterable[Event], store: MongoStore) -> dict[str, dict[str, Any]
     Raises:
         Unavailable: MongoDB does not answer.
     """
-    return store.read(AD_LEADS, {event.user for event in events if _concerns(event)})
+    return store.read(AD_LEADS, {event.user for event in events if concerns(event)})
 
 
 def run(
@@ -135,7 +135,7 @@ def run(
     Raises:
         Unavailable: MongoDB does not answer.
     """
-    concerned = {user: mine for user, mine in events.items() if any(_concerns(event) for event in mine)}
+    concerned = {user: mine for user, mine in events.items() if any(concerns(event) for event in mine)}
     leads: dict[str, Lead] = {}
     added = 0
 
@@ -151,5 +151,6 @@ def run(
     return Leads({user: lead.all for user, lead in leads.items()}, added, refused)
 
 
-def _concerns(event: Event) -> bool:
+def concerns(event: Event) -> bool:
+    """Whether an event may be a touch, or needs those that there are."""
     return event.ad is not None or (event.order is not None and event.order.sighting)

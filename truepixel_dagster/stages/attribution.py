@@ -212,8 +212,8 @@ def _by_order(events: Iterable[Event]) -> dict[str, list[Event]]:
     """The sightings of each order, by the id of its document."""
     found: dict[str, list[Event]] = {}
     for event in events:
-        if event.order and event.order.sighting:
-            found.setdefault(f"{event.shop_id}:{event.order.identity}", []).append(event)
+        if event.order and event.order.sighting and (id_ := event.attribution_id):
+            found.setdefault(id_, []).append(event)
     return found
 
 

@@ -49,8 +49,8 @@ def install(data_dir: Path) -> None:
         _wrap(LaneRun, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
         _wrap(LaneRun, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
-    # The first that a run does once it has its lane.
-    _wrap(LaneRun, "warnings", lambda: (workers(data_dir) / str(os.getpid())).touch(), _nothing)
+    # A run of a lane is made once the lane is taken.
+    _wrap(LaneRun, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
     for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):
         _wrap(owner, method, _nothing, _dying(file, point))
 
