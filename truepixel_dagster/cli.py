@@ -587,11 +587,15 @@ def chaos(rounds: int, seed: int, rate: float, json_file: Path | None) -> None:
 @as_json
 def report(shop: str, model: str, as_json: bool) -> None:
     """Orders and revenue by platform and campaign, visitors this week, best products."""
-    from truepixel_dagster.report import shop_report
+    from truepixel_dagster.report import busiest_shops, shop_report
     from truepixel_dagster.resources import open_stores
 
     with open_stores(load_settings()) as stores:
         found = shop_report(stores.elasticsearch, shop, model)
+        # Most likely the id is mistyped, or nothing was drained and flushed yet.
+        known = busiest_shops(stores.elasticsearch) if found.empty else []
+    if found.empty:
+        say(f"nothing is known of shop {shop}; shops with events: {', '.join(known) or 'none yet'}")
     if as_json:
         return print_json(found)
     out.print(f"shop {found.shop}: {found.orders} orders; {found.visitors} visitors in {found.week}", highlight=False)

@@ -11,6 +11,7 @@ from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 
 MODELS = ("last_click", "first_click", "linear", "time_decay", "position_based")
 BEST_PRODUCTS = 10
+BUSIEST_SHOPS = 10
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -43,6 +44,20 @@ class ShopReport(msgspec.Struct, frozen=True):
     orders: int
     sources: list[Source]
     products: list[Product]
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing of the shop."""
+        return not (self.orders or self.visitors or self.products)
+
+
+def busiest_shops(store: ElasticsearchStore) -> list[str]:
+    """The ids of the shops with most events, at most ten.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    return store.most_common("events-", "shop_id", BUSIEST_SHOPS)
 
 
 def shop_report(store: ElasticsearchStore, shop: str, model: str, now: datetime | None = None) -> ShopReport:

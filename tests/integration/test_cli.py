@@ -14,14 +14,18 @@ from truepixel_dagster.settings import Settings
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
-def truepixel(settings: Settings, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
+def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "truepixel_dagster.cli", *arguments],
         env={**environment(settings), "TRUEPIXEL_IDLE": "0.5"},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def truepixel(settings: Settings, *arguments: str, code: int = 0) -> str:
+    done = run(settings, *arguments)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
 
@@ -43,6 +47,9 @@ def test_from_a_file_to_a_report(settings: Settings) -> None:
     report = json.loads(truepixel(settings, "report", "--shop", shop, "--json"))
     assert report["orders"] > 0
     assert shop in truepixel(settings, "report", "--shop", shop)
+    mistyped = run(settings, "report", "--shop", "7")
+    assert f"nothing is known of shop 7; shops with events: {shop}" in " ".join(mistyped.stderr.split())
+    assert "shop 7: 0 orders" in mistyped.stdout
 
 
 def test_generate_sends_as_many_as_asked_for(settings: Settings) -> None:

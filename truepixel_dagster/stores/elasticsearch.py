@@ -269,6 +269,21 @@ class ElasticsearchStore(Store):
         """Documents in the indices `name`*, after a refresh by the caller."""
         return int(self.client.count(index=f"{self.index(name)}*", allow_no_indices=True)["count"])
 
+    def most_common(self, name: str, field: str, size: int) -> list[str]:
+        """The values of a field that most documents of the indices `name`* have, the most frequent first.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        by_value = {"values": {"terms": {"field": field, "size": size}}}
+        pattern = f"{self.index(name)}*"
+        found = self._call(
+            lambda: self.client.search(
+                index=pattern, size=0, aggregations=by_value, track_total_hits=False, allow_no_indices=True
+            )
+        )
+        return [str(bucket["key"]) for bucket in found.get("aggregations", {}).get("values", {}).get("buckets", ())]
+
     def newest(self, name: str, field: str, *, until: str) -> str | None:
         """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
 
