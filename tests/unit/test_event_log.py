@@ -1,6 +1,8 @@
 """The pooled event log in SQLite files."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
@@ -40,6 +42,19 @@ def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
     run_id = slots.execute_in_process(instance=pooled).run_id
     assert len(seen(pooled, run_id)) > 30
     assert set(pooled.event_log_storage._engines) <= {"index"}  # type: ignore[attr-defined]
+
+
+def test_the_rows_are_what_dagsters_own_storage_writes(pooled: dg.DagsterInstance, own: dg.DagsterInstance) -> None:
+    run_id = slots.execute_in_process(instance=pooled).run_id
+    for entry in pooled.all_logs(run_id):
+        own.event_log_storage.store_event(entry)
+    assert rows(pooled, run_id) == rows(own, run_id)
+    assert len(rows(own, run_id)) > 30
+
+
+def rows(instance: dg.DagsterInstance, run_id: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(Path(instance.root_directory, "history", "runs", f"{run_id}.db"))) as file:
+        return file.execute("SELECT * FROM event_logs ORDER BY id").fetchall()
 
 
 def test_a_file_that_was_pruned_is_made_anew(pooled: dg.DagsterInstance) -> None:

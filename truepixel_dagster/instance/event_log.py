@@ -15,6 +15,7 @@ With a version of Dagster that it was not tested with it leaves everything to Da
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,12 +30,17 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import StaticPool
 
 TESTED = "1.13."
 MAX_OPEN = 16
-INSERT = SqlEventLogStorageTable.insert()
+# The statement and its values as the driver takes them: SQLAlchemy's way there takes a third of an event's time.
+COLUMNS = ["run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition"]
+INSERT = str(SqlEventLogStorageTable.insert().compile(dialect=sqlite.dialect(), column_keys=COLUMNS))
+# As SQLAlchemy keeps a moment in SQLite.
+MOMENT = "%Y-%m-%d %H:%M:%S.%f"
 # What Dagster's own storage writes into its index, too.
 MIRRORED = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
 
@@ -67,8 +73,10 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         if not is_tested() or kind is None or kind in MIRRORED:
             super().store_event(event)
             return
+        row = self._event_to_row(event)
+        row["timestamp"] = row["timestamp"].strftime(MOMENT)
         with self._connect(event.run_id) as connection:
-            connection.execute(INSERT, self._event_to_row(event))
+            connection.exec_driver_sql(INSERT, tuple(row[column] for column in COLUMNS))
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -82,7 +90,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.get(shard)
         # A file that was deleted meanwhile (a pruned run) would be written to for nobody.
-        if engine is not None and Path(self.path_for_shard(shard)).exists():
+        if engine is not None and os.path.exists(self.path_for_shard(shard)):  # noqa: PTH110 (for each event)
             self._engines.move_to_end(shard)
             return engine
         if engine is not None:

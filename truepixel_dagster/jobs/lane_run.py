@@ -207,7 +207,7 @@ class LaneRun:
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)
             self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
-            self.tally.statuses += order_status.run(events, self._stores.mongodb, self._stores.elasticsearch)
+            self.tally.statuses += order_status.run(events, self._stores.mongodb, store, found.statuses)
             self._order.took_effect("attribution", events)
             return Sorted(led.slot, events, found.counted)
 

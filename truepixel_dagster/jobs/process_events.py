@@ -6,6 +6,7 @@ Rising priorities along the stages have the executor take one micro-batch to its
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from functools import wraps
 from typing import TypeVar
 
 import dagster as dg
@@ -47,13 +48,25 @@ def _after(
     priority: int, description: str, *others: str
 ) -> Callable[[Callable[[dg.OpExecutionContext], None]], dg.OpDefinition]:
     """An op of a slot that follows `before` and others; only that they are through goes from one to the next."""
-    return dg.op(
+    decorated = dg.op(
         ins={name: dg.In(dg.Nothing) for name in ("before", *others)},
         out=dg.Out(dg.Nothing),
         required_resource_keys=LANE,
         tags=_priority(priority),
         description=description,
     )
+
+    def op(work: Callable[[dg.OpExecutionContext], None]) -> dg.OpDefinition:
+        # A generator: of a function that returns, Dagster reads the annotations again for each step.
+        @wraps(work)
+        def steps(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
+            with _plainly():
+                work(context)
+            yield dg.Output(None)
+
+        return decorated(steps)
+
+    return op
 
 
 class InHand:
@@ -146,43 +159,37 @@ def fetch(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
 @_after(1, "Stage 1: the event history in Elasticsearch. Replays run on, duplicates stop here.")
 def index(context: dg.OpExecutionContext) -> None:
     """Stage 1."""
-    with _plainly():
-        _hand(context).put(context, _lane(context).index(_hand(context).take(context, Slot)))
+    _hand(context).put(context, _lane(context).index(_hand(context).take(context, Slot)))
 
 
 @_after(2, "Stage 2: the touches of every user in MongoDB.")
 def ad_lead(context: dg.OpExecutionContext) -> None:
     """Stage 2."""
-    with _plainly():
-        _hand(context).put(context, _lane(context).ad_lead(_hand(context).take(context, Known)))
+    _hand(context).put(context, _lane(context).ad_lead(_hand(context).take(context, Known)))
 
 
 @_after(3, "Stage 3: which ads led to which order.")
 def attribution(context: dg.OpExecutionContext) -> None:
     """Stage 3."""
-    with _plainly():
-        _hand(context).put(context, _lane(context).attribution(_hand(context).take(context, Led)))
+    _hand(context).put(context, _lane(context).attribution(_hand(context).take(context, Led)))
 
 
 @_after(4, "Stage 4: customers in MongoDB, in the background.")
 def customer(context: dg.OpExecutionContext) -> None:
     """Stage 4, handed to the pool; waits only when the pool is full."""
-    with _plainly():
-        _lane(context).customer(_hand(context).take(context, Sorted))
+    _lane(context).customer(_hand(context).take(context, Sorted))
 
 
 @_after(4, "Stage 5: product statistics and weekly visitors in Redis, in the background.")
 def product_stats(context: dg.OpExecutionContext) -> None:
     """Stage 5, handed to the pool; waits only when the pool is full."""
-    with _plainly():
-        _lane(context).product_stats(_hand(context).take(context, Sorted))
+    _lane(context).product_stats(_hand(context).take(context, Sorted))
 
 
 @_after(5, "Commit the offsets whose every stage has landed, never past a gap.", "beside")
 def commit(context: dg.OpExecutionContext) -> None:
     """Commit."""
-    with _plainly():
-        _lane(context).commit(_hand(context).take(context, Sorted).slot)
+    _lane(context).commit(_hand(context).take(context, Sorted).slot)
     _hand(context).put(context, None)
 
 

@@ -87,11 +87,12 @@ class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
 class Attributed(msgspec.Struct, frozen=True):
     """What stage 3 made of a batch.
 
-    `counted` holds the origins of the sightings that count their order; `sighted` the number of orders seen.
+    `counted` holds the origins of the sightings that count their order; `statuses` what each order that was sighted and
+    not refused has reached, by the id of its document.
     """
 
     counted: frozenset[Origin]
-    sighted: int
+    statuses: Mapping[str, str]
     refused: tuple[Refused, ...]
 
 
@@ -129,9 +130,12 @@ def merge(
     sightings = (*before.sightings, new) if before else (new,)
     preferred = sorted(sightings, key=lambda sighting: sighting.preference)
     decides = preferred[0]
-    journey_ = tuple(touches) if decides is new or before is None else before.touches
+    stands = None if decides is new else before
+    journey_ = stands.touches if stands else tuple(touches)
     value = next((sighting.value for sighting in preferred if sighting.value), None)
-    applied = rules if decides is new or before is None else _rules_of(before, rules)
+    applied = _rules_of(stands, rules) if stands else rules
+    same = stands.credits if stands and stands.value == value else None
+    credits_ = same or _credits(value, journey_, decides.occurred_at, applied)
     return Attribution(
         shop_id=event.shop_id,
         client_id=decides.client_id,
@@ -141,7 +145,7 @@ def merge(
         half_life_days=applied.half_life_days,
         position_ends_percent=applied.position_ends_percent,
         touches=journey_,
-        credits=_credits(value, journey_, decides.occurred_at, applied),
+        credits=credits_,
         sightings=sightings,
         order_id=next((sighting.order_id for sighting in preferred if sighting.order_id), None),
         checkout_token=next((sighting.checkout_token for sighting in preferred if sighting.checkout_token), None),
@@ -198,13 +202,14 @@ def run(
     """
     by_order = _by_order(events)
     counted: set[Origin] = set()
+    statuses: dict[str, str] = {}
     refused: list[Refused] = []
     left: dict[str, Sequence[Event]] = dict(by_order)
     for _ in range(_REREADS):
         if not left:
-            return Attributed(frozenset(counted), len(by_order), tuple(refused))
+            return Attributed(frozenset(counted), statuses, tuple(refused))
         found = _read(list(left), store) if stored is None else stored
-        left, stored = _attribute(left, found, touches, store, rules, counted, refused), None
+        left, stored = _attribute(left, found, touches, store, rules, counted, statuses, refused), None
     raise Unavailable(f"Elasticsearch at {store.address}: {len(left)} orders kept changing under {_REREADS} tries")
 
 
@@ -224,6 +229,7 @@ def _attribute(
     store: ElasticsearchStore,
     rules: Rules,
     counted: set[Origin],
+    statuses: dict[str, str],
     refused: list[Refused],
 ) -> dict[str, Sequence[Event]]:
     """One write; returns the orders that somebody else changed since they were read."""
@@ -252,6 +258,7 @@ def _attribute(
             counted.update(event.origin for event in sightings if event.origin in known[:1])
         else:
             counted.update(event.origin for event in sightings if event.origin in _origins(after[id_])[:1])
+            statuses[id_] = after[id_].status
     return again
 
 

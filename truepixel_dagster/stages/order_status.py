@@ -11,6 +11,7 @@ here before its attribution is looked for. Whichever is second sees the first.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -57,13 +58,24 @@ def decide(events: Sequence[Event], known: Mapping[str, Mapping[str, Any]]) -> d
     return {target: rank for target, rank in ranks.items() if rank}
 
 
-def run(events: Sequence[Event], mongodb: MongoStore, elasticsearch: ElasticsearchStore) -> int:
+def not_reached(wanted: Mapping[str, int], written: Mapping[str, str]) -> dict[str, int]:
+    """The ranks that attributions are not known to have reached; a status only ever rises."""
+    return {id_: rank for id_, rank in wanted.items() if id_ not in written or rank > STATUS_RANK[written[id_]]}
+
+
+def run(
+    events: Sequence[Event],
+    mongodb: MongoStore,
+    elasticsearch: ElasticsearchStore,
+    written: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Keep what the batch's order events say of their status and bring the attributions up to it.
 
     Arguments:
         events: The events that run on, after their sightings have been written.
         mongodb: Where what is known of orders is kept.
         elasticsearch: Where the attributions are.
+        written: Statuses that attributions are known to have reached, by id: they need not be looked at for less.
 
     Returns:
         The number of attributions whose status changed.
@@ -76,7 +88,7 @@ def run(events: Sequence[Event], mongodb: MongoStore, elasticsearch: Elasticsear
         return 0
     mongodb.write(ORDER_STATUS, [update for event in speaking for update in updates(event)])
     known = mongodb.read(ORDER_STATUS, {id_ for event in speaking for id_ in keys(event)})
-    wanted = decide(speaking, known)
+    wanted = not_reached(decide(speaking, known), written)
     changed = 0
     for _ in range(_REREADS):
         if not wanted:

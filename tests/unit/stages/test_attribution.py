@@ -119,3 +119,8 @@ def test_an_order_without_token_is_known_by_its_order_id() -> None:
     known, cancelled = Known(), status("cancelled", order_id="5")
     known.apply(cancelled)
     assert order_status.decide([cancelled], known) == {"s:5": 2}
+
+
+def test_what_an_attribution_has_reached_need_not_be_looked_at() -> None:
+    wanted, written = {"s:a": 1, "s:b": 3, "s:c": 1}, {"s:a": "paid", "s:b": "paid"}
+    assert order_status.not_reached(wanted, written) == {"s:b": 3, "s:c": 1}
