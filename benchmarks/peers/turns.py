@@ -44,7 +44,7 @@ OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
 LABELS = {OURS: "ours, one lane", OURS_IN_LANES: "ours, a lane a partition", **PEERS}
 # The slow one gets a part of the messages: its rate needs no more.
 PART_ONE_BY_ONE = 16
-# What is not counted is this many times a round: Elasticsearch compiles its own code meanwhile, of whoever's turn it is.
+# What is not counted is this many times a round: Elasticsearch compiles its own code meanwhile, whoever has the turn.
 WARM_UP = 2
 MOST_SECONDS = 900
 
