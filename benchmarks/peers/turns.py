@@ -6,7 +6,7 @@ same records.
 
 A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
 first run has its lane to the last commit, so that Kafka's first answer is in it.
-Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
+Ours is measured in one lane and with a lane for each partition, Bytewax with one worker and with one for each of them.
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import lag
 
 BATCH = 512
-# By module of this package.
-PEERS = {
+OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
+LABELS = {
+    OURS: "ours, one lane",
+    OURS_IN_LANES: "ours, a lane a partition",
     "one_by_one": "one call per event",
     "quix": "Quix Streams",
     "quix_bulk": "Quix Streams, our stages in bulk",
-    "bytewax": "Bytewax",
+    "bytewax_one": "Bytewax, one worker",
+    "bytewax": "Bytewax, a worker a partition",
     "bytewax_bulk": "Bytewax, our stages in bulk",
 }
-OURS, OURS_IN_LANES = "ours", "ours_in_lanes"
-LABELS = {OURS: "ours, one lane", OURS_IN_LANES: "ours, a lane a partition", **PEERS}
+# A module of this package for each of the others.
+PEERS = {name: name.removesuffix("_one") for name in LABELS if name not in (OURS, OURS_IN_LANES)}
 # The slow one gets a part of the messages: its rate needs no more.
 PART_ONE_BY_ONE = 16
 # What is not counted is this many times a round: Elasticsearch compiles its own code meanwhile, whoever has the turn.
@@ -79,7 +82,7 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
         TimeoutExpired: It does not come to an end.
     """
     own = {**environment(settings), "PYTHONPATH": str(ROOT)}
-    command = [str(python), "-m", f"benchmarks.peers.{name}"]
+    command = [str(python), "-m", f"benchmarks.peers.{PEERS[name]}"]
     done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=MOST_SECONDS)
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-3000:]}")
@@ -96,7 +99,7 @@ def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]
         namespace = name.replace("_", "-")
         update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": slots * WARM_UP}
         # A lane whose share is through gives itself back at once.
-        lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
+        lanes = {"lanes": 1 if name in (OURS, "bytewax_one") else base.kafka_partitions, "idle": 0.2}
         settings = base.model_copy(update={**update, **lanes})
         provision(settings)
         drain = partial(through_peer, python, name) if name in PEERS else run_lanes
@@ -138,24 +141,22 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 
 def outcome(rates: dict[str, list[float]], own: dict[str, Contender], differences: int) -> Outcome:
     """The table, the figures and the plot."""
+    rounds = len(rates[OURS])
     medians = {name: median(found) for name, found in rates.items()}
     ratios = {
         (mine, name): median([a / b for a, b in zip(rates[mine], rates[name])])
         for mine in (OURS, OURS_IN_LANES)
         for name in PEERS
     }
-    rows: list[list[object]] = [[number + 1, *turn] for number, turn in enumerate(zip(*rates.values()))]
-    rows.append(["median", *medians.values()])
-    rows += [
-        [f"{LABELS[mine]} ÷ it", "", "", *(f"{ratios[mine, name]:.2f}" for name in PEERS)]
-        for mine in (OURS, OURS_IN_LANES)
-    ]
-    rows.append(["peak, MiB", *(max(contender.peaks) for contender in own.values())])
+    rows: list[list[object]] = []
+    for name, found in rates.items():
+        against = [f"{ratios[mine, name]:.2f}" if name in PEERS else "" for mine in (OURS, OURS_IN_LANES)]
+        rows.append([LABELS[name], *(round(rate) for rate in (*found, medians[name])), *against, max(own[name].peaks)])
     figures: dict[str, float] = {f"{name}_per_minute": rate for name, rate in medians.items()}
     figures |= {f"{mine}_ratio_to_{name}": ratio for (mine, name), ratio in ratios.items()}
     return Outcome(
         title="peers: messages a minute, the same stages and stores driven in other ways",
-        columns=["round", *LABELS.values()],
+        columns=["", *(f"round {n + 1}" for n in range(rounds)), "median", "one lane ÷ it", "lanes ÷ it", "peak, MiB"],
         rows=rows,
         figures={**figures, "differences": differences},
         plot=Plot(
