@@ -6,7 +6,7 @@ same records.
 
 A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
 first run has its lane to the last commit, so that Kafka's first answer is in it.
-Ours is measured in one lane and with a lane for each partition, Bytewax with one worker and with one for each of them.
+Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ LABELS = {
     "one_by_one": "one call per event",
     "quix": "Quix Streams",
     "quix_bulk": "Quix Streams, our stages in bulk",
-    "bytewax_one": "Bytewax, one worker",
-    "bytewax": "Bytewax, a worker a partition",
+    "bytewax": "Bytewax",
     "bytewax_bulk": "Bytewax, our stages in bulk",
 }
-# A module of this package for each of the others.
-PEERS = {name: name.removesuffix("_one") for name in LABELS if name not in (OURS, OURS_IN_LANES)}
+# Each is a module of this package.
+PEERS = [name for name in LABELS if name not in (OURS, OURS_IN_LANES)]
 # The slow one gets a part of the messages: its rate needs no more.
 PART_ONE_BY_ONE = 16
 # What is not counted is this many times a round: Elasticsearch compiles its own code meanwhile, whoever has the turn.
@@ -82,7 +81,7 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
         TimeoutExpired: It does not come to an end.
     """
     own = {**environment(settings), "PYTHONPATH": str(ROOT)}
-    command = [str(python), "-m", f"benchmarks.peers.{PEERS[name]}"]
+    command = [str(python), "-m", f"benchmarks.peers.{name}"]
     done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=MOST_SECONDS)
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-3000:]}")
@@ -99,7 +98,7 @@ def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]
         namespace = name.replace("_", "-")
         update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": slots * WARM_UP}
         # A lane whose share is through gives itself back at once.
-        lanes = {"lanes": 1 if name in (OURS, "bytewax_one") else base.kafka_partitions, "idle": 0.2}
+        lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
         settings = base.model_copy(update={**update, **lanes})
         provision(settings)
         drain = partial(through_peer, python, name) if name in PEERS else run_lanes
