@@ -70,7 +70,7 @@ class Reading(NamedTuple):
 
 VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {
     "usual": (usual, 1.0),
-    "half duplicates": (half_duplicates, 0.4),
+    "half duplicates": (half_duplicates, 1.0),
     "one hot user": (hot_user, 0.3),
     "64 KiB messages": (large, 0.02),
 }
