@@ -126,10 +126,10 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
 
 
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start one run of a job in a process of its own, its output in a file."""
+    """Start one run of a job in a process of its own, its output at the end of a file: what a try before said stays."""
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", job]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter)
             [*command, "--tags", json.dumps(tags)],
             env=environment(settings),
