@@ -44,7 +44,8 @@ def test_kubernetes_accepts_every_values_file(release: Release, values: Path) ->
 
 
 def test_a_pod_has_nothing_of_root_and_writes_nowhere_but_where_it_should(release: Release) -> None:
-    tried = "id -u; touch /app/x /opt/venv/x /etc/x; touch /tmp/x /opt/dagster/x && echo written; ls /var/run/secrets"
+    refused, allowed = "touch /app/x /opt/venv/x /etc/x", "cd /tmp; touch x /opt/dagster/x && echo written"
+    tried = f"id -u; {refused}; {allowed}; ls /var/run/secrets"
     found = release.cluster.kubectl(
         "exec", "deployment/truepixel-code", "--", "sh", "-c", f"({tried}) 2>&1", check=False
     )

@@ -134,8 +134,10 @@ def merge(
     journey_ = stands.touches if stands else tuple(touches)
     value = next((sighting.value for sighting in preferred if sighting.value), None)
     applied = _rules_of(stands, rules) if stands else rules
-    same = stands.credits if stands and stands.value == value else None
-    credits_ = same or _credits(value, journey_, decides.occurred_at, applied)
+    if stands and stands.value == value:
+        credits_ = stands.credits
+    else:
+        credits_ = _credits(value, journey_, decides.occurred_at, applied)
     return Attribution(
         shop_id=event.shop_id,
         client_id=decides.client_id,
