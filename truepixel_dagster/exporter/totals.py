@@ -92,6 +92,9 @@ class Totals(msgspec.Struct):
         ends[how] = ends.get(how, 0) + 1
 
 
+_TOTALS = msgspec.json.Decoder(Totals)
+
+
 def add(sums: dict[str, float], name: str, value: float) -> None:
     """Add to one of several sums."""
     sums[name] = sums.get(name, 0) + value
@@ -100,7 +103,7 @@ def add(sums: dict[str, float], name: str, value: float) -> None:
 def load(instance: dg.DagsterInstance, key: str) -> Totals:
     """The sums as they were kept; none at the first start."""
     kept = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
-    return msgspec.json.decode(kept, type=Totals) if kept else Totals()
+    return _TOTALS.decode(kept) if kept else Totals()
 
 
 def keep(instance: dg.DagsterInstance, key: str, totals: Totals) -> None:

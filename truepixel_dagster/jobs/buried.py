@@ -25,6 +25,9 @@ class Mark(msgspec.Struct, frozen=True):
     reason: str
 
 
+_MARK = msgspec.json.Decoder(Mark)
+
+
 class Buried:
     """The refusals of a lane above its committed offsets. Safe to use from several threads.
 
@@ -40,7 +43,7 @@ class Buried:
         self._store = store
         self._lock = threading.Lock()
         self._marks = {
-            Origin("", partition, offset): msgspec.json.decode(text, type=Mark)
+            Origin("", partition, offset): _MARK.decode(text)
             for partition, texts in store.buried(partitions).items()
             for offset, text in texts.items()
         }

@@ -83,6 +83,8 @@ def environment(settings: Settings) -> dict[str, str]:
         own[f"TRUEPIXEL_{name.upper()}"] = plain
     # One arena for each core is enough: more only spread the same memory out.
     own["MALLOC_ARENA_MAX"] = "2"
+    # A crash in native code says in the log where it was; else the process is only gone.
+    own["PYTHONFAULTHANDLER"] = "1"
     return {**os.environ, **own}
 
 

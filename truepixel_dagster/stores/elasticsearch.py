@@ -66,15 +66,6 @@ _PART_BYTES = 4 * MIB
 _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason"
 
 
-class _Item(msgspec.Struct):
-    status: int
-    error: dict[str, Any] | None = None
-
-
-class _Bulk(msgspec.Struct):
-    items: list[dict[str, _Item]]
-
-
 class _RetryLater(Exception):
     """Elasticsearch accepted a bulk request but had no room for some of its actions."""
 
@@ -199,8 +190,7 @@ class ElasticsearchStore(Store):
             lines += (_header(action), action.source) if action.source else (_header(action),)
         body = b"\n".join([*lines, b""])
         reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
-        items = msgspec.convert(reply.body, _Bulk).items
-        return [_outcome(next(iter(item.values()))) for item in items]
+        return [_outcome(next(iter(item.values()))) for item in reply.body["items"]]
 
     def setup(self) -> list[str]:
         """Put the index templates and the one index that is not made by the month; says what it changed."""
@@ -398,7 +388,6 @@ def _found(doc: Mapping[str, Any]) -> Found | None:
     return Found(doc["_index"], doc["_id"], doc.get("_source", {}), doc["_seq_no"], doc["_primary_term"])
 
 
-def _outcome(item: _Item) -> Outcome:
-    if not item.error:
-        return Outcome(item.status)
-    return Outcome(item.status, f"{item.error.get('type')}: {item.error.get('reason')}"[:500])
+def _outcome(item: Mapping[str, Any]) -> Outcome:
+    error = item.get("error")
+    return Outcome(item["status"], f"{error.get('type')}: {error.get('reason')}"[:500] if error else None)

@@ -1,0 +1,33 @@
+"""A process's first bulk request goes in two parts side by side: what reads the replies must stand two threads at once.
+
+Types that msgspec looks at when they are first used do not: the process is gone, without a word.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.settings import Settings
+
+# Each import has the module's types anew, so that each bulk request is a first one.
+FIRST_BULKS = """
+import importlib, sys
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stores import elasticsearch
+
+sys.setswitchinterval(1e-6)
+for _ in range(100):
+    importlib.reload(elasticsearch)
+    store = elasticsearch.ElasticsearchStore(load_settings())
+    deletions = [elasticsearch.Action("delete", store.index("attributions"), str(n)) for n in range(128)]
+    assert {outcome.status for outcome in store.bulk(deletions)} == {404}
+    store.close()
+"""
+
+
+def test_the_first_bulk_request_of_a_process_is_safe_in_two_threads(settings: Settings) -> None:
+    command = [sys.executable, "-c", FIRST_BULKS]
+    done = subprocess.run(command, env=environment(settings), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
