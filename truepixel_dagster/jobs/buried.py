@@ -43,21 +43,23 @@ class Buried:
         self._store = store
         self._lock = threading.Lock()
         self._marks = {
-            Origin("", partition, offset): _MARK.decode(text)
+            (partition, offset): _MARK.decode(text)
             for partition, texts in store.buried(partitions).items()
             for offset, text in texts.items()
         }
 
     def reason(self, stage: str, origin: Origin) -> str | None:
         """Why a stage refused a record before; None where it did not."""
-        mark = self._marks.get(_plain(origin)) if self._marks else None
+        mark = self._marks.get(_place(origin))
         return mark.reason if mark and mark.stage == stage else None
 
     def among(self, stage: str, events: Sequence[Event]) -> tuple[Refused, ...]:
         """The events that a stage refused before, with the reason of then."""
-        if not self._marks:
+        with self._lock:
+            reasons = {place: mark.reason for place, mark in self._marks.items() if mark.stage == stage}
+        if not reasons:
             return ()
-        found = ((event, self.reason(stage, event.origin)) for event in events)
+        found = ((event, reasons.get(_place(event.origin))) for event in events)
         return tuple(Refused(event, reason) for event, reason in found if reason is not None)
 
     def mark(self, stage: str, refused: Mapping[Origin, str]) -> None:
@@ -69,7 +71,7 @@ class Buried:
         new = {origin: Mark(stage, reason) for origin, reason in refused.items()}
         self._store.bury({origin: msgspec.json.encode(mark).decode() for origin, mark in new.items()})
         with self._lock:
-            self._marks.update({_plain(origin): mark for origin, mark in new.items()})
+            self._marks.update({_place(origin): mark for origin, mark in new.items()})
 
     def forget(self, committed: Mapping[int, int]) -> None:
         """Remove the refusals below these offsets, by partition; asks nothing of Redis where there are none.
@@ -78,14 +80,14 @@ class Buried:
             Unavailable: Redis does not answer.
         """
         with self._lock:
-            past = [origin for origin in self._marks if origin.offset < committed.get(origin.partition, 0)]
+            past = [(partition, offset) for partition, offset in self._marks if offset < committed.get(partition, 0)]
         if past:
-            self._store.forget(past)
+            self._store.forget([Origin("", *place) for place in past])
             with self._lock:
-                for origin in past:
-                    del self._marks[origin]
+                for place in past:
+                    del self._marks[place]
 
 
-def _plain(origin: Origin) -> Origin:
+def _place(origin: Origin) -> tuple[int, int]:
     """A lane reads one topic: partition and offset tell a record."""
-    return Origin("", origin.partition, origin.offset)
+    return origin.partition, origin.offset
