@@ -30,9 +30,6 @@ class Waiting(msgspec.Struct, frozen=True):
     found: tuple[Identifier, ...] = ()
 
 
-_WAITING = msgspec.json.Decoder(Waiting)
-
-
 def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
     """Keep requests by their ids; one that is there already, done or not, stays as it is.
 
@@ -55,7 +52,7 @@ def waiting(store: MongoStore, shop: str | None = None) -> list[Waiting]:
     """
     query = {"state": WAITING} | ({"request.shop_id": shop} if shop else {})
     documents = store.find(PRIVACY_REQUESTS, query)
-    found = [_WAITING.decode(msgspec.json.encode({**document, "id": document["_id"]})) for document in documents]
+    found = [msgspec.convert({**document, "id": document["_id"]}, Waiting) for document in documents]
     return sorted(found, key=lambda request: (request.asked_at, request.id))
 
 
