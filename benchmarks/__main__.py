@@ -10,7 +10,9 @@ import click
 from rich.console import Console
 
 NAMES = ("stages", "events", "tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start")
-out, notes = Console(), Console(stderr=True)
+# Wide enough for every table: where a terminal is narrow rich cuts figures off, and a pipe it takes for one.
+WIDTH = 160
+out, notes = Console(width=max(WIDTH, Console().width)), Console(stderr=True)
 
 
 @click.command(help=f"Measure {', '.join(NAMES)}; all of them if none is named.")
