@@ -12,7 +12,6 @@ import hmac
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 from pymongo import UpdateOne
@@ -163,5 +162,5 @@ class Redactions:
             self._refresh(now=True)
 
 
-def _moment(document: Mapping[str, Any]) -> Moment:
-    return Moment(document.get("until", {}), document["at"])
+def _moment(document: Mapping[str, object]) -> Moment:
+    return msgspec.convert({"until": document.get("until", {}), "at": document["at"]}, Moment)
