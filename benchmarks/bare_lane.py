@@ -35,8 +35,8 @@ def main() -> None:
                 if not one_batch(lane):
                     break
             tally = lane.finish()
-    # From having the lane to the last commit, as a run through Dagster is measured.
-    seconds = (tally.committed or tally.started) - tally.started
+    # From its first messages to the last commit, as a run through Dagster is measured.
+    seconds = (tally.committed or 0.0) - (tally.received or 0.0)
     figures = {
         "messages": tally.messages,
         "per_minute": 60 * tally.messages / max(seconds, 1e-9),

@@ -4,8 +4,7 @@ One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax, a
 stages in bulk: each in a process of the peers' own virtual environment, with a topic and stores of its own that get the
 same records.
 
-A peer is measured from the first message that it receives to its last commit; ours, through Dagster, from when the
-first run has its lane to the last commit, so that Kafka's first answer is in it.
+Each is measured from the first message that it receives to its last commit.
 Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
 """
 
@@ -46,8 +45,6 @@ LABELS = {
 PEERS = [name for name in LABELS if name not in (OURS, OURS_IN_LANES)]
 # The slow one gets a part of the messages: its rate needs no more.
 PART_ONE_BY_ONE = 16
-# What is not counted is this many times a round: Elasticsearch compiles its own code meanwhile, whoever has the turn.
-WARM_UP = 2
 MOST_SECONDS = 900
 
 Drain = Callable[[Settings], tuple[float, float]]
@@ -96,7 +93,7 @@ def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]
     found: dict[str, Contender] = {}
     for name in (OURS, OURS_IN_LANES, *PEERS):
         namespace = name.replace("_", "-")
-        update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": slots * WARM_UP}
+        update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": 2 * slots}
         # A lane whose share is through gives itself back at once.
         lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
         settings = base.model_copy(update={**update, **lanes})
@@ -120,17 +117,18 @@ def judge(name: str, settings: Settings) -> int:
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     """Alternate, and judge what has come of it."""
-    rounds, slots = (2, 24) if quick else (5, 128)
+    rounds, slots = (2, 24) if quick else (5, 256)
     python = interpreter(say)
     with servers(say) as base:
         own = contenders(base, python, slots)
-        records = traffic((rounds + WARM_UP) * slots * BATCH, seed=5)
+        records = traffic((rounds + 1) * slots * BATCH, seed=5)
         for number in range(rounds + 1):
-            turn = list(islice(records, slots * BATCH * (1 if number else WARM_UP)))
+            turn = list(islice(records, slots * BATCH))
             # To and fro, so that what one leaves for the servers to do is not always the same one's burden.
             for name in list(own)[:: -1 if number % 2 else 1]:
                 own[name].round(turn)
                 say(f"round {number} {name}: {own[name].rates[-1]:,.0f} messages/min")
+        # The first is not counted: Elasticsearch compiles its own code meanwhile, whoever has the turn.
         differences = 0
         for name, contender in own.items():
             differences += judge(name, contender.settings)

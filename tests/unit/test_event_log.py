@@ -41,7 +41,7 @@ def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
     monkeypatch.setattr(dg, "__version__", "9.0.0")
     run_id = slots.execute_in_process(instance=pooled).run_id
     assert len(seen(pooled, run_id)) > 30
-    assert set(pooled.event_log_storage._engines) <= {"index"}  # type: ignore[attr-defined]
+    assert set(pooled.event_log_storage._files) <= {"index"}  # type: ignore[attr-defined]
 
 
 def test_the_rows_are_what_dagsters_own_storage_writes(pooled: dg.DagsterInstance, own: dg.DagsterInstance) -> None:

@@ -16,11 +16,12 @@ With a version of Dagster that it was not tested with it leaves everything to Da
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import dagster
 import sqlalchemy
@@ -36,7 +37,7 @@ from sqlalchemy.pool import StaticPool
 
 TESTED = "1.13."
 MAX_OPEN = 16
-# The statement as the driver takes it: compiling and binding by SQLAlchemy would be paid for with each event.
+# The statement as the driver takes it: SQLAlchemy's way to it would be paid for with each event.
 COLUMNS = ["run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition"]
 INSERT = str(SqlEventLogStorageTable.insert().compile(dialect=sqlite.dialect(), column_keys=COLUMNS))
 # As SQLAlchemy keeps a moment in SQLite.
@@ -50,6 +51,13 @@ def is_tested() -> bool:
     return dagster.__version__.startswith(TESTED)
 
 
+class _File(NamedTuple):
+    """A file in use: SQLAlchemy's way to its one connection, and that connection as the driver has it."""
+
+    engine: Engine
+    driver: sqlite3.Connection
+
+
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     """Keeps one connection for each of the 16 files used last.
 
@@ -57,7 +65,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._files: OrderedDict[str, _File] = OrderedDict()
         super().__init__(str(Path(base_dir) / "history" / "runs"), inst_data)
 
     @classmethod
@@ -75,8 +83,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             return
         row = self._event_to_row(event)
         row["timestamp"] = row["timestamp"].strftime(MOMENT)
-        with self._connect(event.run_id) as connection:
-            connection.exec_driver_sql(INSERT, tuple(row[column] for column in COLUMNS))
+        with self._db_lock, self._file(event.run_id).driver as transaction:
+            transaction.execute(INSERT, tuple(row[column] for column in COLUMNS))
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -84,17 +92,17 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             with super()._connect(shard) as connection:
                 yield connection
             return
-        with self._db_lock, self._engine(shard).connect() as connection, connection.begin():
+        with self._db_lock, self._file(shard).engine.connect() as connection, connection.begin():
             yield connection
 
-    def _engine(self, shard: str) -> Engine:
-        engine = self._engines.get(shard)
+    def _file(self, shard: str) -> _File:
+        file = self._files.get(shard)
         # A file that was deleted meanwhile (a pruned run) would be written to for nobody.
-        if engine is not None and os.path.exists(self.path_for_shard(shard)):  # noqa: PTH110 (for each event)
-            self._engines.move_to_end(shard)
-            return engine
-        if engine is not None:
-            engine.dispose()
+        if file is not None and os.path.exists(self.path_for_shard(shard)):  # noqa: PTH110 (for each event)
+            self._files.move_to_end(shard)
+            return file
+        if file is not None:
+            file.engine.dispose()
             self._initialized_dbs.discard(shard)
         engine = sqlalchemy.create_engine(
             self.conn_string_for_shard(shard),
@@ -106,15 +114,16 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             self._initialized_dbs.add(shard)
         with engine.connect() as connection:
             connection.execute(sqlalchemy.text("PRAGMA synchronous=NORMAL"))
-        self._engines[shard] = engine
-        while len(self._engines) > MAX_OPEN:
-            _, oldest = self._engines.popitem(last=False)
-            oldest.dispose()
-        return engine
+        driver = cast("sqlite3.Connection", engine.raw_connection().driver_connection)
+        self._files[shard] = file = _File(engine, driver)
+        while len(self._files) > MAX_OPEN:
+            _, oldest = self._files.popitem(last=False)
+            oldest.engine.dispose()
+        return file
 
     def dispose(self) -> None:
         """Close the connections."""
         super().dispose()
         with self._db_lock:
-            while self._engines:
-                self._engines.popitem()[1].dispose()
+            while self._files:
+                self._files.popitem()[1].engine.dispose()

@@ -149,6 +149,7 @@ class LaneRun:
                 self._hand_over()
                 return None
             fetched_at = time.perf_counter()
+            self.tally.received = self.tally.received or time.time()
             messages, decoded = self._read(batch)
             self.tally.fetched(batch)
             self._contiguity.fetched(batch.messages)

@@ -6,7 +6,6 @@ Rising priorities along the stages have the executor take one micro-batch to its
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from functools import wraps
 from typing import TypeVar
 
 import dagster as dg
@@ -30,6 +29,7 @@ from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 
 LANE = {"lane_run"}
+DEFAULT_OUTPUT = "result"
 EXPECTED_HERE = (LaneBusy, LaneLost, LaneStopped, TooManyDeadLetters)
 LATENCIES = "attribution latencies (ms)"
 FRESHNESS = "freshness of micro-batches (ms)"
@@ -48,23 +48,23 @@ def _after(
     priority: int, description: str, *others: str
 ) -> Callable[[Callable[[dg.OpExecutionContext], None]], dg.OpDefinition]:
     """An op of a slot that follows `before` and others; only that they are through goes from one to the next."""
-    decorated = dg.op(
-        ins={name: dg.In(dg.Nothing) for name in ("before", *others)},
-        out=dg.Out(dg.Nothing),
-        required_resource_keys=LANE,
-        tags=_priority(priority),
-        description=description,
-    )
 
     def op(work: Callable[[dg.OpExecutionContext], None]) -> dg.OpDefinition:
-        # A generator: of a function that returns, Dagster reads the annotations again for each step.
-        @wraps(work)
-        def steps(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
+        def compute(context: dg.OpExecutionContext, _: object) -> Iterator[dg.Output[None]]:
             with _plainly():
                 work(context)
             yield dg.Output(None)
 
-        return decorated(steps)
+        # Not by `dg.op`: of a function that it decorates, Dagster reads the signature again for each step.
+        return dg.OpDefinition(
+            compute,
+            name=work.__name__,
+            ins={name: dg.In(dg.Nothing) for name in ("before", *others)},
+            outs={DEFAULT_OUTPUT: dg.Out(dg.Nothing)},
+            required_resource_keys=LANE,
+            tags=_priority(priority),
+            description=description,
+        )
 
     return op
 
@@ -273,6 +273,8 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "lane taken": dg.MetadataValue.timestamp(tally.started),
         "lane given back": dg.MetadataValue.timestamp(tally.ended or time.time()),
     }
+    if tally.received is not None:
+        held["first messages"] = dg.MetadataValue.timestamp(tally.received)
     if tally.committed is not None:
         held["last commit"] = dg.MetadataValue.timestamp(tally.committed)
     ranges = {"offsets": offsets(tally)} if tally.ranges else {}

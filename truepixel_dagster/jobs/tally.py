@@ -20,12 +20,14 @@ class Tally:
     A latency (ms) is from fetch to the acknowledged attribution; a freshness (ms) from the arrival in Kafka of a
     micro-batch's oldest message to the same. Both have an entry for each micro-batch.
 
-    `committed` is when offsets were last committed, `waiting` how many messages of the lane nobody had fetched when the
-    run handed it over. `order` and `contiguity` are what the witnesses saw (`stream/witness.py`).
+    `received` is when its first messages came, `committed` when offsets were last committed, `waiting` how many
+    messages of the lane nobody had fetched when the run handed it over. `order` and `contiguity` are what the witnesses
+    saw (`stream/witness.py`).
     """
 
     started: float = field(default_factory=time.time)
     ended: float | None = None
+    received: float | None = None
     committed: float | None = None
     batches: int = 0
     messages: int = 0
