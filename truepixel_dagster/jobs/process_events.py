@@ -21,6 +21,7 @@ from truepixel_dagster.asset_keys import (
     LANES_TAG,
     PRODUCT_STATS_BUFFER,
 )
+from truepixel_dagster.instance.executor import long_run_executor
 from truepixel_dagster.jobs.coming_lane import ComingLane, coming_lane
 from truepixel_dagster.jobs.lane_run import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
 from truepixel_dagster.jobs.plainly import plainly
@@ -319,7 +320,7 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
 
 @dg.job(
     description="Drains one lane of the topic: micro-batches through the five stages into the stores.",
-    executor_def=dg.in_process_executor,
+    executor_def=long_run_executor,
     resource_defs={"lane_run": lane_run},
     config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
     # Without this a permanent failure is retried for ever: the sensor decides when a lane runs again.

@@ -1,0 +1,131 @@
+"""The executor for long runs does what Dagster's own does, step by step."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+from dagster._core.execution.plan.active import ActiveExecution
+
+from truepixel_dagster.instance import executor
+from truepixel_dagster.instance.executor import long_run_executor
+
+GOOD, SKIPPED, FAILED, RETRIED, RETRIED_LATER, HOPELESS = "good", "skipped", "failed", "retried", "later", "hopeless"
+TRIES = {RETRIED: 1, RETRIED_LATER: 1, HOPELESS: 9}
+
+
+def _priority(value: int) -> dict[str, str]:
+    return {"dagster/priority": str(value)}
+
+
+@dg.op(out=dg.DynamicOut(str), config_schema=[str])
+def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
+    for number, outcome in enumerate(context.op_config):
+        yield dg.DynamicOutput(outcome, mapping_key=f"s{number}")
+
+
+@dg.op(out=dg.Out(str, is_required=False))
+def fetch(context: dg.OpExecutionContext, outcome: str) -> Iterator[dg.Output[str]]:
+    if outcome == FAILED:
+        raise dg.Failure("as was asked for")
+    if context.retry_number < TRIES.get(outcome, 0):
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=0.05 if outcome == RETRIED_LATER else None)
+    if outcome != SKIPPED:
+        yield dg.Output(outcome)
+
+
+@dg.op(tags=_priority(1))
+def first(outcome: str) -> str:
+    return outcome
+
+
+@dg.op(tags=_priority(2))
+def left(outcome: str) -> str:
+    return outcome
+
+
+@dg.op(tags=_priority(2), out=dg.Out(str, is_required=False))
+def right(outcome: str) -> Iterator[dg.Output[str]]:
+    yield dg.Output(outcome)
+
+
+@dg.op(tags=_priority(3))
+def both(left: str, right: str) -> str:
+    return left + right
+
+
+@dg.op
+def end(outcomes: list[str]) -> int:
+    return len(outcomes)
+
+
+@dg.graph
+def slot(outcome: str) -> str:
+    done = first(fetch(outcome))
+    return both(left(done), right(done))  # type: ignore[no-any-return]
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def by_dagster() -> None:
+    end(plan().map(slot).collect())
+
+
+@dg.job(executor_def=long_run_executor)
+def by_ours() -> None:
+    end(plan().map(slot).collect())
+
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def steps_of(job: dg.JobDefinition, outcomes: list[str]) -> list[tuple[str, str | None]]:
+    """All that happened in a run, in order."""
+    config = {**QUIET, "ops": {"plan": {"config": outcomes}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        done = dg.execute_job(dg.reconstructable(job), instance, run_config=config)
+        return [(event.event_type_value, event.step_key) for event in done.all_events]
+
+
+@pytest.mark.parametrize(
+    "outcomes",
+    [
+        [],
+        [GOOD] * 7,
+        [GOOD, GOOD, SKIPPED, SKIPPED, SKIPPED],
+        [GOOD, FAILED, GOOD, SKIPPED],
+        [RETRIED, GOOD],
+        [GOOD, RETRIED_LATER, GOOD, GOOD],
+        [HOPELESS, GOOD],
+        [RETRIED, RETRIED_LATER, FAILED, HOPELESS, SKIPPED, GOOD],
+    ],
+    ids=",".join,
+)
+def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
+    ours = steps_of(by_ours, outcomes)
+    assert ours == steps_of(by_dagster, outcomes)
+    assert ("STEP_START", "plan") in ours
+
+
+def test_it_looks_at_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    update = ActiveExecution._update
+
+    def noted(self: ActiveExecution) -> None:
+        looked_at.append(len(self._pending))
+        update(self)
+
+    monkeypatch.setattr(ActiveExecution, "_update", noted)
+    steps_of(by_ours, [GOOD] * 40)
+    assert sorted(looked_at)[-3] <= 3
+    looked_at.clear()
+    steps_of(by_dagster, [GOOD] * 40)
+    assert sorted(looked_at)[len(looked_at) // 2] >= 40
+
+
+def test_with_a_version_that_was_not_tried_dagsters_own_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dg, "__version__", "9.0.0")
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(executor, "_Plan", never)
+    assert ("STEP_START", "slot.both[s1]") in steps_of(by_ours, [GOOD, GOOD])
