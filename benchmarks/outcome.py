@@ -56,7 +56,8 @@ class Outcome:
         axes.set(xlabel=self.plot.x, ylabel=self.plot.y, title=self.title)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
+        # Beside the lines: over them it would hide some.
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         file = IMAGES / f"bench-{name}.png"
         figure.savefig(file, dpi=110, bbox_inches="tight")
         plt.close(figure)

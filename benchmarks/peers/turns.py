@@ -128,11 +128,11 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
             for name in list(own)[:: -1 if number % 2 else 1]:
                 own[name].round(turn)
                 say(f"round {number} {name}: {own[name].rates[-1]:,.0f} messages/min")
-        # The first is not counted: Elasticsearch compiles its own code meanwhile, whoever has the turn.
         differences = 0
         for name, contender in own.items():
             differences += judge(name, contender.settings)
             say(f"{name}: the audit finds no difference")
+    # The first is not counted: Elasticsearch compiles its own code meanwhile, whoever has the turn.
     return outcome({name: contender.rates[1:] for name, contender in own.items()}, own, differences)
 
 

@@ -81,6 +81,7 @@ def test_the_job_drains_its_lane_and_reports_each_asset_and_day_once(through_dag
     assert metadata["messages left waiting"].value == 0
     assert {"messages per minute", "peak memory (MiB)", "duplicates", "dead letters"} <= set(metadata)
     assert {"attribution p50 (ms)", "attribution p95 (ms)", "offsets"} <= set(metadata)
+    assert metadata["lane taken"].value <= metadata["first messages"].value < metadata["last commit"].value
     assert metadata["lane taken"].value < metadata["last commit"].value <= metadata["lane given back"].value
     audited(through_dagster, stores)
 

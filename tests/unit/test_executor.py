@@ -1,6 +1,7 @@
 """The executor for long runs does what Dagster's own does, step by step."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -74,6 +75,22 @@ def by_ours() -> None:
     end(plan().map(slot).collect())
 
 
+@dg.op(tags=_priority(9), pool="narrow")
+def waits_for_its_pool() -> None:
+    pass
+
+
+@dg.op
+def makes_room(context: dg.OpExecutionContext) -> None:
+    context.instance.event_log_storage.free_concurrency_slots_for_run("another")
+
+
+@dg.job(executor_def=long_run_executor)
+def through_a_pool() -> None:
+    waits_for_its_pool()
+    makes_room()
+
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -103,6 +120,15 @@ def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
     ours = steps_of(by_ours, outcomes)
     assert ours == steps_of(by_dagster, outcomes)
     assert ("STEP_START", "plan") in ours
+
+
+def test_a_step_whose_pool_is_full_holds_no_other_back(tmp_path: Path) -> None:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        instance.event_log_storage.set_concurrency_slots("narrow", 1)
+        instance.event_log_storage.claim_concurrency_slot("narrow", "another", "step")
+        done = dg.execute_job(dg.reconstructable(through_a_pool), instance, run_config=QUIET)
+    through = [event.step_key for event in done.all_events if event.is_step_success]
+    assert through == ["makes_room", "waits_for_its_pool"]
 
 
 def test_it_looks_at_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
