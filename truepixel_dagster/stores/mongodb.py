@@ -33,6 +33,7 @@ CUSTOMERS = "customers"
 ORDER_STATUS = "order_status"
 REDACTIONS = "redactions"
 PRIVACY_REQUESTS = "privacy_requests"
+IDENTITIES = "identities"
 
 _DUPLICATE_KEY = 11000
 # NotPrimary, shutdown and network codes that a server may answer with while it fails over.
