@@ -215,6 +215,41 @@ MUTATIONS = (
         "if False:",
         INTEGRATION + "test_rebuild.py -k older",
     ),
+    Mutation(
+        "webserver: the guard is in front of it",
+        P + "instance/webserver.py",
+        "return WebserverGuard(make(*arguments, **options), hosts)",
+        "return make(*arguments, **options)",
+        INTEGRATION + "test_webserver_access.py::test_the_webserver_of_a_deployment_goes_by_its_names",
+    ),
+    Mutation(
+        "webserver: `dagster dev` starts the guarded one",
+        P + "instance/dev.py",
+        'GUARDED if part == "dagster_webserver" else part',
+        "part",
+        INTEGRATION + "test_webserver_access.py::test_what_is_writable_obeys_its_own_pages_alone",
+    ),
+    Mutation(
+        "webserver: foreign hosts",
+        P + "instance/webserver_guard.py",
+        "if len(named) != 1 or not _goes_by(named[0].lower(), hosts):",
+        "if len(named) != 1:",
+        UNIT + "instance/test_webserver_guard.py",
+    ),
+    Mutation(
+        "webserver: foreign origins",
+        P + "instance/webserver_guard.py",
+        'not own.issuperset(map(_place, headers.getlist("origin")))',
+        "False",
+        UNIT + "instance/test_webserver_guard.py",
+    ),
+    Mutation(
+        "webserver: no change by GET",
+        P + "instance/webserver_guard.py",
+        "return any(operation != OperationType.QUERY for operation in operations)",
+        "return False",
+        UNIT + "instance/test_webserver_guard.py",
+    ),
 )
 
 

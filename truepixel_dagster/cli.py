@@ -231,11 +231,14 @@ def migrate() -> None:
 def start(program: tuple[str, ...]) -> None:
     """Become one of Dagster's programs; where its history in PostgreSQL cannot be reached, say so in one line instead.
 
-    Such as: truepixel start dagster-webserver --read-only
+    Such as: truepixel start dagster-webserver --read-only. The webserver refuses requests that pages of other sites
+    send, and host names that TRUEPIXEL_WEBSERVER_HOSTS does not list.
     """
     from truepixel_dagster.instance.history import check_history
 
     check_history(load_settings())
+    if program[0] == "dagster-webserver":
+        program = (sys.executable, "-m", "truepixel_dagster.instance.webserver", *program[1:])
     try:
         os.execvp(program[0], program)  # noqa: S606 (what the caller asked for)
     except OSError as error:
@@ -687,7 +690,7 @@ def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.jobs.drain import ROOT, environment
-    from truepixel_dagster.local.demo import end_tree, webserver_access
+    from truepixel_dagster.local.demo import dev_command, end_tree, webserver_access
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision
 
@@ -701,9 +704,8 @@ def dev(port: int, writable: bool) -> None:
         provision(settings)
         import subprocess
 
-        command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            command,
+            dev_command(port),
             cwd=ROOT,
             env=environment(settings) | webserver_access(writable=writable),
             start_new_session=os.name == "posix",

@@ -132,6 +132,12 @@ class Settings(BaseSettings):
     dagster_url: str | None = Field(
         None, pattern=r"^https?://", description="address of Dagster's UI, for links in what the webhook is told"
     )
+    webserver_hosts: str = Field(
+        "",
+        pattern=r"^$|^[A-Za-z0-9._:\[\]-]+(,[A-Za-z0-9._:\[\]-]+)*$",
+        description="host names (host or host:port, comma-separated) by which Dagster's webserver may be opened, beside"
+        " localhost and the host of TRUEPIXEL_DAGSTER_URL",
+    )
     event_retention_months: int = Field(
         25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
     )

@@ -187,12 +187,11 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
         port: Of the UI.
         writable: Whether the UI and its API may launch, cancel and change things.
     """
-    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1"]
     log = settings.data_dir / "logs" / "dagster.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [*command, "-p", str(port)],
+            dev_command(port),
             cwd=ROOT,
             env=environment(settings) | webserver_access(writable=writable),
             stdout=output,
@@ -203,6 +202,11 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
         yield process
     finally:
         end_tree(process)
+
+
+def dev_command(port: int) -> list[str]:
+    """The command of Dagster's UI and daemon on loopback, the UI behind our guard."""
+    return [sys.executable, "-m", "truepixel_dagster.instance.dev", "-h", "127.0.0.1", "-p", str(port)]
 
 
 def webserver_access(*, writable: bool) -> dict[str, str]:

@@ -1,0 +1,142 @@
+"""Which requests Dagster's webserver answers: those to a name that it goes by, from its own pages or from programs.
+
+The webserver asks nobody who they are, so whatever a browser on this machine sends would be obeyed. A page of another
+site can make that browser send requests here (cross-site request forgery), and can point a name of its own at this
+address to read the answers (DNS rebinding). Programs send no `Origin` and are let through: whoever runs a program on
+this machine needs no browser.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
+SAFE_METHODS = frozenset({"GET", "HEAD"})
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+_POLICY_VIOLATION = 1008
+
+
+class Refusal(NamedTuple):
+    """Why a request is not answered: the status of HTTP, and one line for whoever reads it."""
+
+    status: int
+    reason: str
+
+
+FOREIGN_HOST = Refusal(
+    403,
+    "Request refused: it asks for a host name that this webserver does not go by. Use http://localhost, or add the name"
+    " to TRUEPIXEL_WEBSERVER_HOSTS.",
+)
+FOREIGN_PAGE = Refusal(
+    403,
+    "Request refused: a page of another site has sent it. Use Dagster's own UI, or add the host name by which it is"
+    " opened to TRUEPIXEL_WEBSERVER_HOSTS.",
+)
+CHANGE_BY_GET = Refusal(405, "Request refused: a GET changes nothing. Send the mutation by POST.")
+
+
+class WebserverGuard:
+    """An ASGI application that passes on to another what `refusal` has nothing against.
+
+    Arguments:
+        app: Dagster's webserver.
+        hosts: Host names that it goes by, with a port where only that one is meant; loopback's are always among them.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, or one connection of a WebSocket."""
+        refused = None if scope["type"] == "lifespan" else refusal(scope, self._hosts)
+        if refused is None:
+            await self._app(scope, receive, _unframed(send))
+        elif scope["type"] == "websocket":
+            # Before it is accepted: the browser sees a 403.
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": "refused"})
+        else:
+            headers = {"Allow": "POST"} if refused is CHANGE_BY_GET else None
+            await PlainTextResponse(refused.reason + "\n", refused.status, headers)(scope, receive, send)
+
+
+def refusal(scope: Scope, hosts: frozenset[str]) -> Refusal | None:
+    """Why a request is not answered, or None.
+
+    Arguments:
+        scope: ASGI's, of type `http` or `websocket`.
+        hosts: Names in lower case, beside those of loopback.
+    """
+    headers = Headers(scope=scope)
+    named = headers.getlist("host")
+    if len(named) != 1 or not _goes_by(named[0].lower(), hosts):
+        return FOREIGN_HOST
+    own = {place for host in (named[0].lower(), *hosts) for place in _places(host, *_DEFAULT_PORTS.values())}
+    if not own.issuperset(map(_place, headers.getlist("origin"))) or _from_elsewhere(scope, headers):
+        return FOREIGN_PAGE
+    if scope["type"] == "http" and scope["method"] in SAFE_METHODS and _asks_for_change(scope):
+        return CHANGE_BY_GET
+    return None
+
+
+def _goes_by(host: str, hosts: frozenset[str]) -> bool:
+    """Whether a `Host` is one of ours: by its name alone, or with its port where that is listed."""
+    found = _HOST.fullmatch(host)
+    return found is not None and (host in hosts or found["name"] in LOOPBACK | hosts)
+
+
+def _place(origin: str) -> str:
+    """Host and port of an `Origin`; empty for `null` and for what is none."""
+    scheme, _, host = origin.lower().partition("://")
+    return next(iter(_places(host, _DEFAULT_PORTS[scheme])), "") if scheme in _DEFAULT_PORTS else ""
+
+
+def _places(host: str, *default_ports: str) -> Iterator[str]:
+    """A host with its port, or with each of those that may be left out."""
+    if found := _HOST.fullmatch(host):
+        yield from (f"{found['name']}:{port}" for port in ([found["port"]] if found["port"] else default_ports))
+
+
+def _from_elsewhere(scope: Scope, headers: Headers) -> bool:
+    """Whether the browser says that another site's page asks for something else than to be left for ours."""
+    if all(site in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
+        return False
+    link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+    return not (link and scope["type"] == "http" and scope["method"] in SAFE_METHODS)
+
+
+def _asks_for_change(scope: Scope) -> bool:
+    """Whether a query in the URL, as Dagster reads it, is more than a query."""
+    return any(_is_mutation(query) for query in QueryParams(scope["query_string"]).getlist("query"))
+
+
+def _is_mutation(text: str) -> bool:
+    try:
+        definitions = parse(text, no_location=True).definitions
+    except GraphQLError:
+        # Dagster refuses it, by the same parser.
+        return False
+    except RecursionError:
+        return True
+    operations = (one.operation for one in definitions if isinstance(one, OperationDefinitionNode))
+    return any(operation != OperationType.QUERY for operation in operations)
+
+
+def _unframed(send: Send) -> Send:
+    """No page of another site may show ours in a frame, and have somebody press its buttons unseen."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["X-Frame-Options"] = "SAMEORIGIN"
+        await send(message)
+
+    return sending
