@@ -146,7 +146,7 @@ def test_of_another_sites_page_only_a_link_is_followed(site: str) -> None:
         "query=mutation%7Ba%7D&query=%7Bversion%7D",
         "query=subscription%7Ba%7D",
         "query=%23comment%0A%2C%2C%EF%BB%BFmutation%7Ba%7D",
-        "query=" + "%7B" * 3000,
+        "query=mutation" + "%7Ba" * 3000 + "%7D" * 3000,
     ],
 )
 def test_a_get_changes_nothing(query: str) -> None:
