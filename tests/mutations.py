@@ -246,8 +246,8 @@ MUTATIONS = (
     Mutation(
         "webserver: no change by GET",
         P + "instance/webserver_guard.py",
-        "return any(operation != OperationType.QUERY for operation in operations)",
-        "return False",
+        "return all(operation == OperationType.QUERY for operation in operations)",
+        "return True",
         UNIT + "instance/test_webserver_guard.py",
     ),
 )

@@ -115,20 +115,21 @@ def _from_elsewhere(scope: Scope, headers: Headers) -> bool:
 
 
 def _asks_for_change(scope: Scope) -> bool:
-    """Whether a query in the URL, as Dagster reads it, is more than a query."""
-    return any(_is_mutation(query) for query in QueryParams(scope["query_string"]).getlist("query"))
+    """Whether a query in the URL, as Dagster reads it, is or may be more than a query."""
+    # Not only where a path ends by it: Dagster's routes take a line break behind it, too.
+    if "/graphql" not in scope["path"]:
+        return False
+    return not all(_only_reads(query) for query in QueryParams(scope["query_string"]).getlist("query"))
 
 
-def _is_mutation(text: str) -> bool:
+def _only_reads(text: str) -> bool:
     try:
         definitions = parse(text, no_location=True).definitions
     except GraphQLError:
-        # Dagster refuses it, by the same parser.
+        # How deep a text may be nested depends on the stack: what is no GraphQL here may be a mutation there.
         return False
-    except RecursionError:
-        return True
     operations = (one.operation for one in definitions if isinstance(one, OperationDefinitionNode))
-    return any(operation != OperationType.QUERY for operation in operations)
+    return all(operation == OperationType.QUERY for operation in operations)
 
 
 def _unframed(send: Send) -> Send:

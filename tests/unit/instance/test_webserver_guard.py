@@ -147,6 +147,7 @@ def test_of_another_sites_page_only_a_link_is_followed(site: str) -> None:
         "query=subscription%7Ba%7D",
         "query=%23comment%0A%2C%2C%EF%BB%BFmutation%7Ba%7D",
         "query=mutation" + "%7Ba" * 3000 + "%7D" * 3000,
+        "query=no%20graphql",
     ],
 )
 def test_a_get_changes_nothing(query: str) -> None:
@@ -155,7 +156,13 @@ def test_a_get_changes_nothing(query: str) -> None:
     assert refusal(scope(method="POST", query=query), HOSTS) is None
 
 
-@pytest.mark.parametrize("query", ["", "query=%7Bversion%7D", "query=no%20graphql", "q=mutation%7Ba%7D", "query="])
+def test_a_path_with_a_line_break_behind_it_is_the_same_to_dagster() -> None:
+    for path in ("/graphql", "/graphql\n", "/prefix/graphql", "/graphql/"):
+        assert refusal(scope(method="GET", query=MUTATION) | {"path": path}, HOSTS) is CHANGE_BY_GET
+    assert refusal(scope(method="GET", query="query=a%20word") | {"path": "/assets"}, HOSTS) is None
+
+
+@pytest.mark.parametrize("query", ["", "query=%7Bversion%7D", "q=mutation%7Ba%7D"])
 def test_a_get_that_only_reads_is_answered(query: str) -> None:
     assert refusal(scope(method="GET", query=query), HOSTS) is None
 
@@ -170,7 +177,7 @@ def test_no_text_gets_by_that_is_not_ours(host: str, origin: str) -> None:
         assert any(name in origin.lower() for name in names)
 
 
-def test_it_goes_by_the_names_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_by_the_names_of_the_settings() -> None:
     settings = Settings(webserver_hosts="a.example,b.example:8443", dagster_url="https://me@dagster.example:444/ui")
     assert host_names(settings) == ["a.example", "b.example:8443", "dagster.example:444"]
     assert host_names(Settings()) == []
