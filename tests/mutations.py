@@ -250,6 +250,20 @@ MUTATIONS = (
         "return True",
         UNIT + "instance/test_webserver_guard.py",
     ),
+    Mutation(
+        "namespaces: searches reach our own indices alone",
+        P + "stores/elasticsearch.py",
+        'return f"{full}-*.*,-{full}-*-*" if name in _BY_MONTH else full',
+        'return f"{full}*"',
+        INTEGRATION + "test_namespaces.py",
+    ),
+    Mutation(
+        "namespaces: the template of the longer name wins",
+        P + "stores/elasticsearch.py",
+        'body["priority"] += len(self._namespace)',
+        "pass",
+        INTEGRATION + "test_namespaces.py",
+    ),
 )
 
 

@@ -151,6 +151,13 @@ class Settings(BaseSettings):
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )
 
+    @field_validator("namespace")
+    @classmethod
+    def _not_mongodbs_own(cls, value: str) -> str:
+        if value in ("admin", "config", "local"):
+            raise ValueError("names one of MongoDB's own databases: choose another")
+        return value
+
     @field_validator("data_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

@@ -36,6 +36,8 @@ def test_dot_env_is_read(tmp_path: Path) -> None:
         ("TRUEPIXEL_LANES", "0"),
         ("TRUEPIXEL_BATCH_BYTES", "many"),
         ("TRUEPIXEL_NAMESPACE", "Not Good"),
+        ("TRUEPIXEL_NAMESPACE", "shop.events"),
+        ("TRUEPIXEL_NAMESPACE", "local"),
         ("TRUEPIXEL_ATTRIBUTION_WINDOW_DAYS", "400"),
         ("TRUEPIXEL_KAFKA_SECURITY_PROTOCOL", "TLS"),
     ],

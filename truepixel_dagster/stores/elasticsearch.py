@@ -27,6 +27,8 @@ from truepixel_dagster.stores.errors import untrusted
 from truepixel_dagster.stores.store import Store
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
+# Their indices end with the month: `events-2026.01`.
+_BY_MONTH = frozenset({"events", "product-stats"})
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 
 
@@ -131,6 +133,18 @@ class ElasticsearchStore(Store):
         """The full name of an index: `events-2026.01` → `truepixel-events-2026.01`."""
         return f"{self._namespace}-{name}"
 
+    def _own(self, name: str) -> str:
+        """The indices `name`* of this namespace alone, as a request's index expression.
+
+        `shop-events-*` would take in the indices of a namespace `shop-events` or `shop-events-eu`. Those have either no
+        month or one more part before it.
+        """
+        name = name.rstrip("-")
+        if not name:
+            return ",".join(map(self._own, TEMPLATES))
+        full = self.index(name)
+        return f"{full}-*.*,-{full}-*-*" if name in _BY_MONTH else full
+
     def ping(self, timeout: float = 2.0) -> None:
         """Ask for the cluster's health once.
 
@@ -205,6 +219,8 @@ class ElasticsearchStore(Store):
         text = resources.files("truepixel_dagster.stores").joinpath(f"templates/{name}.json").read_text()
         body = msgspec.json.decode(text.replace("NAMESPACE", self._namespace))
         body["template"]["settings"]["index"]["number_of_replicas"] = str(self._replicas)
+        # A pattern cannot leave out the indices of a namespace that begins with ours: that one's own template wins.
+        body["priority"] += len(self._namespace)
         full = self.index(name)
         try:
             known: Any = self.client.indices.get_index_template(name=full)["index_templates"][0]["index_template"]
@@ -214,8 +230,8 @@ class ElasticsearchStore(Store):
             return False
         self.client.indices.put_index_template(name=full, **body)
         # A template speaks of new indices only: those that are there learn of new fields and of searches here.
-        patterns, search = body["index_patterns"], body["template"]["settings"]["index"]["search"]
-        for index in self.client.indices.get(index=patterns, allow_no_indices=True, ignore_unavailable=True):
+        search = body["template"]["settings"]["index"]["search"]
+        for index in self.client.indices.get(index=self._own(name), allow_no_indices=True, ignore_unavailable=True):
             self.client.indices.put_mapping(index=index, **body["template"]["mappings"])
             self.client.indices.put_settings(index=index, settings={"index": {"search": search}})
         return True
@@ -229,7 +245,7 @@ class ElasticsearchStore(Store):
         name = "index.translog.durability"
         found = self._call(
             lambda: self.client.indices.get_settings(
-                index=f"{self._namespace}-*", name=name, flat_settings=True, allow_no_indices=True
+                index=self._own(""), name=name, flat_settings=True, ignore_unavailable=True, allow_no_indices=True
             )
         )
         return sorted(index for index, own in found.items() if own["settings"].get(name) == "async")
@@ -240,8 +256,10 @@ class ElasticsearchStore(Store):
         Raises:
             Unavailable: No answer after all tries.
         """
-        pattern = f"{self.index(name)}*"
-        return sorted(self._call(lambda: self.client.indices.get(index=pattern, allow_no_indices=True)))
+        own = self._own(name)
+        return sorted(
+            self._call(lambda: self.client.indices.get(index=own, ignore_unavailable=True, allow_no_indices=True))
+        )
 
     def drop(self, index: str) -> None:
         """Remove one index by its full name, with all that it holds; nothing where there is none.
@@ -253,11 +271,12 @@ class ElasticsearchStore(Store):
 
     def refresh(self) -> None:
         """Make everything that was written visible to searches."""
-        self.client.indices.refresh(index=f"{self._namespace}-*", allow_no_indices=True)
+        self.client.indices.refresh(index=self._own(""), ignore_unavailable=True, allow_no_indices=True)
 
     def count(self, name: str) -> int:
         """Documents in the indices `name`*, after a refresh by the caller."""
-        return int(self.client.count(index=f"{self.index(name)}*", allow_no_indices=True)["count"])
+        own = self._own(name)
+        return int(self.client.count(index=own, ignore_unavailable=True, allow_no_indices=True)["count"])
 
     def most_common(self, name: str, field: str, size: int) -> list[str]:
         """The values of a field that most documents of the indices `name`* have, the most frequent first.
@@ -266,10 +285,14 @@ class ElasticsearchStore(Store):
             Unavailable: No answer after all tries.
         """
         by_value = {"values": {"terms": {"field": field, "size": size}}}
-        pattern = f"{self.index(name)}*"
         found = self._call(
             lambda: self.client.search(
-                index=pattern, size=0, aggregations=by_value, track_total_hits=False, allow_no_indices=True
+                index=self._own(name),
+                size=0,
+                aggregations=by_value,
+                track_total_hits=False,
+                ignore_unavailable=True,
+                allow_no_indices=True,
             )
         )
         return [str(bucket["key"]) for bucket in found.get("aggregations", {}).get("values", {}).get("buckets", ())]
@@ -306,7 +329,7 @@ class ElasticsearchStore(Store):
     ) -> Iterator[Any]:
         """Every document of the indices `name`* as search hits, from one point in time, in no order unless `sort`."""
         pit = self.client.open_point_in_time(
-            index=f"{self.index(name)}*", keep_alive="2m", allow_partial_search_results=False
+            index=self._own(name), keep_alive="2m", ignore_unavailable=True, allow_partial_search_results=False
         )
         after: Any = None
         try:
