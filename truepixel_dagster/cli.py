@@ -555,17 +555,27 @@ def exporter(host: str, port: int, dagster_home: Path | None) -> None:
 @click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="How many faults.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Which faults, in which order.")
 @click.option("--rate", type=click.FloatRange(1, 2000), default=100, show_default=True, help="Events a second.")
+@click.option("--kinds", default="", help="Only these kinds of fault, separated by commas.")
+@click.option("--list", "list_kinds", is_flag=True, help="Name the kinds of fault, and do nothing.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report.")
-def chaos(rounds: int, seed: int, rate: float, json_file: Path | None) -> None:
-    """Kill, freeze and cut off what the pipeline is made of, under load, and audit what comes of it.
+def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, json_file: Path | None) -> None:
+    """Do harm to what the pipeline is made of, in every way that is known, under load, and audit what comes of it.
 
     It has servers of its own; nothing else on the machine is touched. About half a minute a round. Exits with 1 when
     anything is lost, doubled or different, or a round did not recover.
     """
     from truepixel_dagster.local.chaos.chaos import chaos as run
+    from truepixel_dagster.local.chaos.faults import FAULTS
 
+    if list_kinds:
+        for kind, fault in FAULTS.items():
+            click.echo(f"{kind:18}{(fault.__doc__ or '').splitlines()[0]}")
+        return
+    wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
+    if unknown := [kind for kind in wanted if kind not in FAULTS]:
+        raise click.BadParameter(f"no such kind: {', '.join(unknown)}; --list names them", param_hint="--kinds")
     with progress_bar("rounds", rounds) as done:
-        report = run(load_settings(), say, rounds=rounds, seed=seed, rate=rate, on_round=done)
+        report = run(load_settings(), say, rounds=rounds, seed=seed, rate=rate, kinds=wanted, on_round=done)
     if json_file:
         json_file.write_text(json.dumps(msgspec.to_builtins(report), indent=2) + "\n")
     table = Table("fault", "rounds", "median recovery", "longest", title=f"{report.produced:,} events")
@@ -573,6 +583,8 @@ def chaos(rounds: int, seed: int, rate: float, json_file: Path | None) -> None:
         times = report.rounds if kind == "all" else report.kinds[kind]
         table.add_row(kind, str(times), f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s")
     out.print(table)
+    if taken := report.takeover_seconds:
+        click.echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")
     for example in report.examples:
         click.echo(example, err=True)
     verdict = (

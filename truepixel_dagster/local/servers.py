@@ -275,11 +275,16 @@ class Elasticsearch(Server):
 
 
 class MongoDB(Server):
-    """MongoDB, standalone, with its journal."""
+    """MongoDB with its journal: standalone, or a member of a replica set, which whoever starts it initiates."""
 
     name = "mongodb"
     title = "MongoDB"
     packages = ("fiftyone",)
+    REPLICA_SET = "truepixel"
+
+    def __init__(self, address: Address, folder: Path, *, replica_set: bool = False) -> None:
+        super().__init__(address, folder)
+        self.replica_set = replica_set
 
     @property
     def mark(self) -> str:
@@ -296,12 +301,21 @@ class MongoDB(Server):
             *(str(mongod), self.mark, f"--bind_ip={self.address.ip}", f"--port={self.address.port}"),
             *("--wiredTigerCacheSizeGB=0.25", "--nounixsocket", "--quiet"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            *(self._for_trials() if self.replica_set else ()),
         ]
+
+    def _for_trials(self) -> tuple[str, ...]:
+        """A replica set, and MongoDB's own fail points."""
+        return (f"--replSet={self.REPLICA_SET}", "--oplogSize=64", "--setParameter", "enableTestCommands=1")
 
     def _version(self) -> str:
         timeout = int(ANSWER_TIMEOUT * 1000)
         client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-            self.address.ip, self.address.port, serverSelectionTimeoutMS=timeout, socketTimeoutMS=timeout
+            self.address.ip,
+            self.address.port,
+            serverSelectionTimeoutMS=timeout,
+            socketTimeoutMS=timeout,
+            directConnection=True,  # this process, whatever it is in a replica set
         )
         try:
             client.admin.command("ping")

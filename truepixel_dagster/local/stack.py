@@ -92,6 +92,7 @@ class Stack:
         tied_to_parent: The system kills the servers when the thread that calls `up` ends, even by SIGKILL: call it from
             the main thread. Meant for tests and the demo.
         kafka_advertised: Where Kafka sends its clients to; its own address by default. Meant for a proxy before it.
+        replica_set: MongoDB is a member of a replica set. Meant for chaos.
         with_postgres: PostgreSQL belongs to the stack, even if it was never started.
         only: Names of the servers that are wanted, where not all of them are. Meant for tests.
 
@@ -106,6 +107,7 @@ class Stack:
         *,
         tied_to_parent: bool = False,
         kafka_advertised: Address | None = None,
+        replica_set: bool = False,
         with_postgres: bool = False,
         only: Collection[str] = (),
     ) -> None:
@@ -117,7 +119,7 @@ class Stack:
         servers: list[Server] = [
             Kafka(kafka, folder / Kafka.name, self.jars, settings.group, kafka_advertised),
             Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
-            MongoDB(mongodb, folder / MongoDB.name),
+            MongoDB(mongodb, folder / MongoDB.name, replica_set=replica_set),
             Redis(redis, folder / Redis.name),
         ]
         if with_postgres or (folder / Postgres.name / "data").exists():

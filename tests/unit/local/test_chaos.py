@@ -11,15 +11,24 @@ from random import Random
 import pytest
 
 from truepixel_dagster.audit.compare import Difference
-from truepixel_dagster.local.chaos.chaos import FAULTS, is_doubled, plan
+from truepixel_dagster.local.chaos.chaos import is_doubled, plan
+from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.servers import Address
 
 
-def test_forty_rounds_have_every_kind_at_least_four_times() -> None:
-    kinds = Counter(plan(40, Random(7)))
-    assert kinds.keys() == FAULTS.keys()
-    assert min(kinds.values()) >= 4
+def test_four_rounds_for_each_kind_have_every_kind_four_times() -> None:
+    assert Counter(plan(4 * len(FAULTS), Random(7))) == dict.fromkeys(FAULTS, 4)
+
+
+def test_rounds_are_spread_evenly_over_the_kinds_that_are_asked_for() -> None:
+    kinds = Counter(plan(40, Random(7), list(FAULTS)[:9]))
+    assert kinds.keys() == set(list(FAULTS)[:9])
+    assert set(kinds.values()) == {4, 5}
+
+
+def test_every_kind_says_in_a_line_what_it_does() -> None:
+    assert [kind for kind, fault in FAULTS.items() if not (fault.__doc__ or "").strip()] == []
 
 
 def test_the_same_seed_plans_the_same_rounds_and_another_one_others() -> None:
@@ -109,6 +118,18 @@ def refused(connection: socket.socket) -> bool:
 def test_a_slow_proxy_still_passes_everything_on(proxy: Proxy) -> None:
     proxy.delay(0.05)
     with connect(proxy) as connection:
+        assert answer(connection) == b"hello"
+
+
+def test_a_proxy_answers_large_bodies_itself_and_passes_small_ones_on(proxy: Proxy) -> None:
+    proxy.limit_bodies(1000)
+    with connect(proxy) as connection:
+        small, large = (b"POST /_bulk HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size for size in (5, 200_000))
+        connection.sendall(small + b"hello")
+        assert connection.recv(1024) == small + b"hello"
+        connection.sendall(large + b"x" * 100_000)
+        connection.sendall(b"x" * 100_000)
+        assert connection.recv(1024).startswith(b"HTTP/1.1 413 ")
         assert answer(connection) == b"hello"
 
 

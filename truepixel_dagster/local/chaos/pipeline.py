@@ -5,34 +5,43 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+import pymongo
 import redis
 
-from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.demo import end_tree
-from truepixel_dagster.local.servers import Address, free_ports
+from truepixel_dagster.local.servers import Address, MongoDB, free_ports
 from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
+from truepixel_dagster.local.traffic import Record
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import holders
 from truepixel_dagster.stream.errors import KafkaError
+from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
 SERVERS = ("kafka", "elasticsearch", "mongodb", "redis")
 POLL_SECONDS = 0.2
 FIRST_WORK_SECONDS = 120.0
 SWITCH_SECONDS = 150.0
+# A lane is taken over within a minute; a growing pause after a failure may come on top.
+RECOVERY_SECONDS = 180.0
+COMMAND_SECONDS = 120.0
+# Of the months before this one, those of which the load has no events.
+FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
 
 T = TypeVar("T")
 
@@ -65,6 +74,7 @@ class Pipeline:
 
     Attributes:
         settings: The pipeline's settings; every server is reached through its proxy.
+        direct: The same without proxies, as an operator reaches the servers while a fault lasts.
         proxies: By the server's name.
     """
 
@@ -74,15 +84,19 @@ class Pipeline:
         self.proxies = {name: Proxy(address) for name, address in addresses.items()}
         fronts = (self.proxies[name].address for name in SERVERS)
         self.settings = settings_at(settings, *fronts).model_copy(update={"data_dir": base.absolute()})
-        direct = settings_at(self.settings, *addresses.values())
-        self._stack = Stack(direct, tied_to_parent=True, kafka_advertised=self.proxies["kafka"].address)
+        self.direct = settings_at(self.settings, *addresses.values())
+        self._stack = Stack(
+            self.direct, tied_to_parent=True, kafka_advertised=self.proxies["kafka"].address, replica_set=True
+        )
         self._daemon: subprocess.Popen[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
-        self._used: dict[str, list[str]] = {}
+        self._used: dict[str, list[Any]] = {}
+        self._months = 0
 
     def __enter__(self) -> Pipeline:
         try:
             self._stack.up(self._say)
+            self._initiate_replica_set()
             provision(self.settings)
             self.start_daemon()
         except BaseException:
@@ -104,20 +118,37 @@ class Pipeline:
         for proxy in self.proxies.values():
             proxy.close()
 
+    def _initiate_replica_set(self) -> None:
+        """MongoDB is a replica set of one, which clients find at its proxy."""
+        member = {"_id": 0, "host": str(self.proxies["mongodb"].address)}
+        with self.mongodb() as client:
+            client.admin.command("replSetInitiate", {"_id": MongoDB.REPLICA_SET, "members": [member]})
+            until(lambda: client.admin.command("hello")["isWritablePrimary"], FIRST_WORK_SECONDS, "MongoDB's election")
+
+    def mongodb(self) -> pymongo.MongoClient[dict[str, Any]]:
+        """MongoDB without its proxy, whatever it is in its replica set."""
+        return pymongo.MongoClient(self.direct.mongodb_url.get_secret_value(), directConnection=True)
+
     @property
     def daemon_log(self) -> Path:
         """What the daemon and the runs print."""
         return self.settings.data_dir / "logs" / "daemon.log"
 
-    def start_daemon(self) -> None:
-        """Start Dagster's daemon with the definitions that have kill switches."""
+    def start_daemon(self, folder: Path = ROOT, *, lanes: int | None = None) -> None:
+        """Start Dagster's daemon with the definitions that have kill switches.
+
+        Arguments:
+            folder: In which it works.
+            lanes: How many it starts; as the settings say by default.
+        """
+        settings = self.settings.model_copy(update={"lanes": lanes}) if lanes else self.settings
         command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "truepixel_dagster.local.chaos.definitions"]
         self.daemon_log.parent.mkdir(parents=True, exist_ok=True)
         with self.daemon_log.open("ab") as output:
             self._daemon = subprocess.Popen(
                 command,
-                cwd=ROOT,
-                env=environment(self.settings),
+                cwd=folder,
+                env=environment(settings),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -195,6 +226,51 @@ class Pipeline:
 
         return until(frozen, FIRST_WORK_SECONDS, "a worker that has the lane")
 
+    def terminate_owner(self) -> str:
+        """Have Dagster terminate the run that has the lane; the run's id."""
+        import dagster as dg
+
+        def terminated() -> str | None:
+            owner = self.owner()
+            with dg.DagsterInstance.from_config(str(dagster_home(self.settings))) as instance:
+                return owner if owner and instance.run_coordinator.cancel_run(owner) else None
+
+        return until(terminated, FIRST_WORK_SECONDS, "a run that has the lane and can be terminated")
+
+    def operate(self, *arguments: str) -> str:
+        """Give a command of `truepixel` as an operator would; what it printed.
+
+        Raises:
+            ChaosFailed: It failed.
+        """
+        done = subprocess.run(
+            [sys.executable, "-m", "truepixel_dagster.cli", *arguments],
+            cwd=ROOT,
+            env=environment(self.settings),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=COMMAND_SECONDS,
+        )
+        if done.returncode:
+            raise ChaosFailed(f"`truepixel {' '.join(arguments)}` failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def send(self, records: Iterable[Record], *, partition: int = -1) -> None:
+        """Send records beside the load, and return when Kafka has acknowledged them."""
+        with EventProducer(self.settings) as producer:
+            for record in records:
+                producer.send(record.key, record.value, record.headers, partition=partition)
+
+    def unused_month(self) -> datetime:
+        """A moment in the middle of a month that has no index of events yet."""
+        months = FIRST_UNUSED_MONTH + self._months % UNUSED_MONTHS
+        self._months += 1
+        day = datetime.now(timezone.utc).replace(day=15)
+        for _ in range(months):
+            day = (day.replace(day=1) - timedelta(days=1)).replace(day=15)
+        return day
+
     def kill_at(self, point: str) -> None:
         """Have the next process that comes to a point kill itself there; returns when one has.
 
@@ -225,7 +301,11 @@ class Pipeline:
 
     def high(self) -> dict[int, int]:
         """The end of each partition now."""
-        return {entry.partition: entry.high for entry in until(self._lag, FIRST_WORK_SECONDS, "Kafka")}
+        return {entry.partition: entry.high for entry in self.lag()}
+
+    def lag(self) -> list[PartitionLag]:
+        """The lag of every partition; waits for Kafka."""
+        return until(self._lag, FIRST_WORK_SECONDS, "Kafka")
 
     def _lag(self) -> list[PartitionLag] | None:
         with suppress(KafkaError):
@@ -256,9 +336,10 @@ class Pipeline:
             f"the first micro-batch; see {self.daemon_log}",
         )
 
-    def next_of(self, name: str, choices: Sequence[str], rng: Random) -> str:
+    def next_of(self, name: str, choices: Sequence[T], rng: Random) -> T:
         """One of the choices at random, but none twice before every other has had its turn."""
         left = self._used.setdefault(name, [])
         if not left:
             left += rng.sample(choices, len(choices))
-        return left.pop()
+        found: T = left.pop()
+        return found

@@ -1,8 +1,12 @@
-"""A TCP proxy on loopback whose connections can be cut and slowed down, to try what a bad network does."""
+"""A TCP proxy on loopback whose connections can be cut and slowed down, to try what a bad network does.
+
+As a proxy of HTTP it can refuse large bodies, too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -10,6 +14,9 @@ from typing import Any, TypeVar
 from truepixel_dagster.local.servers import Address
 
 CHUNK = 64 * 1024
+TOO_LARGE = b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Length: 0\r\n\r\n"
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *([0-9]+)\r\n")
+_END = b"\r\n\r\n"
 
 T = TypeVar("T")
 
@@ -28,6 +35,7 @@ class Proxy:
         self._target = target
         self._delay = 0.0
         self._is_cut = False
+        self._largest_body: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-of-{target}", daemon=True)
@@ -44,9 +52,13 @@ class Proxy:
         """Hold back what passes, in both directions, for this long, until `heal`."""
         self._delay = seconds
 
+    def limit_bodies(self, size: int) -> None:
+        """Answer 413 to requests of HTTP whose body has more bytes, until `heal`."""
+        self._largest_body = size
+
     def heal(self) -> None:
         """Pass everything on again at once."""
-        self._is_cut, self._delay = False, 0.0
+        self._is_cut, self._delay, self._largest_body = False, 0.0, None
 
     def close(self) -> None:
         """End the proxy and its connections."""
@@ -88,7 +100,7 @@ class Proxy:
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection(self._target.ip, self._target.port)
         self._writers.add(there_writer)
-        both = [self._pump(reader, there_writer), self._pump(there_reader, writer)]
+        both = [self._pump(reader, there_writer, refuse=writer), self._pump(there_reader, writer)]
         tasks = [asyncio.ensure_future(one) for one in both]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -99,9 +111,26 @@ class Proxy:
             self._writers.discard(there_writer)
             there_writer.transport.abort()
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, refuse: asyncio.StreamWriter | None = None
+    ) -> None:
         while chunk := await reader.read(CHUNK):
             if self._delay:
                 await asyncio.sleep(self._delay)
+            if refuse and (left := self._refused(chunk)) is not None:
+                # The body is read all the same: a client that is cut off while it sends never sees the answer.
+                while left > 0 and (rest := await reader.read(min(CHUNK, left))):
+                    left -= len(rest)
+                refuse.write(TOO_LARGE)
+                await refuse.drain()
+                continue
             writer.write(chunk)
             await writer.drain()
+
+    def _refused(self, chunk: bytes) -> int | None:
+        """How many bytes of a body that is refused are still to come; None where the chunk begins no such request."""
+        if self._largest_body is None or not chunk.startswith((b"POST ", b"PUT ")):
+            return None
+        head, _, body = chunk.partition(_END)
+        found = _LENGTH.search(head + b"\r\n")
+        return int(found[1]) - len(body) if found and int(found[1]) > self._largest_body else None

@@ -1,0 +1,157 @@
+"""Elasticsearch answers, but refuses: blocks, closed indices, limits, missing templates, shards that recover."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Any
+
+from elasticsearch import ApiError, Elasticsearch
+
+from truepixel_dagster.local.chaos.faults.hit import Hit, ended
+from truepixel_dagster.local.chaos.pipeline import ChaosFailed, Pipeline, until
+from truepixel_dagster.local.chaos.visits import visits
+
+UNDO_SECONDS = 60.0
+OTHERS = 150
+
+
+def blocked(pipeline: Pipeline, rng: Random) -> Hit:
+    """Indices refuse writes for 4–10 s, by an operator's block or as a full disk has them"""
+    block = pipeline.next_of("block", ("write", "read_only_allow_delete", "read_only"), rng)
+    name = pipeline.next_of("blocked", ("events-*", "attributions", "*"), rng)
+    seconds, setting = rng.uniform(4, 10), f"index.blocks.{block}"
+    pattern = f"{pipeline.settings.namespace}-{name}"
+    with _client(pipeline) as client, _undone(lambda: _set(client, pattern, setting, None)):
+        _set(client, pattern, setting, True)
+        time.sleep(seconds)
+    return ended(f"{setting} on {pattern} for {seconds:.1f} s")
+
+
+def closed(pipeline: Pipeline, rng: Random) -> Hit:
+    """An index is closed for 4–10 s, and opened again"""
+    name = pipeline.next_of("closed", ("events-*", "attributions"), rng)
+    seconds, pattern = rng.uniform(4, 10), f"{pipeline.settings.namespace}-{name}"
+    with _client(pipeline) as client:
+        # By their names: a cluster refuses to close what only a pattern names.
+        names = ",".join(client.indices.get(index=pattern))
+        with _undone(lambda: client.indices.open(index=names)):
+            client.indices.close(index=names)
+            time.sleep(seconds)
+    return ended(f"{pattern} closed for {seconds:.1f} s")
+
+
+def shard_limit(pipeline: Pipeline, rng: Random) -> Hit:
+    """No further index can be made (`cluster.max_shards_per_node`) when events of a new month come"""
+    with _client(pipeline) as client:
+        shards = int(client.cluster.health()["active_shards"])
+        with _cluster(client, {"cluster.max_shards_per_node": shards}):
+            return _new_month(pipeline, rng, f"shard limit of {shards}")
+
+
+def no_auto_create(pipeline: Pipeline, rng: Random) -> Hit:
+    """No index is made by a write (`action.auto_create_index: false`) when events of a new month come"""
+    with _client(pipeline) as client, _cluster(client, {"action.auto_create_index": "false"}):
+        return _new_month(pipeline, rng, "action.auto_create_index=false")
+
+
+def template(pipeline: Pipeline, rng: Random) -> Hit:
+    """The template of events is gone when events of a new month come; `truepixel setup` puts it back"""
+    with _client(pipeline) as client:
+        client.indices.delete_index_template(name=f"{pipeline.settings.namespace}-events")
+        try:
+            month = _new_month(pipeline, rng, "template of events removed")
+        finally:
+            pipeline.operate("setup")
+        hit = ended(f"{month.what}, put back by `truepixel setup`")
+        pipeline.wait_until_processed(pipeline.high(), UNDO_SECONDS)
+        for index, found in client.indices.get_mapping(index=f"{pipeline.settings.namespace}-events-*").items():
+            if found["mappings"].get("dynamic") != "strict":
+                raise ChaosFailed(f"{index} was made without the template: its mapping is not the pipeline's")
+    return hit
+
+
+def recovering(pipeline: Pipeline, _rng: Random) -> Hit:
+    """Elasticsearch is killed while it has 150 indices more, so that shards recover one after the other"""
+    with _client(pipeline) as client:
+        names = [f"other-{number:03}" for number in range(OTHERS)]
+        for name in names:
+            client.indices.create(
+                index=name, settings={"number_of_shards": 1, "number_of_replicas": 0}, wait_for_active_shards=0
+            )
+        with _undone(lambda: client.indices.delete(index=",".join(names), ignore_unavailable=True)):
+            pipeline.kill_server("elasticsearch")
+            pipeline.start_servers()
+            return ended(f"elasticsearch killed and started again with {OTHERS} indices more")
+
+
+def breaker(pipeline: Pipeline, rng: Random) -> Hit:
+    """Circuit breakers answer 429 for 4–10 s"""
+    name, limit = pipeline.next_of(
+        "breaker",
+        (("network.breaker.inflight_requests.limit", "16kb"), ("indices.breaker.total.limit", "1%")),
+        rng,
+    )
+    seconds = rng.uniform(4, 10)
+    with _client(pipeline) as client, _cluster(client, {name: limit}):
+        time.sleep(seconds)
+    return ended(f"{name}={limit} for {seconds:.1f} s")
+
+
+def too_large(pipeline: Pipeline, rng: Random) -> Hit:
+    """A proxy answers 413 to bodies over 64 KiB for 5–10 s, whatever Elasticsearch would take"""
+    seconds, proxy = rng.uniform(5, 10), pipeline.proxies["elasticsearch"]
+    try:
+        proxy.limit_bodies(64 * 1024)
+        time.sleep(seconds)
+    finally:
+        proxy.heal()
+    return ended(f"bodies over 64 KiB answered with 413 for {seconds:.1f} s")
+
+
+def _new_month(pipeline: Pipeline, rng: Random, what: str) -> Hit:
+    """Events of a month that has no index yet, and a while in which they have to wait."""
+    month, seconds = pipeline.unused_month(), rng.uniform(4, 8)
+    pipeline.send(visits(f"month-{month:%Y-%m}", 20, month))
+    time.sleep(seconds)
+    return ended(f"{what} for {seconds:.1f} s when {month:%Y-%m} came")
+
+
+def _set(client: Elasticsearch, pattern: str, setting: str, value: bool | None) -> None:
+    client.indices.put_settings(index=pattern, settings={setting: value})
+
+
+@contextmanager
+def _client(pipeline: Pipeline) -> Iterator[Elasticsearch]:
+    """Elasticsearch without the proxy, as an operator reaches it."""
+    with Elasticsearch(pipeline.direct.elasticsearch_url, request_timeout=UNDO_SECONDS) as client:
+        yield client
+
+
+@contextmanager
+def _cluster(client: Elasticsearch, settings: dict[str, Any]) -> Iterator[None]:
+    """Settings of the cluster, for the block."""
+    with _undone(lambda: client.cluster.put_settings(persistent=dict.fromkeys(settings))):
+        client.cluster.put_settings(persistent=settings)
+        yield
+
+
+@contextmanager
+def _undone(undo: Callable[[], Any]) -> Iterator[None]:
+    """Undo at the end of the block, again where Elasticsearch has no room for it."""
+
+    def done() -> bool:
+        try:
+            undo()
+        except ApiError as error:
+            if error.status_code not in (429, 503):
+                raise
+            return False
+        return True
+
+    try:
+        yield
+    finally:
+        until(done, UNDO_SECONDS, "Elasticsearch to take back a setting")

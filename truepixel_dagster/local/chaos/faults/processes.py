@@ -1,0 +1,95 @@
+"""Processes of Dagster's that are killed, frozen, terminated, or started beside somebody else's `.env`."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from random import Random
+
+import psutil
+
+from truepixel_dagster.local.chaos.failpoints import FLUSH_POINTS, STAGE_POINTS
+from truepixel_dagster.local.chaos.faults.hit import Hit, ended
+from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline, until
+
+# Nobody listens there.
+DEAD = "127.0.0.1:1"
+DOTENV = f"""
+TRUEPIXEL_KAFKA_BOOTSTRAP={DEAD}
+TRUEPIXEL_ELASTICSEARCH_URL=http://{DEAD}
+TRUEPIXEL_MONGODB_URL=mongodb://{DEAD}
+TRUEPIXEL_REDIS_URL=redis://{DEAD}/0
+TRUEPIXEL_NAMESPACE=somebody-elses
+"""
+
+
+def worker(pipeline: Pipeline, rng: Random) -> Hit:
+    """SIGKILL to the worker at a random moment"""
+    pipeline.kill_worker(rng)
+    return ended("worker killed")
+
+
+def stage(pipeline: Pipeline, rng: Random) -> Hit:
+    """SIGKILL exactly before or after a stage, the background writes and the commit included"""
+    point = pipeline.next_of("stage", STAGE_POINTS, rng)
+    pipeline.kill_at(point)
+    return ended(f"worker killed {point}")
+
+
+def flush(pipeline: Pipeline, rng: Random) -> Hit:
+    """SIGKILL to the flush after the claim, after the write, or after the acknowledgement, until no claim is open"""
+    point = pipeline.next_of("flush", FLUSH_POINTS, rng)
+    pipeline.kill_at(point)
+    hit = ended(f"flush killed {point}")
+    until(lambda: not pipeline.open_claims(), RECOVERY_SECONDS, "the end of the interrupted claims")
+    return hit
+
+
+def daemon(pipeline: Pipeline, rng: Random) -> Hit:
+    """SIGKILL to Dagster's daemon, started again up to 5 s later"""
+    pause = rng.uniform(0, 5)
+    pipeline.kill_daemon()
+    time.sleep(pause)
+    pipeline.start_daemon()
+    return ended(f"daemon killed, started again after {pause:.1f} s")
+
+
+def freeze(pipeline: Pipeline, rng: Random) -> Hit:
+    """SIGSTOP to the worker that has the lane until it has another owner, then SIGCONT; the first ends by itself"""
+    time.sleep(rng.uniform(0, 1))
+    frozen, owner = pipeline.freeze_owner()
+    at = time.monotonic()
+    try:
+        until(lambda: pipeline.owner() not in (None, owner), RECOVERY_SECONDS, "another owner of the frozen one's lane")
+        taken = time.monotonic() - at
+        pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            frozen.resume()
+    until(lambda: not frozen.is_running(), RECOVERY_SECONDS, f"the end of the worker {frozen.pid} that lost its lane")
+    return Hit(f"worker frozen until its lane was taken over, after {taken:.1f} s, and woken up", at, taken)
+
+
+def terminated(pipeline: Pipeline, rng: Random) -> Hit:
+    """The run that has the lane is terminated through Dagster, as by the button of its UI"""
+    time.sleep(rng.uniform(0, 1))
+    run = pipeline.terminate_owner()
+    return ended(f"run {run[:8]} terminated through Dagster")
+
+
+def dotenv(pipeline: Pipeline, _rng: Random) -> Hit:
+    """Daemon and workers start in a folder whose `.env` names dead servers and another namespace"""
+    folder = pipeline.settings.data_dir / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    (folder / ".env").write_text(DOTENV)
+    pipeline.stop_daemon()
+    pipeline.start_daemon(folder)
+    hit = ended("daemon started beside a .env that names dead servers")
+    try:
+        if not pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS):
+            return hit
+        took = time.monotonic() - hit.ended_at
+    finally:
+        pipeline.stop_daemon()
+        pipeline.start_daemon()
+    return Hit(f"{hit.what}: processed after {took:.1f} s there, and started again at home", time.monotonic())
