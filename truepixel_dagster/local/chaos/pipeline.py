@@ -285,10 +285,12 @@ class Pipeline:
             file.unlink(missing_ok=True)
 
     def kill_server(self, name: str) -> None:
-        """SIGKILL to a server."""
+        """SIGKILL to a server; returns when it is gone."""
         pid = next(one.pid for one in self._stack.status() if one.name == name)
         if pid:
-            psutil.Process(pid).kill()
+            process = psutil.Process(pid)
+            process.kill()
+            until(lambda: _is_gone(process), COMMAND_SECONDS, f"the end of {name}")
 
     def start_servers(self) -> None:
         """Start every server that is not running."""
@@ -343,3 +345,10 @@ class Pipeline:
             left += rng.sample(choices, len(choices))
         found: T = left.pop()
         return found
+
+
+def _is_gone(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
