@@ -14,7 +14,7 @@ import pytest
 
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.local.chaos.chaos import load
+from truepixel_dagster.local.chaos.load import load
 from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.demo import producing
 from truepixel_dagster.settings import Settings

@@ -11,9 +11,10 @@ from random import Random
 import pytest
 
 from truepixel_dagster.audit.compare import Difference
-from truepixel_dagster.local.chaos.chaos import is_doubled, plan
+from truepixel_dagster.local.chaos.chaos import plan
 from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.chaos.report import is_doubled
 from truepixel_dagster.local.servers import Address
 
 

@@ -7,72 +7,18 @@ end the load stops, the pipeline settles, and the independent oracle says what t
 from __future__ import annotations
 
 import shutil
-import statistics
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Sequence
 from random import Random
 
-import msgspec
-
-from truepixel_dagster.audit.account import account
-from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.audit.compare import Difference
 from truepixel_dagster.local.chaos.faults import FAULTS
+from truepixel_dagster.local.chaos.load import Load, load
 from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline
-from truepixel_dagster.local.demo import producing
-from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.local.chaos.report import Report, Round, judge, report
 from truepixel_dagster.settings import Settings
 
 Say = Callable[[str], None]
 SETTLE_SECONDS = 600.0
-# How much faster than real time the visitors live, so that many of their orders fall into the load.
-TIME_LAPSE = 60
-
-
-class Round(msgspec.Struct, frozen=True):
-    """One fault; `recovery_seconds` is None where the pipeline did not recover in time, or did not do what it should.
-
-    `takeover_seconds` are those until another worker had the lane of a frozen one.
-    """
-
-    number: int
-    kind: str
-    what: str
-    recovery_seconds: float | None
-    takeover_seconds: float | None = None
-
-
-class Report(msgspec.Struct, frozen=True):
-    """What a run of chaos came to.
-
-    `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
-    should be, `differences` everything that the audit found. Recovery is in seconds from the end of the fault, or of
-    the operator's command that puts it right; where a worker is frozen, from when it was.
-    """
-
-    rounds: int
-    seed: int
-    kinds: dict[str, int]
-    produced: int
-    indexed: int
-    duplicates: int
-    dead_letters: int
-    lost: int
-    doubled: int
-    differences: int
-    not_recovered: int
-    recovery_seconds: dict[str, dict[str, float]]
-    takeover_seconds: dict[str, float]
-    log: list[Round]
-    examples: list[str]
-    seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether nothing was lost, doubled or different, and every round recovered."""
-        return not (self.lost or self.doubled or self.differences or self.not_recovered)
 
 
 def plan(rounds: int, rng: Random, kinds: Sequence[str] = ()) -> list[str]:
@@ -119,7 +65,8 @@ def chaos(
     shutil.rmtree(base, ignore_errors=True)
     log: list[Round] = []
     with Pipeline(base, settings, say) as pipeline:
-        with producing(pipeline.settings, load(rate, seed), rate):
+        pipeline.load = Load(pipeline.settings, load(rate, seed), rate)
+        with pipeline.load.on():
             pipeline.wait_for_work()
             for number, kind in enumerate(plan(rounds, rng, kinds), start=1):
                 log.append(_round(pipeline, number, kind, rng))
@@ -128,14 +75,9 @@ def chaos(
         say("the load has ended; waiting until everything is processed")
         pipeline.wait_until_processed(pipeline.high(), SETTLE_SECONDS)
         pipeline.stop_daemon()
-        return _judge(pipeline.settings, seed, log, started, say)
-
-
-def load(rate: float, seed: int) -> Iterator[Record]:
-    """More traffic than any run needs, at a rate (events a second) and in time-lapse."""
-    events = 2_000_000
-    span = timedelta(seconds=TIME_LAPSE * events / rate)
-    return traffic(events, seed=seed, start=datetime.now(timezone.utc) - span, span=span)
+        say("comparing the stores with what the topic says they should hold")
+        verdicts = [*pipeline.verdicts, judge(pipeline.settings)]
+        return report(seed, log, verdicts, time.monotonic() - started)
 
 
 def _round(pipeline: Pipeline, number: int, kind: str, rng: Random) -> Round:
@@ -151,49 +93,3 @@ def _round(pipeline: Pipeline, number: int, kind: str, rng: Random) -> Round:
 
 def _recovered(done: Round) -> str:
     return "not recovered" if done.recovery_seconds is None else f"{done.recovery_seconds:6.1f} s"
-
-
-def _judge(settings: Settings, seed: int, log: Sequence[Round], started: float, say: Say) -> Report:
-    say("comparing the stores with what the topic says they should hold")
-    found, counts = audit(settings), account(settings)
-    return Report(
-        rounds=len(log),
-        seed=seed,
-        kinds=dict(sorted(Counter(entry.kind for entry in log).items())),
-        produced=counts.produced,
-        indexed=counts.indexed,
-        duplicates=counts.duplicates,
-        dead_letters=counts.dead_letters,
-        lost=len(counts.lost),
-        doubled=sum(map(is_doubled, found.differences)),
-        differences=len(found.differences),
-        not_recovered=sum(entry.recovery_seconds is None for entry in log),
-        recovery_seconds=_recovery(log),
-        takeover_seconds=_spread([entry.takeover_seconds for entry in log if entry.takeover_seconds is not None]),
-        log=list(log),
-        examples=[str(difference) for difference in found.differences[:50]],
-        seconds=round(time.monotonic() - started, 1),
-    )
-
-
-def is_doubled(difference: Difference) -> bool:
-    """Whether a counter is above what it should be."""
-    numbers = (difference.actual, difference.expected)
-    if difference.store not in ("customers", "product_stats") or difference.kind != "differs":
-        return False
-    actual, expected = (number or 0 for number in numbers)
-    return isinstance(actual, int) and isinstance(expected, int) and actual > expected
-
-
-def _recovery(log: Sequence[Round]) -> dict[str, dict[str, float]]:
-    """Median and longest recovery, by kind and over all."""
-    by_kind: dict[str, list[float]] = {}
-    for entry in log:
-        if entry.recovery_seconds is not None:
-            by_kind.setdefault(entry.kind, []).append(entry.recovery_seconds)
-            by_kind.setdefault("all", []).append(entry.recovery_seconds)
-    return {kind: _spread(values) for kind, values in sorted(by_kind.items())}
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": round(statistics.median(values), 1), "max": max(values)} if values else {}

@@ -19,7 +19,9 @@ import redis
 
 from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
+from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.chaos.report import Verdict
 from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.local.servers import Address, MongoDB, free_ports
 from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
@@ -76,7 +78,11 @@ class Pipeline:
         settings: The pipeline's settings; every server is reached through its proxy.
         direct: The same without proxies, as an operator reaches the servers while a fault lasts.
         proxies: By the server's name.
+        load: What is sent to it, where it has a load that faults may pause.
+        verdicts: What was found in logs of the topic that a fault has ended.
     """
+
+    load: Load
 
     def __init__(self, base: Path, settings: Settings, say: Callable[[str], None]) -> None:
         self._say = say
@@ -92,6 +98,7 @@ class Pipeline:
         self._family: dict[int, psutil.Process] = {}
         self._used: dict[str, list[Any]] = {}
         self._months = 0
+        self.verdicts: list[Verdict] = []
 
     def __enter__(self) -> Pipeline:
         try:

@@ -15,7 +15,7 @@ from truepixel_dagster.local.chaos.pipeline import ChaosFailed, Pipeline, until
 from truepixel_dagster.local.chaos.visits import visits
 
 UNDO_SECONDS = 60.0
-OTHERS = 150
+OTHER, OTHER_SHARDS = "other", 150
 
 
 def blocked(pipeline: Pipeline, rng: Random) -> Hit:
@@ -74,17 +74,14 @@ def template(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def recovering(pipeline: Pipeline, _rng: Random) -> Hit:
-    """Elasticsearch is killed while it has 150 indices more, so that shards recover one after the other"""
+    """Elasticsearch is killed while it has 150 shards more, so that it answers long before all of them are back"""
     with _client(pipeline) as client:
-        names = [f"other-{number:03}" for number in range(OTHERS)]
-        for name in names:
-            client.indices.create(
-                index=name, settings={"number_of_shards": 1, "number_of_replicas": 0}, wait_for_active_shards=0
-            )
-        with _undone(lambda: client.indices.delete(index=",".join(names), ignore_unavailable=True)):
+        shards = {"number_of_shards": OTHER_SHARDS, "number_of_replicas": 0}
+        client.indices.create(index=OTHER, settings=shards, wait_for_active_shards=0)
+        with _undone(lambda: client.indices.delete(index=OTHER, ignore_unavailable=True)):
             pipeline.kill_server("elasticsearch")
             pipeline.start_servers()
-            return ended(f"elasticsearch killed and started again with {OTHERS} indices more")
+            return ended(f"elasticsearch killed and started again with {OTHER_SHARDS} shards more")
 
 
 def breaker(pipeline: Pipeline, rng: Random) -> Hit:

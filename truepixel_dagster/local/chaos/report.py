@@ -1,0 +1,138 @@
+"""What a run of chaos came to: what the independent oracle found, and how long the pipeline took to recover."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from truepixel_dagster.audit.account import account
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.audit.compare import Difference
+from truepixel_dagster.settings import Settings
+
+MOST_EXAMPLES = 50
+
+
+class Round(msgspec.Struct, frozen=True):
+    """One fault; `recovery_seconds` is None where the pipeline did not recover in time, or did not do what it should.
+
+    `takeover_seconds` are those until another worker had the lane of a frozen one.
+    """
+
+    number: int
+    kind: str
+    what: str
+    recovery_seconds: float | None
+    takeover_seconds: float | None = None
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the audit found in what one log of the topic holds."""
+
+    produced: int
+    duplicates: int
+    indexed: int
+    dead_letters: int
+    lost: list[str]
+    differences: list[Difference]
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a run of chaos came to.
+
+    `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
+    should be, `differences` everything that the audit found. Recovery is in seconds from the end of the fault, or of
+    the operator's command that puts it right; where a worker is frozen, from when it was.
+    """
+
+    rounds: int
+    seed: int
+    kinds: dict[str, int]
+    produced: int
+    indexed: int
+    duplicates: int
+    dead_letters: int
+    lost: int
+    doubled: int
+    differences: int
+    not_recovered: int
+    recovery_seconds: dict[str, dict[str, float]]
+    takeover_seconds: dict[str, float]
+    log: list[Round]
+    examples: list[str]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing was lost, doubled or different, and every round recovered."""
+        return not (self.lost or self.doubled or self.differences or self.not_recovered)
+
+
+def judge(settings: Settings) -> Verdict:
+    """Compare what the stores hold with what the topic says that they should."""
+    found, counts = audit(settings), account(settings)
+    return Verdict(
+        produced=counts.produced,
+        duplicates=counts.duplicates,
+        indexed=counts.indexed,
+        dead_letters=counts.dead_letters,
+        lost=counts.lost,
+        differences=found.differences,
+    )
+
+
+def report(seed: int, log: Sequence[Round], verdicts: Sequence[Verdict], seconds: float) -> Report:
+    """Put together what was found.
+
+    Arguments:
+        seed: Of the rounds.
+        log: The rounds.
+        verdicts: One for each log of the topic, the last one at the end; the history of events is that of all of them.
+        seconds: How long all of it took.
+    """
+    differences = [difference for verdict in verdicts for difference in verdict.differences]
+    lost = [origin for verdict in verdicts for origin in verdict.lost]
+    return Report(
+        rounds=len(log),
+        seed=seed,
+        kinds=dict(sorted(Counter(entry.kind for entry in log).items())),
+        produced=sum(verdict.produced for verdict in verdicts),
+        indexed=verdicts[-1].indexed,
+        duplicates=sum(verdict.duplicates for verdict in verdicts),
+        dead_letters=verdicts[-1].dead_letters,
+        lost=len(lost),
+        doubled=sum(map(is_doubled, differences)),
+        differences=len(differences),
+        not_recovered=sum(entry.recovery_seconds is None for entry in log),
+        recovery_seconds=_recovery(log),
+        takeover_seconds=_spread([entry.takeover_seconds for entry in log if entry.takeover_seconds is not None]),
+        log=list(log),
+        examples=[*map(str, differences[:MOST_EXAMPLES]), *(f"lost: {origin}" for origin in lost[:MOST_EXAMPLES])],
+        seconds=round(seconds, 1),
+    )
+
+
+def is_doubled(difference: Difference) -> bool:
+    """Whether a counter is above what it should be."""
+    numbers = (difference.actual, difference.expected)
+    if difference.store not in ("customers", "product_stats") or difference.kind != "differs":
+        return False
+    actual, expected = (number or 0 for number in numbers)
+    return isinstance(actual, int) and isinstance(expected, int) and actual > expected
+
+
+def _recovery(log: Sequence[Round]) -> dict[str, dict[str, float]]:
+    """Median and longest recovery, by kind and over all."""
+    by_kind: dict[str, list[float]] = {}
+    for entry in log:
+        if entry.recovery_seconds is not None:
+            by_kind.setdefault(entry.kind, []).append(entry.recovery_seconds)
+            by_kind.setdefault("all", []).append(entry.recovery_seconds)
+    return {kind: _spread(values) for kind, values in sorted(by_kind.items())}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(values), 1), "max": max(values)} if values else {}
