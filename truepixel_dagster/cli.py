@@ -589,7 +589,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
         click.echo(example, err=True)
     verdict = (
         f"lost {report.lost}, doubled {report.doubled}, differences {report.differences},"
-        f" not recovered {report.not_recovered}"
+        f" not recovered {report.not_recovered}, days not shown {len(report.days_not_shown)}"
     )
     if not report.passed:
         raise click.ClickException(verdict)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from random import Random
 
+from truepixel_dagster.local.chaos.days import days_not_shown
 from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.load import Load, load
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline
+from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
 from truepixel_dagster.local.chaos.report import Report, Round, judge, report
 from truepixel_dagster.settings import Settings
 
@@ -74,10 +76,13 @@ def chaos(
                 on_round(number)
         say("the load has ended; waiting until everything is processed")
         pipeline.wait_until_processed(pipeline.high(), SETTLE_SECONDS)
+        with suppress(ChaosFailed):
+            until(lambda: not days_not_shown(pipeline.settings), RECOVERY_SECONDS, "every day to be shown")
+        days = days_not_shown(pipeline.settings)
         pipeline.stop_daemon()
         say("comparing the stores with what the topic says they should hold")
         verdicts = [*pipeline.verdicts, judge(pipeline.settings)]
-        return report(seed, log, verdicts, time.monotonic() - started)
+        return report(seed, log, verdicts, days, time.monotonic() - started)
 
 
 def _round(pipeline: Pipeline, number: int, kind: str, rng: Random) -> Round:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
 import time
@@ -21,7 +23,7 @@ from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy
-from truepixel_dagster.local.chaos.report import Verdict
+from truepixel_dagster.local.chaos.report import Verdict, judge
 from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.local.servers import Address, MongoDB, free_ports
 from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
@@ -41,7 +43,8 @@ FIRST_WORK_SECONDS = 120.0
 SWITCH_SECONDS = 150.0
 # A lane is taken over within a minute; a growing pause after a failure may come on top.
 RECOVERY_SECONDS = 180.0
-COMMAND_SECONDS = 120.0
+COMMAND_SECONDS = 300.0
+LOST_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)$")
 # Of the months before this one, those of which the load has no events.
 FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
 
@@ -268,6 +271,28 @@ class Pipeline:
         with EventProducer(self.settings) as producer:
             for record in records:
                 producer.send(record.key, record.value, record.headers, partition=partition)
+
+    def close_log(self) -> None:
+        """Judge what is in the topic, before a fault takes it away. The load pauses.
+
+        Raises:
+            ChaosFailed: It was not processed in time.
+        """
+        if not self.wait_until_processed(self.high(), RECOVERY_SECONDS):
+            raise ChaosFailed("the topic was not processed")
+        self.verdicts.append(judge(self.settings))
+
+    def lost_to_retention(self) -> int:
+        """How many records the pipeline says retention removed before they were read."""
+        lost = json.loads(self.operate("lag", "--json")).get("lost", [])
+        ranges = [LOST_RANGE.search(line) for line in lost]
+        return sum(int(found[2]) - int(found[1]) + 1 for found in ranges if found)
+
+    def count_events(self, shop: str) -> int:
+        """How many events of a shop are stored."""
+        with open_stores(self.settings) as stores:
+            stores.elasticsearch.refresh()
+            return sum(1 for _ in stores.elasticsearch.scan("events-", {"term": {"shop_id": shop}}, fields=["shop_id"]))
 
     def unused_month(self) -> datetime:
         """A moment in the middle of a month that has no index of events yet."""

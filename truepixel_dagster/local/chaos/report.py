@@ -44,7 +44,8 @@ class Report(msgspec.Struct, frozen=True):
     """What a run of chaos came to.
 
     `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
-    should be, `differences` everything that the audit found. Recovery is in seconds from the end of the fault, or of
+    should be, `differences` everything that the audit found, `days_not_shown` the days that have events and that no run
+    reported to Dagster. Recovery is in seconds from the end of the fault, or of
     the operator's command that puts it right; where a worker is frozen, from when it was.
     """
 
@@ -59,6 +60,7 @@ class Report(msgspec.Struct, frozen=True):
     doubled: int
     differences: int
     not_recovered: int
+    days_not_shown: list[str]
     recovery_seconds: dict[str, dict[str, float]]
     takeover_seconds: dict[str, float]
     log: list[Round]
@@ -67,8 +69,8 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, doubled or different, and every round recovered."""
-        return not (self.lost or self.doubled or self.differences or self.not_recovered)
+        """Whether nothing was lost, doubled or different, every round recovered, and every day is shown."""
+        return not (self.lost or self.doubled or self.differences or self.not_recovered or self.days_not_shown)
 
 
 def judge(settings: Settings) -> Verdict:
@@ -84,13 +86,16 @@ def judge(settings: Settings) -> Verdict:
     )
 
 
-def report(seed: int, log: Sequence[Round], verdicts: Sequence[Verdict], seconds: float) -> Report:
+def report(
+    seed: int, log: Sequence[Round], verdicts: Sequence[Verdict], days_not_shown: Sequence[str], seconds: float
+) -> Report:
     """Put together what was found.
 
     Arguments:
         seed: Of the rounds.
         log: The rounds.
         verdicts: One for each log of the topic, the last one at the end; the history of events is that of all of them.
+        days_not_shown: Of the event history, by Dagster.
         seconds: How long all of it took.
     """
     differences = [difference for verdict in verdicts for difference in verdict.differences]
@@ -107,6 +112,7 @@ def report(seed: int, log: Sequence[Round], verdicts: Sequence[Verdict], seconds
         doubled=sum(map(is_doubled, differences)),
         differences=len(differences),
         not_recovered=sum(entry.recovery_seconds is None for entry in log),
+        days_not_shown=list(days_not_shown),
         recovery_seconds=_recovery(log),
         takeover_seconds=_spread([entry.takeover_seconds for entry in log if entry.takeover_seconds is not None]),
         log=list(log),

@@ -111,7 +111,7 @@ def too_large(pipeline: Pipeline, rng: Random) -> Hit:
 def _new_month(pipeline: Pipeline, rng: Random, what: str) -> Hit:
     """Events of a month that has no index yet, and a while in which they have to wait."""
     month, seconds = pipeline.unused_month(), rng.uniform(4, 8)
-    pipeline.send(visits(f"month-{month:%Y-%m}", 20, month))
+    pipeline.send(visits(f"month-{rng.getrandbits(40):x}", 20, month))
     time.sleep(seconds)
     return ended(f"{what} for {seconds:.1f} s when {month:%Y-%m} came")
 

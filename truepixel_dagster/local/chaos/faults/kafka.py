@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from random import Random
 
 from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
@@ -10,11 +11,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import Pipeline
+from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
 from truepixel_dagster.local.chaos.visits import visits
 from truepixel_dagster.stream.client_config import client_config
 
 ADMIN_SECONDS = 15.0
+RETAINED = 400
 
 
 def transactions(pipeline: Pipeline, rng: Random) -> Hit:
@@ -52,12 +54,61 @@ def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
 
 def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
     """The topic gets a partition more, and users come to be on other partitions than before"""
-    settings = pipeline.settings
     count = len(pipeline.lag()) + 1
-    (future,) = _admin(pipeline).create_partitions([NewPartitions(settings.topic, count)]).values()
-    future.result()
+    # Producers learn of new partitions one after the other, and until then write a user's events to two of them: what
+    # order they have then is nobody's to say. So the load begins anew.
+    with pipeline.load.paused():
+        (future,) = _admin(pipeline).create_partitions([NewPartitions(pipeline.settings.topic, count)]).values()
+        future.result()
     pipeline.send(visits(f"partitions-{count}", 300))
     return ended(f"partitions added: {count} now")
+
+
+def retention(pipeline: Pipeline, rng: Random) -> Hit:
+    """Retention removes records before they were read; exactly those are lost, and said to be"""
+    settings, shop = pipeline.settings, f"retention-{rng.getrandbits(40):x}"
+    with pipeline.load.paused():
+        pipeline.close_log()
+        known = pipeline.lost_to_retention()
+        pipeline.kill_server("elasticsearch")
+        try:
+            before = {entry.partition: entry.high for entry in pipeline.lag()}
+            pipeline.send(visits(shop, RETAINED))
+            ends = {entry.partition: (before[entry.partition] + entry.high) // 2 for entry in pipeline.lag()}
+            offsets = [TopicPartition(settings.topic, partition, offset) for partition, offset in ends.items()]
+            for future in _admin(pipeline).delete_records(offsets).values():
+                future.result()
+        finally:
+            pipeline.start_servers()
+        hit = ended(f"{sum(ends.values()) - sum(before.values())} records removed by retention before they were read")
+        if not pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS):
+            return hit
+        stored, said = pipeline.count_events(f"{shop}.myshopify.com"), pipeline.lost_to_retention() - known
+    if stored + said != RETAINED:
+        raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are said to be removed by retention")
+    return Hit(f"{hit.what}, of which {said} are said to be lost", hit.ended_at)
+
+
+def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
+    """The topic is deleted and created again; lanes stop until `truepixel adopt-topic` accepts it"""
+    admin, topic = _admin(pipeline), pipeline.settings.topic
+    with pipeline.load.paused():
+        pipeline.close_log()
+        (future,) = admin.delete_topics([topic], operation_timeout=ADMIN_SECONDS).values()
+        future.result()
+        until(lambda: topic not in admin.list_topics(timeout=ADMIN_SECONDS).topics, ADMIN_SECONDS, "the topic's end")
+        pipeline.operate("setup")
+        pipeline.send(visits(f"anew-{rng.getrandbits(40):x}", 300))
+        time.sleep(rng.uniform(3, 8))
+        until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is at work")
+        return ended("topic deleted and created again, accepted by `truepixel adopt-topic`")
+
+
+def _adopted(pipeline: Pipeline) -> bool:
+    with suppress(ChaosFailed):
+        pipeline.operate("adopt-topic", "--yes")
+        return True
+    return False
 
 
 def _admin(pipeline: Pipeline) -> AdminClient:

@@ -11,6 +11,7 @@ import psutil
 from truepixel_dagster.local.chaos.failpoints import FLUSH_POINTS, STAGE_POINTS
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
 from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline, until
+from truepixel_dagster.local.chaos.visits import visits
 
 # Nobody listens there.
 DEAD = "127.0.0.1:1"
@@ -71,10 +72,12 @@ def freeze(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def terminated(pipeline: Pipeline, rng: Random) -> Hit:
-    """The run that has the lane is terminated through Dagster, as by the button of its UI"""
-    time.sleep(rng.uniform(0, 1))
+    """A run is terminated through Dagster before it reports what it wrote of a day that has no events beside it"""
+    day = pipeline.unused_month()
+    pipeline.send(visits(f"day-{rng.getrandbits(40):x}", 20, day))
+    pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
     run = pipeline.terminate_owner()
-    return ended(f"run {run[:8]} terminated through Dagster")
+    return ended(f"run {run[:8]} terminated through Dagster, with {day:%Y-%m-%d} not reported")
 
 
 def dotenv(pipeline: Pipeline, _rng: Random) -> Hit:
