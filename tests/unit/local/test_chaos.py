@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -17,6 +19,8 @@ from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.chaos.report import is_doubled
 from truepixel_dagster.local.servers import Address
 
+ROOT = Path(__file__).parents[3]
+
 
 def test_four_rounds_for_each_kind_have_every_kind_four_times() -> None:
     assert Counter(plan(4 * len(FAULTS), Random(7))) == dict.fromkeys(FAULTS, 4)
@@ -26,6 +30,12 @@ def test_rounds_are_spread_evenly_over_the_kinds_that_are_asked_for() -> None:
     kinds = Counter(plan(40, Random(7), list(FAULTS)[:9]))
     assert kinds.keys() == set(list(FAULTS)[:9])
     assert set(kinds.values()) == {4, 5}
+
+
+def test_the_guarantees_list_every_kind_and_no_other() -> None:
+    text = (ROOT / "docs/guarantees.md").read_text().partition("### The kinds of chaos")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert [kind for row in rows for kind in re.findall("`([a-z_]+)`", row)] == list(FAULTS)
 
 
 def test_every_kind_says_in_a_line_what_it_does() -> None:

@@ -44,7 +44,7 @@ SWITCH_SECONDS = 150.0
 # A lane is taken over within a minute; a growing pause after a failure may come on top.
 RECOVERY_SECONDS = 180.0
 COMMAND_SECONDS = 300.0
-LOST_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)$")
+LOST_RANGE = re.compile(r"([0-9]+)(?:@[0-9]+)?\.\.([0-9]+)$")
 # Of the months before this one, those of which the load has no events.
 FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
 
