@@ -12,6 +12,7 @@ from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
     from truepixel_dagster.health.verdict import Verdict
@@ -56,7 +57,7 @@ def audit() -> dg.AssetCheckResult:
             "records": found.records,
             "differences": len(found.differences),
             "events not judged": found.not_judged,
-            "examples": dg.JsonMetadataValue([str(difference) for difference in found.differences[:SHOWN]]),
+            "examples": dg.JsonMetadataValue([printable(str(difference)) for difference in found.differences[:SHOWN]]),
         },
     )
 

@@ -29,6 +29,7 @@ from truepixel_dagster.stores.leases import holders
 from truepixel_dagster.stream.errors import KafkaDenied, KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
+from truepixel_dagster.text import printable
 
 LIVE = [
     dg.DagsterRunStatus.QUEUED,
@@ -256,16 +257,16 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Look at the lag of the topic; never at its messages."""
     memory, now = Memory.from_cursor(context.cursor), time.time()
     if (left := memory.denied_for(now)) > 0:
-        return dg.SkipReason(f"{memory.denial}. Next try in {left:.0f} s")
+        return dg.SkipReason(printable(f"{memory.denial}. Next try in {left:.0f} s"))
     try:
         settings = load_settings()
         partitions, holding, following = look(settings)
     except SettingsError as error:
-        return dg.SkipReason(str(error))
+        return dg.SkipReason(printable(str(error)))
     except Missing as missing:
         if missing.denied:
             context.update_cursor(memory.denied(str(missing), now).to_cursor())
-        return dg.SkipReason(str(missing) if missing.denied else f"{missing}. {HINT}")
+        return dg.SkipReason(printable(str(missing) if missing.denied else f"{missing}. {HINT}"))
     now = time.time()
     memory = memory.let_in().seen(partitions, now)
     runs = read_runs(context.instance, holding, following)

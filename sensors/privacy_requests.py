@@ -10,6 +10,7 @@ from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.privacy_requests import waiting
+from truepixel_dagster.text import printable
 
 
 @dg.schedule(
@@ -25,8 +26,8 @@ def privacy_every_two_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRe
         with open_stores(load_settings()) as stores:
             count = len(waiting(stores.mongodb))
     except (SettingsError, Unavailable) as error:
-        return dg.SkipReason(str(error))
+        return dg.SkipReason(printable(str(error)))
     if not count:
         return dg.SkipReason("no request waits")
     at_work = context.instance.get_runs(dg.RunsFilter(job_name=privacy.name, statuses=LIVE), limit=1)
-    return dg.SkipReason(f"run {at_work[0].run_id[:8]} is at work") if at_work else dg.RunRequest()
+    return dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is at work")) if at_work else dg.RunRequest()

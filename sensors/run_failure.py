@@ -17,6 +17,7 @@ import msgspec
 from truepixel_dagster.asset_keys import LANE_TAG
 from truepixel_dagster.retrying import retrying
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.text import printable
 
 # Dagster tells a sensor of up to five runs a tick, and gives the tick a minute. It is a limit for connecting and again
 # for the answer.
@@ -87,7 +88,7 @@ def failed(run: dg.DagsterRun, error: str, settings: Settings) -> Failed:
     """What is told of a run."""
     link = f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else None
     lines = error.strip().splitlines() or ["unknown"]
-    return Failed(run.job_name, run.run_id, lines[0][:LONGEST_ERROR], run.tags.get(LANE_TAG), link)
+    return Failed(run.job_name, run.run_id, printable(lines[0])[:LONGEST_ERROR], run.tags.get(LANE_TAG), link)
 
 
 def error_of(context: dg.RunFailureSensorContext) -> str:
@@ -114,7 +115,7 @@ def run_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     try:
         settings = load_settings()
     except SettingsError as error:
-        return dg.SkipReason(str(error))
+        return dg.SkipReason(printable(str(error)))
     if settings.alert_webhook_url is None:
         return dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: nobody is told of a run that failed")
     told = failed(context.dagster_run, error_of(context), settings)
@@ -122,6 +123,6 @@ def run_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         post(settings.alert_webhook_url.get_secret_value(), told.body())
     except WebhookDown as error:
         line = f"the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL) was not told of run {told.run_id[:8]}: {error}"
-        context.log.warning(line)
-        return dg.SkipReason(line)
+        context.log.warning(printable(line))
+        return dg.SkipReason(printable(line))
     return None

@@ -14,10 +14,7 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.report import MODELS
@@ -25,9 +22,8 @@ from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
-
-out = Console()
-err = Console(stderr=True)
+from truepixel_dagster.terminal import echo, err, out, print_crash, print_json, say, table
+from truepixel_dagster.text import printable
 
 writable = click.option(
     "--writable",
@@ -37,26 +33,16 @@ writable = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def say(line: str) -> None:
-    """One line of progress, on stderr so that it never mixes with results."""
-    err.print(line, highlight=False, markup=False)
-
-
 def quick_to_give_up(settings: Settings) -> Settings:
     """The settings for somebody who waits for a look: seconds, not a minute, until it is told that Kafka is away."""
     return settings.model_copy(update={"retries": 2, "kafka_timeout": min(settings.kafka_timeout, 5.0)})
-
-
-def print_json(value: Any) -> None:
-    """A value as JSON on stdout."""
-    click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
 @contextmanager
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
     """A bar on a terminal, nothing elsewhere; yields a function that is told how much is done (and of how much)."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -88,7 +74,12 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except known as error:
-            raise click.ClickException(f"{error}{_first_aid(error)}") from error
+            # The end of a server's log is lines of its own.
+            keep = "\n" if isinstance(error, StackError) else ""
+            raise click.ClickException(printable(f"{error}{_first_aid(error)}", keep)) from error
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message, keep="\n")
+            raise
         except KeyboardInterrupt:
             say("stopped")
             ctx.exit(130)
@@ -110,6 +101,7 @@ def main() -> None:
     """
     # A kill by SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.excepthook = print_crash
 
 
 main.add_command(privacy)
@@ -127,10 +119,7 @@ def settings(as_json: bool) -> None:
         )
     if as_json:
         return print_json(rows)
-    table = Table("variable", "value", "what it is")
-    for row in rows:
-        table.add_row(row["variable"], row["value"], row["is"] or "")
-    out.print(table)
+    out.print(table(("variable", "value", "what it is"), (row.values() for row in rows)))
     return None
 
 
@@ -178,12 +167,12 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json([asdict(server) for server in servers])
     else:
-        table = Table("server", "running", "address", "pid", "version", "data")
+        rows = []
         for server in servers:
             size = f"{server.data_bytes / 2**20:.1f} MiB"
             running = "yes" if server.running else "no"
-            table.add_row(server.name, running, server.address, str(server.pid or ""), server.version or "", size)
-        out.print(table)
+            rows.append((server.name, running, server.address, server.pid, server.version, size))
+        out.print(table(("server", "running", "address", "pid", "version", "data"), rows))
     if not all(server.running for server in servers):
         sys.exit(1)
 
@@ -201,9 +190,9 @@ def setup() -> None:
     settings = load_settings()
     changed = provision(settings)
     for line in changed:
-        click.echo(line)
+        echo(line)
     if not changed:
-        click.echo("nothing to do: everything is there")
+        echo("nothing to do: everything is there")
     with open_stores(settings) as stores:
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
@@ -324,12 +313,12 @@ def lag(as_json: bool) -> None:
     partitions = read_lag(load_settings())
     if as_json:
         return print_json({"partitions": partitions, "lag": sum(entry.lag for entry in partitions)})
-    table = Table("partition", "low", "high", "committed", "lag")
+    rows: list[tuple[object, ...]] = []
     for entry in partitions:
-        committed = "–" if entry.committed is None else str(entry.committed)
-        table.add_row(str(entry.partition), str(entry.low), str(entry.high), committed, str(entry.lag))
-    table.add_row("all", "", "", "", str(sum(entry.lag for entry in partitions)))
-    out.print(table)
+        committed = "–" if entry.committed is None else entry.committed
+        rows.append((entry.partition, entry.low, entry.high, committed, entry.lag))
+    rows.append(("all", None, None, None, sum(entry.lag for entry in partitions)))
+    out.print(table(("partition", "low", "high", "committed", "lag"), rows))
     return None
 
 
@@ -367,7 +356,7 @@ def flush(as_json: bool) -> None:
     if as_json:
         return print_json(results)
     for name, result in results.items():
-        click.echo(f"{name}: {result.keys} keys in {result.batches} batches")
+        echo(f"{name}: {result.keys} keys in {result.batches} batches")
     return None
 
 
@@ -412,8 +401,8 @@ def audit(since: int | None, as_json: bool) -> None:
         print_json({**msgspec.to_builtins(found), "differences": [str(item) for item in found.differences]})
     else:
         for item in found.differences:
-            click.echo(str(item), err=True)
-        click.echo(
+            echo(str(item), to_stderr=True)
+        echo(
             f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
                 "no differences", "no difference"
             )
@@ -443,11 +432,7 @@ def list_letters(stage: str | None, since: int | None, limit: int | None, as_jso
     shown = found[:limit]
     if as_json:
         return print_json(shown)
-    table = Table("origin", "stage", "tries", "time", "state", "error")
-    for entry in shown:
-        # As Text: what an error says is no markup.
-        table.add_row(*(Text(str(value), overflow="fold") for value in entry.values()))
-    out.print(table)
+    out.print(table(("origin", "stage", "tries", "time", "state", "error"), (entry.values() for entry in shown)))
     say(f"{len(shown):,} of {len(found):,} dead letters")
     return None
 
@@ -471,7 +456,7 @@ def show(origin: str, as_json: bool) -> None:
         raise click.ClickException(f"there is no dead letter of {wanted} ({settings.dead_topic})")
     if as_json:
         return print_json(as_document(*found))
-    click.echo(as_text(*found))
+    echo(as_text(*found), keep="\n")
     return None
 
 
@@ -492,7 +477,7 @@ def replay(stage: str | None, since: int | None, as_json: bool) -> None:
     if as_json:
         return print_json(counts)
     for name, count in counts.items():
-        click.echo(f"{name.replace('_', ' ')}: {count:,}")
+        echo(f"{name.replace('_', ' ')}: {count:,}")
     return None
 
 
@@ -524,9 +509,9 @@ def replay_range(
     if as_json:
         return print_json(result)
     older = f", {result.older:,} older than the events kept: passed over" if result.older else ""
-    click.echo(f"{result.records:,} records, {result.events:,} events{older}")
+    echo(f"{result.records:,} records, {result.events:,} events{older}")
     for stage, done in result.stages.items():
-        click.echo(f"{stage}: {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed")
+        echo(f"{stage}: {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed")
     return None
 
 
@@ -569,7 +554,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
 
     if list_kinds:
         for kind, fault in FAULTS.items():
-            click.echo(f"{kind:18}{(fault.__doc__ or '').splitlines()[0]}")
+            echo(f"{kind:18}{(fault.__doc__ or '').splitlines()[0]}")
         return
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     if unknown := [kind for kind in wanted if kind not in FAULTS]:
@@ -578,22 +563,23 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
         report = run(load_settings(), say, rounds=rounds, seed=seed, rate=rate, kinds=wanted, on_round=done)
     if json_file:
         json_file.write_text(json.dumps(msgspec.to_builtins(report), indent=2) + "\n")
-    table = Table("fault", "rounds", "median recovery", "longest", title=f"{report.produced:,} events")
+    rows = []
     for kind, seconds in report.recovery_seconds.items():
         times = report.rounds if kind == "all" else report.kinds[kind]
-        table.add_row(kind, str(times), f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s")
-    out.print(table)
+        rows.append((kind, times, f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s"))
+    columns = ("fault", "rounds", "median recovery", "longest")
+    out.print(table(columns, rows, title=f"{report.produced:,} events"))
     if taken := report.takeover_seconds:
-        click.echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")
+        echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")
     for example in report.examples:
-        click.echo(example, err=True)
+        echo(example, to_stderr=True)
     verdict = (
         f"lost {report.lost}, doubled {report.doubled}, differences {report.differences},"
         f" not recovered {report.not_recovered}, days not shown {len(report.days_not_shown)}"
     )
     if not report.passed:
         raise click.ClickException(verdict)
-    click.echo(verdict)
+    echo(verdict)
 
 
 @main.command()
@@ -613,21 +599,18 @@ def report(shop: str, model: str, as_json: bool) -> None:
         say(f"nothing is known of shop {shop}; shops with events: {', '.join(known) or 'none yet'}")
     if as_json:
         return print_json(found)
-    out.print(f"shop {found.shop}: {found.orders} orders; {found.visitors} visitors in {found.week}", highlight=False)
-    sources = Table("platform", "campaign", "orders", "revenue", title=f"orders by {model}")
-    for source in found.sources:
-        sources.add_row(
-            source.platform, source.campaign or "", str(source.orders), major(source.revenue, source.currency)
-        )
-    products = Table("product", "units", "orders", "views", "revenue", title="best products")
-    for product in found.products:
-        revenue = ", ".join(major(amount, currency) for currency, amount in product.revenue.items())
-        products.add_row(product.product_id, str(product.units), str(product.orders), str(product.views), revenue)
-    out.print(sources, products)
+    echo(f"shop {found.shop}: {found.orders} orders; {found.visitors} visitors in {found.week}")
+    sources = ((s.platform, s.campaign, s.orders, major(s.currency, s.revenue)) for s in found.sources)
+    out.print(table(("platform", "campaign", "orders", "revenue"), sources, title=f"orders by {model}"))
+    products = (
+        (p.product_id, p.units, p.orders, p.views, ", ".join(major(*each) for each in p.revenue.items()))
+        for p in found.products
+    )
+    out.print(table(("product", "units", "orders", "views", "revenue"), products, title="best products"))
     return None
 
 
-def major(amount: int, currency: str) -> str:
+def major(currency: str, amount: int) -> str:
     """Minor units as people write them: `1,234.50 USD`."""
     from truepixel_dagster.events.money import decimals
 
@@ -656,10 +639,11 @@ def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: in
         return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops, writable=writable)
     summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
     figures = summary.figures()
-    table = Table("what", "how much", title="read back from the servers")
-    for name, value in figures.items():
-        table.add_row(name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else str(value))
-    out.print(table)
+    rows = (
+        (name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else value)
+        for name, value in figures.items()
+    )
+    out.print(table(("what", "how much"), rows, title="read back from the servers"))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
     if summary.account.lost or summary.account.lag:
@@ -683,13 +667,11 @@ def live_summary(settings: Settings, address: str) -> None:
     say(f"Dagster's UI:   {address}")
     say(f"lineage:        {address}/asset-groups")
     say(f"runs:           {address}/runs")
-    say("Ctrl-C ends everything\n")
+    say("Ctrl-C ends everything")
     with open_stores(settings) as stores, Live(console=out, refresh_per_second=1) as live:
         while True:
-            table = Table("in the stores now", "")
-            for name, value in counts(settings, stores).items():
-                table.add_row(name, f"{value:,}")
-            live.update(table)
+            rows = ((name, f"{value:,}") for name, value in counts(settings, stores).items())
+            live.update(table(("in the stores now", ""), rows))
             time.sleep(2)
 
 

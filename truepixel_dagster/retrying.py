@@ -9,6 +9,8 @@ from typing import TypeVar
 import stamina
 from stamina.instrumentation import RetryDetails, set_on_retry_hooks
 
+from truepixel_dagster.text import printable
+
 T = TypeVar("T")
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
@@ -18,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def _say(details: RetryDetails) -> None:
     error = details.caused_by
-    words = (str(error).splitlines() or [""])[0][:160]
+    words = printable((str(error).splitlines() or [""])[0][:160])
     log.warning("%s: %s; trying again in %.1f s", type(error).__name__, words, details.wait_for)
 
 

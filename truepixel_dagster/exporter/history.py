@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from sensors.kafka_lag import LIVE
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, Totals, advance, keep, load
+from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, OTHER, Totals, advance, keep, load, number
 from truepixel_dagster.stream.dead_letters import STAGES
 
 # More are not looked at: the limit of runs at a time is far below.
@@ -92,9 +92,11 @@ class History:
 
     def _live(self, instance: dg.DagsterInstance) -> Metric:
         records = instance.get_run_records(dg.RunsFilter(statuses=LIVE), limit=LIVE_AT_MOST)
-        found = Counter((record.dagster_run.job_name, record.dagster_run.status) for record in records)
+        # Others are those of other code locations.
+        named = ((run.job_name if run.job_name in self._jobs else OTHER, run.status) for run in map(_run, records))
+        found = Counter(named)
         runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=RUN)
-        for job in sorted({*self._jobs, *(job for job, _ in found)}):
+        for job in (*sorted(self._jobs), OTHER):
             for status in LIVE:
                 runs.add_metric([job, status.value.lower()], found[job, status])
         return runs
@@ -109,6 +111,10 @@ class History:
             if event and event.dagster_event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 evaluations[key.name] = event.get_dagster_event().asset_check_evaluation_data, event.timestamp
         return evaluations
+
+
+def _run(record: dg.RunRecord) -> dg.DagsterRun:
+    return record.dagster_run
 
 
 def sums(totals: Totals) -> Iterator[Metric]:
@@ -168,5 +174,5 @@ def checks(latest: Mapping[str, Any]) -> list[Metric]:
         when.add_metric([name], timestamp)
         for family, figure in zip((looked, wrong), FIGURES.get(name, ())):
             if figure in evaluation.metadata:
-                family.add_metric([name], evaluation.metadata[figure].value)
+                family.add_metric([name], number(evaluation.metadata[figure].value))
     return [passed, when, looked, wrong]

@@ -7,6 +7,7 @@ Prometheus has seen, and it takes a counter that falls for one that began anew.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC
 from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
+from truepixel_dagster.stream.dead_letters import STAGES
 
 # How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
 AT_MOST = 1000
@@ -40,6 +42,10 @@ BOUNDS = {
     "attribution_latency": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     "freshness": (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
 }
+# What a label's values are, however many others are reported: each is a time series of its own.
+_NAME = re.compile(r"[A-Za-z0-9_]{1,100}( \(waiting\))?")
+MOST_NAMES, OTHER = 100, "other"
+LARGEST = 2**53
 STAGE_SECONDS, LETTERS_OF = " (s)", "dead letters of "
 ENDS = {
     dg.DagsterEventType.RUN_SUCCESS: "success",
@@ -74,25 +80,40 @@ class Totals(msgspec.Struct):
     def add_run(self, figures: Mapping[str, Any]) -> None:
         """Add the figures that a run of the stream has reported."""
         for figure, name in COUNTED.items():
-            add(self.counts, name, figures.get(figure, 0))
+            add(self.counts, name, number(figures.get(figure)))
         for figure, value in figures.items():
             if figure.endswith(STAGE_SECONDS):
-                add(self.stage_seconds, figure.removesuffix(STAGE_SECONDS), value)
-            elif figure.startswith(LETTERS_OF):
-                add(self.dead_letters, figure.removeprefix(LETTERS_OF), value)
+                stage = label(figure.removesuffix(STAGE_SECONDS), self.stage_seconds)
+                add(self.stage_seconds, stage, number(value))
+            elif figure.removeprefix(LETTERS_OF) in STAGES:
+                add(self.dead_letters, figure.removeprefix(LETTERS_OF), number(value))
         for series, name in SERIES.items():
             histogram = self.histograms.setdefault(name, Histogram([0] * (len(BOUNDS[name]) + 1)))
-            for millis in figures.get(series) or ():
-                histogram.observe(BOUNDS[name], millis / 1000)
-        self.peak_memory = figures.get("peak memory (MiB)", 0.0) * 2**20
+            found = figures.get(series)
+            for millis in found if isinstance(found, list) else ():
+                histogram.observe(BOUNDS[name], number(millis) / 1000)
+        self.peak_memory = number(figures.get("peak memory (MiB)")) * 2**20
 
     def add_end(self, job: str, how: str) -> None:
         """Add a run that has ended."""
-        ends = self.finished.setdefault(job, {})
+        ends = self.finished.setdefault(label(job, self.finished), {})
         ends[how] = ends.get(how, 0) + 1
 
 
 _TOTALS = msgspec.json.Decoder(Totals)
+
+
+def number(value: object) -> float:
+    """A figure as a run reports it; 0 for anything else, because whoever reaches Dagster's storage may report to it."""
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST
+    return value if usable else 0  # type: ignore[return-value]
+
+
+def label(text: str, known: Mapping[str, object]) -> str:
+    """A text as the value of a label: a name, and of the first names that came; `other` for the rest."""
+    if text in known:
+        return text
+    return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER
 
 
 def add(sums: dict[str, float], name: str, value: float) -> None:

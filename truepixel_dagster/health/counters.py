@@ -14,6 +14,7 @@ from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.product_stats import REVENUE
 from truepixel_dagster.stores.redis import CounterKey
+from truepixel_dagster.text import code
 
 LOOKS = 5
 Counters = dict[str, int]
@@ -64,7 +65,8 @@ def counters_match(context: Context, sampled: tuple[str, str] | None, pause: flo
             break
     examples = differing[:EXAMPLES]
     wrong = (
-        f"{len(differing)} products of shop {shop} on {day} differ from the history, such as {', '.join(examples[:3])}"
+        f"{len(differing)} products of shop {code(shop)} on {day} differ from the history, such as"
+        f" {', '.join(map(code, examples[:3]))}"
     )
     advice = f"Materialize product_stats for {day}: it puts the totals of the history in their place"
     return verdict(

@@ -10,6 +10,7 @@ from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.text import code
 
 DAYS_NAMED = 7
 
@@ -18,7 +19,8 @@ def rebuild(days: Collection[str]) -> str:
     """What to do about orders of some days that are wrong."""
     named = sorted(days)
     more = f" and {len(named) - DAYS_NAMED} more days" if len(named) > DAYS_NAMED else ""
-    return f"Materialize attributions, customers and product_stats for {', '.join(named[:DAYS_NAMED])}{more}"
+    shown = ", ".join(map(code, named[:DAYS_NAMED]))
+    return f"Materialize attributions, customers and product_stats for {shown}{more}"
 
 
 def orders_attributed(context: Context) -> Verdict:
@@ -48,7 +50,7 @@ def orders_attributed(context: Context) -> Verdict:
         missing += len(absent)
         days.update(day_of(seen[id_].occurred_at) for id_ in absent)
         examples += absent[: EXAMPLES - len(examples)]
-    wrong = f"{missing} orders have no attribution, such as {', '.join(examples[:3])}" if missing else ""
+    wrong = f"{missing} orders have no attribution, such as {', '.join(map(code, examples[:3]))}" if missing else ""
     return verdict(wrong, rebuild(days), sightings=sightings, missing=missing, examples=examples)
 
 
@@ -71,7 +73,7 @@ def credits_sum(context: Context) -> Verdict:
             days.add(hit["_source"]["occurred_at"][:10])
             if len(examples) < EXAMPLES:
                 examples.append(f"{hit['_id']} ({', '.join(models)})")
-    named = ", ".join(examples[:3])
+    named = ", ".join(map(code, examples[:3]))
     wrong = f"the credits of {uneven_ones} orders do not sum to their value, such as {named}" if uneven_ones else ""
     return verdict(wrong, rebuild(days), orders=orders, uneven=uneven_ones, examples=examples)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from truepixel_dagster.text import printable
+
 EXAMPLES = 20
+Figure = int | float | str | list[str]
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -12,16 +15,22 @@ class Verdict(msgspec.Struct, frozen=True):
 
     passed: bool
     description: str
-    figures: dict[str, int | float | str | list[str]]
+    figures: dict[str, Figure]
 
 
-def verdict(wrong: str, advice: str, **figures: int | float | str | list[str]) -> Verdict:
+def verdict(wrong: str, advice: str, **figures: Figure) -> Verdict:
     """Healthy if nothing is wrong.
 
     Arguments:
-        wrong: What is wrong; empty where nothing is.
-        advice: What to do about it.
+        wrong: What is wrong, as Markdown: text from outside as `code`. Empty where nothing is.
+        advice: What to do about it, likewise.
         figures: What was looked at.
     """
-    named = {name.replace("_", " "): value for name, value in figures.items()}
-    return Verdict(not wrong, f"{wrong}. {advice}" if wrong else "", named)
+    named = {name.replace("_", " "): _shown(value) for name, value in figures.items()}
+    return Verdict(not wrong, printable(f"{wrong}. {advice}") if wrong else "", named)
+
+
+def _shown(value: Figure) -> Figure:
+    if isinstance(value, list):
+        return [printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import Letter
+from truepixel_dagster.text import printable
 
 WAITING, REPLAYED, GIVEN_UP = "waiting", "replayed", "given up"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -96,7 +97,7 @@ def as_row(entry: Listed) -> dict[str, Any]:
         "tries": letter.tries,
         "time": iso(letter.written_at),
         "state": entry.state,
-        "error": printable(letter.error),
+        "error": letter.error,
     }
 
 
@@ -113,15 +114,10 @@ def as_document(entry: Listed, message: Message) -> dict[str, Any]:
 
 def as_text(entry: Listed, message: Message) -> str:
     """A letter in full as lines; a value that is JSON is laid out, and nothing in it can reach the terminal."""
-    lines = [f"{name}: {value}" for name, value in as_row(entry).items()]
+    lines = [f"{name}: {printable(str(value))}" for name, value in as_row(entry).items()]
     lines.append(f"key: {printable(_readable(message.key) or '–')}")
     lines += [f"header {printable(name)}: {printable(_readable(value) or '')}" for name, value in message.headers]
     return "\n".join([*lines, "", printable(_readable(_laid_out(message.value)) or "(no value)", keep="\n")])
-
-
-def printable(text: str, keep: str = "") -> str:
-    """A text whose control characters are escaped, but those to keep."""
-    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def _readable(data: bytes | None) -> str | None:

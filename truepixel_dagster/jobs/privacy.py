@@ -5,6 +5,7 @@ import msgspec
 
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import printable
 
 
 @dg.op(
@@ -18,9 +19,9 @@ def do_requests(context: dg.OpExecutionContext) -> None:
 
     outcomes = []
     with plainly(also=(LeftOver, OSError)):
-        for outcome in run(load_settings(), context.log.info):
+        for outcome in run(load_settings(), lambda line: context.log.info(printable(line))):
             outcomes.append(outcome)
-            context.log.info(f"{outcome.topic} ({outcome.id}) is done: {outcome.documents}")
+            context.log.info(printable(f"{outcome.topic} ({outcome.id}) is done: {outcome.documents}"))
     context.add_output_metadata(
         {"requests done": len(outcomes), "requests": dg.JsonMetadataValue(msgspec.to_builtins(outcomes))}
     )

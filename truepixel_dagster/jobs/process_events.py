@@ -28,6 +28,7 @@ from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
+from truepixel_dagster.text import printable
 
 LANE = {"lane_run"}
 DEFAULT_OUTPUT = "result"
@@ -132,13 +133,13 @@ def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[None]]:
     """Plan a slot for each micro-batch that lies there, and then take the lane: none waits for the planning."""
     with _plainly():
         for line in _hand(context).coming.warnings():
-            context.log.warning(line)
+            context.log.warning(printable(line))
         count = _hand(context).coming.slots()
     for number in range(count):
         yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
     with _plainly():
         for line in _lane(context).warnings():
-            context.log.warning(line)
+            context.log.warning(printable(line))
 
 
 @dg.op(

@@ -9,6 +9,7 @@ from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.retention import drop_outdated
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import printable
 
 MIB = 2**20
 TAGS = {"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"}
@@ -28,9 +29,8 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
         failed=timedelta(days=settings.keep_failed_runs_days),
         assets=timedelta(days=settings.keep_asset_history_days),
     )
-    context.log.info(
-        f"{pruned.runs} runs and {pruned.asset_events} events of assets removed; {pruned.freed / MIB:.1f} MiB freed"
-    )
+    line = f"{pruned.runs} runs and {pruned.asset_events} events of assets removed; {pruned.freed / MIB:.1f} MiB freed"
+    context.log.info(printable(line))
     context.add_output_metadata(
         {
             "runs removed": pruned.runs,
@@ -47,8 +47,9 @@ def drop_old_months(context: dg.OpExecutionContext) -> None:
     settings = load_settings()
     with plainly(), open_stores(settings) as stores:
         names = drop_outdated(settings, stores, datetime.now(timezone.utc).date())
-    context.log.info(f"dropped {', '.join(names) or 'nothing'}")
-    context.add_output_metadata({"indices dropped": len(names), "names": ", ".join(names)})
+    named = printable(", ".join(names))
+    context.log.info(printable(f"dropped {named or 'nothing'}"))
+    context.add_output_metadata({"indices dropped": len(names), "names": named})
 
 
 @dg.job(

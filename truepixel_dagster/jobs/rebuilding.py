@@ -13,6 +13,7 @@ from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import Context
@@ -44,9 +45,8 @@ def rebuilding(
     with plainly(also=(HistoryDropped,)), plainly(again), opened(load_settings()) as tools:
         result = rebuild(tools, keys, telling(context.log.info))
     if result.unknown:
-        context.log.warning(
-            f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
-        )
+        line = f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
+        context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
     return dg.MaterializeResult(
         metadata={
@@ -71,6 +71,6 @@ def telling(say: Callable[[str], None], every: float = TOLD_EVERY) -> Progress:
         nonlocal last
         if time.monotonic() - last >= every:
             last = time.monotonic()
-            say(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}")
+            say(printable(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"))
 
     return progress

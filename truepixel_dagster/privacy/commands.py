@@ -13,6 +13,8 @@ import msgspec
 
 from truepixel_dagster.events.privacy_request import CUSTOMER_REDACT, DATA_REQUEST, SHOP_REDACT, PrivacyRequest
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import echo, print_json, say
+from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
     from truepixel_dagster.privacy.person import Person
@@ -23,11 +25,6 @@ of_shop = click.option("--shop", required=True, help="The shop id.")
 of_client = click.option("--client", help="A browser: the client id of the pixel, and the orders made with it.")
 of_customer = click.option("--customer", help="A customer id: the addresses, clients and orders that go with it, too.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-def say(text: str) -> None:
-    """One line of progress on stderr."""
-    click.echo(text, err=True)
 
 
 @click.group()
@@ -56,7 +53,7 @@ def export(shop: str, client: str | None, customer: str | None, output: Path | N
                 say(f"{store}: {count:,}")
             return
         for item in everything:
-            click.echo(line(item))
+            click.echo(line(item))  # JSON in which nothing is unprintable
 
 
 @privacy.command()
@@ -89,7 +86,7 @@ def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_r
     if not (client or customer):
         whom = f"the whole shop {shop}"
     if not yes:
-        click.confirm(f"Forget {whom}, for ever?", abort=True, err=True)
+        click.confirm(printable(f"Forget {whom}, for ever?"), abort=True, err=True)
     topic = CUSTOMER_REDACT if client or customer else SHOP_REDACT
     request = PrivacyRequest(topic, shop, customer_id=customer, client_id=client)
     with open_stores(settings) as stores:
@@ -136,9 +133,9 @@ def list_requests(as_json: bool) -> None:
         for document in sorted(documents, key=lambda document: document["asked_at"])
     ]
     if as_json:
-        return _print(rows, as_json)
+        return print_json(rows)
     for row in rows:
-        click.echo("  ".join(str(value) for value in row.values() if value))
+        echo("  ".join(str(value) for value in row.values() if value))
     return None
 
 
@@ -154,20 +151,20 @@ def _person(context: Context, shop: str, client: str | None, customer: str | Non
 
 def _print(value: object, as_json: bool, outcomes: list[Outcome] | None = None) -> None:
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
-        return
+        return print_json(value)
     if outcomes is None:
         assert isinstance(value, dict)  # noqa: S101 (of a dry run)
         for store, count in value["documents"].items():
-            click.echo(f"{store}: {count:,}")
-        return
+            echo(f"{store}: {count:,}")
+        return None
     for outcome in outcomes:
-        click.echo(f"{outcome.topic} ({outcome.id})")
+        echo(f"{outcome.topic} ({outcome.id})")
         for store, count in outcome.documents.items():
-            click.echo(f"  {store}: {count:,} {'written' if outcome.file else 'forgotten'}")
+            echo(f"  {store}: {count:,} {'written' if outcome.file else 'forgotten'}")
         for place, searched in outcome.searched.items():
-            click.echo(f"  searched {place}: {searched.looked_at:,} looked at, {searched.found} found")
+            echo(f"  searched {place}: {searched.looked_at:,} looked at, {searched.found} found")
         if outcome.file:
-            click.echo(f"  in {outcome.file}")
+            echo(f"  in {outcome.file}")
     if any(place.found for outcome in outcomes for place in outcome.searched.values()):
         sys.exit(1)
+    return None

@@ -20,6 +20,7 @@ from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
 from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.text import printable_json
 
 DEAD_LETTERS, WAITING = "dead letters", "not processed yet"
 # Decimals are written back as the numbers that they were.
@@ -82,8 +83,8 @@ def write(path: Path, everything: Iterator[Held]) -> dict[str, int]:
 
 
 def line(item: Held) -> bytes:
-    """As JSON on one line."""
-    return _ENCODER.encode(item)
+    """As JSON on one line, in which no character is one that a terminal would obey."""
+    return printable_json(_ENCODER.encode(item).decode()).encode()
 
 
 def _ids(person: Person, name: str) -> list[str]:

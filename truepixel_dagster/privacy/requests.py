@@ -32,11 +32,13 @@ from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 from truepixel_dagster.stores.privacy_requests import Waiting
 from truepixel_dagster.stores.redactions import KNOWN_SECONDS, WHOLE_SHOP, Moment, Redactions
 from truepixel_dagster.stream import topics
+from truepixel_dagster.text import file_name
 
 # What is in hand lands within a run; one that takes longer is stuck.
 LONGEST_WAIT = 600.0
 _LOOK_SECONDS = 0.2
 _PASSES = 5
+_ANSWER, _ANSWER_TYPE = "data-request", ".jsonl"
 Say = Callable[[str], None]
 
 
@@ -87,7 +89,7 @@ def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
     settings, shop = context.settings, request.request.shop_id
     person = find(context, shop, asked_for(request.request))
     folder = settings.privacy_dir or settings.data_dir / "privacy"
-    path = folder / f"data-request-{request.id.replace('/', '-')}.jsonl"
+    path = folder / file_name(_ANSWER, request.id, _ANSWER_TYPE)
     counts = export.write(path, export.held(context, shop, person))
     say(f"{sum(counts.values())} documents written to {path}")
     redactions = Redactions(context.stores.mongodb)
@@ -218,7 +220,10 @@ def _forget_requests(
     digests = [redactions.digest(shop, id_) for id_ in ids]
     answered = list(mongodb.find(PRIVACY_REQUESTS, {"subject": {"$in": digests}}))
     for answer in answered:
-        Path(answer["file"]).unlink(missing_ok=True)
+        file = Path(answer["file"])
+        # Whoever writes to MongoDB may name any file there: nothing else than an answer is deleted.
+        if file.name.startswith(f"{_ANSWER}-") and file.suffix == _ANSWER_TYPE:
+            file.unlink(missing_ok=True)
     forgotten = [UpdateOne({"_id": answer["_id"]}, {"$unset": {"subject": "", "file": ""}}) for answer in answered]
     mongodb.write(PRIVACY_REQUESTS, forgotten)
     for other in privacy_requests.waiting(mongodb, shop):
