@@ -24,7 +24,9 @@ from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 from truepixel_dagster.text import printable
 
 # Rich's markup, a terminal's escapes in both forms, a false direction, no width, own lines, Markdown, HTML.
-EVIL = "[/] [b]\x1b[31m\x1b]0;owned\x07\x9b2J\u202egpj\u200b\u2028`![a](//b.example/c.png)<b>&amp;\r\nError: all is lost"
+EVIL = (
+    "[/] [b]\x1b[31m\x1b]0;owned\x07\x9b2J\u202egpj\u200b\u2028`![a](//b.example/c.png)<b>&amp;\r\nError: all is lost"
+)
 SHOP = "[/]\x1b\u202e`![](//a.b)`"
 CLIENT = "client\x9b31m\u200b[/red]"
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
