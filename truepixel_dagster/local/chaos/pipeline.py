@@ -263,7 +263,8 @@ class Pipeline:
             timeout=COMMAND_SECONDS,
         )
         if done.returncode:
-            raise ChaosFailed(f"`truepixel {' '.join(arguments)}` failed: {(done.stderr or done.stdout).strip()}")
+            last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+            raise ChaosFailed(f"`truepixel {' '.join(arguments)}` failed: {last}")
         return done.stdout
 
     def send(self, records: Iterable[Record], *, partition: int = -1) -> None:
