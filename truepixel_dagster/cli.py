@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
-from truepixel_dagster.stores.errors import AccessDenied, Unavailable
+from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
 from truepixel_dagster.terminal import echo, err, out, print_crash, print_json, say, table
@@ -87,7 +87,7 @@ class Group(click.Group):
 
 def _first_aid(error: BaseException) -> str:
     """What to do about a server of this machine that is away, where the error does not say it."""
-    away = isinstance(error, (Unavailable, KafkaUnavailable)) and not isinstance(error, AccessDenied)
+    away = isinstance(error, (Unavailable, KafkaUnavailable)) and not isinstance(error, (AccessDenied, ServerRefuses))
     here = "127.0.0.1" in str(error)
     return "; `truepixel stack up` starts the servers on this machine" if away and here else ""
 
@@ -178,14 +178,17 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
-def setup() -> None:
+@click.option("--reindex", metavar="INDEX", help="Index the documents of one index anew; stop the lanes first.")
+def setup(reindex: str | None) -> None:
     """Create topics, index templates and indexes. Run twice, it changes nothing.
 
-    Warns of servers whose settings do not keep what they acknowledge.
+    Indices get the fields that they lack. One that was made without its template, or changed by hand, is named with
+    what to do about it, and the exit code is 1. Warns of servers whose settings do not keep what they acknowledge.
     """
     from truepixel_dagster.durability import ask, warnings
     from truepixel_dagster.provision import provision
     from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores import reindexing
 
     settings = load_settings()
     changed = provision(settings)
@@ -194,8 +197,15 @@ def setup() -> None:
     if not changed:
         echo("nothing to do: everything is there")
     with open_stores(settings) as stores:
+        if reindex:
+            click.echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents indexed anew")
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
+        unsound = stores.elasticsearch.unsound()
+    for line in unsound:
+        say(line)
+    if unsound:
+        raise click.ClickException("not all is as this version needs it, see above")
 
 
 @main.command()

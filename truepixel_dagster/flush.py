@@ -149,7 +149,7 @@ def _write_claims(
 
 def _refusals(keys: Sequence[K], outcomes: Sequence[Outcome]) -> dict[K, str]:
     """Which documents were refused, and why; a conflict is no refusal."""
-    return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.status != CONFLICT}
+    return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.refused}
 
 
 def place_of(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.index_templates import TEMPLATES
 from truepixel_dagster.stream.topics import create_topics
 
 
 def provision(settings: Settings) -> list[str]:
-    """Create what is missing and bring templates up to date.
+    """Create what is missing and bring templates up to date, and indices as far as their documents can stay.
 
     Returns:
         What was changed, in words; empty where everything was there.
@@ -18,6 +19,8 @@ def provision(settings: Settings) -> list[str]:
     """
     with open_stores(settings) as stores:
         changed = [f"Kafka topic {name}" for name in create_topics(settings)]
-        changed += [f"Elasticsearch template {name}" for name in stores.elasticsearch.setup()]
+        changed += [
+            f"Elasticsearch {'template ' if name in TEMPLATES else ''}{name}" for name in stores.elasticsearch.setup()
+        ]
         changed += [f"MongoDB index {name}" for name in stores.mongodb.setup()]
     return changed

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -13,9 +15,17 @@ from truepixel_dagster.text import printable
 
 T = TypeVar("T")
 
+# Between two looks at a document that somebody else keeps changing.
+_LONGEST_LOOK = 0.5
+
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
 log = logging.getLogger(__name__)
+
+
+def pause(attempt: int) -> None:
+    """Wait before a document is read again that somebody else has changed: longer each time, and never in step."""
+    time.sleep(random.uniform(0, min(_LONGEST_LOOK, 0.005 * 2**attempt)))  # noqa: S311 (a pause, no secret)
 
 
 def _say(details: RetryDetails) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import dagster as dg
@@ -58,21 +58,23 @@ def validate(stores: Stores, collection: str, validator: dict[str, Any]) -> None
 
 
 @contextmanager
-def refusing_named_shops(stores: Stores, month: str) -> Iterator[None]:
-    """A month's index takes only numbers for shops, until the block ends."""
-    client = stores.elasticsearch.client
-    full = stores.elasticsearch.index("events")
-    known: Any = client.indices.get_index_template(name=full)["index_templates"][0]["index_template"]
-    narrow: Any = json.loads(json.dumps(known["template"]))
-    narrow["mappings"]["properties"]["shop_id"] = {"type": "long"}
-    index = f"{full}-{month}"
-    client.indices.put_index_template(
-        name=f"{full}-narrow", index_patterns=[index], template=narrow, priority=known["priority"] + 1
-    )
-    client.indices.create(index=index)
+def narrow(stores: Stores, index: str, field: str) -> Iterator[None]:
+    """An index that has all that it should have refuses documents with no number in a field, until the block ends.
+
+    The field is copied to one that takes only numbers.
+    """
+    indices = stores.elasticsearch.client.indices
+    if not indices.exists(index=index):
+        indices.create(index=index)
+    copied = {field: {"type": "keyword", "copy_to": "narrow"}}
+    indices.put_mapping(index=index, properties={**copied, "narrow": {"type": "long"}})
     yield
-    client.indices.put_mapping(index=index, properties={"shop_id": {"type": "long", "ignore_malformed": True}})
-    client.indices.delete_index_template(name=f"{full}-narrow")
+    indices.put_mapping(index=index, properties={"narrow": {"type": "long", "ignore_malformed": True}})
+
+
+def refusing_named_shops(stores: Stores, month: str) -> AbstractContextManager[None]:
+    """A month's index takes only numbers for shops, until the block ends."""
+    return narrow(stores, stores.elasticsearch.index(f"events-{month}"), "shop_id")
 
 
 def visitors(count: int = 1500, seed: int = 3) -> list[tuple[bytes | None, bytes | None, Any]]:
@@ -157,13 +159,9 @@ def test_an_order_that_another_event_counted_meanwhile_is_not_counted_again(leni
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
 
 
-@contextmanager
-def refusing_orders(stores: Stores) -> Iterator[None]:
-    """Elasticsearch refuses every write of an attribution until the block ends."""
-    indices, index = stores.elasticsearch.client.indices, stores.elasticsearch.index("attributions")
-    indices.put_settings(index=index, settings={"index.blocks.write": True})
-    yield
-    indices.put_settings(index=index, settings={"index.blocks.write": False})
+def refusing_orders(stores: Stores) -> AbstractContextManager[None]:
+    """Elasticsearch refuses every write of an attribution until the block ends: no status is a number."""
+    return narrow(stores, stores.elasticsearch.index("attributions"), "status")
 
 
 def test_orders_that_elasticsearch_refused_come_back_with_their_status(lenient: Settings, stores: Stores) -> None:

@@ -327,9 +327,9 @@ def test_a_key_that_a_scan_names_twice_counts_once(
 
 
 def refuse(store: ElasticsearchStore, name: str) -> str:
-    """Make an index whose strict mapping has none of the fields of a flush; returns its name."""
-    mappings = {"dynamic": "strict", "properties": {"shop_id": {"type": "date", "format": "strict_date"}}}
-    store.client.indices.create(index=store.index(name), mappings=mappings)
+    """Make an index that has all that it should have and takes no shop that is not a number; returns its name."""
+    copied = {"shop_id": {"type": "keyword", "copy_to": "narrow"}, "narrow": {"type": "long"}}
+    store.client.indices.create(index=store.index(name), mappings={"properties": copied})
     return store.index(name)
 
 

@@ -132,6 +132,7 @@ def coming_lane(
 
     Raises:
         LaneBusy: Another run waits for it.
+        NotSetUp: Templates or indices are not as this version needs them.
         Unavailable, KafkaError: A server does not answer.
         SettingsError: The memory budgets do not fit the process's limit.
     """
@@ -140,6 +141,8 @@ def coming_lane(
     entries = {entry.partition: entry for entry in lag(settings, settings.kafka_timeout, settings.retries)}
     waiting = [entries[partition] for partition in partitions_of(lane, lanes, len(entries))]
     with open_stores(settings) as stores:
+        # An index that a document makes without its template gets fields that no search finds.
+        stores.elasticsearch.check()
         coming = ComingLane(settings, stores, waiting, owner, after)
         with coming.awaited():
             yield coming

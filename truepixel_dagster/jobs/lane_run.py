@@ -208,7 +208,10 @@ class LaneRun:
             self._bury_refused("attribution", led.slot, found.refused, stuck)
             events = _without(events, found.refused)
             self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
-            self.tally.statuses += order_status.run(events, self._stores.mongodb, store, found.statuses)
+            raised = order_status.run(events, self._stores.mongodb, store, found.statuses)
+            self.tally.statuses += raised.changed
+            self._bury_refused("attribution", led.slot, raised.refused)
+            events = _without(events, raised.refused)
             self._order.took_effect("attribution", events)
             return Sorted(led.slot, events, found.counted)
 

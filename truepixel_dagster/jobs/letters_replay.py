@@ -137,7 +137,8 @@ class _MicroBatch:
         )
         found = attribution.run(self._standing(events), leads.touches, stores.elasticsearch, rules)
         self._refuse("attribution", found.refused)
-        order_status.run(self._standing(events), stores.mongodb, stores.elasticsearch)
+        raised = order_status.run(self._standing(events), stores.mongodb, stores.elasticsearch)
+        self._refuse("attribution", raised.refused)
         return found.counted
 
     def _count(self, events: Sequence[Event], counted: frozenset[Origin]) -> None:

@@ -204,12 +204,12 @@ def _forget_statuses(context: Context, person: Person, redactions: Redactions) -
 
 
 def _write(store: ElasticsearchStore, actions: Sequence[Action]) -> None:
-    refused = next((outcome.error for outcome in store.bulk(actions) if outcome.error), None)
-    if refused:
-        raise Unavailable(f"Elasticsearch at {store.address} refused what is to remain of a document: {refused}")
+    changed = next((outcome.error for outcome in store.write(actions) if outcome.error), None)
+    if changed:
+        raise Unavailable(f"Elasticsearch at {store.address}: what is to remain of a document met another: {changed}")
 
 
 def _delete(store: ElasticsearchStore, hits: Iterable[Any]) -> int:
     actions = [Action("delete", hit["_index"], hit["_id"]) for hit in hits]
-    store.bulk(actions)
+    store.write(actions)
     return len(actions)

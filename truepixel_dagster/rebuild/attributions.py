@@ -20,7 +20,7 @@ from truepixel_dagster.stages import order_status
 from truepixel_dagster.stages.ad_lead import Touch
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS, Attribution, Rules, higher, journey, merge
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.mongodb import ORDER_STATUS
 
 ORDERS = 250
@@ -118,13 +118,13 @@ def _rebuild(context: Context, orders: Sequence[Name], rules: Rules) -> tuple[Re
             actions[order] = _write(index, order, after, there)
         elif after is None and there is not None:
             actions[order] = Action("delete", index, order.document_id, b"", there.seq_no, there.primary_term)
-    outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
+    outcomes = dict(zip(actions, store.write(list(actions.values()))))
     again = [order for order, outcome in outcomes.items() if outcome.status == CONFLICT]
-    refused = next((outcome.error for outcome in outcomes.values() if outcome.error and outcome.status != CONFLICT), "")
-    if refused:
-        raise Unavailable(f"Elasticsearch at {store.address} refused an attribution: {refused}")
     # A status that came meanwhile was written to MongoDB first, and is found now.
-    order_status.run([e for own in events.values() for e in own], context.stores.mongodb, store)
+    raised = order_status.run([e for own in events.values() for e in own], context.stores.mongodb, store)
+    if raised.refused:
+        reason = raised.refused[0].reason
+        raise ServerRefuses(f"Elasticsearch at {store.address} refused the status of an order: {reason}")
     done = [order for order in orders if order not in again]
     removed = sum(actions[order].op == "delete" for order in done if order in actions)
     return Rebuilt(len(done), sum(order in actions for order in done) - removed, removed), again

@@ -160,7 +160,7 @@ def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> np
 def _remove(context: Context, places: Iterable[tuple[str, str]]) -> int:
     store = context.stores.elasticsearch
     documents = [doc for doc in store.mget(list(places)) if doc]
-    outcomes = store.bulk([Action("delete", d.index, d.id, b"", d.seq_no, d.primary_term) for d in documents])
+    outcomes = store.write([Action("delete", d.index, d.id, b"", d.seq_no, d.primary_term) for d in documents])
     return sum(outcome.status != CONFLICT and not outcome.error for outcome in outcomes)
 
 

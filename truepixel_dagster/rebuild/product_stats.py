@@ -190,7 +190,7 @@ def _write(
     ours = [key for key in keys if tokens[key] == staked[key][0]]
     actions = [_action(context, key, staked[key][0], totals[key], documents[key]) for key in ours]
     outcomes = dict(zip(ours, elasticsearch.bulk(actions)))
-    refused = {key: o.error for key, o in outcomes.items() if o.error and o.status != CONFLICT}
+    refused = {key: o.error for key, o in outcomes.items() if o.error and o.refused}
     if refused:
         raise FlushRefused(refused)
     written = {key for key, outcome in outcomes.items() if outcome.status != CONFLICT}
@@ -224,7 +224,7 @@ def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
     empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, "revenue"))]
     gone = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in empty]
-    return sum(not outcome.error for outcome in elasticsearch.bulk(gone))
+    return sum(not outcome.error for outcome in elasticsearch.write(gone))
 
 
 def _buffered(context: Context, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:

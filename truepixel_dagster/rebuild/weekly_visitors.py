@@ -63,10 +63,7 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
         ]
         gone = [doc for shop, doc in there.items() if shop not in counts]
         actions += [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in gone]
-        outcomes = elasticsearch.bulk(actions)
-        refused = [outcome.error for outcome in outcomes if outcome.error and outcome.status != CONFLICT]
-        if refused:
-            raise Unavailable(f"Elasticsearch at {elasticsearch.address} refused weekly visitors: {refused[0]}")
+        outcomes = elasticsearch.write(actions)
         if all(outcome.status != CONFLICT for outcome in outcomes):
             return Rebuilt(len(counts), len(actions) - len(gone), len(gone))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")

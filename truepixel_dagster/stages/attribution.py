@@ -18,6 +18,7 @@ from truepixel_dagster.events.event import DAY, Event, iso
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages.ad_lead import Touch
 from truepixel_dagster.stages.credit import ENDS_PERCENT, Credits, credit
 from truepixel_dagster.stages.refused import Refused
@@ -25,7 +26,8 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Elasticsear
 from truepixel_dagster.stores.errors import Unavailable
 
 ATTRIBUTIONS = "attributions"
-_REREADS = 20
+# Some lanes that sight one order again and again take turns: a write that meets theirs reads again.
+_REREADS = 40
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -207,11 +209,13 @@ def run(
     statuses: dict[str, str] = {}
     refused: list[Refused] = []
     left: dict[str, Sequence[Event]] = dict(by_order)
-    for _ in range(_REREADS):
-        if not left:
-            return Attributed(frozenset(counted), statuses, tuple(refused))
+    for attempt in range(_REREADS):
+        if attempt > 1:
+            pause(attempt)
         found = _read(list(left), store) if stored is None else stored
         left, stored = _attribute(left, found, touches, store, rules, counted, statuses, refused), None
+        if not left:
+            return Attributed(frozenset(counted), statuses, tuple(refused))
     raise Unavailable(f"Elasticsearch at {store.address}: {len(left)} orders kept changing under {_REREADS} tries")
 
 
@@ -253,10 +257,10 @@ def _attribute(
         outcome = outcomes.get(id_)
         if outcome and outcome.status == CONFLICT:
             again[id_] = sightings
-        elif outcome and outcome.error:
+        elif outcome and outcome.refused:
             # A sighting that an earlier run wrote stands, whatever is refused now.
             known = _origins(earlier[id_])
-            refused += [Refused(event, outcome.error) for event in sightings if event.origin not in known]
+            refused += [Refused(event, outcome.error or "") for event in sightings if event.origin not in known]
             counted.update(event.origin for event in sightings if event.origin in known[:1])
         else:
             counted.update(event.origin for event in sightings if event.origin in _origins(after[id_])[:1])

@@ -19,13 +19,22 @@ from pymongo import UpdateOne
 
 from truepixel_dagster.events.event import Event, Order
 from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDER_STATUS, MongoStore
 
 _BY_RANK = {rank: status for status, rank in STATUS_RANK.items()}
-_REREADS = 20
+_REREADS = 40
+
+
+class Raised(msgspec.Struct, frozen=True):
+    """How many attributions changed their status, and the events whose attribution Elasticsearch refused."""
+
+    changed: int = 0
+    refused: tuple[Refused, ...] = ()
 
 
 def keys(event: Event) -> list[str]:
@@ -49,13 +58,18 @@ def decide(events: Sequence[Event], known: Mapping[str, Mapping[str, Any]]) -> d
     """The rank of status that each attribution should have at least, by attribution id; open ones are left out."""
     ranks: dict[str, int] = {}
     for event in events:
-        order, ids = _order(event), keys(event)
-        documents = [known.get(id_, {}) for id_ in ids]
-        linked = next((doc["attribution"] for doc in documents if "attribution" in doc), None)
-        target = linked or f"{event.shop_id}:{order.identity}"
-        rank = max([STATUS_RANK[order.status]] + [int(doc.get("rank", 0)) for doc in documents])
+        documents = [known.get(id_, {}) for id_ in keys(event)]
+        target = target_of(event, known)
+        rank = max([STATUS_RANK[_order(event).status]] + [int(doc.get("rank", 0)) for doc in documents])
         ranks[target] = max(rank, ranks.get(target, 0))
     return {target: rank for target, rank in ranks.items() if rank}
+
+
+def target_of(event: Event, known: Mapping[str, Mapping[str, Any]]) -> str:
+    """The id of the attribution of an event's order, by what is known of the orders."""
+    documents = (known.get(id_, {}) for id_ in keys(event))
+    linked: str | None = next((doc["attribution"] for doc in documents if "attribution" in doc), None)
+    return linked or f"{event.shop_id}:{_order(event).identity}"
 
 
 def not_reached(wanted: Mapping[str, int], written: Mapping[str, str]) -> dict[str, int]:
@@ -68,7 +82,7 @@ def run(
     mongodb: MongoStore,
     elasticsearch: ElasticsearchStore,
     written: Mapping[str, str] = MappingProxyType({}),
-) -> int:
+) -> Raised:
     """Keep what the batch's order events say of their status and bring the attributions up to it.
 
     Arguments:
@@ -77,30 +91,29 @@ def run(
         elasticsearch: Where the attributions are.
         written: Statuses that attributions are known to have reached, by id: they need not be looked at for less.
 
-    Returns:
-        The number of attributions whose status changed.
-
     Raises:
         Unavailable: A store does not answer.
     """
     speaking = [event for event in events if event.order]
     if not speaking:
-        return 0
+        return Raised()
     mongodb.write(ORDER_STATUS, [update for event in speaking for update in updates(event)])
     known = mongodb.read(ORDER_STATUS, {id_ for event in speaking for id_ in keys(event)})
     wanted = not_reached(decide(speaking, known), written)
-    changed = 0
-    for _ in range(_REREADS):
+    changed = len(wanted)
+    reasons: dict[str, str] = {}
+    for attempt in range(_REREADS):
+        if attempt > 1:
+            pause(attempt)
+        wanted = _raise_status(wanted, elasticsearch, reasons)
         if not wanted:
-            return changed
-        before = len(wanted)
-        wanted = _raise_status(wanted, elasticsearch)
-        changed += before - len(wanted)
+            refused = ((event, reasons.get(target_of(event, known))) for event in speaking)
+            return Raised(changed - len(reasons), tuple(Refused(event, reason) for event, reason in refused if reason))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: orders kept changing under {_REREADS} tries")
 
 
-def _raise_status(wanted: Mapping[str, int], store: ElasticsearchStore) -> dict[str, int]:
-    """One read and one write; returns what somebody else changed in between."""
+def _raise_status(wanted: Mapping[str, int], store: ElasticsearchStore, reasons: dict[str, str]) -> dict[str, int]:
+    """One read and one write; returns what somebody else changed in between, and says why documents were refused."""
     index = store.index(ATTRIBUTIONS)
     found = store.mget([(index, id_) for id_ in wanted])
     behind = [doc for doc in found if doc and STATUS_RANK[doc.source["status"]] < wanted[doc.id]]
@@ -116,6 +129,7 @@ def _raise_status(wanted: Mapping[str, int], store: ElasticsearchStore) -> dict[
         for doc in behind
     ]
     outcomes = store.bulk(actions)
+    reasons.update((doc.id, outcome.error or "") for doc, outcome in zip(behind, outcomes) if outcome.refused)
     return {doc.id: wanted[doc.id] for doc, outcome in zip(behind, outcomes) if outcome.status == CONFLICT}
 
 

@@ -28,6 +28,14 @@ class AccessDenied(Unavailable):
     """A server does not let us in: its certificate is not trusted, or it refuses our credentials or what we ask for."""
 
 
+class ServerRefuses(Unavailable):
+    """A server answers and does not do what it is asked until somebody puts something right: its message says what."""
+
+
+class NotSetUp(ServerRefuses):
+    """Templates, mappings or indexes are not as this version needs them: nothing is written, no search is believed."""
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A store's refusal of one document."""
 
@@ -37,11 +45,18 @@ class Rejected(msgspec.Struct, frozen=True):
 
 #: From an error to one line that says why a server does not let us in and which setting to look at; None for others.
 Denial = Callable[[Exception], "str | None"]
+#: From an error to the server's words in one line, and what to do about it; None for an error that has none.
+Words = Callable[[Exception], "str | None"]
 Guard = Callable[[], None]
 
 
 def no_guard() -> None:
     """Whoever calls may."""
+
+
+def no_words(_: Exception) -> str | None:
+    """The error's own text has to do."""
+    return None
 
 
 def untrusted(error: Exception) -> str | None:
@@ -51,11 +66,13 @@ def untrusted(error: Exception) -> str | None:
 
 
 def plain(
-    server: str, error: Exception, *, transient: Callable[[Exception], bool], denial: Denial
+    server: str, error: Exception, *, transient: Callable[[Exception], bool], denial: Denial, words: Words = no_words
 ) -> Unavailable | None:
-    """An error of a client library in one line; None for one that is neither transient nor a denial."""
+    """An error of a client library in one line; None for one that is nothing that a server did."""
     if reason := denial(error):
         return AccessDenied(f"{server}: {reason}")
+    if said := words(error):
+        return (Unavailable if transient(error) else ServerRefuses)(f"{server}: {said}")
     if transient(error):
         return Unavailable(f"{server}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     return None
@@ -69,6 +86,7 @@ def calling(
     denial: Denial,
     attempts: int,
     guard: Guard = no_guard,
+    words: Words = no_words,
 ) -> T:
     """Make one call to a server, again after a transient error.
 
@@ -79,9 +97,11 @@ def calling(
         denial: Why an error is the server's refusal to let us in; such a call is not made again.
         attempts: Tries in all.
         guard: Called before each try; it raises where the caller may not call any more, such as after a lost lease.
+        words: What the server says of an error; one with words and not transient is not tried again.
 
     Raises:
         AccessDenied: The server does not let us in.
+        ServerRefuses: Somebody must put something right first.
         Unavailable: Every try met a transient error. Any other error is raised as it is.
     """
 
@@ -92,6 +112,6 @@ def calling(
     try:
         return retrying(attempt, transient=lambda error: transient(error) and not denial(error), attempts=attempts)
     except Exception as error:
-        if said := plain(server, error, transient=transient, denial=denial):
+        if said := plain(server, error, transient=transient, denial=denial, words=words):
             raise said from error
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from truepixel_dagster.retrying import pause
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import (
     AccessDenied,
@@ -36,6 +38,14 @@ PRIVACY_REQUESTS = "privacy_requests"
 IDENTITIES = "identities"
 
 _DUPLICATE_KEY = 11000
+# What is wrong with this one document: its size, its field names, a value that the collection's rule does not allow.
+_POISON_CODES = frozenset({2, 9, 14, 22, 52, 55, 56, 57, 66, 121, 10334, 17280, 17419, 17420})
+_INDEX_NAME = re.compile(r"index: (\S+) dup key")
+_NEXT_STEP = {
+    85: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
+    86: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
+    14031: "free disk space on MongoDB's machine",
+}
 # NotPrimary, shutdown and network codes that a server may answer with while it fails over.
 _TRANSIENT_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 50})
 _REREADS = 20
@@ -47,7 +57,7 @@ class MongoStore(Store):
 
     def __init__(self, settings: Settings) -> None:
         milliseconds = int(settings.mongodb_timeout * 1000)
-        super().__init__(settings.retries, transient=_is_transient, denial=denial)
+        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=_words)
         self.client: MongoClient[Document] = MongoClient(
             settings.mongodb_url.get_secret_value(),
             connect=False,
@@ -117,6 +127,8 @@ class MongoStore(Store):
             Unavailable: No answer after all tries, or too many conflicts.
         """
         for attempt in range(_REREADS):
+            if attempt > 1:
+                pause(attempt)
             if stored is None or attempt:
                 stored = self.read(name, ids)
             changed = decide(stored)
@@ -137,7 +149,13 @@ class MongoStore(Store):
         if not versions:
             return 0
         operations = [DeleteOne({"_id": id_, "v": version}) for id_, version in versions.items()]
-        return int(self._call(lambda: self._database[name].bulk_write(operations, ordered=False)).deleted_count)
+
+        def attempt() -> int:
+            details = self._bulk(name, operations)
+            _sorted(details, list(versions))
+            return int(details["nRemoved"])
+
+        return self._call(attempt)
 
     def distinct(self, name: str, field: str) -> list[Any]:
         """The values of an indexed field.
@@ -185,29 +203,39 @@ class MongoStore(Store):
         """Make commutative updates in one request.
 
         Raises:
+            ServerRefuses: MongoDB refused one of them; the others are made.
             Unavailable: No answer after all tries.
         """
-        if operations:
-            self._call(lambda: self._database[name].bulk_write(list(operations), ordered=False))
+        if not operations:
+            return
+
+        def attempt() -> None:
+            met, rejected = _sorted(self._bulk(name, operations), list(map(str, range(len(operations)))))
+            if rejected:
+                raise _Refused(f"an update of {name} was refused: {next(iter(rejected.values())).reason}")
+            if met:
+                # Two workers that upsert the same new document at once: it is there now.
+                raise _Refused(f"{met} updates of {name} met documents that were just made", transient=True)
+
+        self._call(attempt)
 
     def _write(self, name: str, operations: Sequence[Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
         """Write; the count of documents written, and the refused ones."""
 
         def attempt() -> tuple[int, dict[str, Rejected]]:
-            try:
-                result = self._database[name].bulk_write(list(operations), ordered=False)
-                return result.matched_count + result.upserted_count, {}
-            except BulkWriteError as error:
-                details: Any = error.details
-                errors = details["writeErrors"]
-                # An upsert that meets a document is no refusal: somebody else was first.
-                refused = {ids[e["index"]]: e["errmsg"] for e in errors if e["code"] != _DUPLICATE_KEY}
-                if details.get("writeConcernErrors") and not errors:
-                    raise
-                written = details["nMatched"] + details["nUpserted"]
-                return written, {id_: Rejected(id_, str(reason)[:500]) for id_, reason in refused.items()}
+            details = self._bulk(name, operations)
+            # An upsert that meets a document is no refusal: somebody else was first.
+            return details["nMatched"] + details["nUpserted"], _sorted(details, ids)[1]
 
         return self._call(attempt)
+
+    def _bulk(self, name: str, operations: Sequence[Any]) -> Mapping[str, Any]:
+        """What became of each operation, as MongoDB says it."""
+        try:
+            return self._database[name].bulk_write(list(operations), ordered=False).bulk_api_result
+        except BulkWriteError as error:
+            details: Mapping[str, Any] = error.details or {}
+            return details
 
     def journal(self) -> bool | None:
         """Whether the server journals its writes; None where it may not tell.
@@ -253,6 +281,72 @@ class MongoStore(Store):
         return "MongoDB at " + ",".join(f"{host}:{port}" for host, port in sorted(hosts))
 
 
+class _Refused(Exception):
+    """MongoDB refused a write for a reason that concerns more than its document, or that may pass."""
+
+    def __init__(self, words: str, *, transient: bool = False) -> None:
+        super().__init__(words)
+        self.transient = transient
+
+
+def _sorted(details: Mapping[str, Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
+    """How many operations of a bulk met a document of the same id, and the documents that are poison, by id.
+
+    Raises:
+        _Refused: One met anything else: a unique index by hand, a full disk, a server that steps down.
+    """
+    met = 0
+    rejected: dict[str, Rejected] = {}
+    again: list[Mapping[str, Any]] = list(details.get("writeConcernErrors", ()))
+    for error in details.get("writeErrors", ()):
+        if error["code"] in _TRANSIENT_CODES:
+            again.append(error)
+        elif _meets_its_id(error):
+            met += 1
+        elif error["code"] in _POISON_CODES:
+            id_ = ids[error["index"]]
+            rejected[id_] = Rejected(id_, str(error["errmsg"])[:500])
+        else:
+            raise _Refused(_words_of(error))
+    if again:
+        # What was not written by a majority may be undone.
+        raise _Refused(_words_of(again[0]), transient=True)
+    return met, rejected
+
+
+def _meets_its_id(error: Mapping[str, Any]) -> bool:
+    """Whether a document is there already. Another key that is there twice is of an index that is none of ours."""
+    found = _INDEX_NAME.search(str(error.get("errmsg")))
+    return error["code"] == _DUPLICATE_KEY and found is not None and found[1] == "_id_"
+
+
+def _words_of(error: Mapping[str, Any]) -> str:
+    """What MongoDB says of an error, without values that documents hold, and what to do about it."""
+    text, code = " ".join(str(error.get("errmsg")).split()), error.get("code")
+    if code == _DUPLICATE_KEY and (found := _INDEX_NAME.search(text)):
+        where = text.partition("collection: ")[2].split(" ", 1)[0]
+        collection = where.partition(".")[2]
+        return (
+            f"the unique index {found[1]} of {where} is none of ours and refuses documents: remove it"
+            f' (db.{collection}.dropIndex("{found[1]}"))'
+        )
+    name = error.get("codeName") or "error"
+    step = _NEXT_STEP.get(code or 0)
+    return f"{name} ({code}): {text[:300]}" + (f" ({step})" if step else "")
+
+
+def _words(error: Exception) -> str | None:
+    """What MongoDB says of an error in one line; None for an error of the connection."""
+    if isinstance(error, _Refused):
+        return str(error)
+    if isinstance(error, BulkWriteError):
+        details: Any = error.details
+        return _words_of([*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()), {}][0])
+    if isinstance(error, OperationFailure):
+        return _words_of({"errmsg": str(error), **(error.details or {}), "code": error.code})
+    return None
+
+
 def denial(error: Exception) -> str | None:
     """Why MongoDB does not let us in, and the setting to look at; None for any other error."""
     if isinstance(error, ConnectionFailure) and (reason := untrusted(error)):
@@ -276,10 +370,8 @@ def _replace(id_: str, document: Document, version: int) -> ReplaceOne[Document]
 
 
 def _is_transient(error: Exception) -> bool:
-    if isinstance(error, BulkWriteError):
-        details: Any = error.details
-        # Two workers that upsert the same new document at once: one of them is told that it is there already.
-        return all(entry["code"] == _DUPLICATE_KEY for entry in details.get("writeErrors", []))
+    if isinstance(error, _Refused):
+        return error.transient
     if isinstance(error, (ConnectionFailure, NetworkTimeout, ExecutionTimeout, WTimeoutError)):
         return True
     return isinstance(error, PyMongoError) and getattr(error, "code", None) in _TRANSIENT_CODES

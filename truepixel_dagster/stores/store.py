@@ -7,7 +7,17 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
-from truepixel_dagster.stores.errors import AccessDenied, Denial, Guard, Unavailable, calling, no_guard, plain
+from truepixel_dagster.stores.errors import (
+    AccessDenied,
+    Denial,
+    Guard,
+    Unavailable,
+    Words,
+    calling,
+    no_guard,
+    no_words,
+    plain,
+)
 
 T = TypeVar("T")
 
@@ -19,18 +29,22 @@ class Store:
         attempts: Tries of each call.
         transient: Whether an error of its client may pass by itself.
         denial: Why an error is the server's refusal to let us in.
+        words: What the server says of an error, where its client does not say it well.
     """
 
-    def __init__(self, attempts: int, *, transient: Callable[[Exception], bool], denial: Denial) -> None:
+    def __init__(
+        self, attempts: int, *, transient: Callable[[Exception], bool], denial: Denial, words: Words = no_words
+    ) -> None:
         self._attempts = attempts
         self._transient = transient
         self._denial = denial
+        self._words = words
         #: Called before each try of each call: a lane's lease, where one has to be held.
         self.guard: Guard = no_guard
 
     def plain(self, error: Exception) -> Unavailable | None:
-        """An error of the client in one line that names the server; None if it is neither passing nor a denial."""
-        return plain(self._server, error, transient=self._transient, denial=self._denial)
+        """An error of the client in one line that names the server; None if it is nothing that the server did."""
+        return plain(self._server, error, transient=self._transient, denial=self._denial, words=self._words)
 
     @property
     def _server(self) -> str:
@@ -51,6 +65,7 @@ class Store:
             denial=self._denial,
             attempts=self._attempts,
             guard=self.guard,
+            words=self._words,
         )
 
 

@@ -1,0 +1,152 @@
+"""Templates and mappings are compared in what the pipeline writes and searches; what is beyond that is tolerated."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from truepixel_dagster.stores.index_templates import (
+    TEMPLATES,
+    index_faults,
+    is_closed,
+    template,
+    template_faults,
+    template_of,
+)
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def put() -> dict[str, dict[str, Any]]:
+    return {f"ns-{name}": template(name, "ns", 1) for name in TEMPLATES}
+
+
+def mapping(name: str = "events") -> dict[str, Any]:
+    found: dict[str, Any] = copy.deepcopy(template(name, "ns", 1)["template"]["mappings"])
+    return found
+
+
+def test_what_setup_puts_is_without_fault() -> None:
+    assert template_faults(put(), "ns") == []
+    for name in TEMPLATES:
+        assert index_faults("i", name, {"mappings": mapping(name)}) == []
+
+
+def fields(found: dict[str, Any]) -> dict[str, Any]:
+    own: dict[str, Any] = found["properties"]
+    return own
+
+
+CHANGES: list[tuple[Change, str, bool]] = [
+    (lambda m: fields(m).update(shop_id={"type": "text"}), "has shop_id as text instead of keyword", False),
+    (lambda m: fields(m)["shop_id"].update(index=False), "has shop_id with index False instead of True", False),
+    (lambda m: fields(m)["occurred_at"].update(format="epoch_millis"), "has occurred_at with format", False),
+    (lambda m: fields(m)["payload"].update(enabled=True), "has payload with enabled True instead of False", False),
+    (lambda m: fields(m)["kafka"]["properties"].update(offset={"type": "float"}), "has kafka.offset as float", False),
+    (lambda m: fields(m).pop("ad"), "lacks the field ad", True),
+    (lambda m: fields(m)["kafka"]["properties"].pop("offset"), "lacks the field kafka.offset", True),
+    (lambda m: fields(m)["url"].update(ignore_above=10), "has url with ignore_above 10 instead of 2048", True),
+    (lambda m: m.update(dynamic="true"), "is not dynamic: strict", True),
+    (lambda m: m.pop("dynamic"), "is not dynamic: strict", True),
+    (lambda m: fields(m)["ad"].update(dynamic="true"), "is not dynamic: strict of ad", True),
+]
+
+
+@pytest.mark.parametrize(("change", "said", "repairable"), CHANGES, ids=[said for _, said, _ in CHANGES])
+def test_a_mapping_by_hand_is_found_in_an_index_and_in_a_template(change: Change, said: str, repairable: bool) -> None:
+    changed = mapping()
+    change(changed)
+    (fault,) = index_faults("i", "events", {"mappings": changed})
+    assert said in str(fault)
+    assert fault.repairable is repairable
+    there = put()
+    change(there["ns-events"]["template"]["mappings"])
+    (fault,) = template_faults(there, "ns")
+    assert (said in str(fault), fault.repairable) == (True, True)
+
+
+def test_a_dynamic_mapping_is_found_by_its_first_field_of_another_type() -> None:
+    text = {"type": "text", "fields": {"keyword": {"type": "keyword"}}}
+    faults = index_faults("i", "events", {"mappings": {"properties": {"shop_id": text}}})
+    assert any(not fault.repairable and "shop_id as text" in str(fault) for fault in faults)
+
+
+def test_fields_of_others_and_of_newer_versions_are_tolerated() -> None:
+    more = mapping()
+    fields(more)["of_a_newer_version"] = {"type": "long"}
+    fields(more)["shop_id"]["copy_to"] = "of_a_newer_version"
+    assert index_faults("i", "events", {"mappings": more}) == []
+
+
+TEMPLATE_CHANGES: list[tuple[Change, str]] = [
+    (lambda t: t.pop("ns-weekly-visitors"), "index template ns-weekly-visitors is missing"),
+    (lambda t: t["ns-events"].update(index_patterns=["x-*"]), "index template ns-events is for other indices"),
+    (
+        lambda t: t["ns-events"]["template"]["settings"]["index"].update(translog={"durability": "async"}),
+        "has no index.translog.durability: request",
+    ),
+    (
+        lambda t: t["ns-events"]["template"]["settings"]["index"].update(default_pipeline="mine"),
+        "has the ingest pipeline mine",
+    ),
+    (
+        lambda t: t.update(other={"index_patterns": ["a", "ns-ev*"], "priority": 500}),
+        "index template other goes before ns-events for ns-events-2026.01: delete it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), TEMPLATE_CHANGES, ids=[said for _, said in TEMPLATE_CHANGES])
+def test_a_template_that_is_missing_changed_or_overruled_is_found(change: Change, said: str) -> None:
+    there = put()
+    change(there)
+    (fault,) = template_faults(there, "ns")
+    assert said in str(fault)
+
+
+def test_a_template_for_one_month_overrules_ours_when_that_month_is_made() -> None:
+    there = {**put(), "march": {"index_patterns": ["ns-events-2027.03"], "priority": 500}}
+    assert template_faults(there, "ns") == []
+    (fault,) = template_faults(there, "ns", ["ns-events-2027.03"])
+    assert "index template march goes before ns-events for ns-events-2027.03" in str(fault)
+
+
+def test_templates_of_less_priority_and_of_other_indices_do_no_harm() -> None:
+    there = {
+        **put(),
+        "all": {"index_patterns": ["*"], "priority": 1},
+        "theirs": {"index_patterns": ["o-*"], "priority": 900},
+    }
+    assert template_faults(there, "ns") == []
+
+
+def test_replicas_and_shards_are_the_operators() -> None:
+    there = put()
+    there["ns-events"]["template"]["settings"]["index"].update(number_of_replicas="2", number_of_shards="3")
+    assert template_faults(there, "ns") == []
+
+
+@pytest.mark.parametrize(
+    ("index", "name"),
+    [
+        ("ns-events-2026.01", "events"),
+        ("ns-attributions", "attributions"),
+        ("ns-product-stats-2026.01", "product-stats"),
+        ("ns-weekly-visitors", "weekly-visitors"),
+        ("ns-attributions-2", None),
+        ("ns-events-attributions", None),
+        ("ns-events-eu-events-2026.01", None),
+        ("other-events-2026.01", None),
+        ("ns-aside-ns-events-2026.01", None),
+    ],
+)
+def test_an_index_is_of_the_template_that_makes_it(index: str, name: str | None) -> None:
+    assert template_of(index, "ns") == name
+
+
+def test_a_closed_index_is_known_by_its_setting() -> None:
+    assert is_closed({"settings": {"index": {"verified_before_close": "true"}}})
+    assert not is_closed({"settings": {"index": {"uuid": "x"}}})

@@ -1,0 +1,159 @@
+"""What an error of Elasticsearch means: the one place that decides, by the error's type.
+
+A status tells little: 400 is a document that cannot be parsed, a closed index, or a cluster at its limit of shards;
+403 is a missing privilege, or an index whose writes are blocked. So each error is looked at by its types, whether it
+is of a request or of one item in a reply whose status is 200. Only what is known to be wrong with this one document
+is poison. A type that is not in the table stops the lane: poison that is taken for an outage waits, an outage that is
+taken for poison loses events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+CONFLICT_TYPE = "version_conflict_engine_exception"
+INDEX_NOT_FOUND = "index_not_found_exception"
+
+#: What is wrong with this one document, if its index has the mapping that it should have.
+POISON = frozenset(
+    {"document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"},
+)
+#: What may pass within seconds: shards that start, nodes that leave, queues and memory that are full.
+TRANSIENT = frozenset(
+    {
+        "circuit_breaking_exception",
+        "connect_transport_exception",
+        "elasticsearch_timeout_exception",
+        "es_rejected_execution_exception",
+        "failed_to_commit_cluster_state_exception",
+        "illegal_index_shard_state_exception",
+        "index_primary_shard_not_allocated_exception",
+        "index_shard_not_recovering_exception",
+        "index_shard_not_started_exception",
+        "index_shard_recovering_exception",
+        "master_not_discovered_exception",
+        "no_master_block_exception",
+        "no_shard_available_action_exception",
+        "node_closed_exception",
+        "node_disconnected_exception",
+        "node_not_connected_exception",
+        "not_master_exception",
+        "primary_missing_action_exception",
+        "process_cluster_event_timeout_exception",
+        "receive_timeout_transport_exception",
+        "remote_transport_exception",
+        "retry_on_primary_exception",
+        "retry_on_replica_exception",
+        "send_request_transport_exception",
+        "shard_not_found_exception",
+        "shard_not_in_primary_mode_exception",
+        "task_cancelled_exception",
+        "timeout_exception",
+        "unavailable_shards_exception",
+    }
+)
+DENIED = frozenset({"security_exception"})
+#: What somebody must put right, and how.
+NEXT_STEP: Mapping[str, str] = {
+    "cluster_block_exception": (
+        "the index or the cluster is blocked: free disk space, then set index.blocks.* and cluster.blocks.* to null"
+    ),
+    "index_closed_exception": "open the index (POST INDEX/_open)",
+    INDEX_NOT_FOUND: "allow action.auto_create_index for the pipeline's indices, then run `truepixel setup`",
+    "validation_exception": "remove indices that nobody needs, or raise cluster.max_shards_per_node",
+    "illegal_argument_exception": "look at the settings of the index and its pipeline",
+    "invalid_index_name_exception": "look at TRUEPIXEL_NAMESPACE",
+    "i_o_exception": "look at the disk of the node: is it full or failing",
+    "file_system_exception": "look at the disk of the node: is it full or failing",
+    "already_closed_exception": "look at the node's log: the shard has failed; is its disk full",
+    "translog_exception": "look at the disk of the node: is it full or failing",
+    "corrupt_index_exception": "restore the index from a snapshot or from Kafka",
+}
+
+
+class Kind(Enum):
+    """What to do about an error."""
+
+    CONFLICT = "somebody else was first: read again"
+    POISON = "dead letter"
+    TRANSIENT = "try again, then stop"
+    DENIED = "stop: permission"
+    OUTAGE = "stop: somebody must act"
+
+
+class ItemFailed(Exception):
+    """A part of a reply is an error that concerns more than its own document.
+
+    Attributes:
+        kind: What to do about it.
+    """
+
+    def __init__(self, kind: Kind, words: str) -> None:
+        super().__init__(words)
+        self.kind = kind
+
+    def of(self, index: str) -> ItemFailed:
+        """The same with the name of its index, which many of Elasticsearch's reasons lack."""
+        return self if index in str(self) else ItemFailed(self.kind, f"{index}: {self}")
+
+
+def kind_of(error: Mapping[str, Any]) -> Kind:
+    """What to do about an error of one item, as it stands in a reply."""
+    first, *causes = types_of(error)
+    types = {first, *causes}
+    if types & DENIED:
+        return Kind.DENIED
+    if types & TRANSIENT or _is_passing_block(error):
+        return Kind.TRANSIENT
+    if first == CONFLICT_TYPE:
+        return Kind.CONFLICT
+    return Kind.POISON if first in POISON else Kind.OUTAGE
+
+
+def _is_passing_block(error: Mapping[str, Any]) -> bool:
+    """Whether it is a full disk's block, which goes away by itself. Only here: other reasons quote documents."""
+    return error.get("type") == "cluster_block_exception" and "TOO_MANY_REQUESTS" in str(error.get("reason"))
+
+
+def types_of(error: Mapping[str, Any]) -> list[str]:
+    """The type of an error, then those of its causes and of the shards that failed."""
+    return [str(each.get("type")) for each in _errors(error)]
+
+
+def words_of(error: Mapping[str, Any]) -> str:
+    """Type and reason of an error in one line, with what caused it and what to do about it, as far as is known."""
+    told: list[str] = []
+    for each in _errors(error):
+        reason = " ".join(str(each.get("reason") or "").split())
+        line = f"{each.get('type')}: {reason[:300]}" if reason else str(each.get("type"))
+        if line not in told:
+            told.append(line)
+    step = next((NEXT_STEP[kind] for kind in types_of(error) if kind in NEXT_STEP), "")
+    # The first says what happened, the last what was at its root.
+    shown = "; caused by ".join(dict.fromkeys((told[0], told[-1])))
+    return f"{shown[:600]} ({step})" if step and kind_of(error) is not Kind.POISON else shown[:600]
+
+
+def failed_shards(reply: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The first failure of a reply that did not come from all shards, or in time; None for a whole one."""
+    shards = reply.get("_shards", {})
+    if shards.get("failed"):
+        failures: Sequence[Mapping[str, Any]] = shards.get("failures", ())
+        reason: Mapping[str, Any] = next((each["reason"] for each in failures if each.get("reason")), {})
+        return reason or {"type": "no_shard_available_action_exception", "reason": f"{shards['failed']} shards failed"}
+    if reply.get("timed_out"):
+        return {"type": "timeout_exception", "reason": "the search timed out on a shard"}
+    return None
+
+
+def _errors(error: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield error
+    for each in error.get("root_cause", ()):
+        yield each
+    for each in error.get("failed_shards", ()):
+        if each.get("reason"):
+            yield from _errors(each["reason"])
+    if error.get("caused_by"):
+        yield from _errors(error["caused_by"])

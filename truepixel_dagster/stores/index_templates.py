@@ -1,0 +1,186 @@
+"""What the pipeline's indices must look like, and what is wrong with those that are there. No I/O.
+
+What is there may know more than this version asks for: an operator's own field, or one of a newer version. What this
+version writes and searches must be there as it needs it; else a search finds nothing, as if nothing were there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
+#: The indices that `setup` makes; the others are made by the first document that is written to them.
+MADE_BY_SETUP = ("attributions",)
+#: Their indices end with the month: `events-2026.01`.
+BY_MONTH = frozenset({"events", "product-stats"})
+_A_MONTH = "-2026.01"
+# As Elasticsearch takes a field that does not say otherwise.
+_PARAMETERS: Mapping[str, Any] = {"index": True, "doc_values": True, "enabled": True, "format": None}
+_UPDATABLE: Mapping[str, Any] = {"ignore_above": None}
+Body = dict[str, Any]
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What is wrong with a template or an index, and whether `setup` can put it right without a reindex."""
+
+    where: str
+    what: str
+    repairable: bool
+
+    def __str__(self) -> str:
+        return f"{self.where} {self.what}"
+
+
+@cache
+def _text(name: str) -> str:
+    return resources.files("truepixel_dagster.stores").joinpath(f"templates/{name}.json").read_text()
+
+
+def template(name: str, namespace: str, replicas: int) -> Body:
+    """The index template `name` as it is put."""
+    body: Body = msgspec.json.decode(_text(name).replace("NAMESPACE", namespace))
+    body["template"]["settings"]["index"]["number_of_replicas"] = str(replicas)
+    # A pattern cannot leave out the indices of a namespace that begins with ours: that one's own template wins.
+    body["priority"] += len(namespace)
+    return body
+
+
+def template_of(index: str, namespace: str) -> str | None:
+    """The name of the template that an index must come from; None for an index that is not the pipeline's."""
+    for name in TEMPLATES:
+        full = f"{namespace}-{name}"
+        month = index.removeprefix(f"{full}-")
+        if index == full or (name in BY_MONTH and month != index and "." in month and "-" not in month):
+            return name
+    return None
+
+
+def own_indices(namespace: str, name: str) -> str:
+    """The indices `name`* of a namespace alone, as a request's index expression.
+
+    `shop-events-*` would take in the indices of a namespace `shop-events` or `shop-events-eu`. Those have either no
+    month or one more part before it.
+    """
+    name = name.rstrip("-")
+    if not name:
+        return ",".join(own_indices(namespace, each) for each in TEMPLATES)
+    full = f"{namespace}-{name}"
+    return f"{full}-*.*,-{full}-*-*" if name in BY_MONTH else full
+
+
+def template_faults(there: Mapping[str, Body], namespace: str, new: Collection[str] = ()) -> list[Fault]:
+    """What is wrong with the index templates of a cluster.
+
+    Arguments:
+        there: All of its templates, by name.
+        namespace: The pipeline's.
+        new: Indices that are about to be made.
+    """
+    found: list[Fault] = []
+    for name in TEMPLATES:
+        found += _template_faults(name, there, namespace)
+        made = [index for index in new if template_of(index, namespace) == name]
+        found += _shadows(
+            there, f"{namespace}-{name}", [f"{namespace}-{name}{_A_MONTH if name in BY_MONTH else ''}", *made]
+        )
+    return found
+
+
+def _template_faults(name: str, there: Mapping[str, Body], namespace: str) -> Iterator[Fault]:
+    full, wanted = f"{namespace}-{name}", template(name, namespace, 0)
+    where = f"index template {full}"
+    own = there.get(full)
+    if own is None:
+        yield Fault(where, "is missing", repairable=True)
+        return
+    made = own.get("template", {})
+    if not set(wanted["index_patterns"]) <= set(own.get("index_patterns", ())) or "data_stream" in own:
+        yield Fault(where, "is for other indices", repairable=True)
+    for fault in mapping_faults(where, wanted["template"]["mappings"], made.get("mappings", {})):
+        yield Fault(where, fault.what, repairable=True)
+    settings = made.get("settings", {}).get("index", {})
+    if settings.get("translog", {}).get("durability") != "request":
+        yield Fault(where, "has no index.translog.durability: request", repairable=True)
+    if pipeline := _pipeline(settings):
+        yield Fault(where, f"has the ingest pipeline {pipeline}, which may change or drop documents", repairable=True)
+
+
+def _shadows(there: Mapping[str, Body], own: str, indices: Collection[str]) -> Iterator[Fault]:
+    priority = there.get(own, {}).get("priority", 0)
+    for name, other in there.items():
+        if name == own or other.get("priority", 0) <= priority:
+            continue
+        for index in indices:
+            if any(_matches(pattern, index) for pattern in other.get("index_patterns", ())):
+                yield Fault(
+                    f"index template {name}",
+                    f"goes before {own} for {index}: delete it, or give it a priority below {priority}",
+                    repairable=False,
+                )
+                break
+
+
+def _matches(pattern: str, index: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), index) is not None
+
+
+def index_faults(index: str, name: str, there: Body) -> list[Fault]:
+    """What is wrong with an index, as the cluster describes it.
+
+    Arguments:
+        index: Its full name.
+        name: The name of its template.
+        there: Its mappings and settings.
+    """
+    wanted = template(name, "", 0)["template"]["mappings"]
+    where = f"index {index}"
+    found = mapping_faults(where, wanted, there.get("mappings", {}))
+    if pipeline := _pipeline(there.get("settings", {}).get("index", {})):
+        found.append(Fault(where, f"has the ingest pipeline {pipeline}: set it to _none", repairable=False))
+    return found
+
+
+def is_closed(there: Body) -> bool:
+    """Whether an index is closed: a search by a pattern leaves it out without a word."""
+    return str(there.get("settings", {}).get("index", {}).get("verified_before_close")) == "true"
+
+
+def _pipeline(settings: Mapping[str, Any]) -> str | None:
+    names = (settings.get(key) for key in ("default_pipeline", "final_pipeline"))
+    return next((str(name) for name in names if name and name != "_none"), None)
+
+
+def mapping_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, Any], path: str = "") -> list[Fault]:
+    """How a mapping differs from the one that is wanted, in what this version writes and searches."""
+    if wanted.get("dynamic") and str(there.get("dynamic")) != wanted["dynamic"]:
+        of = f" of {path[:-1]}" if path else ""
+        # The values below tell more: they are first.
+        last = [Fault(where, f"is not dynamic: {wanted['dynamic']}{of}", repairable=True)]
+    else:
+        last = []
+    found: list[Fault] = []
+    fields = there.get("properties", {})
+    for name, own in wanted.get("properties", {}).items():
+        if name not in fields:
+            found.append(Fault(where, f"lacks the field {path}{name}", repairable=True))
+        else:
+            found += _field_faults(where, own, fields[name], f"{path}{name}")
+    return found + last
+
+
+def _field_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, Any], path: str) -> list[Fault]:
+    kind, own = wanted.get("type", "object"), there.get("type", "object")
+    if kind != own:
+        return [Fault(where, f"has {path} as {own} instead of {kind}", repairable=False)]
+    for parameters, repairable in ((_PARAMETERS, False), (_UPDATABLE, True)):
+        for name, default in parameters.items():
+            if (value := there.get(name, default)) != wanted.get(name, default):
+                said = f"has {path} with {name} {value} instead of {wanted.get(name, default)}"
+                return [Fault(where, said, repairable=repairable)]
+    return mapping_faults(where, wanted, there, f"{path}.") if "properties" in wanted else []

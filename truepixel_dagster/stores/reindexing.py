@@ -1,0 +1,53 @@
+"""An index whose mapping cannot be put right gets another, with the same documents."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.errors import ServerRefuses
+
+
+def reindex(settings: Settings, index: str) -> int:
+    """Index the documents of an index anew, under the mapping of its template; says how many.
+
+    They are copied to another index, and back when their own has been made again. Whatever ends this on the way, the
+    same call goes on: the documents are removed only where all have a copy. Lanes must not write meanwhile.
+
+    Raises:
+        ServerRefuses: The index is none of the pipeline's, or a document does not fit the mapping.
+        Unavailable: No answer; call it again.
+    """
+    with closing(ElasticsearchStore(settings, exact=True)) as store:
+        body = store.body_of(index)
+        if body is None:
+            raise ServerRefuses(
+                f"{index} is no index of this pipeline: `truepixel setup` names those to be indexed anew"
+            )
+        indices, aside = store.client.indices, store.index(f"aside-{index}")
+        if store.wrong(index):
+            _put_aside(store, index, aside, body)
+            indices.delete(index=index)
+        if not indices.exists(index=aside):
+            return 0
+        if not indices.exists(index=index):
+            indices.create(index=index, **body)
+        # What a lane has written meanwhile stands.
+        count = store.copy(aside, index)
+        indices.delete(index=aside)
+        return count
+
+
+def _put_aside(store: ElasticsearchStore, index: str, aside: str, body: dict[str, Any]) -> None:
+    indices = store.client.indices
+    indices.delete(index=aside, ignore_unavailable=True)
+    indices.put_settings(index=index, settings={"index.blocks.write": True})
+    try:
+        indices.create(index=aside, **body)
+        store.copy(index, aside)
+    except BaseException:
+        # Nothing is lost: all documents are where they were.
+        indices.put_settings(index=index, settings={"index.blocks.write": None})
+        raise
