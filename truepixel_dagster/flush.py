@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, ORDERS, REVENUE, UNITS, VIEWS
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found, Outcome
 from truepixel_dagster.stores.errors import Unavailable
@@ -166,8 +167,8 @@ def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
     for field, amount in claim.counters.items():
         if field.startswith(REVENUE):
             currency = field[len(REVENUE) :]
-            revenue[currency] = revenue.get(currency, 0) + amount
-    counts = {field: before.get(field, 0) + claim.counters.get(field, 0) for field in COUNTS}
+            revenue[currency] = bounded_sum(revenue.get(currency, 0), amount)
+    counts = {field: bounded_sum(before.get(field, 0), claim.counters.get(field, 0)) for field in COUNTS}
     head = {"shop_id": shop, "product_id": product, "day": day}
     return {**head, **counts, "revenue": revenue, "last_token": claim.token}
 

@@ -106,7 +106,15 @@ class Settings(BaseSettings):
     lease: float = Field(10.0, ge=3, le=300, description="seconds after which a silent worker loses its lane")
     pool_workers: int = Field(2, ge=1, le=32, description="threads of the background pool")
     pool_pending: int = Field(2, ge=1, le=64, description="micro-batches that may wait for background stages")
-    dead_letter_share: float = Field(0.5, gt=0, le=1, description="share of dead letters in a batch that stops a lane")
+    dead_letter_share: float = Field(
+        0.5, gt=0, le=1, description="share of a batch's clients that stops a lane when their messages are refused"
+    )
+    dead_letter_bytes: int = Field(
+        32 * MIB,
+        ge=64 * 1024,
+        le=40 * MIB,
+        description="bytes of a record beyond which its dead letter refers to it instead of holding it",
+    )
     retries: int = Field(4, ge=1, le=20, description="tries of one store call after transient errors")
 
     attribution_window_days: int = Field(30, ge=1, le=365, description="days before an order in which a touch counts")
@@ -114,6 +122,10 @@ class Settings(BaseSettings):
         7.0, gt=0, le=365, description="age at which time decay halves a touch's weight"
     )
     touches_kept: int = Field(50, ge=1, le=1000, description="newest touches kept for a user")
+    sightings_kept: int = Field(50, ge=5, le=1000, description="sightings that an order's attribution names")
+    products_per_event: int = Field(
+        250, ge=1, le=2000, description="products of one event that product statistics count, the first ones of more"
+    )
     history_start: date = Field(date(2026, 1, 1), description="the first day that Dagster shows as a partition")
     partitions_per_run: int = Field(
         366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"

@@ -30,13 +30,17 @@ LARGEST_AMOUNT = 10**15
 LARGEST_QUANTITY = 1_000_000
 MOST_LINE_ITEMS = 2_000
 LONGEST_PARAMETER = 512
-LONGEST_INTEGER = 1_000
+LONGEST_NUMBER = 1_000
+LONGEST_TEXT = 4_096
+LONGEST_ID = LONGEST_NAME = 256
+LARGEST_SUM = 2**63 - 1
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
 EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - all times here are UTC
-YEAR_2000_MS = 946_684_800_000
-YEAR_2101_MS = 4_133_980_800_000
+YEAR_2015_MS = 1_420_070_400_000
+YEAR_2100_MS = 4_102_444_800_000
+LONG_AGO_MS, LONG_AFTER_MS = -(10**18), 10**18
 
 STATUSES = ("open", "paid", "cancelled", "refunded")
 SIGHTINGS = ("checkout_completed", "orders/create", "orders/paid")
@@ -58,6 +62,39 @@ CURRENCIES_BY_DECIMALS = {
     0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
+}
+# ISO 4217 by the letter that a code begins with, Shopify's withdrawn ones and Jersey's among them.
+CURRENCIES = {
+    first + rest
+    for first, all_rests in {
+        "A": "ED FN LL MD NG OA RS UD WG ZN",
+        "B": "AM BD DT GN HD IF MD ND OB OV RL SD TN WP YN YR ZD",
+        "C": "AD DF HE HF HW LF LP NY OP OU RC UC UP VE ZK",
+        "D": "JF KK OP ZD",
+        "E": "EK GP RN TB UR",
+        "F": "JD KP",
+        "G": "BP EL HS IP MD NF TQ YD",
+        "H": "KD NL RK TG UF",
+        "I": "DR LS NR QD RR SK",
+        "J": "EP MD OD PY",
+        "K": "ES GS HR MF PW RW WD YD ZT",
+        "L": "AK BP KR RD SL TL VL YD",
+        "M": "AD DL GA KD MK NT OP RO RU UR VR WK XN XV YR ZN",
+        "N": "AD GN IO OK PR ZD",
+        "O": "MR",
+        "P": "AB EN GK HP KR LN YG",
+        "Q": "AR",
+        "R": "ON SD UB WF",
+        "S": "AR BD CR DG EK GD HP LE LL OS RD SP TD TN VC YP ZL",
+        "T": "HB JS MT ND OP RY TD WD ZS",
+        "U": "AH GX SD SN YI YU YW ZS",
+        "V": "ED EF ES ND UV",
+        "W": "ST",
+        "X": "AD AF AG AU BA BB BC BD CD CG DR OF PD PF PT SU TS UA XX",
+        "Y": "ER",
+        "Z": "AR MK MW WG WL",
+    }.items()
+    for rest in all_rests.split()
 }
 DECIMALS = {code: decimals for decimals, codes in CURRENCIES_BY_DECIMALS.items() for code in codes.split()}
 
@@ -101,6 +138,8 @@ def expected(
     half_life_days: float = 7.0,
     touches_kept: int = 50,
     touch_repeat_seconds: float = 1800,
+    sightings_kept: int = 50,
+    products_per_event: int = 2_000,
     firsts: Mapping[str, Origin] | None = None,
     winners: Mapping[str, Origin] | None = None,
     late: AbstractSet[Origin] = frozenset(),
@@ -113,6 +152,8 @@ def expected(
         half_life_days: Age at which time decay halves a touch's weight.
         touches_kept: Newest touches kept for a user.
         touch_repeat_seconds: Time in which the same ad again is the same touch.
+        sightings_kept: Sightings that an order's document names, besides those that it cannot do without.
+        products_per_event: Products of one event that count for product statistics, the first ones.
         firsts: Attribution id → (partition, offset) of the sighting that came first, where partitions raced.
         winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
             Of both, an origin that cannot have come first is not believed.
@@ -127,14 +168,17 @@ def expected(
     result.ad_leads = {user: {"touches": _lead_touches(own[-touches_kept:])} for user, own in touches.items()}
 
     orders = _orders(events)
-    counted = {_first(sightings, (firsts or {}).get(id_), late).id for id_, sightings in orders.items()}
+    first = {id_: _first(sightings, (firsts or {}).get(id_), late) for id_, sightings in orders.items()}
+    counted = {sighting.id for sighting in first.values()}
     journeys = _Journeys(touches, touches_kept, window_days * DAY_MS)
     statuses = _Statuses(events)
     for id_, sightings in orders.items():
-        result.attributions[id_] = _attribution(sightings, journeys, statuses, window_days, half_life_days)
+        result.attributions[id_] = _attribution(
+            sightings, first[id_], journeys, statuses, window_days, half_life_days, sightings_kept
+        )
 
     result.customers = _customers(events, counted)
-    result.product_stats = _product_stats(events, counted)
+    result.product_stats = _product_stats(events, counted, products_per_event)
     result.weekly_visitors = _weekly_visitors(events)
     return result
 
@@ -189,6 +233,7 @@ class Event:
     occurred_at: int
     received_at: int
     content: Content
+    client_at: str | None = None
 
     @property
     def id(self) -> str:
@@ -223,8 +268,9 @@ def _event_doc(event: Event) -> Doc:
         referrer=content.referrer,
         ad=content.ad,
         product_ids=content.product_ids or None,
-        order_id=content.order_id,
+        order_id=content.order_id if content.status is not None else None,
         value=content.value,
+        client_at=event.client_at,
         kafka=_kafka(event),
     )
 
@@ -262,16 +308,20 @@ def decode(record: Record) -> Event:
     shop, client = _shop_and_client(record.key)
     headers = dict(record.headers)
     payload = _payload(record.value)
-    received_at = _received_at(headers.get("received_at"), record.timestamp_ms)
     source = _source(headers, payload)
     if source == "pixel":
+        _check_types(payload, _PIXEL)
         name = _text(payload.get("name"), "name")
         moment = payload.get("timestamp")
     else:
         name = _header(headers, "topic") or _topic_by_shape(payload)
+        _check_types(payload, _webhook_types(name))
         moment = _webhook_moment(name, payload)
     if not name:
         raise DeadLetter("no event name")
+    if len(name.encode("utf-8")) > LONGEST_NAME:
+        raise DeadLetter("event name: too long")
+    occurred_at, received_at, client_at = _times(moment, source, headers.get("received_at"), record.timestamp_ms)
     return Event(
         topic=record.topic,
         partition=record.partition,
@@ -281,9 +331,10 @@ def decode(record: Record) -> Event:
         event_id=_event_id(headers, source, name, payload),
         name=name,
         source=source,
-        occurred_at=_occurred_at(moment, received_at),
+        occurred_at=occurred_at,
         received_at=received_at,
         content=_pixel_content(name, payload) if source == "pixel" else _webhook_content(name, payload),
+        client_at=client_at,
     )
 
 
@@ -309,7 +360,11 @@ def _payload(value: bytes | None) -> Doc:
         raise DeadLetter("value: too large")
     try:
         payload = json.loads(
-            value.decode("utf-8"), parse_float=_json_number, parse_int=_json_integer, parse_constant=_no_constant
+            value.decode("utf-8-sig"),
+            parse_float=_json_number,
+            parse_int=_json_number,
+            parse_constant=_no_constant,
+            object_pairs_hook=_json_object,
         )
     except UnicodeDecodeError:
         raise DeadLetter("value: not UTF-8") from None
@@ -324,16 +379,24 @@ def _payload(value: bytes | None) -> Doc:
     return payload
 
 
-def _json_number(text: str) -> Decimal:
+def _json_number(text: str) -> Decimal | int:
+    # Neither the event history nor Python reads longer ones.
+    if sum(character.isdigit() for character in text) > LONGEST_NUMBER:
+        raise DeadLetter("value: a number of more than 1,000 digits")
+    if text.lstrip("-").isdigit():
+        return int(text)
     try:
         return Decimal(text)
     except InvalidOperation:  # an exponent beyond what Decimal can hold
         return Decimal("Infinity")
 
 
-def _json_integer(text: str) -> int | Decimal:
-    # Python refuses to read integers of some thousand digits; no id and no amount is as long.
-    return int(text) if len(text) <= LONGEST_INTEGER else Decimal("Infinity")
+def _json_object(pairs: list[tuple[str, Any]]) -> Doc:
+    # The event history refuses an object that names something twice.
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise DeadLetter("value: a name comes twice in one object")
+    return found
 
 
 def _no_constant(text: str) -> None:
@@ -363,8 +426,7 @@ def _header(headers: Mapping[str, bytes | None], name: str) -> str | None:
 
 
 def _source(headers: Mapping[str, bytes | None], payload: Doc) -> str:
-    if headers.get("source") is not None:
-        source = _header(headers, "source")
+    if source := _header(headers, "source"):
         if source not in ("pixel", "webhook"):
             raise DeadLetter("header source: neither pixel nor webhook")
         return source
@@ -402,7 +464,7 @@ def _webhook_event_id(topic: str, payload: Doc) -> str | None:
     if id_ is None:
         return None
     updated_at = payload.get("updated_at")
-    if isinstance(updated_at, str) and topic not in ("orders/create", "orders/paid", "orders/cancelled"):
+    if updated_at and topic not in ("orders/create", "orders/paid", "orders/cancelled"):
         return f"{topic}:{id_}:{_text(updated_at, 'updated_at')}"
     return f"{topic}:{id_}"
 
@@ -410,13 +472,19 @@ def _webhook_event_id(topic: str, payload: Doc) -> str | None:
 # --- Times ---
 
 _TIME = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.,]([0-9]+))?"
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[Tt ]([0-9]{2}):([0-9]{2}):([0-9]{2})(?:[.]([0-9]+))?"
     r"(?:([Zz])|([+-])([0-9]{2}):?([0-9]{2}))?"
 )
+_SIX_DIGIT_YEAR = re.compile(r"([+-])[0-9]{6}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}Z")
 
 
 def _milliseconds(text: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time, rounded down; None for what is no time of 2000 to 2100."""
+    """Milliseconds since the epoch of an ISO 8601 time, rounded down; None for what is no time.
+
+    JavaScript writes years before 0 and beyond 9999 with a sign and six digits: long ago, and far ahead.
+    """
+    if beyond := _SIX_DIGIT_YEAR.fullmatch(text):
+        return LONG_AFTER_MS if beyond.group(1) == "+" else LONG_AGO_MS
     found = _TIME.fullmatch(text)
     if not found:
         return None
@@ -429,17 +497,42 @@ def _milliseconds(text: str) -> int | None:
     if int(hours or 0) > 23 or int(minutes or 0) > 59:
         return None
     millis = (wall - EPOCH) // timedelta(milliseconds=1) + int(((fraction or "") + "000")[:3])
-    return _in_range(millis - (-offset if sign == "-" else offset) * MINUTE_MS)
+    return millis - (-offset if sign == "-" else offset) * MINUTE_MS
 
 
-def _in_range(millis: int) -> int | None:
-    return millis if YEAR_2000_MS <= millis < YEAR_2101_MS else None
+def _in_range(millis: int | None) -> int | None:
+    return millis if millis is not None and YEAR_2015_MS <= millis < YEAR_2100_MS else None
 
 
-def _received_at(header: bytes | None, record_timestamp: int) -> int:
-    text = (header or b"").decode("utf-8", "replace").strip()
-    found = _in_range(int(text)) if re.fullmatch("[0-9]{1,15}", text) else _milliseconds(text)
-    return record_timestamp if found is None else found
+def _times(
+    moment: Any, source: str, received_at_header: bytes | None, record_timestamp: int
+) -> tuple[int, int, str | None]:
+    """When the event happened, when it arrived, and what its own clock said if that is not believed.
+
+    A pixel's clock is not believed more than 5 minutes ahead of the arrival, before 2015, or more than 30 days behind
+    an arrival that a header tells; a webhook's not more than 30 days ahead, or before 2015. The header is not believed
+    more than 366 days ahead of the record's own time.
+    """
+    text = (received_at_header or b"").decode("utf-8", "replace")
+    told = _in_range(int(text) if re.fullmatch("[0-9]{1,15}", text) else _milliseconds(text))
+    arrival = _in_range(record_timestamp)
+    if told is not None and arrival is not None and told - arrival > 366 * DAY_MS:
+        told = None
+    arrival = arrival if told is None else told
+    said = _text(moment, "time of the event")
+    happened = None if said is None else _milliseconds(said)
+    if said is not None and happened is None:
+        raise DeadLetter("time of the event: not a time")
+    if arrival is None:
+        if _in_range(happened) is None:
+            raise DeadLetter("time of the event: none of the years 2015 to 2099, and no time of arrival either")
+        return happened or 0, happened or 0, None
+    if happened is None:
+        return arrival, arrival, None
+    believed = YEAR_2015_MS <= happened <= arrival + (5 * MINUTE_MS if source == "pixel" else 30 * DAY_MS)
+    if source == "pixel" and told is not None and happened < told - 30 * DAY_MS:
+        believed = False
+    return (happened, arrival, None) if believed else (arrival, arrival, (said or "")[:64])
 
 
 def _webhook_moment(topic: str, payload: Doc) -> Any:
@@ -451,14 +544,6 @@ def _webhook_moment(topic: str, payload: Doc) -> Any:
         names = ["updated_at", "created_at"]
     given = [payload[name] for name in names if payload.get(name) is not None]
     return given[0] if given else None
-
-
-def _occurred_at(moment: Any, received_at: int) -> int:
-    text = _text(moment, "time of the event")
-    found = _in_range(received_at) if text is None else _milliseconds(text)
-    if found is None:
-        raise DeadLetter("time of the event: not a time of the years 2000 to 2100")
-    return found
 
 
 def _iso(millis: int) -> str:
@@ -475,6 +560,83 @@ def _week(millis: int) -> str:
 
 
 # --- Values of the expected type ---
+
+# What is read of a payload, and of which type it has to be: text, an id, a number, or an object or list of such. Null
+# and nothing are always understood, and what is not named here may be anything.
+_TEXT, _ID, _NUMBER, _COUNT = "text", "id", "number", "count"
+_PRICE = {"amount": _NUMBER, "currencyCode": _TEXT}
+_VARIANT = {"product": {"id": _ID}}
+_PIXEL_LINE = {
+    "quantity": _COUNT,
+    "variant": {**_VARIANT, "price": _PRICE},
+    "discountAllocations": [{"amount": {"amount": _NUMBER}}],
+}
+_PIXEL = {
+    "id": _ID,
+    "name": _TEXT,
+    "timestamp": _TEXT,
+    "context": {"document": {"location": {"href": _TEXT, "search": _TEXT}, "referrer": _TEXT}},
+}
+_PIXEL_CHECKOUT = {
+    "token": _ID,
+    "currencyCode": _TEXT,
+    "email": _TEXT,
+    "totalPrice": _PRICE,
+    "lineItems": [_PIXEL_LINE],
+    "order": {"id": _ID, "customer": {"id": _ID}},
+}
+_WEBHOOK = {
+    "id": _ID,
+    "created_at": _TEXT,
+    "updated_at": _TEXT,
+    "landing_site": _TEXT,
+    "referring_site": _TEXT,
+    "customer": {"id": _ID},
+}
+_PERSON = {"customer": {"id": _ID, "email": _TEXT}, "email": _TEXT, "contact_email": _TEXT}
+_WEBHOOK_LINES = {
+    "line_items": [
+        {
+            "product_id": _ID,
+            "quantity": _COUNT,
+            "price": _NUMBER,
+            "total_discount": _NUMBER,
+            "discount_allocations": [{"amount": _NUMBER}],
+        }
+    ]
+}
+_SALE = {**_PERSON, **_WEBHOOK_LINES, "currency": _TEXT, "presentment_currency": _TEXT, "total_price": _NUMBER}
+
+
+def _webhook_types(topic: str) -> Any:
+    if topic == "refunds/create":
+        return {**_WEBHOOK, "order_id": _ID}
+    if topic.startswith("orders/"):
+        return {**_WEBHOOK, **_SALE, "checkout_token": _ID, "cancelled_at": _TEXT, "financial_status": _TEXT}
+    if topic.startswith("checkouts/"):
+        return {**_WEBHOOK, **_SALE}
+    if topic.startswith("carts/"):
+        return {**_WEBHOOK, **_WEBHOOK_LINES}
+    return {**_WEBHOOK, **_PERSON} if topic.startswith("customers/") else _WEBHOOK
+
+
+def _check_types(value: Any, wanted: Any, name: str = "value") -> None:
+    if value is None:
+        return
+    if wanted == _TEXT:
+        _text(value, name)
+    elif wanted == _ID:
+        _id_as_it_is(value, name)
+    elif wanted == _NUMBER:
+        _decimal(value)
+    elif wanted == _COUNT:
+        _whole(value)
+    elif isinstance(wanted, list):
+        for item in _objects(value, name):
+            _check_types(item, wanted[0], name)
+    else:
+        for inner, type_ in wanted.items():
+            _check_types(_object(value, name).get(inner), type_, inner)
 
 
 def _object(value: Any, name: str) -> Doc:
@@ -505,11 +667,8 @@ def _text(value: Any, name: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise DeadLetter(f"{name}: not a string")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise DeadLetter(f"{name}: half a surrogate pair") from None
-    return value
+    # Half a surrogate pair and NUL are no text: U+FFFD stands in their place.
+    return re.sub("[\ud800-\udfff\0]", "\ufffd", value)
 
 
 def _id_as_it_is(value: Any, name: str) -> str | None:
@@ -525,14 +684,23 @@ def _id(value: Any, name: str) -> str | None:
     """As `_id_as_it_is`, with `gid://shopify/Product/123?query` as `123`."""
     text = _id_as_it_is(value, name)
     found = re.fullmatch(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", text or "", re.DOTALL)
-    return found.group(1) if found else text
+    id_ = found.group(1) if found else text
+    if len((id_ or "").encode("utf-8")) > LONGEST_ID:
+        raise DeadLetter(f"{name}: too long")
+    return id_
 
 
 def _quantity(value: Any) -> int:
     if value is None:
         return 1
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_QUANTITY:
+    if not 0 <= _whole(value) <= LARGEST_QUANTITY:
         raise DeadLetter("quantity: not a whole number of 0 to 1,000,000")
+    return _whole(value)
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise DeadLetter("quantity: not a whole number")
     return value
 
 
@@ -546,29 +714,33 @@ def _distinct(ids: Iterable[str | None]) -> list[str]:
 def _number(value: Any) -> Decimal | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
-        raise DeadLetter("amount: not a number")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise DeadLetter("amount: not a number") from None
+    number = _decimal(value)
     if not number.is_finite() or number < 0:
         raise DeadLetter("amount: infinite or negative")
+    if number > LARGEST_AMOUNT:
+        raise DeadLetter("amount: too large")
     return number
 
 
+def _decimal(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
+        raise DeadLetter("amount: not a number")
+    try:
+        return Decimal(value)
+    except InvalidOperation:
+        raise DeadLetter("amount: not a number") from None
+
+
 def _currency(value: Any) -> str | None:
-    if value is None:
+    if value is None or value == "":
         return None
-    if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{3}", value):
-        raise DeadLetter("currency: not three letters")
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{3}", value) or value.upper() not in CURRENCIES:
+        raise DeadLetter("currency: not in ISO 4217")
     return value.upper()
 
 
 def _minor(number: Decimal, currency: str) -> int:
     """The amount in the currency's minor units, halves rounded up."""
-    if number > LARGEST_AMOUNT:
-        raise DeadLetter("amount: too large")
     decimals = DECIMALS.get(currency, 2)
     rounded = number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=Context(prec=60))
     minor = int(rounded * 10**decimals)
@@ -598,7 +770,7 @@ def _line(product: str | None, quantity: Any, price: Any, discounts: list[Any], 
 
 def _line_items(value: Any) -> list[Doc]:
     items = _objects(value, "line items")
-    if len(items) > MOST_LINE_ITEMS:
+    if len(value or ()) > MOST_LINE_ITEMS:
         raise DeadLetter("line items: too many")
     return items
 
@@ -623,6 +795,11 @@ def _ad(query: str) -> Doc | None:
     return _present(platform=(ad["source"] or "unknown").lower(), **ad)
 
 
+def _cut(text: str | None) -> str | None:
+    """A free text as the event's document holds it."""
+    return (text or "")[:LONGEST_TEXT] or None
+
+
 def _query(url: str | None) -> str:
     return (url or "").partition("#")[0].partition("?")[2]
 
@@ -637,9 +814,9 @@ def _pixel_content(name: str, payload: Doc) -> Content:
     search = _text(location.get("search"), "search") or ""
     return replace(
         _pixel_data(name, payload),
-        url=url or None,
-        referrer=_text(page.get("referrer"), "referrer") or None,
-        ad=_ad(_query(url) or search.lstrip("?")),
+        url=_cut(url),
+        referrer=_cut(_text(page.get("referrer"), "referrer")),
+        ad=_ad(_query(url) or _query("?" + search.lstrip("?"))),
     )
 
 
@@ -655,6 +832,7 @@ def _pixel_data(name: str, payload: Doc) -> Content:
     if name == "search_submitted":
         return _viewed_products(_inside(payload, "data", "searchResult"))
     if name.startswith("checkout_") or name == "payment_info_submitted":
+        _check_types(_inside(payload, "data").get("checkout"), _PIXEL_CHECKOUT, "checkout")
         return _pixel_checkout(name, _inside(payload, "data", "checkout"))
     return Content()
 
@@ -680,7 +858,7 @@ def _cart_line(line: Doc) -> Content:
 
 
 def _viewed_cart(cart: Doc) -> Content:
-    lines = _objects(cart.get("lines"), "cart lines")
+    lines = _line_items(cart.get("lines"))
     return Content(
         product_ids=_distinct(_product_of(_inside(line, "merchandise")) for line in lines),
         value=_pixel_value(_inside(cart, "cost", "totalAmount")),
@@ -688,7 +866,7 @@ def _viewed_cart(cart: Doc) -> Content:
 
 
 def _viewed_products(shown: Doc) -> Content:
-    variants = _objects(shown.get("productVariants"), "product variants")
+    variants = _line_items(shown.get("productVariants"))
     return Content(product_ids=_distinct(map(_product_of, variants)))
 
 
@@ -744,8 +922,8 @@ def _webhook_content(topic: str, payload: Doc) -> Content:
     if is_order or is_checkout or topic.startswith("carts/"):
         lines = [_webhook_line(item, currency) for item in _line_items(payload.get("line_items"))]
     return Content(
-        url=url or None,
-        referrer=_text(payload.get("referring_site"), "referring_site") or None,
+        url=_cut(url),
+        referrer=_cut(_text(payload.get("referring_site"), "referring_site")),
         ad=_ad(_query(url)),
         product_ids=_distinct(line.product for line in lines),
         order_id=_webhook_order_id(topic, payload),
@@ -779,8 +957,6 @@ def _webhook_order_id(topic: str, payload: Doc) -> str | None:
 def _webhook_token(topic: str, payload: Doc) -> str | None:
     if topic.startswith("orders/"):
         return _id(payload.get("checkout_token"), "checkout_token")
-    if topic.startswith("checkouts/"):
-        return _id(payload.get("token"), "token")
     return None
 
 
@@ -867,7 +1043,7 @@ def _is_repeat(previous: Touch, touch: Touch, repeat_ms: float) -> bool:
 
 def _same_ad(one: Doc, other: Doc) -> bool:
     if "click_id" in one or "click_id" in other:
-        return bool(one.get("click_id") == other.get("click_id"))
+        return all(one.get(name) == other.get(name) for name in ("click_id", "click_id_type"))
     return all(one.get(name) == other.get(name) for name in ("source", "medium", "campaign"))
 
 
@@ -912,12 +1088,13 @@ class _Statuses:
         self._told: dict[tuple[str, str, str], int] = {}
         self._linked: dict[tuple[str, str, str], set[tuple[str, str, str]]] = defaultdict(set)
         for event in events:
+            if event.content.status is None:
+                continue
             names = _order_names(event)
+            rank = STATUSES.index(event.content.status)
             for name in names:
                 self._linked[name] |= names
-                if event.content.status is not None:
-                    rank = STATUSES.index(event.content.status)
-                    self._told[name] = max(rank, self._told.get(name, 0))
+                self._told[name] = max(rank, self._told.get(name, 0))
 
     def of(self, sightings: list[Event]) -> str:
         own = {name for sighting in sightings for name in _order_names(sighting)}
@@ -931,7 +1108,13 @@ def _order_names(event: Event) -> set[tuple[str, str, str]]:
 
 
 def _attribution(
-    sightings: list[Event], journeys: _Journeys, statuses: _Statuses, window_days: int, half_life_days: float
+    sightings: list[Event],
+    first: Event,
+    journeys: _Journeys,
+    statuses: _Statuses,
+    window_days: int,
+    half_life_days: float,
+    sightings_kept: int,
 ) -> Doc:
     preferred = sorted(sightings, key=lambda sighting: _preference(sighting, journeys))
     deciding = preferred[0]
@@ -952,8 +1135,19 @@ def _attribution(
         sightings=[
             {"source": sighting.source, "event_id": sighting.event_id, "kafka": _kafka(sighting)}
             for sighting in sightings
+            if sighting in _named(first, preferred, sightings_kept)
         ],
     )
+
+
+def _named(first: Event, preferred: list[Event], kept: int) -> list[Event]:
+    """The sightings that the document of an order names, where there are more than are kept."""
+    if len(preferred) <= kept:
+        return preferred
+    with_value = [sighting for sighting in preferred if sighting.content.value]
+    with_order_id = [sighting for sighting in preferred if sighting.content.order_id]
+    with_token = [sighting for sighting in preferred if sighting.content.token]
+    return [first, *preferred[:kept], *with_value[:1], *with_order_id[:1], *with_token[:1]]
 
 
 def _preference(sighting: Event, journeys: _Journeys) -> tuple[int, bool, str]:
@@ -1046,15 +1240,17 @@ def _customers(events: list[Event], counted: set[str]) -> dict[str, Doc]:
 
 def _add(revenue: dict[str, int], value: Doc | None) -> None:
     if value is not None:
-        revenue[value["currency"]] = revenue.get(value["currency"], 0) + value["amount"]
+        total = revenue.get(value["currency"], 0) + value["amount"]
+        # Every store keeps a sum in 64 bits.
+        revenue[value["currency"]] = min(max(total, -LARGEST_SUM - 1), LARGEST_SUM)
 
 
 # --- Products and visitors ---
 
 
-def _product_stats(events: list[Event], counted: set[str]) -> dict[str, Doc]:
+def _product_stats(events: list[Event], counted: set[str], products_per_event: int = 2_000) -> dict[str, Doc]:
     stats: dict[str, Doc] = {}
-    for event in events:
+    for event in (_first_products(whole, products_per_event) for whole in events):
         content = event.content
         if event.name == "product_viewed":
             for product in content.product_ids:
@@ -1068,6 +1264,12 @@ def _product_stats(events: list[Event], counted: set[str]) -> dict[str, Doc]:
         if event.id in counted:
             _count_order(stats, event)
     return stats
+
+
+def _first_products(event: Event, most: int) -> Event:
+    products = event.content.product_ids[:most]
+    lines = [line for line in event.content.lines if line.product is None or line.product in products]
+    return replace(event, content=replace(event.content, product_ids=products, lines=lines))
 
 
 def _count_order(stats: dict[str, Doc], event: Event) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import unquote_plus, urlencode
 
 import msgspec
 
@@ -19,9 +20,11 @@ CLICK_ID_PLATFORMS = {
     "epik": "pinterest",
     "twclid": "twitter",
 }
-_CLICK_IDS_BY_LOWER = {name.lower(): name for name in CLICK_ID_PLATFORMS}
-_MAX_PARAMETERS = 200
+_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_NAMES = {name.lower(): name for name in (*CLICK_ID_PLATFORMS, *_UTM)}
 _MAX_VALUE = 512
+# Only the parameters that matter, and names that may be ours in disguise: an address may be megabytes of others.
+_PARAMETER = re.compile(rf"(?:^|&)({'|'.join(_NAMES)}|[^&=%]*%[^&=]*)=([^&]+)", re.IGNORECASE)
 
 
 class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,22 +46,21 @@ class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
         return (self.source, self.medium, self.campaign) == (other.source, other.medium, other.campaign)
 
 
+def query_of(url: str | None) -> str:
+    """What stands between the first question mark of an address and its fragment; empty where nothing does."""
+    return url.partition("#")[0].partition("?")[2] if url and "?" in url else ""
+
+
 def ad_from_url(url: str | None) -> Ad | None:
     """The ad data of a URL (absolute, or a path such as a webhook's `landing_site`); None where there is none."""
-    if not url or "?" not in url:
-        return None
-    try:
-        query = urlsplit(url).query
-        pairs = parse_qsl(query, max_num_fields=_MAX_PARAMETERS)
-    except ValueError:
+    query = query_of(url)
+    if not query:
         return None
     found: dict[str, str] = {}
-    for name, value in pairs:
-        lower = name.lower()
-        key = _CLICK_IDS_BY_LOWER.get(lower, lower)
-        value = value.strip()[:_MAX_VALUE]
-        if value and (key in CLICK_ID_PLATFORMS or key.startswith("utm_")):
-            found.setdefault(key, value)
+    for match in _PARAMETER.finditer(query):
+        name = _NAMES.get(unquote_plus(match[1]).lower())
+        if name and name not in found and (value := unquote_plus(match[2]).strip()[:_MAX_VALUE]):
+            found[name] = value
     click_id_type = next((name for name in CLICK_ID_PLATFORMS if name in found), None)
     source = found.get("utm_source")
     medium, campaign = found.get("utm_medium"), found.get("utm_campaign")

@@ -5,19 +5,29 @@ Errors are values: a message that cannot be understood becomes `Undecodable` and
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import re
 
 import msgspec
 
 from truepixel_dagster.events import pixel, webhook
-from truepixel_dagster.events.event import DAY, EPOCH, Event, Message
+from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.shape import Facts, longer_than
+from truepixel_dagster.events.times import when
 from truepixel_dagster.events.user_key import parse_user_key
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128
 MAX_EVENT_ID_BYTES = 256
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# Headers of any other name are not looked at, whatever bytes they hold.
+_OURS = frozenset({"source", "topic", "event_id", "received_at"})
+_BOM = b"\xef\xbb\xbf"
+# An escape sequence of JSON, a whole surrogate pair as one. The group is half of a pair, or NUL.
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}|u0000)|.)",
+    re.DOTALL,
+)
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
 
 
 class Undecodable(msgspec.Struct, frozen=True):
@@ -42,23 +52,28 @@ def decode(message: Message) -> Event | Undecodable:
 def _decode(message: Message) -> Event:
     shop, client = parse_user_key(message.key)
     payload = _checked(message.value)
-    headers = {name: value.decode() if value else "" for name, value in message.headers}
-    received_at = _received_at(headers.get("received_at"), message.timestamp)
+    headers = _headers(message)
     facts = _facts(payload, headers)
-    event_id = headers.get("event_id") or facts.event_id
+    event_id = _header(headers, "event_id") or facts.event_id
     if not event_id:
         raise ValueError("no event id")
     if longer_than(MAX_EVENT_ID_BYTES, event_id):
         raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
-    occurred_at = received_at if facts.occurred_at is None else to_millis(facts.occurred_at)
+    times = when(
+        facts.occurred_at,
+        # One that cannot be read is not worth losing the event for.
+        received=headers.get("received_at", b"").decode(errors="replace"),
+        timestamp=message.timestamp,
+        pixel=facts.source == "pixel",
+    )
     return Event(
         shop_id=shop,
         client_id=client,
         event_id=event_id,
         name=facts.name,
         source=facts.source,
-        occurred_at=occurred_at,
-        received_at=received_at,
+        occurred_at=times.occurred_at,
+        received_at=times.received_at,
         origin=message.origin,
         payload=payload,
         url=facts.url,
@@ -70,24 +85,52 @@ def _decode(message: Message) -> Event:
         value=facts.value,
         customer_id=facts.customer_id,
         email_hash=facts.email_hash,
+        client_at=times.client_at,
     )
 
 
+def _headers(message: Message) -> dict[str, bytes]:
+    """Our headers that hold something; of one that comes several times the last one."""
+    found = {name: value for name, value in message.headers if name in _OURS}
+    return {name: value for name, value in found.items() if value}
+
+
+def _header(headers: dict[str, bytes], name: str) -> str | None:
+    try:
+        return headers[name].decode() if name in headers else None
+    except UnicodeDecodeError:
+        raise ValueError(f"the header {name} is not UTF-8") from None
+
+
 def _checked(value: bytes | None) -> bytes:
-    """The payload, known to be UTF-8 and within the bounds of size and depth."""
+    """The payload, known to be UTF-8 and within the bounds of size and depth; without what no store takes as text."""
     if not value:
         raise ValueError("the value is empty")
     if len(value) > MAX_VALUE_BYTES:
         raise ValueError(f"the value is larger than {MAX_VALUE_BYTES} bytes")
     value.decode("utf-8")
+    if value.startswith(_BOM):
+        value = value[len(_BOM) :]
+    if b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value:
+        value = _ESCAPE.sub(_mended, value)
     # Only a message with many brackets can be deep: most never pay for the measuring.
-    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(msgspec.json.decode(value)) > MAX_DEPTH:
+    if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     return value
 
 
-def _depth(value: object) -> int:
-    depth, level = 0, [value]
+def _mended(escape: re.Match[bytes]) -> bytes:
+    """U+FFFD in the place of half a surrogate pair, which JavaScript's `substring` leaves of an emoji, and of NUL."""
+    return b"\\ufffd" if escape[1] else escape[0]
+
+
+def _depth(value: bytes) -> int:
+    try:
+        level: list[object] = [msgspec.json.decode(value)]
+    except (msgspec.MsgspecError, ValueError):
+        # Not JSON, which is told later, or with a number beyond what can be read and nobody reads.
+        return _depth_of_brackets(value)
+    depth = 0
     while level:
         depth += 1
         containers = [item for item in level if isinstance(item, (dict, list))]
@@ -95,52 +138,26 @@ def _depth(value: object) -> int:
     return depth - 1
 
 
-def _facts(payload: bytes, headers: dict[str, str]) -> Facts:
-    source, topic = headers.get("source"), headers.get("topic")
+def _depth_of_brackets(value: bytes) -> int:
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(value):
+        if match[1]:
+            depth += 1
+            deepest = max(depth, deepest)
+        elif not match[0].startswith(b'"'):
+            depth -= 1
+    return deepest
+
+
+def _facts(payload: bytes, headers: dict[str, bytes]) -> Facts:
+    source = _header(headers, "source")
     if source and source not in ("pixel", "webhook"):
         raise ValueError(f"header source {source[:40]!r} is neither pixel nor webhook")
     if source == "pixel":
         return pixel.facts(payload)
+    topic = _header(headers, "topic")
     if not source and not topic:
         fields = _OBJECT.decode(payload)
         if "clientId" in fields or ("name" in fields and "context" in fields):
             return pixel.facts(payload)
     return webhook.facts(payload, topic)
-
-
-def _received_at(header: str | None, timestamp: int) -> int:
-    """The header's time; a header that is no time is not worth losing the event for."""
-    try:
-        if header:
-            return _within_bounds(int(header)) if header.isdigit() else to_millis(header)
-    except (ValueError, OverflowError):
-        pass
-    return timestamp
-
-
-def to_millis(text: str) -> int:
-    """An ISO 8601 time as milliseconds since the epoch; without an offset it is UTC.
-
-    Raises:
-        ValueError: Not a time, or not in the years 2000 to 2100.
-    """
-    try:
-        moment = msgspec.convert(text, datetime, strict=False) if not text.isdigit() else None
-    except msgspec.ValidationError:
-        moment = None
-    if moment is None:
-        raise ValueError(f"time {text[:40]!r} is not ISO 8601")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    since = moment - EPOCH
-    # Dividing a timedelta takes as long as all the rest.
-    return _within_bounds(since.days * DAY + since.seconds * 1000 + since.microseconds // 1000)
-
-
-_FIRST, _LAST = 946_684_800_000, 4_133_980_800_000  # the years 2000 to 2100
-
-
-def _within_bounds(millis: int) -> int:
-    if not _FIRST <= millis < _LAST:
-        raise ValueError("the time is not in the years 2000 to 2100")
-    return millis

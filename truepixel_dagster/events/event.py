@@ -57,7 +57,10 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event as the stages use it. Times are milliseconds since the epoch, UTC."""
+    """An event as the stages use it. Times are milliseconds since the epoch, UTC.
+
+    `client_at` is the time that the payload says, as it writes it, where that one cannot be right.
+    """
 
     shop_id: str
     client_id: str
@@ -77,6 +80,7 @@ class Event(msgspec.Struct, frozen=True):
     value: Money | None = None
     customer_id: str | None = None
     email_hash: str | None = None
+    client_at: str | None = None
 
     @property
     def user(self) -> str:

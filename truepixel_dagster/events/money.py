@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_HALF_UP, Decimal, DecimalException
+from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
 from math import lcm
 
 import msgspec
+
+from truepixel_dagster.events.currencies import CURRENCIES
 
 # ISO 4217: currencies whose minor unit is not a hundredth.
 _DECIMALS = (
@@ -37,6 +39,8 @@ _DECIMALS = (
     | dict.fromkeys(["CLF", "UYW"], 4)
 )
 MAX_AMOUNT = 10**15
+# A sum is kept in 64 bits by every store. What goes beyond stops at the bound.
+MAX_SUM = 2**63 - 1
 
 
 class Money(msgspec.Struct, frozen=True):
@@ -50,11 +54,30 @@ def currency_code(text: str) -> str:
     """The upper-case ISO 4217 code.
 
     Raises:
-        ValueError: Not three ASCII letters.
+        ValueError: Not a code of `CURRENCIES`, in whatever case.
     """
-    if len(text) == 3 and text.isascii() and text.isalpha():
-        return text.upper()
-    raise ValueError(f"currency {text[:20]!r} is not a three-letter code")
+    code = text.upper()
+    # `upper` makes three letters of some single ones that are none of ours.
+    if code in CURRENCIES and text.isascii():
+        return code
+    raise ValueError(f"currency {text[:20]!r} is not in ISO 4217")
+
+
+def bounded_sum(one: int, other: int) -> int:
+    """The sum of two amounts or counts, at most what 64 bits hold."""
+    return max(-MAX_SUM - 1, min(MAX_SUM, one + other))
+
+
+def amount_of(amount: Decimal) -> Decimal:
+    """An amount as it is.
+
+    Raises:
+        ValueError: Negative, not a number, or beyond 10^15.
+    """
+    # Comparing keeps a number such as 1e999999999 from being written out in full.
+    if not amount.is_finite() or amount < 0 or amount > MAX_AMOUNT:
+        raise ValueError(f"amount {str(amount)[:40]} is not between 0 and {MAX_AMOUNT}")
+    return amount
 
 
 def decimals(currency: str) -> int:
@@ -68,13 +91,8 @@ def minor_units(amount: Decimal, currency: str) -> int:
     Raises:
         ValueError: Negative, not a number, or beyond 10^15 minor units.
     """
-    try:
-        # Comparing before scaling keeps a number such as 1e999999999 from being written out in full.
-        if not amount.is_finite() or amount < 0 or amount > MAX_AMOUNT:
-            raise ValueError(f"amount {str(amount)[:40]} is not between 0 and {MAX_AMOUNT}")
-        units = int(amount.scaleb(decimals(currency)).quantize(Decimal(1), ROUND_HALF_UP))
-    except DecimalException:
-        raise ValueError(f"amount {str(amount)[:40]} is out of range") from None
+    places = decimals(currency)
+    units = int(amount_of(amount).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP).scaleb(places))
     if units > MAX_AMOUNT:
         raise ValueError(f"amount {str(amount)[:40]} is beyond {MAX_AMOUNT} minor units")
     return units

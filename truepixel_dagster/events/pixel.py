@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_from_url, anonymous_query
+from truepixel_dagster.events.ad import ad_from_url, anonymous_query, query_of
 from truepixel_dagster.events.event import LineItem, Order
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.shape import (
@@ -19,11 +20,14 @@ from truepixel_dagster.events.shape import (
     identifier,
     line_item,
     money,
+    name_of,
+    quantity,
     text,
 )
 
 PRODUCT_VIEWED = "product_viewed"
 ADDED_TO_CART = "product_added_to_cart"
+REMOVED_FROM_CART = "product_removed_from_cart"
 CHECKOUT_STARTED = "checkout_started"
 CHECKOUT_COMPLETED = "checkout_completed"
 
@@ -33,22 +37,29 @@ class _Amount(msgspec.Struct, omit_defaults=True):
     currencyCode: str | None = None  # noqa: N815 (Shopify's name)
 
 
+class _Number(msgspec.Struct, omit_defaults=True):
+    amount: Decimal | None = None
+
+
 class _WithId(msgspec.Struct, omit_defaults=True):
     id: Id = None
 
 
 class _Variant(msgspec.Struct, omit_defaults=True):
-    price: _Amount | None = None
     product: _WithId | None = None
 
 
+class _PricedVariant(_Variant, omit_defaults=True):
+    price: _Amount | None = None
+
+
 class _Discount(msgspec.Struct, omit_defaults=True):
-    amount: _Amount | None = None
+    amount: _Number | None = None
 
 
 class _CheckoutLine(msgspec.Struct, omit_defaults=True):
     quantity: int | None = None
-    variant: _Variant | None = None
+    variant: _PricedVariant | None = None
     discountAllocations: list[_Discount | None] | None = None  # noqa: N815
 
 
@@ -70,15 +81,18 @@ class _Cost(msgspec.Struct, omit_defaults=True):
     totalAmount: _Amount | None = None  # noqa: N815
 
 
-class _CartLine(msgspec.Struct, omit_defaults=True):
-    cost: _Cost | None = None
+class _ViewedLine(msgspec.Struct, omit_defaults=True):
     merchandise: _Variant | None = None
+
+
+class _CartLine(_ViewedLine, omit_defaults=True):
+    cost: _Cost | None = None
     quantity: int | None = None
 
 
 class _Cart(msgspec.Struct, omit_defaults=True):
     cost: _Cost | None = None
-    lines: list[_CartLine | None] | None = None
+    lines: list[_ViewedLine | None] | None = None
 
 
 class _Products(msgspec.Struct, omit_defaults=True):
@@ -86,11 +100,37 @@ class _Products(msgspec.Struct, omit_defaults=True):
 
 
 class _Data(msgspec.Struct, omit_defaults=True):
-    productVariant: _Variant | None = None  # noqa: N815
+    """What is read of any event's data: of each only what belongs to its name."""
+
+    productVariant: _PricedVariant | None = None  # noqa: N815
     cartLine: _CartLine | None = None  # noqa: N815
     cart: _Cart | None = None
     checkout: _Checkout | None = None
     collection: _Products | None = None
+    searchResult: _Products | None = None  # noqa: N815
+
+
+class _ViewedData(msgspec.Struct):
+    productVariant: _PricedVariant | None = None  # noqa: N815
+
+
+class _LineData(msgspec.Struct):
+    cartLine: _CartLine | None = None  # noqa: N815
+
+
+class _CartData(msgspec.Struct):
+    cart: _Cart | None = None
+
+
+class _CheckoutData(msgspec.Struct):
+    checkout: _Checkout | None = None
+
+
+class _CollectionData(msgspec.Struct):
+    collection: _Products | None = None
+
+
+class _SearchData(msgspec.Struct):
     searchResult: _Products | None = None  # noqa: N815
 
 
@@ -111,25 +151,24 @@ class _Context(msgspec.Struct, omit_defaults=True):
 class _Pixel(msgspec.Struct, omit_defaults=True):
     id: Id = None
     name: str | None = None
-    clientId: Id = None  # noqa: N815
     timestamp: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     context: _Context | None = None
 
 
 _ENVELOPE = msgspec.json.Decoder(_Pixel)
-_KNOWN = msgspec.json.Decoder(_Data | None)
-_UNKNOWN = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+# Made at import: a second thread may come by while a type is looked at for the first time.
+_BY_NAME: dict[str, msgspec.json.Decoder[Any]] = {
+    PRODUCT_VIEWED: msgspec.json.Decoder(_ViewedData | None),
+    ADDED_TO_CART: msgspec.json.Decoder(_LineData | None),
+    REMOVED_FROM_CART: msgspec.json.Decoder(_LineData | None),
+    "cart_viewed": msgspec.json.Decoder(_CartData | None),
+    "collection_viewed": msgspec.json.Decoder(_CollectionData | None),
+    "search_submitted": msgspec.json.Decoder(_SearchData | None),
+}
+_OF_CHECKOUT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_CheckoutData | None)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _NOTHING = _Data()
-_KNOWN_NAMES = {
-    PRODUCT_VIEWED,
-    ADDED_TO_CART,
-    "product_removed_from_cart",
-    "cart_viewed",
-    "collection_viewed",
-    "search_submitted",
-}
 
 
 def facts(payload: bytes) -> Facts:
@@ -139,25 +178,26 @@ def facts(payload: bytes) -> Facts:
         ValueError: Not JSON, of wrong types or out of bounds.
     """
     event = _ENVELOPE.decode(payload)
-    if not event.name:
+    name = name_of(event.name)
+    if name is None:
         raise ValueError("no event name")
     document = (event.context and event.context.document) or _Document()
     location = document.location or _Location()
-    data = _data(event.name, event.data)
+    data = _data(name, event.data)
     checkout = data.checkout
     placed = (checkout and checkout.order) or _PlacedOrder()
     return Facts(
-        name=text(event.name) or "",
+        name=name,
         source="pixel",
         event_id=None if event.id is None else str(event.id),
-        occurred_at=event.timestamp or None,
+        occurred_at=event.timestamp,
         url=text(location.href),
         referrer=text(document.referrer),
         ad=ad_from_url(_with_query(location)),
         product_ids=_product_ids(data),
-        items=_items(event.name, data),
-        order=_order(event.name, checkout, placed) if checkout else None,
-        value=_value(event.name, data),
+        items=_items(data),
+        order=_order(name, checkout, placed) if checkout else None,
+        value=_value(data),
         customer_id=identifier(placed.customer.id) if placed.customer else None,
         email_hash=email_hash(checkout.email) if checkout else None,
     )
@@ -184,25 +224,30 @@ def anonymous(payload: bytes, alias: Callable[[str, str], str]) -> bytes:
     return _ENCODER.encode(kept)
 
 
-def _with_query(location: _Location) -> str | None:
-    return location.href if location.href and "?" in location.href else location.search
+def _with_query(location: _Location) -> str:
+    """An address that has the query of the page's, or where that has none the one of `search`."""
+    return f"?{query_of(location.href) or query_of('?' + (location.search or '').lstrip('?'))}"
 
 
 def _data(name: str, raw: msgspec.Raw) -> _Data:
-    if name in _KNOWN_NAMES or name.startswith("checkout_") or name == "payment_info_submitted":
-        return _KNOWN.decode(raw) or _NOTHING
-    _UNKNOWN.decode(raw)
-    return _NOTHING
+    """What the event's data say; those of a name that no stage looks into are not looked at."""
+    decoder = _BY_NAME.get(name)
+    if decoder is None:
+        if not (name.startswith("checkout_") or name == "payment_info_submitted"):
+            return _NOTHING
+        decoder = _OF_CHECKOUT
+    found = decoder.decode(raw)
+    return _Data(**{field: getattr(found, field) for field in found.__struct_fields__}) if found else _NOTHING
 
 
 def _amount(amount: _Amount | None, currency: str | None = None) -> Money | None:
     return money(amount.amount, amount.currencyCode or currency) if amount else None
 
 
-def _value(name: str, data: _Data) -> Money | None:
+def _value(data: _Data) -> Money | None:
     if data.checkout:
         return _amount(data.checkout.totalPrice, data.checkout.currencyCode)
-    if name == PRODUCT_VIEWED and data.productVariant:
+    if data.productVariant:
         return _amount(data.productVariant.price)
     if data.cartLine and data.cartLine.cost:
         return _amount(data.cartLine.cost.totalAmount)
@@ -218,23 +263,29 @@ def _product(variant: _Variant | None) -> str | None:
 def _product_ids(data: _Data) -> tuple[str, ...]:
     if data is _NOTHING:
         return ()
-    variants: list[_Variant | None] = [data.productVariant]
+    variants: list[_Variant | None] = []
+    if data.productVariant:
+        variants.append(data.productVariant)
     if data.cartLine:
         variants.append(data.cartLine.merchandise)
-    if data.cart:
-        variants += [line.merchandise for line in data.cart.lines or () if line]
+    for lines in (data.cart and data.cart.lines, data.checkout and data.checkout.lineItems):
+        variants += map(_shown, lines or ())
     for products in (data.collection, data.searchResult):
         variants += (products.productVariants or ()) if products else ()
-    if data.checkout:
-        variants += [line.variant for line in data.checkout.lineItems or () if line]
     bounded(variants)
     return distinct(map(_product, variants))
 
 
-def _items(name: str, data: _Data) -> tuple[LineItem, ...]:
-    if name == ADDED_TO_CART and data.cartLine:
-        item = line_item(_product(data.cartLine.merchandise), data.cartLine.quantity, None, (), None)
-        return (item,) if item else ()
+def _shown(line: _ViewedLine | _CheckoutLine | None) -> _Variant | None:
+    if line is None:
+        return None
+    return line.variant if isinstance(line, _CheckoutLine) else line.merchandise
+
+
+def _items(data: _Data) -> tuple[LineItem, ...]:
+    if data.cartLine:
+        product, count = _product(data.cartLine.merchandise), quantity(data.cartLine.quantity)
+        return (LineItem(product, count),) if product else ()
     if data.checkout:
         checkout = data.checkout
         return tuple(item for line in checkout.lineItems or () if line and (item := _checkout_item(line, checkout)))
@@ -243,7 +294,8 @@ def _items(name: str, data: _Data) -> tuple[LineItem, ...]:
 
 def _checkout_item(line: _CheckoutLine, checkout: _Checkout) -> LineItem | None:
     price = line.variant.price if line.variant else None
-    currency = checkout.currencyCode or (price.currencyCode if price else None)
+    total = checkout.totalPrice.currencyCode if checkout.totalPrice else None
+    currency = total or checkout.currencyCode or (price.currencyCode if price else None)
     discounts = [entry.amount.amount for entry in line.discountAllocations or () if entry and entry.amount]
     return line_item(_product(line.variant), line.quantity, price.amount if price else None, discounts, currency)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import TypeAlias
@@ -11,7 +12,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import LineItem, Order
-from truepixel_dagster.events.money import MAX_AMOUNT, Money, currency_code, minor_units
+from truepixel_dagster.events.money import MAX_AMOUNT, Money, amount_of, currency_code, minor_units
 
 # Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
 Id: TypeAlias = int | str | None
@@ -20,6 +21,8 @@ MAX_LINE_ITEMS = 2_000
 MAX_QUANTITY = 1_000_000
 MAX_ID_BYTES = 256
 MAX_TEXT = 4_096
+MAX_NAME_BYTES = 256
+_GID = re.compile(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", re.DOTALL)
 STATUS_RANK = {"open": 0, "paid": 1, "cancelled": 2, "refunded": 3}
 
 
@@ -42,7 +45,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def identifier(value: Id) -> str | None:
-    """An id as a string, without the gid:// in front of it; None for null and the empty string.
+    """An id as a string, `gid://shopify/Product/1?x` as `1`; None for null and the empty string.
 
     Raises:
         ValueError: Longer than 256 bytes.
@@ -50,11 +53,11 @@ def identifier(value: Id) -> str | None:
     if value is None or value == "":
         return None
     text = str(value)
-    if text.startswith("gid://"):
-        text = text.partition("?")[0].rpartition("/")[2]
+    if text.startswith("gid://") and (found := _GID.fullmatch(text)):
+        text = found[1]
     if longer_than(MAX_ID_BYTES, text):
         raise ValueError(f"an id is longer than {MAX_ID_BYTES} bytes")
-    return text or None
+    return text
 
 
 def longer_than(limit: int, text: str) -> bool:
@@ -72,12 +75,26 @@ def money(amount: Decimal | None, currency: str | None) -> Money | None:
     code = currency_code(currency) if currency else None
     if amount is None:
         return None
-    units = minor_units(amount, code or "")
-    return Money(units, code) if code else None
+    if code is None:
+        amount_of(amount)
+        return None
+    return Money(minor_units(amount, code), code)
+
+
+def quantity(value: int | None) -> int:
+    """How many; 1 where nothing says it.
+
+    Raises:
+        ValueError: Not between 0 and 1,000,000.
+    """
+    count = 1 if value is None else value
+    if not 0 <= count <= MAX_QUANTITY:
+        raise ValueError(f"quantity {str(count)[:20]} is not between 0 and {MAX_QUANTITY}")
+    return count
 
 
 def line_item(
-    product: Id, quantity: int | None, price: Decimal | None, discounts: Iterable[Decimal | None], currency: str | None
+    product: Id, count: int | None, price: Decimal | None, discounts: Iterable[Decimal | None], currency: str | None
 ) -> LineItem | None:
     """One line; None where it names no product (a tip, a custom item).
 
@@ -85,9 +102,7 @@ def line_item(
         ValueError: A quantity or an amount is out of bounds.
     """
     product_id = identifier(product)
-    count = 1 if quantity is None else quantity
-    if not 0 <= count <= MAX_QUANTITY:
-        raise ValueError(f"quantity {str(count)[:20]} is not between 0 and {MAX_QUANTITY}")
+    count = quantity(count)
     unit = money(price, currency)
     reductions = [money(discount, currency) for discount in discounts]
     if product_id is None:
@@ -128,3 +143,15 @@ def email_hash(*candidates: str | None) -> str | None:
 def text(value: str | None) -> str | None:
     """A free text cut to 4,096 characters; None for the empty string."""
     return value[:MAX_TEXT] if value else None
+
+
+def name_of(value: str | None) -> str | None:
+    """The name of an event or topic; None for the empty string.
+
+    Raises:
+        ValueError: Longer than 256 bytes: names are counted and listed, and whoever could make them of any length could
+            fill what lists them.
+    """
+    if value and longer_than(MAX_NAME_BYTES, value):
+        raise ValueError(f"the name of the event is longer than {MAX_NAME_BYTES} bytes")
+    return value or None

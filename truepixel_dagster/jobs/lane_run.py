@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +24,7 @@ from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
+from truepixel_dagster.jobs import suspicion
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores
@@ -41,17 +43,13 @@ from truepixel_dagster.stream.ledger import Ledger
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
 from truepixel_dagster.stream.witness import LAST_STAGES, Contiguity, Order
 
-# Fewer dead letters than this say nothing about an outage: a few junk messages alone in a batch must not stop a lane.
-UNREADABLE_FLOOR = 256
-REFUSED_FLOOR = 16
-
 
 class LaneStopped(Exception):
     """An earlier failure stopped the lane."""
 
 
 class TooManyDeadLetters(Exception):
-    """More than half of a batch would be dead letters: an outage or a bad deploy, not poison."""
+    """Most clients of a batch would have dead letters: an outage or a bad deploy, not poison."""
 
 
 class Slot(NamedTuple):
@@ -129,7 +127,10 @@ class LaneRun:
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
         self._rules = attribution.Rules(
-            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
+            settings.attribution_window_days,
+            settings.attribution_half_life_days,
+            settings.touches_kept,
+            sightings_kept=settings.sightings_kept,
         )
 
     def warnings(self) -> list[str]:
@@ -282,7 +283,8 @@ class LaneRun:
         self._contiguity.dealt_with((event.origin for event in events), ("customer",))
 
     def _product_stats(self, done: Sorted) -> None:
-        counted = product_stats.run(done.events, done.counted, self._stores.redis)
+        products = self._settings.products_per_event
+        counted = product_stats.run(done.events, done.counted, self._stores.redis, products)
         self._contiguity.dealt_with((event.origin for event in done.events), ("product_stats",))
         with self._lock:
             self.tally.counted += counted
@@ -357,14 +359,14 @@ class LaneRun:
         if not unreadable:
             return
         new = [item for item in unreadable if self._buried.reason("decode", item.message.origin) is None]
-        self._check_share(len(new), len(batch.messages), UNREADABLE_FLOOR, unreadable[0].reason)
+        self._check_clients(batch.messages, {item.message.origin: item.reason for item in new})
         self._bury("decode", [(item.message, item.reason) for item in unreadable])
 
     def _bury_refused(self, stage: str, slot: Slot, refused: Sequence[Refused], stuck: Sequence[Refused] = ()) -> None:
         """Make dead letters of what is refused now and of what was before."""
         if not refused and not stuck:
             return
-        self._check_share(len(refused), len(slot.batch.messages), REFUSED_FLOOR, refused[0].reason if refused else "")
+        self._check_clients(slot.batch.messages, {item.event.origin: item.reason for item in refused})
         by_origin = {message.origin: message for message in slot.messages}
         self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*refused, *stuck)])
 
@@ -405,12 +407,25 @@ class LaneRun:
         past = ("customer",) if stage == "customer" else LAST_STAGES
         self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
-    def _check_share(self, dead: int, total: int, floor: int, example: str) -> None:
-        if dead > floor and dead > total * self._settings.dead_letter_share:
+    def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:
+        if len(refused) <= suspicion.FLOOR:
+            return
+        bad = [message for message in received if message.origin in refused]
+        clients, failing = suspicion.failing(received, bad)
+        if suspicion.is_outage(clients, failing, self._settings.dead_letter_share, self._known):
+            example = next(iter(refused.values()))
             raise TooManyDeadLetters(
-                f"{dead} of {total} messages would be dead letters, such as: {example}. That looks like an outage or a"
-                " bad deploy; nothing was committed. If they really are bad, set TRUEPIXEL_DEAD_LETTER_SHARE=1"
+                f"{len(failing)} of {len(clients)} clients of a batch would have dead letters, such as: {example}. That"
+                " looks like an outage or a bad deploy; nothing was committed. If they really are bad, set"
+                " TRUEPIXEL_DEAD_LETTER_SHARE=1"
             )
+
+    def _known(self, clients: AbstractSet[str]) -> AbstractSet[str] | None:
+        """The clients that have a profile; None where nobody has one yet."""
+        store = self._stores.mongodb
+        found = frozenset(store.ids(mongodb.CUSTOMERS, {"_id": {"$in": sorted(clients)}}))
+        is_new = not found and next(store.ids(mongodb.CUSTOMERS, {}), None) is None
+        return None if is_new else found
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

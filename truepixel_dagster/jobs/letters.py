@@ -77,6 +77,8 @@ def _state(letter: Letter, done: set[tuple[int, int]]) -> str:
 def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Message] | None:
     """The letter that counts of one record, with the record; None where there is none.
 
+    Of a letter by reference whose record is gone from the topic the message has no value.
+
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
@@ -85,7 +87,10 @@ def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Me
     if letter is None:
         return None
     entry = Listed(letter, _state(letter, stores.redis.replayed()))
-    return next(((entry, dead.message) for dead in dead_letters.reread(settings, [letter])), None)
+    found = next((dead.message for dead in dead_letters.reread(settings, [letter])), None)
+    if found is None and letter.sha256:
+        found = Message(origin, None, None)
+    return (entry, found) if found else None
 
 
 def as_row(entry: Listed) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def as_row(entry: Listed) -> dict[str, Any]:
         "time": iso(letter.written_at),
         "state": entry.state,
         "error": letter.error,
-    }
+    } | ({"refers_to": f"{letter.size} bytes, SHA-256 {letter.sha256}"} if letter.sha256 else {})
 
 
 def as_document(entry: Listed, message: Message) -> dict[str, Any]:

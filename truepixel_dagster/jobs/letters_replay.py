@@ -133,7 +133,10 @@ class _MicroBatch:
         leads = ad_lead.run(users, stores.mongodb, kept=settings.touches_kept, repeat=repeat)
         self._refuse("ad_lead", leads.refused)
         rules = attribution.Rules(
-            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
+            settings.attribution_window_days,
+            settings.attribution_half_life_days,
+            settings.touches_kept,
+            sightings_kept=settings.sightings_kept,
         )
         found = attribution.run(self._standing(events), leads.touches, stores.elasticsearch, rules)
         self._refuse("attribution", found.refused)
@@ -145,7 +148,8 @@ class _MicroBatch:
         """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
         standing = self._standing(events)
         self._refuse("customer", customer.replay(group_by_user(standing), counted, self._stores.mongodb))
-        product_stats.replay(self._until("attribution", standing), counted, self._stores.redis)
+        products = self._settings.products_per_event
+        product_stats.replay(self._until("attribution", standing), counted, self._stores.redis, products)
 
     def _write_again(self, out: DeadLetters) -> None:
         for origin, (stage, reason) in self._failed.items():

@@ -37,8 +37,13 @@ def forget(settings: Settings, redactions: Redactions) -> int:
         with EventProducer(settings, settings.dead_topic) as producer:
             for record, remainder in _remainders(settings, redactions, {**dict.fromkeys(ends, 0), **concerned}):
                 if remainder:
-                    place = {"partition": record.origin.partition, "timestamp": record.timestamp}
-                    producer.send(remainder.key, remainder.value, remainder.headers, **place)
+                    producer.send(
+                        remainder.key,
+                        remainder.value,
+                        remainder.headers,
+                        partition=record.origin.partition,
+                        timestamp=record.timestamp,
+                    )
         topics.delete_before(settings, settings.dead_topic, concerned)
     return sum(counts.values())
 

@@ -43,7 +43,12 @@ class Name(NamedTuple):
 def rules_of(context: Context, **others: Any) -> Rules:
     """The stream's rules, but for those that are given."""
     settings = context.settings
-    rules = Rules(settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept)
+    rules = Rules(
+        settings.attribution_window_days,
+        settings.attribution_half_life_days,
+        settings.touches_kept,
+        sightings_kept=settings.sightings_kept,
+    )
     return msgspec.structs.replace(rules, **others)
 
 

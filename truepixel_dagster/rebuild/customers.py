@@ -117,5 +117,5 @@ def _with_marks(document: dict[str, Any], stored: Document) -> dict[str, Any]:
     applied = dict(document["applied"])
     for partition, offset in stored.get("applied", {}).items():
         applied[partition] = max(offset, applied.get(partition, offset))
-    replayed = list(dict.fromkeys([*stored.get("replayed", ()), *document.get("replayed", ())]))
+    replayed = customer.newest_marks(stored.get("replayed", ()), document.get("replayed", ()))
     return {**document, "applied": applied} | ({"replayed": replayed} if replayed else {})

@@ -11,9 +11,10 @@ import msgspec
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.decode import Undecodable, decode, to_millis
+from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
@@ -73,7 +74,14 @@ def event_of(document: Mapping[str, Any]) -> Event:
     event = decode(message)
     if isinstance(event, Undecodable):
         raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
-    return msgspec.structs.replace(event, payload=b"")
+    # The document's times stand: which of them were replaced is not to be decided again without the record.
+    return msgspec.structs.replace(
+        event,
+        payload=b"",
+        occurred_at=to_millis(document["occurred_at"]),
+        received_at=to_millis(document["received_at"]),
+        client_at=document.get("client_at"),
+    )
 
 
 def message_of(document: Mapping[str, Any]) -> Message:

@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, day_of
+from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
 from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
@@ -159,22 +158,21 @@ def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int, int]
     for page in context.history.events(query):
         events = [event for event in page if context.settled.passed("attribution", event)]
         counted, missing = counting(context, events)
-        yield [row for event in events for row in _of(event, event.origin in counted)], len(page), missing
+        products = context.settings.products_per_event
+        yield [row for event in events for row in _of(event, event.origin in counted, products)], len(page), missing
 
 
-def _of(event: Event, counts_order: bool) -> Iterator[Row]:
+def _of(event: Event, counts_order: bool, products: int) -> Iterator[Row]:
     day = day_of(event.occurred_at)
-    for product, field, amount in increments(event, counts_order=counts_order):
+    for product, field, amount in increments(event, counts_order=counts_order, products=products):
         yield Row((event.shop_id, product, day), field, amount, event.origin.partition, event.origin.offset)
 
 
 def _add(totals: dict[CounterKey, Counters], rows: Iterable[Row]) -> None:
-    frame = pd.DataFrame(((row.key, row.field, row.amount) for row in rows), columns=["key", "field", "amount"])
-    if frame.empty:
-        return
-    for (key, field), amount in frame.groupby(["key", "field"], sort=False)["amount"].sum().items():
-        own = totals.setdefault(key, {})
-        own[field] = own.get(field, 0) + int(amount)
+    for row in rows:
+        own = totals.setdefault(row.key, {})
+        # In the order of offsets, and by 64 bits, as the stream counts.
+        own[row.field] = bounded_sum(own.get(row.field, 0), row.amount)
 
 
 def _write(

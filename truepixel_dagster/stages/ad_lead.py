@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.decode import to_millis
 from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
 

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.decode import to_millis
 from truepixel_dagster.events.event import DAY, Event, iso
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages.ad_lead import Touch
 from truepixel_dagster.stages.credit import ENDS_PERCENT, Credits, credit
@@ -26,18 +26,20 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Elasticsear
 from truepixel_dagster.stores.errors import Unavailable
 
 ATTRIBUTIONS = "attributions"
+SIGHTINGS_KEPT = 50
 # Some lanes that sight one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
 
 
 class Rules(msgspec.Struct, frozen=True):
     """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
-    position_based gives to the first touch and to the last one."""
+    position_based gives to the first touch and to the last one, how many sightings a document names."""
 
     window_days: int
     half_life_days: float
     touches_kept: int
     position_ends_percent: int = ENDS_PERCENT
+    sightings_kept: int = SIGHTINGS_KEPT
 
 
 class AttributedTouch(msgspec.Struct, frozen=True):
@@ -69,7 +71,10 @@ class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document of one order. The first of `sightings` is the one that counts the order."""
+    """The document of one order. The first of `sightings` is the one that counts the order.
+
+    Of more than `Rules.sightings_kept` the rest are left out, see `_kept`.
+    """
 
     shop_id: str
     client_id: str
@@ -114,7 +119,7 @@ def journey(event: Event, touches: Sequence[Touch], rules: Rules) -> tuple[Attri
 def merge(
     before: Attribution | None, event: Event, touches: Sequence[AttributedTouch], rules: Rules
 ) -> Attribution | None:
-    """The order's document after one more sighting; None where that sighting is in it already."""
+    """The order's document after one more sighting; None where that changes nothing."""
     assert event.order is not None  # noqa: S101 (the caller picks sightings)
     if before and any(sighting.kafka == event.origin for sighting in before.sightings):
         return None
@@ -134,6 +139,9 @@ def merge(
     decides = preferred[0]
     stands = None if decides is new else before
     journey_ = stands.touches if stands else tuple(touches)
+    kept = _kept(sightings, preferred, rules.sightings_kept)
+    if before and new not in kept and STATUS_RANK[event.order.status] <= STATUS_RANK[before.status]:
+        return None
     value = next((sighting.value for sighting in preferred if sighting.value), None)
     applied = _rules_of(stands, rules) if stands else rules
     if stands and stands.value == value:
@@ -150,18 +158,35 @@ def merge(
         position_ends_percent=applied.position_ends_percent,
         touches=journey_,
         credits=credits_,
-        sightings=sightings,
+        sightings=kept,
         order_id=next((sighting.order_id for sighting in preferred if sighting.order_id), None),
         checkout_token=next((sighting.checkout_token for sighting in preferred if sighting.checkout_token), None),
         value=value,
     )
 
 
+def _kept(sightings: Sequence[Sighting], preferred: Sequence[Sighting], most: int) -> tuple[Sighting, ...]:
+    """The sightings that a document names: the one that counts, the `most` preferred, and whoever brought each field.
+
+    Each of these is the best of all that ever were, so that one left out is left out again when it comes again: nothing
+    has to remember it, and no order of arrival makes another document.
+    """
+    if len(sightings) <= most:
+        return tuple(sightings)
+    chosen = {sightings[0].kafka, *(sighting.kafka for sighting in preferred[:most])}
+    for field in ("value", "order_id", "checkout_token"):
+        chosen.update([sighting.kafka for sighting in preferred if getattr(sighting, field)][:1])
+    return tuple(sighting for sighting in sightings if sighting.kafka in chosen)
+
+
 def _rules_of(document: Attribution, rules: Rules) -> Rules:
     """The rules that made a document."""
     ends = document.position_ends_percent
-    return Rules(
-        document.window_days, document.half_life_days, rules.touches_kept, ENDS_PERCENT if ends is None else ends
+    return msgspec.structs.replace(
+        rules,
+        window_days=document.window_days,
+        half_life_days=document.half_life_days,
+        position_ends_percent=ENDS_PERCENT if ends is None else ends,
     )
 
 

@@ -7,17 +7,19 @@ its own origin, in `replayed`. `set_by` names the record that set a field which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.mongodb import CUSTOMERS, MongoStore
 
+MARKS_KEPT = 20_000
 Document = Mapping[str, Any]
 New = Callable[[Document, Sequence[Event]], list[Event]]
 
@@ -54,7 +56,16 @@ def apply_late(stored: Document | None, events: Sequence[Event], counted: Abstra
     if not new:
         return None
     origins = [_at(event.origin) for event in new]
-    return {**_counted(before, new, counted, late=True), "replayed": [*before.get("replayed", ()), *origins]}
+    return {**_counted(before, new, counted, late=True), "replayed": newest_marks(before.get("replayed", ()), origins)}
+
+
+def newest_marks(before: Iterable[str], new: Iterable[str]) -> list[str]:
+    """The records that came back, the last ones of very many.
+
+    A mark is needed until its letter is marked in Redis, behind its micro-batch. So that many are enough, and a client
+    who sends what is refused cannot make a document that MongoDB refuses.
+    """
+    return list(dict.fromkeys([*before, *new]))[-MARKS_KEPT:]
 
 
 def run(events: Mapping[str, Sequence[Event]], counted: AbstractSet[Origin], store: MongoStore) -> tuple[Refused, ...]:
@@ -157,5 +168,5 @@ def _revenue(before: Mapping[str, int], orders: Sequence[Event]) -> dict[str, in
     revenue = dict(before)
     for event in orders:
         if event.value:
-            revenue[event.value.currency] = revenue.get(event.value.currency, 0) + event.value.amount
+            revenue[event.value.currency] = bounded_sum(revenue.get(event.value.currency, 0), event.value.amount)
     return revenue

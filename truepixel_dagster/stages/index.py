@@ -24,7 +24,7 @@ EVENTS = "events"
 
 
 class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document of one event; `payload` is the raw JSON."""
+    """The document of one event; `payload` is the raw JSON, `client_at` the payload's time where it was replaced."""
 
     shop_id: str
     client_id: str
@@ -42,6 +42,7 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     order_id: str | None = None
     checkout_token: str | None = None
     value: Money | None = None
+    client_at: str | None = None
 
 
 class Indexed(msgspec.Struct, frozen=True):
@@ -79,6 +80,7 @@ def document(event: Event) -> bytes:
             order_id=event.order.order_id if event.order else None,
             checkout_token=event.order.checkout_token if event.order else None,
             value=event.value,
+            client_at=event.client_at,
         )
     )
 

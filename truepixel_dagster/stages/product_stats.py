@@ -6,27 +6,37 @@ counts once however the batches are cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from truepixel_dagster.events.event import Event, day_of, week_of
+from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
+from truepixel_dagster.events.shape import MAX_LINE_ITEMS
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
 VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS = "views", "carts", "checkouts", "orders", "units"
 REVENUE = "revenue:"
+# One call to Redis applies no more counters than this, while it answers nobody else.
+COUNTERS_AT_ONCE = 20_000
 _TRIES = 20
 
 
-def decide(events: Sequence[Event], counted: AbstractSet[Origin], applied: Mapping[int, int]) -> tuple[Increments, int]:
+def decide(
+    events: Sequence[Event],
+    counted: AbstractSet[Origin],
+    applied: Mapping[int, int],
+    products: int = MAX_LINE_ITEMS,
+) -> tuple[Increments, int]:
     """What a batch adds, and how many of its events had not been applied.
 
     Arguments:
         events: The events that run on, each partition's in offset order.
         counted: The origins of the events that count an order.
         applied: The last applied offset of each partition.
+        products: How many products of one event count.
     """
     counters: dict[CounterKey, dict[str, int]] = {}
     visitors: dict[WeekKey, set[str]] = {}
@@ -35,52 +45,78 @@ def decide(events: Sequence[Event], counted: AbstractSet[Origin], applied: Mappi
     for event in new:
         upto[event.origin.partition] = max(upto[event.origin.partition], event.origin.offset)
         day = day_of(event.occurred_at)
-        for product, field, amount in increments(event, counts_order=event.origin in counted):
+        for product, field, amount in increments(event, counts_order=event.origin in counted, products=products):
             counter = counters.setdefault((event.shop_id, product, day), {})
-            counter[field] = counter.get(field, 0) + amount
+            counter[field] = bounded_sum(counter.get(field, 0), amount)
         if event.source == "pixel":
             visitors.setdefault((event.shop_id, week_of(event.occurred_at)), set()).add(event.client_id)
     return Increments(counters, visitors, upto), len(new)
 
 
-def increments(event: Event, *, counts_order: bool) -> Iterable[tuple[str, str, int]]:
-    """What one event adds: product, field, amount."""
+def increments(event: Event, *, counts_order: bool, products: int = MAX_LINE_ITEMS) -> Iterable[tuple[str, str, int]]:
+    """What one event adds: product, field, amount. Of its products only so many of the first count."""
     if event.name == PRODUCT_VIEWED:
         yield from ((product, VIEWS, 1) for product in event.product_ids)
-    elif event.name == ADDED_TO_CART:
-        yield from ((item.product_id, CARTS, item.quantity) for item in event.items)
+        return
+    items = event.items
+    if len(items) > products:
+        first = set(list(dict.fromkeys(item.product_id for item in items))[:products])
+        items = tuple(item for item in items if item.product_id in first)
+    if event.name == ADDED_TO_CART:
+        yield from ((item.product_id, CARTS, item.quantity) for item in items)
     elif event.name == CHECKOUT_STARTED:
-        yield from ((product, CHECKOUTS, 1) for product in dict.fromkeys(item.product_id for item in event.items))
+        yield from ((product, CHECKOUTS, 1) for product in dict.fromkeys(item.product_id for item in items))
     elif counts_order:
-        yield from ((product, ORDERS, 1) for product in dict.fromkeys(item.product_id for item in event.items))
-        for item in event.items:
+        yield from ((product, ORDERS, 1) for product in dict.fromkeys(item.product_id for item in items))
+        for item in items:
             yield item.product_id, UNITS, item.quantity
             if item.revenue:
                 yield item.product_id, REVENUE + item.revenue.currency, item.revenue.amount
 
 
-def run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore) -> int:
-    """Apply a batch in one call; returns how many of its events had not been applied before.
+def run(
+    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int = MAX_LINE_ITEMS
+) -> int:
+    """Apply a batch, in one call unless it has very many products; returns how many events had not been applied before.
 
     Raises:
         Unavailable: Redis does not answer.
     """
-    if not events:
-        return 0
+    return sum(_run(part, counted, store, products) for part in _parts(events))
+
+
+def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+    """The events in order, cut where one call would apply too many counters."""
+    start = size = 0
+    for position, event in enumerate(events):
+        own = len(event.product_ids)
+        if size + own > COUNTERS_AT_ONCE and position > start:
+            yield events[start:position]
+            start, size = position, 0
+        size += own
+    if start < len(events):
+        yield events[start:]
+
+
+def _run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int) -> int:
     partitions = sorted({event.origin.partition for event in events})
     for _ in range(_TRIES):
         applied = store.applied(partitions)
-        new, count = decide(events, counted, applied)
+        new, count = decide(events, counted, applied, products)
         if count == 0 or store.apply(new, applied):
             return count
     raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")
 
 
-def replay(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore) -> None:
+def replay(
+    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int = MAX_LINE_ITEMS
+) -> None:
     """Apply events that the stream passed over: each once by its origin, whatever the applied offsets are.
 
     Raises:
         Unavailable: Redis does not answer.
     """
-    alone = {event.origin: decide([event], counted, {event.origin.partition: NEVER_APPLIED})[0] for event in events}
-    store.apply_once(alone)
+    never = NEVER_APPLIED
+    for part in _parts(events):
+        alone = {e.origin: decide([e], counted, {e.origin.partition: never}, products)[0] for e in part}
+        store.apply_once(alone)

@@ -2,10 +2,14 @@
 
 A record may have several letters: a crash between a letter and its offset's commit, or a replay that failed again,
 writes another one. The newest counts.
+
+A record too large for a letter has one **by reference**: its origin, size and digest, but neither value nor headers.
+The record itself is read from the topic of events, as long as it is there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,15 +26,19 @@ STAGES = ("decode", "index", "ad_lead", "attribution", "customer")
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
+SIZE, SHA256 = "value_size", "value_sha256"
+# A letter by reference keeps a key that says whose it is, and none that is itself too large.
+_MAX_KEY_BYTES = 1024
 _ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})")
-OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED})
+OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, SIZE, SHA256})
 
 
 class Letter(msgspec.Struct, frozen=True):
     """What is known of a dead letter without its record.
 
     `tries` counts the replays that failed, `written_at` is in milliseconds since the epoch, `place` is where the letter
-    itself stands, `size` is the record's in bytes.
+    itself stands, `size` is the record's in bytes. `sha256` is the digest of the record's value where the letter is by
+    reference.
     """
 
     origin: Origin
@@ -40,6 +48,7 @@ class Letter(msgspec.Struct, frozen=True):
     written_at: int
     place: Origin
     size: int
+    sha256: str | None = None
 
     @property
     def given_up(self) -> bool:
@@ -67,6 +76,8 @@ class DeadLetters:
     def send(self, message: Message, *, error: str, stage: str, tries: int = 0) -> None:
         """Queue a dead letter: raw value, original key and headers, and the headers that say why.
 
+        By reference where the record is larger than `dead_letter_bytes`, or than Kafka takes.
+
         Arguments:
             message: The record, with its original origin and timestamp.
             error: Why, in one line.
@@ -79,7 +90,17 @@ class DeadLetters:
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
         own = {ERROR: error, STAGE: stage, ORIGIN: message.origin, TRIES: tries, RECORDED: message.timestamp}
         headers = tuple((name, str(value).encode(errors="replace")) for name, value in own.items())
-        producer.send(message.key, message.value, kept + headers)
+
+        def by_reference() -> None:
+            digest = hashlib.sha256(message.value or b"").hexdigest()
+            size = len(message.value or b"")
+            key = message.key if message.key and len(message.key) <= _MAX_KEY_BYTES else None
+            producer.send(key, None, (*headers, (SIZE, str(size).encode()), (SHA256, digest.encode())))
+
+        if message.size > self._settings.dead_letter_bytes:
+            by_reference()
+        else:
+            producer.send(message.key, message.value, kept + headers, too_large=by_reference)
 
     def flush(self) -> None:
         """Wait until all are acknowledged: before their offsets are committed.
@@ -107,6 +128,8 @@ def read(settings: Settings) -> Iterator[DeadLetter]:
 def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
     """Dead letters with their records, in the order given; those that retention has taken are left out.
 
+    So are letters by reference whose record is not in the topic of events any more.
+
     Raises:
         KafkaUnavailable: Kafka does not answer.
     """
@@ -115,8 +138,28 @@ def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
     for letter in wanted:
         offsets.setdefault(letter.place.partition, []).append(letter.place.offset)
     records = {record.origin: record for record in read_at(settings, settings.dead_topic, offsets)}
-    found = (parse(records[letter.place]) for letter in wanted if letter.place in records)
-    return [letter for letter in found if letter]
+    found = [parse(records[letter.place]) for letter in wanted if letter.place in records]
+    originals = _originals(settings, [dead.letter for dead in found if dead and dead.letter.sha256])
+    return [
+        msgspec.structs.replace(dead, message=originals[dead.letter.origin]) if dead.letter.sha256 else dead
+        for dead in found
+        if dead and (dead.letter.sha256 is None or dead.letter.origin in originals)
+    ]
+
+
+def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Message]:
+    """The records of letters by reference, as far as the topic of events still has them."""
+    digests = {letter.origin: letter.sha256 for letter in letters if letter.origin.topic == settings.topic}
+    offsets: dict[int, list[int]] = {}
+    for origin in digests:
+        offsets.setdefault(origin.partition, []).append(origin.offset)
+    records = read_at(settings, settings.topic, offsets) if offsets else ()
+    # A topic that was made anew has other records at the same places.
+    return {
+        record.origin: record
+        for record in records
+        if hashlib.sha256(record.value or b"").hexdigest() == digests[record.origin]
+    }
 
 
 def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
@@ -148,7 +191,8 @@ def parse(record: Message) -> DeadLetter | None:
         tries=_number(headers.get(TRIES), 0),
         written_at=record.timestamp,
         place=record.origin,
-        size=record.size,
+        size=_number(headers.get(SIZE), record.size),
+        sha256=headers.get(SHA256),
     )
     return DeadLetter(message, letter.error, letter.stage, letter)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any
 
+from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Producer
 
 from truepixel_dagster.settings import Settings
@@ -13,6 +15,8 @@ from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_con
 from truepixel_dagster.stream.errors import Denials, plain
 
 LOOK_SECONDS = 1.0
+# What the client says of a record larger than it may send, and a broker of one larger than its topic takes.
+_TOO_LARGE = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE})
 Headers = Iterable[tuple[str, bytes | None]]
 
 
@@ -46,7 +50,14 @@ class EventProducer:
         )
 
     def send(
-        self, key: bytes | None, value: bytes | None, headers: Headers = (), *, partition: int = -1, timestamp: int = 0
+        self,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        *,
+        partition: int = -1,
+        timestamp: int = 0,
+        too_large: Callable[[], None] | None = None,
     ) -> None:
         """Queue a record; waits while the queue is full.
 
@@ -56,6 +67,7 @@ class EventProducer:
             headers: Names and values.
             partition: Where to; by the key if negative.
             timestamp: Milliseconds since the epoch; now if 0.
+            too_large: What to do if Kafka takes no record of this size; without it that is a failure as any other.
 
         Raises:
             KafkaDenied: Kafka does not let us in.
@@ -70,12 +82,15 @@ class EventProducer:
                     headers=list(headers),
                     partition=partition,
                     timestamp=timestamp,
-                    on_delivery=self._delivered,
+                    on_delivery=partial(self._delivered, too_large),
                 )
                 self._producer.poll(0)
                 return
             except BufferError:
                 self._producer.poll(0.1)
+            except KafkaException as error:
+                self._delivered(too_large, error.args[0], None)
+                return
 
     def flush(self) -> None:
         """Wait until every record is acknowledged.
@@ -98,6 +113,10 @@ class EventProducer:
         if kind is None:
             self.flush()
 
-    def _delivered(self, error: Any, _message: Any) -> None:
-        if error is not None and self._failure is None:
+    def _delivered(self, too_large: Callable[[], None] | None, error: Any, _message: Any) -> None:
+        if error is None:
+            return
+        if too_large is not None and error.code() in _TOO_LARGE:
+            too_large()
+        elif self._failure is None:
             self._failure = error

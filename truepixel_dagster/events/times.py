@@ -1,0 +1,109 @@
+"""When an event happened, and by whose clock.
+
+A browser's clock may say anything, and an event makes a document in the index of its month, a day of product statistics
+and a week of visitors. So a time that cannot be right is replaced by the time of arrival, and the original is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+import msgspec
+
+from truepixel_dagster.events.event import DAY, EPOCH
+
+MINUTE = 60_000
+# No time of arrival and no event lies outside of these: the years 2015 to 2099.
+FIRST, LAST = 1_420_070_400_000, 4_102_444_800_000
+# How far ahead of its arrival an event may be: a browser's clock, or a shop's that plans.
+PIXEL_AHEAD, WEBHOOK_AHEAD = 5 * MINUTE, 30 * DAY
+# How far behind it, where the collector says when it arrived. Webhooks speak of orders of any age.
+PIXEL_BEHIND = 30 * DAY
+# A collector's word for the arrival stands against Kafka's, whose clock may be wrong, but not by years.
+HEADER_AHEAD = 366 * DAY
+_FAR = 10**18
+# JavaScript writes years beyond 9999 and before 0 with a sign and six digits.
+_EXPANDED_YEAR = re.compile(r"([+-])[0-9]{6}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}Z")
+_BEYOND_MICROSECONDS = re.compile(r"(\.[0-9]{6})[0-9]+")
+_MAX_SHOWN = 64
+
+
+class When(NamedTuple):
+    """Times in milliseconds since the epoch; `client_at` is the payload's own where it was replaced, as written."""
+
+    occurred_at: int
+    received_at: int
+    client_at: str | None = None
+
+
+def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool) -> When:
+    """When an event happened and when it arrived.
+
+    Arguments:
+        claimed: The time as the payload writes it; None where it says none.
+        received: The header `received_at`; what is no time counts as none.
+        timestamp: The record's own, milliseconds since the epoch.
+        pixel: Whether a browser's clock wrote `claimed`, or Shopify's.
+
+    Raises:
+        ValueError: The payload's time is none, or nothing says when the event was.
+    """
+    by_record = timestamp if FIRST <= timestamp < LAST else None
+    by_header = _header_time(received, (by_record or LAST) + HEADER_AHEAD)
+    arrived = by_record if by_header is None else by_header
+    millis = None if claimed is None else _instant(claimed)
+    if arrived is None:
+        if millis is None or not FIRST <= millis < LAST:
+            raise ValueError(
+                "no time: neither payload, header received_at nor record has one of the years 2015 to 2099"
+            )
+        return When(millis, millis)
+    if millis is None:
+        return When(arrived, arrived)
+    ahead = PIXEL_AHEAD if pixel else WEBHOOK_AHEAD
+    is_old = pixel and by_header is not None and millis < arrived - PIXEL_BEHIND
+    if is_old or not FIRST <= millis <= arrived + ahead:
+        return When(arrived, arrived, (claimed or "")[:_MAX_SHOWN])
+    return When(millis, arrived)
+
+
+def to_millis(text: str) -> int:
+    """An ISO 8601 time as milliseconds since the epoch, rounded down; without an offset it is UTC.
+
+    Raises:
+        ValueError: Not a time.
+    """
+    try:
+        # A number would be read as seconds; no date begins with so few digits.
+        moment = msgspec.convert(_cut(text), datetime) if text[4:5] == "-" else None
+    except msgspec.ValidationError:
+        moment = None
+    if moment is None:
+        raise ValueError(f"time {text[:40]!r} is not ISO 8601")
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    since = moment - EPOCH
+    # Dividing a timedelta takes as long as all the rest.
+    return since.days * DAY + since.seconds * 1000 + since.microseconds // 1000
+
+
+def _cut(text: str) -> str:
+    """Without the digits beyond microseconds, which would be rounded up."""
+    return _BEYOND_MICROSECONDS.sub(r"\1", text) if len(text) > 26 else text
+
+
+def _instant(claimed: str) -> int:
+    expanded = _EXPANDED_YEAR.fullmatch(claimed)
+    if expanded:
+        return _FAR if expanded[1] == "+" else -_FAR
+    return to_millis(claimed)
+
+
+def _header_time(header: str, latest: int) -> int | None:
+    try:
+        millis = int(header) if header.isascii() and header.isdigit() else to_millis(header)
+    except ValueError:
+        return None
+    return millis if FIRST <= millis < LAST and millis <= latest else None
