@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import msgspec
 import pytest
 
 from tests.unit.stages.events_made_up import DAY, NOON, ad, event, sighting
@@ -124,3 +125,46 @@ def test_an_order_without_token_is_known_by_its_order_id() -> None:
 def test_what_an_attribution_has_reached_need_not_be_looked_at() -> None:
     wanted, written = {"s:a": 1, "s:b": 3, "s:c": 1}, {"s:a": "paid", "s:b": "paid"}
     assert order_status.not_reached(wanted, written) == {"s:b": 3, "s:c": 1}
+
+
+def many(count: int) -> list[tuple[Event, list[Touch]]]:
+    """Sightings of one order: few of them bring a value, an order id or touches."""
+    return [
+        (
+            sighting(
+                n,
+                event_id=f"e{(n * 37) % count:03d}",
+                order_id="77" if n % 19 == 7 else None,
+                value=Money(n + 1, "USD") if n % 17 == 5 else None,
+                source="webhook" if n % 3 else "pixel",
+                status="paid" if n == count - 2 else "open",
+            ),
+            [touch(-1 - i) for i in range(n % 5)] if n % 2 else [],
+        )
+        for n in range(count)
+    ]
+
+
+def test_an_order_names_few_of_very_many_sightings_and_says_the_same() -> None:
+    bounded = Rules(30, 7, touches_kept=50, sightings_kept=5)
+    unbounded = Rules(30, 7, touches_kept=50, sightings_kept=10_000)
+
+    def document(rules: Rules, seen: list[tuple[Event, list[Touch]]]) -> Attribution:
+        found: Attribution | None = None
+        for each, touches in seen:
+            found = merge(found, each, journey(each, touches, rules), rules) or found
+        assert found is not None
+        return found
+
+    seen = many(200)
+    whole, kept = document(unbounded, seen), document(bounded, seen)
+    assert len(whole.sightings) == 200
+    assert len(kept.sightings) <= 9
+    assert kept.sightings[0] == whole.sightings[0]
+    assert msgspec.structs.replace(kept, sightings=()) == msgspec.structs.replace(whole, sightings=())
+    # Whatever comes again, and in whatever order, changes nothing.
+    for each, touches in [*seen[::-1], *seen]:
+        assert merge(kept, each, journey(each, touches, bounded), bounded) is None
+    other = document(bounded, [seen[0], *seen[:0:-1]])
+    assert set(other.sightings) == set(kept.sightings)
+    assert msgspec.structs.replace(kept, sightings=()) == msgspec.structs.replace(other, sightings=())

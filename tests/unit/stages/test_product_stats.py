@@ -12,6 +12,7 @@ from tests.unit.stages.events_made_up import DAY, NOON, event, sighting
 from truepixel_dagster.events.event import Event, LineItem
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stages import product_stats
 from truepixel_dagster.stages.product_stats import decide
 from truepixel_dagster.stores.redis import CounterKey, WeekKey
 
@@ -233,3 +234,27 @@ def test_the_counters_are_those_of_the_plainest_count(stream: tuple[list[Event],
         for field, amount in fields.items():
             found[product, field] = found.get((product, field), 0) + amount
     assert {key: amount for key, amount in found.items() if amount} == naive(events, counted)
+
+
+def test_of_an_event_of_very_many_products_the_first_ones_count() -> None:
+    items = lines(("p", 1, None), ("q", 2, None), ("p", 3, None), ("r", 4, None), ("q", 5, None))
+    started = event(name="checkout_started", product_ids=("p", "q", "r"), items=items)
+    assert set(decide([started], set(), {0: -1}, 2)[0].counters) == {("s", "p", TODAY), ("s", "q", TODAY)}
+    order = sighting(1, items=items)
+    added = decide([order], {order.origin}, {0: -1}, 2)[0].counters
+    assert added == {("s", "p", TODAY): {"orders": 1, "units": 4}, ("s", "q", TODAY): {"orders": 1, "units": 7}}
+
+
+def test_a_sum_stops_at_what_64_bits_hold() -> None:
+    items = lines(*[("p", 1, Money(10**15, "JPY"))] * 2000)
+    orders = [sighting(n, items=items) for n in range(5)]
+    added = counters(*orders, counted={order.origin for order in orders})
+    assert added["s", "p", TODAY]["revenue:JPY"] == 2**63 - 1
+
+
+def test_a_batch_of_very_many_products_goes_in_parts() -> None:
+    events = [event(n, product_ids=tuple(map(str, range(2000)))) for n in range(25)]
+    parts = list(product_stats._parts(events))
+    assert [len(part) for part in parts] == [10, 10, 5]
+    assert [each for part in parts for each in part] == events
+    assert list(product_stats._parts([])) == []

@@ -1,0 +1,325 @@
+"""One visitor stops nobody: whatever a client sends, lanes go on, stores stay bounded, and the oracle agrees."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from tests.integration.driving import audited, drain, record, send
+from tests.integration.test_pipeline import attribution, completed, forget_offsets, order, pixel
+from truepixel_dagster.audit.account import account
+from truepixel_dagster.events.money import MAX_SUM
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs import letters, letters_replay
+from truepixel_dagster.jobs.lane_run import TooManyDeadLetters
+from truepixel_dagster.local.samples import read_lines
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import MIB, Settings
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream.client_config import client_config
+
+NOON = "2026-01-01T12:00:00.000Z"
+
+
+def topic_config(settings: Settings, topic: str, **values: str) -> None:
+    admin = AdminClient(client_config(settings))
+    entries = [
+        ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
+        for name, value in values.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result()
+
+
+def send_raw(settings: Settings, records: Iterable[dict[str, Any]], **config: Any) -> None:
+    """Send as another producer would, of any size and time."""
+    limits = {"message.max.bytes": 512 * MIB, "queue.buffering.max.kbytes": 2 * 1024 * 1024}
+    producer = Producer({**client_config(settings), **limits, **config})
+    failures: list[Any] = []
+    for each in records:
+        producer.produce(settings.topic, on_delivery=lambda e, _: failures.append(e) if e else None, **each)
+        producer.poll(0)
+    assert producer.flush(60) == 0
+    assert not failures
+
+
+def dead(settings: Settings) -> list[dead_letters.DeadLetter]:
+    return list(dead_letters.read(settings))
+
+
+# --- Junk ---
+
+
+def test_a_thousand_junk_records_of_one_client_stop_no_lane(settings: Settings, stores: Stores) -> None:
+    junk = [record("s:mallory", b"{") for _ in range(1000)]
+    send(settings, [*junk, *(record(f"s:c{n}", pixel(f"e{n}")) for n in range(20)), *junk[:300]])
+    drain(settings)
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (20, 1300)
+
+
+def test_a_few_clients_junk_stops_no_lane_and_neither_do_clients_that_somebody_makes_up(
+    settings: Settings, stores: Stores
+) -> None:
+    send(settings, [record(f"s:c{n}", pixel(f"e{n}")) for n in range(20)])
+    drain(settings)
+    send(settings, [record(f"s:m{n % 10}", b"{") for n in range(600)])
+    send(settings, [record(f"s:made-up-{n}", b"[]") for n in range(600)])
+    drain(settings)
+    assert audited(settings, stores).dead_letters == 1200
+
+
+@pytest.mark.parametrize("with_customers", [False, True])
+def test_most_clients_refused_at_once_still_stop_the_lane(
+    settings: Settings, stores: Stores, with_customers: bool
+) -> None:
+    if with_customers:
+        send(settings, [record(f"s:c{n}", pixel(f"e{n}")) for n in range(100)])
+        drain(settings)
+    send(settings, [record(f"s:c{n}", b"{") for n in range(100) for _ in range(3)])
+    with pytest.raises(TooManyDeadLetters, match="clients"):
+        drain(settings)
+    assert dead(settings) == []
+
+
+# --- Size ---
+
+
+def test_a_record_too_large_for_a_letter_has_one_that_refers_to_it(settings: Settings, stores: Stores) -> None:
+    value = b'{"id":"big","name":"n","clientId":"c","x":"' + b"x" * (60 * MIB) + b'"}'
+    large = {"key": b"s:mallory", "value": value, "headers": [("source", b"pixel")]}
+    send(settings, [record("s:c", pixel("e1"))])
+    send_raw(settings, [large], **{"compression.type": "gzip"})
+    send(settings, [record("s:c", pixel("e2")), record("s:mallory", pixel("e3"))])
+    drain(settings)
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (3, 1)
+    (letter,) = dead(settings)
+    assert letter.message.value is None
+    assert letter.letter.size == len(value)
+    assert "larger than" in letter.error
+    shown = letters.find(settings, stores, letter.letter.origin)
+    assert shown is not None
+    assert shown[1].value == value
+    assert "refers_to" in letters.as_row(shown[0])
+    assert "refers_to" in letters.as_document(*shown)
+    # It comes back by its record, and fails again for its size.
+    assert letters_replay.replay(settings).failed_again == 1
+
+
+def test_a_letter_that_refers_to_a_record_comes_back_while_the_record_is_there(
+    settings: Settings, stores: Stores
+) -> None:
+    """A record that today's version refuses, and that is understood when the letter comes back."""
+    small = settings.model_copy(update={"dead_letter_bytes": 64 * 1024})
+    value = json.dumps({**pixel("e1"), "more": "x" * 100_000}).encode()
+    send(settings, [record("s:c", pixel("e0")), (b"s:c", value, ())])
+    drain(settings)
+    message = next(each for each in topics.read_all(settings) if len(each.value or b"") > 100_000)
+    with closing(dead_letters.DeadLetters(small)) as out:
+        out.send(message, error="refused once", stage="customer")
+        out.flush()
+    (letter,) = dead(settings)
+    assert letter.message.value is None
+    (again,) = dead_letters.reread(settings, [letter.letter])
+    assert (again.message.value, again.message.headers) == (value, ())
+    assert letters_replay.replay(settings).replayed == 1
+    assert dead_letters.reread(settings, [msgspec.structs.replace(letter.letter, sha256="0" * 64)]) == []
+
+
+def test_a_letter_that_its_topic_refuses_for_its_size_refers_to_its_record(settings: Settings, stores: Stores) -> None:
+    topic_config(settings, settings.dead_topic, max_message_bytes="100000")
+    noise = random.Random(1).randbytes(400_000).hex().encode()
+    send(settings, [record("s:c", b'{"broken":"' + noise), record("s:c", pixel("e1"))])
+    drain(settings)
+    (letter,) = dead(settings)
+    assert letter.letter.sha256
+    assert letter.message.value is None
+    assert audited(settings, stores).dead_letters == 1
+
+
+# --- Sums ---
+
+
+def test_sums_beyond_64_bits_stop_at_the_bound_in_every_store(settings: Settings, stores: Stores) -> None:
+    money = {"amount": 10**15, "currencyCode": "JPY"}
+    lines = [{"quantity": 1, "variant": {"product": {"id": "p"}, "price": money}}]
+
+    def ordered(number: int) -> dict[str, Any]:
+        checkout = {"token": f"t{number}", "currencyCode": "JPY", "totalPrice": money, "lineItems": lines}
+        return pixel(f"e{number}", "checkout_completed", checkout=checkout)
+
+    send(settings, [record("s:c", ordered(number)) for number in range(9_300)])
+    drain(settings)
+    audited(settings, stores)
+    assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["revenue"] == {"JPY": MAX_SUM}
+    send(settings, [record("s:c", ordered(number)) for number in range(9_300, 9_310)])
+    drain(settings)
+    audited(settings, stores)
+
+
+# --- Clocks ---
+
+
+@pytest.mark.parametrize("case", ["clock_year_1970", "clock_year_2087"])
+def test_a_clock_that_cannot_be_right_makes_no_month_of_its_own(settings: Settings, stores: Stores, case: str) -> None:
+    lines = (Path(__file__).parent.parent / "samples" / f"{case}.jsonl").read_bytes().splitlines()
+    send(settings, read_lines(lines))
+    drain(settings)
+    found = audited(settings, stores)
+    assert found.dead_letters == 0
+    assert found.attributions == 1
+    assert stores.elasticsearch.indices("events-") == [stores.elasticsearch.index("events-2026.11")]
+    assert stores.elasticsearch.indices("product-stats-") == [stores.elasticsearch.index("product-stats-2026.11")]
+    (customer,) = stores.mongodb.collection(CUSTOMERS).find()
+    assert customer["last_seen"].startswith("2026-11-24")
+    stores.elasticsearch.refresh()
+    kept = [
+        hit["_source"]["client_at"] for hit in stores.elasticsearch.scan("events-") if "client_at" in hit["_source"]
+    ]
+    assert len(kept) == 2
+
+
+def test_events_of_1200_months_make_the_months_of_their_arrival(settings: Settings, stores: Stores) -> None:
+    months = [f"{2000 + n // 12}-{n % 12 + 1:02d}-15T00:00:00Z" for n in range(1200)]
+    pixels = [record("s:c", pixel(f"e{n}", at=at), source="pixel", received_at=NOON) for n, at in enumerate(months)]
+    hooks = [
+        record("s:c", order(n, f"t{n}", created_at=at), topic="orders/create", event_id=f"w{n}", received_at=NOON)
+        for n, at in enumerate(months[180:])
+    ]
+    send(settings, [*pixels, *hooks[132:]])
+    drain(settings)
+    audited(settings, stores)
+    # The month of arrival, the one before, and what a webhook may be ahead.
+    assert len(stores.elasticsearch.indices("events-")) <= 3
+
+
+def test_records_whose_own_time_is_none_are_understood(settings: Settings, stores: Stores) -> None:
+    far = str(2**63 - 1)
+    topic_config(settings, settings.topic, message_timestamp_after_max_ms=far, message_timestamp_before_max_ms=far)
+    times = [1, 1_767_268_800_000_000, 978_307_200_000, 8_640_000_000_000_000]
+    value = json.dumps(pixel("x")).encode()
+    timeless = json.dumps({**pixel("x"), "timestamp": None}).encode()
+    sent = [
+        {"key": b"s:c", "value": body, "timestamp": at, "headers": [("event_id", f"e{n}-{at}".encode())]}
+        for at in times
+        for n, body in enumerate((value, timeless))
+    ]
+    send_raw(settings, sent)
+    drain(settings)
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (4, 4)
+    assert account(settings).lost == []
+
+
+def test_a_topic_that_is_timed_by_its_broker(settings: Settings, stores: Stores) -> None:
+    topic_config(settings, settings.topic, message_timestamp_type="LogAppendTime")
+    touch = pixel("e1", at=NOON, query="?gclid=1")
+    values = [touch, completed("e2"), {**touch, "id": "e3", "timestamp": None}]
+    send(settings, [record("s:c", value) for value in values])
+    drain(settings)
+    audited(settings, stores)
+    assert attribution(stores, "s:tok")["credits"]["last_click"][0]["platform"] == "google"
+
+
+# --- How much one event, one client and one batch may make ---
+
+
+def test_an_order_of_8000_sightings_has_a_document_of_few(settings: Settings, stores: Stores) -> None:
+    queries = [f"?gclid={n}" if n % 7 == 0 else "" for n in range(8_000)]
+    sightings = [record(f"s:c{n % 50}", completed(f"e{n:05d}", query=query)) for n, query in enumerate(queries)]
+    hook = record("s:hook", order(5), topic="orders/create", event_id="w")
+    send(settings, [sightings[0], hook, *sightings[1:], *sightings[:100]])
+    drain(settings)
+    audited(settings, stores)
+    document = attribution(stores, "s:tok")
+    assert len(document["sightings"]) <= settings.sightings_kept + 4
+    assert len(json.dumps(document)) < 100_000
+    assert document["order_id"] == "5"
+    before = json.dumps(document, sort_keys=True)
+    forget_offsets(settings)
+    drain(settings.model_copy(update={"batch_messages": 97}))
+    audited(settings, stores)
+    assert json.dumps(attribution(stores, "s:tok"), sort_keys=True) == before
+
+
+def test_products_of_one_event_are_counted_up_to_a_bound(settings: Settings, stores: Stores) -> None:
+    def started(event: int) -> dict[str, Any]:
+        lines = [{"variant": {"product": {"id": f"{event}-{n}"}}} for n in range(2000)]
+        return pixel(f"e{event}", "checkout_started", checkout={"lineItems": lines})
+
+    send(settings, [record(f"s:c{n % 20}", started(n)) for n in range(120)])
+    send(settings, [record("s:c", pixel("more", "checkout_started", checkout={"lineItems": [{}] * 2001}))])
+    (tally,) = drain(settings)
+    assert tally.counted == 120
+    keys = sum(len(page) for page in stores.redis.counter_keys("buffer", 1000))
+    assert keys == 120 * settings.products_per_event
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (120, 1)
+
+
+def test_currencies_that_somebody_makes_up_are_dead_letters(settings: Settings, stores: Stores) -> None:
+    letters_ = "ABCDEFGHIJ"
+    codes = [a + b + c for a in letters_ for b in letters_ for c in letters_]
+
+    def ordered(code: str) -> dict[str, Any]:
+        checkout = {"token": code, "totalPrice": {"amount": 1, "currencyCode": code}}
+        return pixel(f"e-{code}", "checkout_completed", checkout=checkout)
+
+    send(settings, [record("s:c", ordered(code)) for code in codes])
+    drain(settings)
+    found = audited(settings, stores)
+    assert found.events + found.dead_letters == 1000
+    assert len(stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["revenue"]) == found.events < 20
+
+
+def test_a_document_that_is_too_large_for_mongodb_is_one_letter(settings: Settings, stores: Stores) -> None:
+    wide = settings.model_copy(update={"touches_kept": 1000, "batch_messages": 10_000, "batch_bytes": 128 * MIB})
+    parts = ("source", "medium", "campaign", "content", "term")
+    query = "&".join(f"utm_{part}={'%F0%9F%98%80' * 512}" for part in parts)
+    events = [record("s:big", pixel(f"e{n}", query=f"?{query}&gclid={n}")) for n in range(1_700)]
+    send(wide, [*events, record("s:c", pixel("good", query="?gclid=1"))])
+    drain(wide)
+    assert stores.mongodb.read(AD_LEADS, ["s:c"])
+    assert account(settings).lost == []
+
+
+# --- Headers ---
+
+
+def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores: Stores) -> None:
+    many = [(f"h{n}", b"\xff\x00") for n in range(10_000)]
+    odd = [("x", None), ("x", b"\xff"), ("\u2028", b"\x00"), ("shop_domain", b"\xfe"), ("error", b"\xff")]
+    twice = [("event_id", b"no"), ("event_id", b"e3")]
+    value = json.dumps(pixel("e0")).encode()
+    send(
+        settings,
+        [
+            (b"s:c", value, (("event_id", b"e1"), *many)),
+            (b"s:c", value, (("event_id", b"e2"), *odd)),
+            (b"s:c", value, tuple(twice)),
+            (b"s:c", b"{", tuple(odd)),
+            (b"s:c", value, (("topic", b"\xff"),)),
+        ],
+    )
+    drain(settings)
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (3, 2)
+    for letter in dead(settings):
+        assert letters.find(settings, stores, letter.letter.origin)
+
+
+def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:
+    assert dead_letters.parse_origin("a/b/1/2") is None
+    assert dead_letters.parse_origin(str(Origin("t", 1, 2))) == Origin("t", 1, 2)
