@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import json
 import random
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import confluent_kafka
 import msgspec
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 
 from tests.integration.driving import audited, drain, record, send
 from tests.integration.test_pipeline import attribution, completed, forget_offsets, order, pixel
@@ -22,9 +32,10 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs import letters, letters_replay
 from truepixel_dagster.jobs.lane_run import TooManyDeadLetters
 from truepixel_dagster.local.samples import read_lines
+from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import MIB, Settings
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
 from truepixel_dagster.stream import dead_letters, topics
 from truepixel_dagster.stream.client_config import client_config
 
@@ -295,6 +306,19 @@ def test_a_document_that_is_too_large_for_mongodb_is_one_letter(settings: Settin
     assert account(settings).lost == []
 
 
+def test_what_bson_cannot_hold_is_refused_by_itself(mongo_store: MongoStore) -> None:
+    wanted: dict[str, dict[str, Any]] = {
+        "a": {"n": 1},
+        "b": {"n": 2**64},
+        "c": {"text": "x" * 17 * MIB},
+        "d": {"n": -(2**63)},
+    }
+    refused = mongo_store.update(CUSTOMERS, list(wanted), lambda _: wanted)
+    assert set(refused) == {"b", "c"}
+    assert set(mongo_store.read(CUSTOMERS, list(wanted))) == {"a", "d"}
+    assert set(mongo_store.update(CUSTOMERS, ["b"], lambda _: {"b": wanted["b"]})) == {"b"}
+
+
 # --- Headers ---
 
 
@@ -323,3 +347,62 @@ def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores:
 def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:
     assert dead_letters.parse_origin("a/b/1/2") is None
     assert dead_letters.parse_origin(str(Origin("t", 1, 2))) == Origin("t", 1, 2)
+
+
+def send_with_header_names(settings: Settings, key: bytes, value: bytes, names: Iterable[bytes]) -> None:
+    """Send a record whose headers have names of any bytes, as producers in C may; Python's client takes text only."""
+    library = ctypes.CDLL(str(next(Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka*"))))
+    for function in ("rd_kafka_conf_new", "rd_kafka_new"):
+        getattr(library, function).restype = ctypes.c_void_p
+    conf = ctypes.c_void_p(library.rd_kafka_conf_new())
+    library.rd_kafka_conf_set(conf, b"bootstrap.servers", settings.kafka_bootstrap.encode(), None, 0)
+    producer = ctypes.c_void_p(library.rd_kafka_new(0, conf, None, 0))
+    end, topic, value_type, key_type, flags, header, copy = 0, 1, 4, 5, 7, 9, 2
+    size = ctypes.c_size_t
+    arguments: list[Any] = [topic, settings.topic.encode(), value_type, value, size(len(value)), key_type, key]
+    arguments += [size(len(key)), flags, copy]
+    for name in names:
+        arguments += [header, name, b"v", size(1)]
+    assert library.rd_kafka_producev(producer, *arguments, end) == 0
+    assert library.rd_kafka_flush(producer, 30_000) == 0
+    library.rd_kafka_destroy(producer)
+
+
+def test_a_header_whose_name_is_no_text_crashes_nothing(settings: Settings, stores: Stores) -> None:
+    value = json.dumps(pixel("e1")).encode()
+    send_with_header_names(settings, b"s:c", value, [b"\xff\xfe", b"", b"\xc3\x28"])
+    send_with_header_names(settings, b"s:c", b"{", [b"\xff"])
+    send(settings, [record("s:c", pixel("e2"))])
+    drain(settings)
+    found = audited(settings, stores)
+    assert (found.events, found.dead_letters) == (2, 1)
+
+
+# --- Clocks that jump, and very many of one kind ---
+
+
+def test_a_machines_clock_that_jumps_stops_nothing(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = itertools.cycle([0.0, 86_400.0, -86_400.0, 3_600.0, -3.0])
+    genuine = time.time
+    monkeypatch.setattr(time, "time", lambda: genuine() + next(jumps))
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=4, shops=2)])
+    drain(settings.model_copy(update={"batch_messages": 64}))
+    audited(settings, stores)
+
+
+def test_very_many_events_of_one_user(settings: Settings, stores: Stores) -> None:
+    send(settings, [record("s:c", pixel(f"e{n}", query=f"?gclid={n}" if n % 3 == 0 else "")) for n in range(20_000)])
+    drain(settings)
+    audited(settings, stores)
+    (lead,) = stores.mongodb.collection(AD_LEADS).find()
+    assert len(lead["touches"]) == settings.touches_kept
+    assert len(lead["older"]) <= settings.batch_messages
+
+
+def test_events_of_5000_shops(settings: Settings, stores: Stores) -> None:
+    viewed = {"productVariant": {"product": {"id": "p"}}}
+    send(settings, [record(f"shop-{n}:c", pixel("e", "product_viewed", **viewed)) for n in range(5_000)])
+    drain(settings)
+    assert audited(settings, stores).events == 5_000

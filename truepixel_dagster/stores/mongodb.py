@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from bson import encode
+from bson.errors import InvalidDocument
 from pymongo import DeleteOne, MongoClient, ReplaceOne, WriteConcern
 from pymongo.errors import (
     BulkWriteError,
@@ -46,6 +48,8 @@ _NEXT_STEP = {
     86: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
     14031: "free disk space on MongoDB's machine",
 }
+# MongoDB's own bound of a document.
+MAX_BSON_SIZE = 16 * 1024 * 1024
 # NotPrimary, shutdown and network codes that a server may answer with while it fails over.
 _TRANSIENT_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436, 50})
 _REREADS = 20
@@ -135,7 +139,7 @@ class MongoStore(Store):
             if not changed:
                 return {}
             operations = [_replace(id_, document, stored.get(id_, {}).get("v", 0)) for id_, document in changed.items()]
-            written, rejected = self._write(name, operations, list(changed))
+            written, rejected = self._write_what_fits(name, operations, changed)
             if written + len(rejected) == len(operations):
                 return rejected
         raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
@@ -218,6 +222,21 @@ class MongoStore(Store):
                 raise _Refused(f"{met} updates of {name} met documents that were just made", transient=True)
 
         self._call(attempt)
+
+    def _write_what_fits(
+        self, name: str, operations: Sequence[Any], documents: Mapping[str, Document]
+    ) -> tuple[int, dict[str, Rejected]]:
+        """As `_write`; what BSON or MongoDB cannot hold is refused by itself, though the client sends nothing of it."""
+        ids = list(documents)
+        try:
+            return self._write(name, operations, ids)
+        except (OverflowError, InvalidDocument):
+            reasons = {id_: reason for id_, document in documents.items() if (reason := _unfit(document))}
+            if not reasons:
+                raise
+        left = [(operation, id_) for operation, id_ in zip(operations, ids) if id_ not in reasons]
+        written, rejected = self._write(name, *zip(*left)) if left else (0, {})
+        return written, rejected | {id_: Rejected(id_, reason) for id_, reason in reasons.items()}
 
     def _write(self, name: str, operations: Sequence[Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
         """Write; the count of documents written, and the refused ones."""
@@ -345,6 +364,15 @@ def _words(error: Exception) -> str | None:
     if isinstance(error, OperationFailure):
         return _words_of({"errmsg": str(error), **(error.details or {}), "code": error.code})
     return None
+
+
+def _unfit(document: Document) -> str | None:
+    """Why MongoDB cannot hold a document; None if it can."""
+    try:
+        size = len(encode(document))
+    except (OverflowError, InvalidDocument) as error:
+        return str(error)[:500]
+    return None if size <= MAX_BSON_SIZE else f"a document of {size} bytes is larger than {MAX_BSON_SIZE}"
 
 
 def denial(error: Exception) -> str | None:

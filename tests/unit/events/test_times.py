@@ -6,7 +6,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from truepixel_dagster.events.times import DAY, MINUTE, When, to_millis, when
+from truepixel_dagster.events.event import DAY
+from truepixel_dagster.events.times import MINUTE, When, to_millis, when
 
 ARRIVED = 1_767_607_200_000  # 2026-01-05T10:00:00Z
 HEADER = "2026-01-05T10:00:00.000Z"
