@@ -354,6 +354,8 @@ MUTATIONS = (
         'elif error["code"] in _POISON_CODES:',
         "elif True:",
         UNIT + "stores/test_mongodb_errors.py",
+    ),
+    Mutation(
         "a clock that cannot be right makes no month of its own",
         P + "events/times.py",
         "if is_old or not FIRST <= millis <= arrived + ahead:",
@@ -436,6 +438,13 @@ MUTATIONS = (
         "if (reason := _unfit(document))}",
         "if (reason := None)}",
         INTEGRATION + "test_hostile_input.py -k bson",
+    ),
+    Mutation(
+        "a request over a proxy's limit goes in halves",
+        P + "stores/elasticsearch.py",
+        "if not never_fits(error.status_code, words, len(body)):",
+        "if True:",
+        INTEGRATION + "test_hostile_input.py -k proxys_limit",
     ),
     Mutation(
         "what will never fit is told from what has no room now",

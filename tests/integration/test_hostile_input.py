@@ -6,11 +6,15 @@ import ctypes
 import itertools
 import json
 import random
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import confluent_kafka
 import msgspec
@@ -158,6 +162,84 @@ def test_a_letter_that_its_topic_refuses_for_its_size_refers_to_its_record(setti
     assert letter.letter.sha256
     assert letter.message.value is None
     assert audited(settings, stores).dead_letters == 1
+
+
+def test_an_event_that_elasticsearch_never_takes_is_one_letter(settings: Settings, stores: Stores) -> None:
+    def large(event: int, size: int) -> tuple[bytes, bytes, Any]:
+        return record("s:mallory", {**pixel(f"large-{event}"), "more": "x" * size})
+
+    send(settings, [record("s:c", pixel("e1")), large(1, 39 * MIB), record("s:c", pixel("e2")), large(2, 3 * MIB)])
+    drain(settings)
+    (letter,) = dead(settings)
+    assert letter.stage == "index"
+    assert "too large" in letter.error
+    assert letter.letter.sha256
+    assert len(letter.error) < 600
+    stores.elasticsearch.refresh()
+    assert stores.elasticsearch.count("events-") == 3
+    assert account(settings).lost == []
+
+
+class Limited(ThreadingHTTPServer):
+    """A proxy before Elasticsearch that takes bodies up to a size only, as nginx does (client_max_body_size)."""
+
+    def __init__(self, target: str, limit: int) -> None:
+        super().__init__(("127.0.0.1", 0), LimitedHandler)
+        self.target = urlsplit(target)
+        self.limit = limit
+        self.refused = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class LimitedHandler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Limited
+
+    def handle_any(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if len(body) > self.server.limit:
+            self.server.refused += 1
+            page = b"<html><head><title>413 Request Entity Too Large</title></head></html>"
+            self.answer(413, [("Content-Type", "text/html")], page)
+            return
+        with closing(HTTPConnection(self.server.target.hostname or "", self.server.target.port)) as behind:
+            behind.request(self.command, self.path, body, dict(self.headers))
+            reply = behind.getresponse()
+            kept = [(k, v) for k, v in reply.getheaders() if k.lower() not in ("content-length", "transfer-encoding")]
+            self.answer(reply.status, kept, reply.read())
+
+    def answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in (*headers, ("Content-Length", str(len(body)))):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = handle_any  # noqa: N815 (http.server's names)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+def test_bodies_over_a_proxys_limit_go_in_halves_and_one_alone_is_a_letter(settings: Settings, stores: Stores) -> None:
+    events = [record(f"s:c{n % 7}", {**pixel(f"e{n}"), "more": "x" * 4_000}) for n in range(600)]
+    huge = record("s:mallory", {**pixel("huge"), "more": "x" * 600_000})
+    send(settings, [*events[:300], huge, *events[300:]])
+    with Limited(settings.elasticsearch_url, 500_000) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        drain(settings.model_copy(update={"elasticsearch_url": proxy.url, "batch_messages": 601}))
+        proxy.shutdown()
+        assert 1 <= proxy.refused <= 20
+    (letter,) = dead(settings)
+    assert "413" in letter.error
+    assert letter.message.value == huge[1]
+    stores.elasticsearch.refresh()
+    assert stores.elasticsearch.count("events-") == 600
+    assert account(settings).lost == []
 
 
 # --- Sums ---

@@ -48,6 +48,7 @@ from truepixel_dagster.stores.index_templates import (
     template_of,
 )
 from truepixel_dagster.stores.store import Store
+from truepixel_dagster.stores.too_large import CONTENT_TOO_LARGE, never_fits
 
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 Reply = TypeVar("Reply")
@@ -94,6 +95,8 @@ class Outcome(msgspec.Struct, frozen=True):
 _AT_ONCE, _WORTH_PARTING = 2, 128
 # A request's body is a copy of its documents: no more than a few of these lie in memory beside a large micro-batch.
 _PART_BYTES = 4 * MIB
+# Requests are not made smaller than this for a proxy's sake.
+_SMALLEST_PART = 64 * 1024
 _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by"
 _TEMPLATE_FIELDS = ["index_templates.name", "index_templates.index_template"]
 # The UUID, so that no index is left out for having none of the others.
@@ -158,6 +161,7 @@ class ElasticsearchStore(Store):
         self._sound_until = 0.0
         self._searched: dict[str, float] = {}
         self._replicas = settings.elasticsearch_replicas
+        self._part_bytes = _PART_BYTES
         self._senders = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bulk")
         self.client = Elasticsearch(
             settings.elasticsearch_url.split(","),
@@ -256,7 +260,7 @@ class ElasticsearchStore(Store):
         outcomes: dict[int, Outcome] = {}
 
         def attempt() -> None:
-            parts = _parts([i for i in range(len(actions)) if i not in outcomes], actions)
+            parts = _parts([i for i in range(len(actions)) if i not in outcomes], actions, self._part_bytes)
             sent = [self._senders.submit(self._bulk_once, [actions[i] for i in part]) for part in parts]
             wait(sent)
             failed: list[ItemFailed] = []
@@ -290,12 +294,39 @@ class ElasticsearchStore(Store):
         return outcomes
 
     def _bulk_once(self, actions: Sequence[Action]) -> list[Outcome | ItemFailed]:
+        """One request; smaller ones where it is larger than Elasticsearch, or a proxy before it, ever takes."""
         lines: list[bytes] = []
         for action in actions:
             lines += (_header(action), action.source) if action.source else (_header(action),)
         body = b"\n".join([*lines, b""])
-        reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
-        return [_outcome(next(iter(item.values()))) for item in reply.body["items"]]
+        try:
+            reply = self.client.bulk(operations=body, filter_path=_REPLY_FIELDS)  # type: ignore[arg-type]
+        except ApiError as error:
+            words = _words(error) or ""
+            if not never_fits(error.status_code, words, len(body)):
+                raise
+            return self._in_smaller(actions, len(body), words)
+        items = [next(iter(item.values())) for item in reply.body["items"]]
+        found = [_outcome(item) for item in items]
+        large = [n for n, item in enumerate(items) if item.get("error") and _never_fits(item, actions[n])]
+        if large and len(actions) == 1:
+            return self._in_smaller(actions, len(body), words_of(items[0]["error"]))
+        if large:
+            # Nothing of these is written; one alone may fit.
+            again = [actions[n] for n in large]
+            parts = _halves(again) if len(again) == len(actions) else [again]
+            for n, outcome in zip(large, [outcome for part in parts for outcome in self._bulk_once(part)]):
+                found[n] = outcome
+        return found
+
+    def _in_smaller(self, actions: Sequence[Action], size: int, words: str) -> list[Outcome | ItemFailed]:
+        """A request that was too large in halves, and so on; a document that is too large alone is refused."""
+        if len(actions) == 1:
+            reason = f"{size} bytes are too large for Elasticsearch or a proxy before it: {words}"
+            return [Outcome(CONTENT_TOO_LARGE, reason[:500])]
+        # The next ones need not be tried in vain.
+        self._part_bytes = max(_SMALLEST_PART, min(self._part_bytes, size // 2))
+        return [outcome for part in _halves(actions) for outcome in self._bulk_once(part)]
 
     def check(self, new: Collection[str] = ()) -> None:
         """Make sure that templates and indices are as this version writes and reads them.
@@ -733,9 +764,18 @@ def _whole(reply: Reply) -> Reply:
     return reply
 
 
-def _parts(positions: Sequence[int], actions: Sequence[Action]) -> list[list[int]]:
+def _never_fits(item: Mapping[str, Any], action: Action) -> bool:
+    return never_fits(item["status"], str(item["error"].get("reason")), len(action.source))
+
+
+def _halves(actions: Sequence[Action]) -> list[Sequence[Action]]:
+    middle = len(actions) // 2
+    return [actions[:middle], actions[middle:]]
+
+
+def _parts(positions: Sequence[int], actions: Sequence[Action], largest: int = _PART_BYTES) -> list[list[int]]:
     size = sum(len(actions[position].source) for position in positions)
-    count = max(_AT_ONCE if len(positions) >= _WORTH_PARTING else 1, -(-size // _PART_BYTES))
+    count = max(_AT_ONCE if len(positions) >= _WORTH_PARTING else 1, -(-size // largest))
     parts: list[list[int]] = [[] for _ in range(count)]
     for position in positions:
         parts[zlib.crc32(actions[position].id.encode()) % count].append(position)

@@ -29,6 +29,8 @@ ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "or
 SIZE, SHA256 = "value_size", "value_sha256"
 # A letter by reference keeps a key that says whose it is, and none that is itself too large.
 _MAX_KEY_BYTES = 1024
+# What any topic takes.
+_FITS_BYTES = 64 * 1024
 _ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})")
 OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, SIZE, SHA256})
 
@@ -99,8 +101,10 @@ class DeadLetters:
 
         if message.size > self._settings.dead_letter_bytes:
             by_reference()
-        else:
+        elif message.size > _FITS_BYTES:
             producer.send(message.key, message.value, kept + headers, too_large=by_reference)
+        else:
+            producer.send(message.key, message.value, kept + headers)
 
     def flush(self) -> None:
         """Wait until all are acknowledged: before their offsets are committed.
