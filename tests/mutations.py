@@ -373,7 +373,7 @@ MUTATIONS = (
         "headers that are not ours are not looked at",
         P + "events/decode.py",
         "for name, value in message.headers if name in _OURS}",
-        "for name, value in message.headers if value is not None and value.decode()}",
+        "for name, value in message.headers if (value or b'').decode() or True}",
         UNIT + "events/test_agreement.py -k headers",
     ),
     Mutation(

@@ -54,8 +54,11 @@ def query_of(url: str | None) -> str:
 def ad_from_url(url: str | None) -> Ad | None:
     """The ad data of a URL (absolute, or a path such as a webhook's `landing_site`); None where there is none."""
     query = query_of(url)
-    if not query:
-        return None
+    return ad_of(query) if query else None
+
+
+def ad_of(query: str) -> Ad | None:
+    """The ad data of a query string; None where there is none."""
     found: dict[str, str] = {}
     for match in _PARAMETER.finditer(query):
         name = _NAMES.get(unquote_plus(match[1]).lower())

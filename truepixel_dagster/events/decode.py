@@ -90,14 +90,14 @@ def _decode(message: Message) -> Event:
 
 
 def _headers(message: Message) -> dict[str, bytes]:
-    """Our headers that hold something; of one that comes several times the last one."""
-    found = {name: value for name, value in message.headers if name in _OURS}
-    return {name: value for name, value in found.items() if value}
+    """Our headers; of one that comes several times the last one."""
+    return {name: value or b"" for name, value in message.headers if name in _OURS}
 
 
 def _header(headers: dict[str, bytes], name: str) -> str | None:
+    value = headers.get(name)
     try:
-        return headers[name].decode() if name in headers else None
+        return value.decode() if value else None
     except UnicodeDecodeError:
         raise ValueError(f"the header {name} is not UTF-8") from None
 
@@ -111,7 +111,8 @@ def _checked(value: bytes | None) -> bytes:
     value.decode("utf-8")
     if value.startswith(_BOM):
         value = value[len(_BOM) :]
-    if b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value:
+    # Hardly any value has an escape, and a single byte is found at once.
+    if b"\\" in value and (b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value):
         value = _ESCAPE.sub(_mended, value)
     # Only a message with many brackets can be deep: most never pay for the measuring.
     if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_from_url, anonymous_query, query_of
+from truepixel_dagster.events.ad import ad_of, anonymous_query, query_of
 from truepixel_dagster.events.event import LineItem, Order
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.shape import (
@@ -193,7 +193,7 @@ def facts(payload: bytes) -> Facts:
         occurred_at=event.timestamp,
         url=text(location.href),
         referrer=text(document.referrer),
-        ad=ad_from_url(_with_query(location)),
+        ad=ad_of(query) if (query := _query(location)) else None,
         product_ids=_product_ids(data),
         items=_items(data),
         order=_order(name, checkout, placed) if checkout else None,
@@ -218,15 +218,16 @@ def anonymous(payload: bytes, alias: Callable[[str, str], str]) -> bytes:
         checkout.token = alias("token", token) if token else None
         checkout.order = _PlacedOrder(alias("order", order_id)) if order_id else None
         checkout.email = None
-    query = anonymous_query(_with_query(location), alias)
+    query = anonymous_query(f"?{_query(location)}", alias)
     context = _Context(_Document(_Location(query))) if query else None
     kept = _Pixel(name=event.name, timestamp=event.timestamp, data=msgspec.Raw(_ENCODER.encode(data)), context=context)
     return _ENCODER.encode(kept)
 
 
-def _with_query(location: _Location) -> str:
-    """An address that has the query of the page's, or where that has none the one of `search`."""
-    return f"?{query_of(location.href) or query_of('?' + (location.search or '').lstrip('?'))}"
+def _query(location: _Location) -> str:
+    """The query of the page's address, or where that has none what stands in `search`."""
+    query = query_of(location.href)
+    return query or (query_of("?" + location.search.lstrip("?")) if location.search else "")
 
 
 def _data(name: str, raw: msgspec.Raw) -> _Data:

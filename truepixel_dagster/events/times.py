@@ -25,7 +25,7 @@ PIXEL_BEHIND = 30 * DAY
 HEADER_AHEAD = 366 * DAY
 _FAR = 10**18
 # JavaScript writes years beyond 9999 and before 0 with a sign and six digits.
-_EXPANDED_YEAR = re.compile(r"([+-])[0-9]{6}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}Z")
+_EXPANDED_YEAR = re.compile(r"[+-][0-9]{6}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}Z")
 _BEYOND_MICROSECONDS = re.compile(r"(\.[0-9]{6})[0-9]+")
 _MAX_SHOWN = 64
 
@@ -95,9 +95,8 @@ def _cut(text: str) -> str:
 
 
 def _instant(claimed: str) -> int:
-    expanded = _EXPANDED_YEAR.fullmatch(claimed)
-    if expanded:
-        return _FAR if expanded[1] == "+" else -_FAR
+    if claimed.startswith(("+", "-")) and _EXPANDED_YEAR.fullmatch(claimed):
+        return _FAR if claimed[0] == "+" else -_FAR
     return to_millis(claimed)
 
 
