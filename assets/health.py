@@ -57,6 +57,9 @@ def audit() -> dg.AssetCheckResult:
             "records": found.records,
             "differences": len(found.differences),
             "events not judged": found.not_judged,
+            "differences excused": len(found.excused),
+            "lost to retention": found.lost_to_retention,
+            "ranges lost to retention": dg.JsonMetadataValue(found.lost_ranges[:SHOWN]),
             "examples": dg.JsonMetadataValue([printable(str(difference)) for difference in found.differences[:SHOWN]]),
         },
     )
@@ -159,6 +162,17 @@ def lag() -> dg.AssetCheckResult:
     return _judge(lambda: keeps_up(load_settings(), time.time()), WARN)
 
 
+@dg.asset_check(
+    asset=HEALTH,
+    description="Retention removed no record before it was read, in the last seven days.",
+)
+def read_in_time() -> dg.AssetCheckResult:
+    """Nothing was lost to retention."""
+    from truepixel_dagster.health.flow import read_in_time as look
+
+    return _judge(lambda: look(load_settings(), time.time()))
+
+
 health_checks = [
     records_accounted,
     dead_letter_share,
@@ -167,4 +181,5 @@ health_checks = [
     counters_match,
     buffer_age,
     lag,
+    read_in_time,
 ]

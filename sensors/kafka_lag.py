@@ -24,9 +24,10 @@ from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.source_log import verified
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stores.leases import holders
-from truepixel_dagster.stream.errors import KafkaDenied, KafkaError
+from truepixel_dagster.stream.errors import KafkaDenied, KafkaError, LogChanged
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 from truepixel_dagster.text import printable
@@ -167,7 +168,8 @@ def lane_states(
     instance: dg.DagsterInstance, runs: Runs, partitions: Sequence[PartitionLag], lanes: int, memory: Memory
 ) -> list[LaneState]:
     """What Kafka, Redis and Dagster know of each lane."""
-    by_partition = {entry.partition: entry.lag for entry in partitions}
+    # What retention has removed is nothing to wait for, and yet a run's to count and to commit over.
+    by_partition = {entry.partition: entry.lag + entry.lost for entry in partitions}
     states = []
     for lane in range(lanes):
         own = partitions_of(lane, lanes, len(by_partition))
@@ -232,6 +234,7 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
     """The lag of every partition, which run holds which, and which is next.
 
     Raises:
+        LogChanged: The topic is not the log that was processed.
         Missing: One of the four servers does not answer or does not let us in.
     """
     missing: list[Exception] = [*missing_servers(settings)]
@@ -239,9 +242,12 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
         partitions = lag(settings)
         if not missing:
             with open_stores(settings) as stores:
+                verified(settings, stores, partitions)
                 numbers = [entry.partition for entry in partitions]
                 redis, name = stores.redis.client, settings.namespace
                 return partitions, holders(redis, name, numbers), holders(redis, name, numbers, "next")
+    except LogChanged:
+        raise
     except (KafkaError, Unavailable) as error:
         missing.append(error)
     raise Missing(missing)
@@ -261,7 +267,7 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     try:
         settings = load_settings()
         partitions, holding, following = look(settings)
-    except SettingsError as error:
+    except (SettingsError, LogChanged) as error:
         return dg.SkipReason(printable(str(error)))
     except Missing as missing:
         if missing.denied:

@@ -188,6 +188,7 @@ def setup(reindex: str | None) -> None:
     from truepixel_dagster.durability import ask, warnings
     from truepixel_dagster.provision import provision
     from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.source_log import verified
     from truepixel_dagster.stores import reindexing
 
     settings = load_settings()
@@ -202,8 +203,9 @@ def setup(reindex: str | None) -> None:
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
         unsound = stores.elasticsearch.unsound()
-    for line in unsound:
-        say(line)
+        for line in unsound:
+            say(line)
+        verified(settings, stores)
     if unsound:
         raise click.ClickException("not all is as this version needs it, see above")
 
@@ -317,19 +319,69 @@ def produce_file(file: Any) -> None:
 @main.command()
 @as_json
 def lag(as_json: bool) -> None:
-    """Messages waiting, by partition."""
+    """Messages waiting, by partition, and what retention removed before it was read.
+
+    Exits with 1 if the topic is not the log that was processed: a lag of 0 would say nothing then.
+    """
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.source_log import LostRange, lost_records, verified
     from truepixel_dagster.stream.topics import lag as read_lag
 
-    partitions = read_lag(load_settings())
+    settings = quick_to_give_up(load_settings())
+    partitions = read_lag(settings)
+    lost: list[LostRange] = []
+    with open_stores(settings) as stores:
+        try:
+            verified(settings, stores, partitions)
+            lost = lost_records(stores.mongodb)
+        except Unavailable as error:
+            say(f"whether this is the topic that was processed was not looked at: {error}")
     if as_json:
-        return print_json({"partitions": partitions, "lag": sum(entry.lag for entry in partitions)})
+        totals = {"lag": sum(entry.lag for entry in partitions), "lost": [str(each) for each in lost]}
+        return print_json({"partitions": partitions, **totals})
     rows: list[tuple[object, ...]] = []
     for entry in partitions:
         committed = "–" if entry.committed is None else entry.committed
-        rows.append((entry.partition, entry.low, entry.high, committed, entry.lag))
-    rows.append(("all", None, None, None, sum(entry.lag for entry in partitions)))
-    out.print(table(("partition", "low", "high", "committed", "lag"), rows))
+        rows.append((entry.partition, entry.low, entry.high, committed, entry.lag, entry.lost))
+    total = (sum(entry.lag for entry in partitions), sum(entry.lost for entry in partitions))
+    rows.append(("all", None, None, None, *total))
+    out.print(table(("partition", "low", "high", "committed", "lag", "removed unread"), rows))
+    for each in lost:
+        say(f"retention removed before it was read: {each}")
     return None
+
+
+@main.command(name="adopt-topic")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json
+def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Accept the topic of events as a new log, after it was created again, moved or cut off.
+
+    The stores keep what they have. The new log is read from its beginning, and its records count although their offsets
+    are low; one with the event id of an event that is stored is a duplicate. Does nothing where the topic is the one
+    that was processed. No lane may be at work.
+    """
+    from truepixel_dagster.jobs.adoption import adopt_topic as run
+    from truepixel_dagster.jobs.adoption import plan
+    from truepixel_dagster.stores.leases import LaneBusy
+
+    settings = load_settings()
+    found = plan(settings)
+    if as_json:
+        print_json(found)
+    else:
+        for line in found.lines:
+            echo(line)
+    if dry_run or not found.due:
+        return
+    if not yes:
+        click.confirm("Begin the new log?", abort=True)
+    try:
+        run(settings)
+    except LaneBusy as error:
+        raise click.ClickException(f"{error}: turn the sensor kafka_lag off, wait for the run, and try again") from None
+    say(f"begun: `truepixel drain` or the sensor kafka_lag reads {settings.topic} from its beginning")
 
 
 @main.command()
@@ -408,10 +460,18 @@ def audit(since: int | None, as_json: bool) -> None:
     with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
         found = run(settings, done, since=since)
     if as_json:
-        print_json({**msgspec.to_builtins(found), "differences": [str(item) for item in found.differences]})
+        listed = {name: [str(item) for item in getattr(found, name)] for name in ("differences", "excused")}
+        print_json({**msgspec.to_builtins(found), **listed})
     else:
         for item in found.differences:
             echo(str(item), to_stderr=True)
+        if found.excused:
+            say(
+                f"{len(found.excused):,} differences are excused: the order of events of users whose key went to"
+                " another partition when partitions were added (--json lists them)"
+            )
+        for lost in found.lost_ranges:
+            say(f"retention removed before it was read, and so not judged: {lost}")
         echo(
             f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
                 "no differences", "no difference"

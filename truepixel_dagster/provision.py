@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import remember
 from truepixel_dagster.stores.index_templates import TEMPLATES
+from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import create_topics
 
 
@@ -23,4 +27,7 @@ def provision(settings: Settings) -> list[str]:
             f"Elasticsearch {'template ' if name in TEMPLATES else ''}{name}" for name in stores.elasticsearch.setup()
         ]
         changed += [f"MongoDB index {name}" for name in stores.mongodb.setup()]
+        # Where brokers do not know of a new topic yet, the first lane does so.
+        with suppress(NoTopic):
+            remember(settings, stores.mongodb)
     return changed

@@ -12,11 +12,13 @@ import msgspec
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import checked
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import dead_letters
 
 MAX_NAMED = 100
 CHUNK = 1000
@@ -50,6 +52,7 @@ def account(settings: Settings) -> Account:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
+        log = checked(settings, stores)
         stores.elasticsearch.refresh()
         indexed = _indexed(stores)
         origins = set(indexed.values())
@@ -57,7 +60,7 @@ def account(settings: Settings) -> Account:
         produced = duplicates = 0
         lost: list[str] = []
         redactions = Redactions(stores.mongodb)
-        for message in _readable(redactions, topics.read_all(settings)):
+        for message in _readable(redactions, log.read_all()):
             produced += 1
             origin = str(message.origin)
             if origin in origins or origin in dead:
@@ -77,7 +80,7 @@ def account(settings: Settings) -> Account:
             customers=stores.mongodb.count(CUSTOMERS),
             product_stats=count("product-stats-"),
             weekly_visitors=count("weekly-visitors"),
-            lag=sum(entry.lag for entry in topics.lag(settings)),
+            lag=sum(entry.lag for entry in log.lag()),
             lost=lost,
         )
 
@@ -91,7 +94,7 @@ def _indexed(stores: Stores) -> dict[str, str]:
     """Document id → origin of the record that made it."""
     documents = stores.elasticsearch.scan("events-", fields=["kafka"])
     kafka = ((hit["_id"], hit["_source"]["kafka"]) for hit in documents)
-    return {id_: f"{origin['topic']}/{origin['partition']}/{origin['offset']}" for id_, origin in kafka}
+    return {id_: str(msgspec.convert(origin, Origin)) for id_, origin in kafka}
 
 
 def _dead(settings: Settings, stores: Stores) -> set[str]:

@@ -9,16 +9,18 @@ import msgspec
 
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
-from truepixel_dagster.audit.scope import Outside, Scope, judged, outside
+from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import count_of, known, lost_records, verified
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.events_log import EventsLog
 
 CHUNK = 1000
 # What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
@@ -41,7 +43,12 @@ EVENT_FIELDS = (
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """What an audit looked at and every difference that it found; `not_judged` counts events outside of its range."""
+    """What an audit looked at and every difference that it found; `not_judged` counts events outside of its range.
+
+    `excused` are differences in the order of events of users whose key went to another partition when partitions were
+    added (`scope.moved_users`). `lost_to_retention` counts offsets that retention removed before they were read, in
+    `lost_ranges`: nobody can judge them.
+    """
 
     records: int
     events: int
@@ -50,6 +57,9 @@ class Audit(msgspec.Struct, frozen=True):
     attributions: int
     not_judged: int
     differences: list[Difference]
+    excused: list[Difference] = []
+    lost_to_retention: int = 0
+    lost_ranges: list[str] = []
 
 
 def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, *, since: int | None = None) -> Audit:
@@ -66,11 +76,14 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         since: Only records written to Kafka at this time or later (milliseconds since the epoch); all by default.
 
     Raises:
+        LogChanged: The topic is not the log that was processed.
         KafkaUnavailable, Unavailable: A server does not answer.
         FlushRefused: Elasticsearch refused counters.
     """
-    scope = _scope(settings, since)
     with open_stores(settings) as stores:
+        kept = verified(settings, stores)
+        log = EventsLog(settings, kept.generation)
+        scope = _scope(log, since)
         flush_product_stats(stores.redis, stores.elasticsearch)
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
@@ -78,11 +91,14 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         left_out = outside(actual, scope)
         records, count = [], 0
         redactions = Redactions(stores.mongodb)
-        for chunk in chunks(topics.read_all(settings, first=scope.first, end=scope.end), CHUNK):
+        for chunk in chunks(log.read_all(first=scope.first, end=scope.end), CHUNK):
             shown = redactions.shown(chunk)
             records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out)]
             count += len(chunk)
             progress(count)
+        # Read last: partitions may have been added meanwhile.
+        moved = moved_users(actual.events, (known(stores.mongodb) or kept).changes)
+        lost = lost_records(stores.mongodb)
     expected = oracle.expected(
         records,
         window_days=settings.attribution_window_days,
@@ -96,6 +112,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         late=replayed,
     )
     found = differences(*judged(expected, actual, left_out, scope))
+    excused = [difference for difference in found if is_of_order(difference, moved, actual)]
     return Audit(
         records=len(records),
         events=len(expected.events),
@@ -103,16 +120,19 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         dead_letters=len(expected.dead),
         attributions=len(expected.attributions),
         not_judged=len(left_out.events),
-        differences=found,
+        differences=[difference for difference in found if difference not in excused],
+        excused=excused,
+        lost_to_retention=count_of(lost),
+        lost_ranges=[str(each) for each in lost],
     )
 
 
-def _scope(settings: Settings, since: int | None) -> Scope:
-    partitions = topics.lag(settings)
-    first = topics.offsets_at(settings, since) if since is not None else {}
+def _scope(log: EventsLog, since: int | None) -> Scope:
+    partitions = log.lag()
+    first = log.offsets_at(since) if since is not None else {}
     return Scope(
         {entry.partition: max(entry.low, first.get(entry.partition, 0)) for entry in partitions},
-        {entry.partition: entry.committed or 0 for entry in partitions},
+        {entry.partition: entry.committed or log.base for entry in partitions},
     )
 
 

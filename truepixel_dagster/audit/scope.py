@@ -7,7 +7,8 @@ seen since, is left out on both sides.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
@@ -15,10 +16,18 @@ from typing import Any
 
 import msgspec
 
-from truepixel_dagster.audit.compare import Actual
+from truepixel_dagster.audit.compare import Actual, Difference
 from truepixel_dagster.audit.oracle import Expected
+from truepixel_dagster.source_log import PartitionChange
 
 Doc = Mapping[str, Any]
+# What depends on the order of a user's events, by store, and what on which of an order's sightings decides.
+_OF_ORDER = {
+    "ad_leads": frozenset({"touches"}),
+    "customers": frozenset({"last_ad", "email_hash", "customer_id"}),
+    "attributions": frozenset({"touches", "credits"}),
+}
+_OF_DECIDING = frozenset({"client_id", "occurred_at", "value", "order_id", "checkout_token"})
 Docs = dict[str, dict[str, Any]]
 
 
@@ -93,6 +102,47 @@ def judged(expected: Expected, actual: Actual, left_out: Outside, scope: Scope) 
             weekly_visitors=_without(actual.weekly_visitors, left_out.weeks),
         ),
     )
+
+
+def moved_users(events: Mapping[str, Doc], changes: Sequence[PartitionChange]) -> frozenset[str]:
+    """Users whose events lie in several partitions because partitions were added: nobody kept the order of these.
+
+    All but one of a user's partitions must end, for that user, before a change of partitions was noticed. A producer
+    that goes on writing a user's events to two partitions breaks the order by itself: that is no excuse.
+
+    Arguments:
+        events: The event history, by document id.
+        changes: When partitions were seen to have been added.
+    """
+    last: dict[str, dict[int, int]] = {}
+    for doc in events.values():
+        own, partition = last.setdefault(_user(doc), {}), doc["kafka"]["partition"]
+        own[partition] = max(doc["kafka"]["offset"], own.get(partition, -1))
+    return frozenset(user for user, own in last.items() if len(own) > 1 and _by_a_change(own, changes))
+
+
+def _by_a_change(last: Mapping[int, int], changes: Sequence[PartitionChange]) -> bool:
+    left = [p for p, offset in last.items() if not any(offset < each.ends.get(str(p), 0) for each in changes)]
+    return len(left) <= 1
+
+
+def is_of_order(difference: Difference, moved: AbstractSet[str], actual: Actual) -> bool:
+    """Whether a difference may come of nothing but the order between a moved user's partitions.
+
+    Counts, sums, visitors, and which documents there are, do not depend on it.
+    """
+    field = re.split(r"[.\[]", difference.path)[0]
+    if difference.kind != "differs":
+        return False
+    if difference.store in ("ad_leads", "customers"):
+        return difference.id in moved and field in _OF_ORDER[difference.store]
+    if difference.store != "attributions":
+        return False
+    doc = actual.attributions[difference.id]
+    sightings = doc["sightings"]
+    users = {f"{doc['shop_id']}:{sighting['client_id']}" for sighting in sightings}
+    fields = _OF_ORDER["attributions"] | (_OF_DECIDING if len(sightings) > 1 else frozenset())
+    return bool(users & moved) and field in fields
 
 
 def _without(docs: Mapping[str, Any], ids: AbstractSet[str]) -> dict[str, Any]:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 
-from truepixel_dagster.health.verdict import Verdict, verdict
+from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
+from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import count_of, lost_records, verified
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream.errors import LogChanged
 
 HOUR_MS = 3_600_000
+# A loss stays lost: for so long it is a failure, and afterwards a figure.
+LOST_DAYS = 7
 # Fewer say nothing about a rate.
 FEW_LETTERS = 10
 
@@ -24,6 +31,12 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
         KafkaUnavailable: Kafka does not answer.
     """
     partitions = topics.lag(settings)
+    try:
+        # A store that is unreachable is another check's.
+        with open_stores(settings) as stores, suppress(Unavailable):
+            verified(settings, stores, partitions)
+    except LogChanged as changed:
+        return verdict(str(changed), "", lag=sum(entry.lag for entry in partitions))
     waiting = {entry.partition: [max(entry.low, entry.committed or 0)] for entry in partitions if entry.lag}
     written = [message.timestamp / 1000 for message in topics.read_at(settings, settings.topic, waiting)]
     total = sum(entry.lag for entry in partitions)
@@ -35,6 +48,31 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
         " it failed; if all runs, raise TRUEPIXEL_LANES"
     )
     return verdict(" and ".join(reasons), advice, lag=total, oldest_seconds=age)
+
+
+def read_in_time(settings: Settings, now: float) -> Verdict:
+    """Look for records that retention removed before they were read.
+
+    Arguments:
+        settings: The pipeline's settings.
+        now: Seconds since the epoch.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores:
+        lost = lost_records(stores.mongodb)
+    recent = [each for each in lost if now - each.found_at / 1000 < LOST_DAYS * 86_400]
+    waiting = sum(entry.lost for entry in topics.lag(settings))
+    named = "; ".join(map(str, recent[:3]))
+    reasons = [f"retention removed {count_of(recent)} records before they were read ({named})"] if recent else []
+    reasons += [f"{waiting} records were removed that no run has come to yet"] if waiting else []
+    advice = (
+        "They cannot be read any more: send them again if their sender still has them. Raise retention.ms of the topic,"
+        " or TRUEPIXEL_LANES if the stream does not keep up"
+    )
+    ranges = [str(each) for each in lost[:EXAMPLES]]
+    return verdict(" and ".join(reasons), advice, lost=count_of(lost), not_reached_yet=waiting, ranges=ranges)
 
 
 def dead_letter_share(settings: Settings, now: float) -> Verdict:

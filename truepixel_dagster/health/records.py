@@ -14,7 +14,6 @@ from truepixel_dagster.rebuild.history import beyond
 from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import topics
 
 ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` runs them through the stages again"
 
@@ -46,7 +45,7 @@ def records_accounted(context: Context) -> Verdict:
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    lows = {entry.partition: entry.low for entry in topics.lag(context.settings)}
+    lows = {entry.partition: entry.low for entry in context.log.lag()}
     committed = context.settled.committed
     marks = {partition: Marks(low, committed[partition]) for partition, low in lows.items()}
     for partition, offset in (*context.settled.waiting, *_indexed(context, lows, committed)):
@@ -57,7 +56,7 @@ def records_accounted(context: Context) -> Verdict:
     duplicates = unaccounted = 0
     for partition, own in marks.items():
         for offsets in chunks(own.unmarked(), 10_000):
-            messages = topics.read_at(context.settings, context.settings.topic, {partition: offsets})
+            messages = context.log.read_at({partition: offsets})
             for chunk in chunks(messages, context.settings.batch_messages):
                 readable = redactions.shown(chunk)
                 missing = _not_duplicates(context, readable)

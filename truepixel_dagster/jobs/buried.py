@@ -3,6 +3,8 @@
 A crash between a dead letter and its offset's commit makes the batch run again. If the store took by then what it had
 refused, the event would count now and once more when its letter comes back. So a refusal is kept in Redis before its
 letter is sent, and a lane reads what was kept when it starts. Nobody else writes these: a lane has one owner.
+
+A commit removes what was kept below it. Where the group's offsets are set back, the letters that wait say it again.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import msgspec
 
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.redis import RedisStore
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.micro_batch import OffsetRange
 
 
 class Mark(msgspec.Struct, frozen=True):
@@ -47,6 +52,24 @@ class Buried:
             for partition, texts in store.buried(partitions).items()
             for offset, text in texts.items()
         }
+
+    def restore(self, settings: Settings, again: Mapping[int, OffsetRange]) -> None:
+        """Keep the refusals of records that are read again though they were committed: their letters still count.
+
+        Arguments:
+            settings: Where the dead letters are.
+            again: The offsets that are read again, by partition.
+
+        Raises:
+            KafkaUnavailable, Unavailable: A server does not answer.
+        """
+        if not again:
+            return
+        returned = self._store.replayed()
+        for origin, letter in dead_letters.newest(dead_letters.read(settings)).items():
+            own, place = again.get(origin.partition), _place(origin)
+            if own and own.first <= origin.offset <= own.last and place not in returned and place not in self._marks:
+                self.mark(letter.stage, {origin: letter.error})
 
     def reason(self, stage: str, origin: Origin) -> str | None:
         """Why a stage refused a record before; None where it did not."""

@@ -17,6 +17,7 @@ from truepixel_dagster.jobs.heap import stay_small
 from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.source_log import LogWatch, verified
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.consumer import EventConsumer
@@ -38,17 +39,25 @@ class ComingLane:
         settings: The pipeline's settings.
         stores: Where the stages will write.
         waiting: The lag of the lane's partitions.
+        count: How many partitions the topic has.
         owner: The run's id.
         after: The run that has the lane, if one has.
     """
 
     def __init__(
-        self, settings: Settings, stores: Stores, waiting: Sequence[PartitionLag], owner: str, after: str | None
+        self,
+        settings: Settings,
+        stores: Stores,
+        waiting: Sequence[PartitionLag],
+        count: int,
+        owner: str,
+        after: str | None,
     ) -> None:
         partitions = [entry.partition for entry in waiting]
         self._settings = settings
         self._stores = stores
         self._partitions = partitions
+        self._count = count
         self._waiting = sum(entry.lag for entry in waiting)
         self._after = after
         client, name, seconds = stores.redis.client, settings.namespace, settings.lease
@@ -89,7 +98,8 @@ class ComingLane:
 
         Raises:
             LaneBusy: Another run than the one waited for holds one of its partitions.
-            Unavailable, KafkaError: A server does not answer.
+            LogChanged: The topic is not the log that was processed.
+        Unavailable, KafkaError: A server does not answer.
         """
         self._lease.acquire(self._after)
         self._no_longer_next()
@@ -109,8 +119,16 @@ class ComingLane:
             # A worker that slept past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
         buried = Buried(self._stores.redis, self._partitions)
-        consumer = EventConsumer(self._settings, self._partitions)
-        return LaneRun(self._settings, self._stores, consumer, DeadLetters(self._settings), self._lease, buried)
+        # Only now: the run that had the lane before may have been the first to see the topic.
+        kept = verified(self._settings, self._stores)
+        reached = {int(partition): offset for partition, offset in kept.reached.items()}
+        consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
+        buried.restore(self._settings, consumer.redelivers())
+        watch = LogWatch(self._settings, kept, self._count)
+        letters = DeadLetters(self._settings)
+        run = LaneRun(self._settings, self._stores, consumer, letters, self._lease, buried, watch)
+        run.keep_lost()
+        return run
 
     def _no_longer_next(self) -> None:
         if self._after is not None:
@@ -143,7 +161,7 @@ def coming_lane(
     with open_stores(settings) as stores:
         # An index that a document makes without its template gets fields that no search finds.
         stores.elasticsearch.check()
-        coming = ComingLane(settings, stores, waiting, owner, after)
+        coming = ComingLane(settings, stores, waiting, len(entries), owner, after)
         with coming.awaited():
             yield coming
 

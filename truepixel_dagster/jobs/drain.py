@@ -8,18 +8,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.instance.history import check_history
-from truepixel_dagster.resources import missing_servers
+from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.errors import AccessDenied
+from truepixel_dagster.source_log import verified
+from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.lane import partitions_of
-from truepixel_dagster.stream.topics import lag
+from truepixel_dagster.stream.topics import PartitionLag, lag
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_FAILURES = 3
@@ -100,6 +101,7 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         DrainFailed: A lane failed three times in a row.
         HistoryUnavailable: Dagster's own storage does not answer.
         KafkaUnavailable: Kafka does not answer.
+        LogChanged: The topic is not the log that was processed.
     """
     check_history(settings)
     make_history(settings)
@@ -107,7 +109,9 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
     while True:
         waiting = lag(settings)
         on_lag(sum(entry.lag for entry in waiting))
-        behind = {entry.partition for entry in waiting if entry.lag}
+        _check_log(settings, waiting)
+        # What retention has removed is a run's to count and to commit over.
+        behind = {entry.partition for entry in waiting if entry.lag or entry.lost}
         shares = {lane: partitions_of(lane, settings.lanes, len(waiting)) for lane in range(settings.lanes)}
         lanes = [lane for lane, partitions in shares.items() if behind.intersection(partitions)]
         if not lanes:
@@ -125,6 +129,12 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
                 f"runs failed {failures} times in a row; the last one says why: {_log(settings, lanes[0])}"
             )
         time.sleep(2**failures)
+
+
+def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
+    """Raise LogChanged where a lane would; what a store has to say its run says."""
+    with open_stores(settings) as stores, suppress(Unavailable):
+        verified(settings, stores, partitions)
 
 
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

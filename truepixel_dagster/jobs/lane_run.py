@@ -22,13 +22,14 @@ from typing import Any, NamedTuple
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
-from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.origin import Origin, offset_text
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.jobs import suspicion
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
@@ -104,6 +105,7 @@ class LaneRun:
         dead_letters: DeadLetters,
         lease: Lease,
         buried: Buried,
+        watch: LogWatch,
     ) -> None:
         self.tally = Tally()
         self.failure: BaseException | None = None
@@ -113,6 +115,7 @@ class LaneRun:
         self._dead_letters = dead_letters
         self._lease = lease
         self._buried = buried
+        self._watch = watch
         self._redactions = Redactions(stores.mongodb)
         self._ledger = Ledger()
         # One in hand, one at work in the pool, those that wait for it, and one for good measure.
@@ -134,35 +137,55 @@ class LaneRun:
         )
 
     def warnings(self) -> list[str]:
-        """What an operator should know of the lane: records that were gone before they were read."""
-        return [
-            f"the topic's retention took {count} messages of partition {partition} before they were read"
+        """What an operator should know of the lane: records that are read again, or were gone before they were read."""
+        again = [
+            f"the group's offset of partition {each.partition} was set back or deleted: records from offset"
+            f" {offset_text(each.first)} to {offset_text(each.last)} are read again, which changes nothing"
+            for each in self._consumer.redelivers().values()
+        ]
+        lost = [
+            f"retention removed {count} messages of partition {partition} before they were read"
             for partition, count in self._consumer.taken_by_retention.items()
         ]
+        return again + lost
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            batch = self._consumer.fetch()
+            # Lanes share partitions out by their number: one more is some lane's after this run.
+            batch = None if self._watch.has_grown else self._consumer.fetch()
+            self.keep_lost()
             if batch is None:
                 self._hand_over()
                 return None
-            fetched_at = time.perf_counter()
-            self.tally.received = self.tally.received or time.time()
-            messages, decoded = self._read(batch)
-            self.tally.fetched(batch)
-            self._contiguity.fetched(batch.messages)
-            if len(messages) < len(batch.messages):
-                shown = {message.origin for message in messages}
-                # What may not be read any more is done with.
-                self._contiguity.dealt_with(each.origin for each in batch.messages if each.origin not in shown)
-            with self._lock:
-                self._ledger.opened(batch.ranges)
-                self._unlanded[id(batch)] = 1
-            self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
-            return Slot(batch, messages, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
+            # What was fetched may be of another log: nothing is made of it before that has been looked at.
+            self._watch.check()
+            return self._slot(batch)
+
+    def _slot(self, batch: MicroBatch) -> Slot:
+        fetched_at = time.perf_counter()
+        self.tally.received = self.tally.received or time.time()
+        messages, decoded = self._read(batch)
+        self.tally.fetched(batch)
+        self._contiguity.fetched(batch.messages)
+        if len(messages) < len(batch.messages):
+            shown = {message.origin for message in messages}
+            # What may not be read any more is done with.
+            self._contiguity.dealt_with(each.origin for each in batch.messages if each.origin not in shown)
+        with self._lock:
+            self._ledger.opened(batch.ranges)
+            self._unlanded[id(batch)] = 1
+        self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
+        return Slot(batch, messages, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
+
+    def keep_lost(self) -> None:
+        """Keep and count what retention removed before it was read; before anything beyond it is committed."""
+        found = self._consumer.lost()
+        if found:
+            keep_lost(self._stores.mongodb, found)
+            self.tally.lost_to_retention(found)
 
     def index(self, slot: Slot) -> Known:
         """Stage 1; the events that run on."""
@@ -264,6 +287,8 @@ class LaneRun:
         self._pool.drain()
         self._commits.drain()
         self._commit()
+        self._commit_over_gaps()
+        keep_reached(self._stores.mongodb, self._consumer.committed)
         self.tally.waiting = sum(self._consumer.lag().values())
         self._lease.release()
         self.tally.ended = time.time()
@@ -324,6 +349,15 @@ class LaneRun:
             with self._lock:
                 self._ledger.committed(offsets)
             self._buried.forget(offsets)
+
+    def _commit_over_gaps(self) -> None:
+        """Commit the offsets at a partition's end that hold no record: nothing that lands ever would."""
+        offsets = self._consumer.without_record()
+        # Where something has not landed, the ledger would say how far.
+        if offsets and not self._ledger.pending:
+            self._contiguity.without_record(offsets)
+            self._contiguity.committing(offsets)
+            self._consumer.commit(offsets, guard=self._lease.confirm)
 
     def _read(self, batch: MicroBatch) -> tuple[tuple[Message, ...], list[Event | Undecodable]]:
         """The batch's messages as they may be read, and what they mean."""

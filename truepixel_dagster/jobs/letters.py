@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.event import Message, iso
-from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.origin import Origin, base_of
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import known
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import Letter
 from truepixel_dagster.text import printable
@@ -23,10 +24,14 @@ _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A letter and what has become of it: `waiting`, `replayed` or `given up`."""
+    """A letter and what has become of it: `waiting`, `replayed` or `given up`.
+
+    `older` is one of a record of an older log, which can be reprocessed all the same: the letter holds the record.
+    """
 
     letter: Letter
     state: str
+    older: bool = False
 
 
 def parse_since(text: str, now: datetime) -> int:
@@ -65,7 +70,14 @@ def listed(settings: Settings, stores: Stores, *, stage: str | None = None, sinc
     done = stores.redis.replayed()
     wanted = [letter for letter in letters if stage in (None, letter.stage) and letter.written_at >= (since or 0)]
     wanted.sort(key=lambda letter: (-letter.written_at, letter.origin))
-    return [Listed(letter, _state(letter, done)) for letter in wanted]
+    base = _base(stores)
+    return [Listed(letter, _state(letter, done), letter.origin.offset < base) for letter in wanted]
+
+
+def _base(stores: Stores) -> int:
+    """Where the offsets of the log that is processed begin."""
+    kept = known(stores.mongodb)
+    return base_of(kept.generation) if kept else 0
 
 
 def _state(letter: Letter, done: set[tuple[int, int]]) -> str:
@@ -86,7 +98,7 @@ def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Me
     letter = dead_letters.newest(own).get(origin)
     if letter is None:
         return None
-    entry = Listed(letter, _state(letter, stores.redis.replayed()))
+    entry = Listed(letter, _state(letter, stores.redis.replayed()), letter.origin.offset < _base(stores))
     found = next((dead.message for dead in dead_letters.reread(settings, [letter])), None)
     if found is None and letter.sha256:
         found = Message(origin, None, None)
@@ -101,7 +113,7 @@ def as_row(entry: Listed) -> dict[str, Any]:
         "stage": letter.stage,
         "tries": letter.tries,
         "time": iso(letter.written_at),
-        "state": entry.state,
+        "state": f"{entry.state}, of an older log" if entry.older else entry.state,
         "error": letter.error,
     } | ({"refers_to": f"{letter.size} bytes, SHA-256 {letter.sha256}"} if letter.sha256 else {})
 

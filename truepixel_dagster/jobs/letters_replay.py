@@ -19,7 +19,7 @@ first at its stage, as in the stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 
 import msgspec
@@ -30,11 +30,12 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, listed
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import checked
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import dead_letters, topics
-from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters, Letter
 from truepixel_dagster.stream.micro_batch import group_by_user
 
 
@@ -73,10 +74,11 @@ def replay(
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         # Read before the letters: what is committed now has had its last letter from the stream.
-        committed = {entry.partition: entry.committed or 0 for entry in topics.lag(settings)}
+        log = checked(settings, stores)
+        committed = log.committed()
         found = listed(settings, stores, stage=stage, since=since)
         waiting = [entry.letter for entry in found if entry.state == WAITING]
-        ready = [letter for letter in waiting if letter.origin.offset < committed.get(letter.origin.partition, 0)]
+        ready = [letter for letter in waiting if _is_through(letter, log.base, committed)]
         result = Replay(given_up=sum(entry.state == GIVEN_UP for entry in found), in_flight=len(waiting) - len(ready))
         redactions = Redactions(stores.mongodb)
         done = 0
@@ -88,6 +90,12 @@ def replay(
             done += len(batch)
             on_progress(done, len(ready))
         return result
+
+
+def _is_through(letter: Letter, base: int, committed: Mapping[int, int]) -> bool:
+    """Whether the stream will not take a record up again by itself: it is committed, or of an older log."""
+    offset = letter.origin.offset
+    return offset < base or offset < committed.get(letter.origin.partition, 0)
 
 
 class _MicroBatch:

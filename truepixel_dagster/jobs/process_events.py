@@ -21,6 +21,7 @@ from truepixel_dagster.asset_keys import (
     LANES_TAG,
     PRODUCT_STATS_BUFFER,
 )
+from truepixel_dagster.events.origin import kafka_offset
 from truepixel_dagster.instance.executor import long_run_executor
 from truepixel_dagster.jobs.coming_lane import ComingLane, coming_lane
 from truepixel_dagster.jobs.lane_run import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
@@ -230,9 +231,12 @@ def offsets(tally: Tally) -> dg.TableMetadataValue:
         dg.TableRecord(
             {
                 "partition": r.partition,
-                "first": r.first,
-                "last": r.last,
-                "again": f"truepixel replay --partition {r.partition} --offsets {r.first}:{r.last}",
+                "first": kafka_offset(r.first),
+                "last": kafka_offset(r.last),
+                "again": (
+                    f"truepixel replay --partition {r.partition}"
+                    f" --offsets {kafka_offset(r.first)}:{kafka_offset(r.last)}"
+                ),
             }
         )
         for _, r in sorted(tally.ranges.items())
@@ -251,6 +255,7 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "duplicates": tally.duplicates,
         "replays": tally.replays,
         "redacted": tally.redacted,
+        "lost to retention": sum(tally.lost.values()),
         "dead letters": sum(tally.dead_letters.values()),
         "order: checked": tally.order.checked,
         "order: violations": tally.order.violations,
@@ -266,6 +271,7 @@ def observed(tally: Tally) -> dg.AssetObservation:
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
     figures |= {f"dead letters of {stage}": count for stage, count in sorted(tally.dead_letters.items())}
+    figures |= {f"lost to retention, partition {partition}": count for partition, count in sorted(tally.lost.items())}
     figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
     series = {
         LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
@@ -280,7 +286,18 @@ def observed(tally: Tally) -> dg.AssetObservation:
     if tally.committed is not None:
         held["last commit"] = dg.MetadataValue.timestamp(tally.committed)
     ranges = {"offsets": offsets(tally)} if tally.ranges else {}
+    if tally.lost_ranges:
+        ranges["offsets lost to retention"] = _lost(tally)
     return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **held, **series, **ranges})
+
+
+def _lost(tally: Tally) -> dg.TableMetadataValue:
+    """The offsets that retention removed before they were read."""
+    rows = [
+        dg.TableRecord({"partition": r.partition, "first": kafka_offset(r.first), "last": kafka_offset(r.last)})
+        for r in tally.lost_ranges
+    ]
+    return dg.MetadataValue.table(rows)
 
 
 def _hand(context: dg.OpExecutionContext) -> InHand:

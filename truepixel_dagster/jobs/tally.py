@@ -21,7 +21,8 @@ class Tally:
     micro-batch's oldest message to the same. Both have an entry for each micro-batch.
 
     `received` is when its first messages came, `committed` when offsets were last committed, `waiting` how many
-    messages of the lane nobody had fetched when the run handed it over. `order` and `contiguity` are what the witnesses
+    messages of the lane nobody had fetched when the run handed it over, `lost` by partition how many offsets retention
+    removed before they were read. `order` and `contiguity` are what the witnesses
     saw (`stream/witness.py`).
     """
 
@@ -47,6 +48,8 @@ class Tally:
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     days: defaultdict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
     ranges: dict[int, OffsetRange] = field(default_factory=dict)
+    lost: Counter[int] = field(default_factory=Counter)
+    lost_ranges: list[OffsetRange] = field(default_factory=list)
     order: Looked = field(default_factory=Looked)
     contiguity: Looked = field(default_factory=Looked)
 
@@ -57,6 +60,12 @@ class Tally:
         for partition, new in batch.ranges.items():
             old = self.ranges.get(partition)
             self.ranges[partition] = OffsetRange(old.topic, partition, old.first, new.last) if old else new
+
+    def lost_to_retention(self, ranges: Iterable[OffsetRange]) -> None:
+        """Count offsets that retention removed before they were read."""
+        for each in ranges:
+            self.lost_ranges.append(each)
+            self.lost[each.partition] += each.last - each.first + 1
 
     def wrote(self, what: str, events: Iterable[Event]) -> None:
         """Count events by the day on which they happened."""

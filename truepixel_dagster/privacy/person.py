@@ -31,7 +31,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, message_of
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stores.mongodb import CUSTOMERS
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import dead_letters
 
 # Shorter ids are looked for where ids stand; as a word in a text they could be anything.
 SHORTEST_WORD = 8
@@ -134,8 +134,7 @@ def messages_of(context: Context, shop: str) -> Iterator[Message]:
 
 def not_committed(context: Context) -> Iterator[Message]:
     """The records of all shops that the stream is not through with; requests about personal data tell nothing."""
-    committed = {entry.partition: entry.committed or 0 for entry in topics.lag(context.settings)}
-    return map(stripped, topics.read_all(context.settings, first=committed))
+    return map(stripped, context.log.read_all(first=context.log.committed()))
 
 
 def _documents(context: Context, shop: str) -> Iterator[frozenset[Identifier]]:

@@ -31,7 +31,6 @@ from truepixel_dagster.stores.leases import holders
 from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 from truepixel_dagster.stores.privacy_requests import Waiting
 from truepixel_dagster.stores.redactions import KNOWN_SECONDS, WHOLE_SHOP, Moment, Redactions
-from truepixel_dagster.stream import topics
 from truepixel_dagster.text import file_name
 
 # What is in hand lands within a run; one that takes longer is stuck.
@@ -167,8 +166,7 @@ def _forget(
 
 def _keep(context: Context, shop: str, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Context:
     """Keep the redaction; when this returns, nobody writes any more what was read without it."""
-    _, ends = topics.bounds(context.settings)
-    moment = Moment({str(p): end for p, end in ends.items()}, int(time.time() * 1000))
+    moment = Moment({str(p): end for p, end in context.log.ends().items()}, int(time.time() * 1000))
     redactions.add(shop, ids, moment)
     return wait_for_lanes(context, say)
 
@@ -182,12 +180,12 @@ def wait_for_lanes(context: Context, say: Say) -> Context:
     # By then every reader asks again which shops have redactions.
     time.sleep(KNOWN_SECONDS)
     settings, client = context.settings, context.stores.redis.client
-    _, ends = topics.bounds(settings)
+    ends = context.log.ends()
     at_work = holders(client, settings.namespace, sorted(ends))
     deadline = time.monotonic() + LONGEST_WAIT
     told = False
     while True:
-        committed = {entry.partition: entry.committed or 0 for entry in topics.lag(settings)}
+        committed = context.log.committed()
         now = holders(client, settings.namespace, sorted(at_work))
         left = [p for p, run_ in at_work.items() if now.get(p) == run_ and committed.get(p, 0) < ends[p]]
         if not left:
@@ -204,7 +202,7 @@ def wait_for_lanes(context: Context, say: Say) -> Context:
 
 
 def _settled(context: Context) -> Context:
-    return context._replace(settled=settled(context.settings, context.stores))
+    return context._replace(settled=settled(context.log, context.stores))
 
 
 def _forget_reasons(context: Context, words: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
@@ -79,8 +80,8 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
 
 def _lead(context: Context, touches: Sequence[Touch], kept: int) -> Lead:
     """The newest touches; beside them those that touches of a batch under way have pushed out (`stages.ad_lead`)."""
-    committed = context.settled.committed
-    under_way = sum(touch.offset >= committed.get(touch.partition, 0) for touch in touches)
+    done = context.settled.is_committed
+    under_way = sum(not done(Origin("", touch.partition, touch.offset)) for touch in touches)
     needed = touches[-(kept + under_way) :]
     return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]))
 

@@ -12,6 +12,8 @@ from truepixel_dagster.rebuild.settled import Settled, settled
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import checked
+from truepixel_dagster.stream.events_log import EventsLog
 
 
 class Context(NamedTuple):
@@ -20,6 +22,7 @@ class Context(NamedTuple):
     settings: Settings
     stores: Stores
     history: History
+    log: EventsLog
     settled: Settled
 
     @property
@@ -33,7 +36,9 @@ def rebuilding(settings: Settings) -> Iterator[Context]:
     """Everything that a rebuild needs, until the block ends.
 
     Raises:
+        LogChanged: The topic is not the log that was processed.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores, open_history(settings) as history:
-        yield Context(settings, stores, history, settled(settings, stores))
+        log = checked(settings, stores)
+        yield Context(settings, stores, history, log, settled(log, stores))

@@ -22,7 +22,6 @@ from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import topics
 
 # How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
 CLOCKS_APART = timedelta(days=1)
@@ -53,8 +52,8 @@ def range_of(context: Context, days: Sequence[str]) -> Range:
         KafkaUnavailable: Kafka does not answer.
     """
     first_day = datetime.fromisoformat(min(days)).replace(tzinfo=timezone.utc)
-    since = topics.offsets_at(context.settings, int((first_day - CLOCKS_APART).timestamp() * 1000))
-    low = {entry.partition: entry.low for entry in topics.lag(context.settings)}
+    since = context.log.offsets_at(int((first_day - CLOCKS_APART).timestamp() * 1000))
+    low = {entry.partition: entry.low for entry in context.log.lag()}
     return Range({p: max(low.get(p, 0), offset) for p, offset in since.items()}, context.settled.committed)
 
 
@@ -119,7 +118,7 @@ def read(context: Context, where: Range, progress: Progress = silent) -> Iterato
     """The records of a range as they may be read, told every few thousand."""
     total, count = where.records, 0
     redactions = Redactions(context.stores.mongodb)
-    records = topics.read_all(context.settings, first=where.first, end=where.end)
+    records = context.log.read_all(first=where.first, end=where.end)
     for chunk in chunks(records, context.settings.batch_messages):
         yield from redactions.shown(chunk)
         before, count = count, count + len(chunk)

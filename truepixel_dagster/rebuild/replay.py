@@ -21,7 +21,6 @@ from truepixel_dagster.rebuild.attributions import Name, names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
-from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.errors import BadRange
 
 REPLAYED_STAGES = ("index", "ad_lead", "attribution", "customer", "product_stats")
@@ -81,12 +80,12 @@ def between(context: Context, since: int, until: int) -> Range:
     """
     if until <= since:
         raise BadRange("--to must be later than --from")
-    first = topics.offsets_at(context.settings, since)
-    return _within(context, Range(first, topics.offsets_at(context.settings, until)))
+    first = context.log.offsets_at(since)
+    return _within(context, Range(first, context.log.offsets_at(until)))
 
 
 def of_partition(context: Context, partition: int, first: int, last: int) -> Range:
-    """The records of a partition from one offset to another, both included, as far as they are committed.
+    """The records of a partition from one of Kafka's offsets to another, both included, as far as they are committed.
 
     Raises:
         BadRange: There is no such partition, or the offsets are the wrong way round.
@@ -97,8 +96,8 @@ def of_partition(context: Context, partition: int, first: int, last: int) -> Ran
         raise BadRange(f"there is no partition {partition}; the topic has {known}")
     if last < first:
         raise BadRange(f"offsets {first}:{last} are the wrong way round")
-    others = dict.fromkeys(context.settled.committed, 0)
-    return _within(context, Range({partition: first}, {**others, partition: last + 1}))
+    others, base = dict.fromkeys(context.settled.committed, 0), context.log.base
+    return _within(context, Range({partition: base + first}, {**others, partition: base + last + 1}))
 
 
 def _within(context: Context, where: Range) -> Range:

@@ -10,9 +10,9 @@ import msgspec
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import STAGES
+from truepixel_dagster.stream.events_log import EventsLog
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -25,10 +25,11 @@ class Settled(msgspec.Struct, frozen=True):
     committed: Mapping[int, int]
     waiting: Mapping[tuple[int, int], str]
     returned: AbstractSet[tuple[int, int]]
+    base: int = 0
 
     def is_committed(self, origin: Origin) -> bool:
-        """Whether the stream is through with a record."""
-        return origin.offset < self.committed.get(origin.partition, 0)
+        """Whether the stream is through with a record: with all of an older log, whatever it had not come to."""
+        return origin.offset < self.base or origin.offset < self.committed.get(origin.partition, 0)
 
     def passed(self, stage: str, event: Event) -> bool:
         """Whether no dead letter of this stage or one before it keeps an event back."""
@@ -40,14 +41,14 @@ class Settled(msgspec.Struct, frozen=True):
         return (origin.partition, origin.offset) in self.returned
 
 
-def settled(settings: Settings, stores: Stores) -> Settled:
+def settled(log: EventsLog, stores: Stores) -> Settled:
     """Ask Kafka and Redis. Memory grows with the number of dead letters, about 1 KiB each.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    committed = {entry.partition: entry.committed or 0 for entry in topics.lag(settings)}
-    letters = dead_letters.newest(dead_letters.read(settings))
+    committed = log.committed()
+    letters = dead_letters.newest(dead_letters.read(log.settings))
     returned = stores.redis.replayed()
     at = {(origin.partition, origin.offset): letter.stage for origin, letter in letters.items()}
-    return Settled(committed, {key: stage for key, stage in at.items() if key not in returned}, returned)
+    return Settled(committed, {key: stage for key, stage in at.items() if key not in returned}, returned, log.base)

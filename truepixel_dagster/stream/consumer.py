@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
 
+from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import Denials, calling, is_transient, plain
-from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch
+from truepixel_dagster.stream.errors import Denials, LogChanged, calling, is_transient, plain, truncated
+from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, OffsetRange
 from truepixel_dagster.stream.topics import to_message
 
 # `consume` waits for all that it is asked for or for its whole timeout, so a linger is made of short calls.
@@ -21,18 +25,31 @@ SILENCE_SECONDS = 15.0
 
 
 class EventConsumer:
-    """Reads the partitions of a lane, from their committed offsets on.
+    """Reads the partitions of a lane, from their committed offsets on; only what committed transactions wrote.
+
+    All offsets that it takes and gives are counted over all logs (`events/origin.py`).
 
     Arguments:
         settings: Which topic, group and budgets.
         partitions: The partitions of the lane.
+        generation: The number of the log that the topic is.
+        reached: By partition the offset up to which records were once committed, where that is known.
 
     Raises:
+        LogChanged: The committed offset of a partition lies beyond its end.
         KafkaError: Kafka does not answer, or has no such topic.
     """
 
-    def __init__(self, settings: Settings, partitions: Sequence[int]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        partitions: Sequence[int],
+        generation: int = 0,
+        reached: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
         self._settings = settings
+        self._reached = reached
+        self._base = base_of(generation)
         self._cutter = Cutter(settings.batch_messages, settings.batch_bytes)
         # What the client may buffer is counted for each partition.
         share = max(64, settings.prefetch_bytes // 1024 // max(1, len(partitions)))
@@ -44,7 +61,12 @@ class EventConsumer:
                 "group.id": settings.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
+                # Retention may remove what is to be read next, and a log may be cut off: which it is, we look at.
+                "auto.offset.reset": "error",
+                # Offsets that hold no record (transactions) come to light only at a partition's end.
+                "enable.partition.eof": True,
+                # What a transaction took back never happened; one that is still open may be taken back.
+                "isolation.level": "read_committed",
                 "queued.max.messages.kbytes": share,
                 # Of each partition in one answer, compressed: decompressed it is many times as much.
                 "fetch.message.max.bytes": min(128 * 1024, share * 1024),
@@ -55,10 +77,16 @@ class EventConsumer:
                 "fetch.queue.backoff.ms": 20,
             }
         )
+        # By partition, as Kafka counts: what is given out next, what comes next, and what a partition's end is.
         self._positions: dict[int, int] = {}
+        self._received: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        #: Messages that retention took before they were read, by partition.
-        self.taken_by_retention: dict[int, int] = {}
+        self._begun_at: dict[int, int] = {}
+        #: How many messages retention removed before they were read, by partition.
+        self.taken_by_retention: Counter[int] = Counter()
+        self._lost: list[OffsetRange] = []
+        self._out_of_range: set[int] = set()
         if partitions:
             self._assign(partitions)
 
@@ -84,12 +112,43 @@ class EventConsumer:
             records = self._consumer.consume(self._cutter.room, timeout=POLL_SECONDS)
             self._denials.check()
             if records:
-                self._cutter.add([to_message(record) for record in records if self._good(record)])
+                self._cutter.add([to_message(record, self._base) for record in records if self._good(record)])
+                # Not before the last of them is noted: it fetches again from what was noted.
+                self._resume_in_range()
                 first_at = first_at or (time.monotonic() if not self._cutter.empty else None)
         batch = self._cutter.take()
         for partition, offsets in batch.ranges.items():
-            self._positions[partition] = offsets.last + 1
+            self._positions[partition] = offsets.last + 1 - self._base
+        self._step_over()
         return batch
+
+    @property
+    def committed(self) -> dict[int, int]:
+        """The next offset to read by partition, where one is known to be committed."""
+        return {partition: self._base + offset for partition, offset in self._committed.items()}
+
+    def redelivers(self) -> dict[int, OffsetRange]:
+        """What is about to be read though it was committed before: the group's offsets were set back, or deleted."""
+        topic = self._settings.topic
+        return {
+            partition: OffsetRange(topic, partition, self._base + offset, self._reached[partition] - 1)
+            for partition, offset in self._begun_at.items()
+            if self._base + offset < self._reached.get(partition, 0)
+        }
+
+    def lost(self) -> list[OffsetRange]:
+        """What retention removed before it was read, since this was last asked."""
+        found, self._lost = self._lost, []
+        return found
+
+    def without_record(self) -> dict[int, int]:
+        """The next offset to read of each partition in which only offsets without a record come before it.
+
+        Of use when all that was given out has landed: no record will ever have these offsets committed.
+        """
+        self._step_over()
+        beyond = {p: offset for p, offset in self._positions.items() if offset > self._committed.get(p, 0)}
+        return {partition: self._base + offset for partition, offset in beyond.items()}
 
     def commit(self, offsets: Mapping[int, int], guard: Callable[[], None] = lambda: None) -> None:
         """Commit the next offset to read of some partitions; never backward.
@@ -101,7 +160,8 @@ class EventConsumer:
         Raises:
             KafkaUnavailable: No acknowledgement after all tries.
         """
-        forward = {p: offset for p, offset in offsets.items() if offset > self._committed.get(p, -1)}
+        own = {p: offset - self._base for p, offset in offsets.items()}
+        forward = {p: offset for p, offset in own.items() if offset > self._committed.get(p, -1)}
         if not forward:
             return
         wanted = [TopicPartition(self._settings.topic, p, offset) for p, offset in forward.items()]
@@ -131,14 +191,54 @@ class EventConsumer:
         topic, timeout = self._settings.topic, self._settings.kafka_timeout
         wanted = [TopicPartition(topic, partition) for partition in partitions]
         for entry in calling(self._settings, lambda: self._consumer.committed(wanted, timeout=timeout)):
-            low, _ = calling(self._settings, lambda entry=entry: self._bounds(entry.partition))  # type: ignore[misc]
-            known = entry.offset != OFFSET_INVALID and entry.offset >= 0
-            if known:
+            if entry.offset != OFFSET_INVALID and entry.offset >= 0:
                 self._committed[entry.partition] = entry.offset
-            if known and entry.offset < low:
-                self.taken_by_retention[entry.partition] = low - entry.offset
-            self._positions[entry.partition] = max(low, entry.offset) if known else low
-        self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._positions.items()])
+        for partition in partitions:
+            self._positions[partition] = self._received[partition] = self._begin(partition)
+        self._begun_at = dict(self._positions)
+        self._read_on()
+
+    def _begin(self, partition: int) -> int:
+        """Where a partition is read from: what was committed, or its beginning."""
+        low, high = calling(self._settings, lambda: self._bounds(partition))
+        # A group that has lost its offsets reads again what is left; what is not left was read, up to there.
+        unknown = min(low, max(0, self._reached.get(partition, self._base + low) - self._base))
+        return self._within(partition, self._committed.get(partition, unknown), low, high)
+
+    def _within(self, partition: int, offset: int, low: int, high: int) -> int:
+        """An offset to read from, or the first one that is left; what retention removed in between is kept in mind.
+
+        Raises:
+            LogChanged: It lies beyond the end.
+        """
+        if offset > high:
+            raise LogChanged(truncated(self._settings, partition, offset, high))
+        if offset < low:
+            first, last = self._base + offset, self._base + low - 1
+            self._lost.append(OffsetRange(self._settings.topic, partition, first, last))
+            self.taken_by_retention[partition] += low - offset
+        return max(offset, low)
+
+    def _resume_in_range(self) -> None:
+        """Where the next offset is none of a partition's, retention has removed it, or the log was cut off."""
+        if not self._out_of_range:
+            return
+        for partition in self._out_of_range:
+            low, high = calling(self._settings, lambda: self._bounds(partition))  # noqa: B023 (called at once)
+            self._received[partition] = self._within(partition, self._received[partition], low, high)
+        self._out_of_range.clear()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Fetch from what comes next in every partition; what the client has fetched ahead it fetches again."""
+        topic = self._settings.topic
+        self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._received.items()])
+
+    def _step_over(self) -> None:
+        """Pass offsets that hold no record, where nothing before them waits to be given out."""
+        for partition, offset in self._positions.items():
+            if self._cutter.empty or self._received[partition] <= offset:
+                self._positions[partition] = max(offset, self._received[partition], self._ends.get(partition, 0))
 
     def _bounds(self, partition: int) -> tuple[int, int]:
         entry = TopicPartition(self._settings.topic, partition)
@@ -150,16 +250,22 @@ class EventConsumer:
         return max(0, high - max(low, self._positions[partition]))
 
     def _is_idle(self, silence: float) -> bool:
-        waiting = sum(self.lag().values())
-        if waiting and silence >= SILENCE_SECONDS + self._settings.idle:
-            # Offsets that hold no message for us (aborted transactions, compaction) are no lag to wait for.
-            return True
-        return waiting == 0
+        self._step_over()
+        # What waits and does not come in all that time is the next run's to wait for.
+        return sum(self.lag().values()) == 0 or silence >= SILENCE_SECONDS + self._settings.idle
 
     def _good(self, record: Any) -> bool:
-        error = record.error()
+        """Whether it is a record, and not something that the client has to say."""
+        error, partition = record.error(), record.partition()
         if error is None:
+            self._received[partition] = record.offset() + 1
             return True
+        if error.code() == Code._PARTITION_EOF:
+            self._ends[partition] = record.offset()
+            return False
+        if error.code() in (Code._AUTO_OFFSET_RESET, Code.OFFSET_OUT_OF_RANGE):
+            self._out_of_range.add(partition)
+            return False
         failure = KafkaException(error)
         if is_transient(failure):
             return False

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from truepixel_dagster.events.event import Message
-from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.origin import Origin, base_of, kafka_offset
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import read_all, read_at
@@ -31,7 +31,7 @@ SIZE, SHA256 = "value_size", "value_sha256"
 _MAX_KEY_BYTES = 1024
 # What any topic takes.
 _FITS_BYTES = 64 * 1024
-_ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})")
+_ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})(?:@([0-9]{1,4}))?")
 OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, SIZE, SHA256})
 
 
@@ -153,16 +153,19 @@ def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
 
 def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Message]:
     """The records of letters by reference, as far as the topic of events still has them."""
-    digests = {letter.origin: letter.sha256 for letter in letters if letter.origin.topic == settings.topic}
+    own = [letter for letter in letters if letter.origin.topic == settings.topic]
     offsets: dict[int, list[int]] = {}
-    for origin in digests:
-        offsets.setdefault(origin.partition, []).append(origin.offset)
+    for letter in own:
+        offsets.setdefault(letter.origin.partition, []).append(kafka_offset(letter.origin.offset))
     records = read_at(settings, settings.topic, offsets) if offsets else ()
+    there = {(record.origin.partition, record.origin.offset): record for record in records}
+    found = ((each.origin, there.get((each.origin.partition, kafka_offset(each.origin.offset)))) for each in own)
+    digests = {letter.origin: letter.sha256 for letter in own}
     # A topic that was made anew has other records at the same places.
     return {
-        record.origin: record
-        for record in records
-        if hashlib.sha256(record.value or b"").hexdigest() == digests[record.origin]
+        origin: msgspec.structs.replace(record, origin=origin)
+        for origin, record in found
+        if record and hashlib.sha256(record.value or b"").hexdigest() == digests[origin]
     }
 
 
@@ -202,10 +205,13 @@ def parse(record: Message) -> DeadLetter | None:
 
 
 def parse_origin(text: str, topic: str = "") -> Origin | None:
-    """`topic/partition/offset` as an origin, or `partition/offset` of a topic that is given; None for anything else."""
+    """`topic/partition/offset` as an origin, or `partition/offset` of a topic that is given; None for anything else.
+
+    An offset of a later log than the first has `@` and the log's number behind it.
+    """
     found = _ORIGIN_TEXT.fullmatch(text)
     name = (found and found[1]) or topic
-    return Origin(name, int(found[2]), int(found[3])) if found and name else None
+    return Origin(name, int(found[2]), base_of(int(found[4] or 0)) + int(found[3])) if found and name else None
 
 
 def _number(text: str | None, default: int) -> int:

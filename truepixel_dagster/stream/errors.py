@@ -75,6 +75,10 @@ class NoTopic(KafkaError):
     """The topic does not exist."""
 
 
+class LogChanged(KafkaError):
+    """The topic is not the log that was processed: its records must not be told apart by the offsets of the old one."""
+
+
 class BadRange(KafkaError):
     """A range of records that cannot be read; the message says why."""
 
@@ -166,6 +170,20 @@ def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None =
         return retrying(call, transient=is_transient, attempts=attempts or settings.retries)
     except KafkaException as error:
         raise plain(settings, error) from error
+
+
+ADOPT = (
+    "Nothing is read or written until that is settled: point TRUEPIXEL_KAFKA_BOOTSTRAP and TRUEPIXEL_NAMESPACE to the"
+    " topic that was meant, or accept this one with `truepixel adopt-topic`"
+)
+
+
+def truncated(settings: Settings, partition: int, reached: int, high: int) -> str:
+    """What to say of a partition that ends below what was processed; offsets as Kafka counts."""
+    return (
+        f"Kafka topic {settings.topic} at {settings.kafka_bootstrap} was cut off: partition {partition} ends at offset"
+        f" {high}, and records up to {reached - 1} were processed. {ADOPT}"
+    )
 
 
 def plain(settings: Settings, error: KafkaException) -> KafkaError:

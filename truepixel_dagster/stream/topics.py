@@ -9,7 +9,15 @@ from contextlib import closing
 from typing import Any
 
 import msgspec
-from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
@@ -22,16 +30,31 @@ from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling
 DEAD_LETTER_DAYS = 30
 # A broker that does not let us in is asked again and again by the client: for so long at most.
 LOOK_SECONDS = 1.0
+# A topic that was made before Kafka gave topics ids.
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
-    """One partition: first and next offset, the committed one if there is one, and how many messages wait."""
+    """One partition: first and next offset, the committed one if there is one, and how many messages wait.
+
+    `high` is the end of what can be read: records of a transaction that is still open lie beyond it. `lost` counts the
+    offsets that retention removed before they were committed.
+    """
 
     partition: int
     low: int
     high: int
     committed: int | None
     lag: int
+    lost: int = 0
+
+
+class LogIdentity(msgspec.Struct, frozen=True):
+    """What tells one log from another of the same name: the ids of topic and cluster; empty where Kafka has none."""
+
+    topic_id: str
+    cluster_id: str
+    partitions: int
 
 
 class TopicDurability(msgspec.Struct, frozen=True):
@@ -143,7 +166,56 @@ def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[Par
 def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
     if committed == OFFSET_INVALID:
         return PartitionLag(partition, low, high, None, high - low)
-    return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)))
+    return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)), max(0, low - committed))
+
+
+class IdentityReader:
+    """Asks Kafka for the identity of the topic of events, again and again over one connection.
+
+    Arguments:
+        settings: Which topic.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin = _admin(settings)
+
+    def read(self) -> LogIdentity:
+        """The identity of the topic as it is now.
+
+        Raises:
+            NoTopic: It does not exist.
+            KafkaUnavailable: Kafka does not answer.
+        """
+        return calling(self._settings, self._read)
+
+    def _read(self) -> LogIdentity:
+        name, timeout = self._settings.topic, self._settings.kafka_timeout
+        cluster = self._admin.list_topics(name, timeout=timeout).cluster_id
+        (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=timeout).values()
+        found = future.result()
+        topic_id = str(found.topic_id)
+        return LogIdentity("" if topic_id == _NO_ID else topic_id, cluster or "", len(found.partitions))
+
+
+def commit_anew(settings: Settings, offsets: Mapping[int, int]) -> None:
+    """Set the group's committed offsets, backward too; no consumer of the group may be at work.
+
+    Raises:
+        KafkaError: Kafka does not answer or refuses.
+    """
+
+    def alter() -> None:
+        admin = _admin(settings)
+        wanted = [TopicPartition(settings.topic, partition, offset) for partition, offset in offsets.items()]
+        request = [ConsumerGroupTopicPartitions(settings.group, wanted)]
+        futures = admin.alter_consumer_group_offsets(request, request_timeout=settings.kafka_timeout)
+        for future in futures.values():
+            for entry in future.result().topic_partitions:
+                if entry.error is not None:
+                    raise KafkaException(entry.error)
+
+    calling(settings, alter)
 
 
 def bounds(settings: Settings, topic: str | None = None) -> tuple[dict[int, int], dict[int, int]]:
@@ -219,16 +291,19 @@ def read_all(
     high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}
     denials = Denials(settings)
-    with closing(Consumer({**_reading(settings), "error_cb": denials})) as consumer:
+    # The last offsets may hold no record (markers of transactions): only the end of the partition says so.
+    config = {**_reading(settings), "error_cb": denials, "enable.partition.eof": True}
+    with closing(Consumer(config)) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
             # It waits for all of them or for the whole time: the last ones of a topic are fewer.
             records: list[Any] = consumer.consume(500, timeout=0.1)
             denials.check()
             for record in records:
-                if record.error():
-                    raise plain(settings, KafkaException(record.error()))
-                if record.partition() in left and record.offset() < left[record.partition()]:
+                error = record.error()
+                if error and error.code() != Code._PARTITION_EOF:
+                    raise plain(settings, KafkaException(error))
+                if error is None and record.offset() < left.get(record.partition(), 0):
                     yield to_message(record)
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
 
@@ -336,14 +411,20 @@ def _reading(settings: Settings) -> dict[str, Any]:
 
 
 def _position(consumer: Consumer, topic: str, partition: int) -> int:
+    """Beyond the last record given out, or beyond the offsets without a record that end a partition."""
     (position,) = consumer.position([TopicPartition(topic, partition)])
     return int(position.offset)
 
 
-def to_message(record: Any) -> Message:
-    """A record as the client gives it, as ours."""
+def to_message(record: Any, base: int = 0) -> Message:
+    """A record as the client gives it, as ours.
+
+    Arguments:
+        record: The client's.
+        base: What is added to offsets in its log (`events/origin.py`).
+    """
     return Message(
-        Origin(record.topic(), record.partition(), record.offset()),
+        Origin(record.topic(), record.partition(), base + record.offset()),
         record.key(),
         record.value(),
         tuple(record.headers() or ()),
@@ -397,9 +478,11 @@ def _partitions(settings: Settings, admin: AdminClient, timeout: float, name: st
 def _bounds(
     admin: AdminClient, partitions: list[TopicPartition], timeout: float
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """First and next offset by partition."""
+    """First and next offset by partition, as far as they can be read: not into a transaction that is still open."""
     found = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
-        futures = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=timeout)
+        futures = admin.list_offsets(
+            dict.fromkeys(partitions, spec), isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout
+        )
         found.append({entry.partition: future.result().offset for entry, future in futures.items()})
     return found[0], found[1]

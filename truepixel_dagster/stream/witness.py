@@ -100,6 +100,12 @@ class Contiguity:
                 for undone in self._undone.values():
                     undone.add(at)
 
+    def without_record(self, offsets: Mapping[int, int]) -> None:
+        """Of each partition nothing but offsets without a record comes between what came in and these."""
+        with self._lock:
+            for partition, end in offsets.items():
+                self._ends[partition] = max(end, self._ends.get(partition, 0))
+
     def dealt_with(self, origins: Iterable[Origin], stages: Iterable[str] = LAST_STAGES) -> None:
         """These need nothing more of some of the last stages."""
         done = [(origin.partition, origin.offset) for origin in origins]

@@ -1,0 +1,83 @@
+"""A topic that was created again, moved or cut off is accepted as a new log, while no lane is at work."""
+
+from __future__ import annotations
+
+import msgspec
+
+from truepixel_dagster.events.event import iso
+from truepixel_dagster.events.origin import base_of, kafka_offset
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import Adoption, KnownLog, adopt, plan_adoption, remember
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream import topics
+
+OWNER = "adopt-topic"
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Whether a new log is due, and what that means, in lines."""
+
+    due: bool
+    lines: list[str]
+
+
+def plan(settings: Settings) -> Plan:
+    """Say what accepting the topic as it is now would do.
+
+    Raises:
+        NoTopic: The topic does not exist.
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores:
+        adoption = plan_adoption(settings, stores)
+        if adoption is None:
+            return Plan(False, [f"nothing to do: {settings.topic} is the log that was processed"])
+        return Plan(True, _lines(settings, adoption))
+
+
+def adopt_topic(settings: Settings) -> bool:
+    """Accept the topic as it is now as a new log, if it is one; whether it was.
+
+    Raises:
+        LaneBusy: A lane is at work.
+        LogChanged: Somebody else began another log meanwhile.
+        KafkaError, Unavailable: A server does not answer; to be done again.
+    """
+    with open_stores(settings) as stores:
+        # Of the old log as well: a lane may still believe in it.
+        count = max(topics.partition_count(settings), remember(settings, stores.mongodb).partitions)
+        lease = Lease(stores.redis.client, settings.namespace, range(count), OWNER, settings.lease)
+        lease.acquire()
+        try:
+            adoption = plan_adoption(settings, stores)
+            if adoption is None:
+                return False
+            lease.confirm()
+            adopt(settings, stores, adoption)
+            return True
+        finally:
+            lease.release()
+
+
+def _named(log: KnownLog) -> str:
+    return f"topic id {log.topic_id or 'unknown'} in cluster {log.cluster_id or 'unknown'}"
+
+
+def _lines(settings: Settings, adoption: Adoption) -> list[str]:
+    before, after = adoption.before, adoption.after
+    base = base_of(before.generation)
+    reached = [
+        f"{partition}: {kafka_offset(offset)}" for partition, offset in sorted(before.reached.items()) if offset > base
+    ]
+    low, high = topics.bounds(settings)
+    waiting = sum(high[partition] - low[partition] for partition in low)
+    return [
+        adoption.reason,
+        f"log {before.generation} ends: {_named(before)}, since {iso(before.began_at)}; known to be committed by"
+        f" partition: {', '.join(reached) or 'nothing'}",
+        f"log {after.generation} begins: {_named(after)}, {after.partitions} partitions; {waiting:,} records are read"
+        " from its beginning",
+        "the stores keep what they have; dead letters of the old log can still be reprocessed; what the old log held"
+        " beyond its committed offsets is gone",
+    ]
