@@ -309,7 +309,7 @@ MUTATIONS = (
     Mutation(
         "a refused status is a dead letter",
         P + "jobs/lane_run.py",
-        'self._bury_refused("attribution", led.slot, raised.refused)',
+        'self._bury_refused("attribution", led.slot, status_refused)',
         "pass",
         INTEGRATION + "test_elasticsearch_states.py -k status",
     ),

@@ -230,12 +230,12 @@ def waited_for(look: Callable[[], bool], wanted: bool) -> None:
         time.sleep(0.5)
 
 
-def test_a_write_that_the_disk_does_not_take_is_an_outage(hasty: Settings, stores: Stores) -> None:
+def test_a_write_that_the_disk_does_not_take_is_an_outage(servers: Settings, hasty: Settings, stores: Stores) -> None:
     """The node may write no file beyond its size of now, as on a full disk: an I/O error, whose status is 500."""
     send(hasty, [record("s:c", pixel("first"))])
     drain(hasty)
     send(hasty, [record("s:c", pixel(f"e{number}", note="x" * 3000)) for number in range(5)])
-    (server,) = (each for each in Stack(hasty).servers if each.name == "elasticsearch")
+    (server,) = (each for each in Stack(servers).servers if each.name == "elasticsearch")
     process = server.process()
     assert isinstance(process, psutil.Process)
     unlimited = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)

@@ -234,8 +234,9 @@ class LaneRun:
             self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
             raised = order_status.run(events, self._stores.mongodb, store, found.statuses)
             self.tally.statuses += raised.changed
-            self._bury_refused("attribution", led.slot, raised.refused)
-            events = _without(events, raised.refused)
+            status_refused = self._not_through(raised.refused)
+            self._bury_refused("attribution", led.slot, status_refused)
+            events = _without(events, status_refused)
             self._order.took_effect("attribution", events)
             return Sorted(led.slot, events, found.counted)
 
