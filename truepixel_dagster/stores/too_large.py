@@ -14,6 +14,8 @@ _OPERATION = re.compile(r"_operation_bytes=(\d+), max_\w+=(\d+)")
 # Of one document (indexing_pressure.memory.max_operation_size).
 _DOCUMENT = re.compile(r"an operation of size \[\d+\] bytes, which exceeds the maximum allowed limit of \[\d+\] bytes")
 _BREAKER = re.compile(r"larger than the limit of \[(\d+)")
+# A circuit breaker of less is a server in trouble: it would refuse every document, so that none is to blame.
+_LEAST_BREAKER = 1024 * 1024
 
 
 def never_fits(status: int, reason: str, size: int) -> bool:
@@ -31,4 +33,4 @@ def never_fits(status: int, reason: str, size: int) -> bool:
     if found := _OPERATION.search(reason):
         return int(found[1]) > int(found[2])
     breaker = _BREAKER.search(reason)
-    return bool(_DOCUMENT.search(reason)) or (breaker is not None and size > int(breaker[1]))
+    return bool(_DOCUMENT.search(reason)) or (breaker is not None and size > int(breaker[1]) >= _LEAST_BREAKER)

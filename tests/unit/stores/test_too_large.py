@@ -27,6 +27,7 @@ LARGE = "Request contains an operation of size [39] bytes, which exceeds the max
         (429, LARGE, 1, True),
         (429, BREAKER, 40_000_000, False),
         (429, BREAKER, 600_000_000, True),
+        (429, "[parent] Data too large, data would be [9/9b], which is larger than the limit of [1/1b]", 9, False),
         (429, "", 10**9, False),
         (503, PRESSURE.format(used=0, size=54_215_758), 10, False),
         (400, BREAKER, 10**9, False),
