@@ -17,6 +17,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from truepixel_dagster.privacy.commands import privacy
+from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
@@ -102,6 +103,8 @@ def main() -> None:
     # A kill by SIGTERM cleans up as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.excepthook = print_crash
+    # Whatever a command or a process that it starts writes is its owner's only.
+    os.umask(UMASK)
 
 
 main.add_command(privacy)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.instance.history import check_history
+from truepixel_dagster.private_files import UMASK, open_private, private_folder, tighten
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import verified
@@ -60,10 +61,10 @@ class DrainFailed(Exception):
 
 def dagster_home(settings: Settings) -> Path:
     """Dagster's home on this machine: logs, dagster.yaml and, unless it is in PostgreSQL, the history of runs."""
-    home = settings.data_dir / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
+    home = private_folder(settings.data_dir / "dagster")
     storage = POSTGRES if settings.postgres_url else POOLED_EVENT_LOG.format(home=json.dumps(str(home)))
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text() + storage)
+    with open_private(home / "dagster.yaml", "w") as file:
+        file.write((ROOT / "dagster.yaml").read_text() + storage)
     return home
 
 
@@ -72,7 +73,9 @@ def make_history(settings: Settings) -> None:
     import dagster as dg
 
     if settings.postgres_url is None:
-        dg.DagsterInstance.from_config(str(dagster_home(settings))).dispose()
+        home = dagster_home(settings)
+        dg.DagsterInstance.from_config(str(home)).dispose()
+        tighten(home)
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -140,14 +143,15 @@ def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start one run of a job in a process of its own, its output at the end of a file: what a try before said stays."""
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", job]
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
+    private_folder(log.parent)
+    with open_private(log, "ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter)
             [*command, "--tags", json.dumps(tags)],
             env=environment(settings),
             cwd=ROOT,
             stdout=output,
             stderr=subprocess.STDOUT,
+            umask=UMASK,
         )
 
 

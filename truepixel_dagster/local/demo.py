@@ -21,6 +21,7 @@ from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execut
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -188,8 +189,8 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
         writable: Whether the UI and its API may launch, cancel and change things.
     """
     log = settings.data_dir / "logs" / "dagster.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    private_folder(log.parent)
+    with open_private(log, "wb") as output:
         process = subprocess.Popen(
             dev_command(port),
             cwd=ROOT,
@@ -197,6 +198,7 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            umask=UMASK,
         )
     try:
         yield process

@@ -52,7 +52,8 @@ def _install_netty(home: Path, jars: Path, netty: Path) -> None:
     module.mkdir(parents=True)
     for jar in netty.glob("*.jar"):
         if not (jars / jar.name).exists():
-            shutil.copy(jar, module)
+            # Without its mode.
+            shutil.copyfile(jar, module / jar.name)
     version = netty.name.rpartition("-")[2]
     (module / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(version=version))
 

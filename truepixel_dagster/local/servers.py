@@ -34,6 +34,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, KAFKA_JARS, NETTY_JARS, JarCache, JarSet
+from truepixel_dagster.private_files import open_private
 
 ANSWER_TIMEOUT = 2.0  # seconds
 LOG_END_LINES = 20
@@ -168,7 +169,8 @@ class Kafka(Server):
         jars = self.jars.folder(KAFKA_JARS)
         java = [str(JAVA), "-cp", ":".join(str(jar) for jar in sorted(jars.glob("*.jar")))]
         java += ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", self.HEAP, "-XX:+ExitOnOutOfMemoryError", self.mark]
-        (self.folder / "server.properties").write_text(self._properties())
+        with open_private(self.folder / "server.properties", "w") as file:
+            file.write(self._properties())
         if not (self.data / "meta.properties").exists():
             self._format(java)
         return [*java, "kafka.Kafka", "server.properties"]

@@ -47,11 +47,13 @@ from truepixel_dagster.local.servers import (
     StackError,
     free_ports,
 )
+from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.settings import Settings
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
+_PASSING_THROUGH = 0o011
 POSTGRES_HERE = Address("127.0.0.1", 15432)
 OWN_SERVERS = (
     "point TRUEPIXEL_KAFKA_BOOTSTRAP, TRUEPIXEL_ELASTICSEARCH_URL, TRUEPIXEL_MONGODB_URL and TRUEPIXEL_REDIS_URL"
@@ -181,7 +183,11 @@ class Stack:
             progress(f"starting {_titles(servers)} …")
         # Kafka last: its first start formats its folder, while the others boot.
         for server in reversed(servers):
-            server.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(server.folder)
+            if server.identity:
+                # Another user than ours has its data there, and passes through the folders above.
+                for folder in (server.folder, *server.folder.parents[:2]):
+                    folder.chmod(folder.stat().st_mode | _PASSING_THROUGH)
             command = server.prepare()
             with _interrupts_held_back():
                 self._launch(server, command)
@@ -189,7 +195,7 @@ class Stack:
     def _launch(self, server: Server, command: list[str]) -> None:
         if server.log.exists():
             server.log.replace(server.log.with_suffix(".log.1"))
-        with server.log.open("wb") as log:
+        with open_private(server.log, "wb") as log:
             try:
                 child = subprocess.Popen(
                     command,
@@ -199,12 +205,14 @@ class Stack:
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     preexec_fn=dying_with_parent() if self.tied_to_parent else None,
+                    umask=UMASK,
                     **server.identity,
                 )
             except OSError as error:
                 raise StackError(f"{server.title}: {command[0]} does not run: {error}") from error
         self._children[server] = child
-        server.pid_file.write_text(str(child.pid))
+        with open_private(server.pid_file, "w") as file:
+            file.write(str(child.pid))
 
     def _wait(self, progress: Progress) -> None:
         began = time.monotonic()

@@ -14,6 +14,7 @@ from truepixel_dagster.events.identifiers import ORDER, RECORD, TOKEN, identifie
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.privacy.forget import ids_of_shop
 from truepixel_dagster.privacy.person import Person, not_committed, of_shop, order_ids
+from truepixel_dagster.private_files import private_folder_above
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
@@ -70,7 +71,7 @@ def write(path: Path, everything: Iterator[Held]) -> dict[str, int]:
     Raises:
         OSError: The file cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder_above(path)
     unfinished = path.with_suffix(".unfinished")
     unfinished.unlink(missing_ok=True)
     counts: dict[str, int] = {}

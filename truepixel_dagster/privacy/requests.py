@@ -22,6 +22,7 @@ from truepixel_dagster.privacy import export, letters
 from truepixel_dagster.privacy.forget import Forgotten, forget_person, forget_shop, work_out
 from truepixel_dagster.privacy.person import asked_for, find
 from truepixel_dagster.privacy.search import Searched, search, search_shop
+from truepixel_dagster.private_files import private_folder
 from truepixel_dagster.rebuild.context import Context, rebuilding
 from truepixel_dagster.rebuild.settled import settled
 from truepixel_dagster.settings import Settings
@@ -87,7 +88,8 @@ def _do(context: Context, request: Waiting, say: Say) -> Outcome:
 def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
     settings, shop = context.settings, request.request.shop_id
     person = find(context, shop, asked_for(request.request))
-    folder = settings.privacy_dir or settings.data_dir / "privacy"
+    # A folder that was chosen may hold other things, which are not ours to tighten.
+    folder = settings.privacy_dir or private_folder(settings.data_dir / "privacy")
     path = folder / file_name(_ANSWER, request.id, _ANSWER_TYPE)
     counts = export.write(path, export.held(context, shop, person))
     say(f"{sum(counts.values())} documents written to {path}")

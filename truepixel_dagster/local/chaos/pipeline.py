@@ -28,6 +28,7 @@ from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.local.servers import Address, MongoDB, free_ports
 from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
 from truepixel_dagster.local.traffic import Record
+from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
@@ -153,8 +154,8 @@ class Pipeline:
         """
         settings = self.settings.model_copy(update={"lanes": lanes}) if lanes else self.settings
         command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "truepixel_dagster.local.chaos.definitions"]
-        self.daemon_log.parent.mkdir(parents=True, exist_ok=True)
-        with self.daemon_log.open("ab") as output:
+        private_folder(self.daemon_log.parent)
+        with open_private(self.daemon_log, "ab") as output:
             self._daemon = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -163,6 +164,7 @@ class Pipeline:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 preexec_fn=dying_with_parent(),
+                umask=UMASK,
             )
 
     def kill_daemon(self) -> None:

@@ -1,0 +1,86 @@
+"""Files and folders that only their owner may read and enter, whatever the umask.
+
+What the pipeline keeps on disk holds what people did: Dagster's home, logs, answers to data requests, local servers'
+data. New ones are made so; those from before are tightened when something starts that uses them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+# For processes that we start: what they make is their owner's only.
+UMASK = 0o077
+_FOLDER, _FILE, _OTHERS = 0o700, 0o600, 0o077
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder and those above it that are missing, and tighten it with all that it holds.
+
+    Raises:
+        OSError: One cannot be made, or belongs to somebody else and is open to others.
+    """
+    if not folder.is_dir():
+        private_folder_above(folder)
+        with suppress(FileExistsError):
+            folder.mkdir(_FOLDER)
+    tighten(folder)
+    return folder
+
+
+def private_folder_above(path: Path) -> None:
+    """Make the folders above a file or folder that are missing; those that are there stay as they are."""
+    missing = [parent for parent in path.parents if not parent.exists()]
+    for parent in reversed(missing):
+        with suppress(FileExistsError):
+            parent.mkdir(_FOLDER)
+            # The umask takes from what was asked for, and never adds.
+            parent.chmod(_FOLDER)
+
+
+def open_private(path: Path, mode: str) -> IO[Any]:
+    """Open a file, such as a log, that nobody else may read; one that is there already is tightened.
+
+    Raises:
+        OSError: It cannot be opened, or belongs to somebody else and is open to others.
+    """
+    file = open(path, mode, opener=lambda name, flags: os.open(name, flags, _FILE))  # noqa: SIM115
+    try:
+        _tighten(path, os.fstat(file.fileno()).st_mode)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def tighten(folder: Path) -> None:
+    """Take from everybody but the owner what they may do with a folder and with all that it holds; links stay.
+
+    Raises:
+        OSError: One of them belongs to somebody else and is open to others.
+    """
+    # Whatever is made or removed meanwhile is made by processes with `UMASK`, or gone.
+    with suppress(FileNotFoundError):
+        _tighten(folder, folder.lstat().st_mode)
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    tighten(Path(entry.path))
+                else:
+                    with suppress(FileNotFoundError):
+                        _tighten(Path(entry.path), entry.stat(follow_symlinks=False).st_mode)
+
+
+def _tighten(path: Path, mode: int) -> None:
+    if mode & _OTHERS and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        try:
+            path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+        except PermissionError as error:
+            raise PermissionError(
+                f"{path} is open to others and belongs to somebody else: have its owner run `chmod -R go= {path}`"
+            ) from error
