@@ -27,8 +27,9 @@ from truepixel_dagster.text import printable
 EVIL = (
     "[/] [b]\x1b[31m\x1b]0;owned\x07\x9b2J\u202egpj\u200b\u2028`![a](//b.example/c.png)<b>&amp;\r\nError: all is lost"
 )
-SHOP = "[/]\x1b\u202e`![](//a.b)`"
-CLIENT = "client\x9b31m\u200b[/red]"
+# Of a key, those below the space are refused with their events; these are not.
+SHOP = "[/]\x9b31m\u202e`![](//a.b)`\u2028"
+CLIENT = "client\u200b[/red]"
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
@@ -48,6 +49,8 @@ def attacked(settings: Settings, stores: Stores) -> Settings:
             record(key, pixel(f"view{EVIL}", query=query) | {"clientId": CLIENT}),
             record(key, pixel("seen", "product_viewed", productVariant=product) | {"clientId": CLIENT}),
             record(key, completed("done", f"token{EVIL}") | {"clientId": CLIENT}),
+            # Refused for its key, and for what it is.
+            record(f"{SHOP}:\x1b[31m{CLIENT}", pixel("refused")),
             record(key, f"no JSON {EVIL}".encode(), **{"x-evil": EVIL, f"h{EVIL}": "v"}),
         ],
     )
@@ -101,7 +104,8 @@ def test_no_command_lets_any_of_it_through(attacked: Settings, stores: Stores, t
 def test_json_is_exact_and_tables_show_it_escaped(attacked: Settings) -> None:
     report = json.loads(run(attacked, "report", "--shop", SHOP, "--json").stdout)
     assert report["shop"] == SHOP
-    assert report["products"][0]["product_id"] == EVIL
+    assert [product["product_id"] for product in report["products"]] == ["p1", EVIL], report
+    assert report["sources"], report
     campaign = report["sources"][0]["campaign"]
     assert "\x1b]0;owned\x07" in campaign
     shown = "".join(run(attacked, "report", "--shop", SHOP).stdout.split())
@@ -112,8 +116,8 @@ def test_json_is_exact_and_tables_show_it_escaped(attacked: Settings) -> None:
     documents = [json.loads(line)["document"] for line in exported]
     assert any(document.get("product_id") == EVIL for document in documents)
     letters = json.loads(run(attacked, "dead-letters", "list", "--json").stdout)
-    (at,) = [entry["origin"] for entry in letters if entry["stage"] == "decode"]
-    whole = json.loads(run(attacked, "dead-letters", "show", at, "--json").stdout)
+    in_full = [json.loads(run(attacked, "dead-letters", "show", one["origin"], "--json").stdout) for one in letters]
+    (whole,) = [one for one in in_full if one["value"].startswith("no JSON")]
     assert whole["value"] == f"no JSON {EVIL}"
     assert ["x-evil", EVIL] in whole["headers"]
 
