@@ -558,6 +558,62 @@ MUTATIONS = (
         "self._consumer.fetch()",
         INTEGRATION + "test_kafka_states.py -k added_under_a_run",
     ),
+    Mutation(
+        "text: what cannot be seen is shown as its escape",
+        P + "text.py",
+        'return "".join(c if c in keep or _visible(c) else ascii(c)[1:-1] for c in text)',
+        "return text",
+        UNIT + "test_text.py",
+    ),
+    Mutation(
+        "text: a cell of a table is no markup",
+        P + "terminal.py",
+        'return Text("" if value is None else printable(str(value)), overflow="fold")',
+        'return Text.from_markup("" if value is None else printable(str(value)))',
+        INTEGRATION + "test_hostile_text.py::test_no_command_lets_any_of_it_through",
+    ),
+    Mutation(
+        "text: JSON on a terminal",
+        P + "privacy/export.py",
+        "return printable_json(_ENCODER.encode(item).decode()).encode()",
+        "return _ENCODER.encode(item)",
+        INTEGRATION + "test_hostile_text.py::test_no_command_lets_any_of_it_through",
+    ),
+    Mutation(
+        "text: examples of a check are code in Markdown",
+        P + "text.py",
+        "return f\"`{printable(text).replace('`', _BACKTICK)}`\"",
+        "return printable(text)",
+        UNIT + "test_text.py",
+    ),
+    Mutation(
+        "text: an answer's name stays in its folder",
+        P + "text.py",
+        "_NOT_IN_NAMES.sub('-', text)[:_LONGEST_NAME]",
+        "text",
+        UNIT + "test_text.py",
+    ),
+    Mutation(
+        "exporter: labels are names, and not too many",
+        P + "exporter/totals.py",
+        "return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER",
+        "return text",
+        UNIT + "exporter/test_totals.py",
+    ),
+    Mutation(
+        "files: what was there is tightened",
+        P + "private_files.py",
+        "path.chmod(stat.S_IMODE(mode) & ~_OTHERS)",
+        "pass",
+        UNIT + "test_private_files.py",
+    ),
+    Mutation(
+        "files: a run's files are its owner's only",
+        P + "jobs/drain.py",
+        "            umask=UMASK,\n",
+        "",
+        INTEGRATION + "test_private_files.py::test_a_run_leaves_nothing_that_others_could_read",
+    ),
 )
 
 

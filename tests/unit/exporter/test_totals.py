@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from prometheus_client import Metric, generate_latest
+from prometheus_client.registry import Collector
 
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.exporter import totals
-from truepixel_dagster.exporter.history import History, sums
+from truepixel_dagster.exporter.history import History, finished, sums
 from truepixel_dagster.exporter.totals import Totals, advance, keep, load
 from truepixel_dagster.jobs.process_events import observed
 from truepixel_dagster.jobs.tally import Tally
@@ -114,3 +118,45 @@ def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
     monkeypatch.setattr(totals, "_ended", ended)
     seen = {sample.name: sample.value for metric in history.look() for sample in metric.samples}
     assert seen["truepixel_messages_total"] == 10
+
+
+def test_what_anybody_reports_gives_no_label_and_breaks_no_sum(instance: dg.DagsterInstance) -> None:
+    """Whoever reaches Dagster's storage, or its webserver, may report on the topic as a run does."""
+    evil = {f"stage{number} (s)": 1.0 for number in range(500)}
+    evil |= {"a\n\x1b[31m{} (s)": 1.0, "dead letters of \u202e": 1, "x" * 5000 + " (s)": 1.0, "index (s)": float("nan")}
+    figures: dict[str, Any] = {
+        "micro-batches": "many",
+        "messages": -5,
+        "orders": float("inf"),
+        "peak memory (MiB)": "x",
+        **evil,
+    }
+    series: dict[str, Any] = {
+        "attribution latencies (ms)": ["x", None, 5],
+        "freshness of micro-batches (ms)": "no list",
+    }
+    instance.report_runless_asset_event(dg.AssetObservation("kafka_topic", metadata={**figures, **series}))
+    report(instance, 10)
+    found = Totals()
+    advance(instance, found, time.time() + LATER)
+    for number in range(300):
+        found.add_end(f"job{number}", "success")
+    found.add_end("job\n{}", "success")
+    shown = generate_latest(Once([*sums(found), finished(found, ["flush"])])).decode()
+    assert shown.replace("\n", "").isprintable()
+    assert len(shown.splitlines()) < 1000
+    assert max(map(len, shown.splitlines())) < 250
+    now = values(found)
+    assert now["truepixel_messages_total",] == 10
+    assert now["truepixel_stage_seconds_total", "other"] > 300
+    assert all(re.fullmatch(r"[\w.+]*", label, re.ASCII) for _, *labels in now for label in labels)
+
+
+class Once(Collector):
+    """Metrics as they are, to be written as Prometheus reads them."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> list[Metric]:
+        return self._metrics
