@@ -202,7 +202,7 @@ def setup(reindex: str | None) -> None:
         echo("nothing to do: everything is there")
     with open_stores(settings) as stores:
         if reindex:
-            click.echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents indexed anew")
+            echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents indexed anew")
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
         unsound = stores.elasticsearch.unsound()
