@@ -32,6 +32,7 @@ class EventProducer:
         self._settings = settings
         self._topic = topic or settings.topic
         self._failure: Any = None
+        self._again: list[Callable[[], None]] = []
         self._denials = Denials(settings)
         self._producer = Producer(
             {
@@ -98,8 +99,11 @@ class EventProducer:
         Raises:
             KafkaError: One was not delivered; the first reason.
         """
-        while self._producer.flush(LOOK_SECONDS):
+        while self._producer.flush(LOOK_SECONDS) or self._again:
             self._denials.check()
+            again, self._again = self._again, []
+            for send in again:
+                send()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise plain(self._settings, KafkaException(failure))
@@ -117,6 +121,7 @@ class EventProducer:
         if error is None:
             return
         if too_large is not None and error.code() in _TOO_LARGE:
-            too_large()
+            # Not at once: the client is in the middle of its callbacks.
+            self._again.append(too_large)
         elif self._failure is None:
             self._failure = error
