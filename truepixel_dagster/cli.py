@@ -645,6 +645,11 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
         rows.append((kind, times, f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s"))
     columns = ("fault", "rounds", "median recovery", "longest")
     out.print(table(columns, rows, title=f"{report.produced:,} events"))
+    if report.excused or report.lost_to_retention:
+        click.echo(
+            f"excused by the audit: {report.excused} differences in the order of users whose key moved when partitions"
+            f" were added; {report.lost_to_retention} records that retention removed before they were read"
+        )
     if taken := report.takeover_seconds:
         echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")
     for example in report.examples:

@@ -59,7 +59,7 @@ def test_nothing_passes_that_lost_differs_is_stuck_or_is_not_shown(
 
 
 def event_of(record: Record) -> Event:
-    found = decode(Message(Origin("t", 0, 0), record.key, record.value, record.headers, 1_700_000_000_000))
+    found = decode(Message(Origin("t", 0, 0), record.key, record.value, record.headers, 1_790_000_000_000))
     assert isinstance(found, Event), found
     return found
 

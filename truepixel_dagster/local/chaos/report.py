@@ -38,6 +38,8 @@ class Verdict(msgspec.Struct, frozen=True):
     dead_letters: int
     lost: list[str]
     differences: list[Difference]
+    excused: int = 0
+    lost_to_retention: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -45,8 +47,9 @@ class Report(msgspec.Struct, frozen=True):
 
     `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
     should be, `differences` everything that the audit found, `days_not_shown` the days that have events and that no run
-    reported to Dagster. Recovery is in seconds from the end of the fault, or of
-    the operator's command that puts it right; where a worker is frozen, from when it was.
+    reported to Dagster. `excused` differences are of the order of users whose key moved when partitions were added, and
+    `lost_to_retention` records were removed by a fault before they were read. Recovery is in seconds from the end of the
+    fault, or of the operator's command that puts it right; where a worker is frozen, from when it was.
     """
 
     rounds: int
@@ -59,6 +62,8 @@ class Report(msgspec.Struct, frozen=True):
     lost: int
     doubled: int
     differences: int
+    excused: int
+    lost_to_retention: int
     not_recovered: int
     days_not_shown: list[str]
     recovery_seconds: dict[str, dict[str, float]]
@@ -83,6 +88,8 @@ def judge(settings: Settings) -> Verdict:
         dead_letters=counts.dead_letters,
         lost=counts.lost,
         differences=found.differences,
+        excused=len(found.excused),
+        lost_to_retention=found.lost_to_retention,
     )
 
 
@@ -111,6 +118,8 @@ def report(
         lost=len(lost),
         doubled=sum(map(is_doubled, differences)),
         differences=len(differences),
+        excused=sum(verdict.excused for verdict in verdicts),
+        lost_to_retention=verdicts[-1].lost_to_retention,
         not_recovered=sum(entry.recovery_seconds is None for entry in log),
         days_not_shown=list(days_not_shown),
         recovery_seconds=_recovery(log),

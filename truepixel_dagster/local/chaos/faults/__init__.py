@@ -34,6 +34,8 @@ FAULTS: Mapping[str, Fault] = {
     "transactions": kafka.transactions,
     "offsets_back": kafka.offsets_back,
     "partitions_added": kafka.partitions_added,
+    "retention": kafka.retention,
+    "topic_anew": kafka.topic_anew,
     "junk": clients.junk,
     "oversize": clients.oversize,
     "clocks": clients.clocks,
