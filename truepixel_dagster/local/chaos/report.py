@@ -48,8 +48,8 @@ class Report(msgspec.Struct, frozen=True):
     `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
     should be, `differences` everything that the audit found, `days_not_shown` the days that have events and that no run
     reported to Dagster. `excused` differences are of the order of users whose key moved when partitions were added, and
-    `lost_to_retention` records were removed by a fault before they were read. Recovery is in seconds from the end of the
-    fault, or of the operator's command that puts it right; where a worker is frozen, from when it was.
+    `lost_to_retention` records were removed by a fault before they were read. Recovery is in seconds from the end of
+    the fault, or of the operator's command that puts it right; where a worker is frozen, from when it was.
     """
 
     rounds: int
