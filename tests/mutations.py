@@ -430,7 +430,7 @@ MUTATIONS = (
         P + "stream/producer.py",
         "if too_large is not None and error.code() in _TOO_LARGE:",
         "if False:",
-        INTEGRATION + "test_hostile_input.py -k refuses_for_its_size",
+        UNIT + "stream/test_producer.py",
     ),
     Mutation(
         "what BSON cannot hold is refused by itself",

@@ -32,6 +32,8 @@ _MAX_KEY_BYTES = 1024
 # What any topic takes.
 _FITS_BYTES = 64 * 1024
 _ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})(?:@([0-9]{1,4}))?")
+# A record's own time may be negative, as may be anything that a client says.
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, SIZE, SHA256})
 
 
@@ -215,7 +217,7 @@ def parse_origin(text: str, topic: str = "") -> Origin | None:
 
 
 def _number(text: str | None, default: int) -> int:
-    return int(text) if text and text.isdecimal() and len(text) < 20 else default
+    return int(text) if text and _NUMBER.fullmatch(text) else default
 
 
 def batches(letters: Sequence[Letter], max_messages: int, max_bytes: int) -> Iterator[list[Letter]]:
