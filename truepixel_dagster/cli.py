@@ -646,7 +646,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
     columns = ("fault", "rounds", "median recovery", "longest")
     out.print(table(columns, rows, title=f"{report.produced:,} events"))
     if report.excused or report.lost_to_retention:
-        click.echo(
+        echo(
             f"excused by the audit: {report.excused} differences in the order of users whose key moved when partitions"
             f" were added; {report.lost_to_retention} records that retention removed before they were read"
         )
