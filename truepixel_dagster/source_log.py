@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from pymongo import UpdateOne
 
-from truepixel_dagster.events.origin import base_of, kafka_offset, offset_text
+from truepixel_dagster.events.origin import base_of, generation_of, kafka_offset, offset_text
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import identities
@@ -92,13 +92,19 @@ def checked(settings: Settings, stores: Stores, partitions: Sequence[PartitionLa
     return EventsLog(settings, verified(settings, stores, partitions).generation)
 
 
-def verified(settings: Settings, stores: Stores, partitions: Sequence[PartitionLag] | None = None) -> KnownLog:
+def verified(
+    settings: Settings,
+    stores: Stores,
+    partitions: Sequence[PartitionLag] | None = None,
+    reader: IdentityReader | None = None,
+) -> KnownLog:
     """Return what is kept of the topic, if it is the log that was processed; the first look keeps its identity.
 
     Arguments:
         settings: The pipeline's settings.
         stores: MongoDB holds the identity, Redis the offsets that were applied.
         partitions: The lag, where it was measured already.
+        reader: A connection to ask Kafka over; one of its own by default.
 
     Raises:
         LogChanged: It is another log, or was cut off; one line says what happened and what to do.
@@ -106,7 +112,7 @@ def verified(settings: Settings, stores: Stores, partitions: Sequence[PartitionL
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     kept = remember(settings, stores.mongodb)
-    now = IdentityReader(settings).read()
+    now = (reader or IdentityReader(settings)).read()
     compare(settings, kept, now)
     # Before Kafka's ends: a lane that is at work moves them, and never the other way round.
     applied = stores.redis.applied_now()
@@ -223,13 +229,14 @@ class LogWatch:
         settings: Which topic.
         kept: The log that the lane was started for.
         partitions: How many partitions it had when they were shared out among the lanes.
+        reader: A connection to ask Kafka over.
     """
 
-    def __init__(self, settings: Settings, kept: KnownLog, partitions: int) -> None:
+    def __init__(self, settings: Settings, kept: KnownLog, partitions: int, reader: IdentityReader) -> None:
         self._settings = settings
         self._kept = kept
         self._partitions = partitions
-        self._reader = IdentityReader(settings)
+        self._reader = reader
         self._looked_at = float("-inf")
         #: Whether the topic has more partitions than when the lane was started: its lanes are others now.
         self.has_grown = False
@@ -276,7 +283,9 @@ def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
         reason = str(changed).removesuffix(f" {ADOPT}")
     else:
         return None
-    generation = before.generation + 1
+    # Redis knows of later logs than MongoDB where MongoDB was emptied or restored from an old backup.
+    applied = [generation_of(offset) for offset in stores.redis.applied_now().values() if offset > 0]
+    generation = max([before.generation, *applied]) + 1
     after = _begun(IdentityReader(settings).read(), topics.bounds(settings)[1], generation)
     return Adoption(reason, before, after)
 

@@ -306,6 +306,26 @@ def test_an_installation_without_an_identity_keeps_the_first_that_it_sees(settin
     audited(settings, stores)
 
 
+def test_a_log_that_mongodb_has_forgotten_is_no_first_one(settings: Settings, stores: Stores) -> None:
+    send(settings, [view(1)])
+    drain(settings)
+    for first in (10, 20):
+        create_again(settings)
+        send(settings, [view(first), view(first + 1)])
+        adopt_topic(settings)
+        drain(settings)
+    stores.mongodb.delete(IDENTITIES, {"_id": "topic"})
+    with pytest.raises(LogChanged, match="1@2 were processed"):
+        drain(settings)
+    assert adopt_topic(settings)
+    kept = known(stores.mongodb)
+    assert kept is not None
+    assert kept.generation == 3
+    send(settings, [view(30)])
+    drain(settings)
+    assert clients(stores) == {"c1": 6}
+
+
 # --- Offsets of the group ---
 
 

@@ -17,14 +17,14 @@ from truepixel_dagster.jobs.heap import stay_small
 from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
-from truepixel_dagster.source_log import LogWatch, verified
+from truepixel_dagster.source_log import LogWatch, remember, verified
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
-from truepixel_dagster.stream.topics import PartitionLag, lag
+from truepixel_dagster.stream.topics import IdentityReader, PartitionLag, lag
 
 # A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
 SLOTS_TO_GROW = 128
@@ -40,6 +40,7 @@ class ComingLane:
         stores: Where the stages will write.
         waiting: The lag of the lane's partitions.
         count: How many partitions the topic has.
+        identity: A connection to ask Kafka which log the topic is.
         owner: The run's id.
         after: The run that has the lane, if one has.
     """
@@ -50,6 +51,7 @@ class ComingLane:
         stores: Stores,
         waiting: Sequence[PartitionLag],
         count: int,
+        identity: IdentityReader,
         owner: str,
         after: str | None,
     ) -> None:
@@ -58,6 +60,7 @@ class ComingLane:
         self._stores = stores
         self._partitions = partitions
         self._count = count
+        self._identity = identity
         self._waiting = sum(entry.lag for entry in waiting)
         self._after = after
         client, name, seconds = stores.redis.client, settings.namespace, settings.lease
@@ -119,12 +122,12 @@ class ComingLane:
             # A worker that slept past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
         buried = Buried(self._stores.redis, self._partitions)
-        # Only now: the run that had the lane before may have been the first to see the topic.
-        kept = verified(self._settings, self._stores)
+        # Again: the run that had the lane before has kept how far it came. Its id is looked at with the first messages.
+        kept = remember(self._settings, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
         consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
         buried.restore(self._settings, consumer.redelivers())
-        watch = LogWatch(self._settings, kept, self._count)
+        watch = LogWatch(self._settings, kept, self._count, self._identity)
         letters = DeadLetters(self._settings)
         run = LaneRun(self._settings, self._stores, consumer, letters, self._lease, buried, watch)
         run.keep_lost()
@@ -150,6 +153,7 @@ def coming_lane(
 
     Raises:
         LaneBusy: Another run waits for it.
+        LogChanged: The topic is not the log that was processed.
         NotSetUp: Templates or indices are not as this version needs them.
         Unavailable, KafkaError: A server does not answer.
         SettingsError: The memory budgets do not fit the process's limit.
@@ -161,7 +165,9 @@ def coming_lane(
     with open_stores(settings) as stores:
         # An index that a document makes without its template gets fields that no search finds.
         stores.elasticsearch.check()
-        coming = ComingLane(settings, stores, waiting, len(entries), owner, after)
+        identity = IdentityReader(settings)
+        verified(settings, stores, list(entries.values()), identity)
+        coming = ComingLane(settings, stores, waiting, len(entries), identity, owner, after)
         with coming.awaited():
             yield coming
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
+from truepixel_dagster.events.origin import offset_text
 from truepixel_dagster.retrying import retrying
 from truepixel_dagster.settings import Settings
 
@@ -182,7 +183,7 @@ def truncated(settings: Settings, partition: int, reached: int, high: int) -> st
     """What to say of a partition that ends below what was processed; offsets as Kafka counts."""
     return (
         f"Kafka topic {settings.topic} at {settings.kafka_bootstrap} was cut off: partition {partition} ends at offset"
-        f" {high}, and records up to {reached - 1} were processed. {ADOPT}"
+        f" {high}, and records up to {offset_text(reached - 1)} were processed. {ADOPT}"
     )
 
 
