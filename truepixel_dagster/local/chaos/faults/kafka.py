@@ -45,7 +45,8 @@ def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
             for entry in pipeline.lag()
         ]
         request = [ConsumerGroupTopicPartitions(pipeline.settings.group, offsets)]
-        (future,) = _admin(pipeline).alter_consumer_group_offsets(request).values()
+        admin = _admin(pipeline)
+        (future,) = admin.alter_consumer_group_offsets(request).values()
         future.result()
     finally:
         pipeline.start_daemon()
@@ -57,8 +58,9 @@ def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
     count = len(pipeline.lag()) + 1
     # Producers learn of new partitions one after the other, and until then write a user's events to two of them: what
     # order they have then is nobody's to say. So the load begins anew.
+    admin = _admin(pipeline)
     with pipeline.load.paused():
-        (future,) = _admin(pipeline).create_partitions([NewPartitions(pipeline.settings.topic, count)]).values()
+        (future,) = admin.create_partitions([NewPartitions(pipeline.settings.topic, count)]).values()
         future.result()
     pipeline.send(visits(f"partitions-{count}", 300))
     return ended(f"partitions added: {count} now")
@@ -66,7 +68,7 @@ def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
 
 def retention(pipeline: Pipeline, rng: Random) -> Hit:
     """Retention removes records before they were read; exactly those are lost, and said to be"""
-    settings, shop = pipeline.settings, f"retention-{rng.getrandbits(40):x}"
+    settings, admin, shop = pipeline.settings, _admin(pipeline), f"retention-{rng.getrandbits(40):x}"
     with pipeline.load.paused():
         pipeline.close_log()
         known = pipeline.lost_to_retention()
@@ -76,7 +78,7 @@ def retention(pipeline: Pipeline, rng: Random) -> Hit:
             pipeline.send(visits(shop, RETAINED))
             ends = {entry.partition: (before[entry.partition] + entry.high) // 2 for entry in pipeline.lag()}
             offsets = [TopicPartition(settings.topic, partition, offset) for partition, offset in ends.items()]
-            for future in _admin(pipeline).delete_records(offsets).values():
+            for future in admin.delete_records(offsets).values():
                 future.result()
         finally:
             pipeline.start_servers()
@@ -112,4 +114,5 @@ def _adopted(pipeline: Pipeline) -> bool:
 
 
 def _admin(pipeline: Pipeline) -> AdminClient:
+    """A client to be held until its futures are done: they end with it."""
     return AdminClient(client_config(pipeline.settings))
