@@ -113,9 +113,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         unknown = [partition for partition in partitions if partition not in self._applied]
-        if unknown:
-            values: Any = self._call(lambda: self.client.hmget(self._key("applied"), [str(p) for p in unknown]))
-            self._applied.update({p: int(value or NEVER_APPLIED) for p, value in zip(unknown, values)})
+        self._applied.update(self.last_applied(unknown))
         return {partition: self._applied[partition] for partition in partitions}
 
     def apply(self, new: Increments, expected: Mapping[int, int]) -> bool:
@@ -308,6 +306,16 @@ class RedisStore(Store):
             for key, token in zip(keys, tokens)
         ]
         return [_offsets(flat) for flat in self._scripts("stake", pairs)]
+
+    def last_applied(self, partitions: Sequence[int]) -> dict[int, int]:
+        """The last applied offset of each partition, asked anew and not kept in mind.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        wanted = [str(partition) for partition in partitions]
+        values: Any = self._call(lambda: self.client.hmget(self._key("applied"), wanted)) if wanted else []
+        return {partition: int(value or NEVER_APPLIED) for partition, value in zip(partitions, values)}
 
     def applied_now(self) -> dict[int, int]:
         """The last applied offset of every partition, asked anew.
