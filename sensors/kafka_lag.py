@@ -25,8 +25,8 @@ from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.source_log import verified
-from truepixel_dagster.stores.errors import AccessDenied, Unavailable
-from truepixel_dagster.stores.leases import holders
+from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
+from truepixel_dagster.stores.leases import holders, lapsed
 from truepixel_dagster.stream.errors import KafkaDenied, KafkaError, LogChanged
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
@@ -43,7 +43,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
 OBSERVE_EVERY = 60.0
 # Between a run's start and its lease it connects to four servers.
 START_GRACE = 15.0
-# A run that is just ending has given its lease back, too.
+# A run that is just ending has given its lease back, too. One whose lease ran out needs no grace.
 END_GRACE = 8.0
 REPORT_SECONDS = 2.0
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
@@ -92,6 +92,8 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
     start, reasons = [], []
     for lane in lanes:
         left = lane.failed_at + pause(lane.failures) - now
+        if left > pause(lane.failures):  # the clock has been set back since
+            left = 0.0
         if lane.live_run and lane.lag and not lane.followed and not lane.failures:
             start.append(Start(lane.lane, lane.live_run))
         elif lane.live_run:
@@ -116,6 +118,9 @@ class Runs:
     started_at: Mapping[str, float]
     holders: Mapping[int, str]
     following: Mapping[int, str]
+    #: Runs whose lease ran out without being given back, and those that were given up at this tick.
+    lapsed: frozenset[str] = frozenset()
+    given_up: frozenset[str] = frozenset()
 
     def at_work_on(self, partitions: Sequence[int], count: int) -> str | None:
         """The run that has one of the partitions, or one that was started for it; the topic has `count` of them."""
@@ -156,12 +161,17 @@ def _share(run: dg.DagsterRun, count: int) -> Sequence[int]:
     return ()
 
 
-def read_runs(instance: dg.DagsterInstance, holding: Mapping[int, str], following: Mapping[int, str]) -> Runs:
+def read_runs(
+    instance: dg.DagsterInstance,
+    holding: Mapping[int, str],
+    following: Mapping[int, str],
+    lapsed: frozenset[str] = frozenset(),
+) -> Runs:
     """What Dagster and Redis know of the runs."""
     records = instance.get_run_records(dg.RunsFilter(job_name=process_events.name, statuses=LIVE))
     live = {record.dagster_run.run_id: record.dagster_run for record in records}
     started_at = {record.dagster_run.run_id: record.start_time or 0.0 for record in records}
-    return Runs(live, started_at, holding, following)
+    return Runs(live, started_at, holding, following, lapsed)
 
 
 def lane_states(
@@ -177,7 +187,7 @@ def lane_states(
         run = runs.at_work_on(own, len(by_partition))
         followed = runs.is_followed(own, len(by_partition))
         due = waiting and not (run and followed)
-        failures, failed_at = _failures(instance, lane, memory.advanced_at(own)) if due else (0, 0.0)
+        failures, failed_at = _failures(instance, lane, memory.advanced_at(own), runs.given_up) if due else (0, 0.0)
         states.append(LaneState(lane, waiting, run, followed, failures, failed_at))
     return states
 
@@ -189,7 +199,7 @@ def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> R
         reporting.start()
         # A frozen worker may have frozen with the lock of its run's event log: the tick does not wait for that.
         reporting.join(REPORT_SECONDS)
-    return replace(runs, live={id_: run for id_, run in runs.live.items() if id_ not in dead})
+    return replace(runs, live={id_: run for id_, run in runs.live.items() if id_ not in dead}, given_up=dead)
 
 
 def _report_failed(ref: InstanceRef, run_id: str) -> None:
@@ -200,8 +210,13 @@ def _report_failed(ref: InstanceRef, run_id: str) -> None:
             instance.report_run_failed(run, "The worker stopped renewing its lease; the lane is taken over")
 
 
-def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tuple[int, float]:
-    """How often the lane failed since it last succeeded or committed anything, and when it last did."""
+def _failures(
+    instance: dg.DagsterInstance, lane: int, advanced_at: float, given_up: AbstractSet[str]
+) -> tuple[int, float]:
+    """How often the lane failed since it last succeeded or committed anything, and when it last did.
+
+    A run that is given up now failed when it fell silent, which is longer ago than a first pause.
+    """
     filters = dg.RunsFilter(job_name=process_events.name, tags={LANE_TAG: str(lane)})
     records = instance.get_run_records(filters, limit=8)
     count, last = 0, 0.0
@@ -211,7 +226,8 @@ def _failures(instance: dg.DagsterInstance, lane: int, advanced_at: float) -> tu
         if record.dagster_run.status != dg.DagsterRunStatus.FAILURE or (record.end_time or 0.0) <= advanced_at:
             break
         count += 1
-        last = max(last, record.end_time or 0.0)
+        if record.dagster_run.run_id not in given_up:
+            last = max(last, record.end_time or 0.0)
     return count, last
 
 
@@ -228,14 +244,24 @@ class Missing(Exception):
     def __init__(self, errors: Sequence[Exception]) -> None:
         super().__init__("; ".join(map(str, errors)))
         self.denied = any(isinstance(error, (AccessDenied, KafkaDenied)) for error in errors)
+        self.away = not self.denied and not any(isinstance(error, ServerRefuses) for error in errors)
 
 
-def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[int, str]]:
-    """The lag of every partition, which run holds which, and which is next.
+class Seen(NamedTuple):
+    """The lag of every partition, which run holds which, which is next, and which let theirs run out."""
+
+    partitions: list[PartitionLag]
+    holders: dict[int, str]
+    following: dict[int, str]
+    lapsed: frozenset[str]
+
+
+def look(settings: Settings) -> Seen:
+    """Look at Kafka and the leases.
 
     Raises:
         LogChanged: The topic is not the log that was processed.
-        Missing: One of the four servers does not answer or does not let us in.
+        Missing: One of the four servers does not answer, does not let us in, or has lost its data.
     """
     missing: list[Exception] = [*missing_servers(settings)]
     try:
@@ -245,7 +271,8 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
                 verified(settings, stores, partitions)
                 numbers = [entry.partition for entry in partitions]
                 redis, name = stores.redis.client, settings.namespace
-                return partitions, holders(redis, name, numbers), holders(redis, name, numbers, "next")
+                holding, following = holders(redis, name, numbers), holders(redis, name, numbers, "next")
+                return Seen(partitions, holding, following, lapsed(redis, name, numbers))
     except LogChanged:
         raise
     except (KafkaError, Unavailable) as error:
@@ -255,7 +282,8 @@ def look(settings: Settings) -> tuple[list[PartitionLag], dict[int, str], dict[i
 
 @dg.sensor(
     job=process_events,
-    minimum_interval_seconds=5,
+    # The daemon looks every 5 seconds, and leaves a sensor out that it looked at a millisecond too late before.
+    minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts process_events for each lane that has messages waiting and no live run.",
 )
@@ -266,24 +294,24 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
         return dg.SkipReason(printable(f"{memory.denial}. Next try in {left:.0f} s"))
     try:
         settings = load_settings()
-        partitions, holding, following = look(settings)
+        seen = look(settings)
     except (SettingsError, LogChanged) as error:
         return dg.SkipReason(printable(str(error)))
     except Missing as missing:
         if missing.denied:
             context.update_cursor(memory.denied(str(missing), now).to_cursor())
-        return dg.SkipReason(printable(str(missing) if missing.denied else f"{missing}. {HINT}"))
+        return dg.SkipReason(printable(f"{missing}. {HINT}" if missing.away else str(missing)))
     now = time.time()
-    memory = memory.let_in().seen(partitions, now)
-    runs = read_runs(context.instance, holding, following)
+    memory = memory.let_in().seen(seen.partitions, now)
+    runs = read_runs(context.instance, seen.holders, seen.following, seen.lapsed)
     memory = memory.heard(runs, now)
-    runs = give_up(context.instance, runs, memory.gone(now))
-    decision = decide(lane_states(context.instance, runs, partitions, settings.lanes, memory), now)
+    runs = give_up(context.instance, runs, memory.gone(now) | runs.lapsed)
+    decision = decide(lane_states(context.instance, runs, seen.partitions, settings.lanes, memory), now)
     observe = now - memory.observed_at >= OBSERVE_EVERY
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
         skip_reason=None if decision.start else "; ".join(decision.reasons),
-        asset_events=[observation(settings, partitions)] if observe else [],
+        asset_events=[observation(settings, seen.partitions)] if observe else [],
         cursor=memory._replace(observed_at=now if observe else memory.observed_at).to_cursor(),
     )
 
@@ -334,14 +362,14 @@ class Memory(NamedTuple):
 
         def when(partition: int, offset: int) -> float:
             before, at = self.committed.get(partition, (offset, 0.0))
-            return at if before == offset else now
+            return min(at, now) if before == offset else now
 
         offsets = {entry.partition: entry.committed or 0 for entry in partitions}
         return self._replace(committed={p: (offset, when(p, offset)) for p, offset in offsets.items()})
 
     def heard(self, runs: Runs, now: float) -> Memory:
         """What is remembered after a look at the leases."""
-        silent = {run: self.silent_since.get(run, now) for run in runs.silent(now, self.held)}
+        silent = {run: min(self.silent_since.get(run, now), now) for run in runs.silent(now, self.held)}
         return self._replace(held=(self.held | runs.at_work) & runs.live.keys(), silent_since=silent)
 
     def gone(self, now: float) -> frozenset[str]:

@@ -614,6 +614,87 @@ MUTATIONS = (
         "",
         INTEGRATION + "test_private_files.py::test_a_run_leaves_nothing_that_others_could_read",
     ),
+    Mutation(
+        "Redis: scripts stop where the epoch is lost",
+        P + "stores/lua/epoch.lua",
+        "if held[1] ~= epoch or",
+        "if",
+        INTEGRATION
+        + "test_redis_lost.py::test_a_flush_under_way_writes_no_part_of_what_an_emptied_redis_held "
+        + INTEGRATION
+        + "test_redis_lost.py::test_the_heartbeat_notices_it_by_itself",
+    ),
+    Mutation(
+        "Redis: reads stop where the epoch is lost",
+        P + "stores/redis.py",
+        "if expected.value and (gone := differs(self._server, expected, held, writes)):",
+        "if False and (gone := None):",
+        INTEGRATION + "test_redis_lost.py",
+    ),
+    Mutation(
+        "Redis: an older copy has counted fewer writes",
+        P + "stores/epoch.py",
+        "and int(writes or 0) >= expected.writes",
+        "",
+        INTEGRATION + "test_redis_lost.py::test_a_copy_from_before_a_flush_is_not_flushed_again",
+    ),
+    Mutation(
+        "Redis: applied offsets reach the committed ones",
+        P + "redis_state.py",
+        "if not behind:",
+        "if True:",
+        INTEGRATION + "test_redis_lost.py::test_a_copy_from_before_some_batches_is_noticed_by_the_committed_offsets",
+    ),
+    Mutation(
+        "Redis: dead letters before the counters move no applied offset",
+        P + "redis_state.py",
+        "if place not in excused:",
+        "if True:",
+        INTEGRATION + "test_redis_lost.py::test_a_refused_event_at_the_end_is_no_loss_before_and_after_it_comes_back",
+    ),
+    Mutation(
+        "Redis: applied offsets never fall under a lane",
+        P + "stores/leases.py",
+        "if tonumber(now) < tonumber(ARGV[i + 1]) then",
+        "if false then",
+        INTEGRATION + "test_redis_lost.py::test_a_copy_that_takes_over_under_a_lane_is_noticed_by_its_applied_offsets",
+    ),
+    Mutation(
+        "restore: everybody else is kept out",
+        P + "rebuild/redis.py",
+        "    stores.redis.replace_epoch(restoring)\n",
+        "",
+        INTEGRATION
+        + "test_redis_lost.py::test_a_restore_that_was_interrupted_keeps_everybody_out_until_it_is_run_again",
+    ),
+    Mutation(
+        "restore: dead letters that came back are known again",
+        P + "rebuild/redis.py",
+        "returned = known | _returned(stores)",
+        "returned = known",
+        INTEGRATION + "test_redis_lost.py::test_dead_letters_that_came_back_count_once_and_those_that_wait_come_back",
+    ),
+    Mutation(
+        "MongoDB: what no majority has written is made again",
+        P + "stores/mongodb.py",
+        'list(details.get("writeConcernErrors", ()))',
+        "[]",
+        INTEGRATION + "test_server_states.py::test_writes_that_mongodb_does_not_vouch_for_are_made_again",
+    ),
+    Mutation(
+        "leases: one that ran out is told apart from one that was given back",
+        P + "stores/leases.py",
+        "then redis.call('HDEL', taken, key) end",
+        "then end",
+        INTEGRATION + "test_guards.py::test_a_lease_that_ran_out_is_told_apart_from_one_that_was_given_back",
+    ),
+    Mutation(
+        "sensor: no first pause after a lease that ran out",
+        "sensors/kafka_lag.py",
+        "if record.dagster_run.run_id not in given_up:",
+        "if True:",
+        UNIT + "sensors/test_kafka_lag.py",
+    ),
 )
 
 

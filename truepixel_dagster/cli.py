@@ -440,6 +440,51 @@ def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error)) from error
 
 
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Change nothing: say what is lost and what would be rebuilt.")
+@click.option(
+    "--force", is_flag=True, help="Also where nothing is found to be lost, or Redis is of another installation."
+)
+@as_json
+def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
+    """Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
+
+    Sets applied offsets, product statistics, weekly visitors and the marks of dead letters to what the history, the
+    committed offsets and the customers say. Lanes and flushes stop by themselves and go on when it is done. If it is
+    interrupted, run it again. Does nothing where nothing is lost.
+    """
+    from truepixel_dagster.rebuild.redis import restore
+
+    with progress_bar("restoring") as bar:
+        result = restore(
+            load_settings(),
+            dry_run=dry_run,
+            force=force,
+            progress=lambda what, done, total: bar(done, total or None, what),
+        )
+    if as_json:
+        return print_json(result)
+    if not result.reason:
+        echo("nothing to restore: Redis holds what the stream has counted")
+        return None
+    say(result.reason)
+    would = "would set" if dry_run else "set"
+    echo(f"{would} applied offsets: {', '.join(f'{p}: {o}' for p, o in result.applied.items()) or 'none'}")
+    echo(f"{would} dead letters that came back: {result.letters:,}; refusals: {result.refusals:,}")
+    for name, count, done in (
+        ("product statistics", result.days, result.product_stats),
+        ("weekly visitors", result.weeks, result.weekly_visitors),
+    ):
+        units = "days" if name == "product statistics" else "weeks"
+        changed = (
+            "" if dry_run else f": {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed"
+        )
+        echo(f"{'would rebuild' if dry_run else 'rebuilt'} {name} of {count:,} {units}{changed}")
+    if result.older:
+        say(f"{result.older:,} days and weeks are older than the events kept: their documents stay as they are")
+    return None
+
+
 of_stage = click.option("--stage", type=click.Choice(STAGES), help="Only letters of this stage.")
 since_time = click.option(
     "--since", callback=age_or_time, help="Only what was written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."

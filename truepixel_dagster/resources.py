@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.epoch_keeper import EpochKeeper
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import MongoStore
 from truepixel_dagster.stores.redis import RedisStore
@@ -34,6 +35,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
         closing(RedisStore(settings)) as redis,
     ):
         stores = Stores(elasticsearch, mongodb, redis)
+        redis.epochs = EpochKeeper(mongodb, redis)
         try:
             yield stores
         except Exception as error:

@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     )
 
     lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are worked on side by side")
-    lease: float = Field(10.0, ge=3, le=300, description="seconds after which a silent worker loses its lane")
+    lease: float = Field(8.0, ge=3, le=300, description="seconds after which a silent worker loses its lane")
     pool_workers: int = Field(2, ge=1, le=32, description="threads of the background pool")
     pool_pending: int = Field(2, ge=1, le=64, description="micro-batches that may wait for background stages")
     dead_letter_share: float = Field(

@@ -22,7 +22,7 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease
+from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease, lapsed
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stream.topics import lag
 
@@ -55,6 +55,19 @@ def committed(settings: Settings) -> dict[int, int]:
 def test_a_second_worker_is_told_who_has_the_lane(short: Settings) -> None:
     with a_lane(short, "first"), pytest.raises(LaneBusy, match="held by run first"), a_lane(short, "second"):
         pass
+
+
+def test_a_lease_that_ran_out_is_told_apart_from_one_that_was_given_back(short: Settings, stores: Stores) -> None:
+    where = stores.redis.client, short.namespace, [0, 1, 2]
+    with a_lane(short, "ended"):
+        assert lapsed(*where) == frozenset()
+    assert lapsed(*where) == frozenset()
+    with a_lane(short, "frozen") as frozen:
+        freeze(frozen)
+        assert lapsed(*where) == {"frozen"}
+        with a_lane(short, "next"):
+            assert lapsed(*where) == frozenset()
+    assert lapsed(*where) == frozenset()
 
 
 def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:

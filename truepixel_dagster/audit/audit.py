@@ -14,6 +14,7 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import count_of, known, lost_records, verified
@@ -77,6 +78,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
 
     Raises:
         LogChanged: The topic is not the log that was processed.
+        StateLost: Redis does not hold what the stream has counted; nothing is flushed.
         KafkaUnavailable, Unavailable: A server does not answer.
         FlushRefused: Elasticsearch refused counters.
     """
@@ -84,6 +86,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         kept = verified(settings, stores)
         log = EventsLog(settings, kept.generation)
         scope = _scope(log, since)
+        check_applied(settings, stores, scope.end, log.base)
         flush_product_stats(stores.redis, stores.elasticsearch)
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()

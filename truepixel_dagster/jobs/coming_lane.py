@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from truepixel_dagster import durability
+from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.heap import stay_small
 from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
 from truepixel_dagster.source_log import LogWatch, remember, verified
@@ -64,8 +66,9 @@ class ComingLane:
         self._waiting = sum(entry.lag for entry in waiting)
         self._after = after
         client, name, seconds = stores.redis.client, settings.namespace, settings.lease
-        self._lease = Lease(client, name, partitions, owner, seconds)
-        self._place = Lease(client, name, partitions, owner, seconds, "next")
+        epoch = stores.redis.expected_epoch
+        self._lease = Lease(client, name, partitions, owner, seconds, epoch=epoch, applied=stores.redis.known_applied)
+        self._place = Lease(client, name, partitions, owner, seconds, "next", epoch=epoch)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -102,7 +105,8 @@ class ComingLane:
         Raises:
             LaneBusy: Another run than the one waited for holds one of its partitions.
             LogChanged: The topic is not the log that was processed.
-        Unavailable, KafkaError: A server does not answer.
+            StateLost: Redis does not hold what was counted up to the committed offsets.
+            Unavailable, KafkaError: A server does not answer.
         """
         self._lease.acquire(self._after)
         self._no_longer_next()
@@ -126,7 +130,12 @@ class ComingLane:
         kept = remember(self._settings, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
         consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
-        buried.restore(self._settings, consumer.redelivers())
+        try:
+            check_applied(self._settings, self._stores, consumer.committed, base_of(kept.generation))
+            buried.restore(self._settings, consumer.redelivers())
+        except BaseException:
+            consumer.close()
+            raise
         watch = LogWatch(self._settings, kept, self._count, self._identity)
         letters = DeadLetters(self._settings)
         run = LaneRun(self._settings, self._stores, consumer, letters, self._lease, buried, watch)

@@ -16,10 +16,12 @@ from pydantic import SecretStr
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.instance.history import check_history
 from truepixel_dagster.private_files import UMASK, open_private, private_folder, tighten
+from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.source_log import verified
-from truepixel_dagster.stores.errors import AccessDenied, Unavailable
+from truepixel_dagster.source_log import checked
+from truepixel_dagster.stores.epoch import StateLost
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
@@ -135,9 +137,13 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
 
 
 def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
-    """Raise LogChanged where a lane would; what a store has to say its run says."""
+    """Raise what a lane would say of the topic and of Redis; what else a store has to say its run says."""
     with open_stores(settings) as stores, suppress(Unavailable):
-        verified(settings, stores, partitions)
+        try:
+            log = checked(settings, stores, partitions)
+            check_applied(settings, stores, log.committed(), log.base)
+        except StateLost as lost:
+            raise DrainFailed(str(lost)) from None
 
 
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:

@@ -28,6 +28,7 @@ from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, listed
+from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
@@ -70,12 +71,14 @@ def replay(
         on_progress: Told how many are done, and of how many, before the first micro-batch and after each.
 
     Raises:
+        StateLost: Redis no longer knows which of them came back.
         KafkaUnavailable, Unavailable: A server does not answer; what was not done waits for the next replay.
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         # Read before the letters: what is committed now has had its last letter from the stream.
         log = checked(settings, stores)
         committed = log.committed()
+        check_applied(settings, stores, committed, log.base)
         found = listed(settings, stores, stage=stage, since=since)
         waiting = [entry.letter for entry in found if entry.state == WAITING]
         ready = [letter for letter in waiting if _is_through(letter, log.base, committed)]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from truepixel_dagster.rebuild.history import History, open_history
 from truepixel_dagster.rebuild.settled import Settled, settled
+from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
@@ -37,8 +38,11 @@ def rebuilding(settings: Settings) -> Iterator[Context]:
 
     Raises:
         LogChanged: The topic is not the log that was processed.
+        StateLost: Redis does not hold what the stream has counted: totals up to its offsets would be wrong.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores, open_history(settings) as history:
         log = checked(settings, stores)
-        yield Context(settings, stores, history, log, settled(log, stores))
+        progress = settled(log, stores)
+        check_applied(settings, stores, progress.committed, log.base)
+        yield Context(settings, stores, history, log, progress)

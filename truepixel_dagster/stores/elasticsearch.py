@@ -557,6 +557,26 @@ class ElasticsearchStore(Store):
         )
         return [str(bucket["key"]) for bucket in found.get("aggregations", {}).get("values", {}).get("buckets", ())]
 
+    def days(self, name: str, field: str) -> list[str]:
+        """The days (UTC, ISO) on which a date field of the indices `name`* falls, in order.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        by_day = {"field": field, "calendar_interval": "day", "format": "yyyy-MM-dd", "min_doc_count": 1}
+        found = self._call(
+            lambda: self.client.search(
+                index=self._own(name),
+                size=0,
+                aggregations={"days": {"date_histogram": by_day}},
+                track_total_hits=False,
+                allow_partial_search_results=False,
+                ignore_unavailable=True,
+                allow_no_indices=True,
+            )
+        )
+        return [bucket["key_as_string"] for bucket in found.get("aggregations", {}).get("days", {}).get("buckets", ())]
+
     def newest(self, name: str, field: str, *, until: str) -> str | None:
         """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
 

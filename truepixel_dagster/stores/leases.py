@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import redis
 
+from truepixel_dagster.stores.epoch import Epoch, StateLost, identity_key, lost, not_checked, script
 from truepixel_dagster.stores.errors import calling
-from truepixel_dagster.stores.redis import denial, server_of
+from truepixel_dagster.stores.redis import denial, no_writes, server_of
 
 T = TypeVar("T")
 TRIES = 3
@@ -23,19 +24,30 @@ TRIES = 3
 LOOK_SECONDS = 0.05
 Kind = Literal["partition", "next"]
 
-# KEYS: the partitions' leases. ARGV: token, milliseconds. Takes all or none; returns who is in the way.
+# KEYS: the partitions' leases, who took them, applied offsets. ARGV: token, milliseconds, then partitions and the
+# offsets that must have been applied. Takes all or none; returns who is in the way.
 _ACQUIRE = """
+local applied, taken = table.remove(KEYS), table.remove(KEYS)
+for i = 3, #ARGV, 2 do
+  local now = redis.call('HGET', applied, ARGV[i]) or '-1'
+  if tonumber(now) < tonumber(ARGV[i + 1]) then return redis.error_reply('STATELOST applied') end
+end
 for _, key in ipairs(KEYS) do
   local holder = redis.call('GET', key)
   if holder and holder ~= ARGV[1] then return holder end
 end
-for _, key in ipairs(KEYS) do redis.call('SET', key, ARGV[1], 'PX', ARGV[2]) end
+for _, key in ipairs(KEYS) do
+  redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
+  redis.call('HSET', taken, key, ARGV[1])
+end
 return false
 """
-# KEYS: the partitions' leases. ARGV: token. Gives back those that are still ours.
+# KEYS: the partitions' leases, who took them. ARGV: token. Gives back those that are still ours.
 _RELEASE = """
+local taken = table.remove(KEYS)
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
+  if redis.call('HGET', taken, key) == ARGV[1] then redis.call('HDEL', taken, key) end
 end
 return 0
 """
@@ -59,6 +71,8 @@ class Lease:
         owner: Who asks, for messages: a run id.
         seconds: How long the lease outlives the last heartbeat.
         kind: The right itself ("partition"), or a place from which to wait for it ("next").
+        epoch: What Redis must hold: who holds a lease in a Redis that lost its data holds nothing.
+        applied: The offset of each partition up to which it must have counted.
     """
 
     def __init__(
@@ -69,10 +83,16 @@ class Lease:
         owner: str,
         seconds: float,
         kind: Kind = "partition",
+        epoch: Callable[[], Epoch] = not_checked,
+        applied: Callable[[], Mapping[int, int]] = dict,
     ) -> None:
         self._client = client
+        self._epoch = epoch
+        self._applied = applied
+        self._lost: StateLost | None = None
         self._namespace = namespace
         self._keys = [lease_key(namespace, partition, kind) for partition in partitions]
+        self._taken = _taken_key(namespace)
         self._owner = owner
         self._seconds = seconds
         self._token = ""
@@ -88,6 +108,7 @@ class Lease:
 
         Raises:
             LaneBusy: Another worker holds one of them; the message names it.
+            StateLost: Redis does not hold what was written to it.
             Unavailable: Redis does not answer.
         """
         fence = _asking(self._client, lambda: self._client.incr(f"{self._namespace}:lease:fence"))
@@ -105,7 +126,10 @@ class Lease:
 
         Raises:
             LaneLost: It is not.
+            StateLost: The heartbeat found that Redis lost its data.
         """
+        if self._lost is not None:
+            raise self._lost
         if time.monotonic() >= self._deadline:
             raise LaneLost(f"the lease of run {self._owner} ran out; another worker may have the lane")
 
@@ -114,6 +138,7 @@ class Lease:
 
         Raises:
             LaneLost: Somebody else holds a partition.
+            StateLost: Redis does not hold what was written to it.
             Unavailable: Redis does not answer.
         """
         self.check()
@@ -129,15 +154,25 @@ class Lease:
             self._heartbeat.join(timeout=self._seconds)
         self._deadline = 0.0
         try:
-            self._client.eval(_RELEASE, len(self._keys), *self._keys, self._token)
+            self._client.eval(_RELEASE, len(self._keys) + 1, *self._keys, self._taken, self._token)
         except redis.RedisError:
             return
 
     def _take(self) -> str | None:
+        epoch = self._epoch()
+        keys = [*self._keys, self._taken, f"{self._namespace}:applied", identity_key(self._namespace)]
+        least = [number for pair in self._applied().items() for number in pair]
+        milliseconds = int(self._seconds * 1000)
         asked_at = time.monotonic()
-        reply: Any = self._client.eval(
-            _ACQUIRE, len(self._keys), *self._keys, self._token, str(int(self._seconds * 1000))
-        )
+        try:
+            reply: Any = self._client.eval(
+                script(_ACQUIRE), len(keys), *keys, self._token, milliseconds, *least, *epoch
+            )
+        except redis.ResponseError as error:
+            self._lost = lost(server_of(self._client), error, epoch)
+            if self._lost is None:
+                raise
+            raise self._lost from None
         if reply is not None:
             return reply.decode() if isinstance(reply, bytes) else str(reply)
         # Counted from before the call: Redis may have answered late, but it never started the lease earlier.
@@ -145,13 +180,18 @@ class Lease:
         return None
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._seconds / 4):
+        due = time.monotonic() + self._seconds / 4
+        # A beat that hung until its timeout is made up for at once: there may not be time for another pause.
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            due = max(due + self._seconds / 4, time.monotonic() + LOOK_SECONDS)
             if time.monotonic() >= self._deadline:
                 return
             try:
                 if self._take() is not None:
                     self._deadline = 0.0
                     return
+            except StateLost:
+                return
             except redis.RedisError:
                 continue
 
@@ -163,7 +203,36 @@ def _asking(client: redis.Redis, call: Callable[[], T]) -> T:
         transient=lambda error: isinstance(error, redis.RedisError),
         denial=denial,
         attempts=TRIES,
+        words=no_writes,
     )
+
+
+def _taken_key(namespace: str) -> str:
+    """The key under which Redis keeps who took each lease until it is given back; leases themselves run out."""
+    return f"{namespace}:lease:taken"
+
+
+def lapsed(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> frozenset[str]:
+    """The run ids whose lease, or place, ran out without being given back: their workers are gone or frozen.
+
+    Raises:
+        Unavailable: Redis does not answer.
+    """
+    kinds: tuple[Kind, ...] = ("partition", "next")
+    keys = [lease_key(namespace, partition, kind) for kind in kinds for partition in partitions]
+    if not keys:
+        return frozenset()
+
+    def look() -> Any:
+        # As of one moment: a lease that is given back in between has not run out.
+        pipeline = client.pipeline(transaction=True)
+        pipeline.hmget(_taken_key(namespace), keys)
+        pipeline.mget(keys)
+        return pipeline.execute()
+
+    taken, held = _asking(client, look)
+    tokens = (took for took, holds in zip(taken, held) if took and took != holds)
+    return frozenset((token.decode() if isinstance(token, bytes) else token).partition(":")[2] for token in tokens)
 
 
 def lease_key(namespace: str, partition: int, kind: Kind = "partition") -> str:

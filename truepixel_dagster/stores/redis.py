@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from importlib import resources
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, unquote
@@ -16,8 +17,20 @@ import msgspec
 import redis
 from redis.exceptions import BusyLoadingError, ClusterDownError, NoScriptError, ReadOnlyError, TryAgainError
 
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.epoch import (
+    ADVICE,
+    OLDER_COPY,
+    Epoch,
+    Epochs,
+    StateLost,
+    differs,
+    identity_key,
+    lost,
+    script,
+)
 from truepixel_dagster.stores.errors import AccessDenied, untrusted
 from truepixel_dagster.stores.store import Store, given
 
@@ -26,6 +39,7 @@ T = TypeVar("T")
 CounterKey = tuple[str, str, str]  # shop, product, day
 WeekKey = tuple[str, str]  # shop, ISO week
 
+Place = tuple[int, int]  # partition, offset
 Call = tuple[Sequence[str], Sequence[str | int]]  # keys and arguments of a script
 
 VISITORS_KEPT_SECONDS = 60 * 86_400
@@ -38,9 +52,26 @@ _TRANSIENT = (
     ClusterDownError,
     TryAgainError,
 )
+# KEYS: applied offsets. ARGV: partitions.
+_APPLIED = script("return redis.call('HMGET', KEYS[1], unpack(ARGV))")
 # The second is what it says to a client that wants to agree on a protocol first.
 _ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
+#: What Redis says when it takes no writes, what that means, and what to do about it.
+_NO_WRITES = {
+    "command not allowed when used memory": (
+        "it has no memory left and takes no writes (its maxmemory is reached)",
+        "Raise it with `CONFIG SET maxmemory` and in its configuration",
+    ),
+    "MISCONF": (
+        "it cannot write to its disk and takes no writes",
+        "Make room on the disk of its data, and look into its log",
+    ),
+    "NOREPLICAS": (
+        "it has too few replicas and takes no writes (its min-replicas-to-write)",
+        "Start its replicas",
+    ),
+}
 
 
 class Increments(msgspec.Struct, frozen=True):
@@ -64,10 +95,13 @@ class RedisStore(Store):
     """Redis, or a server that speaks its protocol, at the settings' address. Connects at the first call."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.retries, transient=_is_transient, denial=denial)
+        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=no_writes)
         self._prefix = settings.namespace
         self._shas: dict[str, str] = {}
         self._applied: dict[int, int] = {}
+        self._epoch: Epoch | None = None
+        #: Who knows what Redis must hold; nothing is compared where nobody does.
+        self.epochs: Epochs | None = None
         self.client: redis.Redis = redis.Redis.from_url(
             settings.redis_url.get_secret_value(),
             socket_timeout=settings.redis_timeout,
@@ -106,15 +140,101 @@ class RedisStore(Store):
             return None
         return dict(found)
 
+    def expected_epoch(self) -> Epoch:
+        """What Redis must hold to be trusted, as this process knows it; asked for once.
+
+        Raises:
+            Unavailable: MongoDB, which keeps it, does not answer.
+        """
+        if self._epoch is None:
+            self._epoch = self.epochs.expected() if self.epochs else Epoch()
+        return self._epoch
+
+    def trust(self, epoch: Epoch) -> None:
+        """From now on Redis must hold this epoch."""
+        self._epoch = epoch
+        self._applied.clear()
+
+    def verify(self) -> None:
+        """Make sure that Redis holds what was written to it.
+
+        Raises:
+            StateLost: It does not.
+            Unavailable: No answer after all tries.
+        """
+        self._read(lambda _: None)
+
+    def begin_epoch(self, value: str) -> str:
+        """Give Redis an epoch unless it has one; returns the one that it has.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        identity = identity_key(self._prefix)
+        self._call(lambda: self.client.hsetnx(identity, "epoch", value))
+        return str(self._call(lambda: self.client.hget(identity, "epoch")))
+
+    def replace_epoch(self, epoch: Epoch) -> None:
+        """Give Redis another epoch, and have it count its writes from there.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        fields: Any = {"epoch": epoch.value, "writes": epoch.writes}
+        self._call(lambda: self.client.hset(identity_key(self._prefix), mapping=fields))
+
+    def held_epoch(self) -> str | None:
+        """The epoch that Redis holds, whatever it should be; None where it has none.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        held: Any = self._call(lambda: self.client.hget(identity_key(self._prefix), "epoch"))
+        return None if held is None else str(held)
+
+    def start_over(self, applied: Mapping[int, int], replayed: AbstractSet[Place], buried: Mapping[Place, str]) -> None:
+        """Put what is given in the place of all that Redis holds of the stream; leases stay.
+
+        Arguments:
+            applied: The last applied offset of each partition.
+            replayed: The records whose dead letters have come back, and count.
+            buried: What `bury` is to have kept.
+
+        Raises:
+            StateLost: Another restore has begun.
+            Unavailable: No answer after all tries; do it again.
+        """
+        self.verify()
+        for kind in ("buffer", "claim", "visitors", "buried"):
+            for names in self._scan(self.client.scan, f"{self._key(kind)}:*", 1000):
+                if names:
+                    self._call(lambda: self.client.delete(*names))  # noqa: B023 (called at once)
+        gone = [self._key(kind) for kind in ("visitors-dirty", "recounted", "replayed", "applied")]
+        self._call(lambda: self.client.delete(*gone))
+        self.bury({Origin("", *place): text for place, text in buried.items()})
+        for places in chunks(sorted(replayed), 1000):
+            marks = {_at(Origin("", *place)): 0 for place in places}
+            self._call(lambda: self.client.hset(self._key("recounted"), mapping=marks))  # type: ignore[arg-type]  # noqa: B023
+            self._call(lambda: self.client.sadd(self._key("replayed"), *marks))  # noqa: B023 (called at once)
+        if applied:
+            offsets: Any = {str(partition): offset for partition, offset in applied.items()}
+            self._call(lambda: self.client.hset(self._key("applied"), mapping=offsets))
+        self._applied.clear()
+
     def applied(self, partitions: Sequence[int]) -> dict[int, int]:
         """The last applied offset of each partition, as this process knows it; read once for each partition.
 
         Raises:
+            StateLost: Redis does not hold what was written to it.
             Unavailable: No answer after all tries.
         """
         unknown = [partition for partition in partitions if partition not in self._applied]
         self._applied.update(self.last_applied(unknown))
         return {partition: self._applied[partition] for partition in partitions}
+
+    def known_applied(self) -> dict[int, int]:
+        """The last applied offset of each partition that this process has read or moved: they only ever rise."""
+        return dict(self._applied)
 
     def apply(self, new: Increments, expected: Mapping[int, int]) -> bool:
         """Add increments and move the applied offsets, if those are still the expected ones.
@@ -123,13 +243,18 @@ class RedisStore(Store):
             Whether it applied. If not, `applied` tells the offsets that it met.
 
         Raises:
+            StateLost: Redis does not hold what was written to it.
             Unavailable: No answer after all tries.
         """
         partitions = sorted(new.upto)
         moves = [(str(partition), expected[partition], new.upto[partition]) for partition in partitions]
         current = self._script("apply", *self._applying(new, "applied", moves))
         if current is not None:
-            self._applied.update({p: int(offset) for p, offset in zip(partitions, current)})
+            met = {p: int(offset) for p, offset in zip(partitions, current)}
+            # They only ever rise. Under the same epoch: a replica that was behind has become the server.
+            if any(met[p] < expected[p] for p in partitions):
+                raise StateLost(f"{self._server}: {OLDER_COPY}. {ADVICE}")
+            self._applied.update(met)
             return False
         self._applied.update(new.upto)
         return True
@@ -169,14 +294,11 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
 
-        def read() -> list[dict[str, str]]:
-            pipeline = self.client.pipeline(transaction=False)
+        def queue(pipeline: Any) -> None:
             for partition in partitions:
                 pipeline.hgetall(self._key("buried", str(partition)))
-            found: list[dict[str, str]] = pipeline.execute()
-            return found
 
-        found = self._call(read)
+        found: list[dict[str, str]] = self._read(queue)
         return {p: {int(offset): text for offset, text in marks.items()} for p, marks in zip(partitions, found)}
 
     def bury(self, marks: Mapping[Origin, str]) -> None:
@@ -229,8 +351,17 @@ class RedisStore(Store):
         Raises:
             Unavailable: No answer after all tries.
         """
-        if origins:
-            self._call(lambda: self.client.sadd(self._key("replayed"), *(_at(origin) for origin in origins)))
+        if not origins:
+            return
+        identity = identity_key(self._prefix)
+
+        def write() -> int:
+            pipeline = self.client.pipeline(transaction=False)
+            pipeline.sadd(self._key("replayed"), *(_at(origin) for origin in origins))
+            pipeline.hincrby(identity, "writes", 1)
+            return int(pipeline.execute()[-1])
+
+        self._wrote(self._call(write))
 
     def replayed(self) -> set[tuple[int, int]]:
         """Partition and offset of every record whose dead letter has come back.
@@ -239,6 +370,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         key = self._key("replayed")
+        self.verify()
 
         def scan(cursor: int, match: str, count: int) -> Any:
             return self.client.sscan(key, cursor, match=match, count=count)
@@ -253,6 +385,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         prefix = self._key(kind) + ":"
+        self.verify()
         for names in self._scan(self.client.scan, f"{prefix}*", batch):
             yield [_split(name[len(prefix) :], 3) for name in names]
 
@@ -287,7 +420,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         pairs = [([self._key("buffer", *key), self._key("claim", *key)], [token]) for key, token in zip(keys, tokens)]
-        found = zip(keys, self._scripts("claim", pairs))
+        found = zip(keys, self._scripts("claim", pairs, counted=True))
         return [_claim(key, fields) for key, fields in found if fields]
 
     def stake(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[dict[int, int] | None]:
@@ -305,16 +438,19 @@ class RedisStore(Store):
             ([self._key("buffer", *key), self._key("claim", *key), applied], [token, now])
             for key, token in zip(keys, tokens)
         ]
-        return [_offsets(flat) for flat in self._scripts("stake", pairs)]
+        return [_offsets(flat) for flat in self._scripts("stake", pairs, counted=True)]
 
     def last_applied(self, partitions: Sequence[int]) -> dict[int, int]:
         """The last applied offset of each partition, asked anew and not kept in mind.
 
         Raises:
+            StateLost: Redis does not hold what was written to it.
             Unavailable: No answer after all tries.
         """
-        wanted = [str(partition) for partition in partitions]
-        values: Any = self._call(lambda: self.client.hmget(self._key("applied"), wanted)) if wanted else []
+        if not partitions:
+            return {}
+        keys, expected = (self._key("applied"), identity_key(self._prefix)), self.expected_epoch()
+        values: Any = self._call(lambda: self.client.eval(_APPLIED, 2, *keys, *map(str, partitions), *expected))
         return {partition: int(value or NEVER_APPLIED) for partition, value in zip(partitions, values)}
 
     def applied_now(self) -> dict[int, int]:
@@ -323,7 +459,7 @@ class RedisStore(Store):
         Raises:
             Unavailable: No answer after all tries.
         """
-        found: Any = self._call(lambda: self.client.hgetall(self._key("applied")))
+        (found,) = self._read(lambda pipeline: pipeline.hgetall(self._key("applied")))
         return {int(partition): int(offset) for partition, offset in found.items()}
 
     def peek(self, keys: Sequence[CounterKey]) -> list[tuple[Claim | None, Claim | None]]:
@@ -375,6 +511,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         key = self._key("visitors-dirty")
+        self.verify()
 
         def scan(cursor: int, match: str, count: int) -> Any:
             return self.client.sscan(key, cursor, match=match, count=count)
@@ -479,17 +616,56 @@ class RedisStore(Store):
             if cursor == 0:
                 return
 
+    def _call(self, call: Callable[[], T]) -> T:
+        try:
+            return super()._call(call)
+        except redis.ResponseError as error:
+            if gone := lost(self._server, error, self._epoch or Epoch()):
+                raise gone from None
+            raise
+
+    def _read(self, queue: Callable[[Any], object]) -> list[Any]:
+        """Make some reads in one round trip, and make sure that Redis still held what was written to it behind them."""
+        expected = self.expected_epoch()
+
+        def read() -> list[Any]:
+            pipeline = self.client.pipeline(transaction=False)
+            queue(pipeline)
+            pipeline.hmget(identity_key(self._prefix), "epoch", "writes")
+            found: list[Any] = pipeline.execute()
+            return found
+
+        *found, (held, writes) = self._call(read)
+        if expected.value and (gone := differs(self._server, expected, held, writes)):
+            raise gone
+        return found
+
+    def _wrote(self, writes: int) -> None:
+        """Keep outside of Redis how many writes it has counted: an older copy has counted fewer."""
+        if self.epochs:
+            self.epochs.wrote(writes)
+            self._epoch = self.expected_epoch()._replace(writes=writes)
+
     def _script(self, name: str, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         return self._scripts(name, [(keys, arguments)])[0]
 
-    def _scripts(self, name: str, calls: Sequence[Call]) -> list[Any]:
-        """Run a script several times in one round trip; it is loaded once, and again only where a server lost it."""
+    def _scripts(self, name: str, calls: Sequence[Call], *, counted: bool = False) -> list[Any]:
+        """Run a script several times in one round trip; it is loaded once, and again only where a server lost it.
+
+        Arguments:
+            name: Of the script.
+            calls: Keys and arguments of each run.
+            counted: Have Redis count a write behind them.
+        """
+        identity, expected = identity_key(self._prefix), self.expected_epoch()
 
         def run() -> list[Any]:
             sha = self._shas.get(name) or self._load(name)
             pipeline = self.client.pipeline(transaction=False)
             for keys, arguments in calls:
-                pipeline.evalsha(sha, len(keys), *keys, *arguments)
+                pipeline.evalsha(sha, len(keys) + 1, *keys, identity, *arguments, *expected)
+            if counted:
+                pipeline.hincrby(identity, "writes", 1)
             try:
                 found: list[Any] = pipeline.execute()
             except NoScriptError:
@@ -497,11 +673,16 @@ class RedisStore(Store):
                 return run()
             return found
 
-        return self._call(run) if calls else []
+        if not calls:
+            return []
+        found = self._call(run)
+        if counted:
+            self._wrote(found.pop())
+        return found
 
     def _load(self, name: str) -> str:
         text = resources.files("truepixel_dagster.stores").joinpath(f"lua/{name}.lua").read_text()
-        self._shas[name] = str(self.client.script_load(text))
+        self._shas[name] = str(self.client.script_load(script(text)))
         return self._shas[name]
 
     @property
@@ -537,9 +718,22 @@ def _words(error: Exception) -> str:
     return str(error).rpartition("caused error: ")[2]
 
 
+def no_writes(error: Exception) -> str | None:
+    """Why Redis answers and takes no writes, and what to do about it, in one line; None for any other error."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    said = _words(error)
+    for sign, (why, advice) in _NO_WRITES.items():
+        if sign in said:
+            return f"{why}. {advice}; nothing is lost, and what waits for it goes on by itself then"
+    return None
+
+
 def _is_transient(error: Exception) -> bool:
-    return isinstance(error, _TRANSIENT) or (
-        isinstance(error, redis.ResponseError) and _words(error).startswith(_TRANSIENT_WORDS)
+    return (
+        isinstance(error, _TRANSIENT)
+        or bool(no_writes(error))
+        or (isinstance(error, redis.ResponseError) and _words(error).startswith(_TRANSIENT_WORDS))
     )
 
 

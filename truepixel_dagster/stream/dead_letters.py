@@ -23,6 +23,8 @@ from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import read_all, read_at
 
 STAGES = ("decode", "index", "ad_lead", "attribution", "customer")
+# A letter of this stage is in the product statistics already.
+COUNTED_AFTER = "customer"
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"

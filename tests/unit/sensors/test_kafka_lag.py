@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -249,3 +250,38 @@ def test_a_server_that_lets_nobody_in_is_asked_less_and_less_often_until_it_does
         assert memory.denied_for(now) <= 0
     assert pauses == [2.5, 5, 10, 20, 40, 80, 160, 300, 300]
     assert memory.let_in().denied_for(now) <= 0
+
+
+def test_a_run_whose_lease_ran_out_is_given_up_at_once_and_its_lane_started_without_a_pause(tmp_path: Path) -> None:
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        runs = read_runs(instance, {}, {}, frozenset({run_id}))
+        assert Memory().heard(runs, NOW).gone(NOW) == frozenset()  # by its silence it might just be ending
+        runs = give_up(instance, runs, runs.lapsed)
+        now = time.time()
+        (lane,) = lane_states(instance, runs, partitions(), 1, Memory())
+        assert lane.failures == 1
+        assert decide([lane], now).start == (Start(0),)
+
+
+def test_a_lane_that_falls_silent_again_and_again_pauses(tmp_path: Path) -> None:
+    with DagsterInstance.local_temp(str(tmp_path)) as instance:
+        record_run(instance, DagsterRunStatus.FAILURE)
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        runs = read_runs(instance, {}, {}, frozenset({run_id}))
+        runs = give_up(instance, runs, runs.lapsed)
+        (lane,) = lane_states(instance, runs, partitions(), 1, Memory())
+        assert lane.failures == 2
+        assert decide([lane], time.time()).start == ()
+
+
+def test_a_clock_that_was_set_back_keeps_no_lane_waiting() -> None:
+    ahead = NOW + 3600
+    assert decide([LaneState(0, lag=5, failures=3, failed_at=ahead)], NOW).start == (Start(0),)
+    memory = Memory(committed={0: (5, ahead)}, silent_since={"run": ahead})
+    assert memory.seen(partitions(committed=5), NOW).advanced_at([0]) == NOW
+    with DagsterInstance.ephemeral() as instance:
+        run_id = record_run(instance, DagsterRunStatus.STARTED)
+        silent = read_runs(instance, {}, {})
+        memory = Memory(held=frozenset({run_id}), silent_since={run_id: ahead}).heard(silent, NOW)
+        assert memory.gone(NOW + END_GRACE + 0.1) == {run_id}

@@ -1,0 +1,248 @@
+"""Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
+
+Everything that Redis holds can be found elsewhere. An offset is committed after it was counted, so the **applied
+offsets** are the committed ones. The **buffered counters** are what the history up to there has and the documents
+lack, so the documents are set to the totals of the history and nothing is buffered. The **visitors** are in the
+history, the **dead letters that came back** in the customers' documents, the **refusals** above the committed offsets
+in the topic of dead letters.
+
+Nobody else may write meanwhile. So Redis is first given the epoch of a restore, which nobody accepts but the restore:
+lanes, flushes and rebuilds stop at their next call. Then it takes the leases of all partitions. The new epoch comes
+last: if a restore is interrupted, the next one starts over. What a lane has counted beyond the committed offsets is
+taken out of the documents, too, and counted when its records are read again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+import msgspec
+
+from truepixel_dagster.events.event import week_of
+from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.rebuild import product_stats, weekly_visitors
+from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.history import open_history
+from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.settled import settled
+from truepixel_dagster.redis_state import check_applied
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.retention import first_kept
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.source_log import compare, remember
+from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores.epoch import RESTORING, Epoch, StateLost
+from truepixel_dagster.stores.epoch_keeper import EpochKeeper
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.leases import LaneBusy, Lease
+from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stores.redis import Place
+from truepixel_dagster.stream import dead_letters
+from truepixel_dagster.stream.events_log import EventsLog
+from truepixel_dagster.stream.topics import IdentityReader
+
+OWNER = "restore-redis"
+_LOOK_AGAIN = 0.5
+# How often committed offsets may move while they are restored: by a commit that was on its way, once.
+_TRIES = 3
+
+
+class Restored(msgspec.Struct, frozen=True):
+    """What a restore did, or would do: why it was needed (empty where it was not), and what it set.
+
+    `applied` are offsets by partition, `letters` counts those that had come back, `refusals` those above the committed
+    offsets, `days` and `weeks` those that were rebuilt, `older` the days and weeks whose events are no longer kept:
+    their documents stay as they are.
+    """
+
+    reason: str = ""
+    applied: dict[int, int] = {}
+    letters: int = 0
+    refusals: int = 0
+    days: int = 0
+    weeks: int = 0
+    older: int = 0
+    product_stats: Rebuilt = Rebuilt()
+    weekly_visitors: Rebuilt = Rebuilt()
+
+
+class _Plan(msgspec.Struct, frozen=True):
+    """What Redis is to hold, and which documents rest on what it held."""
+
+    committed: dict[int, int]
+    base: int
+    replayed: set[Place]
+    refusals: dict[Place, str]
+    days: list[str]
+    weeks: list[str]
+    older: int
+
+    @property
+    def applied(self) -> dict[int, int]:
+        # All of an older log is done.
+        ends = {partition: max(offset, self.base) for partition, offset in self.committed.items()}
+        return {partition: end - 1 for partition, end in ends.items() if end > 0}
+
+
+def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, progress: Progress = silent) -> Restored:
+    """Rebuild what Redis held, where it has lost any of it.
+
+    Arguments:
+        settings: The pipeline's settings.
+        dry_run: Change nothing; say what would be done.
+        force: Also where nothing is found to be lost, or where Redis holds the data of another installation.
+        progress: Told how far it has come.
+
+    Raises:
+        LogChanged: The topic is not the log that was processed.
+        StateLost: Redis holds the data of another installation, or lost its data again meanwhile.
+        KafkaError, Unavailable: A server does not answer; do it again.
+    """
+    with open_stores(settings) as stores, open_history(settings) as history:
+        expected, held = stores.redis.expected_epoch(), stores.redis.held_epoch()
+        log = _log(settings, stores)
+        reason = _reason(log, stores)
+        if not reason and not force:
+            return Restored()
+        foreign = held is not None and held != expected.value and not held.startswith(RESTORING)
+        if foreign and not force:
+            raise StateLost(
+                f"Redis holds the data of another installation (its epoch is {held}, and {expected.value} is kept in"
+                " MongoDB): nothing was changed. Check TRUEPIXEL_REDIS_URL; `truepixel restore-redis --force` replaces"
+                " what it holds"
+            )
+        # What an older copy of our own knows is true; what another server knows is not of these records.
+        known = _known_to(stores, held) if held == expected.value else set()
+        if dry_run:
+            return _told(_planned(log, stores, known), reason or "--force")
+        with _alone(log, stores):
+            context = Context(settings, stores, history, log, settled(log, stores))
+            plan, counted, visitors = _rebuilt(context, known, progress)
+            fresh = Epoch(secrets.token_hex(8), 0)
+            # MongoDB first: if this ends in between, Redis still has the epoch of a restore that did not end.
+            EpochKeeper(stores.mongodb, stores.redis).replace(fresh)
+            stores.redis.replace_epoch(fresh)
+            stores.redis.trust(fresh)
+        done = _told(plan, reason or "--force")
+        return msgspec.structs.replace(done, product_stats=counted, weekly_visitors=visitors)
+
+
+def _log(settings: Settings, stores: Stores) -> EventsLog:
+    """The topic of events, if it is the log that was processed, as far as that can be told without Redis."""
+    kept = remember(settings, stores.mongodb)
+    compare(settings, kept, IdentityReader(settings).read())
+    return EventsLog(settings, kept.generation)
+
+
+def _reason(log: EventsLog, stores: Stores) -> str:
+    """Why a restore is needed; empty where it is not."""
+    try:
+        check_applied(log.settings, stores, log.committed(), log.base)
+    except StateLost as lost:
+        return str(lost)
+    return ""
+
+
+def _known_to(stores: Stores, held: str) -> set[Place]:
+    """The records that an older copy knows to have come back."""
+    stores.redis.trust(Epoch(held, 0))
+    return stores.redis.replayed()
+
+
+@contextmanager
+def _alone(log: EventsLog, stores: Stores) -> Iterator[None]:
+    """Have everybody else stop, and hold the leases of all partitions until the block ends."""
+    settings = log.settings
+    restoring = Epoch(RESTORING + secrets.token_hex(8), 0)
+    stores.redis.replace_epoch(restoring)
+    stores.redis.trust(restoring)
+    partitions = sorted(log.committed())
+    client, name = stores.redis.client, settings.namespace
+    lease = Lease(client, name, partitions, OWNER, settings.lease, epoch=stores.redis.expected_epoch)
+    end = time.monotonic() + 2 * settings.lease
+    while True:
+        try:
+            lease.acquire()
+            break
+        except LaneBusy as busy:
+            if time.monotonic() > end:
+                raise Unavailable(f"{busy}, and it does not stop: end that run, then run this again") from None
+            time.sleep(_LOOK_AGAIN)
+    for store in stores:
+        store.guard = lease.check
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def _rebuilt(context: Context, known: set[Place], progress: Progress) -> tuple[_Plan, Rebuilt, Rebuilt]:
+    """Set what Redis holds and the documents that rest on it, again if a commit was still on its way."""
+    log, stores = context.log, context.stores
+    counted = visitors = Rebuilt()
+    for _ in range(_TRIES):
+        plan = _planned(log, stores, known)
+        stores.redis.start_over(plan.applied, plan.replayed, plan.refusals)
+        own = context._replace(settled=settled(log, stores))
+        counted += product_stats.rebuild_days(own, plan.days, progress)
+        visitors += weekly_visitors.rebuild_weeks(own, plan.weeks, progress)
+        if log.committed() == plan.committed:
+            return plan, counted, visitors
+    raise Unavailable("the committed offsets kept moving: end all runs of process_events, then run this again")
+
+
+def _planned(log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
+    settings, committed = log.settings, log.committed()
+    returned = known | _returned(stores)
+    refusals = {
+        (origin.partition, origin.offset): msgspec.json.encode({"stage": letter.stage, "reason": letter.error}).decode()
+        for origin, letter in dead_letters.newest(dead_letters.read(settings)).items()
+        if origin.offset >= committed.get(origin.partition, 0) and origin.offset >= log.base
+    }
+    days, weeks, older = _touched(settings, stores)
+    return _Plan(committed, log.base, returned, refusals, days, weeks, older)
+
+
+def _returned(stores: Stores) -> set[Place]:
+    """The records that customers know to have come back.
+
+    It is the last stage of a replay before the counters. A letter that is not among them is as one that waits, in the
+    totals too, so that it counts when it comes back again.
+    """
+    found: set[Place] = set()
+    for document in stores.mongodb.find(CUSTOMERS, {"replayed": {"$exists": True}}):
+        for place in document["replayed"]:
+            partition, _, offset = place.partition("/")
+            found.add((int(partition), int(offset)))
+    return found
+
+
+def _touched(settings: Settings, stores: Stores) -> tuple[list[str], list[str], int]:
+    """The days and weeks that have events or documents and can be rebuilt, and how many cannot."""
+    store = stores.elasticsearch
+    store.refresh()
+    of_events = store.days(f"{EVENTS}-", "occurred_at")
+    days = {*of_events, *store.days(f"{PRODUCT_STATS}-", "day")}
+    weeks = {week_of(to_millis(f"{day}T00:00:00.000Z")) for day in of_events}
+    weeks |= {hit["_source"]["week"] for hit in store.scan(WEEKLY_VISITORS, fields=["week"])}
+    kept = first_kept(datetime.now(timezone.utc).date(), settings.event_retention_months).isoformat()
+    whole = {week for week in weeks if weekly_visitors.days_of(week)[0] >= kept}
+    recent = {day for day in days if day >= kept}
+    return sorted(recent), sorted(whole), len(days - recent) + len(weeks - whole)
+
+
+def _told(plan: _Plan, reason: str) -> Restored:
+    return Restored(
+        reason=reason,
+        applied=plan.applied,
+        letters=len(plan.replayed),
+        refusals=len(plan.refusals),
+        days=len(plan.days),
+        weeks=len(plan.weeks),
+        older=plan.older,
+    )
