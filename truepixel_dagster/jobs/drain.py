@@ -21,7 +21,7 @@ from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
 from truepixel_dagster.stores.epoch import StateLost
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
