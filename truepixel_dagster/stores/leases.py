@@ -24,30 +24,29 @@ TRIES = 3
 LOOK_SECONDS = 0.05
 Kind = Literal["partition", "next"]
 
-# KEYS: the partitions' leases, who took them, applied offsets. ARGV: token, milliseconds, then partitions and the
+# KEYS: the partitions' leases, who took each, applied offsets. ARGV: token, milliseconds, then partitions and the
 # offsets that must have been applied. Takes all or none; returns who is in the way.
 _ACQUIRE = """
-local applied, taken = table.remove(KEYS), table.remove(KEYS)
+local applied = table.remove(KEYS)
+local count = #KEYS / 2
 for i = 3, #ARGV, 2 do
   local now = redis.call('HGET', applied, ARGV[i]) or '-1'
   if tonumber(now) < tonumber(ARGV[i + 1]) then return redis.error_reply('STATELOST applied') end
 end
-for _, key in ipairs(KEYS) do
-  local holder = redis.call('GET', key)
+for i = 1, count do
+  local holder = redis.call('GET', KEYS[i])
   if holder and holder ~= ARGV[1] then return holder end
 end
-for _, key in ipairs(KEYS) do
-  redis.call('SET', key, ARGV[1], 'PX', ARGV[2])
-  redis.call('HSET', taken, key, ARGV[1])
+for i = 1, count do
+  redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2])
+  redis.call('SET', KEYS[count + i], ARGV[1])
 end
 return false
 """
-# KEYS: the partitions' leases, who took them. ARGV: token. Gives back those that are still ours.
+# KEYS: the partitions' leases, who took each. ARGV: token. Gives back those that are still ours.
 _RELEASE = """
-local taken = table.remove(KEYS)
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
-  if redis.call('HGET', taken, key) == ARGV[1] then redis.call('HDEL', taken, key) end
 end
 return 0
 """
@@ -92,7 +91,7 @@ class Lease:
         self._lost: StateLost | None = None
         self._namespace = namespace
         self._keys = [lease_key(namespace, partition, kind) for partition in partitions]
-        self._taken = _taken_key(namespace)
+        self._taken = [_taken_key(namespace, partition, kind) for partition in partitions]
         self._owner = owner
         self._seconds = seconds
         self._token = ""
@@ -154,13 +153,14 @@ class Lease:
             self._heartbeat.join(timeout=self._seconds)
         self._deadline = 0.0
         try:
-            self._client.eval(_RELEASE, len(self._keys) + 1, *self._keys, self._taken, self._token)
+            keys = [*self._keys, *self._taken]
+            self._client.eval(_RELEASE, len(keys), *keys, self._token)
         except redis.RedisError:
             return
 
     def _take(self) -> str | None:
         epoch = self._epoch()
-        keys = [*self._keys, self._taken, f"{self._namespace}:applied", identity_key(self._namespace)]
+        keys = [*self._keys, *self._taken, f"{self._namespace}:applied", identity_key(self._namespace)]
         least = [number for pair in self._applied().items() for number in pair]
         milliseconds = int(self._seconds * 1000)
         asked_at = time.monotonic()
@@ -207,9 +207,9 @@ def _asking(client: redis.Redis, call: Callable[[], T]) -> T:
     )
 
 
-def _taken_key(namespace: str) -> str:
-    """The key under which Redis keeps who took each lease until it is given back; leases themselves run out."""
-    return f"{namespace}:lease:taken"
+def _taken_key(namespace: str, partition: int, kind: Kind) -> str:
+    """The key under which Redis keeps who took a lease until it is given back; the lease itself runs out."""
+    return f"{namespace}:lease:taken:{kind}:{partition}"
 
 
 def lapsed(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> frozenset[str]:
@@ -219,19 +219,11 @@ def lapsed(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> fr
         Unavailable: Redis does not answer.
     """
     kinds: tuple[Kind, ...] = ("partition", "next")
-    keys = [lease_key(namespace, partition, kind) for kind in kinds for partition in partitions]
-    if not keys:
-        return frozenset()
-
-    def look() -> Any:
-        # As of one moment: a lease that is given back in between has not run out.
-        pipeline = client.pipeline(transaction=True)
-        pipeline.hmget(_taken_key(namespace), keys)
-        pipeline.mget(keys)
-        return pipeline.execute()
-
-    taken, held = _asking(client, look)
-    tokens = (took for took, holds in zip(taken, held) if took and took != holds)
+    taken = [_taken_key(namespace, partition, kind) for kind in kinds for partition in partitions]
+    held = [lease_key(namespace, partition, kind) for kind in kinds for partition in partitions]
+    # As of one moment: a lease that is given back in between has not run out.
+    values: Any = _asking(client, lambda: client.mget([*taken, *held])) if taken else []
+    tokens = (took for took, holds in zip(values[: len(taken)], values[len(taken) :]) if took and took != holds)
     return frozenset((token.decode() if isinstance(token, bytes) else token).partition(":")[2] for token in tokens)
 
 

@@ -54,6 +54,8 @@ _TRANSIENT = (
 )
 # KEYS: applied offsets. ARGV: partitions.
 _APPLIED = script("return redis.call('HMGET', KEYS[1], unpack(ARGV))")
+# KEYS: applied offsets.
+_ALL_APPLIED = script("return {redis.call('HKEYS', KEYS[1]), redis.call('HVALS', KEYS[1])}")
 # The second is what it says to a client that wants to agree on a protocol first.
 _ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
@@ -459,8 +461,9 @@ class RedisStore(Store):
         Raises:
             Unavailable: No answer after all tries.
         """
-        (found,) = self._read(lambda pipeline: pipeline.hgetall(self._key("applied")))
-        return {int(partition): int(offset) for partition, offset in found.items()}
+        keys, expected = (self._key("applied"), identity_key(self._prefix)), self.expected_epoch()
+        partitions, offsets = self._call(lambda: cast("Any", self.client.eval(_ALL_APPLIED, 2, *keys, *expected)))
+        return {int(partition): int(offset) for partition, offset in zip(partitions, offsets)}
 
     def peek(self, keys: Sequence[CounterKey]) -> list[tuple[Claim | None, Claim | None]]:
         """What is buffered of each key, and what is claimed, as they are now; a buffer's token is empty.
