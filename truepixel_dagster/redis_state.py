@@ -36,7 +36,7 @@ def check_applied(settings: Settings, stores: Stores, committed: Mapping[int, in
         StateLost: It has not.
         KafkaError, Unavailable: A server does not answer.
     """
-    applied = stores.redis.applied_now()
+    applied = stores.redis.last_applied(sorted(committed))
     reached = {partition: max(applied.get(partition, -1), base - 1) for partition in committed}
     behind = {p: (reached[p], end - 1) for p, end in committed.items() if reached[p] < end - 1}
     if not behind:
