@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.excepthook = print_crash
     # Whatever a command or a process that it starts writes is its owner's only.
-    os.umask(UMASK)
+    click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
 
 
 main.add_command(privacy)

@@ -48,7 +48,9 @@ def print_json(value: Any) -> None:
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> Table:
     """A table whose cells are text and nothing else; empty for what is None."""
-    made = Table(*columns, title=Text(printable(title)) if title else None)
+    made = Table(title=cell(title) if title else None)
+    for column in columns:
+        made.add_column(cell(column))
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made

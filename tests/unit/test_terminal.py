@@ -1,0 +1,112 @@
+"""Whatever text the stores and Kafka hold, what a command prints of it is text; errors that nobody expected, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import click
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.test_text import HOSTILE, visible
+from truepixel_dagster import report as reports
+from truepixel_dagster import resources
+from truepixel_dagster.cli import main
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.jobs import letters
+from truepixel_dagster.jobs.plainly import OneLine
+from truepixel_dagster.report import Product, ShopReport, Source
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.dead_letters import Letter
+from truepixel_dagster.terminal import print_crash, table
+
+# A request to print that text is refused by the terminal where it is no text at all.
+TEXT = HOSTILE.map(lambda text: text.encode("utf-8", "replace").decode())
+
+
+@contextmanager
+def stores_of(_settings: Any) -> Iterator[Any]:
+    yield SimpleNamespace(elasticsearch=None)
+
+
+def command(*arguments: str) -> Result:
+    done = CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+    assert visible(done.output.replace("\n", "")), ascii(done.output)
+    return done
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXT, TEXT, TEXT, TEXT)
+def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: str) -> None:
+    sources = [Source(platform, campaign, "USD", 1, 100)]
+    products = [Product(product, 1, 1, 1, {"USD": 100})]
+    found = ShopReport(shop, "last_click", "2026-W01", 1, 1, sources, products)
+    with patch.object(reports, "shop_report", return_value=found), patch.object(resources, "open_stores", stores_of):
+        command("report", "--shop", "s")
+        shown = json.loads(command("report", "--shop", "s", "--json").stdout)
+    assert (shown["shop"], shown["sources"][0]["campaign"]) == (shop, campaign)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXT, st.binary(max_size=60), st.lists(st.tuples(TEXT, st.binary(max_size=40)), max_size=2))
+def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tuple[str, bytes]]) -> None:
+    origin = Origin("truepixel.events", 0, 1)
+    entry = letters.Listed(Letter(origin, "decode", error, 0, 0, origin, 1), letters.WAITING)
+    message = Message(origin, data, data, tuple(headers), 0)
+    listed = patch.object(letters, "listed", return_value=[entry])
+    found = patch.object(letters, "find", return_value=(entry, message))
+    with listed, found, patch.object(resources, "open_stores", stores_of):
+        command("dead-letters", "list")
+        assert json.loads(command("dead-letters", "list", "--json").stdout)[0]["error"] == error
+        command("dead-letters", "show", "0/1")
+        assert json.loads(command("dead-letters", "show", "0/1", "--json").stdout)["error"] == error
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXT)
+def test_an_error_of_any_server(text: str) -> None:
+    for error in (Unavailable(text), OSError(text), click.ClickException(text)):
+        with patch.object(reports, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
+            assert command("report", "--shop", "s").exit_code == 1
+    assert visible(str(OneLine(text)))
+
+
+@given(HOSTILE)
+def test_a_table_of_any_cells(text: str) -> None:
+    made = table((text,), [(text,), (None,), (1,)], title=text)
+    assert visible("".join(cell.plain for cell in made.columns[0].cells if hasattr(cell, "plain")))
+    assert not any(cell.spans for cell in made.columns[0].cells if hasattr(cell, "spans"))
+
+
+def test_a_crash_is_printed_with_its_trace_and_nothing_unseen(capsys: Any) -> None:
+    try:
+        int("\x1b[31mred\u202e\r")
+    except ValueError:
+        kind, _, trace = sys.exc_info()
+    assert kind
+    print_crash(kind, ValueError("\x1b[31mred\u202e\r"), trace)
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert r"\x1b[31mred\u202e\r" in said
+    assert visible(said.replace("\n", ""))
+
+
+def test_a_command_leaves_the_umask_as_it_was() -> None:
+    before = os.umask(0o022)
+    try:
+        command("--version")
+        command("report", "--help")
+        with patch.object(reports, "shop_report", side_effect=Unavailable("away")):
+            command("report", "--shop", "s")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
