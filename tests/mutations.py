@@ -323,8 +323,8 @@ MUTATIONS = (
     Mutation(
         "templates are checked before a new index is made",
         P + "stores/elasticsearch.py",
-        "        if new:\n            self.check(new)",
-        "        if new:\n            pass",
+        "if wrong := self.refusing(indices):",
+        "if False:",
         INTEGRATION + "test_index_templates.py -k month_that_begins",
     ),
     Mutation(

@@ -129,7 +129,11 @@ def _write_claims(
     claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore, refused: dict[CounterKey, str]
 ) -> int:
     """Write claims to their documents; adds to `refused`, and returns how often it had to read again."""
-    left = list(claims)
+    # A month whose index is wrong holds up no other.
+    indices = {claim.key: place_of(claim.key, elasticsearch)[0] for claim in claims}
+    wrong = elasticsearch.refusing(set(indices.values()))
+    refused.update({key: wrong[index] for key, index in indices.items() if index in wrong})
+    left = [claim for claim in claims if claim.key not in refused]
     for attempt in range(_REREADS):
         if not left:
             return max(0, attempt - 1)
@@ -213,6 +217,9 @@ def flush_weekly_visitors(
 
 def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore, refused: dict[WeekKey, str]) -> int:
     left = dict(counts)
+    if wrong := elasticsearch.refusing([elasticsearch.index(WEEKLY_VISITORS)]):
+        refused.update(dict.fromkeys(left, next(iter(wrong.values()))))
+        return 0
     for attempt in range(_REREADS):
         if not left:
             return max(0, attempt - 1)

@@ -326,18 +326,29 @@ def test_a_key_that_a_scan_names_twice_counts_once(
     assert left_in_redis(redis_store) == []
 
 
-def refuse(store: ElasticsearchStore, name: str) -> str:
-    """Make an index that has all that it should have and takes no shop that is not a number; returns its name."""
-    copied = {"shop_id": {"type": "keyword", "copy_to": "narrow"}, "narrow": {"type": "long"}}
-    store.client.indices.create(index=store.index(name), mappings={"properties": copied})
-    return store.index(name)
+REFUSING: dict[str, dict[str, Any]] = {
+    # All that it should have, and no shop that is not a number.
+    "values": {"properties": {"shop_id": {"type": "keyword", "copy_to": "narrow"}, "narrow": {"type": "long"}}},
+    "mapping": {"dynamic": "strict", "properties": {"shop_id": {"type": "date", "format": "strict_date"}}},
+}
 
 
+def refuse(store: ElasticsearchStore, name: str, how: str) -> str:
+    """Make an index that takes none of the documents of a flush; returns its name."""
+    index, template = store.index(name), store.index(name.removesuffix("-2026.01"))
+    if how == "mapping":
+        store.client.indices.delete_index_template(name=template)
+    store.client.indices.create(index=index, mappings=REFUSING[how])
+    store.setup()
+    return index
+
+
+@pytest.mark.parametrize("how", REFUSING)
 @pytest.mark.parametrize("batch", [1, 100])
 def test_refused_documents_are_told_hold_up_no_others_and_lose_nothing(
-    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, batch: int
+    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, batch: int, how: str
 ) -> None:
-    refusing = refuse(elasticsearch_store, "product-stats-2026.01")
+    refusing = refuse(elasticsearch_store, "product-stats-2026.01", how)
     accepted: list[CounterKey] = [("s", f"f{i}", "2026-02-01") for i in range(5)]
     refused: list[CounterKey] = [("s", f"j{i}", DAY) for i in range(5)]
     for _ in range(3):
@@ -345,8 +356,8 @@ def test_refused_documents_are_told_hold_up_no_others_and_lose_nothing(
         with pytest.raises(FlushRefused, match="refused 5 documents"):
             flush_product_stats(redis_store, elasticsearch_store, batch=batch)
         assert set(left_in_redis(redis_store)) == set(refused)
-    assert counted_views(elasticsearch_store) == {product: 3 for _, product, _ in accepted}
     elasticsearch_store.client.indices.delete(index=refusing)
+    assert counted_views(elasticsearch_store) == {product: 3 for _, product, _ in accepted}
     flush_product_stats(redis_store, elasticsearch_store, batch=batch)
     assert counted_views(elasticsearch_store) == {product: 3 for _, product, _ in accepted + refused}
     assert left_in_redis(redis_store) == []
@@ -457,10 +468,11 @@ def test_a_crash_of_the_weekly_flush_leaves_the_week_to_the_next(
     assert weekly(elasticsearch_store)["visitors"] == 2
 
 
+@pytest.mark.parametrize("how", REFUSING)
 def test_refused_weeks_are_told_and_stay_dirty(
-    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore
+    redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, how: str
 ) -> None:
-    refusing = refuse(elasticsearch_store, "weekly-visitors")
+    refusing = refuse(elasticsearch_store, "weekly-visitors", how)
     visit(redis_store, "a", "b")
     with pytest.raises(FlushRefused, match="refused 1 document"):
         flush_weekly_visitors(redis_store, elasticsearch_store)

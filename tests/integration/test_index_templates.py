@@ -12,6 +12,7 @@ from tests.integration.driving import audited, drain, flush, one_batch, record, 
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.privacy.export import held
@@ -183,7 +184,7 @@ def test_a_flush_writes_nothing_under_a_mapping_that_nobody_made(settings: Setti
     drain(settings)
     template = full(stores, name.removesuffix("-2026.01"))
     indices(stores).delete_index_template(name=template)
-    with open_stores(settings) as fresh, pytest.raises(NotSetUp, match=f"{template} is missing"):
+    with open_stores(settings) as fresh, pytest.raises(FlushRefused, match=f"{template} is missing: run"):
         flush(fresh)
     assert stores.elasticsearch.indices(name) == []
     provision(settings)

@@ -328,18 +328,15 @@ class ElasticsearchStore(Store):
         self._part_bytes = max(_SMALLEST_PART, min(self._part_bytes, size // 2))
         return [outcome for part in _halves(actions) for outcome in self._bulk_once(part)]
 
-    def check(self, new: Collection[str] = ()) -> None:
+    def check(self) -> None:
         """Make sure that templates and indices are as this version writes and reads them.
-
-        Arguments:
-            new: Indices that are about to be made.
 
         Raises:
             NotSetUp: They are not; the message says what is wrong and what to do.
             Unavailable: No answer after all tries.
         """
         described = self._described(self._own(""))
-        found = template_faults(self._templates(), self._namespace, new)
+        found = template_faults(self._templates(), self._namespace)
         for name in MADE_BY_SETUP:
             if self.index(name) not in described:
                 found.append(Fault(f"index {self.index(name)}", "is missing", repairable=True))
@@ -379,12 +376,34 @@ class ElasticsearchStore(Store):
 
     def _check_targets(self, indices: Collection[str]) -> None:
         """Before a write to an index that was not looked at lately: one that it makes gets a template's mapping."""
+        if wrong := self.refusing(indices):
+            raise NotSetUp(f"{self._server}: {next(iter(wrong.values()))}")
+
+    def refusing(self, indices: Collection[str]) -> dict[str, str]:
+        """Why nothing must be written to some indices, by index: those that have, or would get, another mapping.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
         if time.monotonic() >= self._sound_until:
             self._sound.clear()
-        new = {index for index in indices if index not in self._sound}
-        if new:
-            self.check(new)
-            self._sound |= new
+            self._sound_until = time.monotonic() + _SOUND_SECONDS
+        new = [index for index in indices if index not in self._sound]
+        if not new:
+            return {}
+        described = self._described(",".join(new))
+        templates = {} if described.keys() >= set(new) else self._templates()
+        wrong: dict[str, str] = {}
+        for index in new:
+            there, name = described.get(index), template_of(index, self._namespace)
+            if there:
+                faults = self._faults_of({index: there})
+            else:
+                faults = template_faults(templates, self._namespace, [index], [name] if name else [])
+            if faults:
+                wrong[index] = _said(faults)
+        self._sound.update(index for index in new if index not in wrong)
+        return wrong
 
     def _check_indices(self, names: Sequence[str]) -> None:
         self._raise(self._faults_of(self._described(",".join(names))))
@@ -405,13 +424,8 @@ class ElasticsearchStore(Store):
         self._searched[indices] = time.monotonic()
 
     def _raise(self, faults: Sequence[Fault]) -> None:
-        if not faults:
-            return
-        # What no setup puts right says more about what happened.
-        first = min(faults, key=lambda fault: fault.repairable)
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        step = "" if ":" in first.what else ": run `truepixel setup`"
-        raise NotSetUp(f"{self._server}: {first}{more}{step}")
+        if faults:
+            raise NotSetUp(f"{self._server}: {_said(faults)}")
 
     def _faults_of(self, described: Mapping[str, dict[str, Any]]) -> list[Fault]:
         named = ((index, template_of(index, self._namespace), there) for index, there in described.items())
@@ -770,6 +784,14 @@ def _raise_worst(failed: Sequence[ItemFailed], what: str) -> None:
     for kind in (Kind.DENIED, Kind.OUTAGE, Kind.TRANSIENT):
         if found := next((error for error in failed if error.kind is kind), None):
             raise ItemFailed(kind, f"{what}, such as {found}")
+
+
+def _said(faults: Sequence[Fault]) -> str:
+    """What is wrong, in one line, and what to do."""
+    # What no setup puts right says more about what happened.
+    first = min(faults, key=lambda fault: fault.repairable)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return f"{first}{more}" + ("" if ":" in first.what else ": run `truepixel setup`")
 
 
 def _whole(reply: Reply) -> Reply:

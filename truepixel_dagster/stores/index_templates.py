@@ -74,16 +74,19 @@ def own_indices(namespace: str, name: str) -> str:
     return f"{full}-*.*,-{full}-*-*" if name in BY_MONTH else full
 
 
-def template_faults(there: Mapping[str, Body], namespace: str, new: Collection[str] = ()) -> list[Fault]:
+def template_faults(
+    there: Mapping[str, Body], namespace: str, new: Collection[str] = (), names: Collection[str] = TEMPLATES
+) -> list[Fault]:
     """What is wrong with the index templates of a cluster.
 
     Arguments:
         there: All of its templates, by name.
         namespace: The pipeline's.
         new: Indices that are about to be made.
+        names: Of which templates.
     """
     found: list[Fault] = []
-    for name in TEMPLATES:
+    for name in names:
         found += _template_faults(name, there, namespace)
         made = [index for index in new if template_of(index, namespace) == name]
         found += _shadows(
