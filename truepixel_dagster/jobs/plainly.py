@@ -11,6 +11,7 @@ from dagster_shared.error import SerializableErrorInfo
 
 from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.settings import SettingsError
+from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.text import printable
@@ -43,4 +44,5 @@ def plainly(hint: str = "", also: tuple[type[Exception], ...] = ()) -> Iterator[
     try:
         yield
     except expected as error:
-        raise OneLine(f"{error}{hint}") from None
+        # What Redis has lost does not come back by doing it again; the message says what does.
+        raise OneLine(str(error) if isinstance(error, StateLost) else f"{error}{hint}") from None

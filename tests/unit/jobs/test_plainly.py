@@ -1,0 +1,19 @@
+"""The one line of a failure."""
+
+from __future__ import annotations
+
+import pytest
+
+from truepixel_dagster.jobs.plainly import OneLine, plainly
+from truepixel_dagster.stores.epoch import StateLost
+from truepixel_dagster.stores.errors import Unavailable
+
+HINT = ". Nothing is lost: the next flush goes on"
+
+
+def test_a_hint_follows_what_passes_by_itself_and_not_what_redis_has_lost() -> None:
+    with pytest.raises(OneLine, match="away. Nothing is lost"), plainly(HINT):
+        raise Unavailable("Redis is away")
+    with pytest.raises(OneLine) as failed, plainly(HINT):
+        raise StateLost("Redis has lost its data")
+    assert failed.value.description == "Redis has lost its data"
