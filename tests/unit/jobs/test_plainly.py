@@ -12,7 +12,7 @@ HINT = ". Nothing is lost: the next flush goes on"
 
 
 def test_a_hint_follows_what_passes_by_itself_and_not_what_redis_has_lost() -> None:
-    with pytest.raises(OneLine, match="away. Nothing is lost"), plainly(HINT):
+    with pytest.raises(OneLine, match=r"away\. Nothing is lost"), plainly(HINT):
         raise Unavailable("Redis is away")
     with pytest.raises(OneLine) as failed, plainly(HINT):
         raise StateLost("Redis has lost its data")
