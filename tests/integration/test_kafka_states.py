@@ -122,7 +122,7 @@ def test_markers_are_not_committed_over_while_something_before_them_has_not_land
         assert slot is not None
         monkeypatch.setattr(lane._pool, "drain", lambda: None)
         lane.finish()
-    assert lag_of(settings) >= 1
+    assert {entry.committed for entry in topics.lag(settings)} == {None}
 
 
 def test_a_compacted_topic_is_read_to_its_end(settings: Settings, stores: Stores) -> None:

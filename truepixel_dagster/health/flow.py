@@ -58,9 +58,11 @@ def read_in_time(settings: Settings, now: float) -> Verdict:
         now: Seconds since the epoch.
 
     Raises:
+        LogChanged: The topic is not the log that was processed.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
+        verified(settings, stores)
         lost = lost_records(stores.mongodb)
     recent = [each for each in lost if now - each.found_at / 1000 < LOST_DAYS * 86_400]
     waiting = sum(entry.lost for entry in topics.lag(settings))
