@@ -318,7 +318,8 @@ def test_a_user_who_goes_on_in_two_partitions_is_no_excuse() -> None:
 
 def test_partitions_that_are_added_under_a_run_are_the_next_runs(settings: Settings, stores: Stores) -> None:
     send(settings, shopping(0))
-    with open_lane(settings, lane=0, lanes=1, owner="a") as lane:
+    small = settings.model_copy(update={"batch_messages": 10})
+    with open_lane(small, lane=0, lanes=1, owner="a") as lane:
         assert one_batch(lane)
         add_partitions(settings, 6)
         send(settings, shopping(1000))
@@ -326,7 +327,7 @@ def test_partitions_that_are_added_under_a_run_are_the_next_runs(settings: Setti
         while one_batch(lane):
             pass
         # It ended though messages wait: who comes next has all partitions.
-        assert lane.finish().waiting + lag_of(settings) > 0
+        assert lane.finish().waiting > 0
     drain(settings)
     assert lag_of(settings) == 0
     assert clients(stores) == {f"u{number}": 6 for number in range(24)}
