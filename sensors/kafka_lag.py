@@ -10,18 +10,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import dagster as dg
+import msgspec
 from dagster._core.instance.ref import InstanceRef
 from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
 from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.unreported import are_unreported
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.source_log import verified
@@ -53,7 +55,8 @@ HINT = "Start the local servers with `./run stack up` and `./run setup`, or poin
 class LaneState:
     """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds).
 
-    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be.
+    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be; `unreported`
+    whether a run that has ended committed records of it and did not report them.
     """
 
     lane: int
@@ -62,6 +65,7 @@ class LaneState:
     followed: bool = True
     failures: int = 0
     failed_at: float = 0.0
+    unreported: bool = False
 
 
 class Start(NamedTuple):
@@ -98,7 +102,7 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
             start.append(Start(lane.lane, lane.live_run))
         elif lane.live_run:
             reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is at work on {lane.lag} messages")
-        elif lane.lag == 0:
+        elif lane.lag == 0 and not lane.unreported:
             reasons.append(f"lane {lane.lane}: no lag")
         elif left > 0:
             reasons.append(
@@ -175,7 +179,12 @@ def read_runs(
 
 
 def lane_states(
-    instance: dg.DagsterInstance, runs: Runs, partitions: Sequence[PartitionLag], lanes: int, memory: Memory
+    instance: dg.DagsterInstance,
+    runs: Runs,
+    partitions: Sequence[PartitionLag],
+    lanes: int,
+    memory: Memory,
+    unreported: AbstractSet[int] = frozenset(),
 ) -> list[LaneState]:
     """What Kafka, Redis and Dagster know of each lane."""
     # What retention has removed is nothing to wait for, and yet a run's to count and to commit over.
@@ -186,9 +195,10 @@ def lane_states(
         waiting = sum(by_partition.get(partition, 0) for partition in own)
         run = runs.at_work_on(own, len(by_partition))
         followed = runs.is_followed(own, len(by_partition))
-        due = waiting and not (run and followed)
+        owes = not unreported.isdisjoint(own)
+        due = (waiting or owes) and not (run and followed)
         failures, failed_at = _failures(instance, lane, memory.advanced_at(own), runs.given_up) if due else (0, 0.0)
-        states.append(LaneState(lane, waiting, run, followed, failures, failed_at))
+        states.append(LaneState(lane, waiting, run, followed, failures, failed_at, owes))
     return states
 
 
@@ -289,7 +299,7 @@ def look(settings: Settings) -> Seen:
 )
 def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Look at the lag of the topic; never at its messages."""
-    memory, now = Memory.from_cursor(context.cursor), time.time()
+    memory, now = Memory.recalled(context.cursor, lambda line: context.log.warning(printable(line))), time.time()
     if (left := memory.denied_for(now)) > 0:
         return dg.SkipReason(printable(f"{memory.denial}. Next try in {left:.0f} s"))
     try:
@@ -306,8 +316,10 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     runs = read_runs(context.instance, seen.holders, seen.following, seen.lapsed)
     memory = memory.heard(runs, now)
     runs = give_up(context.instance, runs, memory.gone(now) | runs.lapsed)
-    decision = decide(lane_states(context.instance, runs, seen.partitions, settings.lanes, memory), now)
-    observe = now - memory.observed_at >= OBSERVE_EVERY
+    observe = abs(now - memory.observed_at) >= OBSERVE_EVERY
+    unreported = are_unreported(context.instance, seen.partitions) if observe else frozenset()
+    states = lane_states(context.instance, runs, seen.partitions, settings.lanes, memory, unreported)
+    decision = decide(states, now)
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
         skip_reason=None if decision.start else "; ".join(decision.reasons),
@@ -334,12 +346,37 @@ class Memory(NamedTuple):
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
-        """Read it back; nothing is remembered at the first tick."""
+        """Read it back; nothing is remembered at the first tick.
+
+        Of a cursor that another version has written, what is understood is remembered, and the rest begins afresh.
+        """
+        return cls._of(cursor)[0]
+
+    @classmethod
+    def recalled(cls, cursor: str | None, say: Callable[[str], None]) -> Memory:
+        """The same, with a line about what was not understood."""
+        memory, lost = cls._of(cursor)
+        if lost:
+            say(f"the cursor is of another version; these begin afresh: {', '.join(lost)}")
+        return memory
+
+    @classmethod
+    def _of(cls, cursor: str | None) -> tuple[Memory, list[str]]:
         if not cursor:
-            return cls()
-        found = json.loads(cursor)
-        committed = {int(partition): (offset, at) for partition, (offset, at) in found["committed"].items()}
-        return cls(**found | {"held": frozenset(found["held"]), "committed": committed})
+            return cls(), []
+        try:
+            found = msgspec.json.decode(cursor, type=dict[str, msgspec.Raw])
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return cls(), list(cls._fields)
+        known: dict[str, Any] = {}
+        lost = [name for name in found if name not in cls._fields]
+        for name, kind in _FIELDS.items():
+            try:
+                if name in found:
+                    known[name] = msgspec.json.decode(found[name], type=kind)
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                lost.append(name)
+        return cls(**known), lost
 
     def to_cursor(self) -> str:
         """As Dagster keeps it."""
@@ -355,7 +392,8 @@ class Memory(NamedTuple):
 
     def denied_for(self, now: float) -> float:
         """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
-        return self.denied_at + pause(self.denials) - now
+        # A clock that was ahead has been set back: that is no reason to wait for it.
+        return 0.0 if self.denied_at > now else self.denied_at + pause(self.denials) - now
 
     def seen(self, partitions: Sequence[PartitionLag], now: float) -> Memory:
         """What is remembered after a look at the committed offsets."""
@@ -379,6 +417,19 @@ class Memory(NamedTuple):
     def advanced_at(self, partitions: Sequence[int]) -> float:
         """When one of these partitions was last seen to have got on; 0 if none was."""
         return max((self.committed[partition][1] for partition in partitions if partition in self.committed), default=0)
+
+
+#: What a cursor holds, and of which type. A time is in seconds and finite.
+_SECONDS = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+_FIELDS: Mapping[str, Any] = {
+    "observed_at": _SECONDS,
+    "held": frozenset[str],
+    "silent_since": dict[str, _SECONDS],
+    "committed": dict[int, tuple[int, _SECONDS]],
+    "denials": Annotated[int, msgspec.Meta(ge=0, le=1000)],
+    "denial": str,
+    "denied_at": _SECONDS,
+}
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:

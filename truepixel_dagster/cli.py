@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import msgspec
@@ -26,6 +26,10 @@ from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable, LogChanged
 from truepixel_dagster.terminal import echo, err, out, print_crash, print_json, say, table
 from truepixel_dagster.text import printable
+
+if TYPE_CHECKING:
+    from truepixel_dagster.events.origin import Origin
+    from truepixel_dagster.jobs.letters import Wanted
 
 writable = click.option(
     "--writable",
@@ -538,23 +542,57 @@ def dead_letters() -> None:
     """What could not be processed: look at it, and have it come back once its cause is gone."""
 
 
+def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say which dead letters; the command is given those that were used."""
+    options = (
+        of_stage,
+        since_time,
+        click.option("--shop", help="Only letters of this shop."),
+        click.option("--origin", "origins", multiple=True, help="Only this record's, as `list` prints it; repeatable."),
+        click.option("--error", help="Only letters with this text in their error."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def wanted_letters(settings: Settings, options: dict[str, Any]) -> Wanted:
+    """The letters that the options of `selecting` name."""
+    origins = {origin_of(text, settings) for text in options.pop("origins")}
+    return cast("Wanted", {**options, "origins": origins})
+
+
+def origin_of(text: str, settings: Settings) -> Origin:
+    """A record's place, as `list` prints it."""
+    from truepixel_dagster.stream.dead_letters import parse_origin
+
+    found = parse_origin(text, settings.topic)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is not topic/partition/offset", param_hint="ORIGIN")
+    return found
+
+
+def letters_table(rows: list[dict[str, Any]]) -> None:
+    """Print dead letters as a table."""
+    out.print(table(("origin", "stage", "tries", "time", "state", "error"), (row.values() for row in rows)))
+
+
 @dead_letters.command(name="list")
-@of_stage
-@since_time
+@selecting
 @click.option("--limit", type=click.IntRange(min=1), help="Only the newest.")
 @as_json
-def list_letters(stage: str | None, since: int | None, limit: int | None, as_json: bool) -> None:
+def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
     """Dead letters, the newest first: waiting, replayed, or given up after two tries."""
     from truepixel_dagster.jobs.letters import as_row, listed
     from truepixel_dagster.resources import open_stores
 
     settings = quick_to_give_up(load_settings())
     with open_stores(settings) as stores:
-        found = [as_row(entry) for entry in listed(settings, stores, stage=stage, since=since)]
+        found = [as_row(entry) for entry in listed(settings, stores, **wanted_letters(settings, options))]
     shown = found[:limit]
     if as_json:
         return print_json(shown)
-    out.print(table(("origin", "stage", "tries", "time", "state", "error"), (entry.values() for entry in shown)))
+    letters_table(shown)
     say(f"{len(shown):,} of {len(found):,} dead letters")
     return None
 
@@ -566,12 +604,9 @@ def show(origin: str, as_json: bool) -> None:
     """One dead letter with its record. ORIGIN is topic/partition/offset or partition/offset, as `list` prints it."""
     from truepixel_dagster.jobs.letters import as_document, as_text, find
     from truepixel_dagster.resources import open_stores
-    from truepixel_dagster.stream.dead_letters import parse_origin
 
     settings = quick_to_give_up(load_settings())
-    wanted = parse_origin(origin, settings.topic)
-    if wanted is None:
-        raise click.BadParameter(f"{origin!r} is not topic/partition/offset", param_hint="ORIGIN")
+    wanted = origin_of(origin, settings)
     with open_stores(settings) as stores:
         found = find(settings, stores, wanted)
     if found is None:
@@ -583,24 +618,71 @@ def show(origin: str, as_json: bool) -> None:
 
 
 @dead_letters.command()
-@of_stage
-@since_time
+@selecting
+@click.option("--dry-run", is_flag=True, help="Only list the letters that would be replayed.")
+@click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
 @as_json
-def replay(stage: str | None, since: int | None, as_json: bool) -> None:
+def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Run the letters that wait on from the stage that refused them; each is applied exactly once.
 
-    A letter that fails again may be tried once more, then it is given up. Safe while the stream runs.
+    A letter that is refused for another reason, or at another stage, has one try less: after two it is given up, until
+    `reopen`. One that is refused as before loses nothing. Safe while the stream runs.
     """
+    from truepixel_dagster.jobs.letters import WAITING, Listed, as_row
+    from truepixel_dagster.jobs.letters_replay import plan
     from truepixel_dagster.jobs.letters_replay import replay as run
 
+    settings = load_settings()
+    wanted = wanted_letters(settings, options)
+    if dry_run or not yes:
+        ready, in_flight, given_up = plan(settings, **wanted)
+        if dry_run:
+            rows = [as_row(Listed(letter, WAITING)) for letter in ready]
+            if as_json:
+                return print_json({"letters": rows, "in_flight": in_flight, "given_up": given_up})
+            letters_table(rows)
+            return say(f"would replay: {len(rows):,}; in flight: {in_flight:,}; given up: {given_up:,}")
+        confirm_letters("Replay", [letter.stage for letter in ready])
     with progress_bar("replaying") as bar:
-        result = run(load_settings(), stage=stage, since=since, on_progress=bar)
+        result = run(settings, on_progress=bar, **wanted)
     counts = msgspec.to_builtins(result)
     if as_json:
         return print_json(counts)
     for name, count in counts.items():
         echo(f"{name.replace('_', ' ')}: {count:,}")
     return None
+
+
+@dead_letters.command()
+@selecting
+@click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
+@as_json
+def reopen(yes: bool, as_json: bool, **options: Any) -> None:
+    """Give letters that were given up their tries again: they wait, and the next replay runs them."""
+    from truepixel_dagster.jobs.letters import GIVEN_UP, listed
+    from truepixel_dagster.jobs.letters_replay import reopen as run
+    from truepixel_dagster.resources import open_stores
+
+    settings = load_settings()
+    wanted = wanted_letters(settings, options)
+    if not yes:
+        with open_stores(settings) as stores:
+            found = [entry.letter.stage for entry in listed(settings, stores, **wanted) if entry.state == GIVEN_UP]
+        confirm_letters("Reopen", found)
+    count = run(settings, **wanted)
+    if as_json:
+        return print_json({"reopened": count})
+    echo(f"reopened: {count:,}")
+    return None
+
+
+def confirm_letters(what: str, stages: list[str]) -> None:
+    """Ask before something is done to dead letters; not where there are none."""
+    from collections import Counter
+
+    by_stage = ", ".join(f"{stage} {count:,}" for stage, count in sorted(Counter(stages).items()))
+    if stages:
+        click.confirm(f"{what} {len(stages):,} dead letters ({by_stage})?", abort=True, err=True)
 
 
 @main.command(name="replay")

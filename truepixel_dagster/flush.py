@@ -26,6 +26,7 @@ import msgspec
 
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, ORDERS, REVENUE, UNITS, VIEWS
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found, Outcome
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKey
@@ -36,6 +37,29 @@ COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
 
 K = TypeVar("K")
+
+
+class _Counted(msgspec.Struct, frozen=True):
+    """What is read of a product's day."""
+
+    views: int = 0
+    carts: int = 0
+    checkouts: int = 0
+    orders: int = 0
+    units: int = 0
+    revenue: dict[str, int] = {}
+    last_token: str = ""
+
+
+class _Visited(msgspec.Struct, frozen=True):
+    """What is read of a shop's week."""
+
+    visitors: int = 0
+    exact: bool = False
+
+
+COUNTED = Reader(_Counted, f"Elasticsearch {PRODUCT_STATS}")
+VISITED = Reader(_Visited, f"Elasticsearch {WEEKLY_VISITORS}")
 Progress = Callable[[int], None]
 
 
@@ -119,6 +143,8 @@ def flush_keys(
         Unavailable: A server does not answer; nothing is lost.
     """
     claims = redis.claim(keys, [secrets.token_hex(12) for _ in keys])
+    refused.update({claim.key: claim.unreadable for claim in claims if claim.unreadable})
+    claims = [claim for claim in claims if not claim.unreadable]
     retries = _write_claims(claims, redis, elasticsearch, refused)
     written = [claim for claim in claims if claim.key not in refused]
     redis.acknowledge({claim.key: claim.token for claim in written})
@@ -140,15 +166,16 @@ def _write_claims(
         places = [place_of(claim.key, elasticsearch) for claim in left]
         documents = elasticsearch.mget(places)
         tokens = redis.open_tokens([claim.key for claim in left])
-        writing = [
-            (claim, place, document)
-            for claim, place, document, token in zip(left, places, documents, tokens)
-            if token == claim.token and not (document and document.source.get("last_token") == claim.token)
-        ]
-        actions = [write_under(place, _added(claim, document), document) for claim, place, document in writing]
-        outcomes = elasticsearch.bulk(actions)
-        refused.update(_refusals([claim.key for claim, _, _ in writing], outcomes))
-        left = [claim for (claim, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
+        writing: list[tuple[Claim, Action]] = []
+        for claim, place, document, token in zip(left, places, documents, tokens):
+            if token == claim.token and not (document and document.source.get("last_token") == claim.token):
+                try:
+                    writing.append((claim, write_under(place, _added(claim, document), document)))
+                except Unreadable as error:
+                    refused[claim.key] = str(error)
+        outcomes = elasticsearch.bulk([action for _, action in writing])
+        refused.update(_refusals([claim.key for claim, _ in writing], outcomes))
+        left = [claim for (claim, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
 
 
@@ -166,15 +193,15 @@ def place_of(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, s
 def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
     """The document after a claim."""
     shop, product, day = claim.key
-    before: Mapping[str, Any] = document.source if document else {}
+    before = COUNTED.usable(document.id, document.source) if document else {}
     revenue = dict(before.get("revenue", {}))
     for field, amount in claim.counters.items():
         if field.startswith(REVENUE):
             currency = field[len(REVENUE) :]
             revenue[currency] = bounded_sum(revenue.get(currency, 0), amount)
     counts = {field: bounded_sum(before.get(field, 0), claim.counters.get(field, 0)) for field in COUNTS}
-    head = {"shop_id": shop, "product_id": product, "day": day}
-    return {**head, **counts, "revenue": revenue, "last_token": claim.token}
+    head = {"schema": SCHEMA, "shop_id": shop, "product_id": product, "day": day}
+    return {**before, **head, **counts, "revenue": revenue, "last_token": claim.token}
 
 
 def write_under(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
@@ -225,20 +252,29 @@ def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStor
             return max(0, attempt - 1)
         places = [(elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}") for shop, week in left]
         documents = elasticsearch.mget(places)
-        # A count never shrinks, so a higher one that is there came from a later look. One that a rebuild has counted
-        # exactly is an estimate again as soon as anybody else has been seen in the week.
-        writing = [
-            (week, place, document)
-            for week, place, document in zip(left, places, documents)
-            if document is None or document.source["exact"] or document.source["visitors"] < left[week]
-        ]
-        outcomes = elasticsearch.bulk([write_under(p, _week(week, left[week], d), d) for week, p, d in writing])
-        refused.update(_refusals([week for week, _, _ in writing], outcomes))
-        left = {week: left[week] for (week, _, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
+        writing: list[tuple[WeekKey, Action]] = []
+        for week, place, document in zip(left, places, documents):
+            try:
+                if (source := _week(week, left[week], document)) is not None:
+                    writing.append((week, write_under(place, source, document)))
+            except Unreadable as error:
+                refused[week] = str(error)
+        outcomes = elasticsearch.bulk([action for _, action in writing])
+        refused.update(_refusals([week for week, _ in writing], outcomes))
+        left = {week: left[week] for (week, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
 
 
-def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any]:
+def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any] | None:
+    """The document of a week; None where the one that is there may stay.
+
+    A count never shrinks, so a higher one that is there came from a later look. One that a rebuild has counted exactly
+    is an estimate again as soon as anybody else has been seen in the week.
+    """
     shop, week = key
-    known = document.source["visitors"] if document else 0
-    return {"shop_id": shop, "week": week, "visitors": max(known, visitors), "exact": False}
+    before = document.source if document else {}
+    known = VISITED.read(document.id, before) if document else _Visited(exact=True)
+    if not known.exact and known.visitors >= visitors:
+        return None
+    own = {"schema": SCHEMA, "shop_id": shop, "week": week, "visitors": max(known.visitors, visitors), "exact": False}
+    return {**before, **own}

@@ -77,8 +77,10 @@ def shop_report(store: ElasticsearchStore, shop: str, model: str, now: datetime 
     for hit in store.scan("attributions", of_shop):
         doc = hit["_source"]
         total += 1
-        currency = doc.get("value", {}).get("currency", "")
-        shares = [((c["platform"], c.get("campaign"), currency), c["amount"]) for c in doc["credits"][model]]
+        currency = (doc.get("value") or {}).get("currency", "")
+        # An import may have been credited by nobody.
+        own = doc.get("credits", {}).get(model, ())
+        shares = [((c.get("platform", ""), c.get("campaign"), currency), c.get("amount", 0)) for c in own]
         orders.update({key for key, amount in shares if amount})
         for key, amount in shares:
             revenue[key] += amount
@@ -90,7 +92,7 @@ def shop_report(store: ElasticsearchStore, shop: str, model: str, now: datetime 
         shop=shop,
         model=model,
         week=this_week,
-        visitors=visitors.source["visitors"] if visitors else 0,
+        visitors=visitors.source.get("visitors", 0) if visitors else 0,
         orders=total,
         sources=sources,
         products=_best_products(store, shop),
@@ -102,9 +104,9 @@ def _best_products(store: ElasticsearchStore, shop: str) -> list[Product]:
     revenue: dict[str, Counter[str]] = {}
     for hit in store.scan("product-stats", {"term": {"shop_id": shop}}):
         doc = hit["_source"]
-        product = doc["product_id"]
-        counts.setdefault(product, Counter()).update({name: doc[name] for name in ("units", "orders", "views")})
-        revenue.setdefault(product, Counter()).update(doc["revenue"])
+        product = doc.get("product_id", "")
+        counts.setdefault(product, Counter()).update({name: doc.get(name, 0) for name in ("units", "orders", "views")})
+        revenue.setdefault(product, Counter()).update(doc.get("revenue", {}))
     best = sorted(counts, key=lambda product: (-counts[product]["units"], -counts[product]["views"], product))
     return [
         Product(p, counts[p]["units"], counts[p]["orders"], counts[p]["views"], dict(revenue[p]))

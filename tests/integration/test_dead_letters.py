@@ -22,7 +22,7 @@ from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.jobs.lane_run import LaneRun
 from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.letters_replay import Replay, replay
+from truepixel_dagster.jobs.letters_replay import Replay, plan, reopen, replay
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -190,16 +190,119 @@ def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is
     assert come_back(lenient, stores) == Replay(replayed=1)
 
 
-def test_a_letter_that_fails_twice_is_given_up(settings: Settings, stores: Stores) -> None:
+def test_a_try_in_which_nothing_had_changed_is_no_try(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s:c", TWICE), record("s:c", pixel("fine")), (b"s:c", b"no json", ())])
     drain(settings)
-    for tries in (1, 2):
+    for _ in range(4):
         assert replay(settings) == Replay(failed_again=2)
-        assert {entry.letter.tries for entry in listed(settings, stores)} == {tries}
-    assert replay(settings) == Replay(given_up=2)
-    assert states(settings, stores) == ["given up", "given up"]
+        assert {entry.letter.tries for entry in listed(settings, stores)} == {0}
+    assert states(settings, stores) == ["waiting", "waiting"]
+    assert len(list(dead_letters.read(settings))) == 2
     assert sorted(entry.letter.stage for entry in listed(settings, stores)) == ["decode", "index"]
     assert told(settings) == (3, 2)
+
+
+def refuse_otherwise(stores: Stores, tries: int) -> None:
+    """Have MongoDB refuse a user's documents for another reason each time."""
+    broken = {0: {"touches": "none"}, 1: {"schema": "two"}, 2: {"touches": [{"offset": 1}]}}
+    stores.mongodb.collection(AD_LEADS).replace_one({"_id": "s:c"}, broken[tries], upsert=True)
+
+
+def given_up(settings: Settings, stores: Stores) -> None:
+    """A letter that two tries have come to two other reasons of."""
+    refuse_otherwise(stores, 0)
+    send(settings, [record("s:c", completed("e", query="?utm_source=n"))])
+    drain(settings)
+    for tries in (1, 2):
+        refuse_otherwise(stores, tries)
+        assert replay(settings) == Replay(failed_again=1)
+        assert [entry.letter.tries for entry in listed(settings, stores)] == [tries]
+    assert replay(settings) == Replay(given_up=1)
+    assert states(settings, stores) == ["given up"]
+
+
+def test_a_letter_that_is_refused_for_two_other_reasons_is_given_up_until_it_is_reopened(
+    settings: Settings, stores: Stores
+) -> None:
+    given_up(settings, stores)
+    assert reopen(settings, shop="other") == 0
+    assert reopen(settings, shop="s", stage="ad_lead", error="TOUCHES[0]") == 1
+    assert reopen(settings) == 0
+    (entry,) = listed(settings, stores)
+    assert (entry.state, entry.letter.tries, entry.letter.reopened) == ("waiting", 0, 1)
+    assert replay(settings) == Replay(failed_again=1)
+    stores.mongodb.delete(AD_LEADS, {"_id": "s:c"})
+    assert come_back(settings, stores) == Replay(replayed=1)
+    assert told(settings) == (1, 0)
+
+
+def test_a_letter_that_is_reopened_has_two_tries_again(settings: Settings, stores: Stores) -> None:
+    given_up(settings, stores)
+    assert reopen(settings) == 1
+    for tries in (1, 2):
+        refuse_otherwise(stores, tries - 1)
+        assert replay(settings) == Replay(failed_again=1)
+        assert [(entry.letter.tries, entry.letter.reopened) for entry in listed(settings, stores)] == [(tries, 1)]
+    assert states(settings, stores) == ["given up"]
+
+
+def test_letters_are_selected_by_shop_record_and_error(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^(one|two):c$")
+    send(lenient, [record(f"{shop}:c", pixel(f"e{shop}")) for shop in ("one", "two", "three")])
+    send(lenient, [(b"two:c", b"no json", ())])
+    drain(lenient)
+    one, *_ = listed(lenient, stores, shop="one")
+    (bad,) = listed(lenient, stores, error="json IS malformed")
+    assert (one.letter.shop, bad.letter.shop, bad.letter.stage) == ("one", "two", "decode")
+    assert [entry.letter for entry in listed(lenient, stores, origins={one.letter.origin})] == [one.letter]
+    ready = plan(lenient, shop="two").ready
+    assert sorted(letter.stage for letter in ready) == ["customer", "decode"]
+    assert states(lenient, stores) == ["waiting"] * 3
+    accept(stores, CUSTOMERS)
+    assert replay(lenient, origins={one.letter.origin}) == Replay(replayed=1)
+    assert replay(lenient, shop="two", error="validation") == Replay(replayed=1)
+    assert states(lenient, stores).count("replayed") == 2
+    assert replay(lenient) == Replay(failed_again=1)
+
+
+def test_the_command_asks_first_and_can_only_look(lenient: Settings, stores: Stores) -> None:
+    refuse(stores, CUSTOMERS, "^s:c$")
+    send(lenient, [record("s:c", pixel("e"))])
+    drain(lenient)
+    accept(stores, CUSTOMERS)
+    looked = json.loads(truepixel(lenient, "dead-letters", "replay", "--dry-run", "--json"))
+    assert [row["stage"] for row in looked["letters"]] == ["customer"]
+    assert truepixel(lenient, "dead-letters", "replay", "--dry-run").count("customer") == 1
+    assert "Replay 1 dead letters (customer 1)?" in truepixel(lenient, "dead-letters", "replay", code=1)
+    assert states(lenient, stores) == ["waiting"]
+    assert "replayed: 0" in truepixel(lenient, "dead-letters", "replay", "--yes", "--shop", "other")
+    assert "replayed: 1" in truepixel(lenient, "dead-letters", "replay", "--yes", "--shop", "s")
+    assert "reopened: 0" in truepixel(lenient, "dead-letters", "reopen")
+    assert "is not topic/partition/offset" in truepixel(lenient, "dead-letters", "replay", "--origin", "x", code=2)
+
+
+def test_the_job_can_only_look_and_reopens(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(settings).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
+    given_up(settings, stores)
+    stores.mongodb.delete(AD_LEADS, {"_id": "s:c"})
+    job = definitions.resolve_job_def("replay_dead_letters")
+
+    def run(**config: Any) -> Any:
+        with dg.DagsterInstance.ephemeral() as instance:
+            chosen = {"ops": {"replay_letters": {"config": config}}}
+            ended = job.execute_in_process(run_config=chosen, instance=instance)
+        (event,) = [event for event in ended.all_events if event.event_type_value == "STEP_OUTPUT"]
+        return {name: value.value for name, value in event.event_specific_data.metadata.items()}
+
+    assert run(dry_run=True)["given up"] == 1
+    assert run()["given up"] == 1
+    assert run(reopen=True, shop="other")["reopened"] == 0
+    assert states(settings, stores) == ["given up"]
+    found = run(reopen=True, shop="s", error="touches[0]")
+    assert (found["reopened"], found["replayed"]) == (1, 1)
+    audited(settings, stores)
 
 
 def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, stores: Stores) -> None:
@@ -210,7 +313,7 @@ def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, s
     accept(stores, AD_LEADS)
     refuse(stores, CUSTOMERS, "^s:c$")
     (entry,) = listed(lenient, stores)
-    assert (entry.letter.stage, entry.letter.tries) == ("ad_lead", 1)
+    assert (entry.letter.stage, entry.letter.tries) == ("ad_lead", 0)
     accept(stores, CUSTOMERS)
     assert come_back(lenient, stores) == Replay(replayed=1)
 
@@ -496,12 +599,12 @@ def test_the_commands_list_show_and_replay(lenient: Settings, stores: Stores) ->
         document = json.loads(truepixel(lenient, "dead-letters", "show", short, "--json"))
         assert {"key", "headers", "value", "value_base64", "error"} <= set(document)
     accept(stores, CUSTOMERS)
-    result = json.loads(truepixel(lenient, "dead-letters", "replay", "--json", "--stage", "customer"))
+    result = json.loads(truepixel(lenient, "dead-letters", "replay", "--yes", "--json", "--stage", "customer"))
     assert result == {
         "replayed": 1,
         **dict.fromkeys(["duplicates", "failed_again", "given_up", "in_flight", "gone"], 0),
     }
-    assert "failed again: 1" in truepixel(lenient, "dead-letters", "replay", "--since", "2026-01-01")
+    assert "failed again: 1" in truepixel(lenient, "dead-letters", "replay", "--yes", "--since", "2026-01-01")
     audited(lenient, stores)
     assert "no dead letter" in truepixel(lenient, "dead-letters", "show", "0/999", code=1)
     assert "neither a time" in truepixel(lenient, "dead-letters", "list", "--since", "yesterday", code=2)

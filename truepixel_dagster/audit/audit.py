@@ -10,6 +10,7 @@ import msgspec
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
 from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
+from truepixel_dagster.audit.shape import well_formed
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
@@ -90,7 +91,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         flush_product_stats(stores.redis, stores.elasticsearch)
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
-        actual = read_actual(settings, stores, replayed)
+        actual, odd = well_formed(read_actual(settings, stores, replayed))
         left_out = outside(actual, scope)
         records, count = [], 0
         redactions = Redactions(stores.mongodb)
@@ -123,7 +124,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         dead_letters=len(expected.dead),
         attributions=len(expected.attributions),
         not_judged=len(left_out.events),
-        differences=[difference for difference in found if difference not in excused],
+        differences=[*odd, *(difference for difference in found if difference not in excused)],
         excused=excused,
         lost_to_retention=count_of(lost),
         lost_ranges=[str(each) for each in lost],

@@ -70,7 +70,7 @@ def credits_sum(context: Context) -> Verdict:
         models = uneven(hit["_source"])
         if models:
             uneven_ones += 1
-            days.add(hit["_source"]["occurred_at"][:10])
+            days.add(str(hit["_source"].get("occurred_at", "unknown"))[:10])
             if len(examples) < EXAMPLES:
                 examples.append(f"{hit['_id']} ({', '.join(models)})")
     named = ", ".join(map(code, examples[:3]))
@@ -80,6 +80,7 @@ def credits_sum(context: Context) -> Verdict:
 
 def uneven(attribution: Mapping[str, Any]) -> list[str]:
     """The models whose credits do not sum to the order's value."""
-    value = attribution.get("value", {}).get("amount", 0)
-    sums = {model: sum(credit["amount"] for credit in shares) for model, shares in attribution["credits"].items()}
+    value = (attribution.get("value") or {}).get("amount", 0)
+    found = attribution.get("credits") or {}
+    sums = {model: sum(credit.get("amount", 0) for credit in shares) for model, shares in found.items()}
     return [model for model, total in sums.items() if total != value]

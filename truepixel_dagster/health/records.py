@@ -83,6 +83,7 @@ def _indexed(context: Context, lows: Mapping[int, int], committed: Mapping[int, 
         return
     context.history.refresh()
     for hit in context.stores.elasticsearch.scan(f"{EVENTS}-", query, fields=["kafka"]):
+        # The query asks for both.
         yield hit["_source"]["kafka"]["partition"], hit["_source"]["kafka"]["offset"]
 
 

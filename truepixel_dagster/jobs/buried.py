@@ -48,7 +48,7 @@ class Buried:
         self._store = store
         self._lock = threading.Lock()
         self._marks = {
-            (partition, offset): _MARK.decode(text)
+            (partition, offset): _mark(text)
             for partition, texts in store.buried(partitions).items()
             for offset, text in texts.items()
         }
@@ -109,6 +109,14 @@ class Buried:
             with self._lock:
                 for place in past:
                     del self._marks[place]
+
+
+def _mark(text: str) -> Mark:
+    """A mark as it was kept; one of another shape refuses its record at the first stage, so that it counts nowhere."""
+    try:
+        return _MARK.decode(text)
+    except msgspec.MsgspecError:
+        return Mark("decode", f"it was refused before, for a reason that this version cannot read: {text[:200]}")
 
 
 def _place(origin: Origin) -> tuple[int, int]:

@@ -34,9 +34,10 @@ from truepixel_dagster.stages import ad_lead, attribution, customer, index, orde
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores import mongodb, privacy_requests
-from truepixel_dagster.stores.elasticsearch import Found
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stream.commit_notes import Span, read_note, write_note
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.keyed_pool import KeyedPool
@@ -126,9 +127,12 @@ class LaneRun:
         self._commits = KeyedPool(workers=1, pending=1)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
         self._to_commit = False
+        #: What runs before this one committed and Dagster may not have been told, by partition.
+        self.unreported = {p: spans for p, note in consumer.notes.items() if (spans := read_note(note))}
         self._over = False
         self._lock = threading.Lock()
         self._unlanded: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
         self._rules = attribution.Rules(
             settings.attribution_window_days,
             settings.attribution_half_life_days,
@@ -148,6 +152,16 @@ class LaneRun:
             for partition, count in self._consumer.taken_by_retention.items()
         ]
         return again + lost
+
+    @property
+    def elasticsearch(self) -> ElasticsearchStore:
+        """Where the event history is."""
+        return self._stores.elasticsearch
+
+    def reported(self, run_id: str) -> None:
+        """Dagster knows what a run before this one committed: the notes beside the offsets need not name it."""
+        kept = {p: tuple(span for span in spans if span.run != run_id) for p, spans in self.unreported.items()}
+        self.unreported = kept
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
@@ -229,8 +243,9 @@ class LaneRun:
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
             self.tally.orders += len(found.counted)
-            self._bury_refused("attribution", led.slot, found.refused, stuck)
-            events = _without(events, found.refused)
+            refused = self._not_through(found.refused)
+            self._bury_refused("attribution", led.slot, refused, stuck)
+            events = _without(events, refused)
             self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
             raised = order_status.run(events, self._stores.mongodb, store, found.statuses)
             self.tally.statuses += raised.changed
@@ -290,6 +305,9 @@ class LaneRun:
         self._commit()
         self._commit_over_gaps()
         keep_reached(self._stores.mongodb, self._consumer.committed)
+        # This run may still be killed before it has told Dagster, but it can tell: nobody else may by then.
+        notes = self._notes(self._committed, handed_over=True)
+        self._consumer.annotate(notes, guard=self._lease.confirm)
         self.tally.waiting = sum(self._consumer.lag().values())
         self._lease.release()
         self.tally.ended = time.time()
@@ -345,7 +363,8 @@ class LaneRun:
             # What landed has its letters sent: they are acknowledged before its offsets are.
             self._dead_letters.flush()
             self._contiguity.committing(offsets)
-            self._consumer.commit(offsets, guard=self._lease.confirm)
+            self._committed.update(offsets)
+            self._consumer.commit(offsets, guard=self._lease.confirm, notes=self._notes(offsets))
             self.tally.committed = time.time()
             with self._lock:
                 self._ledger.committed(offsets)
@@ -359,6 +378,14 @@ class LaneRun:
             self._contiguity.without_record(offsets)
             self._contiguity.committing(offsets)
             self._consumer.commit(offsets, guard=self._lease.confirm)
+
+    def _notes(self, offsets: Mapping[int, int], *, handed_over: bool = False) -> dict[int, str]:
+        """What stands beside committed offsets: which runs Dagster may not have been told of, this one the last."""
+        spans = {p: list(self.unreported.get(p, ())) for p in {*self._consumer.notes, *offsets}}
+        for partition, end in offsets.items():
+            first = self.tally.ranges[partition].first
+            spans[partition].append(Span(self._lease.owner, first, end, handed_over))
+        return {partition: write_note(own) for partition, own in spans.items()}
 
     def _read(self, batch: MicroBatch) -> tuple[tuple[Message, ...], list[Event | Undecodable]]:
         """The batch's messages as they may be read, and what they mean."""

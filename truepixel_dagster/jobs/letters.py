@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
@@ -18,9 +19,38 @@ from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import Letter
 from truepixel_dagster.text import printable
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 WAITING, REPLAYED, GIVEN_UP = "waiting", "replayed", "given up"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
+
+
+class Wanted(TypedDict, total=False):
+    """Which letters; all by default.
+
+    Of one stage; written at a time or later (milliseconds since the epoch); of one shop; of some records; with a text
+    in their error, in whatever case.
+    """
+
+    stage: str | None
+    since: int | None
+    shop: str | None
+    origins: Collection[Origin]
+    error: str | None
+
+
+def is_wanted(letter: Letter, wanted: Wanted) -> bool:
+    """Whether a letter is among those that are wanted."""
+    origins = wanted.get("origins")
+    return (
+        wanted.get("stage") in (None, letter.stage)
+        and letter.written_at >= (wanted.get("since") or 0)
+        and wanted.get("shop") in (None, letter.shop)
+        and (not origins or letter.origin in origins)
+        and (wanted.get("error") or "").lower() in letter.error.lower()
+    )
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -52,7 +82,7 @@ def parse_since(text: str, now: datetime) -> int:
         raise ValueError(f"{said!r} is neither a time such as 2026-01-31T09:30 nor an age such as 2h or 3d") from None
 
 
-def listed(settings: Settings, stores: Stores, *, stage: str | None = None, since: int | None = None) -> list[Listed]:
+def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list[Listed]:
     """The letter that counts of every record, the newest first.
 
     Memory grows with the number of letters, about 1 KiB each.
@@ -60,18 +90,17 @@ def listed(settings: Settings, stores: Stores, *, stage: str | None = None, sinc
     Arguments:
         settings: The pipeline's settings.
         stores: Redis knows which have come back.
-        stage: Only letters of this stage.
-        since: Only letters written at this time or later, milliseconds since the epoch.
+        wanted: Which.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     letters = dead_letters.newest(dead_letters.read(settings)).values()
     done = stores.redis.replayed()
-    wanted = [letter for letter in letters if stage in (None, letter.stage) and letter.written_at >= (since or 0)]
-    wanted.sort(key=lambda letter: (-letter.written_at, letter.origin))
+    found = [letter for letter in letters if is_wanted(letter, wanted)]
+    found.sort(key=lambda letter: (-letter.written_at, letter.origin))
     base = _base(stores)
-    return [Listed(letter, _state(letter, done), letter.origin.offset < base) for letter in wanted]
+    return [Listed(letter, _state(letter, done), letter.origin.offset < base) for letter in found]
 
 
 def _base(stores: Stores) -> int:

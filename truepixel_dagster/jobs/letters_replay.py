@@ -1,8 +1,11 @@
 """Dead letters come back: from the stage that refused them, under their original origin, each applied exactly once.
 
-A letter is tried twice at most. One that fails again is written anew with one try more, before anything says that it
-was tried. It is replayed only when the stream has committed past its record, so that the stream will not take it up
-again by itself; it may run while the stream runs, and while another replay does:
+A letter has two tries, and a try counts only where something had changed: one that comes to another stage, or is
+refused there for another reason, is written anew with one try more, before anything says that it was tried. One that is
+refused as before stays as it is. Letters that are given up can be reopened: they are written anew without a try.
+
+A letter is replayed only when the stream has committed past its record, so that the stream will not take it up again by
+itself; it may run while the stream runs, and while another replay does:
 
 - index, ad_lead, attribution and order status know a record by its origin, as for the stream's own replays;
 - a customer's document names the records that came back (`replayed`), and is replaced under its version;
@@ -21,13 +24,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, listed
+from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, Wanted, listed
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -39,12 +43,15 @@ from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters, Letter
 from truepixel_dagster.stream.micro_batch import group_by_user
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 
 class Replay(msgspec.Struct, frozen=True):
     """What became of the letters that were asked for; each is counted once.
 
     `given_up` had no try left, `in_flight` are those that the stream has not committed yet, `gone` were taken by the
-    topic's retention meanwhile.
+    topic's retention meanwhile. Of those that failed again, the ones that were refused as before have lost no try.
     """
 
     replayed: int = 0
@@ -55,34 +62,33 @@ class Replay(msgspec.Struct, frozen=True):
     gone: int = 0
 
 
+class Plan(NamedTuple):
+    """What a replay would do: the letters that it would run, and how many it would leave alone."""
+
+    ready: list[Letter]
+    in_flight: int
+    given_up: int
+
+
 def replay(
     settings: Settings,
-    *,
-    stage: str | None = None,
-    since: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+    **wanted: Unpack[Wanted],
 ) -> Replay:
     """Replay the letters that wait, in the order of their origins, in micro-batches.
 
     Arguments:
         settings: The pipeline's settings.
-        stage: Only letters of this stage.
-        since: Only letters written at this time or later, milliseconds since the epoch.
         on_progress: Told how many are done, and of how many, before the first micro-batch and after each.
+        wanted: Which letters.
 
     Raises:
         StateLost: Redis no longer knows which of them came back.
         KafkaUnavailable, Unavailable: A server does not answer; what was not done waits for the next replay.
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
-        # Read before the letters: what is committed now has had its last letter from the stream.
-        log = checked(settings, stores)
-        committed = log.committed()
-        check_applied(settings, stores, committed, log.base)
-        found = listed(settings, stores, stage=stage, since=since)
-        waiting = [entry.letter for entry in found if entry.state == WAITING]
-        ready = [letter for letter in waiting if _is_through(letter, log.base, committed)]
-        result = Replay(given_up=sum(entry.state == GIVEN_UP for entry in found), in_flight=len(waiting) - len(ready))
+        ready, in_flight, given_up = _plan(settings, stores, wanted)
+        result = Replay(given_up=given_up, in_flight=in_flight)
         redactions = Redactions(stores.mongodb)
         done = 0
         on_progress(done, len(ready))
@@ -99,6 +105,47 @@ def _is_through(letter: Letter, base: int, committed: Mapping[int, int]) -> bool
     """Whether the stream will not take a record up again by itself: it is committed, or of an older log."""
     offset = letter.origin.offset
     return offset < base or offset < committed.get(letter.origin.partition, 0)
+
+
+def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
+    """Find out what a replay would do, without doing it.
+
+    Raises:
+        KafkaUnavailable, Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores:
+        return _plan(settings, stores, wanted)
+
+
+def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
+    # Read before the letters: what is committed now has had its last letter from the stream.
+    log = checked(settings, stores)
+    committed = log.committed()
+    check_applied(settings, stores, committed, log.base)
+    found = listed(settings, stores, **wanted)
+    waiting = [entry.letter for entry in found if entry.state == WAITING]
+    ready = [letter for letter in waiting if _is_through(letter, log.base, committed)]
+    return Plan(ready, len(waiting) - len(ready), sum(entry.state == GIVEN_UP for entry in found))
+
+
+def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
+    """Give the letters that were given up their tries again; says how many. A second call ends an interrupted one.
+
+    Raises:
+        KafkaError, Unavailable: A server does not answer.
+    """
+    count = 0
+    with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
+        found = listed(settings, stores, **wanted)
+        given_up = [entry.letter for entry in found if entry.state == GIVEN_UP]
+        redactions = Redactions(stores.mongodb)
+        for batch in dead_letters.batches(given_up, settings.batch_messages, settings.batch_bytes):
+            letters = _readable(redactions, dead_letters.reread(settings, batch))
+            for dead in letters:
+                out.send(dead.message, error=dead.error, stage=dead.stage, reopened=dead.letter.reopened + 1)
+            out.flush()
+            count += len(letters)
+    return count
 
 
 class _MicroBatch:
@@ -163,9 +210,13 @@ class _MicroBatch:
         product_stats.replay(self._until("attribution", standing), counted, self._stores.redis, products)
 
     def _write_again(self, out: DeadLetters) -> None:
+        """Write letters with one try more; those that were refused as before stay as they are."""
         for origin, (stage, reason) in self._failed.items():
             dead = self._letters[origin]
-            out.send(dead.message, error=reason, stage=stage, tries=dead.letter.tries + 1)
+            if dead.letter.is_refused_as_before(stage, reason):
+                continue
+            tries, reopened = dead.letter.tries + 1, dead.letter.reopened
+            out.send(dead.message, error=reason, stage=stage, tries=tries, reopened=reopened)
         out.flush()
 
     def _refuse(self, stage: str, refused: Sequence[Refused]) -> None:

@@ -11,10 +11,7 @@ from typing import TypeVar
 import dagster as dg
 
 from truepixel_dagster.asset_keys import (
-    AD_LEADS,
     AFTER_TAG,
-    ATTRIBUTIONS,
-    CUSTOMERS,
     EVENTS,
     KAFKA_TOPIC,
     LANE_TAG,
@@ -27,6 +24,7 @@ from truepixel_dagster.jobs.coming_lane import ComingLane, coming_lane
 from truepixel_dagster.jobs.lane_run import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
+from truepixel_dagster.jobs.unreported import UNITS, report_for_others
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable
@@ -139,7 +137,7 @@ def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[None]]:
     for number in range(count):
         yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
     with _plainly():
-        for line in _lane(context).warnings():
+        for line in (*_lane(context).warnings(), *report_for_others(context.instance, _lane(context))):
             context.log.warning(printable(line))
 
 
@@ -214,8 +212,7 @@ def report(context: dg.OpExecutionContext) -> None:
 def materializations(tally: Tally) -> Iterator[dg.AssetMaterialization]:
     """What a run wrote: one for each asset and day, however many micro-batches it took."""
     ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(tally)} if tally.ranges else {}
-    units = {EVENTS: "events", AD_LEADS: "events with an ad", ATTRIBUTIONS: "sightings of orders", CUSTOMERS: "events"}
-    for asset, unit in units.items():
+    for asset, unit in UNITS.items():
         for day, count in tally.by_day(asset).items():
             counts: dict[str, dg.MetadataValue] = {unit: dg.IntMetadataValue(count)}
             written: dict[str, dg.MetadataValue] = {"written by": dg.TextMetadataValue("stream")}

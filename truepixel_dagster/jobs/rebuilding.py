@@ -47,6 +47,9 @@ def rebuilding(
     if result.unknown:
         line = f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
         context.log.warning(printable(line))
+    if result.unreadable:
+        line = f"{result.unreadable} documents cannot be read and stay as they are; the output says which"
+        context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
     return dg.MaterializeResult(
         metadata={
@@ -56,6 +59,7 @@ def rebuilding(
             "documents removed": counts["removed"],
             "orders without attribution": counts["unknown"],
             "documents older than the events kept": counts["older"],
+            "documents that cannot be read": counts["unreadable"],
             "partitions of the run": len(keys),
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),

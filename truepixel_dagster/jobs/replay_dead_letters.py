@@ -6,18 +6,30 @@ from typing import Optional
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.jobs.letters import parse_since
-from truepixel_dagster.jobs.letters_replay import replay
+from truepixel_dagster.jobs.letters import WAITING, Listed, Wanted, as_row, parse_since
+from truepixel_dagster.jobs.letters_replay import plan, reopen, replay
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stream.dead_letters import STAGES
+from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.stream.dead_letters import STAGES, parse_origin
+
+SHOWN = 50
 
 
 class Which(dg.Config):
-    """Which letters: of one stage, written since a time (ISO 8601) or within an age (2h, 3d); all by default."""
+    """Which letters: of one stage, written since a time (ISO 8601) or within an age (2h, 3d), of one shop, of some
+    records (topic/partition/offset), with a text in their error; all by default.
+
+    With `dry_run` nothing is done, and the run's metadata say what would be. With `reopen` those that were given up
+    have their tries again first.
+    """
 
     stage: Optional[str] = None  # noqa: UP045 (Dagster reads the annotation, on Python 3.10 too)
     since: Optional[str] = None  # noqa: UP045
+    shop: Optional[str] = None  # noqa: UP045
+    origins: list[str] = []  # noqa: RUF012 (pydantic copies it)
+    error: Optional[str] = None  # noqa: UP045
+    dry_run: bool = False
+    reopen: bool = False
 
 
 @dg.op(
@@ -29,14 +41,34 @@ def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
     if config.stage not in (None, *STAGES):
         raise dg.Failure(description=f"stage {config.stage!r} is none of {', '.join(STAGES)}", allow_retries=False)
     with plainly(also=(ValueError,)):
-        since = parse_since(config.since, datetime.now(timezone.utc)) if config.since else None
-        result = replay(load_settings(), stage=config.stage, since=since)
+        settings = load_settings()
+        wanted = _wanted(config, settings)
+        if config.dry_run:
+            ready, in_flight, given_up = plan(settings, **wanted)
+            rows = [as_row(Listed(letter, WAITING)) for letter in ready[:SHOWN]]
+            counts = {"would replay": len(ready), "in flight": in_flight, "given up": given_up}
+            context.add_output_metadata({**counts, "letters": dg.JsonMetadataValue(rows)})
+            return
+        reopened = reopen(settings, **wanted) if config.reopen else 0
+        result = replay(settings, **wanted)
     counts = {name.replace("_", " "): count for name, count in msgspec.to_builtins(result).items()}
-    context.add_output_metadata(counts)
+    context.add_output_metadata({**counts, "reopened": reopened})
+
+
+def _wanted(config: Which, settings: Settings) -> Wanted:
+    since = parse_since(config.since, datetime.now(timezone.utc)) if config.since else None
+    origins = set()
+    for text in config.origins:
+        origin = parse_origin(text, settings.topic)
+        if origin is None:
+            raise ValueError(f"{text[:100]!r} is not topic/partition/offset")
+        origins.add(origin)
+    return {"stage": config.stage, "since": since, "shop": config.shop, "origins": origins, "error": config.error}
 
 
 @dg.job(
-    description="Has dead letters come back after what refused them was put right. Twice does no harm.",
+    description="Has dead letters come back after what refused them was put right. Twice does no harm: a letter that is"
+    " refused as before loses no try.",
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )

@@ -10,19 +10,33 @@ import msgspec
 from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.anonymous import EVENT, Alias
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stages.attribution import AttributedTouch, Attribution, Sighting
+from truepixel_dagster.stages.credit import Credit, Credits
 
 Document = Mapping[str, Any]
+_PARTS = (Attribution, Sighting, AttributedTouch, Credits, Credit, Money, Origin)
+_KNOWN = frozenset(field.name for part in _PARTS for field in msgspec.structs.fields(part))
 _ID_FIELDS = {"client_id": CLIENT, "order_id": ORDER, "checkout_token": TOKEN, "event_id": EVENT}
 # Of credits: a platform that is no ad platform is the source in lower case.
 _NAMES = {"campaign": "campaign", "platform": "source"}
 
 
 def anonymous_attribution(document: Document, alias: Alias) -> dict[str, Any]:
-    """The attribution, with the ids that its events have now.
+    """The attribution, with the ids that its events have now, and without what this version does not know: it may say
+    whom it is about.
 
     What is in `touches` and `credits` is worked out from the history again where that still has the events.
     """
-    return {name: _anonymous(name, value, alias) for name, value in document.items()}
+    return {name: _anonymous(name, value, alias) for name, value in document.items() if name in _KNOWN}
+
+
+def _ad(value: Document, alias: Alias) -> dict[str, Any]:
+    try:
+        return dict(msgspec.to_builtins(anonymous_ad(msgspec.convert(value, Ad), alias)))
+    except msgspec.ValidationError:
+        return {"platform": "unknown"}
 
 
 def attribution_id(document: Document) -> str:
@@ -33,8 +47,8 @@ def attribution_id(document: Document) -> str:
 def _anonymous(name: str, value: Any, alias: Alias) -> Any:
     if isinstance(value, Mapping):
         if name == "ad":
-            return msgspec.to_builtins(anonymous_ad(msgspec.convert(value, Ad), alias))
-        return {key: _anonymous(key, item, alias) for key, item in value.items()}
+            return _ad(value, alias)
+        return {key: _anonymous(key, item, alias) for key, item in value.items() if key in _KNOWN}
     if isinstance(value, list):
         return [_anonymous(name, item, alias) for item in value]
     if name in _ID_FIELDS and value is not None:

@@ -115,7 +115,6 @@ def run_all(as_json: bool) -> None:
 @as_json
 def list_requests(as_json: bool) -> None:
     """What was asked for, waiting or done, without whom it is about."""
-    from truepixel_dagster.events.event import iso
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 
@@ -124,19 +123,26 @@ def list_requests(as_json: bool) -> None:
     rows = [
         {
             "id": document["_id"],
-            "topic": document["topic"],
-            "state": document["state"],
-            "asked": iso(document["asked_at"]),
-            "done": iso(document["done_at"]) if "done_at" in document else None,
+            "topic": document.get("topic"),
+            "state": document.get("state"),
+            "asked": _time(document.get("asked_at")),
+            "done": _time(document.get("done_at")),
             "file": document.get("file"),
         }
-        for document in sorted(documents, key=lambda document: document["asked_at"])
+        for document in sorted(documents, key=lambda document: str(_time(document.get("asked_at"))))
     ]
     if as_json:
         return print_json(rows)
     for row in rows:
         echo("  ".join(str(value) for value in row.values() if value))
     return None
+
+
+def _time(value: object) -> str | None:
+    """A time in milliseconds as text; as it is where it is none."""
+    from truepixel_dagster.events.event import iso
+
+    return iso(int(value)) if isinstance(value, (int, float)) else value and str(value)  # type: ignore[return-value]
 
 
 def _person(context: Context, shop: str, client: str | None, customer: str | None) -> Person | None:

@@ -140,7 +140,7 @@ def _forget_events(context: Context, shop: str, redactions: Redactions, forgotte
         forgotten.recount.update(
             day_of(event.occurred_at)
             for event, there in zip(events, store.mget(places, fields=["kafka"]))
-            if there and there.source["kafka"] != msgspec.to_builtins(event.origin)
+            if there and there.source.get("kafka") != msgspec.to_builtins(event.origin)
         )
         actions = [Action("index", index, id_, document(event)) for (index, id_), event in zip(places, events)]
         _write(store, actions)
@@ -167,11 +167,11 @@ def _forget_orders(context: Context, person: Person, redactions: Redactions, for
         index = store.index(ATTRIBUTIONS)
         there = store.mget([(index, attribution_id(doc)) for doc in new])
         for doc, found in zip(new, there):
-            later = _not_in(doc, found.source["sightings"] if found else ())
-            if found and later and later[0] == found.source["sightings"][0]:
+            later = _not_in(doc, found.source.get("sightings", ()) if found else ())
+            if found and later and later[0] == found.source.get("sightings", [None])[0]:
                 # The stream took this one for the first.
-                forgotten.recount.update(s["occurred_at"][:10] for s in (*later, *doc["sightings"]))
-            doc["sightings"] = [*doc["sightings"], *later]
+                forgotten.recount.update(s["occurred_at"][:10] for s in (*later, *doc.get("sightings", ())))
+            doc["sightings"] = [*doc.get("sightings", ()), *later]
         _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in new])
         count += _delete(store, mine)
     forgotten.counts[ATTRIBUTIONS] = count
@@ -179,7 +179,7 @@ def _forget_orders(context: Context, person: Person, redactions: Redactions, for
 
 
 def _not_in(attribution: Document, sightings: Sequence[Document]) -> list[Document]:
-    known = [sighting["kafka"] for sighting in attribution["sightings"]]
+    known = [sighting["kafka"] for sighting in attribution.get("sightings", ())]
     return [sighting for sighting in sightings if sighting["kafka"] not in known]
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.events.origin import Origin
@@ -15,7 +13,8 @@ from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages.ad_lead import Lead, Touch
+from truepixel_dagster.stages.ad_lead import LEAD, Lead, Touch, document_of
+from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.mongodb import AD_LEADS
 
 USERS = 500
@@ -52,30 +51,35 @@ def rebuild_users(context: Context, users: Iterable[str], progress: Progress = s
 def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     settings, mongodb = context.settings, context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
-    gone: dict[str, int] = {}
-    older = 0
+    gone: dict[str, Any] = {}
+    older = bad = 0
 
     def decide(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        nonlocal older
+        nonlocal older, bad
         older = 0
         changed.clear()
         gone.clear()
-        leads = {user: msgspec.convert(document, Lead) for user, document in stored.items()}
+        leads, unreadable = read_all(LEAD, stored)
+        bad = len(unreadable)
         known = {user: {(t.partition, t.offset) for t in lead.all} for user, lead in leads.items()}
         touches = touches_of_users(context, users, known)
         for user in users:
+            if user in unreadable:
+                continue
             if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
                 older += 1
             elif user in touches:
                 lead = _lead(context, touches[user], settings.touches_kept)
-                if lead != leads.get(user):
-                    changed[user] = msgspec.to_builtins(lead)
+                document = stored.get(user, {})
+                if lead != leads.get(user) or document.get("schema") != SCHEMA:
+                    changed[user] = document_of(lead, document)
             elif user in stored:
-                gone[user] = stored[user]["v"]
+                gone[user] = stored[user].get("v")
         return changed
 
     rejected = mongodb.update(AD_LEADS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(AD_LEADS, gone), older=older)
+    removed = mongodb.remove(AD_LEADS, gone)
+    return Rebuilt(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
 
 
 def _lead(context: Context, touches: Sequence[Touch], kept: int) -> Lead:

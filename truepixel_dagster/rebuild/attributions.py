@@ -18,7 +18,17 @@ from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import order_status
 from truepixel_dagster.stages.ad_lead import Touch
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS, Attribution, Rules, higher, journey, merge
+from truepixel_dagster.stages.attribution import (
+    ATTRIBUTIONS,
+    Attribution,
+    Rules,
+    document_of,
+    higher,
+    journey,
+    merge,
+    stored_attribution,
+)
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.mongodb import ORDER_STATUS
@@ -26,6 +36,21 @@ from truepixel_dagster.stores.mongodb import ORDER_STATUS
 ORDERS = 250
 _REREADS = 20
 _BY_RANK = {rank: status for status, rank in STATUS_RANK.items()}
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What is read of a sighting to tell which one counts the order."""
+
+    kafka: Origin
+
+
+class _Sighted(msgspec.Struct, frozen=True):
+    """The sightings of an order."""
+
+    sightings: tuple[_Seen, ...] = ()
+
+
+SIGHTED = Reader(_Sighted, f"Elasticsearch {ATTRIBUTIONS}")
 
 
 class Name(NamedTuple):
@@ -105,8 +130,10 @@ def _rebuild(context: Context, orders: Sequence[Name], rules: Rules) -> tuple[Re
     store = context.stores.elasticsearch
     index = store.index(ATTRIBUTIONS)
     found = dict(zip(orders, store.mget([(index, order.document_id) for order in orders])))
+    before = _readable(found)
+    unreadable, orders = len(orders) - len(before), list(before)
     events = _events_of(context, orders)
-    sightings = {order: _sightings(context, events.get(order, ()), found[order]) for order in orders}
+    sightings = {order: _sightings(context, events.get(order, ()), before[order]) for order in orders}
     users = {event.user for own in sightings.values() for event in own}
     # Whatever stage 3 has seen of a user, stage 2 has seen before.
     seen: dict[str, set[tuple[int, int]]] = {}
@@ -119,9 +146,9 @@ def _rebuild(context: Context, orders: Sequence[Name], rules: Rules) -> tuple[Re
     for order in orders:
         there = found[order]
         after = _attribution(sightings[order], touches, rules, statuses.get(order.document_id, 0))
-        if after is not None and (there is None or msgspec.convert(there.source, Attribution) != after):
+        if after is not None and before[order] != msgspec.structs.replace(after, schema=SCHEMA):
             actions[order] = _write(index, order, after, there)
-        elif after is None and there is not None:
+        elif after is None and there is not None and _is_ours(before[order]):
             actions[order] = Action("delete", index, order.document_id, b"", there.seq_no, there.primary_term)
     outcomes = dict(zip(actions, store.write(list(actions.values()))))
     again = [order for order, outcome in outcomes.items() if outcome.status == CONFLICT]
@@ -132,7 +159,24 @@ def _rebuild(context: Context, orders: Sequence[Name], rules: Rules) -> tuple[Re
         raise ServerRefuses(f"Elasticsearch at {store.address} refused the status of an order: {reason}")
     done = [order for order in orders if order not in again]
     removed = sum(actions[order].op == "delete" for order in done if order in actions)
-    return Rebuilt(len(done), sum(order in actions for order in done) - removed, removed), again
+    changed = sum(order in actions for order in done) - removed
+    return Rebuilt(len(done), changed, removed, unreadable=unreadable), again
+
+
+def _readable(found: Mapping[Name, Found | None]) -> dict[Name, Attribution | None]:
+    """What orders' documents say, None where there is none; without those that cannot be read."""
+    readable: dict[Name, Attribution | None] = {}
+    for order, there in found.items():
+        try:
+            readable[order] = stored_attribution(there) if there else None
+        except Unreadable as error:
+            report(error)
+    return readable
+
+
+def _is_ours(before: Attribution | None) -> bool:
+    """Whether the stream has written a document: one without a sighting is an import, which no history stands for."""
+    return before is not None and bool(before.sightings)
 
 
 def _events_of(context: Context, orders: Sequence[Name]) -> dict[Name, list[Event]]:
@@ -149,14 +193,14 @@ def _events_of(context: Context, orders: Sequence[Name]) -> dict[Name, list[Even
     return found
 
 
-def _sightings(context: Context, events: Iterable[Event], there: Found | None) -> list[Event]:
+def _sightings(context: Context, events: Iterable[Event], there: Attribution | None) -> list[Event]:
     """An order's sightings, the one that counts it first.
 
     Those above the committed offsets are the stream's to add, unless it has. Which one counts the order was settled by
     which came first; where nothing tells it any more, it is the one that was received first and that no other of its
     partition precedes.
     """
-    origins = [msgspec.convert(entry["kafka"], Origin) for entry in there.source["sightings"]] if there else []
+    origins = [sighting.kafka for sighting in there.sightings] if there else []
     known = {origin: position for position, origin in enumerate(origins)}
     sightings = [
         event
@@ -181,7 +225,11 @@ def _as_received(events: Iterable[Event]) -> list[Event]:
 def _statuses(context: Context, events: Sequence[Event]) -> dict[str, int]:
     """The rank of status that each attribution should have at least, by its id."""
     ids = {id_ for event in events for id_ in order_status.keys(event)}
-    return order_status.decide(events, context.stores.mongodb.read(ORDER_STATUS, ids))
+    known = context.stores.mongodb.read(ORDER_STATUS, ids)
+    readable, refused = order_status.readable(events, known)
+    for reason in {each.reason for each in refused}:
+        report(reason)
+    return order_status.decide(readable, known)
 
 
 def _attribution(
@@ -196,7 +244,7 @@ def _attribution(
 
 
 def _write(index: str, order: Name, after: Attribution, there: Found | None) -> Action:
-    source = msgspec.json.encode(after)
+    source = document_of(after, there.source if there else {})
     if there is None:
         return Action("create", index, order.document_id, source)
     return Action("index", index, order.document_id, source, there.seq_no, there.primary_term)
@@ -208,6 +256,16 @@ def counting(context: Context, events: Iterable[Event]) -> tuple[frozenset[Origi
     ids = list(dict.fromkeys(event.attribution_id or "" for event in sightings))
     store = context.stores.elasticsearch
     found = dict(zip(ids, store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in ids], fields=["sightings"])))
-    firsts = {id_: msgspec.convert(doc.source["sightings"][0]["kafka"], Origin) for id_, doc in found.items() if doc}
+    firsts = {id_: first for id_, doc in found.items() if doc and (first := _first(doc))}
     counted = frozenset(e.origin for e in sightings if firsts.get(e.attribution_id or "") == e.origin)
     return counted, len(ids) - len(firsts)
+
+
+def _first(doc: Found) -> Origin | None:
+    """The sighting that counts an order; None where its document cannot be read or has none."""
+    try:
+        sightings = SIGHTED.read(doc.id, doc.source).sightings
+    except Unreadable as error:
+        report(error)
+        return None
+    return sightings[0].kafka if sightings else None

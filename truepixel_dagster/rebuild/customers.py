@@ -15,6 +15,7 @@ from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import customer
+from truepixel_dagster.stores.documents import read_all
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 
 USERS = 500
@@ -53,28 +54,40 @@ def rebuild_users(context: Context, users: Iterable[str], progress: Progress = s
 def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     mongodb = context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
-    gone: dict[str, int] = {}
-    unknown = older = 0
+    gone: dict[str, Any] = {}
+    unknown = older = bad = 0
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
-        nonlocal unknown, older
+        nonlocal unknown, older, bad
         older = 0
         changed.clear()
         gone.clear()
-        documents, unknown = _documents(context, users, stored)
+        readable, unreadable = read_all(customer.PROFILE, stored)
+        bad = len(unreadable)
+        stored = {user: customer.PROFILE.usable(user, stored[user]) for user in readable}
+        documents, unknown = _documents(context, [user for user in users if user not in unreadable], stored)
         for user in users:
+            if user in unreadable:
+                continue
             if stored.get(user, {}).get("first_seen", "~") < context.kept.isoformat():
                 older += 1
                 continue
             before = {key: value for key, value in stored.get(user, {}).items() if key not in ("_id", "v")}
-            if user in documents and documents[user] != before:
-                changed[user] = documents[user]
-            elif user not in documents and user in stored:
-                gone[user] = stored[user]["v"]
+            if user in documents:
+                # What this version does not know is not in the history.
+                documents[user] = {**_others(before), **documents[user]}
+                if documents[user] != before:
+                    changed[user] = documents[user]
+            elif user in stored and "applied" in before:
+                gone[user] = stored[user].get("v")
         return changed
 
     rejected = mongodb.update(CUSTOMERS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown, older)
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown, older, bad)
+
+
+def _others(document: Document) -> dict[str, Any]:
+    return {name: value for name, value in document.items() if name not in customer.OWN_FIELDS}
 
 
 def _documents(

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,7 +20,8 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages.index import EVENTS, document, index_name
+from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
+from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
 
@@ -103,14 +105,25 @@ def _set_right(context: Context, key: tuple[str, str], event: Event, found: Foun
     if found is None:
         yield Action("create", index, id_, source)
         return
-    origin = msgspec.convert(found.source["kafka"], Origin)
+    try:
+        origin = STORED.read(id_, found.source).kafka
+    except Unreadable as error:
+        report(error)
+        return
     # One that came back from the dead letters may be the earlier record and yet the later document.
     is_first = (
         origin.partition == event.origin.partition
         and event.origin.offset < origin.offset
         and not context.settled.has_returned(event.origin)
     )
-    if is_first or (origin == event.origin and found.source != msgspec.json.decode(source)):
+    new = msgspec.json.decode(source)
+    if origin == event.origin:
+        # Of one record the document keeps what this version does not know.
+        unknown = {name: value for name, value in found.source.items() if name not in KNOWN}
+        new = {**new, **unknown}
+        # Not encoded anew: a payload's numbers stay as they were written.
+        source = source[:-1] + b"," + msgspec.json.encode(unknown)[1:] if unknown else source
+    if is_first or (origin == event.origin and found.source != new):
         yield Action("index", index, id_, source, found.seq_no, found.primary_term)
 
 
@@ -137,7 +150,8 @@ def _remove_others(context: Context, days: Sequence[str], where: Range, digests:
     stands = np.sort(np.frombuffer(digests, dtype=np.uint64)) if digests else np.empty(0, np.uint64)
     removed = seen = 0
     for hits in chunks(store.scan(f"{EVENTS}-", on_days(days), fields=["kafka"]), 1000):
-        origins = [msgspec.convert(hit["_source"]["kafka"], Origin) for hit in hits]
+        hits = [hit for hit in hits if _says_where(hit["_source"])]
+        origins = [STORED.read(hit["_id"], hit["_source"]).kafka for hit in hits]
         asked = np.array([_digest(hit["_id"], origin) for hit, origin in zip(hits, origins)], dtype=np.uint64)
         known = _among(asked, stands)
         bad = [hit for hit, origin, stays in zip(hits, origins, known) if not stays and where.holds(origin)]
@@ -145,6 +159,15 @@ def _remove_others(context: Context, days: Sequence[str], where: Range, digests:
         seen += len(hits)
         progress("documents looked at", seen, 0)
     return removed
+
+
+def _says_where(source: Mapping[str, Any]) -> bool:
+    """Whether a document says which record it is of; another is nobody's to remove."""
+    try:
+        STORED.read("", source)
+    except Unreadable:
+        return False
+    return True
 
 
 def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores.documents import report
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 
 PAGE = 1000
@@ -54,7 +55,17 @@ class History:
         self, query: Query, fields: Sequence[str] | None, read: Any, sort: Sequence[str] = _BY_OFFSET
     ) -> Iterator[list[Event]]:
         hits = self._store.scan(f"{EVENTS}-", query, fields=fields, sort=sort, size=PAGE)
-        return chunks((read(hit["_source"]) for hit in hits), PAGE)
+        return chunks(_readable(hits, read), PAGE)
+
+
+def _readable(hits: Iterable[Any], read: Any) -> Iterator[Event]:
+    """The events of documents; one that cannot be read is logged and skipped, and keeps no other back."""
+    for hit in hits:
+        try:
+            yield read(hit["_source"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            report(f"Elasticsearch document {hit['_id']!r} of {hit['_index']}: {why}")
 
 
 @contextmanager

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.events.money import bounded_sum
-from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
+from truepixel_dagster.flush import COUNTED, COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
 from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.product_stats import REVENUE, increments
+from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import CounterKey
@@ -67,7 +68,7 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
     of_day = elasticsearch.scan(
         f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", {"term": {"day": day}}, fields=["product_id", "shop_id"]
     )
-    keys = {(hit["_source"]["shop_id"], hit["_source"]["product_id"], day) for hit in of_day} | buffered
+    keys = {(source["shop_id"], source["product_id"], day) for source in _named(of_day)} | buffered
     applied = context.stores.redis.applied_now()
     context.history.refresh()
     totals: dict[CounterKey, Counters] = {}
@@ -82,6 +83,11 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
         result += _put(context, {key: totals.get(key, {}) for key in chunk}, applied, day)
         progress(f"products of {day}", result.documents, len(wanted))
     return result
+
+
+def _named(hits: Iterable[Any]) -> Iterator[Mapping[str, str]]:
+    """Documents that say which product they are of; others are nobody's to rebuild."""
+    return (hit["_source"] for hit in hits if {"shop_id", "product_id"} <= hit["_source"].keys())
 
 
 def totals_of(context: Context, query: Query, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
@@ -100,15 +106,16 @@ def _put(context: Context, totals: Mapping[CounterKey, Counters], applied: Mappi
     """Write the totals of some keys, again where somebody else flushed one of them in between."""
     left = list(totals)
     changed = removed = 0
+    unreadable: set[CounterKey] = set()
     for _ in range(_TRIES):
         if not left:
-            return Rebuilt(len(totals), changed, removed)
+            return Rebuilt(len(totals) - len(unreadable), changed, removed, unreadable=len(unreadable))
         staked = _stake(context, left)
         caught_up = _catch_up(context, staked, totals, applied, day)
-        written, differed = _write(context, staked, caught_up)
+        written, differed = _write(context, staked, caught_up, unreadable)
         changed += differed
         removed += _remove_empty(context, [key for key in written if not any(caught_up[key].values())])
-        left = [key for key in left if key not in written]
+        left = [key for key in left if key not in written and key not in unreadable]
     raise Unavailable(f"Redis: {len(left)} counters kept being flushed under {_TRIES} tries")
 
 
@@ -179,15 +186,24 @@ def _write(
     context: Context,
     staked: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
     totals: Mapping[CounterKey, Counters],
+    unreadable: set[CounterKey],
 ) -> tuple[set[CounterKey], int]:
-    """Write under the claims that are still ours, and acknowledge them; which were written, how many were different."""
+    """Write under the claims that are still ours, and acknowledge them; which were written, how many were different.
+
+    The claim of a document that cannot be read stays open, for the flush after its repair.
+    """
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
     keys = list(staked)
     documents = dict(zip(keys, elasticsearch.mget([place_of(key, elasticsearch) for key in keys])))
     tokens = dict(zip(keys, redis.open_tokens(keys)))
-    ours = [key for key in keys if tokens[key] == staked[key][0]]
-    actions = [_action(context, key, staked[key][0], totals[key], documents[key]) for key in ours]
-    outcomes = dict(zip(ours, elasticsearch.bulk(actions)))
+    actions: dict[CounterKey, Action] = {}
+    for key in (key for key in keys if tokens[key] == staked[key][0]):
+        try:
+            actions[key] = _action(context, key, staked[key][0], totals[key], documents[key])
+        except Unreadable as error:
+            report(error)
+            unreadable.add(key)
+    outcomes = dict(zip(actions, elasticsearch.bulk(list(actions.values()))))
     refused = {key: o.error for key, o in outcomes.items() if o.error and o.refused}
     if refused:
         raise FlushRefused(refused)
@@ -197,7 +213,8 @@ def _write(
 
 
 def _action(context: Context, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
-    source = {**_document(key, counters), "last_token": token}
+    before = COUNTED.usable(document.id, document.source) if document else {}
+    source = {**before, **_document(key, counters), "last_token": token}
     return write_under(place_of(key, context.stores.elasticsearch), source, document)
 
 
@@ -205,7 +222,8 @@ def _document(key: CounterKey, counters: Counters) -> dict[str, Any]:
     shop, product, day = key
     counts = {field: counters.get(field, 0) for field in COUNTS}
     revenue = {field[len(REVENUE) :]: amount for field, amount in counters.items() if field.startswith(REVENUE)}
-    return {"shop_id": shop, "product_id": product, "day": day, **counts, "revenue": revenue}
+    head = {"schema": SCHEMA, "shop_id": shop, "product_id": product, "day": day}
+    return {**head, **counts, "revenue": revenue}
 
 
 def _differs(document: Found | None, counters: Counters) -> bool:

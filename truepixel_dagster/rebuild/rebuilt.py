@@ -17,7 +17,8 @@ class Rebuilt(msgspec.Struct, frozen=True):
     """The documents that were worked out, those of them that had to be changed, and those that had to go.
 
     `unknown` counts orders that could not be counted because their attribution is missing. `older` counts documents
-    that tell of times whose events are no longer kept: they stay as they are.
+    that tell of times whose events are no longer kept: they stay as they are. `unreadable` counts documents that cannot
+    be read, and stay as they are, too.
     """
 
     documents: int = 0
@@ -25,6 +26,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
     removed: int = 0
     unknown: int = 0
     older: int = 0
+    unreadable: int = 0
 
     def __add__(self, other: Rebuilt) -> Rebuilt:
         """The sum of two."""

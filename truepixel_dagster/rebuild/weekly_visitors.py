@@ -6,14 +6,16 @@ visitor who comes after that marks the week in Redis, and the next flush says th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
+from typing import Any
 
-from truepixel_dagster.flush import WEEKLY_VISITORS, write_under
+from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS, write_under
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
+from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
 
@@ -50,12 +52,14 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
     elasticsearch = context.stores.elasticsearch
     for _ in range(_TRIES):
         elasticsearch.refresh()
-        there = _documents(context, week)
-        counts = dict(_counted(context, week, progress))
+        documents = _documents(context, week)
+        _, unreadable = read_all(VISITED, {shop: doc.source for shop, doc in documents.items()})
+        there = {shop: doc for shop, doc in documents.items() if shop not in unreadable}
+        counts = {s: count for s, count in _counted(context, week, progress) if s not in unreadable}
         actions = [
             write_under(
                 (elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}"),
-                _document(shop, week, visitors),
+                {**_source(there.get(shop)), **_document(shop, week, visitors)},
                 there.get(shop),
             )
             for shop, visitors in counts.items()
@@ -65,7 +69,7 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
         actions += [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in gone]
         outcomes = elasticsearch.write(actions)
         if all(outcome.status != CONFLICT for outcome in outcomes):
-            return Rebuilt(len(counts), len(actions) - len(gone), len(gone))
+            return Rebuilt(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")
 
 
@@ -74,7 +78,7 @@ def _documents(context: Context, week: str) -> dict[str, Found]:
     elasticsearch = context.stores.elasticsearch
     hits = elasticsearch.scan(WEEKLY_VISITORS, {"term": {"week": week}}, fields=["shop_id"])
     places = [(hit["_index"], hit["_id"]) for hit in hits]
-    return {doc.source["shop_id"]: doc for doc in elasticsearch.mget(places) if doc}
+    return {doc.id.partition(":")[0]: doc for doc in elasticsearch.mget(places) if doc}
 
 
 def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[str, int]]:
@@ -105,8 +109,13 @@ def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[
 
 
 def _document(shop: str, week: str, visitors: int) -> dict[str, object]:
-    return {"shop_id": shop, "week": week, "visitors": visitors, "exact": True}
+    return {"schema": SCHEMA, "shop_id": shop, "week": week, "visitors": visitors, "exact": True}
+
+
+def _source(there: Found | None) -> Mapping[str, Any]:
+    return there.source if there else {}
 
 
 def _differs(there: Found | None, visitors: int) -> bool:
-    return there is None or (there.source["visitors"], there.source["exact"]) != (visitors, True)
+    own = {"schema": SCHEMA, "visitors": visitors, "exact": True}
+    return any(_source(there).get(name) != value for name, value in own.items())

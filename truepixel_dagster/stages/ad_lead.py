@@ -10,7 +10,7 @@ have just pushed out (`older`): if the batch must run again, its orders still fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,7 @@ from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
 
 
@@ -46,6 +47,28 @@ class Lead(msgspec.Struct, frozen=True):
     def all(self) -> tuple[Touch, ...]:
         """Every touch known, in order."""
         return self.older + self.touches
+
+
+def _filled(found: dict[str, Any]) -> dict[str, Any]:
+    for name in ("touches", "older"):
+        for touch in found.get(name, ()):
+            touch["event_id"] = touch.get("event_id", "")
+            touch["ad"] = {"platform": "unknown", **touch["ad"]} if "ad" in touch else {"platform": "unknown"}
+    return found
+
+
+LEAD = Reader(Lead, f"MongoDB {AD_LEADS}", _filled)
+
+
+def document_of(lead: Lead, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of a lead, with whatever else the one before holds, in its touches too."""
+    known = {(t["partition"], t["offset"]): t for name in ("touches", "older") for t in before.get(name) or () if t}
+
+    def plain(touches: Sequence[Touch]) -> list[dict[str, Any]]:
+        return [known.get((touch.partition, touch.offset)) or msgspec.to_builtins(touch) for touch in touches]
+
+    own = {"touches": plain(lead.touches), "older": plain(lead.older), "schema": SCHEMA}
+    return {**LEAD.unknown(before), **own}
 
 
 class Leads(msgspec.Struct, frozen=True):
@@ -90,10 +113,18 @@ def add_touches(lead: Lead, events: Sequence[Event], *, kept: int, repeat: int) 
     return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]))
 
 
+class Decided(NamedTuple):
+    """The leads of users, the documents of those that changed, and why documents cannot be read; by user."""
+
+    leads: dict[str, Lead]
+    changed: dict[str, dict[str, Any]]
+    unreadable: dict[str, str]
+
+
 def decide(
     events: Mapping[str, Sequence[Event]], stored: Mapping[str, Mapping[str, Any]], *, kept: int, repeat: int
-) -> tuple[dict[str, Lead], dict[str, Lead]]:
-    """The leads of all users given, and those among them that changed.
+) -> Decided:
+    """Decide what becomes of the leads of all users given.
 
     Arguments:
         events: Events by user, in offset order.
@@ -101,9 +132,18 @@ def decide(
         kept: As in `add_touches`.
         repeat: As in `add_touches`.
     """
-    before = {user: msgspec.convert(stored.get(user, {}), Lead) for user in events}
-    after = {user: add_touches(before[user], mine, kept=kept, repeat=repeat) for user, mine in events.items()}
-    return after, {user: lead for user, lead in after.items() if lead is not before[user]}
+    decided = Decided({}, {}, {})
+    for user, mine in events.items():
+        document = stored.get(user, {})
+        try:
+            before = LEAD.read(user, document)
+            after = decided.leads[user] = add_touches(before, mine, kept=kept, repeat=repeat)
+        except ValueError as error:
+            decided.unreadable[user] = str(LEAD.unreadable(user, error))
+            continue
+        if after is not before:
+            decided.changed[user] = document_of(after, document)
+    return decided
 
 
 def read(events: Iterable[Event], store: MongoStore) -> dict[str, dict[str, Any]]:
@@ -137,17 +177,20 @@ def run(
     """
     concerned = {user: mine for user, mine in events.items() if any(concerns(event) for event in mine)}
     leads: dict[str, Lead] = {}
+    unreadable: dict[str, str] = {}
     added = 0
 
     def decided(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        nonlocal added
-        after, changed = decide(concerned, stored, kept=kept, repeat=repeat)
-        leads.update(after)
-        added += len(changed)
-        return {user: msgspec.to_builtins(lead) for user, lead in changed.items()}
+        nonlocal added, unreadable
+        after = decide(concerned, stored, kept=kept, repeat=repeat)
+        leads.update(after.leads)
+        unreadable = after.unreadable
+        added += len(after.changed)
+        return after.changed
 
     rejected = store.update(AD_LEADS, list(concerned), decided, stored)
-    refused = tuple(Refused(event, refusal.reason) for user, refusal in rejected.items() for event in concerned[user])
+    reasons = {**{user: refusal.reason for user, refusal in rejected.items()}, **unreadable}
+    refused = tuple(Refused(event, reason) for user, reason in reasons.items() for event in concerned[user])
     return Leads({user: lead.all for user, lead in leads.items()}, added, refused)
 
 

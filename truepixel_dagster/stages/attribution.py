@@ -9,6 +9,7 @@ Other order events change the status only; the highest status ever seen holds, i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -22,6 +23,7 @@ from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages.ad_lead import Touch
 from truepixel_dagster.stages.credit import ENDS_PERCENT, Credits, credit
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.documents import FIRST_SCHEMA, SCHEMA, Document, Reader, Unreadable
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import Unavailable
 
@@ -29,6 +31,7 @@ ATTRIBUTIONS = "attributions"
 SIGHTINGS_KEPT = 50
 # Some lanes that sight one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
+_NONE = Credits()
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -89,6 +92,71 @@ class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
     checkout_token: str | None = None
     value: Money | None = None
     position_ends_percent: int | None = None
+    schema: int = FIRST_SCHEMA
+
+
+def _filled(found: dict[str, Any]) -> dict[str, Any]:
+    """An attribution whose missing fields have defaults; without credits it is left to the next sighting to credit."""
+    for touch in found.get("touches", ()):
+        touch["event_id"] = touch.get("event_id", "")
+        touch["ad"] = {"platform": "unknown", **touch.get("ad", {})}
+    head = {"client_id": "", "occurred_at": "1970-01-01T00:00:00.000Z", "status": "open", "touches": [], **found}
+    for sighting in head.setdefault("sightings", []):
+        own = {"source": "pixel", "event_id": "", "client_id": head["client_id"], "occurred_at": head["occurred_at"]}
+        sighting.update({**own, "touches": len(head["touches"]), **sighting})
+    return {"window_days": 30, "half_life_days": 7.0, "credits": {}, **head}
+
+
+ATTRIBUTION = Reader(Attribution, "Elasticsearch attributions", _filled)
+
+
+def stored_attribution(there: Found) -> Attribution:
+    """Return what a stored document says.
+
+    Raises:
+        Unreadable: It cannot be read.
+    """
+    status_of(there)
+    shop = {"shop_id": there.id.partition(":")[0]}
+    return ATTRIBUTION.read(there.id, there.source if "shop_id" in there.source else {**shop, **there.source})
+
+
+def status_of(there: Found) -> str:
+    """Return the status that a stored document has, open where it has none.
+
+    Raises:
+        Unreadable: It is none that this version knows, or the document is a newer version's.
+    """
+    ATTRIBUTION.check_schema(there.id, there.source)
+    status = there.source.get("status") or "open"
+    if not isinstance(status, str) or status not in STATUS_RANK:
+        why = f"field status: {str(status)[:40]!r} is none of {', '.join(STATUS_RANK)}"
+        raise Unreadable(ATTRIBUTION.where(there.id), why)
+    return status
+
+
+def document_of(after: Attribution, before: Document) -> bytes:
+    """Return the document of an order as JSON, with whatever else the one before holds.
+
+    Arguments:
+        after: What it is to say.
+        before: The document as it was read, empty for a new one.
+    """
+    after = msgspec.structs.replace(after, schema=SCHEMA)
+    if not before:
+        return msgspec.json.encode(after)
+    new = msgspec.to_builtins(after)
+    for name in ("sightings", "touches"):
+        known = {_place(entry): entry for entry in before.get(name) or () if entry}
+        new[name] = [{**entry, **known.get(_place(entry), {})} for entry in new[name]]
+    for name in ("value", "credits"):
+        if name in new:
+            new[name] = {**(before.get(name) or {}), **new[name]}
+    return msgspec.json.encode({**ATTRIBUTION.unknown(before), **new})
+
+
+def _place(entry: Document) -> tuple[int, int]:
+    return entry["kafka"]["partition"], entry["kafka"]["offset"]
 
 
 class Attributed(msgspec.Struct, frozen=True):
@@ -142,9 +210,11 @@ def merge(
     kept = _kept(sightings, preferred, rules.sightings_kept)
     if before and new not in kept and STATUS_RANK[event.order.status] <= STATUS_RANK[before.status]:
         return None
-    value = next((sighting.value for sighting in preferred if sighting.value), None)
+    # What no sighting says stays as it is: a document may come from elsewhere.
+    said: list[Sighting | Attribution] = [*preferred, *([before] if before else ())]
+    value = next((each.value for each in said if each.value), None)
     applied = _rules_of(stands, rules) if stands else rules
-    if stands and stands.value == value:
+    if stands and stands.value == value and stands.credits != _NONE:
         credits_ = stands.credits
     else:
         credits_ = _credits(value, journey_, decides.occurred_at, applied)
@@ -159,8 +229,8 @@ def merge(
         touches=journey_,
         credits=credits_,
         sightings=kept,
-        order_id=next((sighting.order_id for sighting in preferred if sighting.order_id), None),
-        checkout_token=next((sighting.checkout_token for sighting in preferred if sighting.checkout_token), None),
+        order_id=next((each.order_id for each in said if each.order_id), None),
+        checkout_token=next((each.checkout_token for each in said if each.checkout_token), None),
         value=value,
     )
 
@@ -269,17 +339,19 @@ def _attribute(
     actions: dict[str, Action] = {}
     for id_, sightings in by_order.items():
         there = found[id_]
-        now = before = earlier[id_] = msgspec.convert(there.source, Attribution) if there else None
-        for event in sightings:
-            now = merge(now, event, journey(event, touches.get(event.user, ()), rules), rules) or now
-        assert now is not None  # noqa: S101 (there is at least one sighting)
-        after[id_] = now
-        if now is not before:
-            actions[id_] = _action(id_, now, there, store)
+        try:
+            before = earlier[id_] = stored_attribution(there) if there else None
+            after[id_] = _merged(before, sightings, touches, rules)
+        except ValueError as error:
+            reason = str(ATTRIBUTION.unreadable(id_, error))
+            refused += [Refused(event, reason) for event in sightings]
+            continue
+        if after[id_] is not before:
+            actions[id_] = _action(id_, after[id_], there, store)
     outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
     again: dict[str, Sequence[Event]] = {}
-    for id_, sightings in by_order.items():
-        outcome = outcomes.get(id_)
+    for id_ in after:
+        sightings, outcome = by_order[id_], outcomes.get(id_)
         if outcome and outcome.status == CONFLICT:
             again[id_] = sightings
         elif outcome and outcome.refused:
@@ -293,6 +365,16 @@ def _attribute(
     return again
 
 
+def _merged(
+    before: Attribution | None, sightings: Sequence[Event], touches: Mapping[str, Sequence[Touch]], rules: Rules
+) -> Attribution:
+    now = before
+    for event in sightings:
+        now = merge(now, event, journey(event, touches.get(event.user, ()), rules), rules) or now
+    assert now is not None  # noqa: S101 (there is at least one sighting)
+    return now
+
+
 def _origins(attribution: Attribution | None) -> list[Origin]:
     return [sighting.kafka for sighting in attribution.sightings] if attribution else []
 
@@ -303,7 +385,7 @@ def _read(ids: Sequence[str], store: ElasticsearchStore) -> dict[str, Found | No
 
 
 def _action(id_: str, attribution: Attribution, there: Found | None, store: ElasticsearchStore) -> Action:
-    source = msgspec.json.encode(attribution)
+    source = document_of(attribution, there.source if there else {})
     if there is None:
         return Action("create", store.index(ATTRIBUTIONS), id_, source)
     return Action("index", store.index(ATTRIBUTIONS), id_, source, there.seq_no, there.primary_term)

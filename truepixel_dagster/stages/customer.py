@@ -17,6 +17,7 @@ from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
 from truepixel_dagster.stores.mongodb import CUSTOMERS, MongoStore
 
 MARKS_KEPT = 20_000
@@ -24,10 +25,32 @@ Document = Mapping[str, Any]
 New = Callable[[Document, Sequence[Event]], list[Event]]
 
 
+class Profile(msgspec.Struct, frozen=True):
+    """What is read of a customer's document, to find out whether it can be; all of it may be missing."""
+
+    first_seen: str = ""
+    last_seen: str = ""
+    events: int = 0
+    orders: int = 0
+    revenue: dict[str, int] = {}
+    email_hash: str | None = None
+    customer_id: str | None = None
+    last_ad: dict[str, Any] | None = None
+    applied: dict[str, int] = {}
+    replayed: list[str] = []
+    set_by: dict[str, str] = {}
+
+
+PROFILE = Reader(Profile, f"MongoDB {CUSTOMERS}")
+OWN_FIELDS = PROFILE.known | {"shop_id", "client_id"}
+
+
 def is_applied(stored: Document, origin: Origin) -> bool:
-    """Whether the stream or a replay has counted a record in a customer's document."""
-    applied = stored.get("applied", {}).get(str(origin.partition), -1)
-    return origin.offset <= applied or _at(origin) in stored.get("replayed", ())
+    """Whether the stream or a replay has counted a record in a customer's document, as far as it can be read."""
+    applied, replayed = stored.get("applied"), stored.get("replayed")
+    last = applied.get(str(origin.partition)) if isinstance(applied, Mapping) else None
+    past = isinstance(last, (int, float)) and origin.offset <= last
+    return past or (isinstance(replayed, list) and _at(origin) in replayed)
 
 
 def apply(stored: Document | None, events: Sequence[Event], counted: AbstractSet[Origin]) -> dict[str, Any] | None:
@@ -99,17 +122,26 @@ def _run(
     after: Callable[[Document | None, Sequence[Event]], dict[str, Any] | None],
 ) -> tuple[Refused, ...]:
     before: dict[str, Document] = {}
+    unreadable: dict[str, str] = {}
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
         before.update(stored)
-        documents = {user: after(stored.get(user), mine) for user, mine in events.items()}
-        return {user: document for user, document in documents.items() if document is not None}
+        unreadable.clear()
+        documents = {}
+        for user, mine in events.items():
+            try:
+                there = PROFILE.usable(user, stored[user]) if user in stored else None
+            except Unreadable as error:
+                unreadable[user] = str(error)
+                continue
+            if (document := after(there, mine)) is not None:
+                documents[user] = document
+        return documents
 
     rejected = store.update(CUSTOMERS, list(events), decide)
+    reasons = {**{user: refusal.reason for user, refusal in rejected.items()}, **unreadable}
     return tuple(
-        Refused(event, refusal.reason)
-        for user, refusal in rejected.items()
-        for event in new(before.get(user, {}), events[user])
+        Refused(event, reason) for user, reason in reasons.items() for event in new(before.get(user, {}), events[user])
     )
 
 
@@ -118,7 +150,8 @@ def _ahead(stored: Document, events: Sequence[Event]) -> list[Event]:
 
 
 def _not_replayed(stored: Document, events: Sequence[Event]) -> list[Event]:
-    known = set(stored.get("replayed", ()))
+    replayed = stored.get("replayed")
+    known = {mark for mark in replayed if isinstance(mark, str)} if isinstance(replayed, list) else set()
     return [event for event in events if _at(event.origin) not in known]
 
 
@@ -134,6 +167,7 @@ def _counted(stored: Document, new: Sequence[Event], counted: AbstractSet[Origin
     document["orders"] = document.get("orders", 0) + len(orders)
     document["revenue"] = _revenue(document.get("revenue", {}), orders)
     document["set_by"] = dict(document.get("set_by", {}))
+    document["schema"] = SCHEMA
     for event in new:
         _set_newest(document, event, late=late)
     return document
@@ -157,7 +191,7 @@ def _is_newer(document: Document, field: str, origin: Origin) -> bool:
         return False
     setter = document["set_by"].get(field)
     partition, _, offset = setter.partition("/") if setter else ("", "", "")
-    return partition != str(origin.partition) or int(offset) > origin.offset
+    return partition != str(origin.partition) or not offset.isdecimal() or int(offset) > origin.offset
 
 
 def _at(origin: Origin) -> str:

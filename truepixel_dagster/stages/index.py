@@ -17,6 +17,7 @@ from truepixel_dagster.events.event import Event, iso, month_of
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Outcome
 from truepixel_dagster.stores.errors import Unavailable
 
@@ -35,6 +36,7 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     received_at: str
     kafka: Origin
     payload: msgspec.Raw
+    schema: int
     url: str | None = None
     referrer: str | None = None
     ad: Ad | None = None
@@ -43,6 +45,16 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     checkout_token: str | None = None
     value: Money | None = None
     client_at: str | None = None
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """What is read of a document to tell a replay from a duplicate."""
+
+    kafka: Origin
+
+
+KNOWN = frozenset(field.name for field in msgspec.structs.fields(EventDocument))
+STORED = Reader(_Stored, f"Elasticsearch {EVENTS}")
 
 
 class Indexed(msgspec.Struct, frozen=True):
@@ -73,6 +85,7 @@ def document(event: Event) -> bytes:
             received_at=iso(event.received_at),
             kafka=event.origin,
             payload=msgspec.Raw(payload),
+            schema=SCHEMA,
             url=event.url,
             referrer=event.referrer,
             ad=event.ad,
@@ -118,14 +131,16 @@ def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
     """
     keys = [(index_name(event, store), event.document_id) for event in events]
     actions = [Action("create", index, id_, document(event)) for (index, id_), event in zip(keys, events)]
-    outcomes = store.bulk(actions)
+    outcomes = list(store.bulk(actions))
     met = [position for position, outcome in enumerate(outcomes) if outcome.error]
     found = store.mget([keys[position] for position in met], fields=["kafka"])
-    origins = {
-        position: _origin(doc, keys[position][1])
-        for position, doc in zip(met, found)
-        if doc or outcomes[position].status == CONFLICT
-    }
+    origins: dict[int, Origin] = {}
+    for position, doc in zip(met, found):
+        if doc or outcomes[position].status == CONFLICT:
+            try:
+                origins[position] = _origin(doc, keys[position][1])
+            except Unreadable as error:
+                outcomes[position] = Outcome(400, str(error))
     return decide(events, outcomes, origins)
 
 
@@ -137,4 +152,4 @@ def index_name(event: Event, store: ElasticsearchStore) -> str:
 def _origin(found: Any, id_: str) -> Origin:
     if found is None:
         raise Unavailable(f"the document {id_} was removed while it was being compared; it is tried again")
-    return msgspec.convert(found.source["kafka"], Origin)
+    return STORED.read(id_, found.source).kafka

@@ -20,9 +20,10 @@ from pymongo import UpdateOne
 from truepixel_dagster.events.event import Event, Order
 from truepixel_dagster.events.shape import STATUS_RANK
 from truepixel_dagster.retrying import pause
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution import ATTRIBUTIONS, status_of
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDER_STATUS, MongoStore
 
@@ -31,10 +32,21 @@ _REREADS = 40
 
 
 class Raised(msgspec.Struct, frozen=True):
-    """How many attributions changed their status, and the events whose attribution Elasticsearch refused."""
+    """How many attributions changed their status, and the events whose documents were refused or cannot be
+    read."""
 
     changed: int = 0
     refused: tuple[Refused, ...] = ()
+
+
+class _Status(msgspec.Struct, frozen=True):
+    """What is read of an order's status; a link has no rank of its own."""
+
+    rank: int = 0
+    attribution: str | None = None
+
+
+STATUS = Reader(_Status, f"MongoDB {ORDER_STATUS}")
 
 
 def keys(event: Event) -> list[str]:
@@ -45,30 +57,56 @@ def keys(event: Event) -> list[str]:
 
 
 def updates(event: Event) -> list[UpdateOne]:
-    """What an event adds to the knowledge of its order's status."""
+    """What an event adds to the knowledge of its order's status; what a newer version keeps of it stays as it is."""
     order, ids, rank = _order(event), keys(event), STATUS_RANK[_order(event).status]
-    new = [UpdateOne({"_id": ids[0]}, {"$max": {"rank": rank}}, upsert=True)] if rank else []
+    new = [_update(ids[0], {"$max": {"rank": rank, "schema": SCHEMA}})] if rank else []
     if len(ids) == 2:
         link = {"attribution": f"{event.shop_id}:{order.checkout_token}"}
-        new.append(UpdateOne({"_id": ids[1]}, {"$set": link, "$max": {"rank": 0}}, upsert=True))
+        new.append(_update(ids[1], {"$set": link, "$max": {"rank": 0, "schema": SCHEMA}}))
     return new
 
 
+def _update(id_: str, change: Mapping[str, Any]) -> UpdateOne:
+    return UpdateOne({"_id": id_, "schema": {"$not": {"$gt": SCHEMA}}}, change, upsert=True)
+
+
+def readable(
+    events: Sequence[Event], known: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[Event], tuple[Refused, ...]]:
+    """Tell the events whose orders' statuses can be read from those whose cannot."""
+    good: list[Event] = []
+    refused: list[Refused] = []
+    for event in events:
+        try:
+            for id_ in keys(event):
+                STATUS.read(id_, known.get(id_, {}))
+            good.append(event)
+        except Unreadable as error:
+            refused.append(Refused(event, str(error)))
+    return good, tuple(refused)
+
+
 def decide(events: Sequence[Event], known: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """The rank of status that each attribution should have at least, by attribution id; open ones are left out."""
+    """The rank of status that each attribution should have at least, by attribution id; open ones are left out.
+
+    Raises:
+        Unreadable: What is known of an order cannot be read; `readable` tells which can.
+    """
     ranks: dict[str, int] = {}
     for event in events:
-        documents = [known.get(id_, {}) for id_ in keys(event)]
+        rank = max([STATUS_RANK[_order(event).status]] + [status.rank for status in _known(event, known)])
         target = target_of(event, known)
-        rank = max([STATUS_RANK[_order(event).status]] + [int(doc.get("rank", 0)) for doc in documents])
         ranks[target] = max(rank, ranks.get(target, 0))
     return {target: rank for target, rank in ranks.items() if rank}
 
 
+def _known(event: Event, known: Mapping[str, Mapping[str, Any]]) -> list[_Status]:
+    return [STATUS.read(id_, known.get(id_, {})) for id_ in keys(event)]
+
+
 def target_of(event: Event, known: Mapping[str, Mapping[str, Any]]) -> str:
     """The id of the attribution of an event's order, by what is known of the orders."""
-    documents = (known.get(id_, {}) for id_ in keys(event))
-    linked: str | None = next((doc["attribution"] for doc in documents if "attribution" in doc), None)
+    linked = next((status.attribution for status in _known(event, known) if status.attribution), None)
     return linked or f"{event.shop_id}:{_order(event).identity}"
 
 
@@ -99,7 +137,8 @@ def run(
         return Raised()
     mongodb.write(ORDER_STATUS, [update for event in speaking for update in updates(event)])
     known = mongodb.read(ORDER_STATUS, {id_ for event in speaking for id_ in keys(event)})
-    wanted = not_reached(decide(speaking, known), written)
+    good, unreadable = readable(speaking, known)
+    wanted = not_reached(decide(good, known), written)
     changed = len(wanted)
     reasons: dict[str, str] = {}
     for attempt in range(_REREADS):
@@ -107,30 +146,33 @@ def run(
             pause(attempt)
         wanted = _raise_status(wanted, elasticsearch, reasons)
         if not wanted:
-            refused = ((event, reasons.get(target_of(event, known))) for event in speaking)
-            return Raised(changed - len(reasons), tuple(Refused(event, reason) for event, reason in refused if reason))
+            refused = ((event, reasons.get(target_of(event, known))) for event in good)
+            late = tuple(Refused(event, reason) for event, reason in refused if reason)
+            return Raised(changed - len(reasons), (*unreadable, *late))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: orders kept changing under {_REREADS} tries")
 
 
 def _raise_status(wanted: Mapping[str, int], store: ElasticsearchStore, reasons: dict[str, str]) -> dict[str, int]:
     """One read and one write; returns what somebody else changed in between, and says why documents were refused."""
     index = store.index(ATTRIBUTIONS)
-    found = store.mget([(index, id_) for id_ in wanted])
-    behind = [doc for doc in found if doc and STATUS_RANK[doc.source["status"]] < wanted[doc.id]]
+    behind: list[Found] = []
+    for doc in store.mget([(index, id_) for id_ in wanted]):
+        try:
+            if doc and STATUS_RANK[status_of(doc)] < wanted[doc.id]:
+                behind.append(doc)
+        except Unreadable as error:
+            reasons[doc.id if doc else ""] = str(error)
     actions = [
-        Action(
-            "index",
-            index,
-            doc.id,
-            msgspec.json.encode({**doc.source, "status": _BY_RANK[wanted[doc.id]]}),
-            doc.seq_no,
-            doc.primary_term,
-        )
+        Action("index", index, doc.id, _with_status(doc, _BY_RANK[wanted[doc.id]]), doc.seq_no, doc.primary_term)
         for doc in behind
     ]
     outcomes = store.bulk(actions)
     reasons.update((doc.id, outcome.error or "") for doc, outcome in zip(behind, outcomes) if outcome.refused)
     return {doc.id: wanted[doc.id] for doc, outcome in zip(behind, outcomes) if outcome.status == CONFLICT}
+
+
+def _with_status(doc: Found, status: str) -> bytes:
+    return msgspec.json.encode({**doc.source, "status": status, "schema": SCHEMA})
 
 
 def _order(event: Event) -> Order:

@@ -591,6 +591,34 @@ class ElasticsearchStore(Store):
         )
         return [bucket["key_as_string"] for bucket in found.get("aggregations", {}).get("days", {}).get("buckets", ())]
 
+    def counts_by_day(
+        self, name: str, query: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, dict[str, int]]:
+        """Return how many documents of the indices `name`* a query finds by the day (UTC) of `occurred_at`.
+
+        Arguments:
+            name: Of the indices.
+            query: Which documents.
+            kinds: Further queries by name; each has its own days.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        histogram = {"field": "occurred_at", "calendar_interval": "day", "format": "yyyy-MM-dd", "min_doc_count": 1}
+        parts = {
+            kind: {"filter": dict(own), "aggs": {"days": {"date_histogram": histogram}}} for kind, own in kinds.items()
+        }
+        pattern = self._own(name)
+        ours: Any = {"ignore_unavailable": True, "allow_no_indices": True}
+
+        def read() -> Any:
+            self.client.indices.refresh(index=pattern, **ours)
+            return self.client.search(index=pattern, size=0, query=dict(query), aggs=parts, **ours)
+
+        found = self._call(read).get("aggregations", {})
+        buckets = {kind: found[kind]["days"]["buckets"] if kind in found else () for kind in kinds}
+        return {kind: {str(b["key_as_string"]): int(b["doc_count"]) for b in own} for kind, own in buckets.items()}
+
     def newest(self, name: str, field: str, *, until: str) -> str | None:
         """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
 

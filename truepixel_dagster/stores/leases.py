@@ -92,7 +92,8 @@ class Lease:
         self._namespace = namespace
         self._keys = [lease_key(namespace, partition, kind) for partition in partitions]
         self._taken = [_taken_key(namespace, partition, kind) for partition in partitions]
-        self._owner = owner
+        #: Who asks.
+        self.owner = owner
         self._seconds = seconds
         self._token = ""
         self._deadline = 0.0
@@ -111,7 +112,7 @@ class Lease:
             Unavailable: Redis does not answer.
         """
         fence = _asking(self._client, lambda: self._client.incr(f"{self._namespace}:lease:fence"))
-        self._token = f"{fence}:{self._owner}"
+        self._token = f"{fence}:{self.owner}"
         while (holder := _asking(self._client, self._take)) is not None:
             run = holder.partition(":")[2]
             if run != after:
@@ -130,7 +131,7 @@ class Lease:
         if self._lost is not None:
             raise self._lost
         if time.monotonic() >= self._deadline:
-            raise LaneLost(f"the lease of run {self._owner} ran out; another worker may have the lane")
+            raise LaneLost(f"the lease of run {self.owner} ran out; another worker may have the lane")
 
     def confirm(self) -> None:
         """Make sure of it by asking Redis.
@@ -144,7 +145,7 @@ class Lease:
         holder = _asking(self._client, self._take)
         if holder is not None:
             self._deadline = 0.0
-            raise LaneLost(f"the lane of run {self._owner} was taken over by run {holder.partition(':')[2]}")
+            raise LaneLost(f"the lane of run {self.owner} was taken over by run {holder.partition(':')[2]}")
 
     def release(self) -> None:
         """Stop the heartbeat and give back what is still ours; a Redis that is away lets the lease run out instead."""

@@ -168,13 +168,13 @@ class MongoStore(Store):
             changed = decide(stored)
             if not changed:
                 return {}
-            operations = [_replace(id_, document, stored.get(id_, {}).get("v", 0)) for id_, document in changed.items()]
+            operations = [_replace(id_, document, stored.get(id_)) for id_, document in changed.items()]
             written, rejected = self._write_what_fits(name, operations, changed)
             if written + len(rejected) == len(operations):
                 return rejected
         raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
 
-    def remove(self, name: str, versions: Mapping[str, int]) -> int:
+    def remove(self, name: str, versions: Mapping[str, Any]) -> int:
         """Remove documents that are still of the versions given; says how many were.
 
         Raises:
@@ -234,7 +234,8 @@ class MongoStore(Store):
             raise
 
     def write(self, name: str, operations: Sequence[Any]) -> None:
-        """Make commutative updates in one request.
+        """Make commutative updates in one request. An upsert whose filter passes by a document that is there changes
+        nothing.
 
         Raises:
             ServerRefuses: MongoDB refused one of them; the others are made.
@@ -244,12 +245,16 @@ class MongoStore(Store):
             return
 
         def attempt() -> None:
-            met, rejected = _sorted(self._bulk(name, operations), list(map(str, range(len(operations)))))
-            if rejected:
-                raise _Refused(f"an update of {name} was refused: {next(iter(rejected.values())).reason}")
-            if met:
-                # Two workers that upsert the same new document at once: it is there now.
-                raise _Refused(f"{met} updates of {name} met documents that were just made", transient=True)
+            left = list(operations)
+            # Two workers that upsert the same new document at once: it is there the second time.
+            for _ in range(2):
+                details = self._bulk(name, left)
+                met, rejected = _sorted(details, list(map(str, range(len(left)))))
+                if rejected:
+                    raise _Refused(f"an update of {name} was refused: {next(iter(rejected.values())).reason}")
+                if not met:
+                    return
+                left = [left[error["index"]] for error in details["writeErrors"]]
 
         self._call(attempt)
 
@@ -422,9 +427,11 @@ def denial(error: Exception) -> str | None:
     return None
 
 
-def _replace(id_: str, document: Document, version: int) -> ReplaceOne[Document]:
-    new = {**document, "_id": id_, "v": version + 1}
-    return ReplaceOne({"_id": id_, "v": version}, new, upsert=version == 0)
+def _replace(id_: str, document: Document, before: Mapping[str, Any] | None) -> ReplaceOne[Document]:
+    # None also finds a document without a version: an import, or one that somebody has written by hand.
+    version = before.get("v") if before else 0
+    new = {**document, "_id": id_, "v": version + 1 if isinstance(version, int) else 1}
+    return ReplaceOne({"_id": id_, "v": version}, new, upsert=before is None)
 
 
 def _is_transient(error: Exception) -> bool:

@@ -15,6 +15,7 @@ from pymongo import UpdateOne
 
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import PrivacyRequest
+from truepixel_dagster.stores.documents import SCHEMA, Reader, read_all
 from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, MongoStore
 
 WAITING, DONE = "waiting", "done"
@@ -30,6 +31,9 @@ class Waiting(msgspec.Struct, frozen=True):
     found: tuple[Identifier, ...] = ()
 
 
+REQUEST = Reader(Waiting, f"MongoDB {PRIVACY_REQUESTS}")
+
+
 def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
     """Keep requests by their ids; one that is there already, done or not, stays as it is.
 
@@ -39,7 +43,13 @@ def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
     now = int(time.time() * 1000)
     operations = []
     for id_, request in requests.items():
-        new = {"state": WAITING, "asked_at": now, "topic": request.topic, "request": msgspec.to_builtins(request)}
+        new = {
+            "schema": SCHEMA,
+            "state": WAITING,
+            "asked_at": now,
+            "topic": request.topic,
+            "request": msgspec.to_builtins(request),
+        }
         operations.append(UpdateOne({"_id": id_}, {"$setOnInsert": new}, upsert=True))
     store.write(PRIVACY_REQUESTS, operations)
 
@@ -47,13 +57,17 @@ def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
 def waiting(store: MongoStore, shop: str | None = None) -> list[Waiting]:
     """The requests that are not done, those of one shop or all, in the order in which they came.
 
+    One that cannot be read is logged and waits; the others need not wait for it.
+
     Raises:
         Unavailable: MongoDB does not answer.
     """
     query = {"state": WAITING} | ({"request.shop_id": shop} if shop else {})
-    documents = store.find(PRIVACY_REQUESTS, query)
-    found = [msgspec.convert({**document, "id": document["_id"]}, Waiting) for document in documents]
-    return sorted(found, key=lambda request: (request.asked_at, request.id))
+    documents = {
+        document["_id"]: {**document, "id": document["_id"]} for document in store.find(PRIVACY_REQUESTS, query)
+    }
+    found, _ = read_all(REQUEST, documents)
+    return sorted(found.values(), key=lambda request: (request.asked_at, request.id))
 
 
 def note(store: MongoStore, id_: str, found: Iterable[Identifier]) -> None:

@@ -12,6 +12,7 @@ import hmac
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 from pymongo import UpdateOne
@@ -28,6 +29,8 @@ from truepixel_dagster.events.identifiers import (
     shop_and_client,
 )
 from truepixel_dagster.events.privacy_request import stripped
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
+from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore
 
 # How long a reader may go on with what it knows of which shops have redactions.
@@ -40,15 +43,31 @@ _SECRET = "secret"  # noqa: S105 (the id of the document that holds it)
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Up to when a redaction goes: the offset of each partition before which, and the time (ms) up to which."""
+    """Up to when a redaction goes: the offset of each partition before which, and the time (ms) up to which.
 
-    until: Mapping[str, int]
-    at: int
+    `always` where that cannot be read: rather too much is forgotten than too little.
+    """
+
+    until: Mapping[str, int] = {}
+    at: int = 0
+    always: bool = False
 
     def covers(self, message: Message, occurred_at: int | None) -> bool:
         """Whether a record was there by then, or speaks of what was, however late it comes."""
+        if self.always:
+            return True
         before = message.origin.offset < self.until.get(str(message.origin.partition), 0)
         return before or (occurred_at is not None and occurred_at <= self.at)
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What is read of a redaction."""
+
+    at: int
+    until: dict[str, int] = {}
+
+
+REDACTION = Reader(_Kept, f"MongoDB {REDACTIONS}")
 
 
 class Redactions:
@@ -82,7 +101,7 @@ class Redactions:
                 ids = (*identifiers(message), WHOLE_SHOP)
                 suspects[position] = {self.digest(shop, id_): id_ for id_ in ids}
         found = self._store.read(REDACTIONS, {digest for digests in suspects.values() for digest in digests})
-        moments = {id_: _moment(document) for id_, document in found.items()}
+        moments = {id_: _moment(id_, document) for id_, document in found.items()}
         result: list[Message | None] = list(messages)
         for position, digests in suspects.items():
             met = [(id_, moments[digest]) for digest, id_ in digests.items() if digest in moments]
@@ -109,7 +128,7 @@ class Redactions:
         """
         self.prepare()
         offsets = {f"until.{partition}": offset for partition, offset in moment.until.items()}
-        later = {"$max": {"at": moment.at, **offsets}, "$set": {"shop": self._shop(shop)}}
+        later = {"$max": {"at": moment.at, "schema": SCHEMA, **offsets}, "$set": {"shop": self._shop(shop)}}
         wanted = list(ids)
         updates = [UpdateOne({"_id": self.digest(shop, id_)}, later, upsert=True) for id_ in wanted]
         # A record whose key is none is of no shop; its place tells it.
@@ -150,7 +169,7 @@ class Redactions:
         asked_at = time.monotonic()
         if not self._key:
             secret = self._store.read(REDACTIONS, [_SECRET])
-            self._key = bytes.fromhex(secret[_SECRET]["value"]) if secret else b""
+            self._key = _key_of(secret[_SECRET]) if secret else b""
         # Without a secret there is no redaction.
         self._shops = frozenset(self._store.distinct(REDACTIONS, "shop")) if self._key else frozenset()
         self._known_at = asked_at
@@ -162,5 +181,20 @@ class Redactions:
             self._refresh(now=True)
 
 
-def _moment(document: Mapping[str, object]) -> Moment:
-    return msgspec.convert({"until": document.get("until", {}), "at": document["at"]}, Moment)
+def _moment(id_: str, document: Mapping[str, object]) -> Moment:
+    try:
+        found = REDACTION.read(id_, document)
+    except Unreadable as error:
+        report(error)
+        return Moment(always=True)
+    return Moment(found.until, found.at)
+
+
+def _key_of(secret: Mapping[str, Any]) -> bytes:
+    try:
+        return bytes.fromhex(secret["value"])
+    except (KeyError, TypeError, ValueError):
+        raise Unavailable(
+            f"MongoDB {REDACTIONS}: the document {_SECRET!r} holds no key: without it nobody knows who is to be"
+            " forgotten. Restore it from a backup"
+        ) from None

@@ -6,8 +6,9 @@ Visitors are counted by HyperLogLogs, with a standard error of 0.81 %.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import resources
 from typing import Any, TypeVar, cast
@@ -31,7 +32,7 @@ from truepixel_dagster.stores.epoch import (
     lost,
     script,
 )
-from truepixel_dagster.stores.errors import AccessDenied, untrusted
+from truepixel_dagster.stores.errors import AccessDenied, Unavailable, untrusted
 from truepixel_dagster.stores.store import Store, given
 
 T = TypeVar("T")
@@ -44,6 +45,7 @@ Call = tuple[Sequence[str], Sequence[str | int]]  # keys and arguments of a scri
 
 VISITORS_KEPT_SECONDS = 60 * 86_400
 NEVER_APPLIED = -1
+_PLACE = re.compile(r"([0-9]{1,10})/([0-9]{1,19})")
 _TRANSIENT = (
     redis.ConnectionError,
     redis.TimeoutError,
@@ -85,12 +87,16 @@ class Increments(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Counters taken out of the buffer to be written: open until it is acknowledged under its token."""
+    """Counters taken out of the buffer to be written: open until it is acknowledged under its token.
+
+    `unreadable` says why its counters cannot be read, if that is so.
+    """
 
     key: CounterKey
     token: str
     since: int
     counters: dict[str, int]
+    unreadable: str = ""
 
 
 class RedisStore(Store):
@@ -301,7 +307,10 @@ class RedisStore(Store):
                 pipeline.hgetall(self._key("buried", str(partition)))
 
         found: list[dict[str, str]] = self._read(queue)
-        return {p: {int(offset): text for offset, text in marks.items()} for p, marks in zip(partitions, found)}
+        return {
+            p: {int(offset): text for offset, text in marks.items() if offset.isdecimal()}
+            for p, marks in zip(partitions, found)
+        }
 
     def bury(self, marks: Mapping[Origin, str]) -> None:
         """Keep a text for each record that is about to become a dead letter.
@@ -377,8 +386,8 @@ class RedisStore(Store):
         def scan(cursor: int, match: str, count: int) -> Any:
             return self.client.sscan(key, cursor, match=match, count=count)
 
-        pairs = (member.split("/") for members in self._scan(scan, "*", 1000) for member in members)
-        return {(int(partition), int(offset)) for partition, offset in pairs}
+        members = (member for page in self._scan(scan, "*", 1000) for member in page)
+        return {(int(found[1]), int(found[2])) for member in members if (found := _PLACE.fullmatch(member))}
 
     def counter_keys(self, kind: str, batch: int) -> Iterator[list[CounterKey]]:
         """The keys of `buffer` or `claim`, at most `batch` at a time; a key may come twice, as SCAN says.
@@ -389,7 +398,7 @@ class RedisStore(Store):
         prefix = self._key(kind) + ":"
         self.verify()
         for names in self._scan(self.client.scan, f"{prefix}*", batch):
-            yield [_split(name[len(prefix) :], 3) for name in names]
+            yield list(_parts((name[len(prefix) :] for name in names), 3))
 
     def counter_page(self, kind: str, cursor: int, count: int) -> tuple[int, list[int]]:
         """A page of the keys of `buffer` or `claim`: since when each holds counters, milliseconds since the epoch.
@@ -411,7 +420,8 @@ class RedisStore(Store):
             pipeline = self.client.pipeline(transaction=False)
             for name in names:
                 pipeline.hget(name, "since")
-            return int(after), [int(since) for since in pipeline.execute() if since]
+            found = pipeline.execute(raise_on_error=False)
+            return int(after), [int(since) for since in found if isinstance(since, str) and since.isdecimal()]
 
         return self._call(read)
 
@@ -453,7 +463,7 @@ class RedisStore(Store):
             return {}
         keys, expected = (self._key("applied"), identity_key(self._prefix)), self.expected_epoch()
         values: Any = self._call(lambda: self.client.eval(_APPLIED, 2, *keys, *map(str, partitions), *expected))
-        return {partition: int(value or NEVER_APPLIED) for partition, value in zip(partitions, values)}
+        return {partition: self._offset(str(partition), value) for partition, value in zip(partitions, values)}
 
     def applied_now(self) -> dict[int, int]:
         """The last applied offset of every partition, asked anew.
@@ -463,7 +473,11 @@ class RedisStore(Store):
         """
         keys, expected = (self._key("applied"), identity_key(self._prefix)), self.expected_epoch()
         partitions, offsets = self._call(lambda: cast("Any", self.client.eval(_ALL_APPLIED, 2, *keys, *expected)))
-        return {int(partition): int(offset) for partition, offset in zip(partitions, offsets)}
+        return {
+            int(partition): self._offset(partition, offset)
+            for partition, offset in zip(partitions, offsets)
+            if str(partition).isdecimal()
+        }
 
     def peek(self, keys: Sequence[CounterKey]) -> list[tuple[Claim | None, Claim | None]]:
         """What is buffered of each key, and what is claimed, as they are now; a buffer's token is empty.
@@ -520,7 +534,7 @@ class RedisStore(Store):
             return self.client.sscan(key, cursor, match=match, count=count)
 
         for members in self._scan(scan, "*", batch):
-            yield [_split(member, 2) for member in members]
+            yield list(_parts(members, 2))
 
     def add_visitors(self, week: WeekKey, clients: Sequence[str]) -> None:
         """Add clients to a week's estimate, as far as it does not have them.
@@ -606,6 +620,16 @@ class RedisStore(Store):
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+
+    def _offset(self, partition: str, value: str | None) -> int:
+        try:
+            return int(value or NEVER_APPLIED)
+        except ValueError:
+            key = self._key("applied")
+            raise Unavailable(
+                f"{self._server}: field {partition} of {key} is no offset but {str(value)[:40]!r}: the lane cannot tell"
+                " what was counted. Set it to the last offset whose counters are applied"
+            ) from None
 
     def _key(self, kind: str, *parts: str) -> str:
         return ":".join([self._prefix, kind, *(quote(part, safe="") for part in parts)])
@@ -748,11 +772,12 @@ def _join(parts: Sequence[str]) -> str:
     return ":".join(quote(part, safe="") for part in parts)
 
 
-def _split(text: str, count: int) -> Any:
-    parts = tuple(unquote(part) for part in text.split(":"))
-    if len(parts) != count:
-        raise ValueError(f"a key of another shape: {text}")
-    return parts
+def _parts(texts: Iterable[str], count: int) -> Iterator[Any]:
+    """The parts of keys or members; those of another shape are nobody's of ours, and are skipped."""
+    for text in texts:
+        parts = tuple(unquote(part) for part in text.split(":"))
+        if len(parts) == count:
+            yield parts
 
 
 def _offsets(flat: Sequence[str] | None) -> dict[int, int] | None:
@@ -760,7 +785,13 @@ def _offsets(flat: Sequence[str] | None) -> dict[int, int] | None:
 
 
 def _claim(key: CounterKey, flat: Sequence[str]) -> Claim:
-    return _fields(key, dict(zip(flat[::2], flat[1::2])))
+    fields = dict(zip(flat[::2], flat[1::2]))
+    token = fields.get("token", "")
+    try:
+        return _fields(key, fields)
+    except ValueError as error:
+        why = f"its claim in Redis cannot be read: {error}; correct the field, and the next flush writes it"
+        return Claim(key, token, 0, {}, why)
 
 
 def _held(key: CounterKey, fields: Mapping[str, str]) -> Claim | None:

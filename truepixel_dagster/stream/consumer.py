@@ -83,6 +83,8 @@ class EventConsumer:
         self._ends: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._begun_at: dict[int, int] = {}
+        #: What stands beside the committed offsets, by partition (`stream/commit_notes.py`).
+        self.notes: dict[int, str] = {}
         #: How many messages retention removed before they were read, by partition.
         self.taken_by_retention: Counter[int] = Counter()
         self._lost: list[OffsetRange] = []
@@ -150,12 +152,18 @@ class EventConsumer:
         beyond = {p: offset for p, offset in self._positions.items() if offset > self._committed.get(p, 0)}
         return {partition: self._base + offset for partition, offset in beyond.items()}
 
-    def commit(self, offsets: Mapping[int, int], guard: Callable[[], None] = lambda: None) -> None:
+    def commit(
+        self,
+        offsets: Mapping[int, int],
+        guard: Callable[[], None] = lambda: None,
+        notes: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         """Commit the next offset to read of some partitions; never backward.
 
         Arguments:
             offsets: By partition.
             guard: Called before each try; it raises where the lane is no longer ours.
+            notes: What is to stand beside them; what stands there by default.
 
         Raises:
             KafkaUnavailable: No acknowledgement after all tries.
@@ -164,7 +172,23 @@ class EventConsumer:
         forward = {p: offset for p, offset in own.items() if offset > self._committed.get(p, -1)}
         if not forward:
             return
-        wanted = [TopicPartition(self._settings.topic, p, offset) for p, offset in forward.items()]
+        self._commit(forward, guard, notes)
+        self._committed.update(forward)
+
+    def annotate(self, notes: Mapping[int, str], guard: Callable[[], None] = lambda: None) -> None:
+        """Have other notes stand beside the committed offsets, which stay; only where something is committed.
+
+        Raises:
+            KafkaUnavailable: No acknowledgement after all tries.
+        """
+        changed = {p: note for p, note in notes.items() if p in self._committed and note != self.notes.get(p, "")}
+        if changed:
+            self._commit({p: self._committed[p] for p in changed}, guard, changed)
+
+    def _commit(self, offsets: Mapping[int, int], guard: Callable[[], None], notes: Mapping[int, str]) -> None:
+        topic = self._settings.topic
+        beside = {p: notes.get(p, self.notes.get(p, "")) for p in offsets}
+        wanted = [TopicPartition(topic, p, offset, beside[p]) for p, offset in offsets.items()]
 
         def commit() -> None:
             guard()
@@ -173,7 +197,7 @@ class EventConsumer:
                     raise KafkaException(entry.error)
 
         calling(self._settings, commit)
-        self._committed.update(forward)
+        self.notes.update(beside)
 
     def lag(self) -> dict[int, int]:
         """Messages that wait beyond those given out, by partition.
@@ -193,6 +217,7 @@ class EventConsumer:
         for entry in calling(self._settings, lambda: self._consumer.committed(wanted, timeout=timeout)):
             if entry.offset != OFFSET_INVALID and entry.offset >= 0:
                 self._committed[entry.partition] = entry.offset
+                self.notes[entry.partition] = entry.metadata or ""
         for partition in partitions:
             self._positions[partition] = self._received[partition] = self._begin(partition)
         self._begun_at = dict(self._positions)

@@ -1,7 +1,10 @@
 """Where what cannot be processed goes: the raw record with the reason, the stage and its origin.
 
-A record may have several letters: a crash between a letter and its offset's commit, or a replay that failed again,
-writes another one. The newest counts.
+A record may have several letters: a crash between a letter and its offset's commit, a try that came to another refusal,
+or reopening it writes another one. The newest counts.
+
+A try counts only where something had changed: the letter came to another stage, or was refused there for another
+reason. Numbers in a reason tell nothing apart.
 
 A record too large for a letter has one **by reference**: its origin, size and digest, but neither value nor headers.
 The record itself is read from the topic of events, as long as it is there.
@@ -28,23 +31,25 @@ COUNTED_AFTER = "customer"
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
+REOPENED = "reopened"
 SIZE, SHA256 = "value_size", "value_sha256"
 # A letter by reference keeps a key that says whose it is, and none that is itself too large.
 _MAX_KEY_BYTES = 1024
 # What any topic takes.
 _FITS_BYTES = 64 * 1024
-_ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})(?:@([0-9]{1,4}))?")
 # A record's own time may be negative, as may be anything that a client says.
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
-OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, SIZE, SHA256})
+_NUMBERS = re.compile(r"\d+")
+_ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})(?:@([0-9]{1,4}))?")
+OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, REOPENED, SIZE, SHA256})
 
 
 class Letter(msgspec.Struct, frozen=True):
     """What is known of a dead letter without its record.
 
     `tries` counts the replays that failed, `written_at` is in milliseconds since the epoch, `place` is where the letter
-    itself stands, `size` is the record's in bytes. `sha256` is the digest of the record's value where the letter is by
-    reference.
+    itself stands, `size` is the record's in bytes, `shop` the one that its key names, `reopened` how often it was given
+    tries again. `sha256` is the digest of the record's value where the letter is by reference.
     """
 
     origin: Origin
@@ -55,11 +60,17 @@ class Letter(msgspec.Struct, frozen=True):
     place: Origin
     size: int
     sha256: str | None = None
+    shop: str = ""
+    reopened: int = 0
 
     @property
     def given_up(self) -> bool:
-        """Whether no replay tries it any more."""
+        """Whether no replay tries it until it is reopened."""
         return self.tries >= MAX_TRIES
+
+    def is_refused_as_before(self, stage: str, error: str) -> bool:
+        """Whether a refusal says nothing new: the same stage, the same reason."""
+        return stage == self.stage and _NUMBERS.sub("0", error) == _NUMBERS.sub("0", self.error)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -79,7 +90,7 @@ class DeadLetters:
         self._producer: EventProducer | None = None
         self._lock = threading.Lock()
 
-    def send(self, message: Message, *, error: str, stage: str, tries: int = 0) -> None:
+    def send(self, message: Message, *, error: str, stage: str, tries: int = 0, reopened: int = 0) -> None:
         """Queue a dead letter: raw value, original key and headers, and the headers that say why.
 
         By reference where the record is larger than `dead_letter_bytes`, or than Kafka takes.
@@ -88,13 +99,15 @@ class DeadLetters:
             message: The record, with its original origin and timestamp.
             error: Why, in one line.
             stage: Which of `STAGES` it did not get through.
-            tries: How many replays have failed.
+            tries: How many tries have counted.
+            reopened: How often the letter was given tries again.
         """
         # Of two producers made at once, one would be forgotten with what it has to send.
         with self._lock:
             producer = self._producer = self._producer or EventProducer(self._settings, self._settings.dead_topic)
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
         own = {ERROR: error, STAGE: stage, ORIGIN: message.origin, TRIES: tries, RECORDED: message.timestamp}
+        own |= {REOPENED: reopened} if reopened else {}
         headers = tuple((name, str(value).encode(errors="replace")) for name, value in own.items())
 
         def by_reference() -> None:
@@ -174,7 +187,8 @@ def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Me
 
 
 def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
-    """The letter that counts of each record, by its origin: the one of most tries, and of these the last one.
+    """The letter that counts of each record, by its origin: the one reopened most often, of these the one of most
+    tries, and of these the last one.
 
     Arguments:
         letters: As `read` gives them. Letters of one record have one key, so that they stand on one partition.
@@ -182,9 +196,13 @@ def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
     found: dict[Origin, Letter] = {}
     for dead in letters:
         known = found.get(dead.letter.origin)
-        if known is None or dead.letter.tries >= known.tries:
+        if known is None or _age(dead.letter) >= _age(known):
             found[dead.letter.origin] = dead.letter
     return found
+
+
+def _age(letter: Letter) -> tuple[int, int]:
+    return letter.reopened, letter.tries
 
 
 def parse(record: Message) -> DeadLetter | None:
@@ -204,6 +222,8 @@ def parse(record: Message) -> DeadLetter | None:
         place=record.origin,
         size=_number(headers.get(SIZE), record.size),
         sha256=headers.get(SHA256),
+        shop=(record.key or b"").decode(errors="replace").partition(":")[0],
+        reopened=_number(headers.get(REOPENED), 0),
     )
     return DeadLetter(message, letter.error, letter.stage, letter)
 

@@ -39,6 +39,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
 
     `high` is the end of what can be read: records of a transaction that is still open lie beyond it. `lost` counts the
     offsets that retention removed before they were committed.
+    `note` is what stands beside the committed offset (`stream/commit_notes.py`).
     """
 
     partition: int
@@ -47,6 +48,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
     committed: int | None
     lag: int
     lost: int = 0
+    note: str = ""
 
 
 class LogIdentity(msgspec.Struct, frozen=True):
@@ -157,16 +159,17 @@ def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[Par
         low, high = _bounds(admin, partitions, timeout)
         request = [ConsumerGroupTopicPartitions(settings.group, partitions)]
         (future,) = admin.list_consumer_group_offsets(request, request_timeout=timeout).values()
-        offsets = {entry.partition: entry.offset for entry in future.result().topic_partitions}
-        return [_lag(p.partition, low[p.partition], high[p.partition], offsets[p.partition]) for p in partitions]
+        committed = {entry.partition: entry for entry in future.result().topic_partitions}
+        return [_lag(p.partition, low[p.partition], high[p.partition], committed[p.partition]) for p in partitions]
 
     return calling(settings, measure, attempts=attempts)
 
 
-def _lag(partition: int, low: int, high: int, committed: int) -> PartitionLag:
-    if committed == OFFSET_INVALID:
+def _lag(partition: int, low: int, high: int, committed: TopicPartition) -> PartitionLag:
+    if committed.offset == OFFSET_INVALID:
         return PartitionLag(partition, low, high, None, high - low)
-    return PartitionLag(partition, low, high, committed, max(0, high - max(committed, low)), max(0, low - committed))
+    offset, note = committed.offset, committed.metadata or ""
+    return PartitionLag(partition, low, high, offset, max(0, high - max(offset, low)), max(0, low - offset), note)
 
 
 class IdentityReader:

@@ -25,6 +25,7 @@ from sensors.kafka_lag import (
     read_runs,
     requests,
 )
+from sensors.run_failure import run_failure
 from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.stream.topics import PartitionLag
@@ -285,3 +286,57 @@ def test_a_clock_that_was_set_back_keeps_no_lane_waiting() -> None:
         silent = read_runs(instance, {}, {})
         memory = Memory(held=frozenset({run_id}), silent_since={run_id: ahead}).heard(silent, NOW)
         assert memory.gone(NOW + END_GRACE + 0.1) == {run_id}
+
+
+CURSORS = [
+    "garbage",
+    "",
+    "5",
+    "null",
+    "[]",
+    '"text"',
+    "{",
+    "{}",
+    '{"observed_at": "yesterday"}',
+    '{"observed_at": NaN}',
+    '{"observed_at": 1e400}',
+    '{"held": 5, "committed": []}',
+    '{"committed": {"zero": [1, 2]}}',
+    '{"committed": {"0": 7}}',
+    '{"committed": {"0": [7, 1, 2]}}',
+    '{"denials": 99999999999, "denied_at": 1}',
+    '{"denials": -1}',
+    '{"silent_since": null}',
+    "[" * 5000,
+    '{"held": ["a"], "from": "a newer version"}',
+]
+
+
+@pytest.mark.parametrize("cursor", CURSORS, ids=range(len(CURSORS)))
+def test_a_cursor_of_another_version_fails_no_tick(cursor: str) -> None:
+    memory = Memory.from_cursor(cursor)
+    assert memory.denied_for(NOW) <= 0
+    after = memory.seen(partitions(committed=3), NOW).heard(read_runs(DagsterInstance.ephemeral(), {}, {}), NOW)
+    assert Memory.from_cursor(after.to_cursor()) == after
+
+
+def test_of_a_cursor_of_another_version_what_is_understood_is_remembered() -> None:
+    said: list[str] = []
+    memory = Memory.recalled('{"observed_at": 5.5, "held": "x", "denials": 2, "leases": []}', said.append)
+    assert (memory.observed_at, memory.denials, memory.held) == (5.5, 2, frozenset())
+    assert said == ["the cursor is of another version; these begin afresh: leases, held"]
+    Memory.recalled(Memory(1.5).to_cursor(), said.append)
+    assert len(said) == 1
+
+
+def test_a_clock_that_was_set_back_keeps_no_server_unasked() -> None:
+    assert Memory().denied("no", NOW + 86_400).denied_for(NOW) == 0.0
+
+
+# Dagster's own reader of cursors gives up at one that is nested without end.
+@pytest.mark.parametrize("cursor", [cursor for cursor in CURSORS if len(cursor) < 1000])
+def test_the_sensor_of_failed_runs_begins_afresh_with_a_cursor_of_another_version(cursor: str) -> None:
+    context = dg.build_sensor_context(instance=DagsterInstance.ephemeral(), cursor=cursor, definitions=dg.Definitions())
+    found = run_failure.evaluate_tick(context)
+    assert not found.run_requests
+    assert found.cursor != cursor

@@ -1,0 +1,206 @@
+"""A run that was killed or terminated: what it committed is reported for it, once, by whoever takes its lane next."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sensors.kafka_lag import kafka_lag
+from tests.integration.driving import audited, one_batch, send
+from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
+from truepixel_dagster.jobs import unreported
+from truepixel_dagster.jobs.coming_lane import open_lane
+from truepixel_dagster.jobs.drain import dagster_home, drain, environment, execute, make_history
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.commit_notes import read_note
+from truepixel_dagster.stream.topics import lag
+
+FAILURE, CANCELED, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED
+
+
+@pytest.fixture
+def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as opened:
+        yield opened
+
+
+def begun(instance: dg.DagsterInstance) -> str:
+    """A run that Dagster believes to be at work."""
+    run = instance.create_run_for_job(process_events, status=STARTED, tags={LANE_TAG: "0", LANES_TAG: "1"})
+    return run.run_id
+
+
+def ended(instance: dg.DagsterInstance, run_id: str, status: dg.DagsterRunStatus) -> None:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    (instance.report_run_failed if status == FAILURE else instance.report_run_canceled)(run)
+
+
+def work(settings: Settings, run_id: str, batches: int) -> None:
+    """Commit some micro-batches as a run, and end without another word."""
+    with contextlib.suppress(KeyboardInterrupt), open_lane(settings, lane=0, lanes=1, owner=run_id) as lane:
+        for _ in range(batches):
+            assert one_batch(lane)
+        lane._pool.drain()
+        lane._commits.drain()
+        lane._commit()
+        raise KeyboardInterrupt
+
+
+def next_run(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
+    """What the next run says that it made good."""
+    with open_lane(settings, lane=0, lanes=1, owner=begun(instance)) as lane:
+        said = list(report_for_others(instance, lane))
+        while one_batch(lane):
+            pass
+        lane.finish()
+    return said
+
+
+def reported(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str, str | None]]:
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
+    found = [record.asset_materialization for record in records]
+    return [(each.asset_key.to_user_string(), each.partition) for each in found if each]
+
+
+def days_of(stores: Stores, before: dict[int, int]) -> Counter[str]:
+    stores.elasticsearch.refresh()
+    sources = (hit["_source"] for hit in stores.elasticsearch.scan("events-"))
+    mine = (s for s in sources if s["kafka"]["offset"] < before.get(s["kafka"]["partition"], 0))
+    return Counter(source["occurred_at"][:10] for source in mine)
+
+
+def backlog(settings: Settings, count: int = 900) -> Settings:
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(count, seed=2, shops=2)])
+    return settings.model_copy(update={"batch_messages": 100})
+
+
+@pytest.mark.parametrize("status", [FAILURE, CANCELED, STARTED], ids=["failed", "terminated", "not noticed yet"])
+def test_the_next_run_reports_what_one_that_ended_early_had_committed(
+    settings: Settings, stores: Stores, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
+) -> None:
+    small = backlog(settings)
+    killed = begun(instance)
+    work(small, killed, 4)
+    committed = {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    if status != STARTED:
+        ended(instance, killed, status)
+    (line,) = next_run(small, instance)
+    assert killed[:8] in line
+    found = reported(instance, killed)
+    assert len(found) == len(set(found))
+    assert {asset for asset, _ in found} == set(STREAM)
+    counts = {
+        record.asset_materialization.partition: record.asset_materialization.metadata["events"].value
+        for record in instance.fetch_materializations(dg.AssetKey(EVENTS), limit=100).records
+        if record.run_id == killed and record.asset_materialization
+    }
+    assert counts == days_of(stores, committed)
+    assert sum(counts.values()) > 300
+    assert next_run(small, instance) == []
+    assert reported(instance, killed) == found
+    audited(settings, stores)
+
+
+def test_what_a_run_reported_itself_is_not_reported_again(
+    settings: Settings, stores: Stores, instance: dg.DagsterInstance
+) -> None:
+    small = backlog(settings)
+    killed = begun(instance)
+    work(small, killed, 4)
+    ended(instance, killed, FAILURE)
+    with open_lane(small, lane=0, lanes=1, owner=begun(instance)) as lane:
+        # Killed in the middle of making good, before its first commit.
+        run = instance.get_run_by_id(killed)
+        assert run is not None
+        spans = unreported._by_run(lane.unreported)[killed]
+        place = ",".join(f"{p}:{span.first}-{span.end - 1}" for p, span in sorted(spans.items()))
+        events = list(unreported._materializations(stores.elasticsearch, run, spans, place))
+        for each in events[:3]:
+            instance.report_dagster_event(unreported.as_event(run, each), killed)
+    assert len(reported(instance, killed)) == 3
+    next_run(small, instance)
+    found = reported(instance, killed)
+    assert len(found) == len(set(found)) == len(events)
+
+
+def test_a_run_that_handed_its_lane_over_reports_by_itself(settings: Settings, instance: dg.DagsterInstance) -> None:
+    small = backlog(settings)
+    before = begun(instance)
+    with open_lane(small, lane=0, lanes=1, owner=before) as lane:
+        while one_batch(lane):
+            pass
+        lane.finish()
+    assert next_run(small, instance) == []
+    assert reported(instance, before) == []
+    # It was killed before it had told Dagster: known once Dagster knows that it has ended.
+    ended(instance, before, FAILURE)
+    (line,) = next_run(small, instance)
+    assert before[:8] in line
+    assert {asset for asset, _ in reported(instance, before)} == set(STREAM)
+
+
+def test_a_lane_without_lag_is_started_for_what_was_not_reported(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment(settings).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
+    killed = begun(instance)
+    work(backlog(settings, 100), killed, 1)
+    assert sum(entry.lag for entry in lag(settings)) == 0
+    assert are_unreported(instance, lag(settings)) == frozenset()
+    ended(instance, killed, CANCELED)
+    assert are_unreported(instance, lag(settings)) == {entry.partition for entry in lag(settings) if entry.committed}
+    context = dg.build_sensor_context(instance=instance)
+    found: Any = kafka_lag(context)
+    assert [request.tags[LANE_TAG] for request in found.run_requests] == ["0"]
+    assert len(next_run(settings, instance)) == 1
+    assert are_unreported(instance, lag(settings)) == frozenset()
+    assert not kafka_lag(dg.build_sensor_context(instance=instance)).run_requests  # type: ignore[union-attr]
+
+
+def test_a_note_of_somebody_else_is_no_run(settings: Settings, instance: dg.DagsterInstance) -> None:
+    assert read_note("consumer-7") == read_note('{"a": 1}') == read_note("\x00") == read_note(None) == ()
+    work(backlog(settings, 100), "no run of Dagster's", 1)
+    assert next_run(settings, instance) == []
+
+
+def test_a_worker_that_is_killed_is_made_good_by_the_next_drain(
+    settings: Settings, stores: Stores, tmp_path: Path
+) -> None:
+    small = backlog(settings, 6000).model_copy(update={"batch_messages": 50, "lease": 3.0})
+    make_history(small)
+    worker = execute(small, "process_events", {LANE_TAG: "0", LANES_TAG: "1"}, tmp_path / "log")
+    until = time.monotonic() + 120
+    while not (committed := {e.partition: e.committed for e in lag(small) if e.committed}):
+        assert time.monotonic() < until, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    worker.kill()
+    worker.wait()
+    assert committed
+    committed = {entry.partition: entry.committed for entry in lag(small) if entry.committed}
+    drain(small, lambda _: None)
+    with dg.DagsterInstance.from_config(str(dagster_home(small))) as opened:
+        runs = opened.get_runs()
+        killed = runs[-1].run_id
+        found = reported(opened, killed)
+        everything: Counter[str] = Counter()
+        for record in opened.fetch_materializations(dg.AssetKey(EVENTS), limit=500).records:
+            each = record.asset_materialization
+            if each and each.partition:
+                everything[each.partition] += int(str(each.metadata["events"].value))
+    assert len(found) == len(set(found)) > 0
+    assert everything == days_of(stores, {entry.partition: entry.high for entry in lag(small)})
+    audited(small, stores)

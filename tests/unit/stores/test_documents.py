@@ -1,0 +1,120 @@
+"""Documents of other versions: what is read, kept and refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.stages.events_made_up import event, sighting
+from truepixel_dagster.flush import COUNTED, VISITED
+from truepixel_dagster.stages.ad_lead import LEAD
+from truepixel_dagster.stages.attribution import Rules, document_of, merge, stored_attribution
+from truepixel_dagster.stages.customer import PROFILE, apply
+from truepixel_dagster.stages.index import STORED
+from truepixel_dagster.stages.order_status import STATUS
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, tidied
+from truepixel_dagster.stores.elasticsearch import Found
+from truepixel_dagster.stores.privacy_requests import REQUEST
+from truepixel_dagster.stores.redactions import REDACTION
+
+VERSIONS = sorted((Path(__file__).parents[2] / "samples" / "documents").glob("version-*.json"))
+READERS: dict[str, Reader[Any]] = {
+    "events": STORED,
+    "ad_leads": LEAD,
+    "customers": PROFILE,
+    "order_status": STATUS,
+    "product-stats": COUNTED,
+    "weekly-visitors": VISITED,
+    "redactions": REDACTION,
+}
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_there_are_documents_of_every_version_before_this_one() -> None:
+    assert [path.stem for path in VERSIONS] == [f"version-{number}" for number in range(1, SCHEMA)]
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_every_document_of_a_version_before_is_read_without_filling_anything_in(path: Path) -> None:
+    documents = json.loads(path.read_text())
+    for name, reader in READERS.items():
+        for id_, document in documents[name].items():
+            assert reader.usable(id_, document) is document
+    for id_, document in documents["attributions"].items():
+        assert stored_attribution(Found("i", id_, document, 1, 1)).sightings
+    for id_, document in documents["privacy_requests"].items():
+        assert REQUEST.read(id_, {**document, "id": id_}).id == id_
+
+
+@given(st.sampled_from(sorted(READERS)), st.data())
+def test_no_document_makes_another_error_than_that_it_cannot_be_read(name: str, data: st.DataObject) -> None:
+    reader = READERS[name]
+    fields = st.sampled_from(sorted(reader.known)) | st.text(max_size=4)
+    document = data.draw(st.dictionaries(fields, JSON, max_size=6))
+    try:
+        reader.read("id", document)
+    except Unreadable as error:
+        line = str(error)
+        assert "'id'" in line
+        assert "dead-letters replay" in line
+
+
+@given(st.dictionaries(st.sampled_from(["shop_id", "status", "sightings", "touches", "credits", "value", "x"]), JSON))
+def test_no_attribution_does_either(document: dict[str, Any]) -> None:
+    try:
+        before = stored_attribution(Found("i", "s:tok", document, 1, 1))
+        merge(before, sighting(1), (), Rules(30, 7, 50))
+    except ValueError:
+        pass
+
+
+def test_a_version_is_a_number_and_no_newer_one() -> None:
+    for schema in (None, 1, SCHEMA, 1.0):
+        assert PROFILE.read("u", {"schema": schema, "events": 1}).events == 1
+    with pytest.raises(Unreadable, match=r"newer than this version's .*; upgrade TruePixel, then"):
+        PROFILE.read("u", {"schema": SCHEMA + 1})
+    with pytest.raises(Unreadable, match="field schema is no number but '2'"):
+        PROFILE.read("u", {"schema": "2"})
+
+
+def test_nulls_are_missing_and_whole_numbers_are_whole() -> None:
+    assert tidied({"a": 5.0, "b": None, "c": [1.0, None, 1.5], "d": {"e": None}}) == {"a": 5, "c": [1, 1.5], "d": {}}
+    found = PROFILE.usable("u", {"events": 5.0, "revenue": None, "note": None})
+    assert found == {"events": 5, "note": None}
+
+
+def test_the_reason_names_document_and_field() -> None:
+    with pytest.raises(Unreadable) as raised:
+        LEAD.read("s:c", {"touches": [{"offset": "x", "partition": 0, "at": "t", "event_id": "e", "ad": {}}]})
+    assert "MongoDB ad_leads document 's:c' cannot be read: field touches[0].offset: Expected `int`" in str(
+        raised.value
+    )
+
+
+def test_a_rewrite_keeps_what_is_not_known_and_says_the_version() -> None:
+    document = merge(None, sighting(1), (), Rules(30, 7, 50))
+    assert document is not None
+    first = msgspec.json.decode(document_of(document, {}))
+    first["strange"] = first["sightings"][0]["strange"] = first["credits"]["strange"] = "kept"
+    found = stored_attribution(Found("i", "s:tok", first, 1, 1))
+    after = merge(found, sighting(2, event_id="e2"), (), Rules(30, 7, 50))
+    assert after is not None
+    second = msgspec.json.decode(document_of(after, first))
+    assert second["strange"] == second["sightings"][0]["strange"] == second["credits"]["strange"] == "kept"
+    assert (second["schema"], len(second["sightings"])) == (SCHEMA, 2)
+
+
+def test_a_customer_keeps_what_is_not_known() -> None:
+    after = apply({"_id": "u", "strange": [1], "events": 3, "schema": 1}, [event(1)], frozenset())
+    assert after is not None
+    assert (after["strange"], after["events"], after["schema"]) == ([1], 4, SCHEMA)

@@ -1,0 +1,129 @@
+"""Makes good for runs that ended before they told Dagster what they had committed: killed, terminated or failed.
+
+Beside the committed offsets stands which run committed them, from where (`stream/commit_notes.py`). Whoever takes the
+lane next counts the events of that range in the event history, by day, and reports them as of that run. A report that
+is interrupted is ended by the next one: what is among the run's events already is not reported again.
+
+A run that has given its lane back reports by itself, as long as Dagster does not say that it has ended. One that has
+lost its lane cannot any more, whatever Dagster believes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import dagster as dg
+from dagster._core.events import DagsterEvent, StepMaterializationData
+
+from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
+from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
+from truepixel_dagster.events.webhook import ORDER_CREATED, ORDER_PAID
+from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.rebuild.history import WITH_AD, WITH_ORDER, Query, all_of, beyond
+from truepixel_dagster.stages.index import EVENTS as INDEX
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.commit_notes import Span, read_note
+from truepixel_dagster.stream.topics import PartitionLag
+
+ENDED_EARLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+# Which range a report is of: what tells it from the run's own, and from one for another partition.
+OFFSETS_TAG = "truepixel/offsets"
+UNITS = {EVENTS: "events", AD_LEADS: "events with an ad", ATTRIBUTIONS: "sightings of orders", CUSTOMERS: "events"}
+SIGHTINGS: Query = all_of({"terms": {"name": [CHECKOUT_COMPLETED, ORDER_CREATED, ORDER_PAID]}}, WITH_ORDER)
+_WHOLE: Query = {"match_all": {}}
+OF_ASSET: Mapping[str, Query] = {EVENTS: _WHOLE, AD_LEADS: WITH_AD, ATTRIBUTIONS: SIGHTINGS, CUSTOMERS: _WHOLE}
+
+Spans = Mapping[int, Span]
+
+
+def report_for_others(instance: dg.DagsterInstance, lane: LaneRun) -> Iterator[str]:
+    """Report what runs before this one committed and could not report; yields a line about each.
+
+    Arguments:
+        instance: Dagster's.
+        lane: The lane, ours, before its first commit.
+    """
+    for run_id, spans in _by_run(lane.unreported).items():
+        run = instance.get_run_by_id(run_id)
+        if run is not None and not run.is_success:
+            if not run.is_finished and any(span.handed_over for span in spans.values()):
+                continue
+            try:
+                count = _report(instance, run, spans, lane.elasticsearch)
+            except Unavailable as error:
+                yield f"what run {run_id[:8]} committed could not be reported; the next run tries again: {error}"
+                continue
+            yield f"run {run_id[:8]} ended before it reported what it had committed: {count} materializations made good"
+        lane.reported(run_id)
+
+
+def are_unreported(instance: dg.DagsterInstance, partitions: Sequence[PartitionLag]) -> frozenset[int]:
+    """Return the partitions of which a run that has ended committed records and did not report them."""
+    runs = {entry.partition: {span.run for span in read_note(entry.note)} for entry in partitions}
+    wanted = sorted(set().union(*runs.values()))
+    if not wanted:
+        return frozenset()
+    ended = instance.get_runs(dg.RunsFilter(run_ids=wanted, statuses=list(ENDED_EARLY)))
+    gone = {run.run_id for run in ended}
+    return frozenset(partition for partition, own in runs.items() if own & gone)
+
+
+def _by_run(unreported: Mapping[int, Sequence[Span]]) -> dict[str, dict[int, Span]]:
+    found: dict[str, dict[int, Span]] = {}
+    for partition, spans in unreported.items():
+        for span in spans:
+            found.setdefault(span.run, {})[partition] = span
+    return found
+
+
+def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, store: ElasticsearchStore) -> int:
+    place = ",".join(f"{partition}:{span.first}-{span.end - 1}" for partition, span in sorted(spans.items()))
+    known = _reported(instance, run.run_id, place)
+    count = 0
+    for materialization in _materializations(store, run, spans, place):
+        if (materialization.asset_key, materialization.partition) not in known:
+            instance.report_dagster_event(as_event(run, materialization), run_id=run.run_id)
+            count += 1
+    return count
+
+
+def as_event(run: dg.DagsterRun, materialization: dg.AssetMaterialization) -> DagsterEvent:
+    """Return the event of a run's materialization."""
+    kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
+    return DagsterEvent(kind, run.job_name, event_specific_data=StepMaterializationData(materialization))
+
+
+def _reported(instance: dg.DagsterInstance, run_id: str, place: str) -> set[tuple[dg.AssetKey, str | None]]:
+    """The assets and days that a run has reported itself, or that were reported for it of this place."""
+    found: set[tuple[dg.AssetKey, str | None]] = set()
+    cursor, more = None, True
+    while more:
+        page = instance.get_records_for_run(run_id, cursor, dg.DagsterEventType.ASSET_MATERIALIZATION, limit=1000)
+        cursor, more = page.cursor, page.has_more
+        for record in page.records:
+            known = record.asset_materialization
+            if known is not None and (known.tags or {}).get(OFFSETS_TAG, place) == place:
+                found.add((known.asset_key, known.partition))
+    return found
+
+
+def _materializations(
+    store: ElasticsearchStore, run: dg.DagsterRun, spans: Spans, place: str
+) -> Iterator[dg.AssetMaterialization]:
+    query = beyond({p: span.first - 1 for p, span in spans.items()}, {p: span.end - 1 for p, span in spans.items()})
+    days = store.counts_by_day(f"{INDEX}-", query or _WHOLE, OF_ASSET)
+    common: dict[str, dg.MetadataValue] = {
+        "written by": dg.TextMetadataValue("stream"),
+        "reported for": dg.MetadataValue.dagster_run(run.run_id),
+        "counted from": dg.TextMetadataValue("the event history: the run ended before it reported"),
+    }
+    tags = {OFFSETS_TAG: place}
+    for asset, unit in UNITS.items():
+        for day, count in days[asset].items():
+            metadata = {**common, unit: dg.IntMetadataValue(count)}
+            yield dg.AssetMaterialization(asset_key=asset, partition=day, metadata=metadata, tags=tags)
+    counted = sum(days[CUSTOMERS].values())
+    if counted:
+        metadata = {**common, "events counted": dg.IntMetadataValue(counted)}
+        yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata=metadata, tags=tags)

@@ -1,0 +1,144 @@
+"""Read stored documents of any version, keep what this version does not know of them, and refuse what it cannot read.
+
+Each document carries the number of the version that wrote it (`schema`; none is version 1). A document of this version
+or an older one is read: what is missing has a default, and a field that is not known survives a rewrite. One that has a
+field of another type, or that a newer version wrote, is not written: it raises `Unreadable`, and the events that need
+it become dead letters. Everybody else's events continue.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+LOG = logging.getLogger(__name__)
+Document = Mapping[str, Any]
+
+# Raise it with each change of what a document holds, and keep documents of the version before in
+# tests/samples/documents.
+SCHEMA = 2
+FIRST_SCHEMA = 1
+_AGAIN = "then run `truepixel dead-letters replay`, or materialize its day"
+_WHERE_AND_WHY = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
+
+
+class Unreadable(ValueError):
+    """Raised where a stored document cannot be read: says which document, which field, why, and what to do."""
+
+    def __init__(self, where: str, why: str, repair: str = "correct or delete the document") -> None:
+        super().__init__(f"{where} cannot be read: {why}; {repair}, {_AGAIN}")
+
+
+class Reader(Generic[T]):
+    """Reads the documents of one kind.
+
+    Arguments:
+        kind: What is read of a document.
+        name: Of store and collection, for messages.
+        fill: Puts defaults in the place of what is missing; asked only where a document cannot be read as it is.
+    """
+
+    def __init__(self, kind: type[T], name: str, fill: Callable[[dict[str, Any]], Any] = lambda found: found) -> None:
+        self._kind = kind
+        self._name = name
+        self._fill = fill
+        self.known = frozenset(field.name for field in msgspec.structs.fields(kind)) | {"schema"}  # type: ignore[arg-type]
+        # msgspec looks at a type when it is first used, and two threads that do so at once crash the process.
+        with suppress(msgspec.ValidationError):
+            msgspec.convert({}, kind)
+
+    def read(self, id_: str, document: Document) -> T:
+        """Return what a document says.
+
+        Raises:
+            Unreadable: A field is of another type, or a newer version wrote the document.
+        """
+        self.check_schema(id_, document)
+        try:
+            return msgspec.convert(document, self._kind)
+        except msgspec.ValidationError as error:
+            as_it_is = error
+        try:
+            return msgspec.convert(self._fill(tidied(document)), self._kind)
+        except msgspec.ValidationError as error:
+            raise self.unreadable(id_, error) from None
+        except (TypeError, AttributeError, ValueError):
+            # Nothing can be filled in where something else stands.
+            raise self.unreadable(id_, as_it_is) from None
+
+    def usable(self, id_: str, document: Document) -> Document:
+        """Return a document whose fields are as this version has them; the others as they are.
+
+        Raises:
+            Unreadable: As for `read`.
+        """
+        self.check_schema(id_, document)
+        with suppress(msgspec.ValidationError):
+            msgspec.convert(document, self._kind)
+            return document
+        own = tidied({name: value for name, value in document.items() if name in self.known})
+        self.read(id_, own)
+        return {**self.unknown(document), **own}
+
+    def check_schema(self, id_: str, document: Document) -> None:
+        """Refuse a document that a newer version wrote.
+
+        Raises:
+            Unreadable: It is one, or its version is no number.
+        """
+        schema = document.get("schema", FIRST_SCHEMA)
+        if schema in (SCHEMA, FIRST_SCHEMA, None):
+            return
+        if not isinstance(schema, (int, float)):
+            raise Unreadable(self.where(id_), f"field schema is no number but {str(schema)[:40]!r}")
+        if schema > SCHEMA:
+            newer = f"its schema {schema} is newer than this version's {SCHEMA}"
+            raise Unreadable(self.where(id_), newer, "upgrade TruePixel")
+
+    def unreadable(self, id_: str, error: Exception) -> Unreadable:
+        """Return an error of reading a document in one line that names the document and the field."""
+        if isinstance(error, Unreadable):
+            return error
+        found = _WHERE_AND_WHY.fullmatch(str(error))
+        return Unreadable(self.where(id_), f"field {found[2]}: {found[1]}" if found else str(error))
+
+    def where(self, id_: str) -> str:
+        """Return the name of a document for messages."""
+        return f"{self._name} document {id_!r}"
+
+    def unknown(self, document: Document) -> dict[str, Any]:
+        """Return the fields of a document that this version does not know."""
+        return {name: value for name, value in document.items() if name not in self.known}
+
+
+def read_all(reader: Reader[T], documents: Mapping[str, Document]) -> tuple[dict[str, T], dict[str, str]]:
+    """Return what documents say, and why those that cannot be read cannot, by id; the latter are logged."""
+    found: dict[str, T] = {}
+    unreadable: dict[str, str] = {}
+    for id_, document in documents.items():
+        try:
+            found[id_] = reader.read(id_, document)
+        except Unreadable as error:
+            unreadable[id_] = str(error)
+            report(error)
+    return found, unreadable
+
+
+def report(reason: object) -> None:
+    """Log why a document is skipped."""
+    LOG.warning("skipped: %s", reason)
+
+
+def tidied(value: Any) -> Any:
+    """Return a value without nulls, and whole numbers as such: some clients write every number with a fraction."""
+    if isinstance(value, Mapping):
+        return {name: tidied(item) for name, item in value.items() if item is not None}
+    if isinstance(value, (list, tuple)):
+        return [tidied(item) for item in value if item is not None]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,40 @@
+"""Which runs committed a partition's records, as a note beside the committed offset: it costs no write of its own.
+
+Dagster is told what a run committed when the run ends. One that is killed never tells; the run that takes the lane next
+finds in the note which one it was and what it had committed, and makes good for it (`jobs/unreported.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+# Kafka keeps 4,096 bytes by default. More runs than a few never wait to be told of.
+MOST_SPANS = 16
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """What a run committed of a partition: from its first offset to before an end; whether it gave its lane back."""
+
+    run: str
+    first: int
+    end: int
+    handed_over: bool = False
+
+
+_NOTE = msgspec.json.Decoder(tuple[Span, ...])
+
+
+def read_note(text: str | None) -> tuple[Span, ...]:
+    """Return the spans of a note; none of one that is somebody else's."""
+    try:
+        return _NOTE.decode(text or "[]")
+    except (msgspec.MsgspecError, ValueError):
+        return ()
+
+
+def write_note(spans: Iterable[Span]) -> str:
+    """Return spans as a note, the newest where they are too many."""
+    wanted = [span for span in spans if span.first < span.end][-MOST_SPANS:]
+    return msgspec.json.encode(wanted).decode() if wanted else ""
