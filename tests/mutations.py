@@ -269,14 +269,14 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "if (materialization.asset_key, materialization.partition) not in known:",
         "if True:",
-        INTEGRATION + "test_unreported.py -k not_reported_again",
+        UNIT + "jobs/test_unreported.py",
     ),
     Mutation(
         "runs: one that handed its lane over reports by itself",
         P + "jobs/unreported.py",
         "if not run.is_finished and any(span.handed_over for span in spans.values()):",
         "if False:",
-        INTEGRATION + "test_unreported.py -k handed_its_lane_over",
+        UNIT + "jobs/test_unreported.py",
     ),
     Mutation(
         "cursors: what is not understood begins afresh",

@@ -125,7 +125,7 @@ def test_what_a_run_reported_itself_is_not_reported_again(
         run = instance.get_run_by_id(killed)
         assert run is not None
         spans = unreported._by_run(lane.unreported)[killed]
-        place = ",".join(f"{p}:{span.first}-{span.end - 1}" for p, span in sorted(spans.items()))
+        place = unreported.place_of(spans)
         events = list(unreported._materializations(stores.elasticsearch, run, spans, place))
         for each in events[:3]:
             instance.report_dagster_event(unreported.as_event(run, each), killed)

@@ -11,6 +11,7 @@ lost its lane cannot any more, whatever Dagster believes of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, StepMaterializationData
@@ -78,7 +79,7 @@ def _by_run(unreported: Mapping[int, Sequence[Span]]) -> dict[str, dict[int, Spa
 
 
 def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, store: ElasticsearchStore) -> int:
-    place = ",".join(f"{partition}:{span.first}-{span.end - 1}" for partition, span in sorted(spans.items()))
+    place = place_of(spans)
     known = _reported(instance, run.run_id, place)
     count = 0
     for materialization in _materializations(store, run, spans, place):
@@ -86,6 +87,15 @@ def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, stor
             instance.report_dagster_event(as_event(run, materialization), run_id=run.run_id)
             count += 1
     return count
+
+
+def place_of(spans: Spans) -> str:
+    """Return what stands for a range in a tag, which may be neither long nor hold what offsets are written with."""
+    return blake2b(_offsets(spans).encode(), digest_size=16).hexdigest()
+
+
+def _offsets(spans: Spans) -> str:
+    return ", ".join(f"{partition}/{span.first}..{span.end - 1}" for partition, span in sorted(spans.items()))
 
 
 def as_event(run: dg.DagsterRun, materialization: dg.AssetMaterialization) -> DagsterEvent:
@@ -116,6 +126,7 @@ def _materializations(
     common: dict[str, dg.MetadataValue] = {
         "written by": dg.TextMetadataValue("stream"),
         "reported for": dg.MetadataValue.dagster_run(run.run_id),
+        "offsets": dg.TextMetadataValue(_offsets(spans)),
         "counted from": dg.TextMetadataValue("the event history: the run ended before it reported"),
     }
     tags = {OFFSETS_TAG: place}

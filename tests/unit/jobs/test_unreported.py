@@ -1,0 +1,109 @@
+"""Who reports for whom: the decision alone, with a real instance of Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stream.commit_notes import Span, write_note
+from truepixel_dagster.stream.topics import PartitionLag
+
+STARTED = dg.DagsterRunStatus.STARTED
+DAYS = {EVENTS: {"2026-01-10": 3, "2026-01-11": 1}, AD_LEADS: {}, ATTRIBUTIONS: {}, CUSTOMERS: {"2026-01-10": 4}}
+
+
+class Lane:
+    """What a lane knows of the runs before it."""
+
+    def __init__(self, *spans: Span) -> None:
+        self.unreported = {0: spans}
+        self.settled: list[str] = []
+        self.elasticsearch: Any = self
+        self.away = False
+
+    def days(self, *_: object) -> dict[str, dict[str, int]]:
+        if self.away:
+            raise Unavailable("away")
+        return DAYS
+
+    def reported(self, run_id: str) -> None:
+        self.settled.append(run_id)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as opened:
+        yield opened
+
+
+def run(instance: dg.DagsterInstance, ended: str = "") -> str:
+    made = instance.create_run_for_job(process_events, status=STARTED)
+    if ended == "failed":
+        instance.report_run_failed(made)
+    elif ended == "canceled":
+        instance.report_run_canceled(made)
+    return made.run_id
+
+
+def count(instance: dg.DagsterInstance, run_id: str) -> int:
+    return len(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records)
+
+
+def told(instance: dg.DagsterInstance, lane: Lane) -> list[str]:
+    return list(report_for_others(instance, lane))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["failed", "canceled", ""])
+def test_it_is_reported_once_for_a_run_that_lost_its_lane(instance: dg.DagsterInstance, how: str) -> None:
+    dead = run(instance, how)
+    for _ in range(2):
+        lane = Lane(Span(dead, 3, 7))
+        assert len(told(instance, lane)) == 1
+        assert lane.settled == [dead]
+        # Two days of events, one of customers, and the buffer.
+        assert count(instance, dead) == 4
+
+
+def test_two_ranges_of_a_run_are_two_reports(instance: dg.DagsterInstance) -> None:
+    dead = run(instance, "failed")
+    told(instance, Lane(Span(dead, 3, 7)))
+    told(instance, Lane(Span(dead, 7, 9)))
+    assert count(instance, dead) == 8
+
+
+def test_one_that_handed_over_is_left_to_itself_until_it_has_ended(instance: dg.DagsterInstance) -> None:
+    alive = run(instance)
+    lane = Lane(Span(alive, 3, 7, handed_over=True))
+    assert told(instance, lane) == lane.settled == []
+    dead = run(instance, "failed")
+    lane = Lane(Span(dead, 3, 7, handed_over=True))
+    assert (len(told(instance, lane)), lane.settled) == (1, [dead])
+
+
+def test_what_cannot_be_counted_now_waits_for_the_next_run(instance: dg.DagsterInstance) -> None:
+    dead = run(instance, "failed")
+    lane = Lane(Span(dead, 3, 7))
+    lane.away = True
+    (line,) = told(instance, lane)
+    assert "the next run tries again: away" in line
+    assert lane.settled == []
+
+
+def test_a_run_that_dagster_does_not_know_is_forgotten(instance: dg.DagsterInstance) -> None:
+    lane = Lane(Span("nobody", 3, 7))
+    assert (told(instance, lane), lane.settled) == ([], ["nobody"])
+
+
+def test_partitions_owe_a_report_whose_run_has_ended_early(instance: dg.DagsterInstance) -> None:
+    dead, alive = run(instance, "failed"), run(instance)
+    notes = [write_note([Span(dead, 0, 5)]), write_note([Span(alive, 0, 5)]), "", "somebody else's"]
+    partitions = [PartitionLag(number, 0, 5, 5, 0, note=note) for number, note in enumerate(notes)]
+    assert are_unreported(instance, partitions) == {0}
+    assert are_unreported(instance, partitions[1:]) == frozenset()
