@@ -28,7 +28,7 @@ class Lane:
         self.elasticsearch: Any = self
         self.away = False
 
-    def days(self, *_: object) -> dict[str, dict[str, int]]:
+    def counts_by_day(self, *_: object) -> dict[str, dict[str, int]]:
         if self.away:
             raise Unavailable("away")
         return DAYS
