@@ -31,6 +31,8 @@ FAULTS: Mapping[str, Fault] = {
     "stepdown": mongodb.stepdown,
     "disk_full": mongodb.disk_full,
     "maxmemory": redis.maxmemory,
+    "flushed": redis.flushed,
+    "append_only_file": redis.append_only_file,
     "transactions": kafka.transactions,
     "offsets_back": kafka.offsets_back,
     "partitions_added": kafka.partitions_added,
