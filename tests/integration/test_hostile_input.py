@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import json
 import random
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import confluent_kafka
 import msgspec
 import pytest
 from confluent_kafka import Producer
@@ -28,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,
 )
 
+from tests.header_names import send_with_header_names
 from tests.integration.driving import audited, drain, record, send
 from tests.integration.test_pipeline import attribution, completed, forget_offsets, order, pixel
 from truepixel_dagster.audit.account import account
@@ -431,29 +430,10 @@ def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:
     assert dead_letters.parse_origin(str(Origin("t", 1, 2))) == Origin("t", 1, 2)
 
 
-def send_with_header_names(settings: Settings, key: bytes, value: bytes, names: Iterable[bytes]) -> None:
-    """Send a record whose headers have names of any bytes, as producers in C may; Python's client takes text only."""
-    library = ctypes.CDLL(str(next(Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka*"))))
-    for function in ("rd_kafka_conf_new", "rd_kafka_new"):
-        getattr(library, function).restype = ctypes.c_void_p
-    conf = ctypes.c_void_p(library.rd_kafka_conf_new())
-    library.rd_kafka_conf_set(conf, b"bootstrap.servers", settings.kafka_bootstrap.encode(), None, 0)
-    producer = ctypes.c_void_p(library.rd_kafka_new(0, conf, None, 0))
-    end, topic, value_type, key_type, flags, header, copy = 0, 1, 4, 5, 7, 9, 2
-    size = ctypes.c_size_t
-    arguments: list[Any] = [topic, settings.topic.encode(), value_type, value, size(len(value)), key_type, key]
-    arguments += [size(len(key)), flags, copy]
-    for name in names:
-        arguments += [header, name, b"v", size(1)]
-    assert library.rd_kafka_producev(producer, *arguments, end) == 0
-    assert library.rd_kafka_flush(producer, 30_000) == 0
-    library.rd_kafka_destroy(producer)
-
-
 def test_a_header_whose_name_is_no_text_crashes_nothing(settings: Settings, stores: Stores) -> None:
     value = json.dumps(pixel("e1")).encode()
-    send_with_header_names(settings, b"s:c", value, [b"\xff\xfe", b"", b"\xc3\x28"])
-    send_with_header_names(settings, b"s:c", b"{", [b"\xff"])
+    send_with_header_names(settings.kafka_bootstrap, settings.topic, b"s:c", value, [b"\xff\xfe", b"", b"\xc3\x28"])
+    send_with_header_names(settings.kafka_bootstrap, settings.topic, b"s:c", b"{", [b"\xff"])
     send(settings, [record("s:c", pixel("e2"))])
     drain(settings)
     found = audited(settings, stores)

@@ -430,9 +430,19 @@ def to_message(record: Any, base: int = 0) -> Message:
         Origin(record.topic(), record.partition(), base + record.offset()),
         record.key(),
         record.value(),
-        tuple(record.headers() or ()),
+        _headers(record),
         record.timestamp()[1],
     )
+
+
+def _headers(record: Any) -> tuple[tuple[str, bytes | None], ...]:
+    """A record's headers, without those whose name is not UTF-8: none of ours."""
+    try:
+        return tuple(record.headers() or ())
+    except (SystemError, UnicodeDecodeError):
+        # The client has made its tuples by now, with a null pointer for such a name. Whatever touches that crashes the
+        # process; a tuple's own text shows it.
+        return tuple(header for header in record.headers() or () if not repr(header).startswith("(<NULL>"))
 
 
 class _Admin(AdminClient):
