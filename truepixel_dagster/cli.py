@@ -230,12 +230,12 @@ def migrate() -> None:
     import subprocess
 
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.jobs.drain import ROOT, environment
+    from truepixel_dagster.jobs.drain import environment
 
     settings = load_settings()
     check_history(settings)
-    command = [sys.executable, "-m", "dagster", "instance", "migrate"]
-    sys.exit(subprocess.run(command, cwd=ROOT, env=environment(settings), check=False).returncode)  # noqa: S603 (our own interpreter)
+    command, env = [sys.executable, "-m", "dagster", "instance", "migrate"], environment(settings)
+    sys.exit(subprocess.run(command, cwd=env["DAGSTER_HOME"], env=env, check=False).returncode)  # noqa: S603 (our own interpreter)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -892,7 +892,7 @@ def live_summary(settings: Settings, address: str) -> None:
 def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.jobs.drain import ROOT, environment
+    from truepixel_dagster.jobs.drain import environment
     from truepixel_dagster.local.demo import dev_command, end_tree, webserver_access
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision
@@ -907,10 +907,11 @@ def dev(port: int, writable: bool) -> None:
         provision(settings)
         import subprocess
 
+        env = environment(settings) | webserver_access(writable=writable)
         process = subprocess.Popen(  # noqa: S603 (our own interpreter)
             dev_command(port),
-            cwd=ROOT,
-            env=environment(settings) | webserver_access(writable=writable),
+            cwd=env["DAGSTER_HOME"],
+            env=env,
             start_new_session=os.name == "posix",
         )
         try:

@@ -1,7 +1,8 @@
 """Every setting of the pipeline: its default, its unit and its bound.
 
-A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name), from `.env` in the working folder, or
-from a file of that name in the folder that `TRUEPIXEL_SECRETS_DIR` names, as Kubernetes mounts secrets.
+A setting is read from the environment (`TRUEPIXEL_` + the upper-case field name), else from `.env` in the working
+folder, else from a file of that name in the folder that `TRUEPIXEL_SECRETS_DIR` names, as Kubernetes mounts secrets.
+Paths are relative to the working folder.
 
     from truepixel_dagster.settings import load_settings
     settings = load_settings()
@@ -17,6 +18,8 @@ from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from truepixel_dagster.started_with import put_back
 
 MIB = 1024 * 1024
 POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
@@ -170,10 +173,10 @@ class Settings(BaseSettings):
             raise ValueError("names one of MongoDB's own databases: choose another")
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "privacy_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
     @field_validator("alert_webhook_url")
     @classmethod
@@ -206,7 +209,7 @@ class Settings(BaseSettings):
     def _readable(cls, value: str | None) -> str | None:
         if value and not (Path(value).is_file() and os.access(value, os.R_OK)):
             raise ValueError("there is no such file, or it cannot be read")
-        return value
+        return value and str(Path(value).absolute())
 
     @field_validator("elasticsearch_url")
     @classmethod
@@ -280,11 +283,12 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings from the environment and `.env`.
+    """Read the settings: the environment that this process was started with goes before `.env`.
 
     Raises:
         SettingsError: A setting is out of its bound or of the wrong type; one line names the first such variable.
     """
+    put_back()
     folder = os.environ.get(SECRETS_DIR) or None
     if folder and not Path(folder).is_dir():
         raise SettingsError(f"{SECRETS_DIR}={folder!r}: there is no such folder")

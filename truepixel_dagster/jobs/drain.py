@@ -18,7 +18,7 @@ from truepixel_dagster.instance.history import check_history
 from truepixel_dagster.private_files import UMASK, open_private, private_folder, tighten
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import missing_servers, open_stores
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.settings import SECRETS_DIR, Settings
 from truepixel_dagster.source_log import checked
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable
@@ -81,7 +81,10 @@ def make_history(settings: Settings) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a Dagster process that is to work with these settings."""
+    """The environment of a Dagster process that is to work with these settings.
+
+    Such a process is to be started in its `DAGSTER_HOME`: Dagster would load the `.env` of a project's folder over it.
+    """
     own = {"DAGSTER_HOME": str(dagster_home(settings))}
     for name, value in settings:
         # Empty is none, and keeps these settings from those of a `.env`.
@@ -91,7 +94,12 @@ def environment(settings: Settings) -> dict[str, str]:
     own["MALLOC_ARENA_MAX"] = "2"
     # A crash in native code says in the log where it was; else the process is only gone.
     own["PYTHONFAULTHANDLER"] = "1"
-    return {**os.environ, **own}
+    # The code of this folder, wherever the process works.
+    own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    if folder := os.environ.get(SECRETS_DIR):
+        own[SECRETS_DIR] = str(Path(folder).absolute())
+    # Variables are read in any case of letters.
+    return {name: value for name, value in os.environ.items() if name.upper() not in own} | own
 
 
 def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
@@ -149,12 +157,13 @@ def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     """Start one run of a job in a process of its own, its output at the end of a file: what a try before said stays."""
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", job]
+    env = environment(settings)
     private_folder(log.parent)
     with open_private(log, "ab") as output:
         return subprocess.Popen(  # noqa: S603 (our own interpreter)
             [*command, "--tags", json.dumps(tags)],
-            env=environment(settings),
-            cwd=ROOT,
+            env=env,
+            cwd=env["DAGSTER_HOME"],
             stdout=output,
             stderr=subprocess.STDOUT,
             umask=UMASK,

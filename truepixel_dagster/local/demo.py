@@ -189,12 +189,13 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
         writable: Whether the UI and its API may launch, cancel and change things.
     """
     log = settings.data_dir / "logs" / "dagster.log"
+    env = environment(settings) | webserver_access(writable=writable)
     private_folder(log.parent)
     with open_private(log, "wb") as output:
         process = subprocess.Popen(
             dev_command(port),
-            cwd=ROOT,
-            env=environment(settings) | webserver_access(writable=writable),
+            cwd=env["DAGSTER_HOME"],
+            env=env,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -208,7 +209,8 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
 
 def dev_command(port: int) -> list[str]:
     """The command of Dagster's UI and daemon on loopback, the UI behind our guard."""
-    return [sys.executable, "-m", "truepixel_dagster.instance.dev", "-h", "127.0.0.1", "-p", str(port)]
+    program = [sys.executable, "-m", "truepixel_dagster.instance.dev", "-w", str(ROOT / "workspace.yaml")]
+    return [*program, "-h", "127.0.0.1", "-p", str(port)]
 
 
 def webserver_access(*, writable: bool) -> dict[str, str]:

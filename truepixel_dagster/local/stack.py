@@ -62,6 +62,8 @@ OWN_SERVERS = (
 
 # What asks for TLS or holds credentials: the local servers have neither.
 ACCESS = (
+    *("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"),
+    *("kafka_ssl_ca_location", "kafka_ssl_certificate_location", "kafka_ssl_key_location", "kafka_ssl_key_password"),
     *("elasticsearch_api_key", "elasticsearch_username", "elasticsearch_password", "elasticsearch_ca_certs"),
     *("mongodb_username", "mongodb_password", "mongodb_ca_certs"),
     *("redis_username", "redis_password", "redis_ca_certs"),
@@ -280,7 +282,7 @@ def ephemeral_stack(
 
     Arguments:
         base_dir: The stack's data folder; left as it is at the end.
-        settings: What to keep of the settings; the defaults if there are none.
+        settings: What to keep of the settings; those of the environment, without `.env`, if there are none.
         progress: Told in lines what happens.
         with_postgres: With PostgreSQL for Dagster's own storage.
         only: As of `Stack`.
@@ -292,7 +294,7 @@ def ephemeral_stack(
         StackError: A server did not start.
     """
     addresses = [Address("127.0.0.1", port) for port in free_ports(5 if with_postgres else 4)]
-    own = settings_at(settings or Settings(), *addresses)
+    own = settings_at(settings or Settings(_env_file=None), *addresses)
     own = own.model_copy(update={"data_dir": base_dir.absolute()})
     stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres, only=only)
     stack.up(progress)
@@ -310,7 +312,10 @@ def settings_at(
     redis: Address,
     postgres: Address | None = None,
 ) -> Settings:
-    """The settings with other addresses of the servers, without TLS or password; without PostgreSQL in SQLite files."""
+    """The settings with other addresses of the servers, without TLS or password; without PostgreSQL in SQLite files.
+
+    Nothing of them reaches beyond these servers and the data folder: no alert is sent, no link leads to another UI.
+    """
     return settings.model_copy(
         update={
             "kafka_bootstrap": str(kafka),
@@ -320,6 +325,9 @@ def settings_at(
             "mongodb_url": SecretStr(f"mongodb://{mongodb}"),
             "redis_url": SecretStr(f"redis://{redis}/0"),
             "postgres_url": SecretStr(Postgres(postgres, Path()).url) if postgres else None,
+            "alert_webhook_url": None,
+            "dagster_url": None,
+            "privacy_dir": None,
         }
     )
 

@@ -19,7 +19,7 @@ import psutil
 import pymongo
 import redis
 
-from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
+from truepixel_dagster.jobs.drain import dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy
@@ -145,21 +145,22 @@ class Pipeline:
         """What the daemon and the runs print."""
         return self.settings.data_dir / "logs" / "daemon.log"
 
-    def start_daemon(self, folder: Path = ROOT, *, lanes: int | None = None) -> None:
+    def start_daemon(self, folder: Path | None = None, *, lanes: int | None = None) -> None:
         """Start Dagster's daemon with the definitions that have kill switches.
 
         Arguments:
-            folder: In which it works.
+            folder: In which it works; its home by default.
             lanes: How many it starts; as the settings say by default.
         """
         settings = self.settings.model_copy(update={"lanes": lanes}) if lanes else self.settings
         command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "truepixel_dagster.local.chaos.definitions"]
+        env = environment(settings)
         private_folder(self.daemon_log.parent)
         with open_private(self.daemon_log, "ab") as output:
             self._daemon = subprocess.Popen(
                 command,
-                cwd=folder,
-                env=environment(settings),
+                cwd=folder or env["DAGSTER_HOME"],
+                env=env,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -255,10 +256,11 @@ class Pipeline:
         Raises:
             ChaosFailed: It failed.
         """
+        env = environment(self.settings)
         done = subprocess.run(
             [sys.executable, "-m", "truepixel_dagster.cli", *arguments],
-            cwd=ROOT,
-            env=environment(self.settings),
+            cwd=env["DAGSTER_HOME"],
+            env=env,
             capture_output=True,
             text=True,
             check=False,

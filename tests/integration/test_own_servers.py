@@ -1,0 +1,205 @@
+"""A `.env` in the project's folder that names other servers: whatever was told which servers to use touches no other.
+
+The others are sockets that listen on loopback and take down who connects. The project is a copy, because its `.env` is
+also that of whoever works in the folder while the tests run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.driving import send
+from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.topics import lag
+
+CODE = ("truepixel_dagster", "assets", "sensors", "benchmarks", "tests")
+FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml")
+SECONDS = 400
+
+
+class Others:
+    """Servers that nobody was given: sockets that take connections, and note for whom each was meant."""
+
+    NAMES = ("kafka", "elasticsearch", "mongodb", "redis", "postgres", "webhook")
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.sockets = {name: socket.create_server(("127.0.0.1", 0)) for name in self.NAMES}
+        for name, server in self.sockets.items():
+            threading.Thread(target=self._take, args=(name, server), daemon=True).start()
+
+    def _take(self, name: str, server: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            self.seen.append(name)
+            connection.close()
+
+    def close(self) -> None:
+        for server in self.sockets.values():
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+    def settings(self) -> dict[str, str]:
+        """What names them."""
+        at = {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in self.sockets.items()}
+        return {
+            "TRUEPIXEL_NAMESPACE": "production",
+            "TRUEPIXEL_KAFKA_BOOTSTRAP": at["kafka"],
+            "TRUEPIXEL_ELASTICSEARCH_URL": f"http://{at['elasticsearch']}",
+            "TRUEPIXEL_MONGODB_URL": f"mongodb://{at['mongodb']}",
+            "TRUEPIXEL_REDIS_URL": f"redis://{at['redis']}/0",
+            "TRUEPIXEL_POSTGRES_URL": f"postgresql+psycopg2://truepixel@{at['postgres']}/truepixel",
+            "TRUEPIXEL_ALERT_WEBHOOK_URL": f"http://{at['webhook']}/",
+        }
+
+
+@pytest.fixture
+def others() -> Iterator[Others]:
+    found = Others()
+    yield found
+    assert found.seen == []
+    with socket.create_connection(found.sockets["kafka"].getsockname()):  # they do take connections
+        while not found.seen:
+            time.sleep(0.01)
+    found.close()
+
+
+@pytest.fixture
+def project(tmp_path: Path, others: Others) -> Path:
+    """A copy of the project whose `.env` names the others, and another home of Dagster."""
+    folder = tmp_path / "project"
+    for name in CODE:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder)
+    named = {**others.settings(), "DAGSTER_HOME": str(folder / "production")}
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in named.items()))
+    return folder
+
+
+def bare(**variables: str) -> dict[str, str]:
+    """The environment without settings, and with some."""
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("TRUEPIXEL_", "DAGSTER"))}
+    return {**kept, **variables}
+
+
+def run(folder: Path, *command: str, **variables: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=bare(**variables),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    assert not (folder / "production").exists()
+    return done.stdout
+
+
+def given(settings: Settings, folder: Path) -> dict[str, str]:
+    """The variables by which somebody names servers and namespace, in a shell."""
+    return {
+        "TRUEPIXEL_NAMESPACE": settings.namespace,
+        "TRUEPIXEL_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
+        "TRUEPIXEL_ELASTICSEARCH_URL": settings.elasticsearch_url,
+        "TRUEPIXEL_MONGODB_URL": settings.mongodb_url.get_secret_value(),
+        "TRUEPIXEL_REDIS_URL": settings.redis_url.get_secret_value(),
+        "TRUEPIXEL_POSTGRES_URL": "",
+        "TRUEPIXEL_ALERT_WEBHOOK_URL": "",
+        "TRUEPIXEL_DATA_DIR": str(folder / "data"),
+        "TRUEPIXEL_IDLE": "0.5",
+    }
+
+
+def test_the_demo_works_on_its_own_servers_alone(project: Path) -> None:
+    report = project / "report.json"
+    run(project, "truepixel_dagster.cli", "demo", "--no-ui", "--events", "300", "--json", str(report))
+    found = json.loads(report.read_text())
+    assert (found["produced"], found["lag"]) == (300, 0)
+
+
+def test_chaos_works_on_its_own_servers_alone(project: Path) -> None:
+    report = project / "report.json"
+    run(project, "truepixel_dagster.cli", "chaos", "--rounds", "1", "--seed", "2", "--json", str(report))
+    found = json.loads(report.read_text())
+    assert (found["lost"], found["doubled"], found["differences"], found["not_recovered"]) == (0, 0, 0, 0)
+    assert found["indexed"] > 0
+
+
+def test_benchmarks_work_on_their_own_servers_alone(project: Path) -> None:
+    run(project, "benchmarks", "start", "--quick")
+
+
+def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:
+    run(project, "pytest", "--collect-only", "-q")
+    told = run(project, "pytest", "-q", "tests/integration/test_commits.py", "tests/unit/test_settings.py")
+    assert " passed" in told
+
+
+def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Path, settings: Settings) -> None:
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    told = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
+    assert json.loads(told)["messages"] == 200
+    assert sum(entry.committed or 0 for entry in lag(settings)) == 200
+
+
+def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(project: Path, settings: Settings) -> None:
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
+    run(project, *job, **given(settings, project), DAGSTER_HOME=str(home(project)))
+    assert sum(entry.committed or 0 for entry in lag(settings)) == 200
+
+
+@pytest.mark.parametrize("with_home", [True, False])
+def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shell(
+    project: Path, settings: Settings, with_home: bool
+) -> None:
+    """UI, daemon, sensor, code server and workers: all of them."""
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    at_home = {"DAGSTER_HOME": str(home(project))} if with_home else {}
+    log = project / "dev.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", "0"],
+            cwd=project,
+            env=bare(**given(settings, project), **at_home),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + SECONDS
+        while sum(entry.committed or 0 for entry in lag(settings)) < 200:
+            assert process.poll() is None, log.read_text()[-6000:]
+            assert time.monotonic() < end, log.read_text()[-6000:]
+            time.sleep(1)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+
+
+def home(project: Path) -> Path:
+    """A home of Dagster's with the project's own file."""
+    folder = project / "home"
+    folder.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", folder)
+    return folder
