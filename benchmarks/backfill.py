@@ -34,7 +34,7 @@ from truepixel_dagster.jobs.drain import dagster_home, drain
 from truepixel_dagster.jobs.rebuilding import DOCUMENTS_OF_A_REBUILD
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.local.graphql import GraphQL
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -88,8 +88,8 @@ def main() -> None:
     first = (datetime.now(timezone.utc) - timedelta(days=options.days)).replace(hour=0, minute=0, second=0)
     days = [(first.date() + timedelta(days=number)).isoformat() for number in range(options.days)]
     with tempfile.TemporaryDirectory() as folder, ephemeral_stack(Path(folder)) as servers:
-        provision(servers)
-        settings = servers.model_copy(update={"history_start": first.date()})
+        settings = identified(servers).model_copy(update={"history_start": first.date()})
+        provision(settings)
         say(f"generating {options.events:,} events of {options.days} days")
         # Clocks of clients are early or late: no event lies in a day that is not asked for.
         span = timedelta(days=options.days) - 2 * MARGIN

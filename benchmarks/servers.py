@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.settings import Settings
 
 
@@ -16,7 +16,7 @@ def servers(say: Callable[[str], None]) -> Iterator[Settings]:
     """All four, in a folder of their own."""
     folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
     with folder as base, ephemeral_stack(Path(base), progress=say) as settings:
-        yield settings
+        yield identified(settings)
 
 
 @contextmanager
@@ -26,4 +26,4 @@ def postgres(say: Callable[[str], None]) -> Iterator[Settings]:
     with folder as base:
         Path(base).chmod(0o711)
         with ephemeral_stack(Path(base), progress=say, with_postgres=True, only=("postgres",)) as settings:
-            yield settings
+            yield identified(settings)

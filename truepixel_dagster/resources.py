@@ -24,11 +24,21 @@ class Stores(NamedTuple):
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The three stores; nothing is connected before the first call.
+    """The three stores; nothing is connected before the first call, unless the settings say who the servers must be.
 
     Raises:
         AccessDenied, Unavailable: What goes wrong with a server within the block, in one line, whichever call met it.
+        WrongServer: One is not the one that is expected.
     """
+    with _opened(settings) as stores:
+        if settings.servers_identity:
+            for store in stores:
+                store.prove(settings.servers_identity)
+        yield stores
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[Stores]:
     with (
         closing(ElasticsearchStore(settings)) as elasticsearch,
         closing(MongoStore(settings)) as mongodb,
@@ -48,7 +58,7 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 def missing_servers(settings: Settings) -> list[Unavailable]:
     """Which of the stores do not answer or do not let us in, each with its address and the setting to look at."""
     missing: list[Unavailable] = []
-    with open_stores(settings) as stores:
+    with _opened(settings) as stores:
         for store in stores:
             try:
                 store.ping()

@@ -54,6 +54,10 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".truepixel"), description="the local stack's data, logs and Dagster's home")
 
+    servers_identity: str | None = Field(
+        None, description="identity that every server must show, as those of a local stack do; not asked for if unset"
+    )
+
     kafka_bootstrap: str = Field("127.0.0.1:19092", min_length=3, description="host:port[,host:port…]")
     kafka_partitions: int = Field(3, ge=1, le=1000, description="partitions that setup creates")
     kafka_replication: int = Field(1, ge=1, le=9, description="replicas that setup creates")

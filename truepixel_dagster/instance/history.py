@@ -6,6 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from truepixel_dagster.identity import mistaken
 from truepixel_dagster.settings import Settings
 
 TIMEOUT_SECONDS = 5
@@ -19,7 +20,8 @@ def check_history(settings: Settings) -> None:
     """Connect to the PostgreSQL of the settings, if there is one.
 
     Raises:
-        HistoryUnavailable: It does not take the connection, or its driver is not installed.
+        HistoryUnavailable: It does not take the connection, its driver is not installed, or it is not the server that
+            the settings say it must be.
     """
     if settings.postgres_url is None:
         return
@@ -32,7 +34,10 @@ def check_history(settings: Settings) -> None:
             " with special characters as %40 and the like"
         ) from None
     try:
-        sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": TIMEOUT_SECONDS}).connect().close()
+        engine = sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": TIMEOUT_SECONDS})
+        with engine.connect() as connection:
+            if settings.servers_identity:
+                _prove(connection, url, settings.servers_identity)
     except ModuleNotFoundError:
         raise HistoryUnavailable(
             "PostgreSQL's driver is not installed: pip install 'truepixel-dagster[postgres]'"
@@ -41,6 +46,12 @@ def check_history(settings: Settings) -> None:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         where = f"PostgreSQL at {url.host}:{url.port or 5432}" if url.host else "PostgreSQL"
         raise HistoryUnavailable(f"{where}: {_denial(reason) or _no_answer(reason)}") from None
+
+
+def _prove(connection: sa.Connection, url: sa.URL, expected: str) -> None:
+    found = connection.execute(sa.text("SHOW cluster_name")).scalar()
+    if reason := mistaken(f"PostgreSQL at {url.host}:{url.port or 5432}", found, expected):
+        raise HistoryUnavailable(reason)
 
 
 def _denial(reason: str) -> str | None:

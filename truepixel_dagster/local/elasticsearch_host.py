@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from truepixel_dagster.identity import stack_identity
+
 HEAP = "-Xmx512m"
 ENDING = {signal.SIGTERM, signal.SIGINT}
 
@@ -78,7 +80,7 @@ def _node_settings(folder: Path, host: str, port: int) -> dict[str, str]:
         "path.home": str(folder / "home"),
         "path.data": str(folder / "data"),
         "path.logs": str(folder / "logs"),
-        "cluster.name": "truepixel",
+        "cluster.name": stack_identity(folder.parent) or "truepixel",
         "node.name": "local",
         "discovery.type": "single-node",
         "network.host": host,

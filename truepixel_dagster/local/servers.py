@@ -6,7 +6,6 @@ in its command line, so that a pid that the system gave to somebody else is neve
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import random
@@ -16,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from pymongo.errors import PyMongoError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from truepixel_dagster.identity import new_identity, stack_identity
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, KAFKA_JARS, NETTY_JARS, JarCache, JarSet
 from truepixel_dagster.private_files import open_private
 
@@ -87,6 +86,11 @@ class Server(ABC):
     @abstractmethod
     def mark(self) -> str:
         """The argument in the command line by which this server's process is known."""
+
+    @property
+    def shown(self) -> str | None:
+        """The identity of its stack, which it shows to clients; None where the stack has none."""
+        return stack_identity(self.folder.parent)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -177,7 +181,7 @@ class Kafka(Server):
 
     def _format(self, java: list[str]) -> None:
         shutil.rmtree(self.data, ignore_errors=True)  # formatted half-way
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = self.shown or new_identity()
         # With `=`: an id may begin with a dash, which would be read as another option.
         command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
@@ -303,6 +307,8 @@ class MongoDB(Server):
             *(str(mongod), self.mark, f"--bind_ip={self.address.ip}", f"--port={self.address.port}"),
             *("--wiredTigerCacheSizeGB=0.25", "--nounixsocket", "--quiet"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            # Told to clients that ask for its command line.
+            *((f"--pidfilepath={self.folder / self.shown}.pid",) if self.shown else ()),
             *(self._for_trials() if self.replica_set else ()),
         ]
 
@@ -346,6 +352,7 @@ class Redis(Server):
             *(str(program), "--bind", self.address.ip, "--port", str(self.address.port), "--protected-mode", "yes"),
             *("--dir", self.mark, "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
             *("--set-proc-title", "no"),  # it would hide the arguments by which its process is known
+            *(("--availability-zone", self.shown) if self.shown else ()),
         ]
 
     def _version(self) -> str:
@@ -395,6 +402,7 @@ class Postgres(Server):
             "port": self.address.port,
             "unix_socket_directories": "",
             "shared_buffers": "64MB",
+            "cluster_name": self.shown or "",
         }
         return [self._program("postgres"), "-D", self.mark, *(f"--{name}={value}" for name, value in options.items())]
 

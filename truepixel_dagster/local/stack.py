@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 import psutil
 from pydantic import SecretStr
 
+from truepixel_dagster.identity import make_identity
 from truepixel_dagster.local.jars import JarCache, JarsError
 from truepixel_dagster.local.lock import only_one
 from truepixel_dagster.local.servers import (
@@ -129,6 +130,7 @@ class Stack:
         if with_postgres or (folder / Postgres.name / "data").exists():
             servers.append(_postgres(settings, folder / Postgres.name))
         self.servers = [server for server in servers if not only or server.name in only]
+        self._folder = folder
         self._lock = folder / "lock"
         self._children: dict[Server, subprocess.Popen[bytes]] = {}
 
@@ -153,6 +155,11 @@ class Stack:
             except BaseException:
                 self._end(missing)
                 raise
+
+    @property
+    def identity(self) -> str:
+        """What each of the servers shows to clients that ask who it is."""
+        return make_identity(self._folder)
 
     def down(self, progress: Progress) -> None:
         """End every server as it should be ended, and by SIGKILL for one that is still there after 20 s. Data stay.
@@ -183,6 +190,7 @@ class Stack:
     def _start(self, servers: list[Server], progress: Progress) -> None:
         if servers:
             progress(f"starting {_titles(servers)} …")
+            make_identity(self._folder)
         # Kafka last: its first start formats its folder, while the others boot.
         for server in reversed(servers):
             private_folder(server.folder)
@@ -297,11 +305,37 @@ def ephemeral_stack(
     own = settings_at(settings or Settings(_env_file=None), *addresses)
     own = own.model_copy(update={"data_dir": base_dir.absolute()})
     stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres, only=only)
-    stack.up(progress)
     try:
+        stack.up(progress)
+        _prove(stack, own)
         yield own
     finally:
         stack.down(progress)
+
+
+def identified(settings: Settings) -> Settings:
+    """The settings of a stack, with which every process makes sure that it works on this stack's own servers."""
+    return settings.model_copy(update={"servers_identity": Stack(settings).identity})
+
+
+def _prove(stack: Stack, own: Settings) -> None:
+    """Make sure that what answers at the stack's addresses are its servers, before anything is written.
+
+    Raises:
+        HistoryUnavailable, KafkaError, Unavailable: One is another server, or does not answer.
+    """
+    from truepixel_dagster.instance.history import check_history
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stream.client_config import client_config
+
+    expected = identified(own)
+    names = {server.name for server in stack.servers}
+    if Postgres.name in names:
+        check_history(expected)
+    if names >= {Kafka.name, Elasticsearch.name, MongoDB.name, Redis.name}:
+        client_config(expected)
+        with open_stores(expected):
+            pass
 
 
 def settings_at(
@@ -328,6 +362,7 @@ def settings_at(
             "alert_webhook_url": None,
             "dagster_url": None,
             "privacy_dir": None,
+            "servers_identity": None,
         }
     )
 

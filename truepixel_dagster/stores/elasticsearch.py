@@ -192,6 +192,14 @@ class ElasticsearchStore(Store):
         except (TransportError, ApiError) as error:
             raise self._no_answer(error, "TRUEPIXEL_ELASTICSEARCH_URL") from error
 
+    def identity(self) -> str | None:
+        """The cluster's name.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        return str(self._call(self.client.info)["cluster_name"])
+
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         """Read documents by index and id, in the order asked for; None only where it is known that there is none.
 

@@ -36,6 +36,10 @@ class NotSetUp(ServerRefuses):
     """Templates, mappings or indexes are not as this version needs them: nothing is written, no search is believed."""
 
 
+class WrongServer(AccessDenied):
+    """A server is not the one that the settings are for."""
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """A store's refusal of one document."""
 

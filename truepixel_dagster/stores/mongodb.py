@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from bson import encode
@@ -290,6 +291,18 @@ class MongoStore(Store):
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details or {}
             return details
+
+    def identity(self) -> str | None:
+        """The name of its file with the process id, which its command line sets; None where it may not tell.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        try:
+            found = self._call(lambda: self.client.admin.command("getCmdLineOpts"))
+        except OperationFailure:
+            return None
+        return Path(found.get("parsed", {}).get("processManagement", {}).get("pidFilePath", "")).stem or None
 
     def journal(self) -> bool | None:
         """Whether the server journals its writes; None where it may not tell.

@@ -138,6 +138,15 @@ class RedisStore(Store):
         except redis.RedisError as error:
             raise self._no_answer(error, "TRUEPIXEL_REDIS_URL") from error
 
+    def identity(self) -> str | None:
+        """Its availability zone, which nothing but its command line sets.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        found: Any = self._call(lambda: self.client.info("server"))
+        return str(found.get("availability_zone") or "") or None
+
     def persistence(self) -> dict[str, str] | None:
         """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
 

@@ -7,12 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import SecretStr
 
+from truepixel_dagster.identity import mistaken
 from truepixel_dagster.stores.errors import (
     AccessDenied,
     Denial,
     Guard,
     Unavailable,
     Words,
+    WrongServer,
     calling,
     no_guard,
     no_words,
@@ -20,6 +22,8 @@ from truepixel_dagster.stores.errors import (
 )
 
 T = TypeVar("T")
+#: Servers and the identities that they have shown to this process.
+_PROVEN: set[tuple[str, str]] = set()
 
 
 class Store:
@@ -45,6 +49,30 @@ class Store:
     def plain(self, error: Exception) -> Unavailable | None:
         """An error of the client in one line that names the server; None if it is nothing that the server did."""
         return plain(self._server, error, transient=self._transient, denial=self._denial, words=self._words)
+
+    def prove(self, expected: str) -> None:
+        """Make sure that this is the server which is meant; asks it once in a process.
+
+        Arguments:
+            expected: The identity that it has to show.
+
+        Raises:
+            Unavailable: It does not answer.
+            WrongServer: It shows another identity, or none.
+        """
+        if (self._server, expected) in _PROVEN:
+            return
+        if reason := mistaken(self._server, self.identity(), expected):
+            raise WrongServer(reason)
+        _PROVEN.add((self._server, expected))
+
+    def identity(self) -> str | None:
+        """The identity that the local stack gave the server; None, or something else, for servers of others.
+
+        Raises:
+            Unavailable: It does not answer.
+        """
+        raise NotImplementedError
 
     @property
     def _server(self) -> str:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from confluent_kafka.admin import AdminClient
+
+from truepixel_dagster.identity import mistaken
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.errors import WrongCluster, calling
 
 # The largest record that may travel: above the decoder's bound, so that an oversized one can become a dead letter.
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
+
+#: Clusters and the identities that they have shown to this process.
+_PROVEN: set[tuple[str, str | None]] = set()
 
 _log = logging.getLogger("truepixel.kafka")
 _log.addHandler(logging.NullHandler())
@@ -16,7 +23,24 @@ _log.propagate = False
 
 
 def client_config(settings: Settings) -> dict[str, Any]:
-    """librdkafka's configuration, without what is not set."""
+    """librdkafka's configuration, without what is not set.
+
+    Where the settings say who the servers must be, the cluster is asked first, once in a process.
+
+    Raises:
+        KafkaError: It does not answer, or is another one.
+    """
+    config = _config(settings)
+    meant = (settings.kafka_bootstrap, settings.servers_identity)
+    if settings.servers_identity and meant not in _PROVEN:
+        found = calling(settings, lambda: AdminClient(config).list_topics(timeout=settings.kafka_timeout).cluster_id)
+        if reason := mistaken(f"Kafka at {settings.kafka_bootstrap}", found, settings.servers_identity):
+            raise WrongCluster(reason)
+        _PROVEN.add(meant)
+    return config
+
+
+def _config(settings: Settings) -> dict[str, Any]:
     password, key_password = settings.kafka_sasl_password, settings.kafka_ssl_key_password
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap,

@@ -72,6 +72,10 @@ class KafkaDenied(KafkaError):
     """Kafka does not let us in: nothing is lost, offsets stay where they are; trying again at once would not help."""
 
 
+class WrongCluster(KafkaDenied):
+    """Kafka is not the cluster that the settings are for."""
+
+
 class NoTopic(KafkaError):
     """The topic does not exist."""
 

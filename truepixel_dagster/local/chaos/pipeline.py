@@ -107,6 +107,7 @@ class Pipeline:
     def __enter__(self) -> Pipeline:
         try:
             self._stack.up(self._say)
+            self.settings = self.settings.model_copy(update={"servers_identity": self._stack.identity})
             self._initiate_replica_set()
             provision(self.settings)
             self.start_daemon()
