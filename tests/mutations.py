@@ -772,6 +772,41 @@ MUTATIONS = (
         "if True:",
         UNIT + "sensors/test_kafka_lag.py",
     ),
+    Mutation(
+        "own servers: Dagster's processes start where no .env is",
+        P + "jobs/drain.py",
+        'cwd=env["DAGSTER_HOME"],',
+        "cwd=ROOT,",
+        INTEGRATION + "test_own_servers.py::test_the_demo_works_on_its_own_servers_alone",
+    ),
+    Mutation(
+        "own servers: a variable that a process was started with goes before .env",
+        P + "started_with.py",
+        "os.environ.update({name: started[name] for name in replaced if name in started})",
+        "pass",
+        UNIT + "test_started_with.py",
+    ),
+    Mutation(
+        "own servers: a store proves its identity",
+        P + "stores/store.py",
+        "if reason := mistaken(self._server, self.identity(), expected):",
+        "if reason := None:",
+        INTEGRATION + "test_identity.py",
+    ),
+    Mutation(
+        "own servers: Kafka proves its identity",
+        P + "stream/client_config.py",
+        "if settings.servers_identity and meant not in _PROVEN:",
+        "if False:",
+        INTEGRATION + "test_identity.py",
+    ),
+    Mutation(
+        "own servers: a stack is proven before it is given away",
+        P + "local/stack.py",
+        "        _prove(stack, own)\n",
+        "",
+        INTEGRATION + "test_identity.py",
+    ),
 )
 
 

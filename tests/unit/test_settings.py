@@ -30,6 +30,27 @@ def test_dot_env_is_read(tmp_path: Path) -> None:
     assert load_settings().lanes == 3
 
 
+def test_a_variable_goes_before_dot_env_and_an_argument_before_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("TRUEPIXEL_LANES=3\nTRUEPIXEL_RETRIES=3\n")
+    monkeypatch.setenv("TRUEPIXEL_LANES", "5")
+    settings = load_settings()
+    assert (settings.lanes, settings.retries, settings.pool_workers) == (5, 3, 2)
+    assert Settings(lanes=7).lanes == 7
+
+
+def test_paths_are_those_of_the_working_folder_wherever_a_process_works_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ca.pem").write_text("")
+    for name, value in {"DATA_DIR": "data", "PRIVACY_DIR": "answers", "KAFKA_SSL_CA_LOCATION": "ca.pem"}.items():
+        monkeypatch.setenv(f"TRUEPIXEL_{name}", value)
+    settings = load_settings()
+    assert (settings.data_dir, settings.privacy_dir) == (tmp_path / "data", tmp_path / "answers")
+    assert settings.kafka_ssl_ca_location == str(tmp_path / "ca.pem")
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

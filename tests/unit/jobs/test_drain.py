@@ -9,6 +9,8 @@ from pydantic import SecretStr
 
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
 from truepixel_dagster.jobs.drain import dagster_home, environment
+from truepixel_dagster.local.servers import Address
+from truepixel_dagster.local.stack import settings_at
 from truepixel_dagster.settings import Settings, load_settings
 
 
@@ -45,3 +47,30 @@ def test_a_history_that_cannot_be_reached_is_one_line_without_its_password(addre
         check_history(Settings(postgres_url=SecretStr(f"postgresql://{address}")))
     assert "er2" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_variable_in_other_letters_does_not_go_before_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("truepixel_kafka_bootstrap", "production:9092")
+    given = environment(Settings(data_dir=tmp_path, kafka_bootstrap="127.0.0.1:1"))
+    assert [value for name, value in given.items() if name.upper() == "TRUEPIXEL_KAFKA_BOOTSTRAP"] == ["127.0.0.1:1"]
+
+
+def test_settings_of_an_own_stack_reach_nothing_beyond_it() -> None:
+    secret, away = SecretStr("hunter2"), SecretStr("http://production.example/hook")
+    theirs = Settings(_env_file=None).model_copy(
+        update={
+            "kafka_sasl_username": "me",
+            "kafka_sasl_password": secret,
+            "mongodb_password": secret,
+            "alert_webhook_url": away,
+            "dagster_url": "http://ui.example",
+            "privacy_dir": Path("/exports"),
+        }
+    )
+    own = settings_at(theirs, *(Address("127.0.0.1", port) for port in (1, 2, 3, 4)))
+    assert not {name for name, value in own if value is not None} & {
+        *("kafka_sasl_username", "kafka_sasl_password", "mongodb_password", "alert_webhook_url", "dagster_url"),
+        *("privacy_dir", "postgres_url"),
+    }
