@@ -70,12 +70,12 @@ class Group(click.Group):
         """Run the command."""
         from truepixel_dagster.flush import FlushRefused
         from truepixel_dagster.instance.history import HistoryUnavailable
-        from truepixel_dagster.jobs.drain import DrainFailed
+        from truepixel_dagster.jobs.drain import DrainFailed, HomeUnusable
         from truepixel_dagster.local.chaos.pipeline import ChaosFailed
         from truepixel_dagster.local.demo import DemoFailed
         from truepixel_dagster.local.servers import StackError
 
-        failures = (DrainFailed, DemoFailed, ChaosFailed, FlushRefused, HistoryUnavailable)
+        failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, FlushRefused, HistoryUnavailable)
         known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
         try:
             return super().invoke(ctx)

@@ -61,22 +61,52 @@ class DrainFailed(Exception):
     """Runs failed; the message says where to look."""
 
 
+class HomeUnusable(Exception):
+    """Dagster's home cannot be written. The message says which folder it is, why, and what to do."""
+
+
 def dagster_home(settings: Settings) -> Path:
-    """Dagster's home on this machine: logs, dagster.yaml and, unless it is in PostgreSQL, the history of runs."""
-    home = private_folder(settings.data_dir / "dagster")
+    """Dagster's home on this machine: logs, dagster.yaml and, unless it is in PostgreSQL, the history of runs.
+
+    Raises:
+        HomeUnusable: It cannot be written.
+    """
+    home = settings.data_dir / "dagster"
     storage = POSTGRES if settings.postgres_url else POOLED_EVENT_LOG.format(home=json.dumps(str(home)))
-    with open_private(home / "dagster.yaml", "w") as file:
-        file.write((ROOT / "dagster.yaml").read_text() + storage)
+    with _usable(home):
+        private_folder(home)
+        with open_private(home / "dagster.yaml", "w") as file:
+            file.write((ROOT / "dagster.yaml").read_text() + storage)
     return home
 
 
+@contextmanager
+def _usable(home: Path) -> Iterator[None]:
+    """Say in one line that Dagster's home cannot be written: it is read-only, or its disk is full."""
+    from sqlalchemy.exc import DatabaseError  # Dagster's own
+
+    try:
+        yield
+    except (OSError, DatabaseError) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
+        raise HomeUnusable(
+            f"Dagster's home {home} cannot be written: {reason}. Free space on its disk, give this user the right to"
+            " write there, or let TRUEPIXEL_DATA_DIR name another folder"
+        ) from error
+
+
 def make_history(settings: Settings) -> None:
-    """Have Dagster make its files, if they are not there yet: processes that do so at once get in each other's way."""
+    """Have Dagster make its files, if they are not there yet: processes that do so at once get in each other's way.
+
+    Raises:
+        HomeUnusable: Its home cannot be written.
+    """
     import dagster as dg
 
     if settings.postgres_url is None:
         home = dagster_home(settings)
-        dg.DagsterInstance.from_config(str(home)).dispose()
+        with _usable(home):
+            dg.DagsterInstance.from_config(str(home)).dispose()
         tighten(home)
 
 
