@@ -198,7 +198,7 @@ class ElasticsearchStore(Store):
         Raises:
             Unavailable: No answer after all tries.
         """
-        return str(self._call(self.client.info)["cluster_name"])
+        return str(self._call(self.client.cluster.health)["cluster_name"])
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         """Read documents by index and id, in the order asked for; None only where it is known that there is none.
