@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from random import Random
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import psutil
 import pymongo
 import redis
+from pydantic import SecretStr
 
 from truepixel_dagster.jobs.drain import dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
@@ -34,6 +35,7 @@ from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import holders
+from truepixel_dagster.stores.mongodb import MongoStore
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import PartitionLag, lag
@@ -131,7 +133,10 @@ class Pipeline:
             proxy.close()
 
     def _initiate_replica_set(self) -> None:
-        """MongoDB is a replica set of one, which clients find at its proxy."""
+        """MongoDB is a replica set of one, which clients find at its proxy; it proves first that it is this stack's."""
+        alone = SecretStr(f"{self.direct.mongodb_url.get_secret_value()}/?directConnection=true")
+        with closing(MongoStore(self.direct.model_copy(update={"mongodb_url": alone}))) as store:
+            store.prove(self._stack.identity)
         member = {"_id": 0, "host": str(self.proxies["mongodb"].address)}
         with self.mongodb() as client:
             client.admin.command("replSetInitiate", {"_id": MongoDB.REPLICA_SET, "members": [member]})
