@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import pytest
 
 from tests.integration.driving import send
 from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
@@ -94,6 +94,14 @@ def project(tmp_path: Path, others: Others) -> Path:
     return folder
 
 
+@pytest.fixture
+def folder_of_somebody(project: Path) -> Path:
+    """The copy for whoever starts Dagster's commands there: these take their home from `.env`, before our code runs."""
+    file = project / ".env"
+    file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "DAGSTER_HOME" not in line))
+    return project
+
+
 def bare(**variables: str) -> dict[str, str]:
     """The environment without settings, and with some."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("TRUEPIXEL_", "DAGSTER"))}
@@ -162,26 +170,28 @@ def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Pa
     assert sum(entry.committed or 0 for entry in lag(settings)) == 200
 
 
-def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(project: Path, settings: Settings) -> None:
+def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
+    folder_of_somebody: Path, settings: Settings
+) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
     job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
-    run(project, *job, **given(settings, project), DAGSTER_HOME=str(home(project)))
+    run(folder_of_somebody, *job, **given(settings, folder_of_somebody), DAGSTER_HOME=str(home(folder_of_somebody)))
     assert sum(entry.committed or 0 for entry in lag(settings)) == 200
 
 
 @pytest.mark.parametrize("with_home", [True, False])
 def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shell(
-    project: Path, settings: Settings, with_home: bool
+    folder_of_somebody: Path, settings: Settings, with_home: bool
 ) -> None:
     """UI, daemon, sensor, code server and workers: all of them."""
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
-    at_home = {"DAGSTER_HOME": str(home(project))} if with_home else {}
-    log = project / "dev.log"
+    at_home = {"DAGSTER_HOME": str(home(folder_of_somebody))} if with_home else {}
+    log = folder_of_somebody / "dev.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", "0"],
-            cwd=project,
-            env=bare(**given(settings, project), **at_home),
+            cwd=folder_of_somebody,
+            env=bare(**given(settings, folder_of_somebody), **at_home),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -193,8 +203,7 @@ def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shel
             assert time.monotonic() < end, log.read_text()[-6000:]
             time.sleep(1)
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=60)
+        end_tree(process)
 
 
 def home(project: Path) -> Path:
