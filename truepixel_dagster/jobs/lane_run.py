@@ -162,6 +162,8 @@ class LaneRun:
         """Dagster knows what a run before this one committed: the notes beside the offsets need not name it."""
         kept = {p: tuple(span for span in spans if span.run != run_id) for p, spans in self.unreported.items()}
         self.unreported = kept
+        # At once and for all partitions: a run that commits to some of them and dies would leave a part to be reported.
+        self._consumer.annotate(self._notes({}), guard=self._lease.confirm)
 
     def fetch(self) -> Slot | None:
         """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
