@@ -521,7 +521,7 @@ MUTATIONS = (
         P + "stores/elasticsearch.py",
         "if not never_fits(error.status_code, words, len(body)):",
         "if True:",
-        INTEGRATION + "test_hostile_input.py -k proxys_limit",
+        UNIT + "stores/test_bulk_halves.py",
     ),
     Mutation(
         "what will never fit is told from what has no room now",
