@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,13 +14,15 @@ from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.text import code
 
 DAYS_NAMED = 7
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def rebuild(days: Collection[str]) -> str:
     """What to do about orders of some days that are wrong."""
     named = sorted(days)
     more = f" and {len(named) - DAYS_NAMED} more days" if len(named) > DAYS_NAMED else ""
-    shown = ", ".join(map(code, named[:DAYS_NAMED]))
+    # A document may hold anything in the place of its day.
+    shown = ", ".join(day if _DAY.fullmatch(day) else code(day) for day in named[:DAYS_NAMED])
     return f"Materialize attributions, customers and product_stats for {shown}{more}"
 
 
