@@ -73,9 +73,10 @@ class Group(click.Group):
         from truepixel_dagster.jobs.drain import DrainFailed, HomeUnusable
         from truepixel_dagster.local.chaos.pipeline import ChaosFailed
         from truepixel_dagster.local.demo import DemoFailed
+        from truepixel_dagster.local.lock import InUse
         from truepixel_dagster.local.servers import StackError
 
-        failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, FlushRefused, HistoryUnavailable)
+        failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
         known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
         try:
             return super().invoke(ctx)

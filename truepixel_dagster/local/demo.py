@@ -18,6 +18,7 @@ import msgspec
 
 from truepixel_dagster.audit.account import Account, account
 from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execute
+from truepixel_dagster.local.lock import alone
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.local.traffic import Record, traffic
@@ -64,12 +65,13 @@ def percentile(values: list[float], percent: int) -> float:
 def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
     """Servers of the demo's own, on free ports, empty and set up; they end with the block."""
     base = settings.data_dir / "demo"
-    shutil.rmtree(base, ignore_errors=True)
-    with ephemeral_stack(base, settings, say) as servers:
-        own = identified(servers)
-        provision(own)
-        # As far back as its traffic goes.
-        yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
+    with alone(base.with_suffix(".lock")):
+        shutil.rmtree(base, ignore_errors=True)
+        with ephemeral_stack(base, settings, say) as servers:
+            own = identified(servers)
+            provision(own)
+            # As far back as its traffic goes.
+            yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
 
 
 def produce(

@@ -7,6 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+class InUse(Exception):
+    """Another process has what only one may have."""
+
+
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Wait until no other process is between the entry and the exit of this block with the same path."""
@@ -15,4 +19,25 @@ def only_one(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Be the only process in this block with the same path, or do not enter it.
+
+    Raises:
+        InUse: Another process is in it; one line says what to do.
+    """
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUse(
+                f"{path.with_suffix('')} is in use by another process, which would lose its data: wait for its end, or"
+                " set TRUEPIXEL_DATA_DIR to another folder"
+            ) from None
         yield

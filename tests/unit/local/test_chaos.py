@@ -17,6 +17,7 @@ from truepixel_dagster.local.chaos.chaos import plan
 from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.chaos.report import is_doubled
+from truepixel_dagster.local.lock import InUse, alone
 from truepixel_dagster.local.servers import Address
 
 ROOT = Path(__file__).parents[3]
@@ -149,3 +150,11 @@ def test_a_proxy_of_a_server_that_is_away_closes_the_connection(proxy: Proxy) ->
     with connect(lost) as connection:
         assert refused(connection)
     lost.close()
+
+
+def test_two_of_a_kind_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    lock, refused = tmp_path / "chaos.lock", pytest.raises(InUse, match="chaos is in use by another process")
+    with alone(lock), refused, alone(lock):
+        raise AssertionError
+    with alone(tmp_path / "chaos.lock"):
+        pass

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from random import Random
 
 from truepixel_dagster.local.chaos.days import days_not_shown
@@ -17,6 +18,7 @@ from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.load import Load, load
 from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
 from truepixel_dagster.local.chaos.report import Report, Round, judge, report
+from truepixel_dagster.local.lock import alone
 from truepixel_dagster.settings import Settings
 
 Say = Callable[[str], None]
@@ -59,14 +61,14 @@ def chaos(
         on_round: Told the number of rounds done.
 
     Raises:
+        InUse: Another one is at work in the same folder.
         StackError: The servers do not start.
         ChaosFailed: The pipeline did not come to work at all.
     """
     rng, started = Random(seed), time.monotonic()
     base = settings.data_dir / "chaos"
-    shutil.rmtree(base, ignore_errors=True)
     log: list[Round] = []
-    with Pipeline(base, settings, say) as pipeline:
+    with alone(base.with_suffix(".lock")), fresh(base, settings, say) as pipeline:
         pipeline.load = Load(pipeline.settings, load(rate, seed), rate)
         with pipeline.load.on():
             pipeline.wait_for_work()
@@ -83,6 +85,12 @@ def chaos(
         say("comparing the stores with what the topic says they should hold")
         verdicts = [*pipeline.verdicts, judge(pipeline.settings)]
         return report(seed, log, verdicts, days, time.monotonic() - started)
+
+
+def fresh(base: Path, settings: Settings, say: Say) -> Pipeline:
+    """A pipeline with nothing of an earlier one."""
+    shutil.rmtree(base, ignore_errors=True)
+    return Pipeline(base, settings, say)
 
 
 def _round(pipeline: Pipeline, number: int, kind: str, rng: Random) -> Round:
