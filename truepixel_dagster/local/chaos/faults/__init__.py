@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from truepixel_dagster.local.chaos.faults import clients, elasticsearch, kafka, mongodb, processes, redis, servers
+from truepixel_dagster.local.chaos.faults import (
+    clients,
+    documents,
+    elasticsearch,
+    kafka,
+    mongodb,
+    processes,
+    redis,
+    servers,
+)
 from truepixel_dagster.local.chaos.faults.hit import Fault
 
 FAULTS: Mapping[str, Fault] = {
@@ -45,4 +54,5 @@ FAULTS: Mapping[str, Fault] = {
     "one_user": clients.one_user,
     "many_shops": clients.many_shops,
     "conflicts": clients.conflicts,
+    "odd_documents": documents.odd,
 }
