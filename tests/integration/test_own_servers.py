@@ -26,8 +26,8 @@ from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
 
-CODE = ("truepixel_dagster", "assets", "sensors", "benchmarks", "tests")
-FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml")
+CODE = ("truepixel_dagster", "assets", "sensors", "benchmarks", "tests", "deploy", "docs")
+FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml", "README.md", "CHANGELOG.md")
 SECONDS = 400
 
 
