@@ -187,7 +187,7 @@ def status(as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--reindex", metavar="INDEX", help="Index the documents of one index anew; stop the lanes first.")
+@click.option("--reindex", metavar="INDEX", help="Reindex one index under its template; stop the lanes first.")
 def setup(reindex: str | None) -> None:
     """Create topics, index templates and indexes. Run twice, it changes nothing.
 
@@ -208,7 +208,7 @@ def setup(reindex: str | None) -> None:
         echo("nothing to do: everything is there")
     with open_stores(settings) as stores:
         if reindex:
-            echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents indexed anew")
+            echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents reindexed")
         for line in warnings(ask(settings, stores), settings):
             say(f"warning: {line}")
         unsound = stores.elasticsearch.unsound()

@@ -301,7 +301,7 @@ def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
     """
     low, _ = topics.bounds(settings)
     # First: what the group committed of the old log must not be skipped in the new one.
-    topics.commit_anew(settings, low)
+    topics.reset_offsets(settings, low)
     new = msgspec.to_builtins(adoption.after)
     reached = {**adoption.before.reached}
     fields = {"$set": {**new, "reached": reached}, "$push": {"older": _summary(adoption.before)}}

@@ -167,8 +167,8 @@ def test_setup_says_what_to_index_anew_and_does_it(settings: Settings, stores: S
     refused = " ".join(truepixel(settings, "privacy", "redact", "--shop", "s", "--dry-run", code=1).split())
     assert f"index {index} has shop_id as text instead of keyword" in refused
     assert "Traceback" not in refused
-    assert f"{index}: 1 documents indexed anew" in truepixel(settings, "setup", "--reindex", index)
-    assert f"{index}: 0 documents indexed anew" in truepixel(settings, "setup", "--reindex", index)
+    assert f"{index}: 1 documents reindexed" in truepixel(settings, "setup", "--reindex", index)
+    assert f"{index}: 0 documents reindexed" in truepixel(settings, "setup", "--reindex", index)
     with open_stores(settings) as fresh:
         (found,) = fresh.elasticsearch.scan("events-2026.03", {"term": {"shop_id": "s"}})
         assert found["_source"] == BY_HAND

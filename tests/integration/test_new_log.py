@@ -150,7 +150,7 @@ def test_a_new_log_counts_from_its_beginning_and_the_stores_keep_what_they_have(
         orders = sum(doc["orders"] for doc in stores.mongodb.collection(CUSTOMERS).find())
         assert orders == 12
         # Delivered again: nothing changes.
-        topics.commit_anew(settings, topics.bounds(settings)[0])
+        topics.reset_offsets(settings, topics.bounds(settings)[0])
     after = {doc["_id"]: doc for doc in stores.mongodb.collection(AD_LEADS).find()}
     for user, doc in before.items():
         assert after[user]["touches"][: len(doc["touches"])] == doc["touches"]
@@ -230,7 +230,7 @@ def test_a_log_that_was_cut_off_stops_everything_until_it_is_accepted(settings: 
 def test_committed_offsets_beyond_the_end_are_no_lag_of_nothing(settings: Settings, stores: Stores) -> None:
     send(settings, [view(1)])
     drain(settings)
-    topics.commit_anew(settings, dict.fromkeys(range(3), 500))
+    topics.reset_offsets(settings, dict.fromkeys(range(3), 500))
     assert lag_of(settings) == 0
     with pytest.raises(LogChanged, match="ends at offset"):
         verified(settings, stores)
@@ -339,7 +339,7 @@ def test_offsets_set_back_are_read_again_and_change_nothing(settings: Settings, 
     send(settings, traffic(0))
     drain(settings)
     counted = clients(stores)
-    topics.commit_anew(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
     with open_lane(settings, lane=0, lanes=1, owner="a") as lane:
         assert "set back or deleted" in " ".join(lane.warnings())
         while one_batch(lane):
@@ -385,12 +385,12 @@ def test_a_refusal_sticks_when_offsets_are_set_back(
         patch.setattr("truepixel_dagster.jobs.lane_run.customer.run", refusing)
         drain(settings)
     assert clients(stores) == {"c2": 1}
-    topics.commit_anew(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
     drain(settings)
     assert clients(stores) == {"c2": 1}
     assert replay_letters(settings).replayed == 1
     assert clients(stores) == {"c1": 1, "c2": 1}
     assert [entry.state for entry in listed(settings, stores)] == [REPLAYED]
-    topics.commit_anew(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
     drain(settings)
     assert clients(stores) == {"c1": 1, "c2": 1}

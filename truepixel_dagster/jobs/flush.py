@@ -30,7 +30,7 @@ def flush_visitors(context: dg.OpExecutionContext) -> None:
 
 
 def _flushing(flush: Callable[[Stores], FlushResult]) -> FlushResult:
-    with plainly(". Nothing is lost: the next flush goes on"), open_stores(load_settings()) as stores:
+    with plainly(". Nothing is lost: the next flush continues"), open_stores(load_settings()) as stores:
         return flush(stores)
 
 

@@ -364,7 +364,7 @@ class ElasticsearchStore(Store):
             wrong = [fault for fault in self._faults_of({index: there}) if not fault.repairable]
             if wrong:
                 lines.append(
-                    f"{wrong[0]}: its documents must be indexed anew. Stop the lanes, type"
+                    f"{wrong[0]}: its documents must be reindexed. Stop the lanes, type"
                     f" `truepixel setup --reindex {index}`, and start them"
                 )
         return lines

@@ -764,7 +764,7 @@ def no_writes(error: Exception) -> str | None:
     said = _words(error)
     for sign, (why, advice) in _NO_WRITES.items():
         if sign in said:
-            return f"{why}. {advice}; nothing is lost, and what waits for it goes on by itself then"
+            return f"{why}. {advice}; nothing is lost, and what waits for it continues by itself"
     return None
 
 

@@ -11,10 +11,10 @@ from truepixel_dagster.stores.errors import ServerRefuses
 
 
 def reindex(settings: Settings, index: str) -> int:
-    """Index the documents of an index anew, under the mapping of its template; says how many.
+    """Reindex the documents of an index under the mapping of its template; return how many.
 
     They are copied to another index, and back when their own has been made again. Whatever ends this on the way, the
-    same call goes on: the documents are removed only where all have a copy. Lanes must not write meanwhile.
+    same call continues: the documents are removed only where all have a copy. Lanes must not write meanwhile.
 
     Raises:
         ServerRefuses: The index is none of the pipeline's, or a document does not fit the mapping.
@@ -24,7 +24,7 @@ def reindex(settings: Settings, index: str) -> int:
         body = store.body_of(index)
         if body is None:
             raise ServerRefuses(
-                f"{index} is no index of this pipeline: `truepixel setup` names those to be indexed anew"
+                f"{index} is no index of this pipeline: `truepixel setup` names those to reindex"
             )
         indices, aside = store.client.indices, store.index(f"aside-{index}")
         if store.wrong(index):

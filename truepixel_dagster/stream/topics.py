@@ -201,7 +201,7 @@ class IdentityReader:
         return LogIdentity("" if topic_id == _NO_ID else topic_id, cluster or "", len(found.partitions))
 
 
-def commit_anew(settings: Settings, offsets: Mapping[int, int]) -> None:
+def reset_offsets(settings: Settings, offsets: Mapping[int, int]) -> None:
     """Set the group's committed offsets, backward too; no consumer of the group may be at work.
 
     Raises:

@@ -8,7 +8,7 @@ from truepixel_dagster.jobs.plainly import OneLine, plainly
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
 
-HINT = ". Nothing is lost: the next flush goes on"
+HINT = ". Nothing is lost: the next flush continues"
 
 
 def test_a_hint_follows_what_passes_by_itself_and_not_what_redis_has_lost() -> None:
