@@ -32,11 +32,13 @@ def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
 ) -> None:
     commit, begun, gate, made = EventConsumer.commit, threading.Event(), threading.Event(), []
 
-    def slow(self: EventConsumer, offsets: Mapping[int, int], guard: Callable[[], None]) -> None:
+    def slow(
+        self: EventConsumer, offsets: Mapping[int, int], guard: Callable[[], None], notes: Mapping[int, str]
+    ) -> None:
         made.append(dict(offsets))
         begun.set()
         assert gate.wait(60)
-        commit(self, offsets, guard)
+        commit(self, offsets, guard, notes)
 
     monkeypatch.setattr(EventConsumer, "commit", slow)
     with open_lane(waiting, lane=0, lanes=1, owner="slow") as lane:
