@@ -807,6 +807,20 @@ MUTATIONS = (
         "",
         INTEGRATION + "test_identity.py",
     ),
+    Mutation(
+        "one demo or chaos in a data folder",
+        P + "local/lock.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        UNIT + "local/test_chaos.py",
+    ),
+    Mutation(
+        "chaos: a day that is not shown fails",
+        P + "local/chaos/report.py",
+        "or self.not_recovered or self.days_not_shown",
+        "or self.not_recovered",
+        UNIT + "local/test_chaos_report.py",
+    ),
 )
 
 
