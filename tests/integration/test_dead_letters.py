@@ -572,7 +572,7 @@ def test_a_store_that_is_away_costs_no_try_and_loses_nothing(
     for name, text in (("RETRIES", "1"), ("MONGODB_TIMEOUT", "1"), ("KAFKA_TIMEOUT", "2")):
         monkeypatch.setenv(f"TRUEPIXEL_{name}", text)
     address = SecretStr(value) if field in ("mongodb_url", "redis_url") else value
-    shown = truepixel(lenient.model_copy(update={field: address}), "dead-letters", "replay", code=1)
+    shown = truepixel(lenient.model_copy(update={field: address}), "dead-letters", "replay", "--yes", code=1)
     assert "127.0.0.1:1" in shown
     assert "Traceback" not in shown
     assert [entry.letter.tries for entry in listed(lenient, stores)] == [0]

@@ -78,8 +78,9 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
                 documents[user] = {**_others(before), **documents[user]}
                 if documents[user] != before:
                     changed[user] = documents[user]
-            elif user in stored and "applied" in before:
-                gone[user] = stored[user].get("v")
+            elif "v" in stored.get(user, {}):
+                # One without a version was never written by us: an import, for which no history stands.
+                gone[user] = stored[user]["v"]
         return changed
 
     rejected = mongodb.update(CUSTOMERS, users, decide)

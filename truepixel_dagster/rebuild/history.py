@@ -100,7 +100,8 @@ def message_of(document: Mapping[str, Any]) -> Message:
     headers = {
         "source": document["source"],
         "event_id": document["event_id"],
-        "received_at": document["received_at"],
+        # Whether the record had this header is not known. It matters only where a time was replaced: so it is again.
+        "received_at": document["received_at"] if document.get("client_at") else None,
         "topic": document["name"] if document["source"] == "webhook" else None,
     }
     return Message(
@@ -108,6 +109,7 @@ def message_of(document: Mapping[str, Any]) -> Message:
         key=f"{document['shop_id']}:{document['client_id']}".encode(),
         value=_ENCODER.encode(document["payload"]),
         headers=tuple((name, value.encode()) for name, value in headers.items() if value),
+        timestamp=to_millis(document["received_at"]),
     )
 
 
