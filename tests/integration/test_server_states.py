@@ -273,7 +273,7 @@ def test_writes_that_mongodb_does_not_vouch_for_are_made_again(
 ) -> None:
     settings, client = replica_set
     send(settings, [record("s:c", pixel(f"e{n}", query=f"?gclid=g-{n}")) for n in range(40)])
-    busy = settings.model_copy(update={"batch_messages": 10, "retries": 4})
+    busy = settings.model_copy(update={"batch_messages": 10, "retries": 4, "mongodb_timeout": 2.0})
     data = {"failCommands": ["update", "insert", "delete"], **failing}
     with open_lane(busy, lane=0, lanes=1, owner="test") as lane:
         assert one_batch(lane)

@@ -18,6 +18,7 @@ def test_a_header_whose_name_is_not_utf_8_is_left_out_and_ours_are_read() -> Non
     # librdkafka's own broker, inside of this process.
     broker = Producer({"test.mock.num.brokers": 1, "log_level": 0})
     address = ",".join(f"{each.host}:{each.port}" for each in broker.list_topics(timeout=SECONDS).brokers.values())
+    send_with_header_names(address, "t", b"s:c", b"usual", [b"source"])
     send_with_header_names(address, "t", b"s:c", b"odd", [b"\xff\xfe", b"source", b"\xc3\x28", b"<NULL>"])
     found: list[Message] = []
     partitions = broker.list_topics("t", timeout=SECONDS).topics["t"].partitions
@@ -25,8 +26,14 @@ def test_a_header_whose_name_is_not_utf_8_is_left_out_and_ours_are_read() -> Non
     with closing(Consumer(config)) as consumer:
         consumer.assign([TopicPartition("t", partition, 0) for partition in partitions])
         end = time.monotonic() + SECONDS
-        while not found and time.monotonic() < end:
-            found = [to_message(record) for record in consumer.consume(10, timeout=0.5) if not record.error()]
+        while len(found) < 2 and time.monotonic() < end:
+            records = [record for record in consumer.consume(1, timeout=0.5) if not record.error()]
+            found += map(to_message, records)
+            if len(found) == 1:
+                # Python calls what is called often in another way, without a look at what it left behind.
+                for record in records * 100:
+                    to_message(record)
     assert [(message.value, message.headers) for message in found] == [
+        (b"usual", (("source", b"v"),)),
         (b"odd", (("source", b"v"), ("<NULL>", b"v"))),
     ]
