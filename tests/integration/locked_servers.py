@@ -210,6 +210,8 @@ class LockedRedis(LockedValkey):
     title = "Redis"
     needs = (REDIS_JARS,)
     PROGRAM = "redis-server-7.0.15-linux-amd64"
+    # By a setting that Valkey alone has.
+    shown = None
 
     def __init__(self, address: Address, folder: Path, jars: Any, certificates: Certificates) -> None:
         super().__init__(address, folder)

@@ -297,7 +297,7 @@ def test_a_status_that_elasticsearch_refuses_is_a_dead_letter_and_comes_back(
 
 def test_three_lanes_on_one_order_get_through_whatever_conflicts_they_meet(settings: Settings, stores: Stores) -> None:
     """Each lane sights the same order again and again, one event at a time: every write meets the others' writes."""
-    rules = stage.Rules(30, 7.0, 50)
+    rules = stage.Rules(30, 7.0, 50, sightings_kept=200)
     failures: list[BaseException] = []
 
     def sight(partition: int) -> None:
