@@ -307,8 +307,8 @@ class MongoDB(Server):
             *(str(mongod), self.mark, f"--bind_ip={self.address.ip}", f"--port={self.address.port}"),
             *("--wiredTigerCacheSizeGB=0.25", "--nounixsocket", "--quiet"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-            # Told to clients that ask for its command line.
-            *((f"--pidfilepath={self.folder / self.shown}.pid",) if self.shown else ()),
+            # Clients can ask for it, and without a socket it names no file.
+            *((f"--unixSocketPrefix={self.shown}",) if self.shown else ()),
             *(self._for_trials() if self.replica_set else ()),
         ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from bson import encode
@@ -293,7 +292,7 @@ class MongoStore(Store):
             return details
 
     def identity(self) -> str | None:
-        """The name of its file with the process id, which its command line sets; None where it may not tell.
+        """The prefix of its sockets' names, which its command line sets; None where it may not tell.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -302,7 +301,8 @@ class MongoStore(Store):
             found = self._call(lambda: self.client.admin.command("getCmdLineOpts"))
         except OperationFailure:
             return None
-        return Path(found.get("parsed", {}).get("processManagement", {}).get("pidFilePath", "")).stem or None
+        prefix: str | None = found.get("parsed", {}).get("net", {}).get("unixDomainSocket", {}).get("pathPrefix")
+        return prefix
 
     def journal(self) -> bool | None:
         """Whether the server journals its writes; None where it may not tell.
