@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,19 +25,35 @@ OUTAGE_SECONDS = 120
 RECOVERY_SECONDS = 240
 
 
+# Each has tests of its own in tests/integration.
+TRIED_THERE = {
+    *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
+    *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops"),
+}
+
+
 def test_nothing_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
-    rounds, report = len(FAULTS), tmp_path / "report.json"
+    nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TRIED_THERE])
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_in_any_state_and_by_any_input(tmp_path: Path) -> None:
+    nothing_is_lost_or_doubled(tmp_path, list(FAULTS))
+
+
+def nothing_is_lost_or_doubled(folder: Path, kinds: Sequence[str]) -> None:
+    report = folder / "report.json"
     command = [sys.executable, "-m", "truepixel_dagster.cli", "chaos", "--seed", "11", "--json", str(report)]
     done = subprocess.run(
-        [*command, "--rounds", str(rounds)],
+        [*command, "--rounds", str(len(kinds)), "--kinds", ",".join(kinds)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment(tmp_path),
+        env=environment(folder),
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-8000:]
     found = json.loads(report.read_text())
-    assert Counter(entry["kind"] for entry in found["log"]) == dict.fromkeys(FAULTS, 1)
+    assert Counter(entry["kind"] for entry in found["log"]) == dict.fromkeys(kinds, 1)
     assert (found["lost"], found["doubled"], found["differences"], found["not_recovered"]) == (0, 0, 0, 0)
     assert found["days_not_shown"] == []
     assert found["produced"] == found["indexed"] + found["duplicates"] + found["dead_letters"]
