@@ -271,7 +271,7 @@ def look(settings: Settings) -> Seen:
 
     Raises:
         LogChanged: The topic is not the log that was processed.
-        Missing: One of the four servers does not answer, does not let us in, or has lost its data.
+        Missing: One of the four servers is unreachable, denies access, or has lost its data.
     """
     missing: list[Exception] = [*missing_servers(settings)]
     try:

@@ -531,21 +531,21 @@ MUTATIONS = (
         UNIT + "stores/test_bulk_halves.py",
     ),
     Mutation(
-        "what will never fit is told from what has no room now",
+        "what will never fit is distinguished from what has no room now",
         P + "stores/too_large.py",
         "return int(found[1]) > int(found[2])",
         "return False",
         UNIT + "stores/test_too_large.py",
     ),
     Mutation(
-        "a topic that was created again is told by its id",
+        "a topic that was created again is recognised by its id",
         P + "source_log.py",
         "if kept.topic_id and now.topic_id and kept.topic_id != now.topic_id:",
         "if False:",
         INTEGRATION + "test_new_log.py -k made_again",
     ),
     Mutation(
-        "another cluster is told by its id",
+        "another cluster is recognised by its id",
         P + "source_log.py",
         "if kept.cluster_id and now.cluster_id and kept.cluster_id != now.cluster_id:",
         "if False:",
@@ -629,7 +629,7 @@ MUTATIONS = (
         INTEGRATION + "test_kafka_states.py -k excuse_the_order",
     ),
     Mutation(
-        "a user who goes on in two partitions is not excused",
+        "a user who continues in two partitions is not excused",
         P + "audit/scope.py",
         "return len(left) <= 1",
         "return True",

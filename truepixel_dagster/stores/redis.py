@@ -464,7 +464,7 @@ class RedisStore(Store):
         return [_offsets(flat) for flat in self._scripts("stake", pairs, counted=True)]
 
     def last_applied(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The last applied offset of each partition, asked anew and not kept in mind.
+        """The last applied offset of each partition, read from Redis and not remembered.
 
         Raises:
             StateLost: Redis does not hold what was written to it.
@@ -477,7 +477,7 @@ class RedisStore(Store):
         return {partition: self._offset(str(partition), value) for partition, value in zip(partitions, values)}
 
     def applied_now(self) -> dict[int, int]:
-        """The last applied offset of every partition, asked anew.
+        """The last applied offset of every partition, read from Redis.
 
         Raises:
             Unavailable: No answer after all tries.
