@@ -13,32 +13,41 @@ ONLINE = "online"
 
 
 class SoldLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A product of an order as it was sold: after edits, its discounts off. Gift cards are none."""
+    """A line of an order that names a product. Gift cards are none.
+
+    `quantity` is what was ordered, `current_quantity` what an order's webhook says is left of it after edits and returns;
+    `discount` is what all of `quantity` costs less, in minor units of the price.
+    """
 
     product_id: str
-    units: int
-    revenue: Money | None = None
+    quantity: int
+    price: Money | None = None
+    discount: int = 0
+    current_quantity: int | None = None
+    line_id: str | None = None
 
 
-class ReturnedLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A product of a refund that gave money back. Gift cards are none."""
+class RefundedLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A line of a refund that names a product: how many came back, or were taken out, and their subtotal."""
 
     product_id: str
-    units: int
-    revenue: Money | None = None
+    quantity: int
+    subtotal: Money | None = None
+    line_id: str | None = None
 
 
 class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Money given back: what the successful transactions of kind `refund` sum to, more than 0.
+    """A refund: what its successful transactions of kind `refund` sum to, which may be nothing.
 
-    `at` is in milliseconds since the epoch; `utc_offset` is what its time was written with, in minutes.
+    `at` is in milliseconds since the epoch; `utc_offset` is what its time was written with, in minutes. One of no money is
+    no refund: an order's edit takes its lines out. `amount` is None where its transactions name no currency.
     """
 
     refund_id: str
-    amount: Money
     at: int
+    amount: Money | None = None
     utc_offset: int = 0
-    lines: tuple[ReturnedLine, ...] = ()
+    lines: tuple[RefundedLine, ...] = ()
 
 
 class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -81,8 +90,7 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
 class OrderNews(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a record says of an order. At least one id is there.
 
-    `noted_client` is the client that a webhook's `note_attributes` name. Of a refund `refunds` has one entry, or none
-    where it gave no money back.
+    `noted_client` is the client that a webhook's `note_attributes` name.
     """
 
     order_id: str | None = None
