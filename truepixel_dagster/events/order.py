@@ -15,7 +15,7 @@ ONLINE = "online"
 class SoldLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of an order that names a product. Gift cards are none.
 
-    `quantity` is what was ordered, `current_quantity` what an order's webhook says is left of it after edits and returns;
+    `quantity` is what was ordered, `current_quantity` what a webhook says is left of it after edits and returns;
     `discount` is what all of `quantity` costs less, in minor units of the price.
     """
 
@@ -37,41 +37,51 @@ class RefundedLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refund: what its successful transactions of kind `refund` sum to, which may be nothing.
+    """A refund: what its successful transactions of kind `refund` sum to, by currency, which may be nothing.
 
-    `at` is in milliseconds since the epoch; `utc_offset` is what its time was written with, in minutes. One of no money is
-    no refund: an order's edit takes its lines out. `amount` is None where its transactions name no currency.
+    `at` is in milliseconds since the epoch; `utc_offset` is what its time was written with, in minutes. One of no money
+    is no refund: an order's edit takes its lines out.
     """
 
     refund_id: str
     at: int
-    amount: Money | None = None
+    amounts: tuple[Money, ...] = ()
     utc_offset: int = 0
     lines: tuple[RefundedLine, ...] = ()
+
+    @property
+    def is_money(self) -> bool:
+        """Whether it gave money back."""
+        return any(money.amount for money in self.amounts)
 
 
 class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     """An order as one of Shopify's `orders/…` webhooks shows it, in the shop's money.
 
-    `updated_at` is the time of its version and `at` the order's own time, in milliseconds since the epoch; `utc_offset`
-    is what that was written with, in minutes. `status` is its own, whatever other payloads and refunds say. `was_paid` is
-    whether its financial status says that money came in. `current_total` knows the refunds that `refunds` names.
-    `presentment` is the total that the buyer saw. `landing` is the visit that its landing page speaks of, if it does.
+    What a payload does not say is None: a webhook may be subscribed to with some of its fields. Times are milliseconds
+    since the epoch. `updated_at` is the time of its version, `received_at` that of its event. `at` is the order's own
+    time and `utc_offset` what that was written with, in minutes. `status` is its own, whatever other payloads and
+    refunds say. `was_paid` is whether its financial status says that money came in. `current_total` is what is left of
+    `total` after edits and refunds, `presentment` the total that the buyer saw. `landing` is the visit that its landing
+    page speaks of.
     """
 
     updated_at: int
     event_id: str
     status: str
-    at: int
-    utc_offset: int
+    received_at: int
+    at: int | None = None
+    utc_offset: int = 0
     was_paid: bool = False
     total: Money | None = None
     current_total: Money | None = None
     presentment: Money | None = None
-    lines: tuple[SoldLine, ...] = ()
+    lines: tuple[SoldLine, ...] | None = None
     refunds: tuple[Refund, ...] = ()
     test: bool = False
     sales_channel: str = ONLINE
+    checkout_token: str | None = None
+    cart_token: str | None = None
     landing: Ad | None = None
     landing_referrer: str | None = None
     customer_id: str | None = None
