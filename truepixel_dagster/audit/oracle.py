@@ -306,7 +306,7 @@ def decode(record: Record) -> Event:
         DeadLetter: The record cannot be understood.
     """
     shop, client = _shop_and_client(record.key)
-    headers = dict(record.headers)
+    headers = _our_headers(record.headers)
     payload = _payload(record.value)
     source = _source(headers, payload)
     if source == "pixel":
@@ -314,14 +314,20 @@ def decode(record: Record) -> Event:
         name = _text(payload.get("name"), "name")
         moment = payload.get("timestamp")
     else:
-        name = _header(headers, "topic") or _topic_by_shape(payload)
+        name = _topic(headers) or _topic_by_shape(payload)
         _check_types(payload, _webhook_types(name))
         moment = _webhook_moment(name, payload)
     if not name:
         raise DeadLetter("no event name")
     if len(name.encode("utf-8")) > LONGEST_NAME:
         raise DeadLetter("event name: too long")
-    occurred_at, received_at, client_at = _times(moment, source, headers.get("received_at"), record.timestamp_ms)
+    timestamp = record.timestamp_ms
+    if _in_range(timestamp) is None:
+        triggered = (headers.get("triggered-at") or b"").decode("utf-8", "replace")
+        timestamp = (
+            int(triggered) if re.fullmatch("[0-9]{1,15}", triggered) else _milliseconds(triggered)
+        ) or timestamp
+    occurred_at, received_at, client_at = _times(moment, source, headers.get("received_at"), timestamp)
     return Event(
         topic=record.topic,
         partition=record.partition,
@@ -417,6 +423,48 @@ def _children(parent: Any) -> list[Any]:
     return [value for value in values if isinstance(value, (dict, list))]
 
 
+def _our_headers(given: Iterable[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
+    """Headers by our names, the last one of a name; Shopify's (`X-Shopify-Webhook-Id`) where ours says nothing."""
+    found: dict[str, bytes | None] = {}
+    theirs: dict[str, bytes | None] = {}
+    for name, value in given:
+        small = name.lower()
+        short = small.removeprefix("x-").removeprefix("shopify-") if "shopify-" in small else None
+        if small in ("source", "topic", "event_id", "received_at"):
+            found[small] = value
+        elif short in ("topic", "webhook-id", "triggered-at") and small in (f"shopify-{short}", f"x-shopify-{short}"):
+            theirs["event_id" if short == "webhook-id" else short] = value
+    return {**theirs, **{name: value for name, value in found.items() if value or name not in theirs}}
+
+
+# Of topics that come in upper case, `ORDERS_PAID`: what stands before the slash of `orders/paid`.
+_RESOURCES = re.compile(
+    "(app|app_purchases_one_time|app_subscriptions|audit_events|bulk_operations|carts|channels|checkouts|collections|"
+    "checkout_and_accounts_configurations|collection_listings|collection_publications|companies|company_contact_roles|"
+    "company_contacts|company_locations|customer_account_settings|customer_groups|customer_payment_methods|customers|"
+    "customers_email_marketing_consent|customers_marketing_consent|delivery_promise_settings|discounts|disputes|domains|"
+    "draft_orders|finance_app_staff_member|finance_kyc_information|fulfillment_events|fulfillment_holds|"
+    "fulfillment_order|fulfillment_orders|fulfillments|inventory_items|inventory_levels|inventory_shipments|"
+    "inventory_transfers|locales|locations|markets|markets_backup_region|metafield_definitions|metaobjects|"
+    "order_transactions|orders|payment_customizations|payment_schedules|payment_terms|product_feeds|product_listings|"
+    "product_publications|products|profiles|publications|refunds|returns|reverse_deliveries|"
+    "reverse_fulfillment_orders|scheduled_product_listings|segments|selling_plan_groups|shipping_addresses|shop|"
+    "subscription_billing_attempts|subscription_billing_cycle_edits|subscription_billing_cycles|"
+    "subscription_contracts|tax_partners|tax_services|tax_summaries|tender_transactions|themes|variants)"
+)
+
+
+def _topic(headers: Mapping[str, bytes | None]) -> str | None:
+    name = (_header(headers, "topic") or "").strip().lower()
+    if "/" in name:
+        return name
+    # The longest resource that leaves an action.
+    for end in range(len(name) - 1, 0, -1):
+        if name[end - 1] == "_" and _RESOURCES.fullmatch(name, 0, end - 1):
+            return f"{name[: end - 1]}/{name[end:]}"
+    return name or None
+
+
 def _header(headers: Mapping[str, bytes | None], name: str) -> str | None:
     """The header's text, None where it is missing or empty."""
     try:
@@ -430,7 +478,7 @@ def _source(headers: Mapping[str, bytes | None], payload: Doc) -> str:
         if source not in ("pixel", "webhook"):
             raise DeadLetter("header source: neither pixel nor webhook")
         return source
-    if _header(headers, "topic"):
+    if _topic(headers):
         return "webhook"
     if "clientId" in payload or ("name" in payload and "context" in payload):
         return "pixel"
@@ -451,7 +499,10 @@ def _topic_by_shape(payload: Doc) -> str:
 
 def _event_id(headers: Mapping[str, bytes | None], source: str, name: str, payload: Doc) -> str:
     own = _id_as_it_is(payload.get("id"), "id") if source == "pixel" else _webhook_event_id(name, payload)
-    event_id = _header(headers, "event_id") or own
+    given = _header(headers, "event_id")
+    if given and source == "webhook" and not given.startswith(f"{name}:"):
+        given = f"{name}:{given}"
+    event_id = given or own
     if event_id is None:
         raise DeadLetter("no event id")
     if len(event_id.encode("utf-8")) > 256:

@@ -12,6 +12,16 @@ from collections.abc import Callable
 from truepixel_dagster.events import pixel, webhook
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.headers import (
+    EVENT_ID,
+    RECEIVED_AT,
+    SHOP_DOMAIN,
+    SOURCE,
+    TOPIC,
+    TRIGGERED_AT,
+    Headers,
+    is_topic,
+)
 from truepixel_dagster.events.identifiers import CLIENT, shop_and_client
 
 # From the kind of an id and the id to its alias: the same for the same, and nothing tells the id from it.
@@ -30,7 +40,18 @@ def anonymous(message: Message, alias: Alias) -> Message:
         payload = pixel.anonymous(event.payload, alias)
     else:
         payload = webhook.anonymous(event.payload, event.name, alias)
-    headers = [("source", event.source.encode()), ("event_id", alias(EVENT, event.event_id).encode())]
-    headers += [("topic", event.name.encode())] if event.source == "webhook" else []
-    received = [(name, value) for name, value in message.headers if name == "received_at"]
-    return Message(message.origin, key, payload, (*headers, *received), message.timestamp)
+    headers = [(SOURCE, event.source.encode())]
+    if event.source == "webhook":
+        headers += [(TOPIC, event.name.encode())]
+        event_id = f"{event.name}:{alias(EVENT, event.event_id)}"
+    else:
+        event_id = event_alias(event.event_id, alias)
+    given = Headers(message.headers)
+    kept = [(name, value) for name in (RECEIVED_AT, SHOP_DOMAIN, TRIGGERED_AT) if (value := given.raw(name))]
+    return Message(message.origin, key, payload, (*headers, (EVENT_ID, event_id.encode()), *kept), message.timestamp)
+
+
+def event_alias(event_id: str, alias: Alias) -> str:
+    """The alias of an event id, where the id alone is known. A webhook's has its topic before it, which is kept."""
+    topic, _, rest = event_id.partition(":")
+    return f"{topic}:{alias(EVENT, event_id)}" if rest and is_topic(topic) else alias(EVENT, event_id)

@@ -11,6 +11,7 @@ import msgspec
 
 from truepixel_dagster.events import pixel, webhook
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SOURCE, TOPIC, TRIGGERED_AT, Headers, topic_name
 from truepixel_dagster.events.shape import Facts, longer_than
 from truepixel_dagster.events.times import when
 from truepixel_dagster.events.user_key import parse_user_key
@@ -19,8 +20,6 @@ MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128
 MAX_EVENT_ID_BYTES = 256
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-# Headers of any other name are not looked at, whatever bytes they hold.
-_OURS = frozenset({"source", "topic", "event_id", "received_at"})
 _BOM = b"\xef\xbb\xbf"
 # An escape sequence of JSON, a whole surrogate pair as one. The group is half of a pair, or NUL.
 _ESCAPE = re.compile(
@@ -52,19 +51,18 @@ def decode(message: Message) -> Event | Undecodable:
 def _decode(message: Message) -> Event:
     shop, client = parse_user_key(message.key)
     payload = _checked(message.value)
-    headers = _headers(message)
+    headers = Headers(message.headers)
     facts = _facts(payload, headers)
-    event_id = _header(headers, "event_id") or facts.event_id
-    if not event_id:
-        raise ValueError("no event id")
+    event_id = _event_id(headers, facts)
     if longer_than(MAX_EVENT_ID_BYTES, event_id):
         raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
     times = when(
         facts.occurred_at,
         # One that cannot be read is not worth losing the event for.
-        received=headers.get("received_at", b"").decode(errors="replace"),
+        received=headers.raw(RECEIVED_AT).decode(errors="replace"),
         timestamp=message.timestamp,
         pixel=facts.source == "pixel",
+        triggered=headers.raw(TRIGGERED_AT).decode(errors="replace"),
     )
     return Event(
         shop_id=shop,
@@ -89,17 +87,15 @@ def _decode(message: Message) -> Event:
     )
 
 
-def _headers(message: Message) -> dict[str, bytes]:
-    """Our headers; of one that comes several times the last one."""
-    return {name: value or b"" for name, value in message.headers if name in _OURS}
-
-
-def _header(headers: dict[str, bytes], name: str) -> str | None:
-    value = headers.get(name)
-    try:
-        return value.decode() if value else None
-    except UnicodeDecodeError:
-        raise ValueError(f"the header {name} is not UTF-8") from None
+def _event_id(headers: Headers, facts: Facts) -> str:
+    """The event id. A webhook's begins with its topic: Shopify may name one act by one id under several topics."""
+    given = headers.text(EVENT_ID)
+    event_id = given or facts.event_id
+    if not event_id:
+        raise ValueError("no event id")
+    if given and facts.source == "webhook" and not given.startswith(f"{facts.name}:"):
+        return f"{facts.name}:{given}"
+    return event_id
 
 
 def _checked(value: bytes | None) -> bytes:
@@ -150,13 +146,13 @@ def _depth_of_brackets(value: bytes) -> int:
     return deepest
 
 
-def _facts(payload: bytes, headers: dict[str, bytes]) -> Facts:
-    source = _header(headers, "source")
+def _facts(payload: bytes, headers: Headers) -> Facts:
+    source = headers.text(SOURCE)
     if source and source not in ("pixel", "webhook"):
         raise ValueError(f"header source {source[:40]!r} is neither pixel nor webhook")
     if source == "pixel":
         return pixel.facts(payload)
-    topic = _header(headers, "topic")
+    topic = topic_name(headers.text(TOPIC))
     if not source and not topic:
         fields = _OBJECT.decode(payload)
         if "clientId" in fields or ("name" in fields and "context" in fields):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.headers import TOPIC, Headers, topic_name
 from truepixel_dagster.events.shape import email_hash, identifier
 from truepixel_dagster.events.user_key import parse_user_key
 
@@ -71,8 +72,8 @@ def addresses(message: Message) -> frozenset[str]:
 
 
 def topic_of(message: Message) -> str:
-    """The topic of a webhook as its header says; empty where it has none."""
-    return next((value.decode(errors="replace") for name, value in message.headers if name == "topic" and value), "")
+    """The topic of a webhook as its header says, in Shopify's form; empty where it has none."""
+    return topic_name(Headers(message.headers).raw(TOPIC).decode(errors="replace")) or ""
 
 
 def _payload(message: Message) -> dict[str, Any]:

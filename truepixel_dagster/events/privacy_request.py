@@ -13,6 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SOURCE, TOPIC, Headers
 from truepixel_dagster.events.identifiers import shop_and_client, topic_of
 from truepixel_dagster.events.shape import Id, email_hash, identifier
 
@@ -50,7 +51,7 @@ _DECODER = msgspec.json.Decoder(_Payload)
 
 
 def is_privacy_request(message: Message) -> bool:
-    """Whether a record is one of these webhooks as sent, by its header `topic`."""
+    """Whether a record is one of these webhooks as sent, by its header, in whichever form."""
     return message.value != _STRIPPED and topic_of(message) in PRIVACY_TOPICS
 
 
@@ -87,11 +88,12 @@ def stripped(message: Message) -> Message:
     """A record as the pipeline sees it: of such a webhook only that it came; one that asks for nothing is empty."""
     if not is_privacy_request(message):
         return message
-    headers = dict(message.headers)
-    origin = message.origin
-    event_id = headers.get("event_id") or f"{topic_of(message)}:{origin.partition}/{origin.offset}".encode()
-    kept = (("source", b"webhook"), ("topic", headers["topic"]), ("event_id", event_id))
-    received = ((name, value) for name, value in message.headers if name == "received_at")
+    topic, headers, origin = topic_of(message), Headers(message.headers), message.origin
+    event_id = headers.raw(EVENT_ID) or f"{origin.partition}/{origin.offset}".encode()
+    if not event_id.startswith(f"{topic}:".encode()):
+        event_id = f"{topic}:".encode() + event_id
+    kept = ((SOURCE, b"webhook"), (TOPIC, topic.encode()), (EVENT_ID, event_id))
+    received = ((name, value) for name in (RECEIVED_AT,) if (value := headers.raw(name)))
     shop = shop_and_client(message)[0]
     key = f"{shop}:{PRIVACY_CLIENT}".encode() if shop else None
     try:

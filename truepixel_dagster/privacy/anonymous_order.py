@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
-from truepixel_dagster.events.anonymous import EVENT, Alias
+from truepixel_dagster.events.anonymous import Alias, event_alias
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
@@ -18,7 +18,7 @@ from truepixel_dagster.stages.credit import Credit, Credits
 Document = Mapping[str, Any]
 _PARTS = (Attribution, Sighting, AttributedTouch, Credits, Credit, Money, Origin)
 _KNOWN = frozenset(field.name for part in _PARTS for field in msgspec.structs.fields(part))
-_ID_FIELDS = {"client_id": CLIENT, "order_id": ORDER, "checkout_token": TOKEN, "event_id": EVENT}
+_ID_FIELDS = {"client_id": CLIENT, "order_id": ORDER, "checkout_token": TOKEN}
 # Of credits: a platform that is no ad platform is the source in lower case.
 _NAMES = {"campaign": "campaign", "platform": "source"}
 
@@ -51,6 +51,8 @@ def _anonymous(name: str, value: Any, alias: Alias) -> Any:
         return {key: _anonymous(key, item, alias) for key, item in value.items() if key in _KNOWN}
     if isinstance(value, list):
         return [_anonymous(name, item, alias) for item in value]
+    if name == "event_id" and value is not None:
+        return event_alias(value, alias)
     if name in _ID_FIELDS and value is not None:
         return alias(_ID_FIELDS[name], value)
     if name in _NAMES and value and "@" in value:

@@ -611,7 +611,7 @@ def test_pixel_and_webhook_of_one_checkout_are_one_order() -> None:
     assert attribution["value"] == {"amount": 10_000, "currency": "USD"}
     assert attribution["sightings"] == [
         {"source": "pixel", "event_id": "p", "kafka": {"topic": "events", "partition": 0, "offset": 1}},
-        {"source": "webhook", "event_id": "w", "kafka": {"topic": "events", "partition": 0, "offset": 2}},
+        {"source": "webhook", "event_id": "orders/create:w", "kafka": {"topic": "events", "partition": 0, "offset": 2}},
     ]
     assert (outcome.customers["shop:anna"]["orders"], outcome.customers["shop:cart"]["orders"]) == (1, 0)
 

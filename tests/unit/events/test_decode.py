@@ -103,7 +103,7 @@ def test_pixel_and_webhook_of_one_person_share_the_email_hash() -> None:
 
 def test_a_webhook_has_integer_ids_decimal_strings_and_offsets() -> None:
     event = understood(ORDER, {"topic": "orders/create", "source": "webhook", "event_id": "w1"})
-    assert event.event_id == "w1"
+    assert event.event_id == "orders/create:w1"
     assert event.occurred_at == 1_767_324_600_000
     assert event.value == Money(1200, "JPY")
     assert event.items == (LineItem("11", 3, Money(1200, "JPY")),)

@@ -1,0 +1,99 @@
+"""A record's headers: ours, and those with which Shopify itself sends a webhook.
+
+    ours            Shopify's
+    source          -
+    topic           X-Shopify-Topic, Shopify-Topic
+    event_id        X-Shopify-Webhook-Id, Shopify-Webhook-Id
+    shop_domain     X-Shopify-Shop-Domain, Shopify-Shop-Domain
+    received_at     -
+    -               X-Shopify-Triggered-At, Shopify-Triggered-At
+
+Names are of any case, of a name that comes several times the last one counts, and ours goes before Shopify's. Headers
+of any other name are not looked at, whatever bytes they hold. `X-Shopify-Event-Id` is none of ours: it names what a
+merchant did, and one act can send several topics (https://shopify.dev/docs/apps/build/webhooks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT = "source", "topic", "event_id", "shop_domain", "received_at"
+TRIGGERED_AT = "x-shopify-triggered-at"
+_SHOPIFYS = {"topic": TOPIC, "webhook-id": EVENT_ID, "shop-domain": SHOP_DOMAIN, "triggered-at": TRIGGERED_AT}
+# By name in lower case: whose it is, ours first, and what it says.
+_OURS = {name: (0, name) for name in (SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT)}
+_KNOWN = _OURS | {f"{prefix}shopify-{name}": (1, what) for prefix in ("x-", "") for name, what in _SHOPIFYS.items()}
+
+# As Shopify names topics, by https://shopify.dev/docs/api/webhooks: the resource before the slash. The longest that a
+# name begins with counts, so that `CUSTOMERS_MARKETING_CONSENT_UPDATE` is not of `customers`.
+_NAMES = """
+app app_purchases_one_time app_subscriptions audit_events bulk_operations carts channels
+checkout_and_accounts_configurations checkouts collection_listings collection_publications collections companies
+company_contact_roles company_contacts company_locations customer_account_settings customer_groups
+customer_payment_methods customers customers_email_marketing_consent customers_marketing_consent
+delivery_promise_settings discounts disputes domains draft_orders finance_app_staff_member finance_kyc_information
+fulfillment_events fulfillment_holds fulfillment_order fulfillment_orders fulfillments inventory_items
+inventory_levels inventory_shipments inventory_transfers locales locations markets markets_backup_region
+metafield_definitions metaobjects order_transactions orders payment_customizations payment_schedules payment_terms
+product_feeds product_listings product_publications products profiles publications refunds returns reverse_deliveries
+reverse_fulfillment_orders scheduled_product_listings segments selling_plan_groups shipping_addresses shop
+subscription_billing_attempts subscription_billing_cycle_edits subscription_billing_cycles subscription_contracts
+tax_partners tax_services tax_summaries tender_transactions themes variants
+"""
+_RESOURCES = sorted(_NAMES.split(), key=len, reverse=True)
+
+
+class Headers:
+    """What the headers of a record say."""
+
+    __slots__ = ("_ours", "_shopifys")
+
+    def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
+        self._ours: dict[str, bytes] = {}
+        self._shopifys: dict[str, bytes] = {}
+        for name, value in headers:
+            # Hardly any is not in lower case already.
+            known = _KNOWN.get(name) or _KNOWN.get(name.lower())
+            if known is None:
+                continue
+            if known[0]:
+                self._shopifys[known[1]] = value or b""
+            else:
+                self._ours[known[1]] = value or b""
+
+    def text(self, name: str) -> str | None:
+        """What a header says; None where it is missing or empty.
+
+        Raises:
+            ValueError: Not UTF-8.
+        """
+        value = self.raw(name)
+        try:
+            return value.decode() if value else None
+        except UnicodeDecodeError:
+            raise ValueError(f"the header {name} is not UTF-8") from None
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of a header; none where it is missing."""
+        return self._ours.get(name) or self._shopifys.get(name, b"")
+
+
+def topic_name(written: str | None) -> str | None:
+    """A topic as Shopify's documentation writes it: `orders/paid` for ` Orders/Paid` and `ORDERS_PAID`.
+
+    Returns:
+        None where nothing is written.
+    """
+    name = written.strip().lower() if written else ""
+    if "/" not in name and "_" in name:
+        resource = next((each for each in _RESOURCES if name.startswith(f"{each}_")), "")
+        # Nothing stands after the resource in `orders_`.
+        if resource and len(name) > len(resource) + 1:
+            return f"{resource}/{name[len(resource) + 1 :]}"
+    return name or None
+
+
+def is_topic(name: str) -> bool:
+    """Whether a name is a topic of one of Shopify's resources."""
+    resource, _, action = name.partition("/")
+    return bool(action) and resource in _RESOURCES
