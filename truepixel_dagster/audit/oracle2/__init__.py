@@ -1,0 +1,32 @@
+"""What the stores must hold after a topic has been worked off: slow, obvious, and written from the contract alone.
+
+It shares no code with the pipeline, not even the decoding, so that one mistake cannot hide on both sides; the lists of
+referrers, click ids, platforms and bots are data, which both read. It reads as the contract does: `decoding`,
+`duplicates`, `touches`, `ids` (which records are of one order), `figures`, `journeys`, `credits`, `attributions`,
+`customers`, `products`, `visitors`.
+
+    expected(records).attributions["shop-1:checkout-token"]["credits"]["linear"]
+"""
+
+from __future__ import annotations
+
+from truepixel_dagster.audit.oracle2.channels import Channels
+from truepixel_dagster.audit.oracle2.credits import decay_weights, position_weights, split
+from truepixel_dagster.audit.oracle2.decoding import decode
+from truepixel_dagster.audit.oracle2.events import Event
+from truepixel_dagster.audit.oracle2.outcome import Expected, expected
+from truepixel_dagster.audit.oracle2.records import DeadLetter, Record, Shop
+
+__all__ = [
+    "Channels",
+    "DeadLetter",
+    "Event",
+    "Expected",
+    "Record",
+    "Shop",
+    "decay_weights",
+    "decode",
+    "expected",
+    "position_weights",
+    "split",
+]

@@ -1,0 +1,35 @@
+"""Of several records of one event id the first counts; the others are duplicates."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+
+from truepixel_dagster.audit.oracle2.events import Event
+from truepixel_dagster.audit.oracle2.records import Origin
+
+
+def without_duplicates(
+    decoded: list[Event], winners: Mapping[str, Origin], late: AbstractSet[Origin], duplicate_origins: set[Origin]
+) -> list[Event]:
+    """The record of each event id that was there first; the origins of the others go to `duplicate_origins`."""
+    same_id: dict[str, list[Event]] = defaultdict(list)
+    for event in decoded:
+        same_id[event.id].append(event)
+    kept = {id_: _first(events, winners.get(id_), late).origin for id_, events in same_id.items()}
+    duplicate_origins.update(event.origin for event in decoded if event.origin != kept[event.id])
+    return [event for event in decoded if event.origin == kept[event.id]]
+
+
+def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) -> Event:
+    """The event that came first: the one that we are told, if it is late or the first of its partition; else the first
+    read."""
+    first_of_partition: dict[int, Event] = {}
+    for event in events:
+        if event.origin not in late:
+            first_of_partition.setdefault(event.partition, event)
+    for event in (*first_of_partition.values(), *(event for event in events if event.origin in late)):
+        if event.origin == told:
+            return event
+    return events[0]

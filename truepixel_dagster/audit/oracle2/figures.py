@@ -1,0 +1,182 @@
+"""What an order is worth: value, refunds, net, status, and when and where it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from truepixel_dagster.audit.oracle2.events import Event, Payload, Refund
+from truepixel_dagster.audit.oracle2.ids import Order, checkout_of, payload_of
+from truepixel_dagster.audit.oracle2.records import Doc
+from truepixel_dagster.audit.oracle2.values import minor_units, share
+
+# Financial statuses of an order that nobody has paid.
+UNPAID = ("", "pending", "authorized", "voided", "expired")
+
+
+@dataclass(frozen=True)
+class Return:
+    """A refund of an order: its money in minor units of the order's currency, and whether the newest payload knows it.
+
+    A payload knows a refund that it names, and one that is not younger than the payload.
+    """
+
+    refund: Refund
+    amount: int
+    known: bool
+
+    @property
+    def of_money(self) -> bool:
+        """A refund of no money is none: its lines were removed from the order (an order edit)."""
+        return self.amount > 0 or any(paid > 0 for paid, _ in self.refund.paid)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """An order's figures. Money in minor units; `at` in milliseconds, `offset` in minutes from UTC."""
+
+    value: Doc | None
+    value_from: str | None
+    net: int
+    refunded: int
+    status: str
+    returns: list[Return]
+    test: bool
+    sales_channel: str
+    at: int
+    offset: int
+    new_customer: bool | None
+
+
+def figures_of(order: Order) -> Figures:
+    """Work out an order's figures; the order must exist."""
+    newest = payload_of(order.payloads[0]) if order.payloads else None
+    value, value_from = _value(order)
+    returns = _returns(order, value)
+    refunded = sum(each.amount for each in returns)
+    at, offset = _time(order, newest)
+    return Figures(
+        value=value,
+        value_from=value_from,
+        net=_net(newest, value, returns),
+        refunded=refunded,
+        status=_status(newest, value, returns),
+        returns=returns,
+        test=bool(newest and newest.test),
+        sales_channel=newest.sales_channel if newest else "online",
+        at=at,
+        offset=offset,
+        new_customer=_new_customer(order),
+    )
+
+
+def _value(order: Order) -> tuple[Doc | None, str | None]:
+    """The newest payload's total, which is the shop's money; until there is one, what the buyer's first page showed."""
+    for event in order.payloads:
+        if total := payload_of(event).total:
+            return total, "webhook"
+    for event in order.completed:
+        if shown := checkout_of(event).value:
+            return shown, "pixel"
+    return None, None
+
+
+# --- Refunds ---
+
+
+def _reports(order: Order) -> list[tuple[Refund, Event]]:
+    inside = [(refund, event) for event in order.payloads for refund in payload_of(event).refunds]
+    alone = [(event.content.refund, event) for event in order.refunds if event.content.refund]
+    return [*inside, *alone]
+
+
+def _returns(order: Order, value: Doc | None) -> list[Return]:
+    """Every refund once, however often and wherever it is named."""
+    best: dict[str, tuple[Refund, Event]] = {}
+    for refund, event in _reports(order):
+        if refund.id not in best or _weight(refund, event) > _weight(*best[refund.id]):
+            best[refund.id] = (refund, event)
+    newest = payload_of(order.payloads[0]) if order.payloads else None
+    named = {refund.id for refund in newest.refunds} if newest else set()
+    found = []
+    for refund_id in sorted(best):
+        refund, _ = best[refund_id]
+        known = newest is not None and (refund_id in named or refund.at <= newest.updated_at)
+        found.append(Return(refund, _money(refund, value, newest), known))
+    return found
+
+
+def _weight(refund: Refund, event: Event) -> tuple[Decimal, int, int, str]:
+    """Of two reports of one refund the one that tells more: the money may still be under way when the first comes."""
+    return sum((paid for paid, _ in refund.paid), Decimal(0)), len(refund.lines), refund.at, event.event_id
+
+
+def _money(refund: Refund, value: Doc | None, newest: Payload | None) -> int:
+    """The refund's money in the order's currency. What was paid in the buyer's is converted as the order was."""
+    if value is None:
+        return 0
+    sums: dict[str, int] = {}
+    for paid, code in refund.paid:
+        code = code or value["currency"]
+        sums[code] = sums.get(code, 0) + minor_units(paid, code)
+    amount = sums.pop(value["currency"], 0)
+    rate = newest.presentment if newest else None
+    if rate and newest and newest.total and rate["amount"] > 0:
+        amount += share(sums.get(rate["currency"], 0), newest.total["amount"], rate["amount"])
+    return amount
+
+
+# --- Net and status ---
+
+
+def _net(newest: Payload | None, value: Doc | None, returns: list[Return]) -> int:
+    """What is left of the order: its current total less refunds that this does not know; 0 if it was never paid."""
+    if value is None or (newest and newest.financial_status == "voided"):
+        return 0
+    if newest and newest.cancelled and newest.financial_status in UNPAID:
+        return 0
+    if newest and newest.current_total:
+        left = newest.current_total["amount"] - sum(each.amount for each in returns if not each.known)
+    else:
+        left = value["amount"] - sum(each.amount for each in returns)
+    return int(max(left, 0))
+
+
+def _status(newest: Payload | None, value: Doc | None, returns: list[Return]) -> str:
+    financial = newest.financial_status if newest else ""
+    refunded = sum(each.amount for each in returns)
+    if financial == "voided":
+        return "voided"
+    if financial == "refunded" or (value is not None and refunded >= value["amount"] > 0):
+        return "refunded"
+    if newest and newest.cancelled:
+        return "cancelled"
+    if financial == "partially_refunded" or refunded > 0:
+        return "partially_refunded"
+    return "paid" if financial == "paid" else "open"
+
+
+# --- When, and by whom ---
+
+
+def _time(order: Order, newest: Payload | None) -> tuple[int, int]:
+    """The order's time and its offset from UTC: when it was created; an imported one when it was processed."""
+    payloads = [payload_of(event) for event in order.payloads]
+    moments = [payload.created for payload in payloads]
+    if newest and newest.sales_channel == "import":
+        moments = [*(payload.processed for payload in payloads), *moments]
+    for found in moments:
+        if found is not None:
+            return found.at, found.offset
+    first = next(iter([*order.completed, *order.payloads]))
+    return first.occurred_at, 0
+
+
+def _new_customer(order: Order) -> bool | None:
+    """Whether the customer's first order: by the earliest payload that says how many there are, else by the pixel."""
+    for event in reversed(order.payloads):
+        count = payload_of(event).orders_count
+        if count is not None:
+            return count <= 1
+    said = (checkout_of(event).first_order for event in order.completed)
+    return next((first for first in said if first is not None), None)

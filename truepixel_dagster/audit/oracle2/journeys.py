@@ -1,0 +1,81 @@
+"""Whose order it is, and the touches that led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from truepixel_dagster.audit.oracle2.events import Event
+from truepixel_dagster.audit.oracle2.figures import Figures
+from truepixel_dagster.audit.oracle2.ids import Order, checkout_of, payload_of
+from truepixel_dagster.audit.oracle2.records import Origin
+from truepixel_dagster.audit.oracle2.times import DAY_MS, MINUTE_MS
+from truepixel_dagster.audit.oracle2.touches import Touch
+from truepixel_dagster.audit.oracle2.values import is_nobody
+
+# How surely a record names the client of an order, surest first.
+COMPLETED, CHECKOUT, NOTED, KEY = range(4)
+CLOCKS_GRACE_MS = 5 * MINUTE_MS
+
+
+@dataclass
+class Candidate:
+    """A client that records of an order name: how surely, since when, and its last record that does."""
+
+    client: str
+    rank: int
+    naming: list[Event] = field(default_factory=list)
+    bound: Origin | None = None
+    journey: list[Touch] = field(default_factory=list)
+
+    def preference(self) -> tuple[bool, int, tuple[int, str], str]:
+        """Lowest first: a journey, then the surest naming; then the earliest, of checkouts under way the latest."""
+        times = sorted((event.occurred_at, event.event_id) for event in self.naming)
+        since = (-times[-1][0], "") if self.rank == CHECKOUT else times[0]
+        return not self.journey, self.rank, since, self.client
+
+
+def candidates_of(
+    order: Order, figures: Figures, touches: Mapping[str, list[Touch]], kept: int, window_days: int
+) -> list[Candidate]:
+    """The clients that the order's records name, the one that it is of first."""
+    found: dict[str, Candidate] = {}
+    for client, rank, event in _namings(order):
+        if is_nobody(client):
+            continue
+        candidate = found.setdefault(client, Candidate(client, rank))
+        if rank < candidate.rank:
+            candidate.rank, candidate.naming = rank, []
+        if rank == candidate.rank:
+            candidate.naming.append(event)
+        if rank != NOTED:
+            candidate.bound = max(candidate.bound or event.origin, event.origin)
+    for candidate in found.values():
+        own = touches.get(f"{order.shop}:{candidate.client}", [])
+        candidate.journey = _journey(own, candidate.bound, figures.at, kept, window_days)
+    return sorted(found.values(), key=Candidate.preference)
+
+
+def _namings(order: Order) -> list[tuple[str, int, Event]]:
+    seen = [(event.client, COMPLETED if checkout_of(event).completed else CHECKOUT, event) for event in order.checkouts]
+    noted = [(client, NOTED, event) for event in order.payloads if (client := payload_of(event).noted_client)]
+    keys = [(event.client, KEY, event) for event in (*order.payloads, *order.refunds)]
+    return [*seen, *noted, *keys]
+
+
+def _journey(touches: list[Touch], bound: Origin | None, ordered_at: int, kept: int, window_days: int) -> list[Touch]:
+    """The touches before the client's last record that names the order; of the newest these near the order's time."""
+    known = [touch for touch in touches if bound is None or (touch.origin or bound) <= bound][-kept:]
+    earliest, latest = ordered_at - window_days * DAY_MS, ordered_at + CLOCKS_GRACE_MS
+    return [touch for touch in known if earliest <= touch.at <= latest]
+
+
+def landing_touch(order: Order, figures: Figures) -> list[Touch]:
+    """The first page of a session before the order, as its webhook tells: the last resort of an order made online."""
+    for event in order.payloads:
+        payload = payload_of(event)
+        if payload.has_landing:
+            if payload.landing is None:
+                return []
+            return [Touch(event.event_id, figures.at, payload.landing, payload.landing_referrer)]
+    return []

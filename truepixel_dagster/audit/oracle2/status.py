@@ -1,0 +1,27 @@
+"""An order's own status, and which of its payloads is the newest."""
+
+from __future__ import annotations
+
+from truepixel_dagster.audit.oracle2.events import Event, Payload
+
+# Of two payloads of one moment the later status wins.
+RANKS = ("open", "paid", "partially_refunded", "refunded", "cancelled", "voided")
+
+
+def status_of(payload: Payload) -> str:
+    """The status that a payload tells, without what is known from elsewhere."""
+    if payload.financial_status == "voided":
+        return "voided"
+    if payload.cancelled:
+        return "cancelled"
+    if payload.financial_status in ("refunded", "partially_refunded", "paid"):
+        return payload.financial_status
+    return "open"
+
+
+def version(event: Event) -> tuple[int, int, str]:
+    """Higher is newer: the time of the update, then the later status, then the higher event id."""
+    payload = event.content.payload
+    if payload is None:
+        raise TypeError(f"{event.id} is no order payload")
+    return payload.updated_at, RANKS.index(status_of(payload)), event.event_id

@@ -1,0 +1,68 @@
+"""Touches: the visits of each user, in the order of offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from truepixel_dagster.audit.oracle2.events import Event
+from truepixel_dagster.audit.oracle2.records import Doc, Origin, present
+from truepixel_dagster.audit.oracle2.times import iso
+
+
+@dataclass(frozen=True)
+class Touch:
+    """A visit. `at` in milliseconds; the touch of an order's landing page has no origin."""
+
+    event_id: str
+    at: int
+    ad: Doc
+    referrer: str | None
+    origin: Origin | None = None
+
+
+def touches_of_users(events: Iterable[Event], repeat_ms: float) -> dict[str, list[Touch]]:
+    """All touches of each user. The same ad again soon after the user's previous touch is the same touch."""
+    touches: dict[str, list[Touch]] = {}
+    for event in sorted(events, key=lambda event: event.origin):
+        if not event.is_visit:
+            continue
+        touch = Touch(
+            event.event_id, event.occurred_at, event.content.ad or {}, event.content.referrer_host, event.origin
+        )
+        own = touches.setdefault(event.user, [])
+        if not own or not _is_repeat(own[-1], touch, repeat_ms):
+            own.append(touch)
+    return touches
+
+
+def _is_repeat(previous: Touch, touch: Touch, repeat_ms: float) -> bool:
+    return _same_ad(previous.ad, touch.ad) and abs(touch.at - previous.at) <= repeat_ms
+
+
+def _same_ad(one: Doc, other: Doc) -> bool:
+    if "click_id" in one or "click_id" in other:
+        return all(one.get(name) == other.get(name) for name in ("click_id", "click_id_type"))
+    return all(one.get(name) == other.get(name) for name in ("source", "medium", "campaign", "platform"))
+
+
+def lead_doc(touches: list[Touch]) -> Doc:
+    """The document of a user's touches."""
+    return {
+        "touches": [
+            {**touch_doc(touch), "partition": touch.origin[0], "offset": touch.origin[1]}
+            for touch in touches
+            if touch.origin is not None
+        ]
+    }
+
+
+def touch_doc(touch: Touch) -> Doc:
+    """A touch as the documents hold it."""
+    return present(
+        event_id=touch.event_id,
+        at=iso(touch.at),
+        ad=touch.ad,
+        channel=touch.ad["channel"],
+        referrer=touch.referrer,
+    )
