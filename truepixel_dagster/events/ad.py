@@ -38,6 +38,8 @@ class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
     term: str | None = None
     click_id: str | None = None
     click_id_type: str | None = None
+    campaign_id: str | None = None
+    channel: str | None = None
 
     def same_as(self, other: Ad) -> bool:
         """Whether both are the same ad: the same click id, or with none the same source, medium and campaign."""
@@ -96,13 +98,15 @@ def anonymous_ad(ad: Ad, alias: Callable[[str, str], str]) -> Ad:
     source = named("source", ad.source)
     return msgspec.structs.replace(
         ad,
-        platform=ad.platform if ad.click_id_type else (source or ad.platform).lower(),
+        # A platform that no table has is the source in lower case.
+        platform=(source or "").lower() if ad.source and ad.platform == ad.source.lower() else ad.platform,
         source=source,
         medium=named("medium", ad.medium),
         campaign=named("campaign", ad.campaign),
         content=personal("utm_content", ad.content),
         term=personal("utm_term", ad.term),
         click_id=personal(ad.click_id_type or "", ad.click_id),
+        campaign_id=named("campaign_id", ad.campaign_id),
     )
 
 

@@ -1,0 +1,265 @@
+"""The visit that a page view speaks of: by its URL, or by a referrer that is outside of the shop.
+
+    from truepixel_dagster.events.visits import visit
+    visit("https://shop.example/?utm_source=ig&utm_medium=paid_social", None, None)
+    # Ad(platform="instagram", source="ig", medium="paid_social", channel="paid_social")
+    visit("https://shop.example/", None, "https://www.google.de/")
+    # Ad(platform="google", source="google", medium="organic", channel="organic_search")
+    visit("https://shop.example/hats", None, "https://shop.example/")
+    # None: somebody goes from page to page
+
+docs/channels.md has the rules for people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from urllib.parse import unquote_plus, urlencode
+
+from truepixel_dagster.events.ad import Ad, anonymous_ad, query_of
+from truepixel_dagster.events.hosts import host_of, is_app, registered
+from truepixel_dagster.events.sources import DEFAULT, ClickId, Place, Sources, name_key, suffixes
+
+Alias = Callable[[str, str], str]
+MAX_VALUE = 512
+UNKNOWN = "unknown"
+NO_ALIASES: Mapping[str, str] = MappingProxyType({})
+# A parameter's name and value. An address may be megabytes of others: nothing is kept of them.
+_PARAMETER = re.compile(r"([^&=]+)=([^&]+)")
+# As long as the longest name that matters with every letter as %xx.
+_LONGEST_NAME = 3 * 64
+# What GA4 writes, and JavaScript, where nothing is said.
+_UNSAID = frozenset({"(direct)", "(none)", "(not set)", "null", "undefined"})
+# Google's ^(.*(([^a-df-z]|^)shop|shopping).*)$, in a name in lower case.
+_SHOP = re.compile(r"(?:[^a-df-z]|^)shop|shopping")
+
+
+def visit(
+    url: str | None,
+    search: str | None,
+    referrer: str | None,
+    *,
+    own_domains: Collection[str] = (),
+    aliases: Mapping[str, str] = NO_ALIASES,
+    sources: Sources = DEFAULT,
+) -> Ad | None:
+    """The ad of the URL, else the visit that an outside referrer speaks of; None where nobody came from elsewhere.
+
+    Arguments:
+        url: The page's address, or a path such as a webhook's `landing_site`.
+        search: Its query, looked at only where the URL has none.
+        referrer: The address of the page before.
+        own_domains: The shop's domains beside that of `url`.
+        aliases: The shop's own names of platforms, as `aliases_of` makes them.
+        sources: The tables.
+    """
+    query = _query(url, search)
+    if not query and (not referrer or _goes_on(url, referrer)):
+        return None
+    found = _parameters(query, sources) if query else None
+    place = _place_before(url, referrer, own_domains, aliases, sources) if referrer else None
+    if found:
+        return _of_url(found, place, aliases, sources)
+    return _of_referrer(place, sources) if place else None
+
+
+def referring_host(
+    url: str | None, referrer: str | None, *, own_domains: Collection[str] = (), sources: Sources = DEFAULT
+) -> str | None:
+    """The host that a visit came from; None where it came from the shop itself, or nothing says it."""
+    host = host_of(referrer)
+    return host if host and _is_outside(host, host_of(url), frozenset(own_domains), sources) else None
+
+
+def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
+    """A shop's names of platforms as `visit` looks them up: names or hosts, and the platform's one name."""
+    return {name_key(name): platform.strip().lower() for name, platform in names.items()}
+
+
+def remainder(
+    url: str | None,
+    search: str | None,
+    referrer: str | None,
+    alias: Alias,
+    *,
+    own_domains: Collection[str] = (),
+    aliases: Mapping[str, str] = NO_ALIASES,
+    sources: Sources = DEFAULT,
+) -> tuple[str | None, str | None]:
+    """A query and a referrer of which `visit` says what `anonymous_ad` leaves of the visit; of the referrer its host.
+
+    Arguments:
+        url, search, referrer, own_domains, aliases, sources: As of `visit`.
+        alias: From the kind of an id and the id to its alias.
+    """
+    host = referring_host(url, referrer, own_domains=own_domains, sources=sources)
+    scheme = "android-app" if host and is_app(referrer or "") else "https"
+    origin = f"{scheme}://{host}/" if host else None
+    query = _query(url, search)
+    found = _parameters(query, sources) if query else None
+    if not found:
+        return None, origin
+    before = _place_before(url, referrer, own_domains, aliases, sources) if referrer else None
+    ad = anonymous_ad(_of_url(found, before, aliases, sources), alias)
+    click = _deciding(found, sources)
+    pairs = {
+        "utm_source": ad.source if "utm_source" in found else None,
+        "utm_medium": ad.medium if "utm_medium" in found else None,
+        "utm_campaign": ad.campaign,
+        "utm_content": ad.content,
+        "utm_term": ad.term,
+        sources.campaign_ids[0]: ad.campaign_id,
+    }
+    if click:
+        pairs[click.name] = {"click": ad.click_id, "campaign": ad.campaign_id, "mark": "1"}[click.kind]
+    said = {name: value for name, value in pairs.items() if value}
+    return "?" + urlencode(said, errors="replace"), origin
+
+
+def _query(url: str | None, search: str | None) -> str:
+    """The query of the page's address, or where that has none what stands in `search`."""
+    return query_of(url) or (query_of("?" + search.lstrip("?")) if search else "")
+
+
+def _goes_on(url: str | None, referrer: str) -> bool:
+    """Whether the page before is of the same host, seen without looking closely: most are."""
+    end = url.find("/", 8) if url else -1
+    return end > 0 and referrer.startswith(url[: end + 1]) if url else False
+
+
+def _parameters(query: str, sources: Sources) -> dict[str, str]:
+    """What a query says by the names that matter; of several values the first that says something."""
+    names = sources.parameters
+    found: dict[str, str] = {}
+    for match in _PARAMETER.finditer(query):
+        name = match[1]
+        known = names.get(name) or (names.get(_plain(name)) if len(name) <= _LONGEST_NAME else None)
+        if known and known not in found and (value := _value(match[2])):
+            found[known] = value
+    return found
+
+
+def _plain(name: str) -> str:
+    return (unquote_plus(name) if "%" in name else name).lower()
+
+
+def _value(raw: str) -> str:
+    value = unquote_plus(raw).replace("\0", "\ufffd").strip()[:MAX_VALUE].strip()
+    return "" if value.lower() in _UNSAID else value
+
+
+def _deciding(found: Mapping[str, str], sources: Sources) -> ClickId | None:
+    """Of the click ids of a URL the one that decides."""
+    ranks = [rank for name in found if (rank := sources.rank.get(name)) is not None]
+    return sources.ranked[min(ranks)] if ranks else None
+
+
+def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str, str], sources: Sources) -> Ad:
+    source, medium, campaign = found.get("utm_source"), found.get("utm_medium"), found.get("utm_campaign")
+    click = _deciding(found, sources)
+    word = _word(medium)
+    named = _named(source, aliases, sources) if source else None
+    place = _chosen(click, named, before, sources.is_paid(word), sources)
+    if place is before and before and not click:
+        # The URL says what it is a part of, but not where it was.
+        source, medium = before.source, medium or sources.referrer_medium(before)
+        word = _word(medium)
+    return Ad(
+        platform=place.platform,
+        source=source,
+        medium=medium,
+        campaign=campaign,
+        content=found.get("utm_content"),
+        term=found.get("utm_term"),
+        click_id=found[click.name] if click and click.kind == "click" else None,
+        click_id_type=click.name if click and click.kind == "click" else None,
+        campaign_id=next((found[name] for name in sources.campaign_ids if name in found), None),
+        channel=_channel(click, place, source, word, campaign, sources),
+    )
+
+
+def _chosen(click: ClickId | None, named: Place | None, before: Place | None, paid: bool, sources: Sources) -> Place:
+    """Whose visit it is, by click id, `utm_source` and referrer.
+
+    A click id that proves an ad stands against any source. One that is on every link out of its platform stands against
+    none that is known, for such links are copied; with a paid medium it tells what an unknown source means.
+    """
+    if click is None:
+        return named or before or Place(UNKNOWN, None, UNKNOWN)
+    own = sources.place(click.platform)
+    if named is None:
+        is_kin = before is not None and click.paid != "always" and before.platform in click.family
+        return before if is_kin and before else own
+    if named.platform == click.platform or named.platform in click.family:
+        return named
+    if click.paid == "always" or (click.paid == "medium" and paid and named.category is None):
+        return own
+    return named
+
+
+def _channel(
+    click: ClickId | None, place: Place, source: str | None, medium: str, campaign: str | None, sources: Sources
+) -> str:
+    paid = sources.is_paid(medium)
+    decides = click is not None and (place.platform == click.platform or place.platform in click.family)
+    proven = click is not None and click.paid == "always"
+    if click and decides and click.channel and (proven or not paid):
+        return click.channel
+    shop = bool(campaign and _SHOP.search(_word(campaign)))
+    return sources.channel(sources.said(place.category, source, medium, shop=shop, proven=proven))
+
+
+def _word(said: str | None) -> str:
+    """What rules look at. Where there is an @ it may be somebody's, and becomes an alias that must not change them."""
+    return said.lower() if said and "@" not in said else ""
+
+
+def _named(source: str, aliases: Mapping[str, str], sources: Sources) -> Place:
+    own = aliases.get(name_key(source)) if aliases else None
+    return sources.place(own) if own else sources.named(source)
+
+
+def _of_referrer(place: Place, sources: Sources) -> Ad:
+    medium = sources.referrer_medium(place)
+    channel = sources.channel(sources.said(place.category, None, medium, shop=False, proven=False))
+    return Ad(platform=place.platform, source=place.source, medium=medium, channel=channel)
+
+
+def _place_before(
+    url: str | None, referrer: str, own_domains: Collection[str], aliases: Mapping[str, str], sources: Sources
+) -> Place | None:
+    """Where a visit came from by its referrer; None where that is not outside of the shop."""
+    host = host_of(referrer)
+    if not host or not _is_outside(host, host_of(url), frozenset(own_domains), sources):
+        return None
+    if is_app(referrer):
+        return sources.app(host)
+    if aliases and (own := next((aliases[name] for name in suffixes(host) if name in aliases), None)):
+        return sources.place(own)
+    return sources.at(host)
+
+
+@lru_cache(maxsize=4096)
+def _is_outside(host: str, page: str | None, own_domains: frozenset[str], sources: Sources) -> bool:
+    """Whether a host is neither the shop's, nor one that belongs to buying in it."""
+    own = {registered(name) for name in (page, *map(str.lower, own_domains)) if name}
+    if host == page or not own.isdisjoint((host, registered(host))):
+        return False
+    if any(suffix in sources.inside for suffix in suffixes(host)):
+        return False
+    return not _is_shop(host, own, sources) and not _is_bank(host, sources)
+
+
+def _is_shop(host: str, own: Collection[str], sources: Sources) -> bool:
+    """Whether a host is a shop's at Shopify, and the own one's is not known to be another."""
+    place = next((f".{suffix}" for suffix in sources.shops if host.endswith(f".{suffix}")), None)
+    return place is not None and not any(name.endswith(place) for name in own)
+
+
+def _is_bank(host: str, sources: Sources) -> bool:
+    """Whether a host below somebody's domain is named as those that ask for a card's second factor are."""
+    labels = host.removesuffix(registered(host)).split(".")
+    return any(part in sources.labels for label in labels for part in (label, *label.split("-")))
