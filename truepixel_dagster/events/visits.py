@@ -27,8 +27,9 @@ Alias = Callable[[str, str], str]
 MAX_VALUE = 512
 UNKNOWN = "unknown"
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
-# A parameter's name and value. An address may be megabytes of others: nothing is kept of them.
-_PARAMETER = re.compile(r"([^&=]+)=([^&]+)")
+# A parameter's name and value. An address may be megabytes of others: nothing is kept of them. Without its beginning, a
+# megabyte that has no `=` would be looked through once for each of its characters.
+_PARAMETER = re.compile(r"(?:^|&)([^&=]+)=([^&]+)")
 # As long as the longest name that matters with every letter as %xx.
 _LONGEST_NAME = 3 * 64
 # What GA4 writes, and JavaScript, where nothing is said.
