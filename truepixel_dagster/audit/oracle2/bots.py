@@ -1,13 +1,15 @@
-"""Which user agents are bots."""
+"""Which user agents are bots: the kept list of crawlerdetect, which the pipeline reads too."""
 
 from __future__ import annotations
 
-import re
+from functools import lru_cache
 
-# Stands in until the list of the library is in the tree.
-_WORDS = re.compile("bot|crawl|spider|headless|lighthouse", re.IGNORECASE)
+from crawlerdetect import CrawlerDetect
+
+_LIST = CrawlerDetect()
 
 
+@lru_cache(maxsize=10_000)
 def is_bot(user_agent: str | None) -> bool:
     """Whether a program that is no browser of a visitor says that it is one."""
-    return bool(user_agent and _WORDS.search(user_agent))
+    return bool(user_agent and _LIST.isCrawler(user_agent))

@@ -40,7 +40,7 @@ class Refund:
     id: str
     at: int
     offset: int
-    paid: tuple[tuple[Decimal, str | None], ...]
+    paid: tuple[tuple[Decimal, str], ...]
     lines: tuple[RefundedLine, ...]
 
 

@@ -117,7 +117,6 @@ def _money(refund: Refund, value: Doc | None, newest: Payload | None) -> int:
         return 0
     sums: dict[str, int] = {}
     for paid, code in refund.paid:
-        code = code or value["currency"]
         sums[code] = sums.get(code, 0) + minor_units(paid, code)
     amount = sums.pop(value["currency"], 0)
     rate = newest.presentment if newest else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.channels import Channels, host_of
+from truepixel_dagster.audit.oracle2.channels import Channels
 from truepixel_dagster.audit.oracle2.events import Checkout, Content, Line
 from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc, Shop
 from truepixel_dagster.audit.oracle2.values import (
@@ -38,13 +38,13 @@ def pixel_content(name: str, payload: Doc, shop: Shop, domain: str | None, chann
     url = text(location.get("href"), "href")
     search = text(location.get("search"), "search")
     referrer = text(page.get("referrer"), "referrer")
-    own = [*shop.domains, domain or "", host_of(url) or ""]
+    own = [*shop.domains, domain or ""]
     return replace(
         _data(name, payload),
         url=cut(url),
         referrer=cut(referrer),
         ad=channels.visit(url, search, referrer, own, shop.aliases),
-        referrer_host=host_of(referrer),
+        referrer_host=channels.outside(url, referrer, own),
     )
 
 

@@ -7,9 +7,10 @@ shop's and `total_price`, `price`, `current_total_price` are in it; `…_set` ho
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.channels import Channels, host_of
+from truepixel_dagster.audit.oracle2.channels import Channels
 from truepixel_dagster.audit.oracle2.events import Content, Line, Links, Payload, Refund, RefundedLine
 from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc, Shop
 from truepixel_dagster.audit.oracle2.times import Moment, believable, moment
@@ -53,11 +54,13 @@ def webhook_content(
     """What the webhook says; the two times are those of its event."""
     url = text(payload.get("landing_site"), "landing_site")
     referrer = text(payload.get("referring_site"), "referring_site")
-    ad = channels.visit(url, None, referrer, [*shop.domains, domain or ""], shop.aliases)
+    own = [*shop.domains, domain or ""]
+    ad = channels.visit(url, None, referrer, own, shop.aliases)
+    outside = channels.outside(url, referrer, own)
     order = None
     value = None
     if is_order_payload(topic, payload):
-        order = _order(topic, payload, ad, referrer, occurred_at, received_at)
+        order = _order(topic, payload, ad, outside, occurred_at, received_at)
         value = order.total
     if topic.startswith("checkouts/"):
         value = money(payload.get("total_price"), _currency(payload), "total_price")
@@ -69,7 +72,7 @@ def webhook_content(
         url=cut(url),
         referrer=cut(referrer),
         ad=ad,
-        referrer_host=host_of(referrer),
+        referrer_host=outside,
         product_ids=products,
         order_id=_order_id(topic, payload),
         value=value,
@@ -122,7 +125,7 @@ def _currency(payload: Doc) -> str | None:
 
 
 def _order(
-    topic: str, payload: Doc, landing: Doc | None, referrer: str | None, occurred_at: int, received_at: int
+    topic: str, payload: Doc, landing: Doc | None, outside: str | None, occurred_at: int, received_at: int
 ) -> Payload:
     code = _currency(payload)
     total = shop_money(payload, "total_price_set") or money(payload.get("total_price"), code, "total_price")
@@ -162,7 +165,7 @@ def _order(
         noted_client=_noted_client(payload.get("note_attributes")),
         has_landing=bool(payload.get("landing_site") or payload.get("referring_site")),
         landing=landing,
-        landing_referrer=host_of(referrer),
+        landing_referrer=outside,
     )
 
 
@@ -321,16 +324,15 @@ def _refund(payload: Doc, code: str | None, occurred_at: int, received_at: int) 
     return Refund(refund_id, when.at, when.offset, paid, lines) if refund_id else None
 
 
-def _paid(transaction: Doc, code: str | None) -> tuple[Any, str | None] | None:
+def _paid(transaction: Doc, code: str | None) -> tuple[Decimal, str] | None:
     bag = inside(transaction, "amount_set", "shop_money")
     amount, its_currency = number(bag.get("amount"), "amount_set"), currency(bag.get("currency_code"), "amount_set")
     if amount is None or its_currency is None:
         amount = number(transaction.get("amount"), "transaction amount")
         its_currency = currency(transaction.get("currency")) or code
-    if amount is None:
+    if amount is None or its_currency is None:
         return None
-    if its_currency is not None:
-        minor(amount, its_currency)
+    minor(amount, its_currency)
     return amount, its_currency
 
 

@@ -1,0 +1,149 @@
+"""The shared data on where visits come from: platforms, hosts, click ids, rules of channels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "events" / "data"
+PROOF = ("always", "medium", "never")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A platform and the category of its place there: one platform may have several, such as search and shopping."""
+
+    platform: str
+    category: str | None
+
+
+@dataclass(frozen=True)
+class ClickId:
+    """A click id's parameter and what it proves."""
+
+    name: str
+    platform: str
+    paid: str
+    kind: str
+    channel: str | None
+    family: frozenset[str]
+
+    @property
+    def kin(self) -> frozenset[str]:
+        """The platforms whose links have it."""
+        return self.family | {self.platform}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Everything that the data files say. Names are by their key, hosts in lower case without `www.`."""
+
+    names: Mapping[str, Place]
+    hosts: Mapping[str, Place]
+    apps: Mapping[str, Place]
+    categories: Mapping[str, str | None]
+    sources: Mapping[str, str]
+    inside: frozenset[str]
+    shops: tuple[str, ...]
+    labels: frozenset[str]
+    campaign_ids: tuple[str, ...]
+    click_ids: tuple[ClickId, ...]
+    paid_medium: Mapping[str, list[str]]
+    referrer_medium: Mapping[str, str]
+    rules: tuple[Mapping[str, Any], ...]
+
+
+def key(name: str) -> str:
+    """A name as it is looked up: `FB-Ads` and `fb ads` are `fbads`."""
+    return name.strip().lower().replace(" ", "").replace("-", "").replace("_", "")
+
+
+def plain(host: str) -> str:
+    """A host as it is looked up."""
+    return host.lower().removeprefix("www.")
+
+
+def suffixes(host: str) -> list[str]:
+    """The host and all domains that it is in, longest first."""
+    labels = plain(host).split(".")
+    return [".".join(labels[place:]) for place in range(len(labels))]
+
+
+@lru_cache(maxsize=1)
+def tables() -> Tables:
+    """The data files as they are in the tree."""
+    platforms = _read("platforms.json")
+    inside, clicks, channels = _read("inside.json"), _read("click_ids.json"), _read("channels.json")
+    names: dict[str, Place] = {}
+    hosts: dict[str, Place] = {}
+    apps: dict[str, Place] = {}
+    for name, place in platforms["places"].items():
+        found = Place(place["platform"], place["category"])
+        if "." in name:
+            hosts[plain(name)] = found
+        else:
+            names[key(name)] = found
+    for platform, about in platforms["platforms"].items():
+        found = Place(platform, about["category"])
+        for name in (platform, *about.get("aliases", ())):
+            names.setdefault(key(name), found)
+        for host in about.get("hosts", ()):
+            hosts.setdefault(plain(host), found)
+        for app in about.get("apps", ()):
+            apps[app.lower()] = found
+    _add_google(names, hosts)
+    return Tables(
+        names=names,
+        hosts=hosts,
+        apps=apps,
+        categories={name: about["category"] for name, about in platforms["platforms"].items()},
+        sources={name: about["source"] for name, about in platforms["platforms"].items() if "source" in about},
+        inside=frozenset(map(plain, inside["hosts"])),
+        shops=tuple(inside["shops"]),
+        labels=frozenset(inside["labels"]),
+        campaign_ids=tuple(clicks["campaign_ids"]),
+        click_ids=_click_ids(clicks["click_ids"]),
+        paid_medium=channels["paid_medium"],
+        referrer_medium=channels["referrer_medium"],
+        rules=tuple(channels["rules"]),
+    )
+
+
+def _add_google(names: dict[str, Place], hosts: dict[str, Place]) -> None:
+    """Google's own list of sources, where ours has not the same name or host."""
+    ours = dict(hosts)
+    for category, entries in _read("ga4_sources.json")["sources"].items():
+        listed = set(entries)
+        for entry in entries:
+            if "." not in entry:
+                names.setdefault(key(entry), Place(entry, category))
+                continue
+            around = next((ours[host] for host in suffixes(entry) if host in ours), None)
+            short = entry.split(".")[0]
+            platform = around.platform if around else short if short in listed else entry
+            hosts.setdefault(plain(entry), Place(platform, category))
+
+
+def _click_ids(entries: list[dict[str, Any]]) -> tuple[ClickId, ...]:
+    """In the order in which they decide."""
+    found = [
+        ClickId(
+            name=entry["name"],
+            platform=entry["platform"],
+            paid=entry["paid"],
+            kind=entry["kind"],
+            channel=entry.get("channel"),
+            family=frozenset(entry.get("family", ())),
+        )
+        for entry in entries
+    ]
+    return tuple(sorted(found, key=lambda each: PROOF.index(each.paid)))
+
+
+def _read(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / name).read_text("utf-8"))
+    return found
