@@ -442,8 +442,8 @@ MUTATIONS = (
     Mutation(
         "headers that are not ours are not looked at",
         P + "events/headers.py",
-        "            if known is None:\n                continue",
-        "            if known is None:\n                (value or b'').decode()\n                continue",
+        "            if known in _LOOKED_AT:",
+        "            if known in _LOOKED_AT or (value or b'').decode():",
         UNIT + "events/test_headers.py",
     ),
     Mutation(

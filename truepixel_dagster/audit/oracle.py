@@ -321,13 +321,7 @@ def decode(record: Record) -> Event:
         raise DeadLetter("no event name")
     if len(name.encode("utf-8")) > LONGEST_NAME:
         raise DeadLetter("event name: too long")
-    timestamp = record.timestamp_ms
-    if _in_range(timestamp) is None:
-        triggered = (headers.get("triggered-at") or b"").decode("utf-8", "replace")
-        timestamp = (
-            int(triggered) if re.fullmatch("[0-9]{1,15}", triggered) else _milliseconds(triggered)
-        ) or timestamp
-    occurred_at, received_at, client_at = _times(moment, source, headers.get("received_at"), timestamp)
+    occurred_at, received_at, client_at = _times(moment, source, headers.get("received_at"), record.timestamp_ms)
     return Event(
         topic=record.topic,
         partition=record.partition,
@@ -349,8 +343,8 @@ def _shop_and_client(key: bytes | None) -> tuple[str, str]:
         text = (key or b"").decode("utf-8")
     except UnicodeDecodeError:
         raise DeadLetter("key: not UTF-8") from None
-    shop, _, client = text.partition(":")
-    if not shop or not client:
+    shop, colon, client = text.partition(":")
+    if not shop or not colon:
         raise DeadLetter("key: not shop:client")
     if len(shop.encode()) > 128 or len(client.encode()) > 256:
         raise DeadLetter("key: too long")
@@ -423,30 +417,28 @@ def _children(parent: Any) -> list[Any]:
     return [value for value in values if isinstance(value, (dict, list))]
 
 
+_SHOPIFYS_HEADERS = {"topic": "topic", "webhook-id": "event_id", "triggered-at": "received_at"}
+
+
 def _our_headers(given: Iterable[tuple[str, bytes | None]]) -> dict[str, bytes | None]:
     """Headers by our names, the last one of a name; Shopify's (`X-Shopify-Webhook-Id`) where ours says nothing."""
-    found: dict[str, bytes | None] = {}
-    theirs: dict[str, bytes | None] = {}
-    for name, value in given:
-        small = name.lower()
-        short = small.removeprefix("x-").removeprefix("shopify-") if "shopify-" in small else None
-        if small in ("source", "topic", "event_id", "received_at"):
-            found[small] = value
-        elif short in ("topic", "webhook-id", "triggered-at") and small in (f"shopify-{short}", f"x-shopify-{short}"):
-            theirs["event_id" if short == "webhook-id" else short] = value
-    return {**theirs, **{name: value for name, value in found.items() if value or name not in theirs}}
+    by_name = {name.lower(): value for name, value in given}
+    found = {name: by_name.get(name) for name in ("source", "topic", "event_id", "received_at")}
+    for theirs, ours in _SHOPIFYS_HEADERS.items():
+        found[ours] = found[ours] or by_name.get(f"x-shopify-{theirs}") or by_name.get(f"shopify-{theirs}")
+    return found
 
 
 # Of topics that come in upper case, `ORDERS_PAID`: what stands before the slash of `orders/paid`.
 _RESOURCES = re.compile(
     "(app|app_purchases_one_time|app_subscriptions|audit_events|bulk_operations|carts|channels|checkouts|collections|"
     "checkout_and_accounts_configurations|collection_listings|collection_publications|companies|company_contact_roles|"
-    "company_contacts|company_locations|customer_account_settings|customer_groups|customer_payment_methods|customers|"
+    "company_contacts|company_locations|customer|customer_tags|customer_account_settings|customer_groups|customer_payment_methods|customers|"
     "customers_email_marketing_consent|customers_marketing_consent|delivery_promise_settings|discounts|disputes|domains|"
     "draft_orders|finance_app_staff_member|finance_kyc_information|fulfillment_events|fulfillment_holds|"
-    "fulfillment_order|fulfillment_orders|fulfillments|inventory_items|inventory_levels|inventory_shipments|"
+    "fulfillment_orders|fulfillments|inventory_items|inventory_levels|inventory_shipments|"
     "inventory_transfers|locales|locations|markets|markets_backup_region|metafield_definitions|metaobjects|"
-    "order_transactions|orders|payment_customizations|payment_schedules|payment_terms|product_feeds|product_listings|"
+    "order_transactions|orders|payment_schedules|payment_terms|product_feeds|product_listings|"
     "product_publications|products|profiles|publications|refunds|returns|reverse_deliveries|"
     "reverse_fulfillment_orders|scheduled_product_listings|segments|selling_plan_groups|shipping_addresses|shop|"
     "subscription_billing_attempts|subscription_billing_cycle_edits|subscription_billing_cycles|"
@@ -456,13 +448,13 @@ _RESOURCES = re.compile(
 
 def _topic(headers: Mapping[str, bytes | None]) -> str | None:
     name = (_header(headers, "topic") or "").strip().lower()
-    if "/" in name:
-        return name
-    # The longest resource that leaves an action.
-    for end in range(len(name) - 1, 0, -1):
+    if "/" in name or "_" not in name:
+        return name or None
+    # The longest resource.
+    for end in range(len(name), 0, -1):
         if name[end - 1] == "_" and _RESOURCES.fullmatch(name, 0, end - 1):
             return f"{name[: end - 1]}/{name[end:]}"
-    return name or None
+    return "/".join(name.rsplit("_", 1))
 
 
 def _header(headers: Mapping[str, bytes | None], name: str) -> str | None:
@@ -478,7 +470,7 @@ def _source(headers: Mapping[str, bytes | None], payload: Doc) -> str:
         if source not in ("pixel", "webhook"):
             raise DeadLetter("header source: neither pixel nor webhook")
         return source
-    if _topic(headers):
+    if _header(headers, "topic"):
         return "webhook"
     if "clientId" in payload or ("name" in payload and "context" in payload):
         return "pixel"
@@ -499,15 +491,14 @@ def _topic_by_shape(payload: Doc) -> str:
 
 def _event_id(headers: Mapping[str, bytes | None], source: str, name: str, payload: Doc) -> str:
     own = _id_as_it_is(payload.get("id"), "id") if source == "pixel" else _webhook_event_id(name, payload)
-    given = _header(headers, "event_id")
-    if given and source == "webhook" and not given.startswith(f"{name}:"):
-        given = f"{name}:{given}"
-    event_id = given or own
-    if event_id is None:
+    event_id = _header(headers, "event_id") or own
+    if source == "webhook" and event_id is not None:
+        event_id = event_id.removeprefix(f"{name}:")
+    if not event_id:
         raise DeadLetter("no event id")
     if len(event_id.encode("utf-8")) > 256:
         raise DeadLetter("event id: too long")
-    return event_id
+    return f"{name}:{event_id}" if source == "webhook" else event_id
 
 
 def _webhook_event_id(topic: str, payload: Doc) -> str | None:
@@ -672,7 +663,7 @@ def _webhook_types(topic: str) -> Any:
 
 
 def _check_types(value: Any, wanted: Any, name: str = "value") -> None:
-    if value is None:
+    if value is None or (value == [] and isinstance(wanted, dict)) or (value == "" and wanted in (_NUMBER, _COUNT)):
         return
     if wanted == _TEXT:
         _text(value, name)
@@ -691,7 +682,7 @@ def _check_types(value: Any, wanted: Any, name: str = "value") -> None:
 
 
 def _object(value: Any, name: str) -> Doc:
-    if value is None:
+    if value is None or value == []:
         return {}
     if not isinstance(value, dict):
         raise DeadLetter(f"{name}: not an object")
@@ -708,9 +699,9 @@ def _objects(value: Any, name: str) -> list[Doc]:
     """A list of objects; nulls in it are passed over."""
     if value is None:
         return []
-    if not isinstance(value, list) or not all(item is None or isinstance(item, dict) for item in value):
+    if not isinstance(value, list) or not all(item in (None, []) or isinstance(item, dict) for item in value):
         raise DeadLetter(f"{name} is not a list of objects")
-    return [item for item in value if item is not None]
+    return [item for item in value if item not in (None, [])]
 
 
 def _text(value: Any, name: str) -> str | None:
@@ -742,7 +733,7 @@ def _id(value: Any, name: str) -> str | None:
 
 
 def _quantity(value: Any) -> int:
-    if value is None:
+    if value is None or value == "":
         return 1
     if not 0 <= _whole(value) <= LARGEST_QUANTITY:
         raise DeadLetter("quantity: not a whole number of 0 to 1,000,000")
@@ -750,9 +741,11 @@ def _quantity(value: Any) -> int:
 
 
 def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise DeadLetter("quantity: not a whole number")
-    return value
+    """A whole number, or the text of one."""
+    number = _decimal(value)
+    if not number.is_finite() or not -1 <= number <= LARGEST_QUANTITY or number != int(number):
+        raise DeadLetter("quantity: not a whole number of 0 to 1,000,000")
+    return int(number)
 
 
 def _distinct(ids: Iterable[str | None]) -> list[str]:
@@ -763,7 +756,7 @@ def _distinct(ids: Iterable[str | None]) -> list[str]:
 
 
 def _number(value: Any) -> Decimal | None:
-    if value is None:
+    if value is None or value == "":
         return None
     number = _decimal(value)
     if not number.is_finite() or number < 0:

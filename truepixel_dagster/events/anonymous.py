@@ -18,7 +18,6 @@ from truepixel_dagster.events.headers import (
     SHOP_DOMAIN,
     SOURCE,
     TOPIC,
-    TRIGGERED_AT,
     Headers,
     is_topic,
 )
@@ -47,7 +46,7 @@ def anonymous(message: Message, alias: Alias) -> Message:
     else:
         event_id = event_alias(event.event_id, alias)
     given = Headers(message.headers)
-    kept = [(name, value) for name in (RECEIVED_AT, SHOP_DOMAIN, TRIGGERED_AT) if (value := given.raw(name))]
+    kept = [(name, value) for name in (RECEIVED_AT, SHOP_DOMAIN) if (value := given.raw(name))]
     return Message(message.origin, key, payload, (*headers, (EVENT_ID, event_id.encode()), *kept), message.timestamp)
 
 

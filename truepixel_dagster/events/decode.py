@@ -11,13 +11,14 @@ import msgspec
 
 from truepixel_dagster.events import pixel, webhook
 from truepixel_dagster.events.event import Event, Message
-from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SOURCE, TOPIC, TRIGGERED_AT, Headers, topic_name
+from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SOURCE, TOPIC, Headers, topic_name
 from truepixel_dagster.events.shape import Facts, longer_than
 from truepixel_dagster.events.times import when
 from truepixel_dagster.events.user_key import parse_user_key
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128
+# Of a webhook without its topic, which goes before it.
 MAX_EVENT_ID_BYTES = 256
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BOM = b"\xef\xbb\xbf"
@@ -54,15 +55,12 @@ def _decode(message: Message) -> Event:
     headers = Headers(message.headers)
     facts = _facts(payload, headers)
     event_id = _event_id(headers, facts)
-    if longer_than(MAX_EVENT_ID_BYTES, event_id):
-        raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
     times = when(
         facts.occurred_at,
         # One that cannot be read is not worth losing the event for.
         received=headers.raw(RECEIVED_AT).decode(errors="replace"),
         timestamp=message.timestamp,
         pixel=facts.source == "pixel",
-        triggered=headers.raw(TRIGGERED_AT).decode(errors="replace"),
     )
     return Event(
         shop_id=shop,
@@ -89,13 +87,13 @@ def _decode(message: Message) -> Event:
 
 def _event_id(headers: Headers, facts: Facts) -> str:
     """The event id. A webhook's begins with its topic: Shopify may name one act by one id under several topics."""
-    given = headers.text(EVENT_ID)
-    event_id = given or facts.event_id
-    if not event_id:
-        raise ValueError("no event id")
-    if given and facts.source == "webhook" and not given.startswith(f"{facts.name}:"):
-        return f"{facts.name}:{given}"
-    return event_id
+    topic = f"{facts.name}:" if facts.source == "webhook" else ""
+    own = (headers.text(EVENT_ID) or facts.event_id or "").removeprefix(topic)
+    if not own:
+        raise ValueError("no event id: neither in the header event_id nor in the field id")
+    if longer_than(MAX_EVENT_ID_BYTES, own):
+        raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
+    return f"{topic}{own}"
 
 
 def _checked(value: bytes | None) -> bytes:
@@ -152,9 +150,9 @@ def _facts(payload: bytes, headers: Headers) -> Facts:
         raise ValueError(f"header source {source[:40]!r} is neither pixel nor webhook")
     if source == "pixel":
         return pixel.facts(payload)
-    topic = topic_name(headers.text(TOPIC))
-    if not source and not topic:
+    written = headers.text(TOPIC)
+    if not source and not written:
         fields = _OBJECT.decode(payload)
         if "clientId" in fields or ("name" in fields and "context" in fields):
             return pixel.facts(payload)
-    return webhook.facts(payload, topic)
+    return webhook.facts(payload, topic_name(written))

@@ -1,65 +1,62 @@
 """A record's headers: ours, and those with which Shopify itself sends a webhook.
 
-    ours            Shopify's
+    ours            Shopify's, with X- or without
     source          -
-    topic           X-Shopify-Topic, Shopify-Topic
-    event_id        X-Shopify-Webhook-Id, Shopify-Webhook-Id
-    shop_domain     X-Shopify-Shop-Domain, Shopify-Shop-Domain
-    received_at     -
-    -               X-Shopify-Triggered-At, Shopify-Triggered-At
+    topic           X-Shopify-Topic
+    event_id        X-Shopify-Webhook-Id
+    shop_domain     X-Shopify-Shop-Domain
+    received_at     X-Shopify-Triggered-At
 
-Names are of any case, of a name that comes several times the last one counts, and ours goes before Shopify's. Headers
-of any other name are not looked at, whatever bytes they hold. `X-Shopify-Event-Id` is none of ours: it names what a
-merchant did, and one act can send several topics (https://shopify.dev/docs/apps/build/webhooks).
+Names are of any case, of a name that comes several times the last one counts. Ours goes before Shopify's, and one that
+is empty is as none. Headers of any other name are not looked at, whatever bytes they hold. `X-Shopify-Event-Id` is none
+of ours: it names what a merchant did, and one act can send several topics
+(https://shopify.dev/docs/apps/build/webhooks).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT = "source", "topic", "event_id", "shop_domain", "received_at"
-TRIGGERED_AT = "x-shopify-triggered-at"
-_SHOPIFYS = {"topic": TOPIC, "webhook-id": EVENT_ID, "shop-domain": SHOP_DOMAIN, "triggered-at": TRIGGERED_AT}
-# By name in lower case: whose it is, ours first, and what it says.
-_OURS = {name: (0, name) for name in (SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT)}
-_KNOWN = _OURS | {f"{prefix}shopify-{name}": (1, what) for prefix in ("x-", "") for name, what in _SHOPIFYS.items()}
+_SHOPIFYS = {TOPIC: "topic", EVENT_ID: "webhook-id", SHOP_DOMAIN: "shop-domain", RECEIVED_AT: "triggered-at"}
+# What says the same, the first one before the others.
+_NAMES = {SOURCE: (SOURCE,)} | {
+    ours: (ours, f"x-shopify-{theirs}", f"shopify-{theirs}") for ours, theirs in _SHOPIFYS.items()
+}
+_LOOKED_AT = frozenset(name for names in _NAMES.values() for name in names)
 
 # As Shopify names topics, by https://shopify.dev/docs/api/webhooks: the resource before the slash. The longest that a
 # name begins with counts, so that `CUSTOMERS_MARKETING_CONSENT_UPDATE` is not of `customers`.
-_NAMES = """
+_LISTED = """
 app app_purchases_one_time app_subscriptions audit_events bulk_operations carts channels
 checkout_and_accounts_configurations checkouts collection_listings collection_publications collections companies
-company_contact_roles company_contacts company_locations customer_account_settings customer_groups
-customer_payment_methods customers customers_email_marketing_consent customers_marketing_consent
+company_contact_roles company_contacts company_locations customer customer_account_settings customer_groups
+customer_payment_methods customer_tags customers customers_email_marketing_consent customers_marketing_consent
 delivery_promise_settings discounts disputes domains draft_orders finance_app_staff_member finance_kyc_information
-fulfillment_events fulfillment_holds fulfillment_order fulfillment_orders fulfillments inventory_items
+fulfillment_events fulfillment_holds fulfillment_orders fulfillments inventory_items
 inventory_levels inventory_shipments inventory_transfers locales locations markets markets_backup_region
-metafield_definitions metaobjects order_transactions orders payment_customizations payment_schedules payment_terms
+metafield_definitions metaobjects order_transactions orders payment_schedules payment_terms
 product_feeds product_listings product_publications products profiles publications refunds returns reverse_deliveries
 reverse_fulfillment_orders scheduled_product_listings segments selling_plan_groups shipping_addresses shop
 subscription_billing_attempts subscription_billing_cycle_edits subscription_billing_cycles subscription_contracts
 tax_partners tax_services tax_summaries tender_transactions themes variants
 """
-_RESOURCES = sorted(_NAMES.split(), key=len, reverse=True)
+_RESOURCES = sorted(_LISTED.split(), key=len, reverse=True)
 
 
 class Headers:
     """What the headers of a record say."""
 
-    __slots__ = ("_ours", "_shopifys")
+    __slots__ = ("_found",)
 
     def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
-        self._ours: dict[str, bytes] = {}
-        self._shopifys: dict[str, bytes] = {}
+        self._found: dict[str, bytes] = {}
         for name, value in headers:
             # Hardly any is not in lower case already.
-            known = _KNOWN.get(name) or _KNOWN.get(name.lower())
-            if known is None:
-                continue
-            if known[0]:
-                self._shopifys[known[1]] = value or b""
-            else:
-                self._ours[known[1]] = value or b""
+            known = name if name in _LOOKED_AT else name.lower()
+            if known in _LOOKED_AT:
+                self._found[known] = value or b""
 
     def text(self, name: str) -> str | None:
         """What a header says; None where it is missing or empty.
@@ -75,21 +72,24 @@ class Headers:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a header; none where it is missing."""
-        return self._ours.get(name) or self._shopifys.get(name, b"")
+        found = self._found
+        return next((value for each in _NAMES[name] if (value := found.get(each))), b"")
 
 
+# Few topics come again and again.
+@lru_cache(maxsize=256)
 def topic_name(written: str | None) -> str | None:
     """A topic as Shopify's documentation writes it: `orders/paid` for ` Orders/Paid` and `ORDERS_PAID`.
+
+    Of a resource that is not listed the action is what stands after the last underscore.
 
     Returns:
         None where nothing is written.
     """
     name = written.strip().lower() if written else ""
     if "/" not in name and "_" in name:
-        resource = next((each for each in _RESOURCES if name.startswith(f"{each}_")), "")
-        # Nothing stands after the resource in `orders_`.
-        if resource and len(name) > len(resource) + 1:
-            return f"{resource}/{name[len(resource) + 1 :]}"
+        resource = next((each for each in _RESOURCES if name.startswith(f"{each}_")), name.rpartition("_")[0])
+        return f"{resource}/{name[len(resource) + 1 :]}"
     return name or None
 
 

@@ -10,6 +10,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import ad_of, anonymous_query, query_of
 from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.shape import (
     Facts,
@@ -156,17 +157,17 @@ class _Pixel(msgspec.Struct, omit_defaults=True):
     context: _Context | None = None
 
 
-_ENVELOPE = msgspec.json.Decoder(_Pixel)
+_ENVELOPE: Reader[_Pixel] = Reader(_Pixel)
 # Made at import: a second thread may come by while a type is looked at for the first time.
-_BY_NAME: dict[str, msgspec.json.Decoder[Any]] = {
-    PRODUCT_VIEWED: msgspec.json.Decoder(_ViewedData | None),
-    ADDED_TO_CART: msgspec.json.Decoder(_LineData | None),
-    REMOVED_FROM_CART: msgspec.json.Decoder(_LineData | None),
-    "cart_viewed": msgspec.json.Decoder(_CartData | None),
-    "collection_viewed": msgspec.json.Decoder(_CollectionData | None),
-    "search_submitted": msgspec.json.Decoder(_SearchData | None),
+_BY_NAME: dict[str, Reader[Any]] = {
+    PRODUCT_VIEWED: Reader(_ViewedData | None),
+    ADDED_TO_CART: Reader(_LineData | None),
+    REMOVED_FROM_CART: Reader(_LineData | None),
+    "cart_viewed": Reader(_CartData | None),
+    "collection_viewed": Reader(_CollectionData | None),
+    "search_submitted": Reader(_SearchData | None),
 }
-_OF_CHECKOUT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_CheckoutData | None)
+_OF_CHECKOUT: Reader[Any] = Reader(_CheckoutData | None)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _NOTHING = _Data()
 

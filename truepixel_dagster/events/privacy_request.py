@@ -93,7 +93,8 @@ def stripped(message: Message) -> Message:
     if not event_id.startswith(f"{topic}:".encode()):
         event_id = f"{topic}:".encode() + event_id
     kept = ((SOURCE, b"webhook"), (TOPIC, topic.encode()), (EVENT_ID, event_id))
-    received = ((name, value) for name in (RECEIVED_AT,) if (value := headers.raw(name)))
+    arrived = headers.raw(RECEIVED_AT)
+    received = ((RECEIVED_AT, arrived),) if arrived else ()
     shop = shop_and_client(message)[0]
     key = f"{shop}:{PRIVACY_CLIENT}".encode() if shop else None
     try:

@@ -38,7 +38,7 @@ class When(NamedTuple):
     client_at: str | None = None
 
 
-def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool, triggered: str = "") -> When:
+def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool) -> When:
     """When an event happened and when it arrived.
 
     Arguments:
@@ -46,7 +46,6 @@ def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool, tri
         received: The header `received_at`; what is no time counts as none.
         timestamp: The record's own, milliseconds since the epoch.
         pixel: Whether a browser's clock wrote `claimed`, or Shopify's.
-        triggered: When Shopify says that it sent a webhook: the arrival where nothing else says it.
 
     Raises:
         ValueError: The payload's time is none, or nothing says when the event was.
@@ -54,8 +53,6 @@ def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool, tri
     by_record = timestamp if FIRST <= timestamp < LAST else None
     by_header = _header_time(received, (by_record or LAST) + HEADER_AHEAD)
     arrived = by_record if by_header is None else by_header
-    if arrived is None and triggered:
-        arrived = _header_time(triggered, LAST)
     millis = None if claimed is None else _instant(claimed)
     if arrived is None:
         if millis is None or not FIRST <= millis < LAST:

@@ -16,7 +16,7 @@ def parse_user_key(key: bytes | None) -> tuple[str, str]:
     """Split a key at its first colon, so that a client id may hold colons and a shop id may not.
 
     Returns:
-        Shop id and client id, neither of them empty.
+        Shop id and client id. The shop is not empty; an empty client is none, as `is_no_client` says.
 
     Raises:
         ValueError: The key is no `shop:client`; the message says why.
@@ -28,10 +28,23 @@ def parse_user_key(key: bytes | None) -> tuple[str, str]:
     except UnicodeDecodeError:
         raise ValueError("the key is not UTF-8") from None
     shop, colon, client = text.partition(":")
-    if not (shop and colon and client):
+    if not (shop and colon):
         raise ValueError(f"the key {text[:80]!r} is not shop:client")
     if len(shop.encode()) > MAX_SHOP_BYTES or len(client.encode()) > MAX_CLIENT_BYTES:
         raise ValueError(f"the key is longer than {MAX_SHOP_BYTES}:{MAX_CLIENT_BYTES} bytes")
     if _has_control_character(text):
         raise ValueError("the key has control characters")
     return shop, client
+
+
+# What a collector writes where a visitor has no client id, or has not agreed to one.
+_NO_CLIENTS = frozenset({"", "undefined", "null", "none", "nan", "0", "anonymous"})
+
+
+def is_no_client(text: str) -> bool:
+    """Whether a client id, or another id that a collector passes on, is one of the words for none."""
+    # Ids are longer than all of the words but for a UUID of zeros.
+    if len(text) > 9 and "00000000" not in text and not text[-1].isspace() and not text[0].isspace():
+        return False
+    word = text.strip().lower()
+    return word in _NO_CLIENTS or word.replace("-", "") == "0" * 32

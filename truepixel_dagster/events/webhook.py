@@ -10,6 +10,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import ad_from_url, anonymous_query
 from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.shape import (
     Facts,
     Id,
@@ -120,13 +121,13 @@ ORDERS, CHECKOUTS, CARTS, CUSTOMERS = "orders/", "checkouts/", "carts/", "custom
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder()
 # Made at import: a second thread may come by while a type is looked at for the first time.
-_REFUND: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Refund)
-_OTHER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Any)
-_BY_RESOURCE: dict[str, msgspec.json.Decoder[Any]] = {
-    ORDERS: msgspec.json.Decoder(_Order),
-    CHECKOUTS: msgspec.json.Decoder(_Sale),
-    CARTS: msgspec.json.Decoder(_Cart),
-    CUSTOMERS: msgspec.json.Decoder(_OfPerson),
+_REFUND: Reader[Any] = Reader(_Refund)
+_OTHER: Reader[Any] = Reader(_Any)
+_BY_RESOURCE: dict[str, Reader[Any]] = {
+    ORDERS: Reader(_Order),
+    CHECKOUTS: Reader(_Sale),
+    CARTS: Reader(_Cart),
+    CUSTOMERS: Reader(_OfPerson),
 }
 
 

@@ -117,7 +117,6 @@ def test_an_event_document_holds_what_the_contract_names() -> None:
         (b"", "not shop:client"),
         (b"shop", "not shop:client"),
         (b":anna", "not shop:client"),
-        (b"shop:", "not shop:client"),
         (b"\xff:anna", "not UTF-8"),
         (b"s" * 129 + b":anna", "too long"),
         (b"shop:" + b"c" * 257, "too long"),
@@ -321,7 +320,7 @@ def test_an_unusable_time_of_arrival_is_the_records_own(header: str, received_at
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("product_viewed", []),
+        ("product_viewed", [1]),
         ("product_viewed", {"productVariant": "v"}),
         ("product_viewed", {"productVariant": {"product": {"id": 1.5}}}),
         ("product_viewed", {"productVariant": {"price": {"amount": True, "currencyCode": "USD"}}}),
@@ -332,7 +331,7 @@ def test_an_unusable_time_of_arrival_is_the_records_own(header: str, received_at
         ("product_viewed", {"productVariant": {"price": {"amount": 1, "currencyCode": "US"}}}),
         ("product_viewed", {"productVariant": {"price": {"amount": 1, "currencyCode": "ÄÖÜ"}}}),
         ("product_added_to_cart", {"cartLine": {"quantity": -1}}),
-        ("product_added_to_cart", {"cartLine": {"quantity": 1.0}}),
+        ("product_added_to_cart", {"cartLine": {"quantity": 1.5}}),
         ("checkout_started", {"checkout": {"lineItems": [{"quantity": 1_000_001}]}}),
         ("checkout_started", {"checkout": {"lineItems": [{}] * 2001}}),
         ("checkout_started", {"checkout": {"lineItems": {}}}),

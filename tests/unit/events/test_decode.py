@@ -166,9 +166,7 @@ def test_a_client_id_may_hold_colons_and_a_shop_id_may_not() -> None:
     assert (event.shop_id, event.client_id) == ("shop", "a:b $.{}")
 
 
-@pytest.mark.parametrize(
-    "key", [None, b"", b":", b"shop", b"shop:", b":client", b"s\xff:c", b"s:\x00", b"s" * 200 + b":c"]
-)
+@pytest.mark.parametrize("key", [None, b"", b":", b"shop", b":client", b"s\xff:c", b"s:\x00", b"s" * 200 + b":c"])
 def test_a_key_that_is_no_user_is_a_dead_letter(key: bytes | None) -> None:
     assert "key" in reason(pixel(), key=key)
 
