@@ -23,7 +23,7 @@ def host_of(address: str | None) -> str | None:
         return None
     host = _PORT.sub("", found[2].rpartition("@")[2])
     # Beyond that a name has no host in it, whatever dots it may lose.
-    return _normal(host) if len(host) <= 2 * MAX_HOST else None
+    return normal(host) if len(host) <= 2 * MAX_HOST else None
 
 
 def is_app(address: str) -> bool:
@@ -32,7 +32,8 @@ def is_app(address: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _normal(host: str) -> str | None:
+def normal(host: str) -> str | None:
+    """A host in the one form that hosts are compared in: lower-case, IDNA, no dot at its end; None where it is none."""
     host = host.lower().rstrip(".")
     if not host.isascii():
         try:

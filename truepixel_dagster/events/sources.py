@@ -65,11 +65,12 @@ class SourcesError(ValueError):
 
 
 class Place(NamedTuple):
-    """A platform, the kind of its place, and its name as GA4's source has it."""
+    """A platform, the kind of its place, its name as GA4's source has it, and whether a table has it."""
 
     platform: str
     category: str | None
     source: str
+    is_known: bool = True
 
 
 class ClickId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -246,11 +247,11 @@ class Sources:
 
     def app(self, package: str) -> Place:
         """The platform of an app that opened the page."""
-        return self._apps.get(package) or Place(package, None, package)
+        return self._apps.get(package) or _unknown(package)
 
     def place(self, platform: str) -> Place:
         """A platform by its own name; one that is in no table is of no kind."""
-        return self._names.get(name_key(platform)) or Place(platform, None, platform)
+        return self._names.get(name_key(platform)) or _unknown(platform)
 
     def _named(self, source: str) -> Place:
         """The platform that a `utm_source` names; unknown is the name in lower case."""
@@ -261,12 +262,11 @@ class Sources:
             host = host_of(lower if "://" in lower else f"https://{lower}")
             if host and (found := self._by_suffix(host)):
                 return found
-        return Place(lower, None, lower)
+        return _unknown(lower)
 
     def _at(self, host: str) -> Place:
         """The platform of a host; unknown is the host without `www.`."""
-        bare = host.removeprefix("www.")
-        return self._by_suffix(host) or Place(bare, None, bare)
+        return self._by_suffix(host) or _unknown(host.removeprefix("www."))
 
     def _by_suffix(self, host: str) -> Place | None:
         return next((self._hosts[suffix] for suffix in suffixes(host) if suffix in self._hosts), None)
@@ -300,6 +300,10 @@ class Sources:
                     self._hosts[source] = found._replace(category=category)
                 elif "." not in source:
                     self._names.setdefault(name_key(source), place)
+
+
+def _unknown(name: str) -> Place:
+    return Place(name, None, name, is_known=False)
 
 
 def name_key(name: str) -> str:

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from urllib.parse import unquote_plus, urlencode
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad, query_of
-from truepixel_dagster.events.hosts import host_of, is_app, registered
+from truepixel_dagster.events.hosts import host_of, is_app, normal, registered
 from truepixel_dagster.events.sources import DEFAULT, ClickId, Place, Sources, name_key, suffixes
 
 Alias = Callable[[str, str], str]
@@ -58,7 +58,9 @@ def visit(
         sources: The tables.
     """
     query = _query(url, search)
-    if not query and (not referrer or _goes_on(url, referrer)):
+    if referrer and url and _goes_on(url, referrer):
+        referrer = None
+    if not query and not referrer:
         return None
     found = _parameters(query, sources) if query else None
     place = _place_before(url, referrer, own_domains, aliases, sources) if referrer else None
@@ -125,10 +127,10 @@ def _query(url: str | None, search: str | None) -> str:
     return query_of(url) or (query_of("?" + search.lstrip("?")) if search else "")
 
 
-def _goes_on(url: str | None, referrer: str) -> bool:
+def _goes_on(url: str, referrer: str) -> bool:
     """Whether the page before is of the same host, seen without looking closely: most are."""
-    end = url.find("/", 8) if url else -1
-    return end > 0 and referrer.startswith(url[: end + 1]) if url else False
+    end = url.find("/", 8)
+    return end > 0 and referrer.startswith(url[: end + 1])
 
 
 def _parameters(query: str, sources: Sources) -> dict[str, str]:
@@ -148,7 +150,8 @@ def _plain(name: str) -> str:
 
 
 def _value(raw: str) -> str:
-    value = unquote_plus(raw).replace("\0", "\ufffd").strip()[:MAX_VALUE].strip()
+    value = unquote_plus(raw) if "%" in raw or "+" in raw else raw
+    value = value.replace("\0", "\ufffd").strip()[:MAX_VALUE].strip()
     return "" if value.lower() in _UNSAID else value
 
 
@@ -161,13 +164,11 @@ def _deciding(found: Mapping[str, str], sources: Sources) -> ClickId | None:
 def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str, str], sources: Sources) -> Ad:
     source, medium, campaign = found.get("utm_source"), found.get("utm_medium"), found.get("utm_campaign")
     click = _deciding(found, sources)
-    word = _word(medium)
     named = _named(source, aliases, sources) if source else None
-    place = _chosen(click, named, before, sources.is_paid(word), sources)
-    if place is before and before and not click:
+    place = _chosen(click, named, before, sources.is_paid(_word(medium)), sources)
+    if before and not click and not named:
         # The URL says what it is a part of, but not where it was.
         source, medium = before.source, medium or sources.referrer_medium(before)
-        word = _word(medium)
     return Ad(
         platform=place.platform,
         source=source,
@@ -178,7 +179,7 @@ def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str
         click_id=found[click.name] if click and click.kind == "click" else None,
         click_id_type=click.name if click and click.kind == "click" else None,
         campaign_id=next((found[name] for name in sources.campaign_ids if name in found), None),
-        channel=_channel(click, place, source, word, campaign, sources),
+        channel=_channel(click, place, source, _word(medium), campaign, sources),
     )
 
 
@@ -196,7 +197,7 @@ def _chosen(click: ClickId | None, named: Place | None, before: Place | None, pa
         return before if is_kin and before else own
     if named.platform == click.platform or named.platform in click.family:
         return named
-    if click.paid == "always" or (click.paid == "medium" and paid and named.category is None):
+    if click.paid == "always" or (click.paid == "medium" and paid and not named.is_known):
         return own
     return named
 
@@ -220,9 +221,10 @@ def _word(said: str | None) -> str:
 
 def _named(source: str, aliases: Mapping[str, str], sources: Sources) -> Place:
     own = aliases.get(name_key(source)) if aliases else None
-    return sources.place(own) if own else sources.named(source)
+    return sources.place(own)._replace(is_known=True) if own else sources.named(source)
 
 
+@lru_cache(maxsize=1024)
 def _of_referrer(place: Place, sources: Sources) -> Ad:
     medium = sources.referrer_medium(place)
     channel = sources.channel(sources.said(place.category, None, medium, shop=False, proven=False))
@@ -246,7 +248,7 @@ def _place_before(
 @lru_cache(maxsize=4096)
 def _is_outside(host: str, page: str | None, own_domains: frozenset[str], sources: Sources) -> bool:
     """Whether a host is neither the shop's, nor one that belongs to buying in it."""
-    own = {registered(name) for name in (page, *map(str.lower, own_domains)) if name}
+    own = {registered(name) for name in (page, *map(normal, own_domains)) if name}
     if host == page or not own.isdisjoint((host, registered(host))):
         return False
     if any(suffix in sources.inside for suffix in suffixes(host)):
