@@ -78,8 +78,17 @@ def referring_host(
 
 
 def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
-    """A shop's names of platforms as `visit` looks them up: names or hosts, and the platform's one name."""
-    return {name_key(name): platform.strip().lower() for name, platform in names.items()}
+    """A shop's names and hosts of platforms, and each platform's name, as `visit` looks them up.
+
+    The platform is named by any of its names in the tables, or by one of the shop's own.
+    """
+    found: dict[str, str] = {}
+    for name, platform in names.items():
+        found[name_key(name)] = platform.strip().lower()
+        if "." in name and (host := normal(name.strip().removeprefix("www."))):
+            # Of a host the hyphens count: no name begins with slashes.
+            found[f"//{host}"] = platform.strip().lower()
+    return found
 
 
 def remainder(
@@ -240,7 +249,7 @@ def _place_before(
         return None
     if is_app(referrer):
         return sources.app(host)
-    if aliases and (own := next((aliases[name] for name in suffixes(host) if name in aliases), None)):
+    if aliases and (own := next((own for name in suffixes(host) if (own := aliases.get(f"//{name}"))), None)):
         return sources.place(own)
     return sources.at(host)
 

@@ -407,7 +407,9 @@ def test_search_counts_where_the_address_has_no_query() -> None:
 
 
 def test_a_shop_has_aliases_of_its_own() -> None:
-    aliases = aliases_of({"Herbst Flyer": "Print", "fb": "partner", "partner.example": "facebook"})
+    aliases = aliases_of(
+        {"Herbst Flyer": "Print", "fb": "partner", "partner.example": "facebook", "my-blog.example": "Anna"}
+    )
     ad = visit("/?utm_source=herbst_flyer&utm_medium=qr", None, None, aliases=aliases)
     assert ad
     assert (ad.platform, ad.source, ad.channel) == ("print", "herbst_flyer", "unassigned")
@@ -416,6 +418,10 @@ def test_a_shop_has_aliases_of_its_own() -> None:
     assert ad.platform == "partner"
     ad = visit("/", None, "https://www.partner.example/", aliases=aliases)
     assert ad == Ad("facebook", "facebook", "referral", channel="organic_social")
+    ad = visit("/", None, "https://en.my-blog.example/", aliases=aliases)
+    assert ad == Ad("anna", "anna", "referral", channel="referral")
+    other = visit("/", None, "https://myblog.example/", aliases=aliases)
+    assert other == Ad("myblog.example", "myblog.example", "referral", channel="referral")
     # What a shop has a name for is known: a copied link's fbclid does not stand against it.
     ad = visit("/?utm_source=herbst-flyer&utm_medium=cpc&fbclid=f", None, None, aliases=aliases)
     assert ad
