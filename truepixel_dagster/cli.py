@@ -21,6 +21,7 @@ from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report import MODELS
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
+from truepixel_dagster.shops_cli import shops
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable, LogChanged
@@ -114,6 +115,7 @@ def main() -> None:
 
 
 main.add_command(privacy)
+main.add_command(shops)
 
 
 @main.command()

@@ -38,6 +38,7 @@ ORDER_STATUS = "order_status"
 REDACTIONS = "redactions"
 PRIVACY_REQUESTS = "privacy_requests"
 IDENTITIES = "identities"
+SHOPS = "shops"
 
 _DUPLICATE_KEY = 11000
 # What is wrong with this one document: its size, its field names, a value that the collection's rule does not allow.
