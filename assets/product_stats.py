@@ -30,7 +30,7 @@ product_stats_buffer = dg.AssetSpec(
             PRODUCT_STATS,
             deps=[PRODUCT_STATS_BUFFER, EVENTS, ATTRIBUTIONS],
             description=(
-                "Views, carts, checkouts, orders, units and revenue by shop, product and day: Elasticsearch"
+                "Views, carts, checkouts, orders, units and revenue by shop, product and the shop's day: Elasticsearch"
                 " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
                 " Materializing a day puts the totals of the event history in their place; what the stream counts"
                 " meanwhile adds up to them."

@@ -25,7 +25,8 @@ with warnings.catch_warnings():
             WEEKLY_VISITORS,
             deps=[PRODUCT_STATS_BUFFER, dg.AssetDep(EVENTS, partition_mapping=SO_FAR)],
             description=(
-                "Distinct clients with a pixel event by shop and ISO week: Elasticsearch `<namespace>-weekly-visitors`."
+                "Distinct clients with a pixel event by shop and the shop's ISO week: Elasticsearch"
+                " `<namespace>-weekly-visitors`."
                 " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"
                 " counts it exactly from the event history (`exact: true`) until somebody is seen in it again."
             ),

@@ -1,5 +1,7 @@
 """How the assets are cut by time: days and ISO weeks of when events happened, UTC.
 
+Product statistics and weekly visitors go by the shop's own days and weeks: a partition is all of one name.
+
 A week goes by its Monday, as Dagster has it: `2026-01-26` is the week `2026-W05`.
 """
 

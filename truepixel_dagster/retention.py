@@ -28,7 +28,7 @@ def check_kept(days: Iterable[str], kept: date, earlier_days: int = 0) -> None:
     """Check that the events are kept that some days are worked out from.
 
     Arguments:
-        days: UTC days, ISO.
+        days: ISO days.
         kept: The first day that is kept.
         earlier_days: How many days before each of them are needed, too.
 

@@ -126,7 +126,7 @@ def everything(settings: Settings, stores: Stores, shop: str) -> dict[str, list[
     database = stores.mongodb.client[settings.database]
     for name in database.list_collection_names():
         for document in database[name].find():
-            if str(document["_id"]).startswith(f"{shop}:") or name in (REDACTIONS, PRIVACY_REQUESTS):
+            if f"{document['_id']}:".startswith(f"{shop}:") or name in (REDACTIONS, PRIVACY_REQUESTS):
                 found.setdefault(name, []).append(json.dumps(document, default=str, sort_keys=True))
     for letter in read_all(settings, settings.dead_topic):
         if (letter.key or b"").startswith(shop.encode()) or b":" not in (letter.key or b""):

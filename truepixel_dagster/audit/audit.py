@@ -21,6 +21,7 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import count_of, known, lost_records, verified
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.events_log import EventsLog
 
@@ -92,7 +93,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
         actual, odd = well_formed(read_actual(settings, stores, replayed))
-        left_out = outside(actual, scope)
+        left_out = outside(actual, scope, all_days(stores.mongodb))
         records, count = [], 0
         redactions = Redactions(stores.mongodb)
         for chunk in chunks(log.read_all(first=scope.first, end=scope.end), CHUNK):

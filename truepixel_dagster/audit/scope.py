@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster.audit.compare import Actual, Difference
 from truepixel_dagster.audit.oracle import Expected
+from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.source_log import PartitionChange
 
 Doc = Mapping[str, Any]
@@ -56,8 +57,8 @@ class Outside(msgspec.Struct, frozen=True):
     weeks: AbstractSet[str]
 
 
-def outside(actual: Actual, scope: Scope) -> Outside:
-    """What cannot be judged, from the event history and the sightings of orders."""
+def outside(actual: Actual, scope: Scope, days: ShopDays) -> Outside:
+    """What cannot be judged, from the event history, the sightings of orders, and the days of shops."""
     events = {id_: doc for id_, doc in actual.events.items() if not scope.holds_origin(doc["kafka"])}
     users = {_user(doc) for doc in events.values()}
     orders = {(doc["shop_id"], doc["order_id"]) for doc in events.values() if doc.get("order_id")}
@@ -73,8 +74,8 @@ def outside(actual: Actual, scope: Scope) -> Outside:
         events=events.keys(),
         users=users | {_user(doc) for doc in seen},
         attributions=attributions.keys(),
-        product_days={id_ for doc in counting for id_ in _product_days(doc)},
-        weeks={_week(doc) for doc in events.values() if doc["source"] == "pixel"},
+        product_days={id_ for doc in counting for id_ in _product_days(doc, days)},
+        weeks={_week(doc, days) for doc in events.values() if doc["source"] == "pixel"},
     )
 
 
@@ -163,11 +164,10 @@ def _user(event: Doc) -> str:
     return f"{event['shop_id']}:{event['client_id']}"
 
 
-def _product_days(event: Doc) -> Iterable[str]:
-    day = event["occurred_at"][:10]
+def _product_days(event: Doc, days: ShopDays) -> Iterable[str]:
+    day = days.of(event["shop_id"]).day(to_millis(event["occurred_at"]))
     return (f"{event['shop_id']}:{product}:{day}" for product in event.get("product_ids", ()))
 
 
-def _week(event: Doc) -> str:
-    year, week, _ = datetime.strptime(event["occurred_at"][:10], "%Y-%m-%d").isocalendar()  # noqa: DTZ007 (a day)
-    return f"{event['shop_id']}:{year:04d}-W{week:02d}"
+def _week(event: Doc, days: ShopDays) -> str:
+    return f"{event['shop_id']}:{days.of(event['shop_id']).week(to_millis(event['occurred_at']))}"

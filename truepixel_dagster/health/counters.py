@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, place_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import all_of, on_days
+from truepixel_dagster.rebuild.history import all_of, on_shop_days
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.product_stats import REVENUE
@@ -28,7 +28,7 @@ def sample(context: Context, seed: int | None = None) -> tuple[str, str] | None:
     """
     elasticsearch = context.stores.elasticsearch
     elasticsearch.refresh()
-    kept = {"range": {"day": {"gte": context.kept.isoformat()}}}
+    kept = {"range": {"day": {"gte": context.first_day.isoformat()}}}
     rng = random.Random(seed)  # noqa: S311 (a sample, no secret)
     found = None
     for count, hit in enumerate(elasticsearch.scan(f"{PRODUCT_STATS}-", kept, fields=["shop_id", "day"]), start=1):
@@ -86,8 +86,8 @@ def _look(context: Context, shop: str, day: str) -> tuple[dict[CounterKey, Count
 
     applied = context.stores.redis.applied_now()
     context.history.refresh()
-    query = all_of(on_days([day]), {"term": {"shop_id": shop}})
-    expected = {key: _some(own) for key, own in totals_of(context, query, applied).items()}
+    query = all_of(on_shop_days([day], context.days), {"term": {"shop_id": shop}})
+    expected = {key: _some(own) for key, own in totals_of(context, query, applied).items() if key[2] == day}
     elasticsearch, redis = context.stores.elasticsearch, context.stores.redis
     hits = elasticsearch.scan(
         f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", all_of({"term": {"shop_id": shop}}, {"term": {"day": day}})

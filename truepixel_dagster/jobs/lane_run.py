@@ -32,11 +32,13 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
 from truepixel_dagster.stages.index import Indexed
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores import mongodb, privacy_requests
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import Span, read_note, write_note
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
@@ -118,6 +120,7 @@ class LaneRun:
         self._buried = buried
         self._watch = watch
         self._redactions = Redactions(stores.mongodb)
+        self._shops = Shops(stores.mongodb)
         self._ledger = Ledger()
         # One in hand, one at work in the pool, those that wait for it, and one for good measure.
         under_way = settings.pool_pending + 3
@@ -194,7 +197,9 @@ class LaneRun:
             self._ledger.opened(batch.ranges)
             self._unlanded[id(batch)] = 1
         self._bury_unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
-        return Slot(batch, messages, tuple(item for item in decoded if isinstance(item, Event)), fetched_at)
+        events = tuple(item for item in decoded if isinstance(item, Event))
+        self._shops.learn(events)
+        return Slot(batch, messages, events, fetched_at)
 
     def keep_lost(self) -> None:
         """Keep and count what retention removed before it was read; before anything beyond it is committed."""
@@ -329,8 +334,9 @@ class LaneRun:
         self._contiguity.dealt_with((event.origin for event in events), ("customer",))
 
     def _product_stats(self, done: Sorted) -> None:
-        products = self._settings.products_per_event
-        counted = product_stats.run(done.events, done.counted, self._stores.redis, products)
+        days = self._shops.days(event.shop_id for event in done.events)
+        counting = Counting(days.day, days.week, self._settings.products_per_event)
+        counted = product_stats.run(done.events, done.counted, self._stores.redis, counting)
         self._contiguity.dealt_with((event.origin for event in done.events), ("product_stats",))
         with self._lock:
             self.tally.counted += counted

@@ -37,8 +37,10 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters, Letter
 from truepixel_dagster.stream.micro_batch import group_by_user
@@ -155,11 +157,13 @@ class _MicroBatch:
         self._letters = {letter.message.origin: letter for letter in letters}
         self._settings = settings
         self._stores = stores
+        self._shops = Shops(stores.mongodb)
         self._failed: dict[Origin, tuple[str, str]] = {}
 
     def run(self, out: DeadLetters) -> Replay:
         """Run on from the stages that refused; write the letters of those that failed again, mark the others."""
         events = self._decode()
+        self._shops.learn(events)
         indexed = self._index(events)
         counted = self._attribute(indexed)
         self._count(indexed, counted)
@@ -206,8 +210,10 @@ class _MicroBatch:
         """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
         standing = self._standing(events)
         self._refuse("customer", customer.replay(group_by_user(standing), counted, self._stores.mongodb))
-        products = self._settings.products_per_event
-        product_stats.replay(self._until("attribution", standing), counted, self._stores.redis, products)
+        counting_now = self._until("attribution", standing)
+        days = self._shops.days(event.shop_id for event in counting_now)
+        counting = Counting(days.day, days.week, self._settings.products_per_event)
+        product_stats.replay(counting_now, counted, self._stores.redis, counting)
 
     def _write_again(self, out: DeadLetters) -> None:
         """Write letters with one try more; those that were refused as before stay as they are."""

@@ -19,13 +19,20 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, SHOPS
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.text import printable_json
 
 DEAD_LETTERS, WAITING = "dead letters", "not processed yet"
+
+
+def _plain(value: Any) -> int | str:
+    """MongoDB's own types: large whole numbers as such, others as their text."""
+    return int(value) if isinstance(value, int) else str(value)
+
+
 # Decimals are written back as the numbers that they were.
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -43,6 +50,7 @@ def held(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
     """
     yield from _documents(context, shop, person)
     if person is None:
+        yield from (Held(SHOPS, document) for document in context.stores.mongodb.find(SHOPS, {"_id": shop}))
         for name in (PRODUCT_STATS, WEEKLY_VISITORS):
             for hit in context.stores.elasticsearch.scan(name, of_shop(shop)):
                 yield Held(name, {"_id": hit["_id"], **hit["_source"]})

@@ -18,8 +18,9 @@ from pymongo import UpdateOne
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import Undecodable, decode
-from truepixel_dagster.events.event import Event, Message, day_of, week_of
+from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.privacy.anonymous_order import anonymous_attribution, attribution_id
 from truepixel_dagster.privacy.person import Person, of_shop, order_ids
@@ -27,12 +28,14 @@ from truepixel_dagster.rebuild import ad_leads, attributions, customers, product
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of, of_users
+from truepixel_dagster.rebuild.shops import learn_again
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stores.shops import all_days
 
 _CHUNK = 500
 Document = Mapping[str, Any]
@@ -71,7 +74,8 @@ def work_out(context: Context, forgotten: Forgotten) -> None:
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer; do it again.
     """
-    kept, with_window = context.kept, context.kept + context.settings.window
+    context = context._replace(days=all_days(context.stores.mongodb))
+    with_window = context.kept + context.settings.window
     context.history.refresh()
     orders = set()
     for users in chunks(sorted(forgotten.users), _CHUNK):
@@ -80,7 +84,7 @@ def work_out(context: Context, forgotten: Forgotten) -> None:
             orders |= names_of(event for event in recent if event.user in forgotten.users)
     attributions.rebuild_orders(context, orders, rules_of(context))
     customers.rebuild_users(context, forgotten.users)
-    days = sorted(day for day in forgotten.recount if day >= kept.isoformat())
+    days = sorted(day for day in forgotten.recount if day >= context.first_day.isoformat())
     if days:
         product_stats.rebuild_days(context, days)
 
@@ -99,16 +103,21 @@ def forget_shop(context: Context, shop: str, redactions: Redactions) -> Forgotte
         forgotten.counts[name] = sum(_delete(store, page) for page in hits)
     for name in (AD_LEADS, CUSTOMERS, ORDER_STATUS):
         forgotten.counts[name] = mongodb.delete(name, ids_of_shop(shop))
+    forgotten.counts[SHOPS] = mongodb.delete(SHOPS, {"_id": shop})
+    learn_again(context, shop)
+    context = context._replace(days=all_days(mongodb))
     forgotten.counts["redis"] = context.stores.redis.forget_shop(shop)
     days: set[str] = set()
     weeks: set[str] = set()
     for page in context.history.outlines(of_shop(shop)):
         forgotten.users.update(event.user for event in page)
-        days.update(day_of(event.occurred_at) for event in page)
-        weeks.update(week_of(event.occurred_at) for event in page)
+        days.update(context.days.day(event) for event in page)
+        weeks.update(context.days.week(event) for event in page)
     forgotten.recount = days
     ad_leads.rebuild_users(context, forgotten.users)
-    weekly_visitors.rebuild_weeks(context, sorted(weeks))
+    first_day = context.first_day.isoformat()
+    whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= first_day)
+    weekly_visitors.rebuild_weeks(context, whole_weeks)
     return forgotten
 
 
@@ -138,7 +147,7 @@ def _forget_events(context: Context, shop: str, redactions: Redactions, forgotte
         places = [(index_name(event, store), event.document_id) for event in events]
         forgotten.users.update(event.user for event in events)
         forgotten.recount.update(
-            day_of(event.occurred_at)
+            context.days.day(event)
             for event, there in zip(events, store.mget(places, fields=["kafka"]))
             if there and there.source.get("kafka") != msgspec.to_builtins(event.origin)
         )
@@ -170,7 +179,9 @@ def _forget_orders(context: Context, person: Person, redactions: Redactions, for
             later = _not_in(doc, found.source.get("sightings", ()) if found else ())
             if found and later and later[0] == found.source.get("sightings", [None])[0]:
                 # The stream took this one for the first.
-                forgotten.recount.update(s["occurred_at"][:10] for s in (*later, *doc.get("sightings", ())))
+                time = context.days.of(person.shop)
+                sighted = (to_millis(seen["occurred_at"]) for seen in (*later, *doc.get("sightings", ())))
+                forgotten.recount.update(map(time.day, sighted))
             doc["sightings"] = [*doc.get("sightings", ()), *later]
         _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in new])
         count += _delete(store, mine)

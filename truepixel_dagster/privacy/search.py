@@ -21,7 +21,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, PRIVACY_REQUESTS, REDACTIONS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, PRIVACY_REQUESTS, REDACTIONS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.topics import read_all
 
@@ -97,6 +97,7 @@ def search_shop(context: Context, shop: str, redactions: Redactions, request: st
         found[name] = _left(elasticsearch.scan(name, of_shop(shop)), rests)
     for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
         found[name] = _left(mongodb.find(name, ids_of_shop(shop)), rests)
+    found[SHOPS] = _left(mongodb.find(SHOPS, {"_id": shop}), rests)
     of_others = {"request.shop_id": shop, "_id": {"$ne": request}}
     found[PRIVACY_REQUESTS] = _left(mongodb.find(PRIVACY_REQUESTS, of_others), rests=False)
     found[DEAD_LETTERS] = Searched()

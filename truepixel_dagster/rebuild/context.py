@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
 
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.rebuild.history import History, open_history
 from truepixel_dagster.rebuild.settled import Settled, settled
 from truepixel_dagster.redis_state import check_applied
@@ -14,6 +15,7 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
+from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream.events_log import EventsLog
 
 
@@ -25,11 +27,17 @@ class Context(NamedTuple):
     history: History
     log: EventsLog
     settled: Settled
+    days: ShopDays
 
     @property
     def kept(self) -> date:
         """The first day whose events are kept."""
         return first_kept(datetime.now(timezone.utc).date(), self.settings.event_retention_months)
+
+    @property
+    def first_day(self) -> date:
+        """The first day of any shop whose events are all kept: that of a shop ahead of UTC begins a day earlier."""
+        return self.kept + timedelta(days=1) if self.days.zones else self.kept
 
 
 @contextmanager
@@ -45,4 +53,4 @@ def rebuilding(settings: Settings) -> Iterator[Context]:
         log = checked(settings, stores)
         progress = settled(log, stores)
         check_applied(settings, stores, progress.committed, log.base)
-        yield Context(settings, stores, history, log, progress)
+        yield Context(settings, stores, history, log, progress, all_days(stores.mongodb))

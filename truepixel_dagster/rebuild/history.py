@@ -12,8 +12,9 @@ import msgspec
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.decode import Undecodable, decode
-from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.event import Event, Message, iso
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import UTC, ShopDays, ShopTime, days_beside
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
@@ -21,6 +22,8 @@ from truepixel_dagster.stores.documents import report
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 
 PAGE = 1000
+# Elasticsearch takes so many terms in a query, and several times as many.
+MOST_NAMED = 10_000
 Query = Mapping[str, Any]
 
 _FIELDS = ("shop_id", "client_id", "event_id", "name", "source", "occurred_at", "received_at", "ad", "kafka")
@@ -133,15 +136,42 @@ def _outline(document: Mapping[str, Any]) -> Event:
 
 def on_days(days: Iterable[str]) -> Query:
     """Events of some days (UTC)."""
-    stretches: list[tuple[date, date]] = []
+    return _any_of(_within(UTC.span(first, last)) for first, last in _stretches(days))
+
+
+def on_shop_days(days: Iterable[str], shops: ShopDays) -> Query:
+    """Events of some days of their shops, and some of the hours beside: whoever reads them looks at each one's day.
+
+    Shops of one time zone are asked for together. Where they are too many to be named, all events are found that may be
+    of one of these days anywhere.
+    """
+    if len(shops.zones) > MOST_NAMED:
+        return on_days(days_beside(days))
+    if not shops.zones:
+        return on_days(days)
+    stretches = _stretches(days)
+    of_zone: dict[str, list[str]] = {}
+    for shop, zone in shops.zones.items():
+        of_zone.setdefault(zone, []).append(shop)
+    known = [
+        all_of({"terms": {"shop_id": sorted(own)}}, _within(ShopTime(zone).span(first, last)))
+        for zone, own in sorted(of_zone.items())
+        for first, last in stretches
+    ]
+    others: Query = {"bool": {"must_not": {"terms": {"shop_id": sorted(shops.zones)}}}}
+    unknown = [all_of(others, _within(UTC.span(first, last))) for first, last in stretches]
+    return _any_of([*known, *unknown])
+
+
+def _stretches(days: Iterable[str]) -> list[tuple[date, date]]:
+    """Days as first and last of those that follow one another."""
+    found: list[tuple[date, date]] = []
     for day in sorted({date.fromisoformat(text) for text in days}):
-        if stretches and stretches[-1][1] == day:
-            stretches[-1] = (stretches[-1][0], day + timedelta(days=1))
+        if found and found[-1][1] + timedelta(days=1) == day:
+            found[-1] = (found[-1][0], day)
         else:
-            stretches.append((day, day + timedelta(days=1)))
-    # In the format of the mapping: a strict one, which takes no bare date.
-    ranges = [{"range": {"occurred_at": {"gte": _midnight(first), "lt": _midnight(end)}}} for first, end in stretches]
-    return {"bool": {"should": ranges, "minimum_should_match": 1}}
+            found.append((day, day))
+    return found
 
 
 def of_users(users: Iterable[str]) -> Query:
@@ -184,5 +214,10 @@ def beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> Query | None:
     return {"bool": {"should": ranges, "minimum_should_match": 1}} if ranges else None
 
 
-def _midnight(day: date) -> str:
-    return f"{day.isoformat()}T00:00:00.000Z"
+def _any_of(queries: Iterable[Query]) -> Query:
+    return {"bool": {"should": list(queries), "minimum_should_match": 1}}
+
+
+def _within(span: tuple[int, int]) -> Query:
+    # In the format of the mapping: a strict one, which takes no bare date.
+    return {"range": {"occurred_at": {"gte": iso(span[0]), "lt": iso(span[1])}}}

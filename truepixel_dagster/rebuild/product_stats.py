@@ -14,12 +14,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
 from truepixel_dagster.chunks import chunks
-from truepixel_dagster.events.event import Event, day_of
+from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.flush import COUNTED, COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
 from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_days
+from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.product_stats import REVENUE, increments
@@ -47,14 +47,15 @@ class Row(NamedTuple):
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
     """Put the totals of the event history in the place of what is counted for these days, one day after the other.
 
-    Attributions say which event counts an order: where they are missing, too, rebuild them first.
+    A day is each shop's own, by the time zone that is known of it when the rebuild begins. Attributions say which event
+    counts an order: where they are missing, too, rebuild them first.
 
     Raises:
         HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
         FlushRefused: Elasticsearch refused a document.
     """
-    check_kept(days, context.kept)
+    check_kept(days, context.kept, (context.first_day - context.kept).days)
     buffered = _buffered(context, set(days))
     result = Rebuilt()
     for number, day in enumerate(days, start=1):
@@ -73,8 +74,9 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
     context.history.refresh()
     totals: dict[CounterKey, Counters] = {}
     unknown = seen = 0
-    for rows, events, missing in _rows(context, on_days([day])):
-        _add(totals, (row for row in rows if row.offset <= applied.get(row.partition, -1)))
+    for rows, events, missing in _rows(context, on_shop_days([day], context.days)):
+        own = (row for row in rows if row.key[2] == day)
+        _add(totals, (row for row in own if row.offset <= applied.get(row.partition, -1)))
         unknown, seen = unknown + missing, seen + events
         progress(f"events of {day} read", seen, 0)
     wanted = sorted(keys | totals.keys())
@@ -155,7 +157,7 @@ def _catch_up(
     if query is None:
         return found
     context.history.refresh()
-    for rows, _, _ in _rows(context, all_of(on_days([day]), query)):
+    for rows, _, _ in _rows(context, all_of(on_shop_days([day], context.days), query)):
         _add(found, (r for r in rows if r.key in staked and r.offset <= staked[r.key][1].get(r.partition, -1)))
     return found
 
@@ -166,11 +168,12 @@ def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int, int]
         events = [event for event in page if context.settled.passed("attribution", event)]
         counted, missing = counting(context, events)
         products = context.settings.products_per_event
-        yield [row for event in events for row in _of(event, event.origin in counted, products)], len(page), missing
+        rows = [row for event in events for row in _of(context, event, event.origin in counted, products)]
+        yield rows, len(page), missing
 
 
-def _of(event: Event, counts_order: bool, products: int) -> Iterator[Row]:
-    day = day_of(event.occurred_at)
+def _of(context: Context, event: Event, counts_order: bool, products: int) -> Iterator[Row]:
+    day = context.days.day(event)
     for product, field, amount in increments(event, counts_order=counts_order, products=products):
         yield Row((event.shop_id, product, day), field, amount, event.origin.partition, event.origin.offset)
 

@@ -18,11 +18,12 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import msgspec
 
 from truepixel_dagster.events.event import week_of
+from truepixel_dagster.events.shop_time import ShopDays, days_beside
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.rebuild import product_stats, weekly_visitors
@@ -42,6 +43,7 @@ from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import LaneBusy, Lease
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 from truepixel_dagster.stores.redis import Place
+from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.events_log import EventsLog
 from truepixel_dagster.stream.topics import IdentityReader
@@ -121,7 +123,7 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
         if dry_run:
             return _told(_planned(log, stores, known), reason or "--force")
         with _alone(log, stores):
-            context = Context(settings, stores, history, log, settled(log, stores))
+            context = Context(settings, stores, history, log, settled(log, stores), all_days(stores.mongodb))
             plan, counted, visitors = _rebuilt(context, known, progress)
             fresh = Epoch(secrets.token_hex(8), 0)
             # MongoDB first: if this ends in between, Redis still has the epoch of a restore that did not end.
@@ -204,7 +206,7 @@ def _planned(log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
         for origin, letter in dead_letters.newest(dead_letters.read(settings)).items()
         if origin.offset >= committed.get(origin.partition, 0) and origin.offset >= log.base
     }
-    days, weeks, older = _touched(settings, stores)
+    days, weeks, older = _touched(settings, stores, all_days(stores.mongodb))
     return _Plan(committed, log.base, returned, refusals, days, weeks, older)
 
 
@@ -222,15 +224,18 @@ def _returned(stores: Stores) -> set[Place]:
     return found
 
 
-def _touched(settings: Settings, stores: Stores) -> tuple[list[str], list[str], int]:
+def _touched(settings: Settings, stores: Stores, shop_days: ShopDays) -> tuple[list[str], list[str], int]:
     """The days and weeks that have events or documents and can be rebuilt, and how many cannot."""
     store = stores.elasticsearch
     store.refresh()
-    of_events = store.days(f"{EVENTS}-", "occurred_at")
+    oldest = first_kept(datetime.now(timezone.utc).date(), settings.event_retention_months)
+    kept = (oldest + timedelta(days=1 if shop_days.zones else 0)).isoformat()
+    of_events = set(store.days(f"{EVENTS}-", "occurred_at"))
+    if shop_days.zones:
+        of_events |= {day for day in days_beside(of_events) if day >= kept}
     days = {*of_events, *store.days(f"{PRODUCT_STATS}-", "day")}
     weeks = {week_of(to_millis(f"{day}T00:00:00.000Z")) for day in of_events}
     weeks |= {hit["_source"]["week"] for hit in store.scan(WEEKLY_VISITORS, fields=["week"])}
-    kept = first_kept(datetime.now(timezone.utc).date(), settings.event_retention_months).isoformat()
     whole = {week for week in weeks if weekly_visitors.days_of(week)[0] >= kept}
     recent = {day for day in days if day >= kept}
     return sorted(recent), sorted(whole), len(days - recent) + len(weeks - whole)

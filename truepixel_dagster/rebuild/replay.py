@@ -15,12 +15,13 @@ import msgspec
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
-from truepixel_dagster.events.event import Event, day_of, week_of
+from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import Name, names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.stores.shops import all_days, learn
 from truepixel_dagster.stream.errors import BadRange
 
 REPLAYED_STAGES = ("index", "ad_lead", "attribution", "customer", "product_stats")
@@ -124,16 +125,20 @@ def replay(
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
         all_found = [event for event in map(decode, chunk) if isinstance(event, Event)]
         found = [event for event in all_found if day_of(event.occurred_at) >= kept]
+        if learn(context.stores.mongodb, found):
+            context = context._replace(days=all_days(context.stores.mongodb))
         records, events = records + len(chunk), events + len(found)
         older += len(all_found) - len(found)
         if "index" in stages:
             indexed += Rebuilt(len(found), index_again(context, found))
         users.update(event.user for event in found)
         orders |= names_of(event for event in found if day_of(event.occurred_at) >= with_window)
-        days.update(day_of(event.occurred_at) for event in found)
-        weeks.update(week_of(event.occurred_at) for event in found if event.source == "pixel")
-    whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= kept)
-    done = _later_stages(context, set(stages), users, orders, sorted(days), whole_weeks, progress)
+        days.update(context.days.day(event) for event in found)
+        weeks.update(context.days.week(event) for event in found if event.source == "pixel")
+    first_day = context.first_day.isoformat()
+    whole_days = sorted(day for day in days if day >= first_day)
+    whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= first_day)
+    done = _later_stages(context, set(stages), users, orders, whole_days, whole_weeks, progress)
     first = {"index": indexed} if "index" in stages else {}
     return Replayed(records, events, older, {**first, **done})
 

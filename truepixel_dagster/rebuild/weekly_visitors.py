@@ -12,7 +12,7 @@ from typing import Any
 
 from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS, write_under
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_days
+from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_shop_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stores.documents import SCHEMA, read_all
@@ -24,13 +24,14 @@ _CLIENTS = 1000
 
 
 def rebuild_weeks(context: Context, weeks: Sequence[str], progress: Progress = silent) -> Rebuilt:
-    """Count the visitors of some ISO weeks, such as `2026-W05`.
+    """Count the visitors of some ISO weeks, such as `2026-W05`: each shop's own, by the time zone that is known of it.
 
     Raises:
         HistoryDropped: The events of a week are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
-    check_kept((day for week in weeks for day in days_of(week)), context.kept)
+    days = (day for week in weeks for day in days_of(week))
+    check_kept(days, context.kept, (context.first_day - context.kept).days)
     result = Rebuilt()
     for number, week in enumerate(weeks, start=1):
         result += _rebuild_week(context, week, progress)
@@ -86,10 +87,10 @@ def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[
     shop, client, visitors, seen = "", "", 0, 0
     new: list[str] = []
     for page in context.history.outlines(
-        all_of(on_days(days_of(week)), FROM_PIXEL), sort=("shop_id", "client_id", "_shard_doc")
+        all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL), sort=("shop_id", "client_id", "_shard_doc")
     ):
         for event in page:
-            if (event.shop_id, event.client_id) == (shop, client):
+            if (event.shop_id, event.client_id) == (shop, client) or context.days.week(event) != week:
                 continue
             if event.shop_id != shop or len(new) == _CLIENTS:
                 # Redis may have lost its estimate: what is flushed later must not fall behind.

@@ -6,14 +6,16 @@ counts once however the batches are cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
-from truepixel_dagster.events.event import Event, day_of, week_of
+from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.events.shape import MAX_LINE_ITEMS
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
@@ -24,11 +26,22 @@ COUNTERS_AT_ONCE = 20_000
 _TRIES = 20
 
 
+class Counting(NamedTuple):
+    """By what events are counted: the shop's day and week of an event, and how many products of one event count."""
+
+    day_of: Callable[[Event], str]
+    week_of: Callable[[Event], str]
+    products: int = MAX_LINE_ITEMS
+
+
+IN_UTC = Counting(ShopDays().day, ShopDays().week)
+
+
 def decide(
     events: Sequence[Event],
     counted: AbstractSet[Origin],
     applied: Mapping[int, int],
-    products: int = MAX_LINE_ITEMS,
+    counting: Counting = IN_UTC,
 ) -> tuple[Increments, int]:
     """What a batch adds, and how many of its events had not been applied.
 
@@ -36,7 +49,7 @@ def decide(
         events: The events that run on, each partition's in offset order.
         counted: The origins of the events that count an order.
         applied: The last applied offset of each partition.
-        products: How many products of one event count.
+        counting: By what events are counted.
     """
     counters: dict[CounterKey, dict[str, int]] = {}
     visitors: dict[WeekKey, set[str]] = {}
@@ -44,12 +57,15 @@ def decide(
     new = [event for event in events if event.origin.offset > applied[event.origin.partition]]
     for event in new:
         upto[event.origin.partition] = max(upto[event.origin.partition], event.origin.offset)
-        day = day_of(event.occurred_at)
-        for product, field, amount in increments(event, counts_order=event.origin in counted, products=products):
+        day = ""
+        counts_order = event.origin in counted
+        for product, field, amount in increments(event, counts_order=counts_order, products=counting.products):
+            # Most events count no product.
+            day = day or counting.day_of(event)
             counter = counters.setdefault((event.shop_id, product, day), {})
             counter[field] = bounded_sum(counter.get(field, 0), amount)
         if event.source == "pixel":
-            visitors.setdefault((event.shop_id, week_of(event.occurred_at)), set()).add(event.client_id)
+            visitors.setdefault((event.shop_id, counting.week_of(event)), set()).add(event.client_id)
     return Increments(counters, visitors, upto), len(new)
 
 
@@ -74,15 +90,13 @@ def increments(event: Event, *, counts_order: bool, products: int = MAX_LINE_ITE
                 yield item.product_id, REVENUE + item.revenue.currency, item.revenue.amount
 
 
-def run(
-    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int = MAX_LINE_ITEMS
-) -> int:
+def run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting = IN_UTC) -> int:
     """Apply a batch, in one call unless it has very many products; returns how many events had not been applied before.
 
     Raises:
         Unavailable: Redis does not answer.
     """
-    return sum(_run(part, counted, store, products) for part in _parts(events))
+    return sum(_run(part, counted, store, counting) for part in _parts(events))
 
 
 def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
@@ -98,18 +112,18 @@ def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         yield events[start:]
 
 
-def _run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int) -> int:
+def _run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting) -> int:
     partitions = sorted({event.origin.partition for event in events})
     for _ in range(_TRIES):
         applied = store.applied(partitions)
-        new, count = decide(events, counted, applied, products)
+        new, count = decide(events, counted, applied, counting)
         if count == 0 or store.apply(new, applied):
             return count
     raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")
 
 
 def replay(
-    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, products: int = MAX_LINE_ITEMS
+    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting = IN_UTC
 ) -> None:
     """Apply events that the stream passed over: each once by its origin, whatever the applied offsets are.
 
@@ -118,5 +132,5 @@ def replay(
     """
     never = NEVER_APPLIED
     for part in _parts(events):
-        alone = {e.origin: decide([e], counted, {e.origin.partition: never}, products)[0] for e in part}
+        alone = {e.origin: decide([e], counted, {e.origin.partition: never}, counting)[0] for e in part}
         store.apply_once(alone)

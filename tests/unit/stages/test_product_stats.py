@@ -12,8 +12,9 @@ from tests.unit.stages.events_made_up import DAY, NOON, event, sighting
 from truepixel_dagster.events.event import Event, LineItem
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.stages import product_stats
-from truepixel_dagster.stages.product_stats import decide
+from truepixel_dagster.stages.product_stats import IN_UTC, Counting, decide
 from truepixel_dagster.stores.redis import CounterKey, WeekKey
 
 TODAY = "2026-01-01"
@@ -105,6 +106,31 @@ def test_the_day_is_the_utc_day_of_the_event_to_the_millisecond() -> None:
         for i, at in enumerate([midnight - 1, midnight])
     ]
     assert {day for _, _, day in counters(*seen)} == {"2026-02-28", "2026-03-01"}
+
+
+def test_the_day_and_the_week_are_the_shops_where_its_time_zone_is_known() -> None:
+    days = ShopDays({"ny": "America/New_York", "auckland": "Pacific/Auckland"})
+    counting = Counting(days.day, days.week)
+    late_on_sunday = millis("2026-11-22T23:30:00")
+    seen = [
+        event(n, name="product_viewed", shop_id=shop, product_ids=("p",), at=at)
+        for n, (shop, at) in enumerate(
+            (shop, at) for shop in ("ny", "auckland", "s") for at in (late_on_sunday, late_on_sunday + 3 * 3_600_000)
+        )
+    ]
+    added, _ = decide(seen, set(), {0: -1}, counting)
+    assert added.counters == {
+        ("ny", "p", "2026-11-22"): {"views": 2},
+        ("auckland", "p", "2026-11-23"): {"views": 2},
+        ("s", "p", "2026-11-22"): {"views": 1},
+        ("s", "p", "2026-11-23"): {"views": 1},
+    }
+    assert set(added.visitors) == {
+        ("ny", "2026-W47"),
+        ("auckland", "2026-W48"),
+        ("s", "2026-W47"),
+        ("s", "2026-W48"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -237,11 +263,12 @@ def test_the_counters_are_those_of_the_plainest_count(stream: tuple[list[Event],
 
 
 def test_of_an_event_of_very_many_products_the_first_ones_count() -> None:
+    first_two = IN_UTC._replace(products=2)
     items = lines(("p", 1, None), ("q", 2, None), ("p", 3, None), ("r", 4, None), ("q", 5, None))
     started = event(name="checkout_started", product_ids=("p", "q", "r"), items=items)
-    assert set(decide([started], set(), {0: -1}, 2)[0].counters) == {("s", "p", TODAY), ("s", "q", TODAY)}
+    assert set(decide([started], set(), {0: -1}, first_two)[0].counters) == {("s", "p", TODAY), ("s", "q", TODAY)}
     order = sighting(1, items=items)
-    added = decide([order], {order.origin}, {0: -1}, 2)[0].counters
+    added = decide([order], {order.origin}, {0: -1}, first_two)[0].counters
     assert added == {("s", "p", TODAY): {"orders": 1, "units": 4}, ("s", "q", TODAY): {"orders": 1, "units": 7}}
 
 
