@@ -42,7 +42,8 @@ SHOPS = "shops"
 
 _DUPLICATE_KEY = 11000
 # What is wrong with this one document: its size, its field names, a value that the collection's rule does not allow.
-_POISON_CODES = frozenset({2, 9, 14, 22, 52, 55, 56, 57, 66, 121, 10334, 17280, 17419, 17420})
+_TOO_LARGE = 10334
+_POISON_CODES = frozenset({2, 9, 14, 22, 52, 55, 56, 57, 66, 121, _TOO_LARGE, 17280, 17419, 17420})
 _INDEX_NAME = re.compile(r"index: (\S+) dup key")
 _NEXT_STEP = {
     85: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
@@ -291,6 +292,11 @@ class MongoStore(Store):
         except BulkWriteError as error:
             details: Mapping[str, Any] = error.details or {}
             return details
+        except OperationFailure as error:
+            if error.code != _TOO_LARGE:
+                raise
+            # It refuses the request as a whole where it cannot even read the document.
+            raise InvalidDocument(str(error)) from error
 
     def identity(self) -> str | None:
         """The prefix of its sockets' names, which its command line sets; None where it may not tell.
