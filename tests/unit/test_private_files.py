@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,14 @@ def mode(path: Path) -> int:
 
 
 def open_to_others(folder: Path) -> list[Path]:
-    return [path for path in (folder, *folder.rglob("*")) if not path.is_symlink() and mode(path) & 0o077]
+    """What others could look into. A live server may remove a file while it is looked at."""
+    found = [folder] if mode(folder) & 0o077 else []
+    for parent, *names in os.walk(folder):
+        for path in (Path(parent, name) for name in chain(*names)):
+            with suppress(FileNotFoundError):
+                if not path.is_symlink() and mode(path) & 0o077:
+                    found.append(path)
+    return found
 
 
 @pytest.mark.usefixtures("umask")
