@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -20,8 +21,31 @@ class _DotEnv(os.PathLike[str]):
 
 Settings.model_config["env_file"] = _DotEnv()  # type: ignore[typeddict-item]
 
+# The servers that tests start live for minutes: Java's second compiler would work for code that has its best time
+# after their end. It halves what a start and a test cost.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 pytest.register_assert_rewrite("tests.event_log")
 
 # Machines are noisy: how long an example takes says nothing about the code.
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")
+
+GIB = 1024**3
+GIB_OF_A_STACK = 2
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` means, which `./run test` asks for: only whole folders are worth more than one.
+
+    Tests with servers wait more than they compute, so that they get one more than there are processors; each process
+    starts servers of its own, for which there must be memory.
+    """
+    paths = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
+    if config.option.collectonly or config.option.keyword or not all(path.is_dir() for path in paths):
+        return 0
+    processors = psutil.cpu_count() or 1
+    if all(path.is_relative_to(PROJECT / "tests" / "unit") for path in paths):
+        return processors
+    return max(1, min(processors + 1, psutil.virtual_memory().available // (GIB_OF_A_STACK * GIB)))
