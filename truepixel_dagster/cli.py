@@ -279,6 +279,12 @@ def start(program: tuple[str, ...]) -> None:
 @click.option(
     "--days", type=click.FloatRange(0.01, 366), default=4, show_default=True, help="Days that they spread over."
 )
+@click.option(
+    "--profile",
+    type=click.Choice(["first", "full"]),
+    help="`full` has everything that shops have: refunds, edits, several currencies, bots, wrong clocks and so on;"
+    " `first` is what benchmarks use.",
+)
 def generate(
     events: int,
     rate: float | None,
@@ -288,13 +294,17 @@ def generate(
     malformed: float,
     start: Any,
     days: float,
+    profile: str | None,
 ) -> None:
     """Send believable Shopify traffic to the topic."""
     from datetime import timedelta, timezone
 
     from truepixel_dagster.local.demo import produce
+    from truepixel_dagster.local.traffic import PROFILES
 
     options: dict[str, Any] = {"span": timedelta(days=days)}
+    if profile:
+        options["profile"] = PROFILES[profile]
     if start:
         options["start"] = start.replace(tzinfo=timezone.utc)
     with progress_bar("generating", events) as done:

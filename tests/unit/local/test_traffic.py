@@ -1,12 +1,13 @@
-"""The generator of Shopify traffic."""
+"""The generator of Shopify traffic, and what its first profile is like."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tracemalloc
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta, timezone
-from functools import cache
+from functools import cache, partial
 from itertools import islice, pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,7 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from truepixel_dagster.local.traffic import DEFAULT_SPAN, DEFAULT_START, Record, traffic
+from truepixel_dagster.local.traffic import DEFAULT_SPAN, DEFAULT_START, FIRST, Record
+from truepixel_dagster.local.traffic import traffic as any_traffic
+
+traffic = partial(any_traffic, profile=FIRST)
 
 PIXEL_EVENTS = {
     "page_viewed",
@@ -81,6 +85,14 @@ def test_the_same_seed_gives_the_same_bytes_and_exactly_as_many(count: int, seed
     first = list(traffic(count, seed=seed, shops=shops))
     assert len(first) == count
     assert first == list(traffic(count, seed=seed, shops=shops))
+
+
+def test_the_first_profiles_bytes_are_what_they_always_were() -> None:
+    """Benchmarks of different commits are compared by them."""
+    digest = hashlib.sha256()
+    for record in traffic(20_000, seed=5, malformed=0):
+        digest.update(repr((record.key, record.value, record.headers, record.at)).encode())
+    assert digest.hexdigest()[:16] == "e705be13ca9a25ea"
 
 
 def test_another_seed_gives_other_events() -> None:

@@ -1,0 +1,24 @@
+"""Believable Shopify traffic: visitors who come from ads, browse, fill carts, check out and come back.
+
+`traffic(...)` is pure: the same arguments give the same bytes, and nothing is read from outside.
+
+    for record in traffic(10_000, seed=7):
+        producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))
+"""
+
+from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, traffic
+from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile
+from truepixel_dagster.local.traffic.world import Placed, Record
+
+__all__ = [
+    "DEFAULT",
+    "DEFAULT_SPAN",
+    "DEFAULT_START",
+    "FIRST",
+    "FULL",
+    "PROFILES",
+    "Placed",
+    "Profile",
+    "Record",
+    "traffic",
+]

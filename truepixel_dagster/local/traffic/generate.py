@@ -1,0 +1,164 @@
+"""The generator: who comes when, and what is repeated and broken on the way."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from heapq import heappop, heappush
+from itertools import accumulate
+from random import Random
+
+import msgspec
+
+from truepixel_dagster.local.payloads.model import Shop, Visitor
+from truepixel_dagster.local.payloads.text import EPOCH
+from truepixel_dagster.local.traffic.chance import SECOND, happens, remember
+from truepixel_dagster.local.traffic.journeys import crawl, journey, shop_update
+from truepixel_dagster.local.traffic.malformed import broken
+from truepixel_dagster.local.traffic.offline import offline_order
+from truepixel_dagster.local.traffic.profile import DEFAULT, Profile
+from truepixel_dagster.local.traffic.shops import shop_of
+from truepixel_dagster.local.traffic.visitors import by_another_device, crawler_of, visitor_of
+from truepixel_dagster.local.traffic.world import Journey, Placed, Record, World
+
+DEFAULT_START = datetime(2026, 1, 5, tzinfo=timezone.utc)
+DEFAULT_SPAN = timedelta(days=4)
+
+
+def traffic(
+    events: int,
+    *,
+    seed: int = 1,
+    shops: int = 20,
+    duplicates: float = 0.02,
+    malformed: float = 0.005,
+    start: datetime | None = None,
+    span: timedelta = DEFAULT_SPAN,
+    profile: Profile = DEFAULT,
+    placed: list[Placed] | None = None,
+) -> Iterator[Record]:
+    """Generate records in order of arrival, one at a time; memory grows with the visitors under way, not with `events`.
+
+    Arguments:
+        events: How many records to yield, duplicates and malformed ones included.
+        seed: The same seed gives the same bytes.
+        shops: How many shops there are; a few have most of the traffic.
+        duplicates: The share of records that repeat an earlier one.
+        malformed: The share of records that cannot be understood.
+        start: When the first visitors arrive, with a time zone; 2026-01-05 00:00 UTC by default.
+        span: The time over which the records are spread.
+        profile: How often each kind of thing happens.
+        placed: Where to write down the orders that are placed, and what is true of them; memory grows with it.
+
+    Raises:
+        ValueError: A negative number of events, no shop, a share outside of 0 to 1, shares above 1 together, a start
+            without time zone, or a span that is not positive.
+    """
+    if events < 0 or shops < 1:
+        raise ValueError("events must not be negative, and there must be a shop")
+    if min(duplicates, malformed) < 0 or duplicates + malformed > 1:
+        raise ValueError("duplicates and malformed are shares: 0 to 1, and not above 1 together")
+    start = start or DEFAULT_START
+    if start.tzinfo is None or span <= timedelta(0):
+        raise ValueError("start needs a time zone, and span must be positive")
+    world = World(Random(seed), profile, placed)
+    begin, length = _millis(start - EPOCH), _millis(span)
+    arrivals = _Arrivals(world, [shop_of(world.rng, profile, rank) for rank in range(shops)], begin)
+    clock = (begin + length * index // events for index in range(events))
+    return _with_faults(world, arrivals, clock, duplicates, malformed)
+
+
+def _millis(delta: timedelta) -> int:
+    return delta // timedelta(milliseconds=1)
+
+
+def _with_faults(
+    world: World, arrivals: _Arrivals, clock: Iterator[int], duplicates: float, malformed: float
+) -> Iterator[Record]:
+    rng = world.rng
+    recent: list[Record] = []
+    older: list[Record] = []
+    at = 0
+    for now in clock:
+        chance = rng.random()
+        if recent and chance < duplicates:
+            again = rng.choice(older if rng.random() < 0.4 else recent)
+            yield msgspec.structs.replace(again, at=at, kind="duplicate")
+        elif recent and chance < duplicates + malformed:
+            yield broken(rng, rng.choice(recent), at)
+        else:
+            record = arrivals.next(now)
+            at = record.at
+            remember(rng, recent, record, 50)
+            if not older or rng.random() < 0.02:
+                remember(rng, older, record, 500)
+            yield record
+
+
+class _Arrivals:
+    """Everything that is under way, by the time it arrives."""
+
+    def __init__(self, world: World, shops: list[Shop], begin: int) -> None:
+        self._world = world
+        self._rng = world.rng
+        self._shops = shops
+        self._weights = list(accumulate(1 / (rank + 1) ** 1.1 for rank in range(len(shops))))
+        self._due: list[tuple[int, int, Record | Journey]] = []
+        self._known: list[Visitor] = []
+        self._count = 0
+        for rank, shop in enumerate(shops):
+            # Evenly over the ranks: with a share of a fifth the fifth shop, the tenth and so on.
+            if int((rank + 1) * world.profile.shop_updates) > int(rank * world.profile.shop_updates):
+                self._add(begin - 30 * SECOND, shop_update(world, shop, begin - 30 * SECOND))
+
+    def next(self, now: int) -> Record:
+        """The next record to arrive. Where nothing is due, new visitors come."""
+        if not self._due or self._due[0][0] > now:
+            self._wave(now)
+        while True:
+            entry = heappop(self._due)[2]
+            if isinstance(entry, Record):
+                return entry
+            self._continue(entry)
+
+    def _wave(self, now: int) -> None:
+        """Visitors come in waves, so that their visits overlap however few there are in a day."""
+        begin = now - 30 * SECOND
+        for _ in range(1 + int(self._rng.random() * 24)):
+            self._add(begin, self._somebody(begin))
+            begin += int(self._rng.random() * 20 * SECOND)
+
+    def _somebody(self, at: int) -> Journey:
+        """A visitor, known or new, a crawler, or a buyer who needs no browser."""
+        rng, world, profile = self._rng, self._world, self._world.profile
+        if happens(rng, profile.bots):
+            return crawl(world, crawler_of(rng, self._some_shop()), at)
+        chance = rng.random()
+        if self._known and chance < 0.05:
+            visitor = rng.choice(self._known)
+            if happens(rng, profile.second_device):
+                visitor = by_another_device(rng, visitor)
+            return journey(world, visitor, at, shopper=True)
+        shop = self._some_shop()
+        if chance > 1 - profile.offline:
+            return offline_order(world, shop, at, self._known)
+        visitor = visitor_of(rng, profile, shop)
+        shopper = rng.random() < 0.22
+        if shopper:
+            remember(rng, self._known, visitor, 100)
+        return journey(world, visitor, at, shopper=shopper)
+
+    def _some_shop(self) -> Shop:
+        return self._shops[bisect(self._weights, self._rng.random() * self._weights[-1])]
+
+    def _continue(self, journey: Journey) -> None:
+        deliveries, again = next(journey)
+        for record in deliveries:
+            self._add(record.at, record)
+        if again is not None:
+            self._add(again, journey)
+
+    def _add(self, at: int, entry: Record | Journey) -> None:
+        self._count += 1
+        heappush(self._due, (at, self._count, entry))
