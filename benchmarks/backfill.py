@@ -35,6 +35,7 @@ from truepixel_dagster.jobs.rebuilding import DOCUMENTS_OF_A_REBUILD
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.local.graphql import GraphQL
 from truepixel_dagster.local.stack import ephemeral_stack, identified
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -93,7 +94,7 @@ def main() -> None:
         say(f"generating {options.events:,} events of {options.days} days")
         # Clocks of clients are early or late: no event lies in a day that is not asked for.
         span = timedelta(days=options.days) - 2 * MARGIN
-        produce(settings, options.events, seed=1, start=first + MARGIN, span=span)
+        produce(settings, options.events, seed=1, start=first + MARGIN, span=span, profile=FIRST)
         say("draining")
         drain(settings, lambda _: None)
         with open_stores(settings) as stores:

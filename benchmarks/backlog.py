@@ -15,6 +15,7 @@ from truepixel_dagster.audit.account import account
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
@@ -43,7 +44,7 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
     """Fill the topic, start Dagster, and watch the lag until it is gone."""
     provision(settings)
     say(f"generating {messages:,} messages")
-    produce(settings, messages, seed=5)
+    produce(settings, messages, seed=5, profile=FIRST)
     waiting: list[tuple[float, float]] = []
     with dagster_dev(settings, free_port(0)):
         began = time.time()
@@ -61,7 +62,7 @@ def warm_up(settings: Settings, messages: int) -> None:
     """Servers that have just started are still compiling their own code."""
     cold = settings.model_copy(update={"namespace": "warm-up", "data_dir": settings.data_dir / "warm-up"})
     provision(cold)
-    produce(cold, messages, seed=6)
+    produce(cold, messages, seed=6, profile=FIRST)
     drain(cold, lambda _: None)
 
 

@@ -21,7 +21,7 @@ from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.local.stack import ephemeral_stack
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -35,7 +35,7 @@ Write = Callable[[list[Event]], None]
 
 def events(count: int) -> list[Event]:
     """Decoded events, each with an offset of its own."""
-    records = traffic(count, seed=1, duplicates=0, malformed=0)
+    records = traffic(count, seed=1, duplicates=0, malformed=0, profile=FIRST)
     decoded = (
         decode(Message(Origin("bench", 0, offset), record.key, record.value, record.headers, record.at))
         for offset, record in enumerate(records)

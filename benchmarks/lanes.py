@@ -19,6 +19,7 @@ from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.local.demo import produce
 from truepixel_dagster.local.stack import Stack
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 
@@ -53,7 +54,7 @@ def bound(lanes: int, one: float, cost: float, cores: float) -> float:
 def measure(stack: Stack, settings: Settings, messages: int) -> Measured:
     """Drain a topic of this many messages by a run for each lane at once, each through Dagster."""
     provision(settings)
-    produce(settings, messages, seed=5)
+    produce(settings, messages, seed=5, profile=FIRST)
     processes = {each.name: psutil.Process(each.pid) for each in stack.status() if each.pid}
     before = {name: _processor_seconds(process) for name, process in processes.items()}
     children = os.times()

@@ -16,6 +16,7 @@ from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import RunFigures, all_reported
 from benchmarks.servers import servers
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -32,12 +33,12 @@ FILLER = random.Random(1).randbytes(64 * 1024).hex().encode()
 
 def usual(settings: Settings, messages: int) -> None:
     """Believable traffic."""
-    produce(settings, messages, seed=5)
+    produce(settings, messages, seed=5, profile=FIRST)
 
 
 def half_duplicates(settings: Settings, messages: int) -> None:
     """Every second record repeats an event id."""
-    produce(settings, messages, seed=5, duplicates=0.5)
+    produce(settings, messages, seed=5, duplicates=0.5, profile=FIRST)
 
 
 def hot_user(settings: Settings, messages: int) -> None:

@@ -9,7 +9,7 @@ from benchmarks.outcome import Outcome, Plot
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, group_by_user
 
@@ -19,7 +19,7 @@ RULES = attribution.Rules(window_days=30, half_life_days=7.0, touches_kept=50)
 
 def messages(count: int) -> list[Message]:
     """Believable records of three partitions."""
-    records = traffic(count, seed=5)
+    records = traffic(count, seed=5, profile=FIRST)
     return [
         Message(Origin("bench", number % 3, number), record.key, record.value, record.headers, record.at)
         for number, record in enumerate(records)

@@ -12,6 +12,7 @@ from benchmarks.runs import reported
 from benchmarks.servers import servers
 from truepixel_dagster.jobs.drain import ROOT, ended, execute
 from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 
 IMPORTS = {
@@ -39,7 +40,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     seconds = {name: median([importing(code) for _ in range(rounds)]) for name, code in IMPORTS.items()}
     with servers(say) as settings:
         provision(settings)
-        produce(settings, 64 * (rounds + 1), seed=5)
+        produce(settings, 64 * (rounds + 1), seed=5, profile=FIRST)
         own = settings.model_copy(update={"slots_per_run": 1, "batch_messages": 64})
         leases, batches = [], []
         for number in range(rounds):

@@ -15,7 +15,7 @@ from benchmarks.runs import reported
 from benchmarks.servers import servers
 from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
-from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.local.traffic import FIRST, Record, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
@@ -26,7 +26,8 @@ RATES = (10_000, 50_000, 100_000)
 def live(per_minute: int) -> Iterator[Record]:
     """More traffic than is needed, from now on."""
     span = timedelta(hours=1)
-    return traffic(per_minute * 60, seed=per_minute, shops=20, start=datetime.now(timezone.utc), span=span)
+    start = datetime.now(timezone.utc)
+    return traffic(per_minute * 60, seed=per_minute, shops=20, start=start, span=span, profile=FIRST)
 
 
 def one_rate(settings: Settings, per_minute: int, seconds: float) -> list[tuple[float, float]]:

@@ -16,6 +16,7 @@ from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.jobs.drain import ROOT, environment
 from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 
@@ -46,7 +47,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
             )
             provision(own[way])
             # One round more than is counted: the first makes indices and warms caches.
-            produce(own[way], (rounds + 1) * SLOTS * BATCH, seed=5)
+            produce(own[way], (rounds + 1) * SLOTS * BATCH, seed=5, profile=FIRST)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
             for way, measure in ways.items():

@@ -24,7 +24,7 @@ from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.jobs.drain import ROOT, environment
-from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.local.traffic import FIRST, Record, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -121,7 +121,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     python = interpreter(say)
     with servers(say) as base:
         own = contenders(base, python, slots)
-        records = traffic((rounds + 1) * slots * BATCH, seed=5)
+        records = traffic((rounds + 1) * slots * BATCH, seed=5, profile=FIRST)
         for number in range(rounds + 1):
             turn = list(islice(records, slots * BATCH))
             # To and fro, so that what one leaves for the servers to do is not always the same one's burden.
