@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.integration.driving import drain, flush, record, send
+from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
@@ -288,6 +288,10 @@ def rebuilt(settings: Settings) -> tuple[Rebuilt, Rebuilt]:
 
 def test_events_are_counted_by_the_day_and_the_week_of_their_shop(counted: Settings, stores: Stores) -> None:
     assert Shops(stores.mongodb).read(["ny"]) == {"ny": Shop(NEW_YORK, "USD", frozenset({"ny.example"}))}
+
+
+def test_an_audit_judges_by_the_days_of_shops(counted: Settings, stores: Stores) -> None:
+    assert audited(counted, stores).differences == []
 
 
 def test_a_webhook_counts_for_the_events_of_its_own_micro_batch(settings: Settings, stores: Stores) -> None:

@@ -93,7 +93,8 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
         actual, odd = well_formed(read_actual(settings, stores, replayed))
-        left_out = outside(actual, scope, all_days(stores.mongodb))
+        days = all_days(stores.mongodb)
+        left_out = outside(actual, scope, days)
         records, count = [], 0
         redactions = Redactions(stores.mongodb)
         for chunk in chunks(log.read_all(first=scope.first, end=scope.end), CHUNK):
@@ -112,6 +113,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         touch_repeat_seconds=settings.touch_repeat,
         sightings_kept=settings.sightings_kept,
         products_per_event=settings.products_per_event,
+        zones=days.zones,
         winners={id_: _at(doc["kafka"]) for id_, doc in actual.events.items()},
         firsts={id_: _at(doc["sightings"][0]["kafka"]) for id_, doc in actual.attributions.items()},
         late=replayed,

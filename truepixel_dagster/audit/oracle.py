@@ -15,11 +15,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qsl
+from zoneinfo import ZoneInfo
 
 Doc = dict[str, Any]
 Origin = tuple[int, int]
@@ -140,6 +141,7 @@ def expected(
     touch_repeat_seconds: float = 1800,
     sightings_kept: int = 50,
     products_per_event: int = 2_000,
+    zones: Mapping[str, str] | None = None,
     firsts: Mapping[str, Origin] | None = None,
     winners: Mapping[str, Origin] | None = None,
     late: AbstractSet[Origin] = frozenset(),
@@ -154,6 +156,7 @@ def expected(
         touch_repeat_seconds: Time in which the same ad again is the same touch.
         sightings_kept: Sightings that an order's document names, besides those that it cannot do without.
         products_per_event: Products of one event that count for product statistics, the first ones.
+        zones: Shop id → IANA time zone, as far as they are known: days and weeks of all other shops are UTC's.
         firsts: Attribution id → (partition, offset) of the sighting that came first, where partitions raced.
         winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
             Of both, an origin that cannot have come first is not believed.
@@ -178,8 +181,9 @@ def expected(
         )
 
     result.customers = _customers(events, counted)
-    result.product_stats = _product_stats(events, counted, products_per_event)
-    result.weekly_visitors = _weekly_visitors(events)
+    in_shops = [replace(event, occurred_at=_by_the_shops_clock(event, zones or {})) for event in events]
+    result.product_stats = _product_stats(in_shops, counted, products_per_event)
+    result.weekly_visitors = _weekly_visitors(in_shops)
     return result
 
 
@@ -1290,6 +1294,15 @@ def _add(revenue: dict[str, int], value: Doc | None) -> None:
 
 
 # --- Products and visitors ---
+
+
+def _by_the_shops_clock(event: Event, zones: Mapping[str, str]) -> int:
+    """When an event happened, as milliseconds that UTC would show as the shop's clock did."""
+    if event.shop not in zones:
+        return event.occurred_at
+    moment = datetime.fromtimestamp(event.occurred_at // 1000, timezone.utc).astimezone(ZoneInfo(zones[event.shop]))
+    offset = moment.utcoffset() or timedelta()
+    return event.occurred_at + offset // timedelta(milliseconds=1)
 
 
 def _product_stats(events: list[Event], counted: set[str], products_per_event: int = 2_000) -> dict[str, Doc]:
