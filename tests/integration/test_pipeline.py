@@ -190,7 +190,7 @@ def junk(count: int) -> list[tuple[bytes | None, bytes | None, Any]]:
         (b"s:c", None),
         (b"s:c", b"null"),
         (b"s:c", good[: len(good) // 2]),
-        (b"s:c", json.dumps({**pixel("x", "product_viewed"), "data": {"productVariant": []}}).encode()),
+        (b"s:c", json.dumps({**pixel("x", "product_viewed"), "data": {"productVariant": "none"}}).encode()),
         (b"s:c", json.dumps({**pixel("x"), "timestamp": 99999999999999999999}).encode()),
     ]
     return [(*kinds[number % len(kinds)], ()) for number in range(count)]
