@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -22,24 +22,6 @@ from truepixel_dagster.events.hosts import host_of
 
 T = TypeVar("T")
 Category = Literal["search", "social", "shopping", "video", "email", "ai", "sms", "affiliates", "display", "push"]
-CHANNELS = (
-    "paid_search",
-    "organic_search",
-    "paid_social",
-    "organic_social",
-    "paid_shopping",
-    "organic_shopping",
-    "email",
-    "sms",
-    "affiliates",
-    "display",
-    "video",
-    "referral",
-    "ai_assistant",
-    "push",
-    "unassigned",
-    "direct",
-)
 UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 Channel = Literal[
     "paid_search",
@@ -58,6 +40,7 @@ Channel = Literal[
     "push",
     "unassigned",
 ]
+CHANNELS = (*get_args(Channel), "direct")
 
 
 class SourcesError(ValueError):

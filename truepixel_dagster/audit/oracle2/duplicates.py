@@ -23,8 +23,10 @@ def without_duplicates(
 
 
 def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) -> Event:
-    """The event that came first: the one that we are told, if it is late or the first of its partition; else the first
-    read."""
+    """The event that came first: the one that the caller names, if it is late or the first of its partition.
+
+    Else the first that was read.
+    """
     first_of_partition: dict[int, Event] = {}
     for event in events:
         if event.origin not in late:

@@ -18,7 +18,7 @@ UNPAID = ("", "pending", "authorized", "voided", "expired")
 class Return:
     """A refund of an order: its money in minor units of the order's currency, and whether the newest payload knows it.
 
-    A payload knows a refund that it names, and one that is not younger than the payload.
+    A payload includes the refunds that it names, and those that are not newer than the payload.
     """
 
     refund: Refund

@@ -35,7 +35,7 @@ class Order:
 
     @property
     def exists(self) -> bool:
-        """Whether there is an order to speak of; what is known of one that is only named waits."""
+        """Whether a record shows the order itself. Until one does, other facts about it have no effect."""
         return bool((self.payloads or self.completed) and not self.deletions)
 
     @property

@@ -1,4 +1,4 @@
-"""The final state, worked out from the records."""
+"""Compute the final state from the records."""
 
 from __future__ import annotations
 
