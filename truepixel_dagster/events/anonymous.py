@@ -7,8 +7,6 @@ and whatever no stage uses is gone. So counts, revenue and credits stay true, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from truepixel_dagster.events import pixel, webhook
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Message
@@ -22,23 +20,32 @@ from truepixel_dagster.events.headers import (
     is_topic,
 )
 from truepixel_dagster.events.identifiers import CLIENT, shop_and_client
+from truepixel_dagster.events.sites import NOTHING_KNOWN, Sites
+from truepixel_dagster.events.user_key import is_no_client
+from truepixel_dagster.events.visits import Alias
 
-# From the kind of an id and the id to its alias: the same for the same, and nothing tells the id from it.
-Alias = Callable[[str, str], str]
 EVENT = "event"
 
 
-def anonymous(message: Message, alias: Alias) -> Message:
-    """The remainder of a record; of one that cannot be decoded only that it was there."""
+def anonymous(message: Message, alias: Alias, sites: Sites = NOTHING_KNOWN) -> Message:
+    """The remainder of a record; of one that cannot be decoded only that it was there.
+
+    Arguments:
+        message: The record.
+        alias: From the kind of an id and the id to its alias.
+        sites: What is known of the shops' sites.
+    """
     shop, client = shop_and_client(message)
-    key = f"{shop}:{alias(CLIENT, client)}".encode() if shop else None
-    event = decode(message)
+    # A client that is none stays so: its alias would be a visitor.
+    key = f"{shop}:{client if is_no_client(client) else alias(CLIENT, client)}".encode() if shop else None
+    event = decode(message, sites)
     if isinstance(event, Undecodable):
         return Message(message.origin, key, None, (), message.timestamp)
+    site = sites.of(event.shop_id, event.shop_domain)
     if event.source == "pixel":
-        payload = pixel.anonymous(event.payload, alias)
+        payload = pixel.anonymous(event.payload, alias, site)
     else:
-        payload = webhook.anonymous(event.payload, event.name, alias)
+        payload = webhook.anonymous(event.payload, event.name, alias, site)
     headers = [(SOURCE, event.source.encode())]
     if event.source == "webhook":
         headers += [(TOPIC, event.name.encode())]

@@ -14,6 +14,8 @@ from crawlerdetect.providers import crawlers, exclusions
 
 #: As much of a user agent as is looked at, in characters.
 MAX_USER_AGENT = 1024
+#: What stands for a bot's user agent where nothing else is to be left of it.
+A_BOT = "bot"
 # Browsers differ by some hundred bytes, and most visitors have one of a few thousand.
 CACHE_BYTES = 4 * 1024 * 1024
 # What the interpreter takes for an entry beside its text.

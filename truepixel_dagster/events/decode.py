@@ -10,16 +10,30 @@ import re
 import msgspec
 
 from truepixel_dagster.events import pixel, webhook
+from truepixel_dagster.events.bots import is_bot
 from truepixel_dagster.events.event import Event, Message
-from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SOURCE, TOPIC, Headers, topic_name
+from truepixel_dagster.events.headers import (
+    EVENT_ID,
+    RECEIVED_AT,
+    SHOP_DOMAIN,
+    SOURCE,
+    TOPIC,
+    Headers,
+    topic_name,
+)
+from truepixel_dagster.events.hosts import MAX_HOST, normal
 from truepixel_dagster.events.shape import Facts, longer_than
+from truepixel_dagster.events.shopify_order import Arrival
+from truepixel_dagster.events.sites import NOTHING_KNOWN, Site, Sites
 from truepixel_dagster.events.times import when
-from truepixel_dagster.events.user_key import parse_user_key
+from truepixel_dagster.events.user_key import is_no_client, parse_user_key
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128
 # Of a webhook without its topic, which goes before it.
 MAX_EVENT_ID_BYTES = 256
+# As Elasticsearch bounds a document's id.
+MAX_DOCUMENT_ID_BYTES = 512
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BOM = b"\xef\xbb\xbf"
 # An escape sequence of JSON, a whole surrogate pair as one. The group is half of a pair, or NUL.
@@ -37,10 +51,15 @@ class Undecodable(msgspec.Struct, frozen=True):
     reason: str
 
 
-def decode(message: Message) -> Event | Undecodable:
-    """Understand a message by its headers, or where it has none by its payload's shape (docs/architecture.md, wire)."""
+def decode(message: Message, sites: Sites = NOTHING_KNOWN) -> Event | Undecodable:
+    """Understand a message by its headers, or where it has none by its payload's shape (docs/architecture.md, wire).
+
+    Arguments:
+        message: The record.
+        sites: What is known of the shops' sites beside what the headers say.
+    """
     try:
-        return _decode(message)
+        return _decode(message, sites)
     except RecursionError:
         return Undecodable(message, f"nested deeper than {MAX_DEPTH}")
     except UnicodeDecodeError as error:
@@ -49,12 +68,15 @@ def decode(message: Message) -> Event | Undecodable:
         return Undecodable(message, str(error)[:500])
 
 
-def _decode(message: Message) -> Event:
+def _decode(message: Message, sites: Sites) -> Event:
     shop, client = parse_user_key(message.key)
     payload = _checked(message.value)
     headers = Headers(message.headers)
-    facts = _facts(payload, headers)
+    domain = normal((headers.text(SHOP_DOMAIN) or "")[: MAX_HOST + 1])
+    facts = _facts(payload, headers, sites.of(shop, domain))
     event_id = _event_id(headers, facts)
+    if longer_than(MAX_DOCUMENT_ID_BYTES, f"{shop}:{event_id}"):
+        raise ValueError(f"the event id with its shop and topic is longer than {MAX_DOCUMENT_ID_BYTES} bytes")
     times = when(
         facts.occurred_at,
         # One that cannot be read is not worth losing the event for.
@@ -62,6 +84,9 @@ def _decode(message: Message) -> Event:
         timestamp=message.timestamp,
         pixel=facts.source == "pixel",
     )
+    bot = not sites.count_bots and is_bot(facts.user_agent)
+    anonymous = is_no_client(client)
+    arrival = Arrival(times.occurred_at, times.received_at, event_id)
     return Event(
         shop_id=shop,
         client_id=client,
@@ -74,14 +99,21 @@ def _decode(message: Message) -> Event:
         payload=payload,
         url=facts.url,
         referrer=facts.referrer,
-        ad=facts.ad,
+        came_from=facts.came_from,
+        ad=None if bot or anonymous else facts.ad,
+        visit=facts.ad or facts.landing,
         product_ids=facts.product_ids,
         items=facts.items,
-        order=facts.order,
+        order=facts.order(arrival) if facts.order else None,
+        order_id=facts.order_id,
         value=facts.value,
         customer_id=facts.customer_id,
         email_hash=facts.email_hash,
         client_at=times.client_at,
+        bot=bot,
+        anonymous=anonymous,
+        utc_offset=facts.utc_offset,
+        shop_domain=domain,
     )
 
 
@@ -144,15 +176,15 @@ def _depth_of_brackets(value: bytes) -> int:
     return deepest
 
 
-def _facts(payload: bytes, headers: Headers) -> Facts:
+def _facts(payload: bytes, headers: Headers, site: Site) -> Facts:
     source = headers.text(SOURCE)
     if source and source not in ("pixel", "webhook"):
         raise ValueError(f"header source {source[:40]!r} is neither pixel nor webhook")
     if source == "pixel":
-        return pixel.facts(payload)
+        return pixel.facts(payload, site)
     written = headers.text(TOPIC)
     if not source and not written:
         fields = _OBJECT.decode(payload)
         if "clientId" in fields or ("name" in fields and "context" in fields):
-            return pixel.facts(payload)
-    return webhook.facts(payload, topic_name(written))
+            return pixel.facts(payload, site)
+    return webhook.facts(payload, topic_name(written), site)

@@ -9,6 +9,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.order import OrderNews
 from truepixel_dagster.events.origin import Origin
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -42,24 +43,11 @@ class LineItem(msgspec.Struct, frozen=True):
     revenue: Money | None = None
 
 
-class Order(msgspec.Struct, frozen=True):
-    """What an event says of an order. A `sighting` reports the order itself, not only a change of its status."""
-
-    order_id: str | None
-    checkout_token: str | None
-    status: str
-    sighting: bool
-
-    @property
-    def identity(self) -> str:
-        """The checkout token, which pixel and webhook share, or the order id where there is no token."""
-        return self.checkout_token or self.order_id or ""
-
-
 class Event(msgspec.Struct, frozen=True):
     """An event as the stages use it. Times are milliseconds since the epoch, UTC.
 
-    `client_at` is the time that the payload says, as it writes it, where that one cannot be right.
+    `client_at` is the time that the payload says, as it writes it, where that one cannot be right. `shop_domain` is the
+    domain that the record's headers name, `came_from` the host outside of the shop that a page view came from.
     """
 
     shop_id: str
@@ -73,14 +61,21 @@ class Event(msgspec.Struct, frozen=True):
     payload: bytes
     url: str | None = None
     referrer: str | None = None
+    came_from: str | None = None
     ad: Ad | None = None
+    visit: Ad | None = None
     product_ids: tuple[str, ...] = ()
     items: tuple[LineItem, ...] = ()
-    order: Order | None = None
+    order: OrderNews | None = None
+    order_id: str | None = None
     value: Money | None = None
     customer_id: str | None = None
     email_hash: str | None = None
     client_at: str | None = None
+    bot: bool = False
+    anonymous: bool = False
+    utc_offset: int | None = None
+    shop_domain: str | None = None
 
     @property
     def user(self) -> str:
@@ -91,11 +86,6 @@ class Event(msgspec.Struct, frozen=True):
     def document_id(self) -> str:
         """`shop:event_id`: what a duplicate is told by. A shop id holds no colon, so no two shops can meet."""
         return f"{self.shop_id}:{self.event_id}"
-
-    @property
-    def attribution_id(self) -> str | None:
-        """`shop:` + the order's identity, for an event that speaks of an order."""
-        return f"{self.shop_id}:{self.order.identity}" if self.order else None
 
 
 def from_millis(millis: int) -> datetime:

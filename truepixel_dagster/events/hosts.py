@@ -10,6 +10,7 @@ from publicsuffixlist import PublicSuffixList
 MAX_HOST = 253
 APP = "android-app"
 _ADDRESS = re.compile(r"\s*(https?|android-app|ios-app):/*([^/?#\\\s]*)", re.IGNORECASE)
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 _PORT = re.compile(r":[0-9]*$")
 
 
@@ -40,7 +41,7 @@ def normal(host: str) -> str | None:
             host = host.encode("idna").decode()
         except UnicodeError:
             return None
-    return host if 0 < len(host) <= MAX_HOST else None
+    return host if len(host) <= MAX_HOST and _HOST.fullmatch(host) else None
 
 
 @lru_cache(maxsize=4096)

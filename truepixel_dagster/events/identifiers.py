@@ -12,7 +12,8 @@ import msgspec
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.headers import TOPIC, Headers, topic_name
 from truepixel_dagster.events.shape import email_hash, identifier
-from truepixel_dagster.events.user_key import parse_user_key
+from truepixel_dagster.events.shopify_order import noted_client
+from truepixel_dagster.events.user_key import is_no_client, parse_user_key
 
 CLIENT, CUSTOMER, EMAIL, ORDER, TOKEN, RECORD = "client", "customer", "email", "order", "token", "record"
 
@@ -21,7 +22,15 @@ _PATHS = {
     CLIENT: (("clientId",),),
     CUSTOMER: (("customer", "id"), (*_CHECKOUT, "order", "customer", "id"), ("data", "customer", "id")),
     ORDER: (("order_id",), (*_CHECKOUT, "order", "id")),
-    TOKEN: (("token",), ("checkout_token",), ("cart_token",), (*_CHECKOUT, "token"), ("data", "cart", "id")),
+    TOKEN: (
+        ("token",),
+        ("checkout_token",),
+        ("cart_token",),
+        (*_CHECKOUT, "token"),
+        (*_CHECKOUT, "cartToken"),
+        (*_CHECKOUT, "cart_token"),
+        ("data", "cart", "id"),
+    ),
 }
 _EMAILS = (
     ("email",),
@@ -60,7 +69,9 @@ def identifiers(message: Message) -> frozenset[Identifier]:
     if own is None and ("financial_status" in payload or "order_number" in payload):
         own = ORDER
     values += [(own, payload.get("id"))] if own else []
-    found.update(Identifier(kind, text) for kind, value in values if (text := _text(value)))
+    values += [(CLIENT, noted_client(payload.get("note_attributes")))]
+    # Words such as `undefined` are nobody's: they would make one person of all who have them.
+    found.update(Identifier(kind, text) for kind, value in values if (text := _text(value)) and not is_no_client(text))
     return frozenset(found | {Identifier(EMAIL, email_hash(address) or "") for address in addresses(message)})
 
 

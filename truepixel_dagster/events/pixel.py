@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_of, anonymous_query, query_of
-from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.bots import A_BOT, is_bot
+from truepixel_dagster.events.event import LineItem
 from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.order import Completion, OrderNews, SoldLine
 from truepixel_dagster.events.shape import (
     Facts,
     Id,
@@ -25,6 +26,9 @@ from truepixel_dagster.events.shape import (
     quantity,
     text,
 )
+from truepixel_dagster.events.shopify_order import Arrival, alias_of, order_identifier
+from truepixel_dagster.events.sites import NO_SITE, Site
+from truepixel_dagster.events.visits import Alias
 
 PRODUCT_VIEWED = "product_viewed"
 ADDED_TO_CART = "product_added_to_cart"
@@ -64,13 +68,19 @@ class _CheckoutLine(msgspec.Struct, omit_defaults=True):
     discountAllocations: list[_Discount | None] | None = None  # noqa: N815
 
 
+class _Buyer(_WithId, omit_defaults=True):
+    isFirstOrder: Any = None  # noqa: N815 (Shopify's name)
+
+
 class _PlacedOrder(msgspec.Struct, omit_defaults=True):
     id: Id = None
-    customer: _WithId | None = None
+    customer: _Buyer | None = None
 
 
 class _Checkout(msgspec.Struct, omit_defaults=True):
     token: Id = None
+    cartToken: Any = None  # noqa: N815
+    cart_token: Any = None
     currencyCode: str | None = None  # noqa: N815
     email: str | None = None
     totalPrice: _Amount | None = None  # noqa: N815
@@ -145,8 +155,13 @@ class _Document(msgspec.Struct, omit_defaults=True):
     referrer: str | None = None
 
 
+class _Navigator(msgspec.Struct, omit_defaults=True):
+    userAgent: Any = None  # noqa: N815
+
+
 class _Context(msgspec.Struct, omit_defaults=True):
     document: _Document | None = None
+    navigator: _Navigator | None = None
 
 
 class _Pixel(msgspec.Struct, omit_defaults=True):
@@ -172,8 +187,12 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _NOTHING = _Data()
 
 
-def facts(payload: bytes) -> Facts:
+def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
     """What a pixel event says.
+
+    Arguments:
+        payload: The JSON.
+        site: The shop's site, as far as it is known.
 
     Raises:
         ValueError: Not JSON, of wrong types or out of bounds.
@@ -194,41 +213,55 @@ def facts(payload: bytes) -> Facts:
         occurred_at=event.timestamp,
         url=text(location.href),
         referrer=text(document.referrer),
-        ad=ad_of(query) if (query := _query(location)) else None,
+        came_from=site.came_from(location.href, document.referrer) if document.referrer else None,
+        ad=site.visit(location.href, location.search, document.referrer),
         product_ids=_product_ids(data),
         items=_items(data),
-        order=_order(name, checkout, placed) if checkout else None,
+        order=partial(_order, name, checkout, placed) if checkout else None,
+        order_id=order_identifier(placed.id),
         value=_value(data),
+        user_agent=_user_agent(event.context),
         customer_id=identifier(placed.customer.id) if placed.customer else None,
         email_hash=email_hash(checkout.email) if checkout else None,
     )
 
 
-def anonymous(payload: bytes, alias: Callable[[str, str], str]) -> bytes:
+def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
     """The payload without whom it is about: what the fields above hold, its ids by aliases.
 
     Arguments:
         payload: One that `facts` understands.
         alias: From the kind of an id and the id to its alias.
+        site: The shop's site, as far as it is known.
     """
     event = _ENVELOPE.decode(payload)
-    location = (event.context and event.context.document and event.context.document.location) or _Location()
+    document = (event.context and event.context.document) or _Document()
+    location = document.location or _Location()
     data = _data(event.name or "", event.data)
-    if checkout := data.checkout:
-        token, order_id = identifier(checkout.token), identifier((checkout.order or _PlacedOrder()).id)
-        checkout.token = alias("token", token) if token else None
-        checkout.order = _PlacedOrder(alias("order", order_id)) if order_id else None
-        checkout.email = None
-    query = anonymous_query(f"?{_query(location)}", alias)
-    context = _Context(_Document(_Location(query))) if query else None
-    kept = _Pixel(name=event.name, timestamp=event.timestamp, data=msgspec.Raw(_ENCODER.encode(data)), context=context)
+    if data.checkout:
+        _anonymise(data.checkout, alias)
+    query, referrer = site.remainder(location.href, location.search, document.referrer, alias)
+    context = _Context(
+        _Document(_Location(query) if query else None, referrer) if query or referrer else None,
+        _Navigator(A_BOT) if is_bot(_user_agent(event.context)) else None,
+    )
+    kept = _Pixel(
+        name=event.name,
+        timestamp=event.timestamp,
+        data=msgspec.Raw(_ENCODER.encode(data)),
+        context=context if context != _Context() else None,
+    )
     return _ENCODER.encode(kept)
 
 
-def _query(location: _Location) -> str:
-    """The query of the page's address, or where that has none what stands in `search`."""
-    query = query_of(location.href)
-    return query or (query_of("?" + location.search.lstrip("?")) if location.search else "")
+def _anonymise(checkout: _Checkout, alias: Alias) -> None:
+    placed = checkout.order or _PlacedOrder()
+    cart, first = _cart_token(checkout), _first_order(placed)
+    order_id = alias_of("order", order_identifier(placed.id), alias)
+    checkout.token = alias_of("token", order_identifier(checkout.token), alias)
+    checkout.cartToken, checkout.cart_token = alias_of("token", cart, alias), None
+    checkout.order = _PlacedOrder(order_id, None if first is None else _Buyer(isFirstOrder=first))
+    checkout.email = None
 
 
 def _data(name: str, raw: msgspec.Raw) -> _Data:
@@ -248,7 +281,7 @@ def _amount(amount: _Amount | None, currency: str | None = None) -> Money | None
 
 def _value(data: _Data) -> Money | None:
     if data.checkout:
-        return _amount(data.checkout.totalPrice, data.checkout.currencyCode)
+        return _amount(data.checkout.totalPrice or _Amount(), data.checkout.currencyCode)
     if data.productVariant:
         return _amount(data.productVariant.price)
     if data.cartLine and data.cartLine.cost:
@@ -294,16 +327,68 @@ def _items(data: _Data) -> tuple[LineItem, ...]:
     return ()
 
 
-def _checkout_item(line: _CheckoutLine, checkout: _Checkout) -> LineItem | None:
+def _currency(line: _CheckoutLine, checkout: _Checkout) -> str | None:
     price = line.variant.price if line.variant else None
     total = checkout.totalPrice.currencyCode if checkout.totalPrice else None
-    currency = total or checkout.currencyCode or (price.currencyCode if price else None)
+    return total or checkout.currencyCode or (price.currencyCode if price else None)
+
+
+def _checkout_item(line: _CheckoutLine, checkout: _Checkout) -> LineItem | None:
+    price = line.variant.price if line.variant else None
+    currency = _currency(line, checkout)
     discounts = [entry.amount.amount for entry in line.discountAllocations or () if entry and entry.amount]
     return line_item(_product(line.variant), line.quantity, price.amount if price else None, discounts, currency)
 
 
-def _order(name: str, checkout: _Checkout, placed: _PlacedOrder) -> Order | None:
-    token, order_id = identifier(checkout.token), identifier(placed.id)
-    if name != CHECKOUT_COMPLETED or not (token or order_id):
+def _order(name: str, checkout: _Checkout, placed: _PlacedOrder, _arrival: Arrival) -> OrderNews | None:
+    """What an event of a checkout says of its order."""
+    token, order_id = order_identifier(checkout.token), order_identifier(placed.id)
+    cart = _cart_token(checkout)
+    if not (token or order_id or cart):
         return None
-    return Order(order_id, token, status="open", sighting=True)
+    completion = _completion(checkout, placed) if name == CHECKOUT_COMPLETED else None
+    return OrderNews(order_id, token, cart, completion=completion)
+
+
+def _cart_token(checkout: _Checkout) -> str | None:
+    """The cart's token, which some shops' scripts add; what is no token is none."""
+    for written in (checkout.cartToken, checkout.cart_token):
+        if written is not None and (isinstance(written, bool) or not isinstance(written, (int, str))):
+            return None
+        try:
+            token = order_identifier(written)
+        except ValueError:
+            return None
+        if token:
+            return token
+    return None
+
+
+def _first_order(placed: _PlacedOrder) -> bool | None:
+    first = placed.customer.isFirstOrder if placed.customer else None
+    return first if isinstance(first, bool) else None
+
+
+def _completion(checkout: _Checkout, placed: _PlacedOrder) -> Completion:
+    return Completion(
+        value=_amount(checkout.totalPrice, checkout.currencyCode),
+        lines=tuple(sold for line in checkout.lineItems or () if line and (sold := _sold(line, checkout))),
+        first_order=_first_order(placed),
+    )
+
+
+def _sold(line: _CheckoutLine, checkout: _Checkout) -> SoldLine | None:
+    product, count = _product(line.variant), quantity(line.quantity)
+    price = line.variant.price if line.variant else None
+    currency = _currency(line, checkout)
+    discounts = [entry.amount.amount for entry in line.discountAllocations or () if entry and entry.amount]
+    off = sum(found.amount for each in discounts if (found := money(each, currency)))
+    if product is None:
+        return None
+    unit = money(price.amount, currency) if price else None
+    return SoldLine(product, count, unit, off)
+
+
+def _user_agent(context: _Context | None) -> str | None:
+    written = context.navigator.userAgent if context and context.navigator else None
+    return written if isinstance(written, str) else None

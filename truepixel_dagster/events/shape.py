@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import TypeAlias
 
 import msgspec
 
 from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.event import LineItem, Order
+from truepixel_dagster.events.event import LineItem
 from truepixel_dagster.events.money import MAX_AMOUNT, Money, amount_of, currency_code, minor_units
+from truepixel_dagster.events.order import OrderNews
 
 # Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
 Id: TypeAlias = int | str | None
@@ -23,11 +24,15 @@ MAX_ID_BYTES = 256
 MAX_TEXT = 4_096
 MAX_NAME_BYTES = 256
 _GID = re.compile(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", re.DOTALL)
-STATUS_RANK = {"open": 0, "paid": 1, "cancelled": 2, "refunded": 3}
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a payload says. `occurred_at` is the time as the payload writes it."""
+    """What a payload says.
+
+    `occurred_at` is the time as the payload writes it, `utc_offset` the minutes of offset that it is written with.
+    `order` makes of the time of arrival what is said of an order. `landing` is the visit of a webhook's landing page,
+    `came_from` the host outside of the shop that a page view came from.
+    """
 
     name: str
     source: str
@@ -35,10 +40,15 @@ class Facts(msgspec.Struct, frozen=True):
     occurred_at: str | None = None
     url: str | None = None
     referrer: str | None = None
+    came_from: str | None = None
     ad: Ad | None = None
     product_ids: tuple[str, ...] = ()
     items: tuple[LineItem, ...] = ()
-    order: Order | None = None
+    order: Callable[..., OrderNews | None] | None = None
+    order_id: str | None = None
+    landing: Ad | None = None
+    user_agent: str | None = None
+    utc_offset: int | None = None
     value: Money | None = None
     customer_id: str | None = None
     email_hash: str | None = None

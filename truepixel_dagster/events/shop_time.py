@@ -68,11 +68,11 @@ class ShopDays(msgspec.Struct, frozen=True):
 
     def day(self, event: Event) -> str:
         """Return the day of its shop on which an event happened."""
-        return self.of(event.shop_id).day(event.occurred_at)
+        return self.of(event.shop_id).day(event.occurred_at, event.utc_offset)
 
     def week(self, event: Event) -> str:
         """Return the ISO week of its shop in which an event happened."""
-        return self.of(event.shop_id).week(event.occurred_at)
+        return self.of(event.shop_id).week(event.occurred_at, event.utc_offset)
 
 
 @cache

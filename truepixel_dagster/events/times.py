@@ -53,7 +53,7 @@ def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool) -> 
     by_record = timestamp if FIRST <= timestamp < LAST else None
     by_header = _header_time(received, (by_record or LAST) + HEADER_AHEAD)
     arrived = by_record if by_header is None else by_header
-    millis = None if claimed is None else _instant(claimed)
+    millis = None if claimed is None else instant(claimed)
     if arrived is None:
         if millis is None or not FIRST <= millis < LAST:
             raise ValueError(
@@ -94,7 +94,12 @@ def _cut(text: str) -> str:
     return _BEYOND_MICROSECONDS.sub(r"\1", text) if len(text) > 26 else text
 
 
-def _instant(claimed: str) -> int:
+def instant(claimed: str) -> int:
+    """A time as a payload writes it, in milliseconds since the epoch; a year of six digits is long ago, or far ahead.
+
+    Raises:
+        ValueError: Not a time.
+    """
     if claimed.startswith(("+", "-")) and _EXPANDED_YEAR.fullmatch(claimed):
         return _FAR if claimed[0] == "+" else -_FAR
     return to_millis(claimed)

@@ -44,7 +44,7 @@ _NO_CLIENTS = frozenset({"", "undefined", "null", "none", "nan", "0", "anonymous
 def is_no_client(text: str) -> bool:
     """Whether a client id, or another id that a collector passes on, is one of the words for none."""
     # Ids are longer than all of the words but for a UUID of zeros.
-    if len(text) > 9 and "00000000" not in text and not text[-1].isspace() and not text[0].isspace():
+    if len(text) > 9 and text[0] not in "0-" and not (text[0].isspace() or text[-1].isspace()):
         return False
     word = text.strip().lower()
     return word in _NO_CLIENTS or word.replace("-", "") == "0" * 32

@@ -19,8 +19,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import unquote_plus, urlencode
 
-from truepixel_dagster.events.ad import Ad, anonymous_ad, query_of
-from truepixel_dagster.events.hosts import host_of, is_app, normal, registered
+from truepixel_dagster.events.ad import Ad, anonymous_ad
+from truepixel_dagster.events.hosts import APP, host_of, is_app, normal, registered
 from truepixel_dagster.events.sources import DEFAULT, ClickId, Place, Sources, name_key, suffixes
 
 Alias = Callable[[str, str], str]
@@ -69,14 +69,6 @@ def visit(
     return _of_referrer(place, sources) if place else None
 
 
-def referring_host(
-    url: str | None, referrer: str | None, *, own_domains: Collection[str] = (), sources: Sources = DEFAULT
-) -> str | None:
-    """The host that a visit came from; None where it came from the shop itself, or nothing says it."""
-    host = host_of(referrer)
-    return host if host and _is_outside(host, host_of(url), frozenset(own_domains), sources) else None
-
-
 def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
     """A shop's names and hosts of platforms, and each platform's name, as `visit` looks them up.
 
@@ -101,23 +93,30 @@ def remainder(
     aliases: Mapping[str, str] = NO_ALIASES,
     sources: Sources = DEFAULT,
 ) -> tuple[str | None, str | None]:
-    """A query and a referrer of which `visit` says what `anonymous_ad` leaves of the visit; of the referrer its host.
+    """An address and a referrer of which `visit` says what `anonymous_ad` leaves of the visit; None without a visit.
+
+    Of both the host is left, and of the query the parameters that make the visit.
 
     Arguments:
         url, search, referrer, own_domains, aliases, sources: As of `visit`.
         alias: From the kind of an id and the id to its alias.
     """
-    host = referring_host(url, referrer, own_domains=own_domains, sources=sources)
-    scheme = "android-app" if host and is_app(referrer or "") else "https"
-    origin = f"{scheme}://{host}/" if host else None
-    query = _query(url, search)
-    found = _parameters(query, sources) if query else None
-    if not found:
-        return None, origin
-    before = _place_before(url, referrer, own_domains, aliases, sources) if referrer else None
-    ad = anonymous_ad(_of_url(found, before, aliases, sources), alias)
+    ad = visit(url, search, referrer, own_domains=own_domains, aliases=aliases, sources=sources)
+    if ad is None:
+        return None, None
+    page, before = host_of(url), host_of(referrer)
+    address = f"https://{page}/" if page else "/"
+    scheme = APP if is_app(referrer or "") else "https"
+    found = _parameters(_query(url, search), sources)
+    if found:
+        address += "?" + urlencode(_said(found, anonymous_ad(ad, alias), sources), errors="replace")
+    return address, f"{scheme}://{before}/" if before else None
+
+
+def _said(found: Mapping[str, str], ad: Ad, sources: Sources) -> dict[str, str]:
+    """The parameters that say of a URL's visit what `ad` says, where the URL said it."""
     click = _deciding(found, sources)
-    pairs = {
+    said = {
         "utm_source": ad.source if "utm_source" in found else None,
         "utm_medium": ad.medium if "utm_medium" in found else None,
         "utm_campaign": ad.campaign,
@@ -126,14 +125,14 @@ def remainder(
         sources.campaign_ids[0]: ad.campaign_id,
     }
     if click:
-        pairs[click.name] = {"click": ad.click_id, "campaign": ad.campaign_id, "mark": "1"}[click.kind]
-    said = {name: value for name, value in pairs.items() if value}
-    return "?" + urlencode(said, errors="replace"), origin
+        said[click.name] = {"click": ad.click_id, "campaign": ad.campaign_id, "mark": "1"}[click.kind]
+    return {name: value for name, value in said.items() if value}
 
 
 def _query(url: str | None, search: str | None) -> str:
     """The query of the page's address, or where that has none what stands in `search`."""
-    return query_of(url) or (query_of("?" + search.lstrip("?")) if search else "")
+    query = url.partition("#")[0].partition("?")[2] if url and "?" in url else ""
+    return query or (search.lstrip("?").partition("#")[0] if search else "")
 
 
 def _goes_on(url: str, referrer: str) -> bool:
@@ -252,6 +251,14 @@ def _place_before(
     if aliases and (own := next((own for name in suffixes(host) if (own := aliases.get(f"//{name}"))), None)):
         return sources.place(own)
     return sources.at(host)
+
+
+def outside_host(
+    url: str | None, referrer: str | None, *, own_domains: Collection[str] = (), sources: Sources = DEFAULT
+) -> str | None:
+    """The host of the page before; None where that is not outside of the shop."""
+    host = None if referrer and url and _goes_on(url, referrer) else host_of(referrer)
+    return host if host and _is_outside(host, host_of(url), frozenset(own_domains), sources) else None
 
 
 @lru_cache(maxsize=4096)

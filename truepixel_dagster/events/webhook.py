@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import msgspec
 
-from truepixel_dagster.events.ad import ad_from_url, anonymous_query
-from truepixel_dagster.events.event import LineItem, Order
 from truepixel_dagster.events.lenient import Reader
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.order import OrderNews, SoldLine
 from truepixel_dagster.events.shape import (
     Facts,
     Id,
-    bounded,
     distinct,
     email_hash,
     identifier,
-    line_item,
     money,
     name_of,
     text,
 )
+from truepixel_dagster.events.shopify_order import (
+    Arrival,
+    CartLine,
+    Customer,
+    Landing,
+    Line,
+    OrderBody,
+    RefundBody,
+    alias_of,
+    anonymise_lines,
+    anonymise_order,
+    anonymise_refund,
+    is_payload,
+    offset_of,
+    order_identifier,
+    order_news,
+    refund_news,
+    sold_lines,
+    total_of,
+)
+from truepixel_dagster.events.sites import NO_SITE, Site
+from truepixel_dagster.events.visits import Alias
 
 ORDER_CREATED = "orders/create"
 ORDER_PAID = "orders/paid"
@@ -32,119 +52,92 @@ REFUND_CREATED = "refunds/create"
 _ONCE = {ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED}
 
 
-class _WithId(msgspec.Struct):
+class _WithId(msgspec.Struct, omit_defaults=True):
     id: Id = None
 
 
-class _Customer(msgspec.Struct, omit_defaults=True):
-    id: Id = None
-    email: str | None = None
-
-
-class _Allocation(msgspec.Struct, omit_defaults=True):
-    amount: Decimal | None = None
-
-
-class _Line(msgspec.Struct, omit_defaults=True):
-    product_id: Id = None
-    quantity: int | None = None
-    price: Decimal | None = None
-    total_discount: Decimal | None = None
-    discount_allocations: list[_Allocation | None] | None = None
-
-
-class _Webhook(msgspec.Struct, omit_defaults=True):
-    """What is read of any webhook: of each only what belongs to its topic."""
-
-    id: Id = None
-    order_id: Id = None
-    checkout_token: Id = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    cancelled_at: str | None = None
-    landing_site: str | None = None
-    referring_site: str | None = None
-    currency: str | None = None
-    presentment_currency: str | None = None
-    total_price: Decimal | None = None
-    financial_status: str | None = None
-    email: str | None = None
-    contact_email: str | None = None
-    customer: _Customer | None = None
-    line_items: list[_Line | None] | None = None
-
-
-class _Any(msgspec.Struct):
+class _Any(msgspec.Struct, omit_defaults=True):
     """What is read of every webhook, whatever its topic."""
 
     id: Id = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: Any = None
+    updated_at: Any = None
     landing_site: str | None = None
     referring_site: str | None = None
     customer: _WithId | None = None
 
 
-class _OfPerson(msgspec.Struct):
+class _OfOrder(_Any, omit_defaults=True):
+    """What names an order and says nothing of it."""
+
+    order_id: Id = None
+
+
+class _OfPerson(msgspec.Struct, omit_defaults=True):
     id: Id = None
-    created_at: str | None = None
-    updated_at: str | None = None
+    created_at: Any = None
+    updated_at: Any = None
     landing_site: str | None = None
     referring_site: str | None = None
-    customer: _Customer | None = None
+    customer: Customer | None = None
     email: str | None = None
     contact_email: str | None = None
 
 
-class _Refund(_Any):
-    order_id: Id = None
+class _Cart(_Any, omit_defaults=True):
+    line_items: list[CartLine | None] | None = None
 
 
-class _Cart(_Any):
-    line_items: list[_Line | None] | None = None
-
-
-class _Sale(_OfPerson):
+class _Checkout(_OfPerson, omit_defaults=True):
+    token: Id = None
+    cart_token: Id = None
     currency: str | None = None
     presentment_currency: str | None = None
     total_price: Decimal | None = None
-    line_items: list[_Line | None] | None = None
+    line_items: list[Line | None] | None = None
 
 
-class _Order(_Sale):
-    checkout_token: Id = None
-    cancelled_at: str | None = None
-    financial_status: str | None = None
+class _Refund(RefundBody, omit_defaults=True):
+    updated_at: Any = None
+    landing_site: str | None = None
+    referring_site: str | None = None
+    customer: _WithId | None = None
 
 
 ORDERS, CHECKOUTS, CARTS, CUSTOMERS = "orders/", "checkouts/", "carts/", "customers/"
+ORDER_DELETED = "orders/delete"
+_Body: TypeAlias = "_Any | _OfOrder | _OfPerson | _Cart | _Checkout | _Refund | OrderBody"
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ENCODER = msgspec.json.Encoder()
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 # Made at import: a second thread may come by while a type is looked at for the first time.
 _REFUND: Reader[Any] = Reader(_Refund)
 _OTHER: Reader[Any] = Reader(_Any)
 _BY_RESOURCE: dict[str, Reader[Any]] = {
-    ORDERS: Reader(_Order),
-    CHECKOUTS: Reader(_Sale),
+    ORDERS: Reader(OrderBody),
+    CHECKOUTS: Reader(_Checkout),
     CARTS: Reader(_Cart),
     CUSTOMERS: Reader(_OfPerson),
+    "order_transactions/": Reader(_OfOrder),
+    "fulfillments/": Reader(_OfOrder),
 }
 
 
-def facts(payload: bytes, topic: str | None) -> Facts:
+def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
     """What a webhook says.
 
     Arguments:
         payload: The JSON.
         topic: The webhook's topic such as `orders/create`; None has the payload's shape decide.
+        site: The shop's site, as far as it is known.
 
     Raises:
         ValueError: Not JSON, of no known shape, of wrong types or out of bounds.
     """
     name = name_of(topic) or _topic(payload)
     body = _read(name, payload)
-    customer = body.customer or _Customer()
-    items = _items(body)
+    lines = _lines(body)
+    visit = site.visit(body.landing_site, None, body.referring_site)
+    landing = Landing(visit, site.came_from(body.landing_site, body.referring_site))
     return Facts(
         name=name,
         source="webhook",
@@ -152,46 +145,93 @@ def facts(payload: bytes, topic: str | None) -> Facts:
         occurred_at=_occurred_at(name, body),
         url=text(body.landing_site),
         referrer=text(body.referring_site),
-        ad=ad_from_url(body.landing_site),
-        product_ids=distinct(item.product_id for item in items),
-        items=items,
-        order=_order(name, body),
-        value=money(body.total_price, _currency(body)),
-        customer_id=identifier(customer.id),
-        email_hash=email_hash(body.email, body.contact_email, customer.email),
+        landing=visit,
+        product_ids=_product_ids(body),
+        order=partial(_news, name, body, landing, lines),
+        order_id=_order_id(body),
+        value=_value(name, body),
+        customer_id=identifier(body.customer.id) if body.customer else None,
+        email_hash=_email_hash(body),
+        utc_offset=offset_of(_occurred_at(name, body)),
     )
 
 
-def _read(name: str, payload: bytes) -> _Webhook:
+def _read(name: str, payload: bytes) -> _Body:
     """What a payload says of what is read of its topic."""
     resource, slash, _ = name.partition("/")
     decoder = _REFUND if name == REFUND_CREATED else _BY_RESOURCE.get(resource + slash, _OTHER)
-    body = decoder.decode(payload)
-    found = _Webhook(**{field: getattr(body, field) for field in body.__struct_fields__})
-    if isinstance(body, _Any) and body.customer:
-        found.customer = _Customer(body.customer.id)
+    found: _Body = decoder.decode(payload)
     return found
 
 
-def anonymous(payload: bytes, topic: str, alias: Callable[[str, str], str]) -> bytes:
+def _news(name: str, body: _Body, landing: Landing, lines: tuple[SoldLine, ...], arrival: Arrival) -> OrderNews | None:
+    """What a webhook says of an order; None where it says nothing of one."""
+    news: OrderNews | None = None
+    if isinstance(body, _Refund):
+        news = refund_news(body, arrival)
+    elif name == ORDER_DELETED and isinstance(body, OrderBody):
+        news = OrderNews(order_id=order_identifier(body.id), deleted=True)
+    elif isinstance(body, OrderBody):
+        news = order_news(name, body, arrival, landing, lines)
+    elif isinstance(body, _Checkout):
+        news = OrderNews(checkout_token=order_identifier(body.token), cart_token=order_identifier(body.cart_token))
+    return news if news and (news.order_id or news.checkout_token or news.cart_token) else None
+
+
+def _value(name: str, body: _Body) -> Money | None:
+    if isinstance(body, OrderBody):
+        return total_of(body) if is_payload(name, body) else None
+    if isinstance(body, _Checkout):
+        return money(body.total_price, body.currency or body.presentment_currency)
+    return None
+
+
+def _email_hash(body: _Body) -> str | None:
+    if isinstance(body, (OrderBody, _OfPerson)):
+        return email_hash(body.email, body.contact_email, body.customer.email if body.customer else None)
+    return None
+
+
+def _order_id(body: _Body) -> str | None:
+    """The order that a webhook names, also one that says nothing of it."""
+    if isinstance(body, OrderBody):
+        return order_identifier(body.id)
+    if isinstance(body, (_Refund, _OfOrder)):
+        return order_identifier(body.order_id)
+    return None
+
+
+def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) -> bytes:
     """The payload without whom it is about: what the fields above hold, its ids by aliases.
 
     Arguments:
         payload: One that `facts` understands.
         topic: The webhook's topic, as `facts` names it.
         alias: From the kind of an id and the id to its alias.
+        site: The shop's site, as far as it is known.
     """
-
-    def of(kind: str, value: Id) -> str | None:
-        id_ = identifier(value)
-        return alias(kind, id_) if id_ else None
-
     body = _read(topic, payload)
-    body.id = of("order" if topic.startswith(ORDERS) else topic.partition("/")[0], body.id)
-    body.order_id = of("order", body.order_id)
-    body.checkout_token = of("token", body.checkout_token)
-    body.landing_site, body.referring_site = anonymous_query(body.landing_site, alias), None
-    body.email = body.contact_email = body.customer = None
+    landing = site.remainder(body.landing_site, None, body.referring_site, alias)
+    body.landing_site, body.referring_site = landing
+    if isinstance(body, OrderBody):
+        anonymise_order(body, alias)
+        return _ENCODER.encode(body)
+    if isinstance(body, _Refund):
+        anonymise_refund(body, alias)
+    else:
+        body.id = alias_of(topic.partition("/")[0], identifier(body.id), alias)
+        body.created_at = body.created_at if isinstance(body.created_at, str) else None
+    body.updated_at = body.updated_at if isinstance(body.updated_at, str) else None
+    body.customer = None
+    if isinstance(body, (_OfOrder, _Refund)):
+        body.order_id = alias_of("order", order_identifier(body.order_id), alias)
+    if isinstance(body, _OfPerson):
+        body.email = body.contact_email = None
+    if isinstance(body, _Checkout):
+        body.token = alias_of("token", order_identifier(body.token), alias)
+        body.cart_token = alias_of("token", order_identifier(body.cart_token), alias)
+    if isinstance(body, _Checkout):
+        anonymise_lines(body.line_items, alias)
     return _ENCODER.encode(body)
 
 
@@ -210,59 +250,44 @@ def _topic(payload: bytes) -> str:
     raise ValueError("neither a pixel event nor a webhook of a known shape, and no topic header")
 
 
-def _event_id(name: str, body: _Webhook) -> str | None:
+def _event_id(name: str, body: _Body) -> str | None:
     """`topic:id`, and the time of the update where a topic may come many times for one id."""
     number = identifier(body.id)
     if number is None:
         return None
-    if body.updated_at and name not in _ONCE:
+    if isinstance(body.updated_at, str) and body.updated_at and name not in _ONCE:
         return f"{name}:{number}:{body.updated_at}"
     return f"{name}:{number}"
 
 
-def _occurred_at(name: str, body: _Webhook) -> str | None:
-    """When it happened: an order's sightings share the order's own time, so that their journeys are the same."""
+def _occurred_at(name: str, body: _Body) -> str | None:
+    """When it happened.
+
+    Raises:
+        ValueError: The time is no text.
+    """
     if name == ORDER_PAID or name.endswith("/create"):
-        return body.created_at
-    cancelled = body.cancelled_at if name == ORDER_CANCELLED else None
-    return next((time for time in (cancelled, body.updated_at, body.created_at) if time is not None), None)
-
-
-def _currency(body: _Webhook) -> str | None:
-    return body.currency or body.presentment_currency
-
-
-def _items(body: _Webhook) -> tuple[LineItem, ...]:
-    lines = body.line_items or []
-    bounded(lines)
-    currency = _currency(body)
-    return tuple(item for line in lines if line and (item := _item(line, currency)))
-
-
-def _item(line: _Line, currency: str | None) -> LineItem | None:
-    if line.discount_allocations is None:
-        discounts = [line.total_discount]
+        times = [body.created_at]
     else:
-        discounts = [allocation.amount for allocation in line.discount_allocations if allocation]
-    return line_item(line.product_id, line.quantity, line.price, discounts, currency)
+        cancelled = body.cancelled_at if name == ORDER_CANCELLED and isinstance(body, OrderBody) else None
+        times = [cancelled, body.updated_at, body.created_at]
+    found = next((time for time in times if time is not None), None)
+    if found is not None and not isinstance(found, str):
+        raise ValueError(f"the time of the event is no text but {str(found)[:40]!r}")
+    return found
 
 
-def _order(name: str, body: _Webhook) -> Order | None:
-    if name == REFUND_CREATED:
-        order_id = identifier(body.order_id)
-        return Order(order_id, None, status="refunded", sighting=False) if order_id else None
-    token, order_id = identifier(body.checkout_token), identifier(body.id)
-    if not name.startswith(ORDERS) or not (token or order_id):
-        return None
-    return Order(order_id, token, _status(name, body), sighting=name in (ORDER_CREATED, ORDER_PAID))
+def _lines(body: _Body) -> tuple[SoldLine, ...]:
+    """The lines of an order, checkout or cart that name a product, within bounds."""
+    if isinstance(body, _Cart):
+        # A cart has no currency of its own.
+        return sold_lines(body.line_items or (), None)
+    if isinstance(body, (OrderBody, _Checkout)):
+        return sold_lines(body.line_items or (), body.currency or body.presentment_currency)
+    return ()
 
 
-def _status(name: str, body: _Webhook) -> str:
-    """The highest status that the payload speaks of."""
-    if body.financial_status == "refunded":
-        return "refunded"
-    if body.cancelled_at is not None or name == ORDER_CANCELLED:
-        return "cancelled"
-    if body.financial_status in ("paid", "partially_refunded") or name == ORDER_PAID:
-        return "paid"
-    return "open"
+def _product_ids(body: _Body) -> tuple[str, ...]:
+    """The products of an order, checkout or cart, gift cards among them."""
+    lines = body.line_items if isinstance(body, (OrderBody, _Checkout, _Cart)) else None
+    return distinct(identifier(line.product_id) for line in lines or () if line)
