@@ -1,0 +1,297 @@
+"""What is known of the records that share an order's ids, and what of it has been counted.
+
+A cluster is one document. Its nodes are facts that merge (`orders/facts.py`). Beside them stands what its orders count
+now, and which record brought which change to it, so that each change is applied to the product statistics once: a
+record that is met again finds the change that it made, and makes no other.
+
+Where a record links two clusters, one takes up the other. The other is closed first (`merged_into`), so that nobody
+writes to it any more, and is taken up then (`absorbed`). Whoever meets a closed one that was not taken up does so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.touch import Touch
+from truepixel_dagster.orders.counts import (
+    Counted,
+    DayOf,
+    Entry,
+    as_rows,
+    counted,
+    difference,
+    entry_of,
+    from_rows,
+    is_sold,
+    total,
+)
+from truepixel_dagster.orders.facts import Kept, Node, facts_of, ids_of, merged
+from truepixel_dagster.orders.journey import Rules, journey_of
+from truepixel_dagster.orders.order import Order, orders_of
+
+# Changes that every store has are kept for a while: a rebuild that has just begun may look for them.
+CHANGES_KEPT = 20
+
+Row = tuple[str, str, str, int]
+TouchesOf = Callable[[Event], Sequence[Touch]]
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one record changed in what products count. One that is `held` waits for its record's dead letter."""
+
+    partition: int
+    offset: int
+    rows: tuple[Row, ...]
+    held: bool = False
+
+
+class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The document of a cluster.
+
+    `ids` are its own, as `facts.ids_of` has them; those of a cluster that it took up stay with that one. `users` are
+    all whom its records name, as `shop:client`; `entries` is what its orders count for clients, `imported` what a
+    document of the first edition had counted for one. `documents` are the ids of all attributions that were ever
+    written of it, `days` the days on which its orders count.
+    """
+
+    shop_id: str
+    ids: tuple[str, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    counted: tuple[Row, ...] = ()
+    changes: tuple[Change, ...] = ()
+    users: tuple[str, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    imported: tuple[Entry, ...] = ()
+    days: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+    absorbed: tuple[str, ...] = ()
+    merged_into: str | None = None
+    schema: int = 1
+
+    @property
+    def orders(self) -> list[Order]:
+        """The orders that its facts make."""
+        return orders_of(self.shop_id, self.nodes)
+
+
+class Group(msgspec.Struct, frozen=True):
+    """Records that share ids with each other, and the clusters that stand for these ids."""
+
+    ids: tuple[str, ...]
+    events: tuple[Event, ...]
+    clusters: Mapping[str, Cluster]
+
+
+def groups_of(events: Sequence[Event], clusters: Mapping[str, Cluster]) -> list[Group]:
+    """Sort events into groups by the ids that they share, directly or by a cluster that is there.
+
+    Arguments:
+        events: Events that name orders, in order.
+        clusters: By document id, those that have one of their ids; and those into which one of these was merged.
+    """
+    links = _Links()
+    for event in events:
+        links.join(ids_of(event))
+    for id_, cluster in clusters.items():
+        links.join((f"#{id_}", *cluster.ids, *([f"#{cluster.merged_into}"] if cluster.merged_into else [])))
+    by_root: dict[str, tuple[list[Event], dict[str, Cluster]]] = {}
+    for event in events:
+        by_root.setdefault(links.root(ids_of(event)[0]), ([], {}))[0].append(event)
+    for id_, cluster in clusters.items():
+        if (found := by_root.get(links.root(f"#{id_}"))) is not None:
+            found[1][id_] = cluster
+    return [Group(_ids(mine), tuple(mine), there) for mine, there in by_root.values()]
+
+
+def _ids(events: Iterable[Event]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(id_ for event in events for id_ in ids_of(event)))
+
+
+class _Links:
+    """Which ids are connected."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def root(self, id_: str) -> str:
+        """Return the id that stands for all that are connected with one."""
+        parent = self._parent.setdefault(id_, id_)
+        while parent != id_:
+            self._parent[id_] = self._parent[parent]
+            id_, parent = parent, self._parent[parent]
+        return id_
+
+    def join(self, ids: Sequence[str]) -> None:
+        """Connect ids."""
+        for id_ in ids[1:]:
+            self._parent[self.root(id_)] = self.root(ids[0])
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """What becomes of a group: the documents to write, by id, and which of them stands for it.
+
+    Where others have to be closed first, only these are written, and the group is settled when that is done.
+    """
+
+    root: str
+    cluster: Cluster
+    changed: Mapping[str, Cluster]
+    is_done: bool
+
+
+class Settling(msgspec.Struct, frozen=True):
+    """By what clusters are settled.
+
+    `touches_of` gives the touches of an event's user up to its own offset, `noted_touches` those of the client whom its
+    note attributes name. `day_of` makes the day function of a shop. `is_applied` tells whether every store has what
+    a record changed. `imported` gives what a document of the first edition says of a group of which nothing is known.
+    """
+
+    rules: Rules
+    touches_of: TouchesOf
+    noted_touches: TouchesOf
+    day_of: Callable[[str], DayOf]
+    is_applied: Callable[[int, int], bool]
+    imported: Callable[[Group], Cluster | None] = lambda _group: None
+
+
+def settle(group: Group, by: Settling) -> Settled:
+    """Decide what becomes of a group's clusters. For records that were settled before nothing changes."""
+    live = {id_: cluster for id_, cluster in group.clusters.items() if cluster.merged_into is None}
+    root_id = min(live, default=None) or min(group.ids)
+    others = {id_: cluster for id_, cluster in live.items() if id_ != root_id}
+    before = live.get(root_id) or by.imported(group) or Cluster(group.events[0].shop_id)
+    if others:
+        closed = {id_: msgspec.structs.replace(each, merged_into=root_id) for id_, each in others.items()}
+        return Settled(root_id, before, closed, is_done=False)
+    after = _after(before, root_id, group, by)
+    return Settled(root_id, after, {} if after == live.get(root_id) else {root_id: after}, is_done=True)
+
+
+def _after(before: Cluster, root_id: str, group: Group, by: Settling) -> Cluster:
+    # What one of them has taken up before comes with that one.
+    absorbed = {*before.absorbed, *(id_ for each in group.clusters.values() for id_ in each.absorbed)}
+    new = {id_: each for id_, each in group.clusters.items() if id_ != root_id and id_ not in absorbed}
+    unapplied = [event.origin for event in group.events if not by.is_applied(*_place(event))]
+    if new and not unapplied:
+        # What they change by being taken up could be told of no record that is still to be counted. Whoever closed one
+        # comes back.
+        return before
+    known = {id_ for each in group.clusters.values() for id_ in each.ids}
+    ids = tuple(sorted({*before.ids, *(id_ for id_ in group.ids if id_ not in known)}))
+    nodes = {node.key: node for node in before.nodes}
+    for each in new.values():
+        _add(nodes, each.nodes, by.rules.kept)
+    last: Origin | None = None
+    for event in group.events:
+        facts = facts_of(event, by.touches_of(event), by.noted_touches(event))
+        if facts and _add(nodes, [facts], by.rules.kept):
+            last = event.origin
+    if last is None and not new and ids == before.ids and group.clusters:
+        return before
+    return _counted(
+        msgspec.structs.replace(
+            before,
+            ids=ids,
+            nodes=tuple(nodes[key] for key in sorted(nodes)),
+            absorbed=tuple(sorted(absorbed.union(new))),
+        ),
+        new.values(),
+        last or (unapplied or [group.events[-1].origin])[-1],
+        by,
+    )
+
+
+def _place(event: Event) -> tuple[int, int]:
+    return event.origin.partition, event.origin.offset
+
+
+def _add(nodes: dict[tuple[str, str], Node], more: Iterable[Node], kept: Kept) -> bool:
+    """Merge nodes into others; whether that changed anything."""
+    changed = False
+    for node in more:
+        there = nodes.get(node.key)
+        # Also alone: merging a node with itself puts it into the form in which it is compared.
+        after = merged(there or node, node, kept)
+        if after != there:
+            nodes[node.key] = after
+            changed = True
+    return changed
+
+
+def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: Settling) -> Cluster:
+    """The cluster with what its orders count, and what a record changed in it."""
+    taken_up = list(taken_up)
+    before = total(from_rows(each.counted) for each in (cluster, *taken_up))
+    orders = cluster.orders
+    after = total(counted(order, by.day_of(order.shop_id), by.rules.products_per_event) for order in orders)
+    if cluster.imported and not cluster.documents:
+        # The first edition has counted what was sold.
+        before = {key: amount for key, amount in after.items() if is_sold(key[2])}
+    changes = [change for each in (cluster, *taken_up) for change in each.changes]
+    if rows := as_rows(difference(after, before)):
+        changes.append(Change(origin.partition, origin.offset, _rows(rows)))
+    entries = (entry_of(order, journey_of(order, by.rules).client) for order in orders)
+    documents = {order.document_id for order in orders}
+    return msgspec.structs.replace(
+        cluster,
+        counted=_rows(as_rows(after)),
+        changes=_kept(changes, by),
+        users=tuple(sorted({f"{cluster.shop_id}:{c.client}" for node in cluster.nodes for c in node.clients})),
+        entries=tuple(entry for entry in entries if entry),
+        days=tuple(sorted({day for _, day, _ in after} | {row[1] for change in changes for row in change.rows})),
+        documents=tuple(sorted({*cluster.documents, *documents, *(id_ for e in taken_up for id_ in e.documents)})),
+    )
+
+
+def _rows(rows: Iterable[Sequence[str | int]]) -> tuple[Row, ...]:
+    return msgspec.convert(list(rows), tuple[Row, ...])
+
+
+def _kept(changes: Sequence[Change], by: Settling) -> tuple[Change, ...]:
+    """Without the oldest of many changes that every store has."""
+    surplus = len(changes) - CHANGES_KEPT
+    kept: list[Change] = []
+    for change in changes:
+        if surplus > 0 and not change.held and by.is_applied(change.partition, change.offset):
+            surplus -= 1
+        else:
+            kept.append(change)
+    return tuple(kept)
+
+
+def changes_of(events: Iterable[Event], clusters: Iterable[Cluster]) -> dict[Origin, Counted]:
+    """Return what records have changed in what products count, as far as they have, by origin.
+
+    A record may have made several changes: its own, and one by taking up a cluster.
+    """
+    wanted = {_place(event): event.origin for event in events}
+    found: dict[Origin, Counted] = {}
+    for cluster in clusters:
+        for change in cluster.changes:
+            if origin := wanted.get((change.partition, change.offset)):
+                found[origin] = total([found.get(origin, {}), from_rows(change.rows)])
+    return found
+
+
+def is_known(least: Cluster, stored: Cluster, most: Cluster, by: Settling) -> bool:
+    """Whether a cluster knows all that one says, and nothing that another does not say."""
+    # Both ways: of what two say differently, such as a touch as an older version understood it, the first is kept.
+    knows_all = _says_more(stored, least, by) == stored.nodes == _says_more(least, stored, by)
+    return knows_all and _says_more(most, stored, by) == most.nodes
+
+
+def _says_more(one: Cluster, other: Cluster, by: Settling) -> tuple[Node, ...]:
+    nodes = {node.key: node for node in one.nodes}
+    _add(nodes, other.nodes, by.rules.kept)
+    return tuple(nodes[key] for key in sorted(nodes))
+
+
+def recounted(cluster: Cluster, by: Settling) -> Cluster:
+    """Return a cluster that counts what its facts come to by the rules and days of now."""
+    after = _counted(msgspec.structs.replace(cluster, counted=(), changes=()), (), Origin("", 0, 0), by)
+    return msgspec.structs.replace(after, changes=cluster.changes, documents=after.documents)

@@ -1,0 +1,347 @@
+"""What records say of an order, as facts that merge: in whatever order and however often, the result is the same.
+
+A fact is kept under the id that its record is about (`Node`): a webhook's under its order id, a pixel's under its
+checkout token. Merging two nodes takes of each part the newest, the first, the maximum or the union, so that it is
+commutative, associative and idempotent. Which nodes make an order is decided when they are read (`orders/order.py`).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.order import STATUSES, Completion, OrderNews, OrderPayload, Refund
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
+from truepixel_dagster.events.touch import Touch
+
+ORDER, TOKEN = "order", "token"
+# The source of an event that was a visit, where it is added to an order.
+VISIT = "visit"
+# Clocks of browsers and of shops differ: a visit may be that much later than the order it led to.
+CLOCK_GRACE = 5 * 60_000
+# One order names no more clients, tokens and ids than these: whoever sends more cannot make a document without bound.
+CLIENTS_KEPT = 50
+IDS_KEPT = 200
+
+# When a record was, in milliseconds since the epoch, and its event id: what tells the first and the newest.
+When = tuple[int, str]
+
+
+class Kept(NamedTuple):
+    """How much of an order is kept: its first sightings, and of each of its clients the newest touches."""
+
+    sightings: int
+    touches: int
+
+
+ALL = Kept(sys.maxsize, sys.maxsize)
+
+
+class Version(msgspec.Struct, frozen=True, order=True):
+    """Which of two payloads is newer: the later update, the later status, the higher event id."""
+
+    updated_at: int
+    rank: int
+    event_id: str
+
+
+class FirstCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The first `checkout_completed` of an order that has a value; one without, where none has."""
+
+    has_no_value: bool
+    when: When
+    completion: Completion
+
+    @property
+    def order(self) -> tuple[bool, When, bool]:
+        """Lowest first. A document of the first edition knew no lines: the record itself goes before it."""
+        return self.has_no_value, self.when, not self.completion.lines
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A record that reported the order itself."""
+
+    source: str
+    event_id: str
+    kafka: Origin
+    at: int
+    client_id: str
+
+    @property
+    def order(self) -> tuple[int, str, int, int]:
+        """Lowest first."""
+        return self.at, self.event_id, self.kafka.partition, self.kafka.offset
+
+
+class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How the records of one client name an order, and the client's touches when the last of them did.
+
+    `completed` is the client's first `checkout_completed`, `in_checkout` its last other record of the checkout; `noted`
+    the first webhook whose note attributes name the client, `keyed` the first webhook that is keyed by it. `last` is
+    where the last record of the client itself stands, with the touches known then; a client that only notes name has
+    those that were known when they did.
+    """
+
+    client: str
+    completed: When | None = None
+    in_checkout: When | None = None
+    noted: When | None = None
+    keyed: When | None = None
+    last: tuple[int, int] | None = None
+    touches: tuple[Touch, ...] = ()
+
+
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The facts of one id.
+
+    `payloads` has the newest payload, and for everything that it does not say the newest that does, in the order of
+    their versions.
+    """
+
+    kind: str
+    id: str
+    payloads: tuple[OrderPayload, ...] = ()
+    refunds: tuple[Refund, ...] = ()
+    deleted: bool = False
+    completion: FirstCompletion | None = None
+    completed_at: When | None = None
+    order_ids: tuple[str, ...] = ()
+    clients: tuple[ClientFacts, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Kind and id."""
+        return self.kind, self.id
+
+    @property
+    def is_named_by_shopify(self) -> bool:
+        """Whether a webhook has named the order by its id."""
+        return self.kind == ORDER and bool(self.payloads or self.refunds or self.deleted)
+
+
+def version_of(payload: OrderPayload) -> Version:
+    """Return by what a payload is compared with others of its order."""
+    return Version(payload.updated_at, STATUSES.index(payload.status), payload.event_id)
+
+
+def ids_of(event: Event) -> tuple[str, ...]:
+    """Return the ids of orders that an event names, as `shop:id`.
+
+    Order ids and tokens are of one kind: new checkouts use one text as token of checkout and cart, and an order without
+    a token has its id in the place of one.
+    """
+    news = event.order
+    if news is None:
+        return ()
+    named = (news.order_id, news.checkout_token, news.cart_token)
+    return tuple(dict.fromkeys(f"{event.shop_id}:{id_}" for id_ in named if id_))
+
+
+# What a payload may say, and another may not.
+_SAYS: tuple[Callable[[OrderPayload], object], ...] = (
+    lambda _payload: True,
+    lambda payload: payload.total,
+    lambda payload: payload.lines is not None,
+    lambda payload: payload.at is not None,
+    lambda payload: payload.checkout_token,
+    lambda payload: payload.cart_token,
+    lambda payload: payload.landing,
+    lambda payload: payload.customer_id,
+    lambda payload: payload.email_hash,
+)
+
+
+def kept_payloads(payloads: Iterable[OrderPayload]) -> tuple[OrderPayload, ...]:
+    """Return the payloads that still say something: the newest of each thing, and the first number of orders."""
+    by_version = sorted({version_of(payload): payload for payload in payloads}.items())
+    ordered = [payload for _, payload in by_version]
+    kept = {id(found) for says in _SAYS if (found := next((p for p in reversed(ordered) if says(p)), None))}
+    kept |= {id(payload) for payload in ordered if payload.customer_orders is not None and not _later(payload, ordered)}
+    return tuple(payload for payload in ordered if id(payload) in kept)
+
+
+def _later(payload: OrderPayload, ordered: Sequence[OrderPayload]) -> bool:
+    first = next(each for each in ordered if each.customer_orders is not None)
+    return payload is not first
+
+
+def latest_touch(event: Event) -> int:
+    """Return until when a visit may have led to the order that a webhook shows, milliseconds since the epoch.
+
+    Clocks of browsers and of shops differ.
+    """
+    payload = event.order.payload if event.order else None
+    at = payload.at if payload and payload.at is not None else event.occurred_at
+    return at + CLOCK_GRACE
+
+
+def told_of_visit(event: Event, kind: str, id_: str) -> Event:
+    """Return what a visit tells an order whose notes name its user."""
+    news = OrderNews(order_id=id_) if kind == ORDER else OrderNews(checkout_token=id_)
+    return msgspec.structs.replace(event, source=VISIT, order=news)
+
+
+def facts_of(event: Event, touches: Sequence[Touch], noted_touches: Sequence[Touch] = ()) -> Node | None:
+    """Return what one event says; None where it only links ids.
+
+    Arguments:
+        event: An event that names an order.
+        touches: Those of its user up to its own offset, in order.
+        noted_touches: Those of the client whom its note attributes name, as far as they are known.
+    """
+    news = event.order
+    if news is None or event.bot:
+        return None
+    if event.source == VISIT:
+        place = (event.origin.partition, event.origin.offset)
+        own = [touch for touch in touches if (touch.partition, touch.offset) == place]
+        client = ClientFacts(event.client_id, touches=tuple(own))
+        return Node(ORDER if news.order_id else TOKEN, news.order_id or news.checkout_token or "", clients=(client,))
+    if event.source == "pixel":
+        return _pixel_facts(event, touches)
+    id_ = news.order_id or news.checkout_token or news.cart_token
+    if not id_ or not (news.payload or news.refunds or news.deleted):
+        return None
+    when = (event.occurred_at, event.event_id)
+    clients = [] if event.anonymous else [_client(event, touches, keyed=when)]
+    if news.noted_client:
+        before = [touch for touch in noted_touches if touch.millis <= latest_touch(event)]
+        clients.append(ClientFacts(news.noted_client, noted=when, touches=tuple(before)))
+    payload = news.payload
+    return Node(
+        kind=ORDER if news.order_id else TOKEN,
+        id=id_,
+        payloads=(payload,) if payload else (),
+        refunds=merged_refunds(news.refunds, payload.refunds if payload else ()),
+        deleted=news.deleted,
+        clients=_clients(clients, ALL.touches),
+        sightings=(_sighting(event),) if payload else (),
+    )
+
+
+def _pixel_facts(event: Event, touches: Sequence[Touch]) -> Node:
+    news, when = event.order, (event.occurred_at, event.event_id)
+    assert news is not None  # noqa: S101 (the caller has looked)
+    token, order_id = news.checkout_token, news.order_id
+    completes = event.name == CHECKOUT_COMPLETED
+    client = _client(event, touches, **({"completed": when} if completes else {"in_checkout": when}))
+    return Node(
+        kind=TOKEN if token else ORDER,
+        id=token or order_id or "",
+        completion=FirstCompletion(news.completion.value is None, when, news.completion) if news.completion else None,
+        completed_at=when if completes else None,
+        order_ids=(order_id,) if order_id else (),
+        clients=() if event.anonymous else (client,),
+        sightings=(_sighting(event),) if completes else (),
+    )
+
+
+def _sighting(event: Event) -> Sighting:
+    return Sighting(event.source, event.event_id, event.origin, event.occurred_at, event.client_id)
+
+
+def _client(event: Event, touches: Sequence[Touch], **when: When) -> ClientFacts:
+    last = (event.origin.partition, event.origin.offset)
+    return ClientFacts(event.client_id, last=last, touches=tuple(touches), **when)
+
+
+def merged(one: Node, other: Node, kept: Kept) -> Node:
+    """Return what two nodes of one id say together."""
+    return Node(
+        kind=one.kind,
+        id=one.id,
+        payloads=kept_payloads((*one.payloads, *other.payloads)),
+        refunds=merged_refunds(one.refunds, other.refunds),
+        deleted=one.deleted or other.deleted,
+        completion=min(filter(None, (one.completion, other.completion)), key=lambda each: each.order, default=None),
+        completed_at=_first(one.completed_at, other.completed_at),
+        order_ids=tuple(sorted({*one.order_ids, *other.order_ids})[:IDS_KEPT]),
+        clients=_clients([*one.clients, *other.clients], kept.touches),
+        sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
+    )
+
+
+def kept_sightings(sightings: Iterable[Sighting], most: int) -> tuple[Sighting, ...]:
+    """Return the first sightings, each once."""
+    found = {(each.kafka.partition, each.kafka.offset): each for each in sightings}
+    return tuple(sorted(found.values(), key=lambda each: each.order)[:most])
+
+
+def merged_refunds(one: Sequence[Refund], other: Sequence[Refund]) -> tuple[Refund, ...]:
+    """Return refunds by their ids; of one that two records name the larger."""
+    found: dict[str, Refund] = {}
+    for refund in (*one, *other):
+        there = found.get(refund.refund_id)
+        found[refund.refund_id] = refund if there is None else max(there, refund, key=_size_of_refund)
+    return _sorted_refunds(found)
+
+
+def _sorted_refunds(refunds: dict[str, Refund]) -> tuple[Refund, ...]:
+    return tuple(refunds[id_] for id_ in sorted(refunds))
+
+
+def _size_of_refund(refund: Refund) -> tuple[int, int, int, str]:
+    return sum(money.amount for money in refund.amounts), len(refund.lines), refund.at, str(refund)
+
+
+def _clients(clients: Iterable[ClientFacts], touches_kept: int) -> tuple[ClientFacts, ...]:
+    found: dict[str, ClientFacts] = {}
+    for client in clients:
+        there = found.get(client.client)
+        found[client.client] = client if there is None else merged_client(there, client, touches_kept)
+    if len(found) > CLIENTS_KEPT:
+        best = sorted(found.values(), key=lambda each: (not each.touches, preference(each)))[:CLIENTS_KEPT]
+        found = {each.client: each for each in best}
+    return tuple(found[client] for client in sorted(found))
+
+
+def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> ClientFacts:
+    """Return how two sets of records of one client name an order.
+
+    Touches are united, because a record that comes back late from the dead letters knows of one that later records did
+    not. Those after the client's last own record do not count.
+    """
+    last = max(filter(None, (one.last, other.last)), default=None)
+    return ClientFacts(
+        client=one.client,
+        completed=_first(one.completed, other.completed),
+        in_checkout=max(filter(None, (one.in_checkout, other.in_checkout)), default=None),
+        noted=_first(one.noted, other.noted),
+        keyed=_first(one.keyed, other.keyed),
+        last=last,
+        touches=_united((*one.touches, *other.touches), last, touches_kept),
+    )
+
+
+def preference(client: ClientFacts) -> tuple[int, int, str, str]:
+    """Return by what the client of an order is chosen, lowest first.
+
+    A completed checkout goes before a begun one, that before a note, and a webhook's key comes last. Of several clients
+    the first completes, and the last is in the checkout.
+    """
+    name = client.client
+    if client.completed:
+        return 0, *client.completed, name
+    if client.in_checkout:
+        return 1, -client.in_checkout[0], "", name
+    for rank, when in ((2, client.noted), (3, client.keyed)):
+        if when:
+            return rank, *when, name
+    return 4, 0, "", name
+
+
+def _united(touches: Iterable[Touch], last: tuple[int, int] | None, touches_kept: int) -> tuple[Touch, ...]:
+    found = {(touch.partition, touch.offset): touch for touch in touches}
+    # A touch of another partition came before: a user's partition changes only when partitions are added.
+    places = sorted(place for place in found if last is None or place[0] != last[0] or place <= last)
+    return tuple(found[place] for place in places[-touches_kept:])
+
+
+def _first(one: When | None, other: When | None) -> When | None:
+    return min(filter(None, (one, other)), default=None)

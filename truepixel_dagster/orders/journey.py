@@ -1,0 +1,78 @@
+"""Whose order it is, and which visits led to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from truepixel_dagster.events.event import DAY, iso
+from truepixel_dagster.events.order import ONLINE
+from truepixel_dagster.events.touch import Touch
+from truepixel_dagster.orders.credit import ENDS_PERCENT
+from truepixel_dagster.orders.facts import CLOCK_GRACE, ClientFacts, Kept, preference
+from truepixel_dagster.orders.order import Order
+
+NO_RECORD = -1
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
+    position_based gives to the first touch and to the last one, how many sightings a document names, how many products
+    of an order count."""
+
+    window_days: int
+    half_life_days: float
+    touches_kept: int
+    position_ends_percent: int = ENDS_PERCENT
+    sightings_kept: int = 50
+    products_per_event: int = 2_000
+
+    @property
+    def kept(self) -> Kept:
+        """How much of an order is kept."""
+        return Kept(self.sightings_kept, self.touches_kept)
+
+
+class Journey(msgspec.Struct, frozen=True):
+    """The client of an order, None where nobody is known, and the visits before it, in order."""
+
+    client: str | None
+    touches: tuple[Touch, ...]
+
+
+def journey_of(order: Order, rules: Rules) -> Journey:
+    """Return whose order it is and which visits led to it.
+
+    Of the clients that name the order one with a journey goes before one without, then as `preference` says. An order
+    without a visit of its own has the landing page that its webhook names, at the order's time. One that was not placed
+    online has no journey.
+    """
+    journeys = {client.client: _touches(order, client, rules) for client in order.clients}
+    chosen = min(order.clients, key=lambda each: (not journeys[each.client], preference(each)), default=None)
+    if order.sales_channel != ONLINE:
+        return Journey(chosen.client if chosen else None, ())
+    touches = journeys[chosen.client] if chosen else ()
+    return Journey(chosen.client if chosen else None, touches or _landing(order))
+
+
+def touches_until(touches: Sequence[Touch], partition: int, offset: int, kept: int) -> tuple[Touch, ...]:
+    """Return the newest touches of a user up to a record of the user's own.
+
+    A touch of another partition came before: a user's partition changes only when partitions are added.
+    """
+    known = [touch for touch in touches if touch.partition != partition or touch.offset <= offset]
+    return tuple(known[-kept:])
+
+
+def _touches(order: Order, client: ClientFacts, rules: Rules) -> tuple[Touch, ...]:
+    earliest, latest = order.at - rules.window_days * DAY, order.at + CLOCK_GRACE
+    within = [touch for touch in client.touches if earliest <= touch.millis <= latest]
+    return tuple(within[-rules.touches_kept :])
+
+
+def _landing(order: Order) -> tuple[Touch, ...]:
+    told = order.landing
+    if told is None or told.landing is None:
+        return ()
+    return (Touch(told.event_id, iso(order.at), told.landing, NO_RECORD, NO_RECORD, told.landing_referrer),)

@@ -1,0 +1,348 @@
+"""An order as its facts show it: which facts are of one order, and what they come to.
+
+The rules follow Shopify's admin: the newest payload says total, lines and status, refunds add up by their ids
+(https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import msgspec
+
+from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.order import ONLINE, OrderPayload, Refund, SoldLine
+from truepixel_dagster.orders.facts import ALL, ORDER, ClientFacts, Node, Sighting, merged
+
+OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (
+    "open",
+    "paid",
+    "partially_refunded",
+    "refunded",
+    "cancelled",
+    "voided",
+)
+
+
+class Figures(NamedTuple):
+    """An order's money in minor units of one currency. Without a value the currency is None and all amounts are 0."""
+
+    currency: str | None
+    value: int
+    refunded: int
+    net: int
+
+
+class Sold(NamedTuple):
+    """What was sold of a product by one line, after edits and discounts; returns are not taken off."""
+
+    product_id: str
+    units: int
+    revenue: Money | None
+
+
+class Order:
+    """One order: what all of its facts say together."""
+
+    def __init__(self, shop_id: str, facts: Node, order_id: str | None) -> None:
+        self.shop_id = shop_id
+        self.order_id = order_id
+        #: Whether another order has the same checkout token, and the document under it.
+        self.is_second = False
+        self._facts = facts
+
+    @property
+    def payload(self) -> OrderPayload | None:
+        """What the newest webhook says of it."""
+        return self._facts.payloads[-1] if self._facts.payloads else None
+
+    @property
+    def clients(self) -> tuple[ClientFacts, ...]:
+        """The clients whose records name it."""
+        return self._facts.clients
+
+    @cached_property
+    def landing(self) -> OrderPayload | None:
+        """The newest payload that names the first page of the session before it."""
+        return self._newest(lambda payload: payload.landing)
+
+    @cached_property
+    def identity(self) -> tuple[str | None, str | None]:
+        """The id of its customer and the hash of the e-mail address, by the newest payloads that say them."""
+        named = self._newest(lambda payload: payload.customer_id)
+        mailed = self._newest(lambda payload: payload.email_hash)
+        return named.customer_id if named else None, mailed.email_hash if mailed else None
+
+    @property
+    def test(self) -> bool:
+        """Whether it was placed to try the shop."""
+        return bool(self.payload and self.payload.test)
+
+    @property
+    def sales_channel(self) -> str:
+        """Where it was placed."""
+        return self.payload.sales_channel if self.payload else ONLINE
+
+    @cached_property
+    def checkout_token(self) -> str | None:
+        """The token of its checkout: a webhook's goes before a pixel's."""
+        if told := self._newest(lambda payload: payload.checkout_token):
+            return told.checkout_token
+        # A pixel's own token is the id of its node.
+        return self._facts.id if self._facts.kind != ORDER and self._facts.id else None
+
+    @cached_property
+    def cart_token(self) -> str | None:
+        """The token of its cart."""
+        told = self._newest(lambda payload: payload.cart_token)
+        return told.cart_token if told else None
+
+    @property
+    def document_id(self) -> str:
+        """The id of its attribution: the checkout token, else the order id, else the cart token."""
+        token = None if self.is_second else self.checkout_token
+        return f"{self.shop_id}:{token or self.order_id or self.cart_token}"
+
+    @property
+    def at(self) -> int:
+        """When it was placed, in milliseconds since the epoch."""
+        if self._placed and self._placed.at is not None:
+            return self._placed.at
+        if self._facts.completed_at:
+            return self._facts.completed_at[0]
+        return self.payload.received_at if self.payload else 0
+
+    @property
+    def utc_offset(self) -> int:
+        """The offset in minutes that a webhook wrote its time with; 0 where only a pixel speaks of it."""
+        return self._placed.utc_offset if self._placed else 0
+
+    @cached_property
+    def _placed(self) -> OrderPayload | None:
+        return self._newest(lambda payload: payload.at is not None)
+
+    @property
+    def new_customer(self) -> bool | None:
+        """Whether it is its customer's first order, where that is known."""
+        for payload in self._facts.payloads:
+            if payload.customer_orders is not None:
+                return payload.customer_orders <= 1
+        return self._facts.completion.completion.first_order if self._facts.completion else None
+
+    @cached_property
+    def sold(self) -> tuple[Sold, ...]:
+        """What was sold: by the newest webhook, else by the first pixel event."""
+        return tuple(self._sold(line) for line in self._lines)
+
+    @property
+    def value_from(self) -> str | None:
+        """Who says the value: `webhook` or `pixel`; None where nobody does."""
+        if self._valued:
+            return "webhook"
+        return "pixel" if self._total else None
+
+    @cached_property
+    def refunds(self) -> tuple[Refund, ...]:
+        """The refunds that gave money back, in the money of the order; what cannot be told in it is left out."""
+        found = (_in_currency(refund, self._total, self._valued) for refund in self._facts.refunds)
+        return tuple(refund for refund in found if refund.is_money)
+
+    @cached_property
+    def figures(self) -> Figures:
+        """Value, what was given back, and what stays."""
+        total = self._total
+        if total is None:
+            return Figures(None, 0, 0, 0)
+        refunded = sum(_amount(refund) for refund in self.refunds)
+        return Figures(total.currency, total.amount, refunded, max(0, self._net(total, refunded)))
+
+    @property
+    def status(self) -> str:
+        """What Shopify's admin shows."""
+        own = self.payload.status if self.payload else OPEN
+        money = self.figures
+        if own == VOIDED:
+            return VOIDED
+        went_back = self.payload is not None and self.payload.was_refunded
+        if went_back or own == REFUNDED or 0 < money.value <= money.refunded:
+            return REFUNDED
+        if own == CANCELLED:
+            return CANCELLED
+        return PARTIALLY_REFUNDED if money.refunded else own
+
+    def sightings(self, most: int) -> tuple[Sighting, ...]:
+        """The first records that reported it."""
+        return self._facts.sightings[:most]
+
+    @property
+    def topic(self) -> str:
+        """The Kafka topic of its records."""
+        return self._facts.sightings[0].kafka.topic if self._facts.sightings else ""
+
+    @cached_property
+    def _valued(self) -> OrderPayload | None:
+        return self._newest(lambda payload: payload.total)
+
+    @cached_property
+    def _total(self) -> Money | None:
+        if self._valued:
+            return self._valued.total
+        if self.payload:
+            return None
+        return self._facts.completion.completion.value if self._facts.completion else None
+
+    def _newest(self, says: Callable[[OrderPayload], object]) -> OrderPayload | None:
+        return next((payload for payload in reversed(self._facts.payloads) if says(payload)), None)
+
+    def _net(self, total: Money, refunded: int) -> int:
+        payload = self.payload
+        if payload is None:
+            return total.amount - refunded
+        if payload.status == VOIDED or (payload.status == CANCELLED and not payload.was_paid):
+            return 0
+        if payload.current_total is None or payload.current_total.currency != total.currency:
+            return total.amount - refunded
+        return payload.current_total.amount - sum(_amount(r) for r in self.refunds if not _knows(payload, r))
+
+    @cached_property
+    def _listed(self) -> OrderPayload | None:
+        return self._newest(lambda payload: payload.lines is not None)
+
+    @property
+    def _lines(self) -> tuple[SoldLine, ...]:
+        if self._listed and self._listed.lines is not None:
+            return self._listed.lines
+        return self._facts.completion.completion.lines if self._facts.completion else ()
+
+    def _sold(self, line: SoldLine) -> Sold:
+        """A line after edits. What came back for money was sold; what a refund of no money names was taken out."""
+        if line.current_quantity is None:
+            units = max(0, line.quantity - self._refunded_units(line, for_money=False))
+        else:
+            units = min(line.quantity, line.current_quantity + self._refunded_units(line, for_money=True))
+        if line.price is None:
+            return Sold(line.product_id, units, None)
+        off = (2 * line.discount * units + line.quantity) // (2 * line.quantity) if line.quantity else 0
+        return Sold(line.product_id, units, Money(line.price.amount * units - off, line.price.currency))
+
+    def _refunded_units(self, line: SoldLine, *, for_money: bool) -> int:
+        """How many of a line the refunds name that the payload with the line knows of."""
+        if line.line_id is None:
+            return 0
+        known = (r for r in self._facts.refunds if r.is_money is for_money and _knows(self._listed, r))
+        return sum(each.quantity for refund in known for each in refund.lines if each.line_id == line.line_id)
+
+
+def _amount(refund: Refund) -> int:
+    return sum(money.amount for money in refund.amounts)
+
+
+def _knows(payload: OrderPayload | None, refund: Refund) -> bool:
+    """Whether a payload was written when a refund was known: Shopify may write both in one second."""
+    if payload is None:
+        return False
+    return refund.at <= payload.updated_at or any(each.refund_id == refund.refund_id for each in payload.refunds)
+
+
+def _in_currency(refund: Refund, total: Money | None, payload: OrderPayload | None) -> Refund:
+    """A refund in the currency of the order's total."""
+    if total is None:
+        return refund
+    amounts = (_converted(money, total, payload) for money in refund.amounts)
+    return msgspec.structs.replace(refund, amounts=tuple(money for money in amounts if money))
+
+
+def _converted(money: Money, total: Money, payload: OrderPayload | None) -> Money | None:
+    """An amount of the money that the buyer saw by the ratio of the totals; None where that is not known."""
+    if money.currency == total.currency:
+        return money
+    seen = payload.presentment if payload else None
+    if seen is None or seen.currency != money.currency or not seen.amount:
+        return None
+    return Money((2 * money.amount * total.amount + seen.amount) // (2 * seen.amount), total.currency)
+
+
+def orders_of(shop_id: str, nodes: Sequence[Node]) -> list[Order]:
+    """Return the orders that nodes which are linked to each other make, in the order of their documents' ids.
+
+    Nearly always they make one order, or none as yet. Where webhooks name several order ids, each is an order of its
+    own, and what pixels say goes to the one that it is of: nobody's browser can make one order of two.
+    """
+    named = sorted((node for node in nodes if node.is_named_by_shopify), key=lambda node: node.id)
+    if len(named) <= 1:
+        groups = [list(nodes)]
+    else:
+        owned: dict[str, list[Node]] = {node.id: [node] for node in named}
+        for node in nodes:
+            if not node.is_named_by_shopify:
+                owned[_owner(node, named)].append(node)
+        groups = list(owned.values())
+    return _apart([order for group in groups if (order := _order(shop_id, group))])
+
+
+def _apart(orders: Sequence[Order]) -> list[Order]:
+    """Orders in the order of their ids; of two with one token the first keeps it, and the other goes by its own id."""
+    taken: set[str] = set()
+    for order in orders:
+        if order.document_id in taken:
+            order.is_second = True
+        taken.add(order.document_id)
+    return sorted(orders, key=lambda order: order.document_id)
+
+
+def _owner(node: Node, named: Sequence[Node]) -> str:
+    """The order that a pixel's facts are of."""
+    tokens = [node.id, *(payload.cart_token for payload in node.payloads if payload.cart_token)]
+    for token in tokens:
+        for says in (_checkout_token, _cart_token):
+            if found := next((order.id for order in named if says(order) == token), None):
+                return found
+    ids = {*node.order_ids, node.id}
+    return next((order.id for order in named if order.id in ids), named[0].id)
+
+
+def _checkout_token(node: Node) -> str | None:
+    return next((p.checkout_token for p in reversed(node.payloads) if p.checkout_token), None)
+
+
+def _cart_token(node: Node) -> str | None:
+    return next((p.cart_token for p in reversed(node.payloads) if p.cart_token), None)
+
+
+def _order(shop_id: str, group: Sequence[Node]) -> Order | None:
+    """The order of nodes; None where it is none yet, or was deleted."""
+    together = _together(group)
+    if any(node.deleted for node in group) or not (together.payloads or together.completed_at):
+        return None
+    return Order(shop_id, together, _order_id(group))
+
+
+def _together(group: Sequence[Node]) -> Node:
+    """All facts as one node, named after the lowest checkout token that was completed."""
+    completed = sorted((n for n in group if n.kind != ORDER and n.completed_at), key=lambda node: node.id)
+    kind, id_ = (completed[0].kind, completed[0].id) if completed else (ORDER, "")
+    return _merged([Node(kind, id_), *group])
+
+
+def _merged(nodes: Sequence[Node]) -> Node:
+    """Nodes as one, by halves: with one after the other, very many would all be sorted again for each."""
+    if len(nodes) == 1:
+        return nodes[0]
+    middle = len(nodes) // 2
+    return merged(_merged(nodes[:middle]), _merged(nodes[middle:]), ALL)
+
+
+def _order_id(group: Iterable[Node]) -> str | None:
+    """The order's id: a webhook's, else the lowest that a completed checkout names."""
+    webhooks = sorted(node.id for node in group if node.is_named_by_shopify)
+    if webhooks:
+        return webhooks[0]
+    return min(_claimed(group), default=None)
+
+
+def _claimed(group: Iterable[Node]) -> Iterator[str]:
+    for node in group:
+        if node.completed_at:
+            yield from node.order_ids
