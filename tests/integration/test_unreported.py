@@ -23,8 +23,7 @@ from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream.commit_notes import read_note
-from truepixel_dagster.stream.topics import lag
+from truepixel_dagster.stream.topics import lag, reset_offsets
 
 FAILURE, CANCELED, STARTED = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.STARTED
 
@@ -171,9 +170,35 @@ def test_a_lane_without_lag_is_started_for_what_was_not_reported(
     assert not kafka_lag(dg.build_sensor_context(instance=instance)).run_requests  # type: ignore[union-attr]
 
 
-def test_a_note_of_somebody_else_is_no_run(settings: Settings, instance: dg.DagsterInstance) -> None:
-    assert read_note("consumer-7") == read_note('{"a": 1}') == read_note("\x00") == read_note(None) == ()
+def days_shown(instance: dg.DagsterInstance) -> set[str]:
+    return instance.get_materialized_partitions(dg.AssetKey(EVENTS))
+
+
+@pytest.mark.parametrize("back", [0, 20], ids=["where they were", "back"])
+def test_days_are_shown_though_somebody_set_the_offsets_of_a_run_that_was_killed(
+    settings: Settings, stores: Stores, instance: dg.DagsterInstance, back: int
+) -> None:
+    """Who sets a group's offsets removes what stands beside them: by whom they were committed."""
+    small = backlog(settings)
+    killed = begun(instance)
+    work(small, killed, 9)
+    ended(instance, killed, CANCELED)
+    committed = {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    reset_offsets(settings, {partition: max(0, offset - back) for partition, offset in committed.items()})
+    assert are_unreported(instance, lag(settings)) == set(committed)
+    next_run(small, instance)
+    assert days_shown(instance) == set(days_of(stores, committed))
+    assert are_unreported(instance, lag(settings)) == frozenset()
+    assert next_run(small, instance) == []
+    audited(settings, stores)
+
+
+def test_days_are_shown_of_runs_that_dagster_does_not_know(
+    settings: Settings, stores: Stores, instance: dg.DagsterInstance
+) -> None:
     work(backlog(settings, 100), "no run of Dagster's", 1)
+    assert len(next_run(settings, instance)) == 1
+    assert days_shown(instance) == set(days_of(stores, {entry.partition: entry.high for entry in lag(settings)}))
     assert next_run(settings, instance) == []
 
 

@@ -4,6 +4,9 @@ Beside the committed offsets stands which run committed them, from where (`strea
 lane next counts the events of that range in the event history, by day, and reports them as of that run. A report that
 is interrupted is ended by the next one: what is among the run's events already is not reported again.
 
+Where it is not known any more which runs those were (the group's offsets were set by somebody else, the topic is a new
+log, Dagster's runs were deleted), the days of the event history that Dagster does not show at all are reported.
+
 A run that has given its lane back reports by itself, as long as Dagster does not say that it has ended. One that has
 lost its lane cannot any more, whatever Dagster believes of it.
 """
@@ -15,6 +18,7 @@ from hashlib import blake2b
 
 import dagster as dg
 from dagster._core.events import DagsterEvent, StepMaterializationData
+from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
@@ -32,6 +36,8 @@ ENDED_EARLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 OFFSETS_TAG = "truepixel/offsets"
 UNITS = {EVENTS: "events", AD_LEADS: "events with an ad", ATTRIBUTIONS: "sightings of orders", CUSTOMERS: "events"}
 SIGHTINGS: Query = all_of({"terms": {"name": [CHECKOUT_COMPLETED, ORDER_CREATED, ORDER_PAID]}}, WITH_ORDER)
+# A store that does not answer; Dagster's own, which a frozen worker may have locked.
+NOT_NOW = (Unavailable, OperationalError)
 _WHOLE: Query = {"match_all": {}}
 OF_ASSET: Mapping[str, Query] = {EVENTS: _WHOLE, AD_LEADS: WITH_AD, ATTRIBUTIONS: SIGHTINGS, CUSTOMERS: _WHOLE}
 
@@ -45,29 +51,40 @@ def report_for_others(instance: dg.DagsterInstance, lane: LaneRun) -> Iterator[s
         instance: Dagster's.
         lane: The lane, ours, before its first commit.
     """
+    unknown = []
     for run_id, spans in _by_run(lane.unreported).items():
         run = instance.get_run_by_id(run_id)
-        if run is not None and not run.is_success:
+        if run is None:
+            unknown.append(run_id)
+            continue
+        if not run.is_success:
             if not run.is_finished and any(span.handed_over for span in spans.values()):
                 continue
             try:
                 count = _report(instance, run, spans, lane.elasticsearch)
-            except Unavailable as error:
+            except NOT_NOW as error:
                 yield f"what run {run_id[:8]} committed could not be reported; the next run tries again: {error}"
                 continue
             yield f"run {run_id[:8]} ended before it reported what it had committed: {count} materializations made good"
         lane.reported(run_id)
+    if unknown:
+        yield from _report_for_unknown(instance, lane, unknown)
 
 
 def are_unreported(instance: dg.DagsterInstance, partitions: Sequence[PartitionLag]) -> frozenset[int]:
     """Return the partitions of which a run that has ended committed records and did not report them."""
-    runs = {entry.partition: {span.run for span in read_note(entry.note)} for entry in partitions}
-    wanted = sorted(set().union(*runs.values()))
+    spans = {entry.partition: read_note(entry.note) for entry in partitions if entry.committed is not None}
+    wanted = sorted({span.run for own in spans.values() for span in own})
     if not wanted:
         return frozenset()
-    ended = instance.get_runs(dg.RunsFilter(run_ids=wanted, statuses=list(ENDED_EARLY)))
-    gone = {run.run_id for run in ended}
-    return frozenset(partition for partition, own in runs.items() if own & gone)
+    runs = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=wanted))}
+
+    def is_owed(span: Span) -> bool:
+        run = runs.get(span.run)
+        # One that handed its lane over and is not known any more has most likely succeeded, and was pruned since.
+        return not span.handed_over if run is None else run.status in ENDED_EARLY
+
+    return frozenset(partition for partition, own in spans.items() if any(map(is_owed, own)))
 
 
 def _by_run(unreported: Mapping[int, Sequence[Span]]) -> dict[str, dict[int, Span]]:
@@ -89,6 +106,35 @@ def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, stor
     return count
 
 
+def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRun, unknown: Sequence[str]) -> Iterator[str]:
+    """Report for runs that are not known any more: which days they wrote to can only be seen where nobody else did."""
+    try:
+        count = _report_days(instance, lane.elasticsearch)
+    except NOT_NOW as error:
+        yield f"days that Dagster does not show could not be looked for; the next run tries again: {error}"
+        return
+    if count:
+        yield f"runs that are not known any more had not reported what they wrote: {count} materializations made good"
+    lane.reported(*unknown)
+
+
+def _report_days(instance: dg.DagsterInstance, store: ElasticsearchStore) -> int:
+    """Report the days of the event history that Dagster does not show, as of no run; how many."""
+    days = store.counts_by_day(f"{INDEX}-", _WHOLE, OF_ASSET)
+    common: dict[str, dg.MetadataValue] = {
+        "written by": dg.TextMetadataValue("stream"),
+        "counted from": dg.TextMetadataValue("the event history: it is not known which runs wrote it"),
+    }
+    count = 0
+    for asset, unit in UNITS.items():
+        shown = instance.get_materialized_partitions(dg.AssetKey(asset))
+        for day in sorted(days[asset].keys() - shown):
+            metadata = {**common, unit: dg.IntMetadataValue(days[asset][day])}
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=day, metadata=metadata))
+            count += 1
+    return count
+
+
 def place_of(spans: Spans) -> str:
     """Return what stands for a range in a tag, which may be neither long nor hold what offsets are written with."""
     return blake2b(_offsets(spans).encode(), digest_size=16).hexdigest()
@@ -105,7 +151,11 @@ def as_event(run: dg.DagsterRun, materialization: dg.AssetMaterialization) -> Da
 
 
 def _reported(instance: dg.DagsterInstance, run_id: str, place: str) -> set[tuple[dg.AssetKey, str | None]]:
-    """The assets and days that a run has reported itself, or that were reported for it of this place."""
+    """The assets and days that a run has reported itself, or that were reported for it of this place, and are shown.
+
+    SQLite has a run's events in a file of its own, and what Dagster shows of assets in another: who is killed between
+    the two writes leaves a report that nobody sees.
+    """
     found: set[tuple[dg.AssetKey, str | None]] = set()
     cursor, more = None, True
     while more:
@@ -115,7 +165,8 @@ def _reported(instance: dg.DagsterInstance, run_id: str, place: str) -> set[tupl
             known = record.asset_materialization
             if known is not None and (known.tags or {}).get(OFFSETS_TAG, place) == place:
                 found.add((known.asset_key, known.partition))
-    return found
+    shown = {asset: instance.get_materialized_partitions(asset) for asset, _ in found}
+    return {(asset, day) for asset, day in found if day is None or day in shown[asset]}
 
 
 def _materializations(

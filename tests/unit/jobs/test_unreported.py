@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -12,7 +13,7 @@ from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVEN
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.commit_notes import Span, write_note
+from truepixel_dagster.stream.commit_notes import UNKNOWN, Span, write_note
 from truepixel_dagster.stream.topics import PartitionLag
 
 STARTED = dg.DagsterRunStatus.STARTED
@@ -33,8 +34,8 @@ class Lane:
             raise Unavailable("away")
         return DAYS
 
-    def reported(self, run_id: str) -> None:
-        self.settled.append(run_id)
+    def reported(self, *run_ids: str) -> None:
+        self.settled.extend(run_ids)
 
 
 @pytest.fixture
@@ -96,14 +97,58 @@ def test_what_cannot_be_counted_now_waits_for_the_next_run(instance: dg.DagsterI
     assert lane.settled == []
 
 
-def test_a_run_that_dagster_does_not_know_is_forgotten(instance: dg.DagsterInstance) -> None:
-    lane = Lane(Span("nobody", 3, 7))
-    assert (told(instance, lane), lane.settled) == ([], ["nobody"])
+def shown(instance: dg.DagsterInstance, asset: str) -> set[str]:
+    return instance.get_materialized_partitions(dg.AssetKey(asset))
+
+
+@pytest.mark.parametrize("unknown", [UNKNOWN, Span("deleted", 3, 7), Span("deleted", 3, 7, handed_over=True)])
+def test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown(
+    instance: dg.DagsterInstance, unknown: Span
+) -> None:
+    event = dg.AssetMaterialization(EVENTS, partition="2026-01-10")
+    instance.report_runless_asset_event(event)
+    lane = Lane(unknown)
+    (line,) = told(instance, lane)
+    # Of events the other day, of customers their only one.
+    assert "2 materializations made good" in line
+    assert lane.settled == [unknown.run]
+    assert (shown(instance, EVENTS), shown(instance, CUSTOMERS)) == ({"2026-01-10", "2026-01-11"}, {"2026-01-10"})
+    assert told(instance, Lane(unknown)) == []
+
+
+def test_days_that_cannot_be_looked_for_now_wait_for_the_next_run(instance: dg.DagsterInstance) -> None:
+    lane = Lane(UNKNOWN)
+    lane.away = True
+    (line,) = told(instance, lane)
+    assert "the next run tries again: away" in line
+    assert (lane.settled, shown(instance, EVENTS)) == ([], set())
+
+
+def test_a_report_that_was_killed_between_two_files_of_sqlite_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run's events are in one file, what Dagster shows of assets in another, which is written after it."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        dead = run(instance, "failed")
+        with monkeypatch.context() as killed:
+
+            def kill(*_: object) -> None:
+                raise KeyboardInterrupt
+
+            killed.setattr(instance.event_log_storage, "index_transaction", kill)
+            with pytest.raises(KeyboardInterrupt):
+                told(instance, Lane(Span(dead, 3, 7)))
+        assert (count(instance, dead), shown(instance, EVENTS)) == (1, set())
+        told(instance, Lane(Span(dead, 3, 7)))
+        assert shown(instance, EVENTS) == set(DAYS[EVENTS])
 
 
 def test_partitions_owe_a_report_whose_run_has_ended_early(instance: dg.DagsterInstance) -> None:
     dead, alive = run(instance, "failed"), run(instance)
-    notes = [write_note([Span(dead, 0, 5)]), write_note([Span(alive, 0, 5)]), "", "somebody else's"]
-    partitions = [PartitionLag(number, 0, 5, 5, 0, note=note) for number, note in enumerate(notes)]
-    assert are_unreported(instance, partitions) == {0}
-    assert are_unreported(instance, partitions[1:]) == frozenset()
+    pruned, deleted = Span("pruned", 0, 5, handed_over=True), Span("deleted", 0, 5)
+    owing = [write_note([Span(dead, 0, 5)]), write_note([Span(alive, 0, 5), deleted]), "", "somebody else's"]
+    others = [write_note([Span(alive, 0, 5)]), write_note([pruned]), write_note([])]
+    partitions = [PartitionLag(number, 0, 5, 5, 0, note=note) for number, note in enumerate([*owing, *others])]
+    assert are_unreported(instance, partitions) == {0, 1, 2, 3}
+    # Where nothing is committed nobody owes anything.
+    assert are_unreported(instance, [PartitionLag(0, 0, 5, None, 5)]) == frozenset()
