@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from truepixel_dagster.events.money import bounded_sum
-from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, ORDERS, REVENUE, UNITS, VIEWS
+from truepixel_dagster.orders.counts import ORDERS, RETURNED, RETURNED_UNITS, REVENUE, UNITS
+from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, VIEWS
 from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found, Outcome
 from truepixel_dagster.stores.errors import Unavailable
@@ -33,7 +34,9 @@ from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKe
 
 BATCH = 100
 _REREADS = 50
-COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS)
+COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS, RETURNED_UNITS)
+# What a document names so has a counter of this prefix for each currency.
+AMOUNTS = {"revenue": REVENUE, "returned_revenue": RETURNED}
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
 
 K = TypeVar("K")
@@ -47,7 +50,9 @@ class _Counted(msgspec.Struct, frozen=True):
     checkouts: int = 0
     orders: int = 0
     units: int = 0
+    returned_units: int = 0
     revenue: dict[str, int] = {}
+    returned_revenue: dict[str, int] = {}
     last_token: str = ""
 
 
@@ -194,14 +199,31 @@ def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
     """The document after a claim."""
     shop, product, day = claim.key
     before = COUNTED.usable(document.id, document.source) if document else {}
-    revenue = dict(before.get("revenue", {}))
-    for field, amount in claim.counters.items():
-        if field.startswith(REVENUE):
-            currency = field[len(REVENUE) :]
-            revenue[currency] = bounded_sum(revenue.get(currency, 0), amount)
+    amounts = {name: dict(before.get(name, {})) for name in AMOUNTS}
+    for name, added in amounts_of(claim.counters).items():
+        for currency, amount in added.items():
+            amounts[name][currency] = bounded_sum(amounts[name].get(currency, 0), amount)
+    # An order that another day counts now leaves nothing behind.
+    amounts = {name: {c: amount for c, amount in own.items() if amount} for name, own in amounts.items()}
     counts = {field: bounded_sum(before.get(field, 0), claim.counters.get(field, 0)) for field in COUNTS}
     head = {"schema": SCHEMA, "shop_id": shop, "product_id": product, "day": day}
-    return {**before, **head, **counts, "revenue": revenue, "last_token": claim.token}
+    return {**before, **head, **counts, **amounts, "last_token": claim.token}
+
+
+def counters_of(source: Mapping[str, Any]) -> dict[str, int]:
+    """Return what a document counts, by the names that counters have in Redis."""
+    found = {field: source.get(field, 0) for field in COUNTS}
+    for name, prefix in AMOUNTS.items():
+        found |= {prefix + currency: amount for currency, amount in source.get(name, {}).items()}
+    return found
+
+
+def amounts_of(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Return the amounts among counters, by their name in the document and by currency."""
+    return {
+        name: {field[len(prefix) :]: amount for field, amount in counters.items() if field.startswith(prefix)}
+        for name, prefix in AMOUNTS.items()
+    }
 
 
 def write_under(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:

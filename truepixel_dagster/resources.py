@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.events.sites import Sites
+from truepixel_dagster.events.sources import SourcesError, load
+from truepixel_dagster.settings import Settings, SettingsError
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.epoch_keeper import EpochKeeper
 from truepixel_dagster.stores.errors import Unavailable
@@ -53,6 +56,19 @@ def _opened(settings: Settings) -> Iterator[Stores]:
                 if said := store.plain(error):
                     raise said from error
             raise
+
+
+def sites_of(settings: Settings) -> Sites:
+    """What is known of shops' sites.
+
+    Raises:
+        SettingsError: What an operator adds to the tables cannot be used.
+    """
+    try:
+        sources = load(Path(settings.sources_file) if settings.sources_file else None)
+    except SourcesError as error:
+        raise SettingsError(f"TRUEPIXEL_SOURCES_FILE: {error}") from None
+    return Sites(sources, count_bots=settings.count_bots)
 
 
 def missing_servers(settings: Settings) -> list[Unavailable]:

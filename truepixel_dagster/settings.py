@@ -37,6 +37,7 @@ _FILES = (
     "elasticsearch_ca_certs",
     "mongodb_ca_certs",
     "redis_ca_certs",
+    "sources_file",
 )
 
 
@@ -166,6 +167,10 @@ class Settings(BaseSettings):
     keep_successful_runs_hours: float = Field(24, ge=0, description="hours for which Dagster keeps runs that succeeded")
     keep_failed_runs_days: float = Field(14, ge=0, description="days for which Dagster keeps runs that failed")
     keep_asset_history_days: float = Field(30, ge=0, description="days for which Dagster keeps the events of assets")
+    sources_file: str | None = Field(
+        None, description="JSON file of platforms, hosts and click ids beside those that we know: docs/channels.md"
+    )
+    count_bots: bool = Field(False, description="bots are counted as people are, and not marked")
     touch_repeat: float = Field(
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )

@@ -22,24 +22,30 @@ from typing import Any, NamedTuple
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.identifiers import shop_and_client
 from truepixel_dagster.events.origin import Origin, offset_text
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
+from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.jobs import suspicion
 from truepixel_dagster.jobs.buried import Buried
 from truepixel_dagster.jobs.tally import Tally
-from truepixel_dagster.resources import Stores
+from truepixel_dagster.orders.cluster import Settling
+from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.resources import Stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores import mongodb, privacy_requests
-from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
-from truepixel_dagster.stream.commit_notes import Span, read_note, write_note
+from truepixel_dagster.stream.commit_notes import UNKNOWN, Span, read_note, write_note
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.keyed_pool import KeyedPool
@@ -69,7 +75,7 @@ class Stored(NamedTuple):
     """What the stores hold of a micro-batch's users and orders before its stages 2 and 3."""
 
     leads: Mapping[str, dict[str, Any]]
-    attributions: Mapping[str, Found | None]
+    orders: attribution.Prefetched
 
 
 class Known(NamedTuple):
@@ -90,11 +96,12 @@ class Led(NamedTuple):
 
 
 class Sorted(NamedTuple):
-    """After stage 3: the events that run on, and which of them count an order."""
+    """After stage 3: the events that run on, what they change in product statistics, and whose orders they concern."""
 
     slot: Slot
     events: tuple[Event, ...]
-    counted: frozenset[Origin]
+    changes: Mapping[Origin, Counted]
+    concerns: Mapping[str, attribution.Concern]
 
 
 class LaneRun:
@@ -119,7 +126,8 @@ class LaneRun:
         self._lease = lease
         self._buried = buried
         self._watch = watch
-        self._redactions = Redactions(stores.mongodb)
+        self._sites = sites_of(settings)
+        self._redactions = Redactions(stores.mongodb, self._sites)
         self._shops = Shops(stores.mongodb)
         self._ledger = Ledger()
         # One in hand, one at work in the pool, those that wait for it, and one for good measure.
@@ -132,16 +140,14 @@ class LaneRun:
         self._to_commit = False
         #: What runs before this one committed and Dagster may not have been told, by partition.
         self.unreported = {p: spans for p, note in consumer.notes.items() if (spans := read_note(note))}
+        # Where the group's offsets were deleted, their notes were, too.
+        self.unreported |= {p: (UNKNOWN,) for p in consumer.redelivers() if p not in consumer.notes}
         self._over = False
         self._lock = threading.Lock()
+        self._burying = threading.Lock()
         self._unlanded: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        self._rules = attribution.Rules(
-            settings.attribution_window_days,
-            settings.attribution_half_life_days,
-            settings.touches_kept,
-            sightings_kept=settings.sightings_kept,
-        )
+        self._rules = rules_of(settings)
 
     def warnings(self) -> list[str]:
         """What an operator should know of the lane: records that are read again, or were gone before they were read."""
@@ -161,9 +167,9 @@ class LaneRun:
         """Where the event history is."""
         return self._stores.elasticsearch
 
-    def reported(self, run_id: str) -> None:
-        """Dagster knows what a run before this one committed: the notes beside the offsets need not name it."""
-        kept = {p: tuple(span for span in spans if span.run != run_id) for p, spans in self.unreported.items()}
+    def reported(self, *run_ids: str) -> None:
+        """Dagster knows what runs before this one committed: the notes beside the offsets need not name them."""
+        kept = {p: tuple(span for span in spans if span.run not in run_ids) for p, spans in self.unreported.items()}
         self.unreported = kept
         # At once and for all partitions: a run that commits to some of them and dies would leave a part to be reported.
         self._consumer.annotate(self._notes({}), guard=self._lease.confirm)
@@ -241,36 +247,50 @@ class LaneRun:
             return Led(known.slot, events, leads, stored)
 
     def attribution(self, led: Led) -> Sorted:
-        """Stage 3, and the status of orders."""
+        """Stage 3."""
         with self._stage("attribution"):
             stuck = self._buried.among("attribution", led.events)
             events = _without(led.events, stuck)
-            store, stored = self._stores.elasticsearch, led.stored.attributions
-            found = attribution.run(events, led.leads.touches, store, self._rules, stored)
+            stores, stored = self._stores, led.stored.orders
+            told = with_visits(events, led.leads.orders)
+            found = attribution.run(told, self._settling(led), stores.mongodb, stores.elasticsearch, stored)
             self.tally.latencies.append(1000 * (time.perf_counter() - led.slot.fetched_at))
             self.tally.freshness.append(1000 * time.time() - led.slot.batch.oldest)
-            self.tally.orders += len(found.counted)
+            self.tally.orders += found.made
+            self.tally.statuses += found.changed
             refused = self._not_through(found.refused)
             self._bury_refused("attribution", led.slot, refused, stuck)
             events = _without(events, refused)
-            self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order and event.order.sighting))
-            raised = order_status.run(events, self._stores.mongodb, store, found.statuses)
-            self.tally.statuses += raised.changed
-            status_refused = self._not_through(raised.refused)
-            self._bury_refused("attribution", led.slot, status_refused)
-            events = _without(events, status_refused)
+            self.tally.wrote(ATTRIBUTIONS, (event for event in events if event.order))
             self._order.took_effect("attribution", events)
-            return Sorted(led.slot, events, found.counted)
+            return Sorted(led.slot, events, found.changes, found.users)
+
+    def _settling(self, led: Led) -> Settling:
+        """By what this batch's orders are settled."""
+        redis = self._stores.redis
+        # Of the batch's own partitions it must be known what is applied: read once for each.
+        applied = redis.known_applied() | redis.applied(sorted({event.origin.partition for event in led.events}))
+        days = self._days_of(led.events)
+        return settling(self._rules, led.leads.touches, days, lambda p, offset: offset <= applied.get(p, -1))
+
+    def _days_of(self, events: Sequence[Event]) -> ShopDays:
+        """What tells the days of the shops of events."""
+        return self._shops.days(event.shop_id for event in events)
 
     def customer(self, done: Sorted) -> None:
         """Stage 4, in the background; a user is always on the same worker."""
         stuck = self._buried.among("customer", done.events)
-        if stuck:
+        of_orders = self._buried.among("orders", done.events)
+        if stuck or of_orders:
             with self._stage("customer"):
+                self._bury_refused("orders", done.slot, (), of_orders)
                 self._bury_refused("customer", done.slot, (), stuck)
         shares: dict[int, dict[str, list[Event]]] = {}
         for user, mine in group_by_user(_without(done.events, stuck)).items():
             shares.setdefault(self._pool.worker_of(user), {})[user] = mine
+        # An order's client is often another than who its webhook is keyed by.
+        for user in done.concerns:
+            shares.setdefault(self._pool.worker_of(user), {}).setdefault(user, [])
         for share in shares.values():
             self._background("customer", done.slot, next(iter(share)), partial(self._customer, done, share))
 
@@ -321,22 +341,26 @@ class LaneRun:
         self._over = True
 
     def _read_ahead(self, events: Sequence[Event]) -> Stored:
-        return Stored(ad_lead.read(events, self._stores.mongodb), attribution.read(events, self._stores.elasticsearch))
+        orders = attribution.read(events, self._stores.mongodb, self._stores.elasticsearch)
+        return Stored(ad_lead.read(events, self._stores.mongodb), orders)
 
     def _customer(self, done: Sorted, share: Mapping[str, Sequence[Event]]) -> None:
-        refused = customer.run(share, done.counted, self._stores.mongodb)
+        own = {user: mine for user, mine in share.items() if mine}
+        concerns = {user: done.concerns[user] for user in share if user in done.concerns}
+        refused = customer.run(own, concerns, self._stores.mongodb)
         events = [event for mine in share.values() for event in mine]
         with self._lock:
             self.tally.customers += len(share)
             self.tally.wrote(CUSTOMERS, events)
         self._order.took_effect("customer", events)
-        self._bury_refused("customer", done.slot, refused)
+        self._bury_refused("customer", done.slot, refused.own)
+        self._bury_refused("orders", done.slot, refused.of_orders)
         self._contiguity.dealt_with((event.origin for event in events), ("customer",))
 
     def _product_stats(self, done: Sorted) -> None:
-        days = self._shops.days(event.shop_id for event in done.events)
+        days = self._days_of(done.events)
         counting = Counting(days.day, days.week, self._settings.products_per_event)
-        counted = product_stats.run(done.events, done.counted, self._stores.redis, counting)
+        counted = product_stats.run(done.events, done.changes, self._stores.redis, counting)
         self._contiguity.dealt_with((event.origin for event in done.events), ("product_stats",))
         with self._lock:
             self.tally.counted += counted
@@ -401,7 +425,8 @@ class LaneRun:
         refused = self._keep_requests(asking) if asking else {}
         received = [stripped(message) for message in batch.messages] if asking else batch.messages
         messages = self._readable(received)
-        return messages, [self._decode(message, refused) for message in messages]
+        sites = self._sites.with_shops(self._shops.read({shop_and_client(message)[0] for message in messages}))
+        return messages, [self._decode(message, refused, sites) for message in messages]
 
     def _keep_requests(self, webhooks: Sequence[Message]) -> dict[Origin, str]:
         """Keep what webhooks about personal data ask for; why those that ask for nothing are refused."""
@@ -421,9 +446,9 @@ class LaneRun:
         self.tally.redacted += sum(view is not message for view, message in zip(views, received))
         return tuple(view for view in views if view)
 
-    def _decode(self, message: Message, refused: Mapping[Origin, str]) -> Event | Undecodable:
+    def _decode(self, message: Message, refused: Mapping[Origin, str], sites: Sites) -> Event | Undecodable:
         stuck = self._buried.reason("decode", message.origin) or refused.get(message.origin)
-        return decode(message) if stuck is None else Undecodable(message, stuck)
+        return decode(message, sites) if stuck is None else Undecodable(message, stuck)
 
     def _bury_unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
         if not unreadable:
@@ -438,7 +463,13 @@ class LaneRun:
             return
         self._check_clients(slot.batch.messages, {item.event.origin: item.reason for item in refused})
         by_origin = {message.origin: message for message in slot.messages}
-        self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*refused, *stuck)])
+        # The newest letter of a record counts, and one of stage customer brings back what one of orders would.
+        with self._burying:
+            kept = [item for item in refused if not self._stays_with_customer(stage, item.event.origin)]
+            self._bury(stage, [(by_origin[item.event.origin], item.reason) for item in (*kept, *stuck)])
+
+    def _stays_with_customer(self, stage: str, origin: Origin) -> bool:
+        return stage == "orders" and self._buried.reason("customer", origin) is not None
 
     def _stopped_at_index(self, slot: Slot, indexed: Indexed, stuck: Sequence[Refused]) -> None:
         others = (*indexed.events, *(item.event for item in (*indexed.refused, *stuck)))
@@ -474,7 +505,7 @@ class LaneRun:
         with self._lock:
             self.tally.dead_letters[stage] += len(letters)
         # What customer refuses is counted in the product statistics all the same.
-        past = ("customer",) if stage == "customer" else LAST_STAGES
+        past = {"orders": (), "customer": ("customer",)}.get(stage, LAST_STAGES)
         self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
     def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:

@@ -30,15 +30,19 @@ import msgspec
 
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.identifiers import shop_and_client
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, Wanted, listed
 from truepixel_dagster.redis_state import check_applied
-from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.resources import Stores, open_stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
+from truepixel_dagster.stages.attribution import Attributed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream import dead_letters
@@ -91,12 +95,13 @@ def replay(
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         ready, in_flight, given_up = _plan(settings, stores, wanted)
         result = Replay(given_up=given_up, in_flight=in_flight)
-        redactions = Redactions(stores.mongodb)
+        sites = sites_of(settings)
+        redactions = Redactions(stores.mongodb, sites)
         done = 0
         on_progress(done, len(ready))
         for batch in dead_letters.batches(ready, settings.batch_messages, settings.batch_bytes):
             letters = _readable(redactions, dead_letters.reread(settings, batch))
-            result = _sum(result, _MicroBatch(letters, settings, stores).run(out))
+            result = _sum(result, _MicroBatch(letters, settings, stores, sites).run(out))
             result = _sum(result, Replay(gone=len(batch) - len(letters)))
             done += len(batch)
             on_progress(done, len(ready))
@@ -140,7 +145,7 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         found = listed(settings, stores, **wanted)
         given_up = [entry.letter for entry in found if entry.state == GIVEN_UP]
-        redactions = Redactions(stores.mongodb)
+        redactions = Redactions(stores.mongodb, sites_of(settings))
         for batch in dead_letters.batches(given_up, settings.batch_messages, settings.batch_bytes):
             letters = _readable(redactions, dead_letters.reread(settings, batch))
             for dead in letters:
@@ -153,11 +158,12 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
 class _MicroBatch:
     """Letters of one partition on their way through the stages, and those of them that failed again."""
 
-    def __init__(self, letters: Sequence[DeadLetter], settings: Settings, stores: Stores) -> None:
+    def __init__(self, letters: Sequence[DeadLetter], settings: Settings, stores: Stores, sites: Sites) -> None:
         self._letters = {letter.message.origin: letter for letter in letters}
         self._settings = settings
         self._stores = stores
         self._shops = Shops(stores.mongodb)
+        self._sites = sites
         self._failed: dict[Origin, tuple[str, str]] = {}
 
     def run(self, out: DeadLetters) -> Replay:
@@ -165,8 +171,7 @@ class _MicroBatch:
         events = self._decode()
         self._shops.learn(events)
         indexed = self._index(events)
-        counted = self._attribute(indexed)
-        self._count(indexed, counted)
+        self._count(indexed, self._attribute(indexed))
         self._write_again(out)
         resolved = self._standing(events)
         self._stores.redis.mark_replayed([event.origin for event in resolved])
@@ -174,7 +179,10 @@ class _MicroBatch:
         return Replay(replayed=through, duplicates=len(resolved) - through, failed_again=len(self._failed))
 
     def _decode(self) -> list[Event]:
-        decoded = [decode(letter.message) for letter in self._letters.values()]
+        messages = [letter.message for letter in self._letters.values()]
+        known = self._shops.read({shop_and_client(message)[0] for message in messages})
+        sites = self._sites.with_shops(known)
+        decoded = [decode(message, sites) for message in messages]
         bad = [item for item in decoded if isinstance(item, Undecodable)]
         self._failed.update({item.message.origin: ("decode", item.reason) for item in bad})
         return [item for item in decoded if isinstance(item, Event)]
@@ -187,33 +195,31 @@ class _MicroBatch:
         stopped = {event.origin for event in new} - {event.origin for event in indexed.events}
         return [event for event in events if event.origin not in stopped]
 
-    def _attribute(self, events: Sequence[Event]) -> frozenset[Origin]:
-        """Stages 2 and 3; which events count an order. For letters of stage customer nothing is written."""
+    def _attribute(self, events: Sequence[Event]) -> Attributed:
+        """Stages 2 and 3. For letters of stage customer nothing new is written."""
         settings, stores = self._settings, self._stores
         users = group_by_user(self._until("attribution", events))
         repeat = int(settings.touch_repeat * 1000)
         leads = ad_lead.run(users, stores.mongodb, kept=settings.touches_kept, repeat=repeat)
         self._refuse("ad_lead", leads.refused)
-        rules = attribution.Rules(
-            settings.attribution_window_days,
-            settings.attribution_half_life_days,
-            settings.touches_kept,
-            sightings_kept=settings.sightings_kept,
-        )
-        found = attribution.run(self._standing(events), leads.touches, stores.elasticsearch, rules)
+        days = self._shops.days(event.shop_id for event in events)
+        by = settling(rules_of(settings), leads.touches, days, lambda _partition, _offset: False)
+        told = with_visits(self._standing(events), leads.orders)
+        found = attribution.run(told, by, stores.mongodb, stores.elasticsearch)
         self._refuse("attribution", found.refused)
-        raised = order_status.run(self._standing(events), stores.mongodb, stores.elasticsearch)
-        self._refuse("attribution", raised.refused)
-        return found.counted
+        return found
 
-    def _count(self, events: Sequence[Event], counted: frozenset[Origin]) -> None:
+    def _count(self, events: Sequence[Event], attributed: Attributed) -> None:
         """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
         standing = self._standing(events)
-        self._refuse("customer", customer.replay(group_by_user(standing), counted, self._stores.mongodb))
+        own = group_by_user(self._until("customer", standing))
+        refused = customer.replay(own, attributed.users, self._stores.mongodb)
+        self._refuse("orders", refused.of_orders)
+        self._refuse("customer", refused.own)
         counting_now = self._until("attribution", standing)
         days = self._shops.days(event.shop_id for event in counting_now)
         counting = Counting(days.day, days.week, self._settings.products_per_event)
-        product_stats.replay(counting_now, counted, self._stores.redis, counting)
+        product_stats.replay(counting_now, attributed.changes, self._stores.redis, counting)
 
     def _write_again(self, out: DeadLetters) -> None:
         """Write letters with one try more; those that were refused as before stay as they are."""

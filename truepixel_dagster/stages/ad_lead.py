@@ -1,7 +1,8 @@
 """Stage 2: the touches of a user, in the order of offsets.
 
-An event whose URL carries ad data is a touch. The same ad again within half an hour of the user's previous touch is
-the same touch. A touch carries its partition and offset, so that adding it again changes nothing.
+A visit is a touch: a pixel event whose URL carries ad data, or that came from another site. The same visit again within
+half an hour of the user's previous touch is the same touch. A touch carries its partition and offset, so that adding it
+again changes nothing.
 
 A document keeps the newest touches (`touches`) and, beside them, the ones that touches of the batch being worked on
 have just pushed out (`older`): if the batch must run again, its orders still find the journey that they had.
@@ -10,38 +11,39 @@ have just pushed out (`older`): if the batch must run again, its orders still fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import Event, iso
-from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.events.touch import Touch
+from truepixel_dagster.orders.facts import facts_of, latest_touch
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
 
+# An order's time is in the past: of very many the newest are the ones that may still be told of a visit.
+NOTED_KEPT = 50
 
-class Touch(msgspec.Struct, frozen=True):
-    """One contact with an ad. `at` is ISO 8601 UTC."""
 
-    event_id: str
-    at: str
-    ad: Ad
-    partition: int
-    offset: int
+class NotedOrder(msgspec.Struct, frozen=True, order=True):
+    """An order whose note attributes name a user, who may have visits that the stream has yet to read.
 
-    @property
-    def millis(self) -> int:
-        """`at` as milliseconds since the epoch."""
-        return to_millis(self.at)
+    A visit until `until` (milliseconds since the epoch) is added to it. `kind` and `id` are those of its facts.
+    """
+
+    until: int
+    kind: str
+    id: str
 
 
 class Lead(msgspec.Struct, frozen=True):
-    """A user's touches: the newest ones, and the ones that this batch pushed out."""
+    """A user's touches: the newest ones, and the ones that this batch pushed out; and the orders that name the user."""
 
     touches: tuple[Touch, ...] = ()
     older: tuple[Touch, ...] = ()
+    orders: tuple[NotedOrder, ...] = ()
 
     @property
     def all(self) -> tuple[Touch, ...]:
@@ -65,18 +67,30 @@ def document_of(lead: Lead, before: Mapping[str, Any]) -> dict[str, Any]:
     known = {(t["partition"], t["offset"]): t for name in ("touches", "older") for t in before.get(name) or () if t}
 
     def plain(touches: Sequence[Touch]) -> list[dict[str, Any]]:
-        return [known.get((touch.partition, touch.offset)) or msgspec.to_builtins(touch) for touch in touches]
+        return [_plain(touch, known.get((touch.partition, touch.offset), {})) for touch in touches]
 
-    own = {"touches": plain(lead.touches), "older": plain(lead.older), "schema": SCHEMA}
+    own: dict[str, Any] = {"touches": plain(lead.touches), "older": plain(lead.older), "schema": SCHEMA}
+    if lead.orders:
+        own["orders"] = msgspec.to_builtins(lead.orders)
     return {**LEAD.unknown(before), **own}
 
 
+def _plain(touch: Touch, before: Mapping[str, Any]) -> dict[str, Any]:
+    """A touch as a document holds it, with whatever else the one before holds."""
+    return {**{name: value for name, value in before.items() if name not in _TOUCH}, **msgspec.to_builtins(touch)}
+
+
+_TOUCH = frozenset(field.name for field in msgspec.structs.fields(Touch))
+
+
 class Leads(msgspec.Struct, frozen=True):
-    """What stage 2 made of a batch: the touches of every user who has a touch or an order in it."""
+    """What stage 2 made of a batch: the touches of every user who has a touch or an order in it, and the orders whose
+    notes name one of them."""
 
     touches: dict[str, tuple[Touch, ...]]
     added: int
     refused: tuple[Refused, ...]
+    orders: Mapping[str, tuple[NotedOrder, ...]] = {}
 
 
 def add_touches(lead: Lead, events: Sequence[Event], *, kept: int, repeat: int) -> Lead:
@@ -103,14 +117,20 @@ def add_touches(lead: Lead, events: Sequence[Event], *, kept: int, repeat: int) 
         previous = here[position - 1] if position else (before[-1] if before else None)
         if previous and previous.ad.same_as(event.ad) and abs(event.occurred_at - previous.millis) <= repeat:
             continue
-        at = iso(event.occurred_at)
-        here.insert(position, Touch(event.event_id, at, event.ad, partition, event.origin.offset))
+        here.insert(position, touch_of(event))
     if len(here) == len(known):
         return lead
     touches = before + here
     since = sum(touch.partition == partition and touch.offset >= first for touch in touches)
     needed = touches[-(kept + since) :]
-    return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]))
+    return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]), lead.orders)
+
+
+def touch_of(event: Event) -> Touch:
+    """Return the touch that an event with an ad is."""
+    assert event.ad is not None  # noqa: S101 (the caller has looked)
+    at, origin = iso(event.occurred_at), event.origin
+    return Touch(event.event_id, at, event.ad, origin.partition, origin.offset, event.came_from)
 
 
 class Decided(NamedTuple):
@@ -122,13 +142,19 @@ class Decided(NamedTuple):
 
 
 def decide(
-    events: Mapping[str, Sequence[Event]], stored: Mapping[str, Mapping[str, Any]], *, kept: int, repeat: int
+    events: Mapping[str, Sequence[Event]],
+    stored: Mapping[str, Mapping[str, Any]],
+    *,
+    kept: int,
+    repeat: int,
+    noted: Mapping[str, Sequence[NotedOrder]] = MappingProxyType({}),
 ) -> Decided:
     """Decide what becomes of the leads of all users given.
 
     Arguments:
-        events: Events by user, in offset order.
+        events: Events by user, in offset order; a user whom only an order's notes name has none.
         stored: The documents that exist, by user.
+        noted: The orders whose notes name a user.
         kept: As in `add_touches`.
         repeat: As in `add_touches`.
     """
@@ -137,7 +163,8 @@ def decide(
         document = stored.get(user, {})
         try:
             before = LEAD.read(user, document)
-            after = decided.leads[user] = add_touches(before, mine, kept=kept, repeat=repeat)
+            with_touches = add_touches(before, mine, kept=kept, repeat=repeat) if mine else before
+            after = decided.leads[user] = _with_orders(with_touches, noted.get(user, ()))
         except ValueError as error:
             decided.unreadable[user] = str(LEAD.unreadable(user, error))
             continue
@@ -146,13 +173,20 @@ def decide(
     return decided
 
 
+def _with_orders(lead: Lead, noted: Sequence[NotedOrder]) -> Lead:
+    """A lead that also knows of some orders; the same where nothing is new."""
+    orders = tuple(sorted({*lead.orders, *noted})[-NOTED_KEPT:])
+    return lead if orders == lead.orders else msgspec.structs.replace(lead, orders=orders)
+
+
 def read(events: Iterable[Event], store: MongoStore) -> dict[str, dict[str, Any]]:
-    """The documents of all users who have a touch or an order among the events.
+    """The documents of all users who have a touch or an order among the events, or whom an order's notes name.
 
     Raises:
         Unavailable: MongoDB does not answer.
     """
-    return store.read(AD_LEADS, {event.user for event in events if concerns(event)})
+    events = list(events)
+    return store.read(AD_LEADS, {*(event.user for event in events if concerns(event)), *noted_users(events)})
 
 
 def run(
@@ -175,14 +209,19 @@ def run(
     Raises:
         Unavailable: MongoDB does not answer.
     """
-    concerned = {user: mine for user, mine in events.items() if any(concerns(event) for event in mine)}
+    concerned: dict[str, Sequence[Event]] = {
+        user: mine for user, mine in events.items() if any(concerns(event) for event in mine)
+    }
+    noted = noted_orders(event for mine in concerned.values() for event in mine)
+    for user in noted:
+        concerned.setdefault(user, ())
     leads: dict[str, Lead] = {}
     unreadable: dict[str, str] = {}
     added = 0
 
     def decided(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         nonlocal added, unreadable
-        after = decide(concerned, stored, kept=kept, repeat=repeat)
+        after = decide(concerned, stored, kept=kept, repeat=repeat, noted=noted)
         leads.update(after.leads)
         unreadable = after.unreadable
         added += len(after.changed)
@@ -191,9 +230,26 @@ def run(
     rejected = store.update(AD_LEADS, list(concerned), decided, stored)
     reasons = {**{user: refusal.reason for user, refusal in rejected.items()}, **unreadable}
     refused = tuple(Refused(event, reason) for user, reason in reasons.items() for event in concerned[user])
-    return Leads({user: lead.all for user, lead in leads.items()}, added, refused)
+    orders = {user: lead.orders for user, lead in leads.items() if lead.orders}
+    return Leads({user: lead.all for user, lead in leads.items()}, added, refused, orders)
 
 
 def concerns(event: Event) -> bool:
     """Whether an event may be a touch, or needs those that there are."""
-    return event.ad is not None or (event.order is not None and event.order.sighting)
+    return event.ad is not None or event.order is not None
+
+
+def noted_orders(events: Iterable[Event]) -> dict[str, list[NotedOrder]]:
+    """Return the orders whose note attributes name a user, by user."""
+    found: dict[str, list[NotedOrder]] = {}
+    for event in events:
+        facts = facts_of(event, ()) if event.order and event.order.noted_client else None
+        if facts and event.order:
+            noted = NotedOrder(latest_touch(event), facts.kind, facts.id)
+            found.setdefault(f"{event.shop_id}:{event.order.noted_client}", []).append(noted)
+    return found
+
+
+def noted_users(events: Iterable[Event]) -> set[str]:
+    """Return the users whom the note attributes of orders name."""
+    return {f"{e.shop_id}:{e.order.noted_client}" for e in events if e.order and e.order.noted_client}

@@ -1,391 +1,399 @@
-"""Stage 3: which ads led to an order.
+"""Stage 3: which visits led to an order, and what became of it.
 
-`checkout_completed`, `orders/create` and `orders/paid` are sightings of an order. Its document is created by the first
-one (which is the one that counts it), and completed by the others: of all of them the one with most touches decides,
-then pixel before webhook, then the lower event id, so that the credits do not depend on which came first.
-Other order events change the status only; the highest status ever seen holds, in whatever order they arrive.
+What records say of orders is kept in MongoDB, a document for each cluster of ids (`orders/cluster.py`), and merged
+there by compare-and-set. From it follow the attributions in Elasticsearch, one for each order, what each order counts
+for its client, and what each record changed in the product statistics.
+
+An attribution is always written from a cluster that was read after the attribution was: whoever changes the cluster
+later reads the attribution later, and replaces it, or finds that it has changed.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 import msgspec
 
-from truepixel_dagster.events.ad import Ad
-from truepixel_dagster.events.event import DAY, Event, iso
-from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.shape import STATUS_RANK
-from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.orders import first_edition
+from truepixel_dagster.orders.cluster import Cluster, Group, Settling, changes_of, groups_of, settle
+from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.orders.document import attribution_of
+from truepixel_dagster.orders.facts import When, ids_of
 from truepixel_dagster.retrying import pause
-from truepixel_dagster.stages.ad_lead import Touch
-from truepixel_dagster.stages.credit import ENDS_PERCENT, Credits, credit
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS, updated
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stores.documents import FIRST_SCHEMA, SCHEMA, Document, Reader, Unreadable
+from truepixel_dagster.stores.documents import FIRST_SCHEMA, SCHEMA, SECOND_EDITION, Reader, Unreadable, tidied
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
 
-ATTRIBUTIONS = "attributions"
-SIGHTINGS_KEPT = 50
-# Some lanes that sight one order again and again take turns: a write that meets theirs reads again.
+# Some lanes that write one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
-_NONE = Credits()
+
+# Groups of records with the clusters that stand for them, by document id.
+Clusters = dict[str, tuple[Group, Cluster]]
+
+CLUSTER = Reader(Cluster, f"MongoDB {ORDERS}")
 
 
-class Rules(msgspec.Struct, frozen=True):
-    """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
-    position_based gives to the first touch and to the last one, how many sightings a document names."""
+class Identity(NamedTuple):
+    """Who the customer of an order is, and which payload says so: the newest word about a client counts."""
 
-    window_days: int
-    half_life_days: float
-    touches_kept: int
-    position_ends_percent: int = ENDS_PERCENT
-    sightings_kept: int = SIGHTINGS_KEPT
+    when: When
+    customer_id: str | None
+    email_hash: str | None
 
 
-class AttributedTouch(msgspec.Struct, frozen=True):
-    """A touch of the journey."""
+class Concern(NamedTuple):
+    """A user whose orders a batch may have changed: by which events, and who the orders say it is."""
 
-    event_id: str
-    at: str
-    ad: Ad
-    kafka: Origin
-
-
-class Sighting(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One event that reported the order, with what it would decide."""
-
-    source: str
-    event_id: str
-    kafka: Origin
-    client_id: str
-    occurred_at: str
-    touches: int
-    order_id: str | None = None
-    checkout_token: str | None = None
-    value: Money | None = None
-
-    @property
-    def preference(self) -> tuple[int, bool, str]:
-        """Lowest first: most touches, then pixel before webhook, then the lower event id."""
-        return (-self.touches, self.source != "pixel", self.event_id)
-
-
-class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document of one order. The first of `sightings` is the one that counts the order.
-
-    Of more than `Rules.sightings_kept` the rest are left out, see `_kept`.
-    """
-
-    shop_id: str
-    client_id: str
-    occurred_at: str
-    status: str
-    window_days: int
-    half_life_days: float
-    touches: tuple[AttributedTouch, ...]
-    credits: Credits
-    sightings: tuple[Sighting, ...]
-    order_id: str | None = None
-    checkout_token: str | None = None
-    value: Money | None = None
-    position_ends_percent: int | None = None
-    schema: int = FIRST_SCHEMA
-
-
-def _filled(found: dict[str, Any]) -> dict[str, Any]:
-    """An attribution whose missing fields have defaults; without credits it is left to the next sighting to credit."""
-    for touch in found.get("touches", ()):
-        touch["event_id"] = touch.get("event_id", "")
-        touch["ad"] = {"platform": "unknown", **touch.get("ad", {})}
-    head = {"client_id": "", "occurred_at": "1970-01-01T00:00:00.000Z", "status": "open", "touches": [], **found}
-    for sighting in head.setdefault("sightings", []):
-        own = {"source": "pixel", "event_id": "", "client_id": head["client_id"], "occurred_at": head["occurred_at"]}
-        sighting.update({**own, "touches": len(head["touches"]), **sighting})
-    return {"window_days": 30, "half_life_days": 7.0, "credits": {}, **head}
-
-
-ATTRIBUTION = Reader(Attribution, "Elasticsearch attributions", _filled)
-
-
-def stored_attribution(there: Found) -> Attribution:
-    """Return what a stored document says.
-
-    Raises:
-        Unreadable: It cannot be read.
-    """
-    status_of(there)
-    shop = {"shop_id": there.id.partition(":")[0]}
-    return ATTRIBUTION.read(there.id, there.source if "shop_id" in there.source else {**shop, **there.source})
-
-
-def status_of(there: Found) -> str:
-    """Return the status that a stored document has, open where it has none.
-
-    Raises:
-        Unreadable: It is none that this version knows, or the document is a newer version's.
-    """
-    ATTRIBUTION.check_schema(there.id, there.source)
-    status = there.source.get("status") or "open"
-    if not isinstance(status, str) or status not in STATUS_RANK:
-        why = f"field status: {str(status)[:40]!r} is none of {', '.join(STATUS_RANK)}"
-        raise Unreadable(ATTRIBUTION.where(there.id), why)
-    return status
-
-
-def document_of(after: Attribution, before: Document) -> bytes:
-    """Return the document of an order as JSON, with whatever else the one before holds.
-
-    Arguments:
-        after: What it is to say.
-        before: The document as it was read, empty for a new one.
-    """
-    after = msgspec.structs.replace(after, schema=SCHEMA)
-    if not before:
-        return msgspec.json.encode(after)
-    new = msgspec.to_builtins(after)
-    for name in ("sightings", "touches"):
-        known = {_place(entry): entry for entry in before.get(name) or () if entry}
-        new[name] = [{**entry, **known.get(_place(entry), {})} for entry in new[name]]
-    for name in ("value", "credits"):
-        if name in new:
-            new[name] = {**(before.get(name) or {}), **new[name]}
-    return msgspec.json.encode({**ATTRIBUTION.unknown(before), **new})
-
-
-def _place(entry: Document) -> tuple[int, int]:
-    return entry["kafka"]["partition"], entry["kafka"]["offset"]
+    events: list[Event]
+    identities: list[Identity]
 
 
 class Attributed(msgspec.Struct, frozen=True):
     """What stage 3 made of a batch.
 
-    `counted` holds the origins of the sightings that count their order; `statuses` what each order that was sighted and
-    not refused has reached, by the id of its document.
+    `changes` holds what records change in the product statistics, by origin; `users` everybody whose orders may have
+    changed; `made` and `changed` how many attributions were made, and how many of those that were there changed.
     """
 
-    counted: frozenset[Origin]
-    statuses: Mapping[str, str]
+    changes: Mapping[Origin, Counted]
+    users: Mapping[str, Concern]
     refused: tuple[Refused, ...]
+    made: int = 0
+    changed: int = 0
 
 
-def journey(event: Event, touches: Sequence[Touch], rules: Rules) -> tuple[AttributedTouch, ...]:
-    """The touches before an order: not above its offset, not later than it, and at most the window before it."""
-    known = [
-        touch for touch in touches if touch.partition != event.origin.partition or touch.offset <= event.origin.offset
-    ]
-    earliest = event.occurred_at - rules.window_days * DAY
-    return tuple(
-        AttributedTouch(touch.event_id, touch.at, touch.ad, Origin(event.origin.topic, touch.partition, touch.offset))
-        for touch in known[-rules.touches_kept :]
-        if earliest <= touch.millis <= event.occurred_at
-    )
+class Prefetched(NamedTuple):
+    """What the stores hold of a batch's orders: the attributions, read before the clusters."""
+
+    attributions: dict[str, Found | None]
+    clusters: dict[str, dict[str, Any]]
 
 
-def merge(
-    before: Attribution | None, event: Event, touches: Sequence[AttributedTouch], rules: Rules
-) -> Attribution | None:
-    """The order's document after one more sighting; None where that changes nothing."""
-    assert event.order is not None  # noqa: S101 (the caller picks sightings)
-    if before and any(sighting.kafka == event.origin for sighting in before.sightings):
-        return None
-    new = Sighting(
-        source=event.source,
-        event_id=event.event_id,
-        kafka=event.origin,
-        client_id=event.client_id,
-        occurred_at=iso(event.occurred_at),
-        touches=len(touches),
-        order_id=event.order.order_id,
-        checkout_token=event.order.checkout_token,
-        value=event.value,
-    )
-    sightings = (*before.sightings, new) if before else (new,)
-    preferred = sorted(sightings, key=lambda sighting: sighting.preference)
-    decides = preferred[0]
-    stands = None if decides is new else before
-    journey_ = stands.touches if stands else tuple(touches)
-    kept = _kept(sightings, preferred, rules.sightings_kept)
-    if before and new not in kept and STATUS_RANK[event.order.status] <= STATUS_RANK[before.status]:
-        return None
-    # What no sighting says stays as it is: a document may come from elsewhere.
-    said: list[Sighting | Attribution] = [*preferred, *([before] if before else ())]
-    value = next((each.value for each in said if each.value), None)
-    applied = _rules_of(stands, rules) if stands else rules
-    if stands and stands.value == value and stands.credits != _NONE:
-        credits_ = stands.credits
-    else:
-        credits_ = _credits(value, journey_, decides.occurred_at, applied)
-    return Attribution(
-        shop_id=event.shop_id,
-        client_id=decides.client_id,
-        occurred_at=decides.occurred_at,
-        status=higher(before.status if before else "open", event.order.status),
-        window_days=applied.window_days,
-        half_life_days=applied.half_life_days,
-        position_ends_percent=applied.position_ends_percent,
-        touches=journey_,
-        credits=credits_,
-        sightings=kept,
-        order_id=next((each.order_id for each in said if each.order_id), None),
-        checkout_token=next((each.checkout_token for each in said if each.checkout_token), None),
-        value=value,
-    )
-
-
-def _kept(sightings: Sequence[Sighting], preferred: Sequence[Sighting], most: int) -> tuple[Sighting, ...]:
-    """The sightings that a document names: the one that counts, the `most` preferred, and whoever brought each field.
-
-    Each of these is the best of all that ever were, so that one left out is left out again when it comes again: nothing
-    has to remember it, and no order of arrival makes another document.
-    """
-    if len(sightings) <= most:
-        return tuple(sightings)
-    chosen = {sightings[0].kafka, *(sighting.kafka for sighting in preferred[:most])}
-    for field in ("value", "order_id", "checkout_token"):
-        chosen.update([sighting.kafka for sighting in preferred if getattr(sighting, field)][:1])
-    return tuple(sighting for sighting in sightings if sighting.kafka in chosen)
-
-
-def _rules_of(document: Attribution, rules: Rules) -> Rules:
-    """The rules that made a document."""
-    ends = document.position_ends_percent
-    return msgspec.structs.replace(
-        rules,
-        window_days=document.window_days,
-        half_life_days=document.half_life_days,
-        position_ends_percent=ENDS_PERCENT if ends is None else ends,
-    )
-
-
-def _credits(value: Money | None, touches: Sequence[AttributedTouch], at: str, rules: Rules) -> Credits:
-    plain = [Touch(t.event_id, t.at, t.ad, t.kafka.partition, t.kafka.offset) for t in touches]
-    half_life = int(rules.half_life_days * DAY)
-    return credit(value.amount if value else 0, plain, to_millis(at), half_life, rules.position_ends_percent)
-
-
-def higher(one: str, other: str) -> str:
-    """The later of two statuses: open, paid, cancelled, refunded."""
-    return max(one, other, key=STATUS_RANK.__getitem__)
-
-
-def read(events: Iterable[Event], store: ElasticsearchStore) -> dict[str, Found | None]:
-    """The documents of all orders sighted in the events, by their ids; None where there is none.
+def read(events: Iterable[Event], mongodb: MongoStore, elasticsearch: ElasticsearchStore) -> Prefetched:
+    """Return what the stores hold of all orders that events name.
 
     Raises:
-        Unavailable: Elasticsearch does not answer.
+        Unavailable: A server does not answer.
     """
-    return _read(list(_by_order(events)), store)
+    named = [event for event in events if event.order]
+    attributions = read_attributions(likely_documents(named), elasticsearch)
+    return Prefetched(attributions, read_clusters(_all_ids(named), mongodb))
 
 
 def run(
     events: Sequence[Event],
-    touches: Mapping[str, Sequence[Touch]],
-    store: ElasticsearchStore,
-    rules: Rules,
-    stored: Mapping[str, Found | None] | None = None,
+    settling: Settling,
+    mongodb: MongoStore,
+    elasticsearch: ElasticsearchStore,
+    prefetched: Prefetched | None = None,
 ) -> Attributed:
-    """Write the documents of all orders sighted in the batch: one read, one write, again where one changed meanwhile.
+    """Merge what the batch says into its orders, and write their attributions.
 
     Arguments:
-        events: The events that run on, in order.
-        touches: Stage 2's result: touches by user.
-        store: Where the documents are.
-        rules: Window and half-life.
-        stored: What was read of these events, and maybe of more, before; None has it read now.
+        events: The events that continue, in order.
+        settling: By what clusters are settled.
+        mongodb: Where clusters are.
+        elasticsearch: Where attributions are.
+        prefetched: What was read of these events, and maybe of more, before; None has it read now.
 
     Raises:
-        Unavailable: Elasticsearch does not answer.
+        Unavailable: A server does not answer.
     """
-    by_order = _by_order(events)
-    counted: set[Origin] = set()
-    statuses: dict[str, str] = {}
+    named = [event for event in events if event.order and not event.bot]
+    if not named:
+        return Attributed({}, {}, ())
+    before = prefetched or read(named, mongodb, elasticsearch)
+    settling = msgspec.structs.replace(settling, imported=partial(_imported, before.attributions))
+    merged = _merge(named, settling, mongodb, before)
+    written, reasons = write(merged.clusters, settling, mongodb, elasticsearch, before.attributions)
+    refused = [*merged.refused, *_hold(merged.clusters, reasons, mongodb)]
+    gone = {item.event.origin for item in refused}
+    changes = changes_of(
+        (event for event in named if event.origin not in gone), (cluster for _, cluster in merged.clusters.values())
+    )
+    users: dict[str, Concern] = {}
+    for group, cluster in merged.clusters.values():
+        standing = [event for event in group.events if event.origin not in gone]
+        _add_concerns(users, cluster, standing)
+    return Attributed(changes, users, tuple(refused), written["create"], written["index"] + written["delete"])
+
+
+class _Merged(NamedTuple):
+    """Groups with their clusters as they stand now, by document id, and who was refused."""
+
+    clusters: Clusters
+    refused: list[Refused]
+
+
+def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, before: Prefetched) -> _Merged:
+    stored = before.clusters
     refused: list[Refused] = []
-    left: dict[str, Sequence[Event]] = dict(by_order)
+    left: Sequence[Event] = events
     for attempt in range(_REREADS):
         if attempt > 1:
             pause(attempt)
-        found = _read(list(left), store) if stored is None else stored
-        left, stored = _attribute(left, found, touches, store, rules, counted, statuses, refused), None
+        if attempt:
+            stored = read_clusters(_all_ids(left), mongodb)
+        clusters, unreadable = readable(stored)
+        found: dict[str, tuple[Group, Cluster]] = {}
+        changed: dict[str, dict[str, Any]] = {}
+        by_document: dict[str, Group] = {}
+        refused_now: list[Refused] = []
+        is_done = True
+        for group in groups_of(left, clusters):
+            if reason := _reason(group, unreadable, stored):
+                refused_now += [Refused(event, reason) for event in group.events]
+                continue
+            settled = settle(group, settling)
+            is_done &= settled.is_done
+            found[settled.root] = (group, settled.cluster)
+            for id_, cluster in settled.changed.items():
+                changed[id_] = as_document(cluster, stored.get(id_, {}))
+                by_document[id_] = group
+        complete, rejected = mongodb.replace(ORDERS, changed, stored)
+        for id_, refusal in rejected.items():
+            group = by_document[id_]
+            refused_now += [Refused(event, refusal.reason) for event in group.events]
+        gone = {item.event.origin for item in refused_now}
+        refused += refused_now
+        left = [event for event in left if event.origin not in gone]
+        if complete and is_done:
+            standing = {id_: entry for id_, entry in found.items() if entry[0].events[0].origin not in gone}
+            return _Merged(standing, refused)
+    raise Unavailable(f"MongoDB: {len(left)} records of orders kept meeting others under {_REREADS} tries")
+
+
+def _imported(attributions: Mapping[str, Found | None], group: Group) -> Cluster | None:
+    """What a document of the first edition says of an order of which nothing else is known."""
+    for id_ in group.ids:
+        there = attributions.get(id_)
+        if there and (there.source.get("schema") or FIRST_SCHEMA) < SECOND_EDITION:
+            with suppress(msgspec.ValidationError, ValueError):
+                return first_edition.cluster_of(msgspec.convert(tidied(there.source), first_edition.Document))
+    return None
+
+
+def _reason(group: Group, unreadable: Mapping[str, str], stored: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Why a group cannot be settled: one of its clusters cannot be read."""
+    if not unreadable:
+        return None
+    ids = {*group.ids, *group.clusters}
+    for id_, reason in unreadable.items():
+        said = stored[id_].get("ids")
+        if id_ in ids or (isinstance(said, list) and ids.intersection(map(str, said))):
+            return reason
+    return None
+
+
+def write(
+    clusters: Clusters,
+    settling: Settling,
+    mongodb: MongoStore,
+    elasticsearch: ElasticsearchStore,
+    attributions: Mapping[str, Found | None],
+) -> tuple[Counter[str], dict[str, str]]:
+    """Write the attributions of clusters.
+
+    Arguments:
+        clusters: Groups with their clusters, by document id; brought up to date where attributions are read again.
+        settling: By what clusters are settled.
+        mongodb: Where clusters are.
+        elasticsearch: Where attributions are.
+        attributions: Those that were read before the clusters were.
+
+    Returns:
+        How many were written, by what was done, and why Elasticsearch does not take those of a cluster, by its id.
+
+    Raises:
+        Unavailable: A server does not answer.
+    """
+    written: Counter[str] = Counter()
+    refused: dict[str, str] = {}
+    left = list(clusters)
+    for attempt in range(_REREADS):
+        if attempt > 1:
+            pause(attempt)
+        if attempt:
+            ids = dict.fromkeys(id_ for root in left for id_ in clusters[root][1].documents)
+            attributions = read_attributions(ids, elasticsearch)
+            _reread(clusters, left, mongodb)
+        actions, left = _plan(clusters, left, attributions, settling, elasticsearch, refused)
+        for (root, action), outcome in zip(actions, elasticsearch.bulk([action for _, action in actions])):
+            if outcome.status == CONFLICT:
+                left.append(root)
+            elif outcome.refused:
+                refused[root] = outcome.error or ""
+            else:
+                written[action.op] += 1
+        left = list(dict.fromkeys(left))
         if not left:
-            return Attributed(frozenset(counted), statuses, tuple(refused))
-    raise Unavailable(f"Elasticsearch at {store.address}: {len(left)} orders kept changing under {_REREADS} tries")
+            return written, refused
+    address = elasticsearch.address
+    raise Unavailable(f"Elasticsearch at {address}: {len(left)} orders kept changing under {_REREADS} tries")
 
 
-def _by_order(events: Iterable[Event]) -> dict[str, list[Event]]:
-    """The sightings of each order, by the id of its document."""
-    found: dict[str, list[Event]] = {}
-    for event in events:
-        if event.order and event.order.sighting and (id_ := event.attribution_id):
-            found.setdefault(id_, []).append(event)
+def _plan(
+    clusters: Clusters,
+    roots: Sequence[str],
+    attributions: Mapping[str, Found | None],
+    settling: Settling,
+    elasticsearch: ElasticsearchStore,
+    refused: dict[str, str],
+) -> tuple[list[tuple[str, Action]], list[str]]:
+    """What is to be written of each group; and the groups whose attributions were not read yet."""
+    again: list[str] = []
+    actions: list[tuple[str, Action]] = []
+    for root in roots:
+        cluster = clusters[root][1]
+        if any(id_ not in attributions for id_ in cluster.documents):
+            again.append(root)
+            continue
+        try:
+            actions += [(root, action) for action in _actions(cluster, attributions, settling, elasticsearch)]
+        except Unreadable as error:
+            refused[root] = str(error)
+    return actions, again
+
+
+def _actions(
+    cluster: Cluster,
+    attributions: Mapping[str, Found | None],
+    settling: Settling,
+    elasticsearch: ElasticsearchStore,
+) -> list[Action]:
+    """What brings the attributions of a cluster up to it; those under ids that no longer hold go."""
+    index = elasticsearch.index(ATTRIBUTIONS)
+    wanted = {order.document_id: attribution_of(order, settling.rules) for order in cluster.orders}
+    actions: list[Action] = []
+    for id_ in cluster.documents:
+        there = attributions[id_]
+        if id_ in wanted:
+            source = updated(wanted[id_], there)
+            if source and there:
+                actions.append(Action("index", index, id_, source, there.seq_no, there.primary_term))
+            elif source:
+                actions.append(Action("create", index, id_, source))
+        elif there is not None:
+            actions.append(Action("delete", index, id_, b"", there.seq_no, there.primary_term))
+    return actions
+
+
+def _reread(clusters: Clusters, roots: Sequence[str], mongodb: MongoStore) -> None:
+    """Take up what has become of clusters since they were merged; another worker may have closed one."""
+    ids = [id_ for root in roots for id_ in clusters[root][1].ids]
+    found, _ = readable(read_clusters(ids, mongodb))
+    for root in roots:
+        group, cluster = clusters[root]
+        now, seen = root, {root}
+        while now in found and (target := found[now].merged_into) and target not in seen:
+            now = target
+            seen.add(now)
+        clusters[root] = (group, found.get(now, cluster))
+
+
+def _hold(clusters: Clusters, refused: Mapping[str, str], mongodb: MongoStore) -> list[Refused]:
+    """Keep the changes of records that become dead letters until these come back."""
+    for root in refused:
+        group, _ = clusters[root]
+        _change_held(root, {(e.origin.partition, e.origin.offset) for e in group.events}, mongodb, held=True)
+    return [Refused(event, reason) for root, reason in refused.items() for event in clusters[root][0].events]
+
+
+def _change_held(root: str, origins: set[tuple[int, int]], mongodb: MongoStore, *, held: bool) -> None:
+    def decide(stored: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if root not in stored:
+            return {}
+        cluster = CLUSTER.read(root, stored[root])
+        changes = tuple(
+            msgspec.structs.replace(change, held=held) if (change.partition, change.offset) in origins else change
+            for change in cluster.changes
+        )
+        after = msgspec.structs.replace(cluster, changes=changes)
+        return {} if after == cluster else {root: as_document(after, stored[root])}
+
+    mongodb.update(ORDERS, [root], decide)
+
+
+def _add_concerns(users: dict[str, Concern], cluster: Cluster, events: Sequence[Event]) -> None:
+    if not events:
+        return
+    for user, identities in identities_of(cluster).items():
+        concern = users.setdefault(user, Concern([], []))
+        concern.events.extend(events)
+        concern.identities.extend(identities)
+
+
+def identities_of(cluster: Cluster) -> dict[str, list[Identity]]:
+    """Return everybody whom a cluster's records name, each with what its orders say of who that is."""
+    found: dict[str, list[Identity]] = {user: [] for user in cluster.users}
+    for order in cluster.orders:
+        payload, (customer_id, email_hash) = order.payload, order.identity
+        if payload is None or order.test or not (customer_id or email_hash):
+            continue
+        identity = Identity((payload.updated_at, payload.event_id), customer_id, email_hash)
+        for client in order.clients:
+            found[f"{order.shop_id}:{client.client}"].append(identity)
     return found
 
 
-def _attribute(
-    by_order: Mapping[str, Sequence[Event]],
-    found: Mapping[str, Found | None],
-    touches: Mapping[str, Sequence[Touch]],
-    store: ElasticsearchStore,
-    rules: Rules,
-    counted: set[Origin],
-    statuses: dict[str, str],
-    refused: list[Refused],
-) -> dict[str, Sequence[Event]]:
-    """One write; returns the orders that somebody else changed since they were read."""
-    earlier: dict[str, Attribution | None] = {}
-    after: dict[str, Attribution] = {}
-    actions: dict[str, Action] = {}
-    for id_, sightings in by_order.items():
-        there = found[id_]
+# --- Reading ---
+
+
+def likely_documents(events: Iterable[Event]) -> list[str]:
+    """Return under which ids the attributions of events most likely are."""
+    found: dict[str, None] = {}
+    for event in events:
+        if news := event.order:
+            for id_ in (news.checkout_token, news.order_id, news.cart_token):
+                if id_:
+                    found[f"{event.shop_id}:{id_}"] = None
+    return list(found)
+
+
+def _all_ids(events: Iterable[Event]) -> list[str]:
+    return list(dict.fromkeys(id_ for event in events for id_ in ids_of(event)))
+
+
+def read_attributions(ids: Iterable[str], elasticsearch: ElasticsearchStore) -> dict[str, Found | None]:
+    """Return attributions by their ids; None where there is none."""
+    wanted = list(ids)
+    index = elasticsearch.index(ATTRIBUTIONS)
+    return dict(zip(wanted, elasticsearch.mget([(index, id_) for id_ in wanted])))
+
+
+def read_clusters(ids: Iterable[str], mongodb: MongoStore) -> dict[str, dict[str, Any]]:
+    """Return the clusters that have one of the ids, and those into which one of these was merged."""
+    found = mongodb.find_by(ORDERS, "ids", ids)
+    while missing := {to for doc in found.values() if (to := doc.get("merged_into")) and to not in found}:
+        more = mongodb.read(ORDERS, missing)
+        if not more:
+            break
+        found |= more
+    return found
+
+
+def readable(stored: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Cluster], dict[str, str]]:
+    """Return what documents say, and why those that cannot be read cannot, by id."""
+    clusters: dict[str, Cluster] = {}
+    unreadable: dict[str, str] = {}
+    for id_, document in stored.items():
         try:
-            before = earlier[id_] = stored_attribution(there) if there else None
-            after[id_] = _merged(before, sightings, touches, rules)
-        except ValueError as error:
-            reason = str(ATTRIBUTION.unreadable(id_, error))
-            refused += [Refused(event, reason) for event in sightings]
-            continue
-        if after[id_] is not before:
-            actions[id_] = _action(id_, after[id_], there, store)
-    outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
-    again: dict[str, Sequence[Event]] = {}
-    for id_ in after:
-        sightings, outcome = by_order[id_], outcomes.get(id_)
-        if outcome and outcome.status == CONFLICT:
-            again[id_] = sightings
-        elif outcome and outcome.refused:
-            # A sighting that an earlier run wrote stands, whatever is refused now.
-            known = _origins(earlier[id_])
-            refused += [Refused(event, outcome.error or "") for event in sightings if event.origin not in known]
-            counted.update(event.origin for event in sightings if event.origin in known[:1])
-        else:
-            counted.update(event.origin for event in sightings if event.origin in _origins(after[id_])[:1])
-            statuses[id_] = after[id_].status
-    return again
+            clusters[id_] = CLUSTER.read(id_, document)
+        except Unreadable as error:
+            unreadable[id_] = str(error)
+    return clusters, unreadable
 
 
-def _merged(
-    before: Attribution | None, sightings: Sequence[Event], touches: Mapping[str, Sequence[Touch]], rules: Rules
-) -> Attribution:
-    now = before
-    for event in sightings:
-        now = merge(now, event, journey(event, touches.get(event.user, ()), rules), rules) or now
-    assert now is not None  # noqa: S101 (there is at least one sighting)
-    return now
-
-
-def _origins(attribution: Attribution | None) -> list[Origin]:
-    return [sighting.kafka for sighting in attribution.sightings] if attribution else []
-
-
-def _read(ids: Sequence[str], store: ElasticsearchStore) -> dict[str, Found | None]:
-    index = store.index(ATTRIBUTIONS)
-    return dict(zip(ids, store.mget([(index, id_) for id_ in ids])))
-
-
-def _action(id_: str, attribution: Attribution, there: Found | None, store: ElasticsearchStore) -> Action:
-    source = document_of(attribution, there.source if there else {})
-    if there is None:
-        return Action("create", store.index(ATTRIBUTIONS), id_, source)
-    return Action("index", store.index(ATTRIBUTIONS), id_, source, there.seq_no, there.primary_term)
+def as_document(cluster: Cluster, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cluster as a document, with whatever else the one before holds."""
+    own: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(cluster, schema=SCHEMA))
+    return {**CLUSTER.unknown(before), **own}

@@ -43,8 +43,14 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     product_ids: tuple[str, ...] = ()
     order_id: str | None = None
     checkout_token: str | None = None
+    cart_token: str | None = None
     value: Money | None = None
     client_at: str | None = None
+    channel: str | None = None
+    bot: bool = False
+    sales_channel: str | None = None
+    test: bool = False
+    shop_domain: str | None = None
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -74,6 +80,8 @@ def document(event: Event) -> bytes:
     payload = event.payload
     if b"\n" in payload or b"\r" in payload:
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
+    news = event.order
+    shown = news.payload if news else None
     return msgspec.json.encode(
         EventDocument(
             shop_id=event.shop_id,
@@ -88,12 +96,18 @@ def document(event: Event) -> bytes:
             schema=SCHEMA,
             url=event.url,
             referrer=event.referrer,
-            ad=event.ad,
+            ad=event.visit,
             product_ids=event.product_ids,
-            order_id=event.order.order_id if event.order else None,
-            checkout_token=event.order.checkout_token if event.order else None,
+            order_id=event.order_id,
+            checkout_token=news.checkout_token if news else None,
+            cart_token=news.cart_token if news else None,
             value=event.value,
             client_at=event.client_at,
+            channel=event.ad.channel if event.ad else None,
+            bot=event.bot,
+            sales_channel=shown.sales_channel if shown else None,
+            test=bool(shown and shown.test),
+            shop_domain=event.shop_domain,
         )
     )
 

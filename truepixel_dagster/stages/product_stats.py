@@ -1,13 +1,12 @@
 """Stage 5: product statistics and weekly visitors, buffered in Redis until they are flushed.
 
-One call applies a batch's increments and moves its partitions' applied offsets with them, so that a replayed event
-counts once however the batches are cut.
+One call applies a batch's increments and moves its partitions' applied offsets with them, so that a redelivered event
+counts once however the batches are cut. What a record changes in an order's counts is decided by stage 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from truepixel_dagster.events.event import Event
@@ -15,39 +14,35 @@ from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.events.shape import MAX_LINE_ITEMS
-from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
-VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS = "views", "carts", "checkouts", "orders", "units"
-REVENUE = "revenue:"
+VIEWS, CARTS, CHECKOUTS = "views", "carts", "checkouts"
 # One call to Redis applies no more counters than this, while it answers nobody else.
 COUNTERS_AT_ONCE = 20_000
 _TRIES = 20
 
 
 class Counting(NamedTuple):
-    """By what events are counted: the shop's day and week of an event, and how many products of one event count."""
+    """By what events are counted: how many products of one event count, and the shop's day and week of an event."""
 
     day_of: Callable[[Event], str]
     week_of: Callable[[Event], str]
     products: int = MAX_LINE_ITEMS
 
 
-IN_UTC = Counting(ShopDays().day, ShopDays().week)
-
-
 def decide(
     events: Sequence[Event],
-    counted: AbstractSet[Origin],
+    changes: Mapping[Origin, Counted],
     applied: Mapping[int, int],
-    counting: Counting = IN_UTC,
+    counting: Counting,
 ) -> tuple[Increments, int]:
     """What a batch adds, and how many of its events had not been applied.
 
     Arguments:
-        events: The events that run on, each partition's in offset order.
-        counted: The origins of the events that count an order.
+        events: The events that continue, each partition's in offset order.
+        changes: What records change in what orders count, by origin.
         applied: The last applied offset of each partition.
         counting: By what events are counted.
     """
@@ -57,20 +52,31 @@ def decide(
     new = [event for event in events if event.origin.offset > applied[event.origin.partition]]
     for event in new:
         upto[event.origin.partition] = max(upto[event.origin.partition], event.origin.offset)
-        day = ""
-        counts_order = event.origin in counted
-        for product, field, amount in increments(event, counts_order=counts_order, products=counting.products):
-            # Most events count no product.
-            day = day or counting.day_of(event)
+        for (product, day, field), amount in _all_of(event, changes, counting):
             counter = counters.setdefault((event.shop_id, product, day), {})
             counter[field] = bounded_sum(counter.get(field, 0), amount)
-        if event.source == "pixel":
+        if event.source == "pixel" and not event.bot and not event.anonymous:
             visitors.setdefault((event.shop_id, counting.week_of(event)), set()).add(event.client_id)
     return Increments(counters, visitors, upto), len(new)
 
 
-def increments(event: Event, *, counts_order: bool, products: int = MAX_LINE_ITEMS) -> Iterable[tuple[str, str, int]]:
-    """What one event adds: product, field, amount. Of its products only so many of the first count."""
+def _all_of(
+    event: Event, changes: Mapping[Origin, Counted], counting: Counting
+) -> Iterator[tuple[tuple[str, str, str], int]]:
+    yield from changes.get(event.origin, {}).items()
+    if not event.bot and event.name in _COUNTED_NAMES:
+        day = counting.day_of(event)
+        for product, field, amount in increments(event, counting.products):
+            yield (product, day, field), amount
+
+
+_COUNTED_NAMES = frozenset({PRODUCT_VIEWED, ADDED_TO_CART, CHECKOUT_STARTED})
+
+
+def increments(event: Event, products: int = MAX_LINE_ITEMS) -> Iterable[tuple[str, str, int]]:
+    """What one pixel event adds by itself: product, field, amount. Only so many of its first products count."""
+    if event.bot:
+        return
     if event.name == PRODUCT_VIEWED:
         yield from ((product, VIEWS, 1) for product in event.product_ids)
         return
@@ -82,28 +88,22 @@ def increments(event: Event, *, counts_order: bool, products: int = MAX_LINE_ITE
         yield from ((item.product_id, CARTS, item.quantity) for item in items)
     elif event.name == CHECKOUT_STARTED:
         yield from ((product, CHECKOUTS, 1) for product in dict.fromkeys(item.product_id for item in items))
-    elif counts_order:
-        yield from ((product, ORDERS, 1) for product in dict.fromkeys(item.product_id for item in items))
-        for item in items:
-            yield item.product_id, UNITS, item.quantity
-            if item.revenue:
-                yield item.product_id, REVENUE + item.revenue.currency, item.revenue.amount
 
 
-def run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting = IN_UTC) -> int:
+def run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> int:
     """Apply a batch, in one call unless it has very many products; returns how many events had not been applied before.
 
     Raises:
         Unavailable: Redis does not answer.
     """
-    return sum(_run(part, counted, store, counting) for part in _parts(events))
+    return sum(_run(part, changes, store, counting) for part in _parts(events, changes))
 
 
-def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
+def _parts(events: Sequence[Event], changes: Mapping[Origin, Counted]) -> Iterator[Sequence[Event]]:
     """The events in order, cut where one call would apply too many counters."""
     start = size = 0
     for position, event in enumerate(events):
-        own = len(event.product_ids)
+        own = len(event.product_ids) + len(changes.get(event.origin, ()))
         if size + own > COUNTERS_AT_ONCE and position > start:
             yield events[start:position]
             start, size = position, 0
@@ -112,25 +112,23 @@ def _parts(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
         yield events[start:]
 
 
-def _run(events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting) -> int:
+def _run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> int:
     partitions = sorted({event.origin.partition for event in events})
     for _ in range(_TRIES):
         applied = store.applied(partitions)
-        new, count = decide(events, counted, applied, counting)
+        new, count = decide(events, changes, applied, counting)
         if count == 0 or store.apply(new, applied):
             return count
     raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")
 
 
-def replay(
-    events: Sequence[Event], counted: AbstractSet[Origin], store: RedisStore, counting: Counting = IN_UTC
-) -> None:
+def replay(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> None:
     """Apply events that the stream passed over: each once by its origin, whatever the applied offsets are.
 
     Raises:
         Unavailable: Redis does not answer.
     """
     never = NEVER_APPLIED
-    for part in _parts(events):
-        alone = {e.origin: decide([e], counted, {e.origin.partition: never}, counting)[0] for e in part}
+    for part in _parts(events, changes):
+        alone = {e.origin: decide([e], changes, {e.origin.partition: never}, counting)[0] for e in part}
         store.apply_once(alone)

@@ -34,7 +34,7 @@ Document = dict[str, Any]
 
 AD_LEADS = "ad_leads"
 CUSTOMERS = "customers"
-ORDER_STATUS = "order_status"
+ORDERS = "orders"
 REDACTIONS = "redactions"
 PRIVACY_REQUESTS = "privacy_requests"
 IDENTITIES = "identities"
@@ -45,6 +45,8 @@ _DUPLICATE_KEY = 11000
 _TOO_LARGE = 10334
 _POISON_CODES = frozenset({2, 9, 14, 22, 52, 55, 56, 57, 66, 121, _TOO_LARGE, 17280, 17419, 17420})
 _INDEX_NAME = re.compile(r"index: (\S+) dup key")
+# An id belongs to one order, so that two workers that meet a new one at once agree.
+_IDS = "ids_1"
 _NEXT_STEP = {
     85: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
     86: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
@@ -168,13 +170,53 @@ class MongoStore(Store):
             if stored is None or attempt:
                 stored = self.read(name, ids)
             changed = decide(stored)
-            if not changed:
-                return {}
-            operations = [_replace(id_, document, stored.get(id_)) for id_, document in changed.items()]
-            written, rejected = self._write_what_fits(name, operations, changed)
-            if written + len(rejected) == len(operations):
+            complete, rejected = self.replace(name, changed, stored)
+            if complete:
                 return rejected
         raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
+
+    def find_by(self, name: str, field: str, values: Iterable[str]) -> dict[str, Document]:
+        """Documents one of whose values in an indexed field is among the given ones, by id.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        wanted = list(values)
+        if not wanted:
+            return {}
+        found = self._call(lambda: list(self._database[name].find({field: {"$in": wanted}})))
+        return {doc["_id"]: doc for doc in found}
+
+    def replace(
+        self, name: str, changed: Mapping[str, Document], stored: Mapping[str, Document]
+    ) -> tuple[bool, dict[str, Rejected]]:
+        """Replace documents that nobody else changed since they were read; those that were not there are made.
+
+        Arguments:
+            name: The collection.
+            changed: The documents to write, by id.
+            stored: The documents as they were read, by id.
+
+        Returns:
+            Whether all were written or refused, and the refused ones. If not, somebody else has changed one: read
+            again.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        if not changed:
+            return True, {}
+        operations = [_replace(id_, document, stored.get(id_)) for id_, document in changed.items()]
+        written, rejected = self._write_what_fits(name, operations, changed)
+        return written + len(rejected) == len(operations), rejected
+
+    def sums(self, name: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
+        """What an aggregation finds.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        return self._call(lambda: list(self._database[name].aggregate(list(pipeline))))
 
     def remove(self, name: str, versions: Mapping[str, Any]) -> int:
         """Remove documents that are still of the versions given; says how many were.
@@ -332,11 +374,16 @@ class MongoStore(Store):
             REDACTIONS: [("shop", 1)],
         }
         for name, keys in wanted.items():
-            before = set(self._database[name].index_information())
-            index = self._database[name].create_index(keys)
-            if index not in before:
-                changed.append(f"{name}.{index}")
+            changed += self._make_index(name, keys)
+        changed += self._make_index(ORDERS, [("ids", 1)], unique=True)
+        for field in ("users", "entries.user", "days"):
+            changed += self._make_index(ORDERS, [(field, 1)])
         return changed
+
+    def _make_index(self, name: str, keys: Sequence[tuple[str, int]], *, unique: bool = False) -> list[str]:
+        before = set(self._database[name].index_information())
+        index = self._database[name].create_index(list(keys), unique=unique)
+        return [] if index in before else [f"{name}.{index}"]
 
     def count(self, name: str) -> int:
         """Documents in a collection."""
@@ -391,7 +438,7 @@ def _sorted(details: Mapping[str, Any], ids: Sequence[str]) -> tuple[int, dict[s
 def _meets_its_id(error: Mapping[str, Any]) -> bool:
     """Whether a document is there already. Another key that is there twice is of an index that is none of ours."""
     found = _INDEX_NAME.search(str(error.get("errmsg")))
-    return error["code"] == _DUPLICATE_KEY and found is not None and found[1] == "_id_"
+    return error["code"] == _DUPLICATE_KEY and found is not None and found[1] in ("_id_", _IDS)
 
 
 def _words_of(error: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from truepixel_dagster.events.identifiers import (
     shop_and_client,
 )
 from truepixel_dagster.events.privacy_request import stripped
+from truepixel_dagster.events.sites import NOTHING_KNOWN, Sites
 from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore
@@ -73,8 +74,9 @@ REDACTION = Reader(_Kept, f"MongoDB {REDACTIONS}")
 class Redactions:
     """The redactions of all shops, for one reader of records. Safe to use from one thread at a time."""
 
-    def __init__(self, store: MongoStore) -> None:
+    def __init__(self, store: MongoStore, sites: Sites = NOTHING_KNOWN) -> None:
         self._store = store
+        self._sites = sites
         self._known_at = float("-inf")
         self._shops: frozenset[str] = frozenset()
         self._key = b""
@@ -110,7 +112,7 @@ class Redactions:
         return result
 
     def _view(self, message: Message, met: Sequence[tuple[Identifier, Moment]]) -> Message | None:
-        event = decode(message)
+        event = decode(message, self._sites)
         occurred_at = event.occurred_at if isinstance(event, Event) else None
         covering = {id_ for id_, moment in met if id_.kind in _FOR_EVER or moment.covers(message, occurred_at)}
         if WHOLE_SHOP in covering:
@@ -118,7 +120,7 @@ class Redactions:
         if not covering:
             return message
         shop = shop_and_client(message)[0]
-        return anonymous(message, lambda kind, value: self.alias(shop, kind, value))
+        return anonymous(message, lambda kind, value: self.alias(shop, kind, value), self._sites)
 
     def add(self, shop: str, ids: Iterable[Identifier], moment: Moment) -> None:
         """Have the records of these ids forgotten, up to a moment; an earlier redaction of them reaches as far, then.

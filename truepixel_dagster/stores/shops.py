@@ -67,11 +67,16 @@ class ByOperator(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a shop. `since` is when its time zone became what it is (milliseconds since the epoch)."""
+    """What is known of a shop.
+
+    `since` is when its time zone became what it is, `origins_since` when its domains, payment hosts and aliases did
+    (milliseconds since the epoch).
+    """
 
     operator: ByOperator = ByOperator()
     webhook: ByWebhook = ByWebhook()
     since: int | None = None
+    origins_since: int | None = None
 
     @property
     def shop(self) -> Shop:
@@ -301,11 +306,19 @@ def _said(event: Event) -> dict[str, Document]:
 
 
 def _dated(id_: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
-    """A document with the time since which its time zone is what it is."""
+    """A document with the times since which its time zone, and its domains, hosts and aliases, are what they are."""
     dated = {**after, "schema": SCHEMA}
-    if KNOWN.read(id_, before).shop.time_zone != KNOWN.read(id_, dated).shop.time_zone:
-        dated["since"] = int(time.time() * 1000)
+    one, other = KNOWN.read(id_, before).shop, KNOWN.read(id_, dated).shop
+    now = int(time.time() * 1000)
+    if one.time_zone != other.time_zone:
+        dated["since"] = now
+    if _origins(one) != _origins(other):
+        dated["origins_since"] = now
     return dated
+
+
+def _origins(shop: Shop) -> tuple[object, ...]:
+    return shop.domains, shop.payment_hosts, shop.aliases
 
 
 def _shop(id_: str, document: Document | None) -> Shop:

@@ -1,0 +1,78 @@
+"""Attributions as they are stored: read of any version, and written with whatever else they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.orders.document import AttributedTouch, Attribution, SightingEntry
+from truepixel_dagster.stores.documents import SCHEMA, Document, Reader
+from truepixel_dagster.stores.elasticsearch import Found
+
+ATTRIBUTIONS = "attributions"
+
+
+def _filled(found: dict[str, Any]) -> dict[str, Any]:
+    """An attribution whose missing fields have defaults."""
+    for touch in found.get("touches", ()):
+        touch["event_id"] = touch.get("event_id", "")
+        touch["ad"] = {"platform": "unknown", **touch.get("ad", {})}
+    head = {"occurred_at": "1970-01-01T00:00:00.000Z", "status": "open", "touches": [], "sightings": [], **found}
+    for sighting in head["sightings"]:
+        sighting.update({"source": "pixel", "event_id": "", **sighting})
+    return {"window_days": 30, "half_life_days": 7.0, "credits": {}, **head}
+
+
+ATTRIBUTION = Reader(Attribution, f"Elasticsearch {ATTRIBUTIONS}", _filled)
+
+
+def stored_attribution(there: Found) -> Attribution:
+    """Return what a stored document says.
+
+    Raises:
+        Unreadable: It cannot be read.
+    """
+    shop = {"shop_id": there.id.partition(":")[0]}
+    return ATTRIBUTION.read(there.id, there.source if "shop_id" in there.source else {**shop, **there.source})
+
+
+def updated(after: Attribution, there: Found | None) -> bytes | None:
+    """Return the document of an order as JSON, with whatever else the one before holds; None where nothing changes.
+
+    Arguments:
+        after: What it is to say.
+        there: The document as it was read; None for a new one.
+
+    Raises:
+        Unreadable: A newer version wrote the one that is there, or it is of another shape.
+    """
+    after = msgspec.structs.replace(after, schema=SCHEMA)
+    if there is None:
+        return msgspec.json.encode(after)
+    stored_attribution(there)
+    before = there.source
+    new: dict[str, Any] = {**ATTRIBUTION.unknown(before), **msgspec.json.decode(msgspec.json.encode(after))}
+    for name in ("sightings", "touches"):
+        known = {_place(entry): entry for entry in before.get(name) or () if entry and _place(entry)}
+        new[name] = [{**_unknown(name, known.get(_place(entry), {})), **entry} for entry in new[name]]
+    for name in ("value", "credits", "refunded", "net"):
+        if name in new:
+            new[name] = {**(before.get(name) or {}), **new[name]}
+    return None if new == before else msgspec.json.encode(new)
+
+
+# What this version does not know of an entry survives; the rest is as it is now.
+_OWN = {
+    "sightings": frozenset(field.name for field in msgspec.structs.fields(SightingEntry)),
+    "touches": frozenset(field.name for field in msgspec.structs.fields(AttributedTouch)),
+}
+
+
+def _unknown(name: str, entry: Document) -> dict[str, Any]:
+    return {field: value for field, value in entry.items() if field not in _OWN[name]}
+
+
+def _place(entry: Document) -> tuple[int, int] | None:
+    kafka = entry.get("kafka")
+    return (kafka["partition"], kafka["offset"]) if kafka else None
