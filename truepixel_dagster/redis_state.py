@@ -75,5 +75,5 @@ def _indexed(stores: Stores, behind: Mapping[int, Place]) -> Iterator[Place]:
 
 def _not_counted(settings: Settings, stores: Stores) -> set[Place]:
     """The records that the stream did not count: dead letters of a stage before the counters, and those replayed."""
-    letters = (dead.letter for dead in dead_letters.read(settings) if dead.letter.stage != COUNTED_AFTER)
+    letters = (dead.letter for dead in dead_letters.read(settings) if dead.letter.stage not in COUNTED_AFTER)
     return {(letter.origin.partition, letter.origin.offset) for letter in letters} | stores.redis.replayed()

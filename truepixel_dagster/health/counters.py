@@ -6,13 +6,12 @@ import random
 import time
 from collections.abc import Mapping
 
-from truepixel_dagster.flush import COUNTS, PRODUCT_STATS, place_of
+from truepixel_dagster.flush import PRODUCT_STATS, counters_of, place_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import all_of, on_shop_days
+from truepixel_dagster.rebuild.history import all_of
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stages.product_stats import REVENUE
 from truepixel_dagster.stores.redis import CounterKey
 from truepixel_dagster.text import code
 
@@ -86,8 +85,7 @@ def _look(context: Context, shop: str, day: str) -> tuple[dict[CounterKey, Count
 
     applied = context.stores.redis.applied_now()
     context.history.refresh()
-    query = all_of(on_shop_days([day], context.days), {"term": {"shop_id": shop}})
-    expected = {key: _some(own) for key, own in totals_of(context, query, applied).items() if key[2] == day}
+    expected = {key: _some(own) for key, own in totals_of(context, shop, day, applied).items()}
     elasticsearch, redis = context.stores.elasticsearch, context.stores.redis
     hits = elasticsearch.scan(
         f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", all_of({"term": {"shop_id": shop}}, {"term": {"day": day}})
@@ -101,8 +99,7 @@ def _look(context: Context, shop: str, day: str) -> tuple[dict[CounterKey, Count
     actual: dict[CounterKey, Counters] = {}
     for key, document, (buffer, claim) in zip(wanted, documents, redis.peek(wanted)):
         source = document.source if document else {}
-        counted = {field: source.get(field, 0) for field in COUNTS}
-        counted |= {REVENUE + currency: amount for currency, amount in source.get("revenue", {}).items()}
+        counted = counters_of(source)
         open_claim = claim if claim and claim.token != source.get("last_token") else None
         for more in (buffer, open_claim):
             for field, amount in (more.counters if more else {}).items():

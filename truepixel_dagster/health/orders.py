@@ -1,4 +1,4 @@
-"""Is every order attributed, and do the credits of each sum to its value?"""
+"""Is every order attributed, and do the credits of each sum to its value and to its net?"""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from truepixel_dagster.events.event import day_of
+from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
+from truepixel_dagster.orders.facts import ids_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages import attribution
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.text import code
 
 DAYS_NAMED = 7
@@ -27,34 +29,57 @@ def rebuild(days: Collection[str]) -> str:
 
 
 def orders_attributed(context: Context) -> Verdict:
-    """Look for orders in the event history that have no attribution though their sighting is committed.
+    """Look for orders in the event history that have no attribution though the record that reports them is committed.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    store = context.stores.elasticsearch
     context.history.refresh()
-    sightings = missing = 0
-    examples: list[str] = []
+    sightings = 0
+    # By document: an order is reported under several of its ids, and on several pages.
+    missing: dict[str, str] = {}
     days: set[str] = set()
     for page in context.history.events(WITH_ORDER):
-        seen = {
-            event.attribution_id: event
+        reported = {
+            id_: event
             for event in page
-            if event.order
-            and event.order.sighting
+            if _reports(event)
             and context.settled.is_committed(event.origin)
             and context.settled.passed("attribution", event)
+            for id_ in ids_of(event)[:1]
         }
-        ids = [id_ for id_ in seen if id_]
-        sightings += len(ids)
-        found = store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in ids], fields=["shop_id"])
-        absent = [id_ for id_, doc in zip(ids, found) if doc is None]
-        missing += len(absent)
-        days.update(day_of(seen[id_].occurred_at) for id_ in absent)
-        examples += absent[: EXAMPLES - len(examples)]
-    wrong = f"{missing} orders have no attribution, such as {', '.join(map(code, examples[:3]))}" if missing else ""
-    return verdict(wrong, rebuild(days), sightings=sightings, missing=missing, examples=examples)
+        sightings += len(reported)
+        for id_, document in _without_attribution(context, reported).items():
+            missing.setdefault(document, id_)
+            days.add(day_of(reported[id_].occurred_at))
+    examples = list(missing.values())[:EXAMPLES]
+    named = ", ".join(map(code, examples[:3]))
+    wrong = f"{len(missing)} orders have no attribution, such as {named}" if missing else ""
+    return verdict(wrong, rebuild(days), sightings=sightings, missing=len(missing), examples=examples)
+
+
+def _reports(event: Event) -> bool:
+    """Whether an event reports an order itself."""
+    return event.order is not None and not event.bot and bool(event.order.payload or event.order.completion)
+
+
+def _without_attribution(context: Context, reported: Mapping[str, Event]) -> dict[str, str]:
+    """The attributions that are missing, by the ids that were reported; an order that was deleted has none.
+
+    An order of which nothing is known stands for itself.
+    """
+    store = context.stores.elasticsearch
+    clusters, _ = attribution.readable(attribution.read_clusters(reported, context.stores.mongodb))
+    wanted = {
+        order.document_id: cluster.ids
+        for cluster in clusters.values()
+        if cluster.merged_into is None
+        for order in cluster.orders
+    }
+    found = store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in wanted], fields=["shop_id"])
+    lacking = {id_: name for (name, ids), doc in zip(wanted.items(), found) if doc is None for id_ in ids}
+    known = {id_ for cluster in clusters.values() for id_ in cluster.ids}
+    return {id_: lacking.get(id_, id_) for id_ in reported if id_ in lacking or id_ not in known}
 
 
 def credits_sum(context: Context) -> Verdict:
@@ -81,9 +106,11 @@ def credits_sum(context: Context) -> Verdict:
     return verdict(wrong, rebuild(days), orders=orders, uneven=uneven_ones, examples=examples)
 
 
-def uneven(attribution: Mapping[str, Any]) -> list[str]:
+def uneven(document: Mapping[str, Any]) -> list[str]:
     """The models whose credits do not sum to the order's value."""
-    value = (attribution.get("value") or {}).get("amount", 0)
-    found = attribution.get("credits") or {}
+    value = (document.get("value") or {}).get("amount", 0)
+    found = document.get("credits") or {}
+    net = (document.get("net") or {}).get("amount")
     sums = {model: sum(credit.get("amount", 0) for credit in shares) for model, shares in found.items()}
-    return [model for model, total in sums.items() if total != value]
+    nets = {model: sum(credit.get("net", 0) for credit in shares) for model, shares in found.items()}
+    return [model for model in found if sums[model] != value or (net is not None and nets[model] != net)]

@@ -51,7 +51,7 @@ def records_accounted(context: Context) -> Verdict:
     for partition, offset in (*context.settled.waiting, *_indexed(context, lows, committed)):
         if partition in marks:
             marks[partition].mark(offset)
-    redactions = Redactions(context.stores.mongodb)
+    redactions = Redactions(context.stores.mongodb, context.history.sites)
     lost: list[str] = []
     duplicates = unaccounted = 0
     for partition, own in marks.items():

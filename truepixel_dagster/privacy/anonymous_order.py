@@ -8,19 +8,25 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
-from truepixel_dagster.events.anonymous import Alias, event_alias
+from truepixel_dagster.events.anonymous import event_alias
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.stages.attribution import AttributedTouch, Attribution, Sighting
-from truepixel_dagster.stages.credit import Credit, Credits
+from truepixel_dagster.events.visits import Alias
+from truepixel_dagster.orders.credit import Credit, Credits
+from truepixel_dagster.orders.document import AttributedTouch, Attribution, SightingEntry
 
 Document = Mapping[str, Any]
-_PARTS = (Attribution, Sighting, AttributedTouch, Credits, Credit, Money, Origin)
+_PARTS = (Attribution, SightingEntry, AttributedTouch, Credits, Credit, Money, Origin)
 _KNOWN = frozenset(field.name for part in _PARTS for field in msgspec.structs.fields(part))
-_ID_FIELDS = {"client_id": CLIENT, "order_id": ORDER, "checkout_token": TOKEN}
+_ID_FIELDS = {
+    "client_id": CLIENT,
+    "order_id": ORDER,
+    "checkout_token": TOKEN,
+    "cart_token": TOKEN,
+}
 # Of credits: a platform that is no ad platform is the source in lower case.
-_NAMES = {"campaign": "campaign", "platform": "source"}
+_NAMES = {"campaign": "campaign", "platform": "source", "source": "source", "medium": "medium"}
 
 
 def anonymous_attribution(document: Document, alias: Alias) -> dict[str, Any]:
@@ -40,8 +46,9 @@ def _ad(value: Document, alias: Alias) -> dict[str, Any]:
 
 
 def attribution_id(document: Document) -> str:
-    """`shop:` + checkout token, else order id."""
-    return f"{document['shop_id']}:{document.get('checkout_token') or document.get('order_id')}"
+    """`shop:` + checkout token, else order id, else cart token."""
+    named = (document.get(field) for field in ("checkout_token", "order_id", "cart_token"))
+    return f"{document['shop_id']}:{next((name for name in named if name), None)}"
 
 
 def _anonymous(name: str, value: Any, alias: Alias) -> Any:

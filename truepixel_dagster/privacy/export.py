@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.events.event import Message
-from truepixel_dagster.events.identifiers import ORDER, RECORD, TOKEN, identifiers, shop_and_client
+from truepixel_dagster.events.identifiers import RECORD, identifiers, shop_and_client
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
-from truepixel_dagster.privacy.forget import ids_of_shop
+from truepixel_dagster.privacy.forget import clusters_of, ids_of_shop
 from truepixel_dagster.privacy.person import Person, not_committed, of_shop, order_ids
 from truepixel_dagster.private_files import private_folder_above
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, SHOPS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.text import printable_json
 
@@ -68,8 +68,8 @@ def _documents(context: Context, shop: str, person: Person | None) -> Iterator[H
     for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, of_shop(shop)):
         if person is None or order_ids(hit["_source"]) & person.ids:
             yield Held(ATTRIBUTIONS, {"_id": hit["_id"], **hit["_source"]})
-    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
-        query = ids_of_shop(shop) if person is None else {"_id": {"$in": _ids(person, name)}}
+    for name in (CUSTOMERS, AD_LEADS, ORDERS):
+        query = ids_of_shop(shop) if person is None else _of_person(person, name)
         yield from (Held(name, document) for document in context.stores.mongodb.find(name, query))
 
 
@@ -96,10 +96,10 @@ def line(item: Held) -> bytes:
     return printable_json(_ENCODER.encode(item).decode()).encode()
 
 
-def _ids(person: Person, name: str) -> list[str]:
-    if name != ORDER_STATUS:
-        return person.users
-    return [f"{person.shop}:{kind}:{id_}" for kind in (ORDER, TOKEN) for id_ in person.of(kind)]
+def _of_person(person: Person, name: str) -> dict[str, Any]:
+    if name == ORDERS:
+        return {**ids_of_shop(person.shop), **clusters_of(person)}
+    return {"_id": {"$in": person.users}}
 
 
 def _is_of(message: Message, shop: str, person: Person | None) -> bool:

@@ -14,13 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.identifiers import CLIENT, ORDER, TOKEN
-from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.privacy.anonymous_order import anonymous_attribution, attribution_id
 from truepixel_dagster.privacy.person import Person, of_shop, order_ids
@@ -29,11 +28,11 @@ from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of, of_users
 from truepixel_dagster.rebuild.shops import learn_again
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, SHOPS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import all_days
 
@@ -59,7 +58,7 @@ def forget_person(context: Context, person: Person, redactions: Redactions) -> F
     forgotten = Forgotten(users={*person.users, *(f"{person.shop}:{alias}" for alias in aliases)})
     _forget_events(context, person.shop, redactions, forgotten)
     _forget_orders(context, person, redactions, forgotten)
-    forgotten.counts[ORDER_STATUS] = _forget_statuses(context, person, redactions)
+    forgotten.counts[ORDERS] = _forget_clusters(context, person, redactions, forgotten)
     mongodb = context.stores.mongodb
     for name in (AD_LEADS, CUSTOMERS):
         gone = (mongodb.delete(name, {"_id": {"$in": users}}) for users in chunks(person.users, _CHUNK))
@@ -101,7 +100,7 @@ def forget_shop(context: Context, shop: str, redactions: Redactions) -> Forgotte
     for name in (ATTRIBUTIONS, PRODUCT_STATS, WEEKLY_VISITORS):
         hits = chunks(store.scan(name, of_shop(shop), fields=["shop_id"]), _CHUNK)
         forgotten.counts[name] = sum(_delete(store, page) for page in hits)
-    for name in (AD_LEADS, CUSTOMERS, ORDER_STATUS):
+    for name in (AD_LEADS, CUSTOMERS, ORDERS):
         forgotten.counts[name] = mongodb.delete(name, ids_of_shop(shop))
     forgotten.counts[SHOPS] = mongodb.delete(SHOPS, {"_id": shop})
     learn_again(context, shop)
@@ -143,7 +142,7 @@ def _forget_events(context: Context, shop: str, redactions: Redactions, forgotte
         messages = [message_of(hit["_source"]) for hit in hits]
         views = redactions.views(messages)
         changed = [(hit, view) for hit, message, view in zip(hits, messages, views) if view is not message]
-        events = [_event(view) for _, view in changed if view]
+        events = [_event(view, context.history.sites) for _, view in changed if view]
         places = [(index_name(event, store), event.document_id) for event in events]
         forgotten.users.update(event.user for event in events)
         forgotten.recount.update(
@@ -158,8 +157,8 @@ def _forget_events(context: Context, shop: str, redactions: Redactions, forgotte
     context.history.refresh()
 
 
-def _event(message: Message) -> Event:
-    event = decode(message)
+def _event(message: Message, sites: Sites) -> Event:
+    event = decode(message, sites)
     assert not isinstance(event, Undecodable)  # noqa: S101 (what remains of an event is one)
     return event
 
@@ -175,43 +174,34 @@ def _forget_orders(context: Context, person: Person, redactions: Redactions, for
         ]
         index = store.index(ATTRIBUTIONS)
         there = store.mget([(index, attribution_id(doc)) for doc in new])
-        for doc, found in zip(new, there):
-            later = _not_in(doc, found.source.get("sightings", ()) if found else ())
-            if found and later and later[0] == found.source.get("sightings", [None])[0]:
-                # The stream took this one for the first.
-                time = context.days.of(person.shop)
-                sighted = (to_millis(seen["occurred_at"]) for seen in (*later, *doc.get("sightings", ())))
-                forgotten.recount.update(map(time.day, sighted))
-            doc["sightings"] = [*doc.get("sightings", ()), *later]
-        _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in new])
+        # One that the stream has made of remainders meanwhile is recomputed with them.
+        absent = [doc for doc, found in zip(new, there) if found is None]
+        _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in absent])
         count += _delete(store, mine)
     forgotten.counts[ATTRIBUTIONS] = count
     store.refresh()
 
 
-def _not_in(attribution: Document, sightings: Sequence[Document]) -> list[Document]:
-    known = [sighting["kafka"] for sighting in attribution.get("sightings", ())]
-    return [sighting for sighting in sightings if sighting["kafka"] not in known]
+def clusters_of(person: Person) -> dict[str, Any]:
+    """Return the query for what is known of a person's orders."""
+    ids = [f"{person.shop}:{id_}" for id_ in person.of(ORDER, TOKEN)]
+    return {"$or": [{"users": {"$in": person.users}}, {"ids": {"$in": ids}}]}
 
 
-def _forget_statuses(context: Context, person: Person, redactions: Redactions) -> int:
+def _forget_clusters(context: Context, person: Person, redactions: Redactions, forgotten: Forgotten) -> int:
+    """Delete what is known of a person's orders; it is recomputed from the remainders.
+
+    Where the stream has met a remainder before, it has counted the order once more: its days are counted again.
+    """
     mongodb, shop = context.stores.mongodb, person.shop
-    named = [(kind, id_) for kind in (ORDER, TOKEN) for id_ in person.of(kind)]
-    count = 0
-    for part in chunks(named, _CHUNK):
-        ids = {f"{shop}:{kind}:{id_}": (kind, id_) for kind, id_ in part}
-        known = mongodb.read(ORDER_STATUS, ids)
-        updates = []
-        for old, status in known.items():
-            kind, id_ = ids[old]
-            update: dict[str, Any] = {"$max": {"rank": status.get("rank", 0)}}
-            if token := status.get("attribution", "").partition(":")[2]:
-                update["$set"] = {"attribution": f"{shop}:{redactions.alias(shop, TOKEN, token)}"}
-            new = f"{shop}:{kind}:{redactions.alias(shop, kind, id_)}"
-            updates.append(UpdateOne({"_id": new}, update, upsert=True))
-        mongodb.write(ORDER_STATUS, updates)
-        count += mongodb.delete(ORDER_STATUS, {"_id": {"$in": list(known)}})
-    return count
+    found = list(mongodb.find(ORDERS, {"shop_id": shop, **clusters_of(person)}))
+    aliases = {f"{shop}:{redactions.alias(shop, kind, id_)}" for kind in (ORDER, TOKEN) for id_ in person.of(kind)}
+    met = mongodb.find_by(ORDERS, "ids", aliases)
+    forgotten.recount.update(day for doc in met.values() for day in doc.get("days", ()))
+    for doc in found:
+        # Others who had a hand in an order, such as the token that its webhook is keyed by.
+        forgotten.users.update(user for user in doc.get("users", ()) if user not in person.users)
+    return mongodb.delete(ORDERS, {"_id": {"$in": [doc["_id"] for doc in found]}})
 
 
 def _write(store: ElasticsearchStore, actions: Sequence[Action]) -> None:

@@ -29,7 +29,7 @@ from truepixel_dagster.events.privacy_request import PrivacyRequest, stripped
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, message_of
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 from truepixel_dagster.stream import dead_letters
 
@@ -142,14 +142,15 @@ def _documents(context: Context, shop: str) -> Iterator[frozenset[Identifier]]:
     for document in context.stores.mongodb.find(CUSTOMERS, {"shop_id": shop}):
         named = ((CLIENT, "client_id"), (CUSTOMER, "customer_id"), (EMAIL, "email_hash"))
         yield frozenset(Identifier(kind, document[field]) for kind, field in named if document.get(field))
-    fields = ["client_id", "order_id", "checkout_token", "sightings"]
+    fields = ["client_id", "order_id", "checkout_token", "cart_token", "sightings"]
     for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, of_shop(shop), fields=fields):
         yield order_ids(hit["_source"])
 
 
 def order_ids(attribution: Document) -> frozenset[Identifier]:
     """The ids that an attribution names."""
-    fields = ((CLIENT, "client_id"), (ORDER, "order_id"), (TOKEN, "checkout_token"))
+    fields = ((CLIENT, "client_id"), (ORDER, "order_id"), (TOKEN, "checkout_token"), (TOKEN, "cart_token"))
+    # In the first edition each sighting named them, too.
     parts = [attribution, *attribution.get("sightings", ())]
     return frozenset(Identifier(kind, part[field]) for part in parts for kind, field in fields if part.get(field))
 

@@ -93,7 +93,7 @@ def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
     path = folder / file_name(_ANSWER, request.id, _ANSWER_TYPE)
     counts = export.write(path, export.held(context, shop, person))
     say(f"{sum(counts.values())} documents written to {path}")
-    redactions = Redactions(context.stores.mongodb)
+    redactions = Redactions(context.stores.mongodb, context.history.sites)
     redactions.prepare()
     subject = [redactions.digest(shop, id_) for id_ in asked_for(request.request)]
     outcome = Outcome(request.id, request.request.topic, counts, file=str(path))
@@ -103,7 +103,7 @@ def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
 
 
 def _redact(context: Context, request: Waiting, say: Say, forget: Any) -> Outcome:
-    redactions = Redactions(context.stores.mongodb)
+    redactions = Redactions(context.stores.mongodb, context.history.sites)
     ids = asked_for(request.request) | set(request.found)
     counts: dict[str, int] = {}
     for _ in range(_PASSES):

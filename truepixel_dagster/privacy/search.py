@@ -19,9 +19,9 @@ from truepixel_dagster.privacy.forget import ids_of_shop
 from truepixel_dagster.privacy.person import Person, names, of_shop, order_ids
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import message_of
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS, PRIVACY_REQUESTS, REDACTIONS, SHOPS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, PRIVACY_REQUESTS, REDACTIONS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.topics import read_all
 
@@ -59,19 +59,23 @@ def search(context: Context, person: Person, redactions: Redactions, request: st
     for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, of_shop(person.shop)):
         document = hit["_source"]
         named = order_ids(document)
-        of_later_ones = all(
-            (s["kafka"]["partition"], s["kafka"]["offset"]) in look.later_records for s in document["sightings"]
-        )
-        found[ATTRIBUTIONS].count(not of_later_ones and look.finds(hit["_id"], document, named))
+        is_later = look.came_later(document.get("sightings") or ())
+        found[ATTRIBUTIONS].count(not is_later and look.finds(hit["_id"], document, named))
+    found[ORDERS] = Searched()
+    for document in context.stores.mongodb.find(ORDERS, ids_of_shop(person.shop)):
+        sightings = [sighting for node in document.get("nodes", ()) for sighting in node.get("sightings", ())]
+        named = frozenset(Identifier(CLIENT, user.partition(":")[2]) for user in document.get("users", ()))
+        is_later = look.came_later(sightings) if sightings else named <= {Identifier(CLIENT, id_) for id_ in later}
+        found[ORDERS].count(not is_later and look.finds(document["_id"], document, named))
     for name in (PRODUCT_STATS, WEEKLY_VISITORS):
         found[name] = Searched()
         for hit in context.stores.elasticsearch.scan(name, of_shop(person.shop)):
             found[name].count(look.finds(hit["_id"], hit["_source"]))
-    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
+    for name in (CUSTOMERS, AD_LEADS):
         found[name] = Searched()
         for document in context.stores.mongodb.find(name, ids_of_shop(person.shop)):
             client = document["_id"].split(":", 1)[1]
-            named = frozenset({Identifier(CLIENT, client)}) if name != ORDER_STATUS else frozenset()
+            named = frozenset({Identifier(CLIENT, client)})
             found[name].count(client not in later and look.finds(document["_id"], document, named))
     for name in (REDACTIONS, PRIVACY_REQUESTS):
         found[name] = Searched()
@@ -95,7 +99,7 @@ def search_shop(context: Context, shop: str, redactions: Redactions, request: st
     rests = found[EVENTS].looked_at > found[EVENTS].found
     for name in (ATTRIBUTIONS, PRODUCT_STATS, WEEKLY_VISITORS):
         found[name] = _left(elasticsearch.scan(name, of_shop(shop)), rests)
-    for name in (CUSTOMERS, AD_LEADS, ORDER_STATUS):
+    for name in (CUSTOMERS, AD_LEADS, ORDERS):
         found[name] = _left(mongodb.find(name, ids_of_shop(shop)), rests)
     found[SHOPS] = _left(mongodb.find(SHOPS, {"_id": shop}), rests)
     of_others = {"request.shop_id": shop, "_id": {"$ne": request}}
@@ -125,6 +129,11 @@ class _Look:
         self.ids = frozenset(id_ for id_ in person.ids if id_.kind != RECORD)
         self.later: set[str] = set()
         self.later_records: set[tuple[int, int]] = set()
+
+    def came_later(self, sightings: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether all records that reported an order came after the redaction."""
+        places = ((each["kafka"]["partition"], each["kafka"]["offset"]) for each in sightings)
+        return all(place in self.later_records for place in places)
 
     def finds(self, id_: str, document: Mapping[str, Any], named: frozenset[Identifier] = frozenset()) -> bool:
         """Whether a document names the person."""

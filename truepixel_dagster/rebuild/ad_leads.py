@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from truepixel_dagster.chunks import chunks
-from truepixel_dagster.events.event import Event, iso
+from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages.ad_lead import LEAD, Lead, Touch, document_of
+from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, touch_of
 from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.mongodb import AD_LEADS
 
@@ -68,8 +69,10 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
                 continue
             if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
                 older += 1
-            elif user in touches:
-                lead = _lead(context, touches[user], settings.touches_kept)
+            elif user in touches or (user in leads and leads[user].orders):
+                # The history does not say which orders' notes name a user: the document does.
+                orders = leads[user].orders if user in leads else ()
+                lead = _lead(context, touches.get(user, ()), settings.touches_kept, orders)
                 document = stored.get(user, {})
                 if lead != leads.get(user) or document.get("schema") != SCHEMA:
                     changed[user] = document_of(lead, document)
@@ -82,12 +85,12 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     return Rebuilt(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
 
 
-def _lead(context: Context, touches: Sequence[Touch], kept: int) -> Lead:
+def _lead(context: Context, touches: Sequence[Touch], kept: int, orders: tuple[NotedOrder, ...]) -> Lead:
     """The newest touches; beside them those that touches of a batch under way have pushed out (`stages.ad_lead`)."""
     done = context.settled.is_committed
     under_way = sum(not done(Origin("", touch.partition, touch.offset)) for touch in touches)
     needed = touches[-(kept + under_way) :]
-    return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]))
+    return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]), orders)
 
 
 def touches_of_users(
@@ -107,7 +110,7 @@ def touches_of_users(
     events: dict[str, list[Event]] = {}
     for page in context.history.outlines(all_of(of_users(wanted), WITH_AD)):
         for event in page:
-            if event.user in wanted and _counts(context, event, reached.get(event.user, {})):
+            if event.ad and event.user in wanted and _counts(context, event, reached.get(event.user, {})):
                 events.setdefault(event.user, []).append(event)
     repeat = int(context.settings.touch_repeat * 1000)
     return {user: touches_of(mine, repeat) for user, mine in events.items()}
@@ -143,6 +146,5 @@ def touches_of(events: Sequence[Event], repeat: int) -> list[Touch]:
         previous = found[-1] if found else None
         if previous and previous.ad.same_as(event.ad) and abs(event.occurred_at - previous.millis) <= repeat:
             continue
-        at = iso(event.occurred_at)
-        found.append(Touch(event.event_id, at, event.ad, event.origin.partition, event.origin.offset))
+        found.append(touch_of(event))
     return found

@@ -1,84 +1,46 @@
-"""Attributions, worked out anew from the event history, with the settings of the stream or with others."""
+"""Orders and their attributions, recomputed from the event history, with the settings of the stream or with others.
+
+What is known of an order stays as it is where it says just what the history says. Else it is replaced, and counts from
+then on what the history says: product statistics and customers of its days have to be rebuilt, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
-from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.events.touch import Touch
+from truepixel_dagster.orders.cluster import Cluster, Group, Settling, groups_of, is_known, recounted, settle
+from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.rebuild.ad_leads import touches_of_users
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import order_status
-from truepixel_dagster.stages.ad_lead import Touch
-from truepixel_dagster.stages.attribution import (
-    ATTRIBUTIONS,
-    Attribution,
-    Rules,
-    document_of,
-    higher,
-    journey,
-    merge,
-    stored_attribution,
-)
-from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stages import attribution, settling
+from truepixel_dagster.stages.ad_lead import noted_users
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stores.documents import report
+from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
-from truepixel_dagster.stores.mongodb import ORDER_STATUS
+from truepixel_dagster.stores.mongodb import ORDERS
 
-ORDERS = 250
+IDS = 250
 _REREADS = 20
-_BY_RANK = {rank: status for status, rank in STATUS_RANK.items()}
-
-
-class _Seen(msgspec.Struct, frozen=True):
-    """What is read of a sighting to tell which one counts the order."""
-
-    kafka: Origin
-
-
-class _Sighted(msgspec.Struct, frozen=True):
-    """The sightings of an order."""
-
-    sightings: tuple[_Seen, ...] = ()
-
-
-SIGHTED = Reader(_Sighted, f"Elasticsearch {ATTRIBUTIONS}")
-
-
-class Name(NamedTuple):
-    """An order: its shop, and what it is told by (checkout token, else order id)."""
-
-    shop: str
-    identity: str
-
-    @property
-    def document_id(self) -> str:
-        """The id of its attribution."""
-        return f"{self.shop}:{self.identity}"
 
 
 def rules_of(context: Context, **others: Any) -> Rules:
     """The stream's rules, but for those that are given."""
-    settings = context.settings
-    rules = Rules(
-        settings.attribution_window_days,
-        settings.attribution_half_life_days,
-        settings.touches_kept,
-        sightings_kept=settings.sightings_kept,
-    )
-    return msgspec.structs.replace(rules, **others)
+    return msgspec.structs.replace(settling.rules_of(context.settings), **others)
 
 
 def rebuild_days(context: Context, days: Sequence[str], rules: Rules, progress: Progress = silent) -> Rebuilt:
-    """Work out every order that was sighted on these days, or whose document is of one of them.
+    """Recompute every order that is named on these days, or whose document is of one of them.
 
     Arguments:
         context: Where.
@@ -92,180 +54,172 @@ def rebuild_days(context: Context, days: Sequence[str], rules: Rules, progress: 
     """
     check_kept(days, context.kept, rules.window_days)
     context.history.refresh()
-    orders: set[Name] = set()
+    ids: set[str] = set()
     seen = 0
     for page in context.history.events(all_of(on_days(days), WITH_ORDER)):
-        orders.update(names_of(page))
+        ids.update(names_of(page))
         seen += len(page)
         progress("order events read", seen, 0)
-    documents = context.stores.elasticsearch.scan(ATTRIBUTIONS, on_days(days), fields=["shop_id"])
-    orders.update(Name(hit["_source"]["shop_id"], hit["_id"].split(":", 1)[1]) for hit in documents)
-    return rebuild_orders(context, orders, rules, progress)
+    fields = ["shop_id", "order_id", "checkout_token", "cart_token"]
+    for hit in context.stores.elasticsearch.scan(ATTRIBUTIONS, on_days(days), fields=fields):
+        ids.update(_ids_of_document(hit["_id"], hit["_source"]))
+    return rebuild_orders(context, ids, rules, progress)
 
 
-def names_of(events: Iterable[Event]) -> set[Name]:
-    """The orders that events sight."""
-    return {Name(event.shop_id, event.order.identity) for event in events if event.order and event.order.sighting}
+def names_of(events: Iterable[Event]) -> set[str]:
+    """Return the ids of orders that events name (`orders.facts.ids_of`)."""
+    return {id_ for event in events for id_ in ids_of(event)}
 
 
-def rebuild_orders(context: Context, orders: Iterable[Name], rules: Rules, progress: Progress = silent) -> Rebuilt:
-    """Work out some orders."""
-    wanted = sorted(orders)
+def rebuild_orders(context: Context, ids: Iterable[str], rules: Rules, progress: Progress = silent) -> Rebuilt:
+    """Recompute the orders that have one of these ids."""
+    wanted = sorted(ids)
+    done: set[str] = set()
     result = Rebuilt()
-    for chunk in chunks(wanted, ORDERS):
-        left: Sequence[Name] = chunk
-        for _ in range(_REREADS):
-            if left:
-                done, left = _rebuild(context, left, rules)
-                result += done
+    for chunk in chunks(wanted, IDS):
+        left = {id_ for id_ in chunk if id_ not in done}
         if left:
-            address = context.stores.elasticsearch.address
-            raise Unavailable(f"Elasticsearch at {address}: {len(left)} orders kept changing under {_REREADS} tries")
-        progress("orders", result.documents, len(wanted))
+            events, linked = _linked(context, left)
+            done |= linked
+            result += _rebuild(context, events, linked, rules)
+        progress("ids of orders", len(done.intersection(wanted)), len(wanted))
     return result
 
 
-def _rebuild(context: Context, orders: Sequence[Name], rules: Rules) -> tuple[Rebuilt, list[Name]]:
-    """One read and one write; returns the orders that somebody else changed in between, too."""
-    store = context.stores.elasticsearch
-    index = store.index(ATTRIBUTIONS)
-    found = dict(zip(orders, store.mget([(index, order.document_id) for order in orders])))
-    before = _readable(found)
-    unreadable, orders = len(orders) - len(before), list(before)
-    events = _events_of(context, orders)
-    sightings = {order: _sightings(context, events.get(order, ()), before[order]) for order in orders}
-    users = {event.user for own in sightings.values() for event in own}
-    # Whatever stage 3 has seen of a user, stage 2 has seen before.
-    seen: dict[str, set[tuple[int, int]]] = {}
-    for own in sightings.values():
-        for event in own:
-            seen.setdefault(event.user, set()).add((event.origin.partition, event.origin.offset))
-    touches = touches_of_users(context, users, seen) if users else {}
-    statuses = _statuses(context, [event for own in events.values() for event in own])
-    actions: dict[Name, Action] = {}
-    for order in orders:
-        there = found[order]
-        after = _attribution(sightings[order], touches, rules, statuses.get(order.document_id, 0))
-        if after is not None and before[order] != msgspec.structs.replace(after, schema=SCHEMA):
-            actions[order] = _write(index, order, after, there)
-        elif after is None and there is not None and _is_ours(before[order]):
-            actions[order] = Action("delete", index, order.document_id, b"", there.seq_no, there.primary_term)
-    outcomes = dict(zip(actions, store.write(list(actions.values()))))
-    again = [order for order, outcome in outcomes.items() if outcome.status == CONFLICT]
-    # A status that came meanwhile was written to MongoDB first, and is found now.
-    raised = order_status.run([e for own in events.values() for e in own], context.stores.mongodb, store)
-    if raised.refused:
-        reason = raised.refused[0].reason
-        raise ServerRefuses(f"Elasticsearch at {store.address} refused the status of an order: {reason}")
-    done = [order for order in orders if order not in again]
-    removed = sum(actions[order].op == "delete" for order in done if order in actions)
-    changed = sum(order in actions for order in done) - removed
-    return Rebuilt(len(done), changed, removed, unreadable=unreadable), again
-
-
-def _readable(found: Mapping[Name, Found | None]) -> dict[Name, Attribution | None]:
-    """What orders' documents say, None where there is none; without those that cannot be read."""
-    readable: dict[Name, Attribution | None] = {}
-    for order, there in found.items():
-        try:
-            readable[order] = stored_attribution(there) if there else None
-        except Unreadable as error:
-            report(error)
-    return readable
-
-
-def _is_ours(before: Attribution | None) -> bool:
-    """Whether the stream has written a document: one without a sighting is an import, which no history stands for."""
-    return before is not None and bool(before.sightings)
-
-
-def _events_of(context: Context, orders: Sequence[Name]) -> dict[Name, list[Event]]:
-    """Everything in the history that speaks of these orders and that no dead letter keeps back."""
+def _linked(context: Context, ids: set[str]) -> tuple[list[Event], set[str]]:
+    """Everything in the history that names these ids, or ids that are linked to them; and all of these ids."""
     context.history.refresh()
-    identities = {order.identity for order in orders}
-    wanted = {order.document_id: order for order in orders}
-    found: dict[Name, list[Event]] = {}
-    for page in context.history.events(of_orders({order.shop for order in orders}, identities, identities)):
-        for event in page:
-            order = wanted.get(event.attribution_id or "")
-            if order and context.settled.passed("attribution", event):
-                found.setdefault(order, []).append(event)
-    return found
+    found: dict[tuple[int, int], Event] = {}
+    known: set[str] = set()
+    new = set(ids)
+    while new:
+        known |= new
+        for page in context.history.events(_of_ids(new)):
+            mine = (event for event in page if event.order and known.intersection(ids_of(event)))
+            found.update({(event.origin.partition, event.origin.offset): event for event in mine})
+        clusters = context.stores.mongodb.find_by(ORDERS, "ids", new)
+        stored = {id_ for doc in clusters.values() for id_ in doc.get("ids", ()) if isinstance(id_, str)}
+        new = (names_of(found.values()) | stored) - known
+    return [found[place] for place in sorted(found)], known
 
 
-def _sightings(context: Context, events: Iterable[Event], there: Attribution | None) -> list[Event]:
-    """An order's sightings, the one that counts it first.
-
-    Those above the committed offsets are the stream's to add, unless it has. Which one counts the order was settled by
-    which came first; where nothing tells it any more, it is the one that was received first and that no other of its
-    partition precedes.
-    """
-    origins = [sighting.kafka for sighting in there.sightings] if there else []
-    known = {origin: position for position, origin in enumerate(origins)}
-    sightings = [
-        event
-        for event in events
-        if event.order
-        and event.order.sighting
-        and (context.settled.is_committed(event.origin) or event.origin in known)
-    ]
-    return sorted(_as_received(sightings), key=lambda event: known.get(event.origin, len(known)))
+def _of_ids(ids: Iterable[str]) -> Mapping[str, Any]:
+    shops, names = zip(*(id_.split(":", 1) for id_ in ids))
+    return of_orders(set(shops), set(names))
 
 
-def _as_received(events: Iterable[Event]) -> list[Event]:
-    """By the time of receipt, as far as the partitions' own order allows: senders' clocks do not agree."""
-    latest: dict[int, int] = {}
-    timed: list[tuple[int, Event]] = []
-    for event in sorted(events, key=lambda event: event.origin):
-        latest[event.origin.partition] = max(event.received_at, latest.get(event.origin.partition, 0))
-        timed.append((latest[event.origin.partition], event))
-    return [event for _, event in sorted(timed, key=lambda entry: (entry[0], entry[1].origin))]
+def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Rules) -> Rebuilt:
+    passed = [event for event in events if context.settled.passed("attribution", event)]
+    by = _settling(context, passed, rules)
+    mongodb, elasticsearch = context.stores.mongodb, context.stores.elasticsearch
+    for _ in range(_REREADS):
+        likely = dict.fromkeys([*sorted(ids), *attribution.likely_documents(events)])
+        attributions = attribution.read_attributions(likely, elasticsearch)
+        stored = attribution.read_clusters(ids, mongodb)
+        clusters, unreadable = attribution.readable(stored)
+        for reason in unreadable.values():
+            report(reason)
+        there = {id_ for id_, document in attributions.items() if document}
+        changed: dict[str, dict[str, Any]] = {}
+        groups: dict[str, tuple[Group, Cluster]] = {}
+        usable = [event for event in passed if not _is_of_unreadable(event, unreadable, stored)]
+        for group in groups_of(usable, clusters):
+            root, wanted = _wanted(context, group, by, there)
+            groups[root] = (group, wanted[root])
+            for id_, cluster in wanted.items():
+                if cluster != clusters.get(id_):
+                    changed[id_] = attribution.as_document(cluster, stored.get(id_, {}))
+        complete, rejected = mongodb.replace(ORDERS, changed, stored)
+        if rejected:
+            raise ServerRefuses(f"MongoDB refused an order: {next(iter(rejected.values())).reason}")
+        if complete:
+            written, refused = attribution.write(groups, by, mongodb, elasticsearch, attributions)
+            if refused:
+                raise ServerRefuses(f"Elasticsearch refused an attribution: {next(iter(refused.values()))}")
+            standing = {id_ for _, cluster in groups.values() for id_ in cluster.documents}
+            gone = _remove_others(context, groups, stored, there - standing)
+            made = written["create"] + written["index"]
+            orders = sum(len(cluster.orders) for _, cluster in groups.values())
+            return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(unreadable))
+    raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
 
 
-def _statuses(context: Context, events: Sequence[Event]) -> dict[str, int]:
-    """The rank of status that each attribution should have at least, by its id."""
-    ids = {id_ for event in events for id_ in order_status.keys(event)}
-    known = context.stores.mongodb.read(ORDER_STATUS, ids)
-    readable, refused = order_status.readable(events, known)
-    for reason in {each.reason for each in refused}:
-        report(reason)
-    return order_status.decide(readable, known)
+def _settling(context: Context, events: Sequence[Event], rules: Rules) -> Settling:
+    """By what the orders of events are settled: with the touches that the history has of everybody they name."""
+    users = {event.user for event in events} | noted_users(events)
+    seen: dict[str, set[tuple[int, int]]] = {}
+    for event in events:
+        # Whatever stage 3 has seen of a user, stage 2 has seen before.
+        seen.setdefault(event.user, set()).add((event.origin.partition, event.origin.offset))
+    touches: Mapping[str, Sequence[Touch]] = touches_of_users(context, users, seen) if users else {}
+    return settling.settling(rules, touches, context.days, lambda _partition, _offset: False)
 
 
-def _attribution(
-    sightings: Sequence[Event], touches: Mapping[str, Sequence[Touch]], rules: Rules, rank: int
-) -> Attribution | None:
-    after: Attribution | None = None
-    for event in sightings:
-        after = merge(after, event, journey(event, touches.get(event.user, ()), rules), rules) or after
-    if after is None:
-        return None
-    return msgspec.structs.replace(after, status=higher(after.status, _BY_RANK[rank]))
+def _is_of_unreadable(event: Event, unreadable: Mapping[str, str], stored: Mapping[str, Mapping[str, Any]]) -> bool:
+    named = set(ids_of(event))
+    return any(named.intersection(map(str, stored[id_].get("ids") or ())) or id_ in named for id_ in unreadable)
 
 
-def _write(index: str, order: Name, after: Attribution, there: Found | None) -> Action:
-    source = document_of(after, there.source if there else {})
-    if there is None:
-        return Action("create", index, order.document_id, source)
-    return Action("index", index, order.document_id, source, there.seq_no, there.primary_term)
+def _wanted(context: Context, group: Group, by: Settling, there: set[str]) -> tuple[str, dict[str, Cluster]]:
+    """What is to be known of a group: the document that stands for it, and those that are closed for its sake."""
+    done = [event for event in group.events if context.settled.is_committed(event.origin)]
+    under_way = [event for event in group.events if not context.settled.is_committed(event.origin)]
+    live = {id_: each for id_, each in group.clusters.items() if each.merged_into is None}
+    root = min(live, default=None) or min(group.ids)
+    fresh = _recomputed(group, done, under_way, by)
+    before = live.get(root)
+    documents = _documents_among(group.ids, there)
+    if before is not None and len(live) == 1 and is_known(_recomputed(group, done, (), by), before, fresh, by):
+        kept = recounted(before, by)
+        return root, {root: _with_documents(kept, documents)}
+    others = {id_: each for id_, each in group.clusters.items() if id_ != root}
+    held = {id_ for each in others.values() for id_ in each.ids}
+    after = msgspec.structs.replace(
+        fresh,
+        ids=tuple(id_ for id_ in fresh.ids if id_ not in held),
+        absorbed=tuple(sorted({*others, *(id_ for each in group.clusters.values() for id_ in each.absorbed)})),
+    )
+    old = {id_ for each in group.clusters.values() for id_ in each.documents}
+    closed = {id_: msgspec.structs.replace(each, merged_into=root) for id_, each in others.items()}
+    return root, {**closed, root: _with_documents(after, documents | old)}
 
 
-def counting(context: Context, events: Iterable[Event]) -> tuple[frozenset[Origin], int]:
-    """Which of some events count their order, by its attribution; and how many orders have none."""
-    sightings = [event for event in events if event.order and event.order.sighting]
-    ids = list(dict.fromkeys(event.attribution_id or "" for event in sightings))
-    store = context.stores.elasticsearch
-    found = dict(zip(ids, store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in ids], fields=["sightings"])))
-    firsts = {id_: first for id_, doc in found.items() if doc and (first := _first(doc))}
-    counted = frozenset(e.origin for e in sightings if firsts.get(e.attribution_id or "") == e.origin)
-    return counted, len(ids) - len(firsts)
+def _recomputed(group: Group, done: Sequence[Event], under_way: Sequence[Event], by: Settling) -> Cluster:
+    """What events say; those that are under way one after the other, as the stream has them or will have them."""
+    cluster = Cluster(group.events[0].shop_id)
+    if done:
+        settled = settle(Group(tuple(names_of(done)), tuple(done), {}), by)
+        cluster = msgspec.structs.replace(settled.cluster, changes=())
+    for event in under_way:
+        cluster = settle(Group(ids_of(event), (event,), {"rebuilt": cluster}), by).cluster
+    return cluster
 
 
-def _first(doc: Found) -> Origin | None:
-    """The sighting that counts an order; None where its document cannot be read or has none."""
-    try:
-        sightings = SIGHTED.read(doc.id, doc.source).sightings
-    except Unreadable as error:
-        report(error)
-        return None
-    return sightings[0].kafka if sightings else None
+def _with_documents(cluster: Cluster, more: set[str]) -> Cluster:
+    return msgspec.structs.replace(cluster, documents=tuple(sorted({*cluster.documents, *more})))
+
+
+def _remove_others(
+    context: Context, groups: Mapping[str, Any], stored: Mapping[str, Mapping[str, Any]], left: set[str]
+) -> int:
+    """Remove orders and attributions that we wrote and no history stands for; says how many attributions."""
+    known = {id_ for _, (group, _) in groups.items() for id_ in group.clusters} | set(groups)
+    versions = {id_: doc.get("v") for id_, doc in stored.items() if id_ not in known and "nodes" in doc}
+    context.stores.mongodb.remove(ORDERS, versions)
+    elasticsearch = context.stores.elasticsearch
+    found = attribution.read_attributions(sorted(left), elasticsearch)
+    # One without a sighting is an import, which no history stands for.
+    ours = [doc for doc in found.values() if doc and doc.source.get("sightings")]
+    actions = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in ours]
+    return sum(not outcome.error for outcome in elasticsearch.write(actions))
+
+
+def _documents_among(ids: Iterable[str], there: set[str]) -> set[str]:
+    """The attributions of orders with these ids: a document is named as its shop and one of them."""
+    return there.intersection(ids)
+
+
+def _ids_of_document(id_: str, document: Mapping[str, Any]) -> set[str]:
+    shop = document.get("shop_id", id_.partition(":")[0])
+    named = (document.get(field) for field in ("order_id", "checkout_token", "cart_token"))
+    return {id_, *(f"{shop}:{name}" for name in named if name)}

@@ -49,7 +49,7 @@ def rebuilding(settings: Settings) -> Iterator[Context]:
         StateLost: Redis does not hold what the stream has counted: totals up to its offsets would be wrong.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    with open_stores(settings) as stores, open_history(settings) as history:
+    with open_stores(settings) as stores, open_history(settings, stores) as history:
         log = checked(settings, stores)
         progress = settled(log, stores)
         check_applied(settings, stores, progress.committed, log.base)

@@ -8,15 +8,15 @@ from typing import Any
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.rebuild.attributions import counting
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import customer
+from truepixel_dagster.stages import attribution, customer
+from truepixel_dagster.stages.attribution import Identity
 from truepixel_dagster.stores.documents import read_all
-from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 
 USERS = 500
 Document = Mapping[str, Any]
@@ -55,17 +55,17 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     mongodb = context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
     gone: dict[str, Any] = {}
-    unknown = older = bad = 0
+    older = bad = 0
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
-        nonlocal unknown, older, bad
+        nonlocal older, bad
         older = 0
         changed.clear()
         gone.clear()
         readable, unreadable = read_all(customer.PROFILE, stored)
         bad = len(unreadable)
         stored = {user: customer.PROFILE.usable(user, stored[user]) for user in readable}
-        documents, unknown = _documents(context, [user for user in users if user not in unreadable], stored)
+        documents = _documents(context, [user for user in users if user not in unreadable], stored)
         for user in users:
             if user in unreadable:
                 continue
@@ -84,40 +84,55 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
         return changed
 
     rejected = mongodb.update(CUSTOMERS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), unknown, older, bad)
+    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), 0, older, bad)
 
 
 def _others(document: Document) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in customer.OWN_FIELDS}
 
 
-def _documents(
-    context: Context, users: Sequence[str], stored: Mapping[str, Document]
-) -> tuple[dict[str, dict[str, Any]], int]:
-    """The documents of users who have events, and how many orders could not be counted."""
+def _documents(context: Context, users: Sequence[str], stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
+    """The documents of users who have events or orders."""
     wanted = set(users)
     documents: dict[str, dict[str, Any]] = {}
-    unknown = 0
     # After the documents have been read: every event that one of them counts is in the history then.
     context.history.refresh()
     for page in context.history.events(of_users(wanted)):
         mine = [e for e in page if e.user in wanted and _counts(context, e, stored.get(e.user, {}))]
-        counted, missing = counting(context, mine)
-        unknown += missing
         by_user: dict[str, list[Event]] = {}
         for event in mine:
             by_user.setdefault(event.user, []).append(event)
         for user, events in by_user.items():
-            after = customer.apply(documents.get(user), events, counted) or documents[user]
+            after = customer.apply(documents.get(user), events) or documents[user]
             returned = [_at(event.origin) for event in events if context.settled.has_returned(event.origin)]
             documents[user] = {**after, "replayed": [*after.get("replayed", ()), *returned]} if returned else after
-    return {user: _with_marks(document, stored.get(user, {})) for user, document in documents.items()}, unknown
+    _add_orders(context, users, documents)
+    return {user: _with_marks(document, stored.get(user, {})) for user, document in documents.items()}
+
+
+def _add_orders(context: Context, users: Sequence[str], documents: dict[str, dict[str, Any]]) -> None:
+    """Add what orders come to and whom they say their clients are."""
+    mongodb = context.stores.mongodb
+    sums = customer.order_sums(users, mongodb)
+    clusters, _ = attribution.readable(mongodb.find_by(ORDERS, "users", users))
+    identities: dict[str, list[Identity]] = {}
+    for cluster in clusters.values():
+        if cluster.merged_into is None:
+            for user, said in attribution.identities_of(cluster).items():
+                identities.setdefault(user, []).extend(said)
+    for user in users:
+        if user in documents or user in sums:
+            document = documents.get(user) or customer.nobody(user)
+            own = sums.get(user, customer.OrderSums())
+            documents[user] = customer.with_orders(document, own, identities.get(user, ()))
 
 
 def _counts(context: Context, event: Event, stored: Document) -> bool:
     """Whether the stream, or a replay of its dead letter, has counted an event or is through with it."""
     if _at(event.origin) in stored.get("replayed", ()):
         return True
+    if not customer.counts(event):
+        return False
     done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)
     return done and context.settled.passed("customer", event)
 

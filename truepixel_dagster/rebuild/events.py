@@ -130,7 +130,7 @@ def _set_right(context: Context, key: tuple[str, str], event: Event, found: Foun
 def read(context: Context, where: Range, progress: Progress = silent) -> Iterator[Message]:
     """The records of a range as they may be read, told every few thousand."""
     total, count = where.records, 0
-    redactions = Redactions(context.stores.mongodb)
+    redactions = Redactions(context.stores.mongodb, context.history.sites)
     records = context.log.read_all(first=where.first, end=where.end)
     for chunk in chunks(records, context.settings.batch_messages):
         yield from redactions.shown(chunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,18 +16,37 @@ from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message, iso
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import UTC, ShopDays, ShopTime, days_beside
+from truepixel_dagster.events.sites import NOTHING_KNOWN, Sites
 from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.events.user_key import is_no_client
+from truepixel_dagster.resources import Stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
+from truepixel_dagster.stores import shops
 from truepixel_dagster.stores.documents import report
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 
 PAGE = 1000
+_NAMES_OF_ORDERS = ("order_id", "checkout_token", "cart_token")
 # Elasticsearch takes so many terms in a query, and several times as many.
 MOST_NAMED = 10_000
 Query = Mapping[str, Any]
 
-_FIELDS = ("shop_id", "client_id", "event_id", "name", "source", "occurred_at", "received_at", "ad", "kafka")
+_FIELDS = (
+    "shop_id",
+    "client_id",
+    "event_id",
+    "name",
+    "source",
+    "occurred_at",
+    "received_at",
+    "url",
+    "referrer",
+    "shop_domain",
+    "ad",
+    "bot",
+    "kafka",
+)
 _BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
 # Decimals are written back as the numbers that they were.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
@@ -35,8 +55,10 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 class History:
     """The event history in Elasticsearch. Payloads are decoded and let go, so that a page is small."""
 
-    def __init__(self, store: ElasticsearchStore) -> None:
+    def __init__(self, store: ElasticsearchStore, sites: Sites) -> None:
         self._store = store
+        #: What is known of the shops' sites.
+        self.sites = sites
 
     def refresh(self) -> None:
         """Make what was indexed until now visible to the reads that follow."""
@@ -44,11 +66,11 @@ class History:
 
     def events(self, query: Query) -> Iterator[list[Event]]:
         """Events as the stages see them, without their payload."""
-        return self._pages(query, None, event_of)
+        return self._pages(query, None, partial(event_of, sites=self.sites))
 
     def outlines(self, query: Query, sort: Sequence[str] = _BY_OFFSET) -> Iterator[list[Event]]:
         """Events as far as their documents tell without the payload: no items, no order, no customer."""
-        return self._pages(query, _FIELDS, _outline, sort)
+        return self._pages(query, _FIELDS, partial(_outline, sites=self.sites), sort)
 
     def documents(self, query: Query) -> Iterator[list[Any]]:
         """The documents themselves, as search hits, in no order."""
@@ -72,20 +94,30 @@ def _readable(hits: Iterable[Any], read: Any) -> Iterator[Event]:
 
 
 @contextmanager
-def open_history(settings: Settings) -> Iterator[History]:
-    """The history, with numbers as they were written."""
+def open_history(settings: Settings, stores: Stores) -> Iterator[History]:
+    """The history, with numbers as they were written, and with what is known of shops now.
+
+    Raises:
+        SettingsError: What an operator adds to the tables of sources cannot be used.
+        Unavailable: MongoDB does not answer.
+    """
+    sites = sites_of(settings).with_shops({id_: found.shop for id_, found in shops.known(stores.mongodb)})
     with closing(ElasticsearchStore(settings, exact=True)) as store:
-        yield History(store)
+        yield History(store, sites)
 
 
-def event_of(document: Mapping[str, Any]) -> Event:
+def event_of(document: Mapping[str, Any], sites: Sites = NOTHING_KNOWN) -> Event:
     """The event that a document of the history was made of, without its payload.
+
+    Arguments:
+        document: The history's.
+        sites: What is known of the shops' sites.
 
     Raises:
         ValueError: Its payload is none that this version understands.
     """
     message = message_of(document)
-    event = decode(message)
+    event = decode(message, sites)
     if isinstance(event, Undecodable):
         raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
     # The document's times stand: which of them were replaced is not to be decided again without the record.
@@ -106,6 +138,8 @@ def message_of(document: Mapping[str, Any]) -> Message:
         # Whether the record had this header is not known. It matters only where a time was replaced: so it is again.
         "received_at": document["received_at"] if document.get("client_at") else None,
         "topic": document["name"] if document["source"] == "webhook" else None,
+        # It decides which referrers are the shop's own.
+        "shop_domain": document.get("shop_domain"),
     }
     return Message(
         origin=msgspec.convert(document["kafka"], Origin),
@@ -116,7 +150,9 @@ def message_of(document: Mapping[str, Any]) -> Message:
     )
 
 
-def _outline(document: Mapping[str, Any]) -> Event:
+def _outline(document: Mapping[str, Any], sites: Sites) -> Event:
+    site = sites.of(document["shop_id"], document.get("shop_domain"))
+    no_client, bot = is_no_client(document["client_id"]), document.get("bot") is True
     return Event(
         shop_id=document["shop_id"],
         client_id=document["client_id"],
@@ -127,7 +163,11 @@ def _outline(document: Mapping[str, Any]) -> Event:
         received_at=to_millis(document["received_at"]),
         origin=msgspec.convert(document["kafka"], Origin),
         payload=b"",
-        ad=msgspec.convert(document["ad"], Ad) if document.get("ad") else None,
+        referrer=document.get("referrer"),
+        came_from=site.came_from(document.get("url"), document.get("referrer")),
+        ad=None if no_client or bot or not document.get("ad") else msgspec.convert(document["ad"], Ad),
+        bot=bot,
+        anonymous=no_client,
     )
 
 
@@ -180,20 +220,19 @@ def of_users(users: Iterable[str]) -> Query:
     return all_of({"terms": {"shop_id": sorted(set(shops))}}, {"terms": {"client_id": sorted(set(clients))}})
 
 
-def of_orders(shops: Iterable[str], tokens: Iterable[str], order_ids: Iterable[str]) -> Query:
-    """Events that name one of these checkout tokens or order ids."""
-    named = [{"terms": {"checkout_token": sorted(tokens)}}, {"terms": {"order_id": sorted(order_ids)}}]
+def of_orders(shops: Iterable[str], names: Iterable[str]) -> Query:
+    """Events that name one of these order ids or tokens."""
+    wanted = sorted(names)
+    named = [{"terms": {field: wanted}} for field in _NAMES_OF_ORDERS]
     return all_of({"terms": {"shop_id": sorted(shops)}}, {"bool": {"should": named, "minimum_should_match": 1}})
 
 
-WITH_AD: Query = {"exists": {"field": "ad.platform"}}
 WITH_ORDER: Query = {
-    "bool": {
-        "should": [{"exists": {"field": "checkout_token"}}, {"exists": {"field": "order_id"}}],
-        "minimum_should_match": 1,
-    }
+    "bool": {"should": [{"exists": {"field": name}} for name in _NAMES_OF_ORDERS], "minimum_should_match": 1}
 }
-FROM_PIXEL: Query = {"term": {"source": "pixel"}}
+FROM_PIXEL: Query = {"bool": {"filter": [{"term": {"source": "pixel"}}], "must_not": [{"term": {"bot": True}}]}}
+# Webhooks name a landing page, which is no visit.
+WITH_AD: Query = {"bool": {"filter": [FROM_PIXEL, {"exists": {"field": "ad.platform"}}]}}
 
 
 def all_of(*queries: Query) -> Query:

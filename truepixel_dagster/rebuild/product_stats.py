@@ -16,16 +16,30 @@ from typing import Any, NamedTuple
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
-from truepixel_dagster.flush import COUNTED, COUNTS, PRODUCT_STATS, FlushRefused, flush_keys, place_of, write_under
-from truepixel_dagster.rebuild.attributions import counting
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.flush import (
+    AMOUNTS,
+    COUNTED,
+    COUNTS,
+    PRODUCT_STATS,
+    FlushRefused,
+    amounts_of,
+    counters_of,
+    flush_keys,
+    place_of,
+    write_under,
+)
+from truepixel_dagster.orders.cluster import Change, Cluster
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages.product_stats import REVENUE, increments
+from truepixel_dagster.stages import attribution
+from truepixel_dagster.stages.product_stats import increments
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.redis import CounterKey
 
 KEYS = 200
@@ -47,8 +61,9 @@ class Row(NamedTuple):
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
     """Put the totals of the event history in the place of what is counted for these days, one day after the other.
 
-    A day is each shop's own, by the time zone that is known of it when the rebuild begins. Attributions say which event
-    counts an order: where they are missing, too, rebuild them first.
+    A day is each shop's own, by the time zone that is known of it when the rebuild begins. What orders count is known
+    with them, on days that were the shop's then: where that is missing, or the time zone has changed, rebuild
+    attributions first.
 
     Raises:
         HistoryDropped: The events of a day are no longer kept.
@@ -72,15 +87,9 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
     keys = {(source["shop_id"], source["product_id"], day) for source in _named(of_day)} | buffered
     applied = context.stores.redis.applied_now()
     context.history.refresh()
-    totals: dict[CounterKey, Counters] = {}
-    unknown = seen = 0
-    for rows, events, missing in _rows(context, on_shop_days([day], context.days)):
-        own = (row for row in rows if row.key[2] == day)
-        _add(totals, (row for row in own if row.offset <= applied.get(row.partition, -1)))
-        unknown, seen = unknown + missing, seen + events
-        progress(f"events of {day} read", seen, 0)
+    totals = _totals(context, None, {}, day, applied, progress)
     wanted = sorted(keys | totals.keys())
-    result = Rebuilt(unknown=unknown)
+    result = Rebuilt()
     for chunk in chunks(wanted, KEYS):
         result += _put(context, {key: totals.get(key, {}) for key in chunk}, applied, day)
         progress(f"products of {day}", result.documents, len(wanted))
@@ -92,15 +101,33 @@ def _named(hits: Iterable[Any]) -> Iterator[Mapping[str, str]]:
     return (hit["_source"] for hit in hits if {"shop_id", "product_id"} <= hit["_source"].keys())
 
 
-def totals_of(context: Context, query: Query, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
-    """What the events that a query finds add up to, as far as they are applied.
+def totals_of(context: Context, shop: str, day: str, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
+    """What a shop's events and orders add up to on a day, as far as they are applied.
 
     Raises:
         Unavailable: A server does not answer.
     """
+    totals = _totals(context, {"term": {"shop_id": shop}}, {"shop_id": shop}, day, applied)
+    return {key: counters for key, counters in totals.items() if key[0] == shop}
+
+
+def _totals(
+    context: Context,
+    events: Query | None,
+    orders: Mapping[str, Any],
+    day: str,
+    applied: Mapping[int, int],
+    progress: Progress = silent,
+) -> dict[CounterKey, Counters]:
     totals: dict[CounterKey, Counters] = {}
-    for rows, _, _ in _rows(context, query):
-        _add(totals, (row for row in rows if row.offset <= applied.get(row.partition, -1)))
+    seen = 0
+    for rows, count in _rows(context, all_of(on_shop_days([day], context.days), *([events] if events else []))):
+        own = (row for row in rows if row.key[2] == day)
+        _add(totals, (row for row in own if row.offset <= applied.get(row.partition, -1)))
+        seen += count
+        progress(f"events of {day} read", seen, 0)
+    for cluster in _clusters(context, {**orders, "days": day}):
+        _add(totals, _counted_of(context, cluster, applied, day))
     return totals
 
 
@@ -157,24 +184,76 @@ def _catch_up(
     if query is None:
         return found
     context.history.refresh()
-    for rows, _, _ in _rows(context, all_of(on_shop_days([day], context.days), query)):
+    rows_of_events = (
+        row for rows, _ in _rows(context, all_of(on_shop_days([day], context.days), query)) for row in rows
+    )
+    rows_of_orders = (
+        row
+        for cluster in _clusters(context, {"days": day, "$or": _changed_beyond(applied, upto)})
+        for row in _changes_of(context, cluster, applied, day)
+    )
+    for rows in (rows_of_events, rows_of_orders):
         _add(found, (r for r in rows if r.key in staked and r.offset <= staked[r.key][1].get(r.partition, -1)))
     return found
 
 
-def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int, int]]:
-    """What the events of a page add; the number of its events, and of its orders without an attribution."""
+def _changed_beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> list[dict[str, Any]]:
+    return [
+        {"changes": {"$elemMatch": {"partition": partition, "offset": {"$gt": after.get(partition, -1), "$lte": last}}}}
+        for partition, last in upto.items()
+    ]
+
+
+def _clusters(context: Context, query: Mapping[str, Any]) -> Iterator[Cluster]:
+    """What is known of orders that count on a day; what cannot be read is logged and skipped."""
+    for document in context.stores.mongodb.find(ORDERS, {"merged_into": None, **query}):
+        try:
+            yield attribution.CLUSTER.read(document["_id"], document)
+        except Unreadable as error:
+            report(error)
+
+
+def _counted_of(context: Context, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
+    """What the orders of a cluster count on a day, without what the stream has still to apply."""
+    for product, own_day, field, amount in cluster.counted:
+        if own_day == day:
+            yield Row((cluster.shop_id, product, day), field, amount, -1, -1)
+    for change in cluster.changes:
+        if not _is_applied(context, change, applied):
+            yield from (row._replace(amount=-row.amount) for row in _of_change(cluster, change, day))
+
+
+def _changes_of(context: Context, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
+    """What changes that were not applied at some offsets, and may be by now, add."""
+    for change in cluster.changes:
+        if not _is_applied(context, change, applied):
+            yield from _of_change(cluster, change, day)
+
+
+def _of_change(cluster: Cluster, change: Change, day: str) -> Iterator[Row]:
+    for product, own_day, field, amount in change.rows:
+        if own_day == day:
+            yield Row((cluster.shop_id, product, day), field, amount, change.partition, change.offset)
+
+
+def _is_applied(context: Context, change: Change, applied: Mapping[int, int]) -> bool:
+    """Whether the product statistics have a change: not where its record waits as a dead letter."""
+    if change.held and not context.settled.has_returned(Origin("", change.partition, change.offset)):
+        return False
+    return change.offset <= applied.get(change.partition, -1)
+
+
+def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int]]:
+    """What the events of a page add, and how many events they are."""
+    products = context.settings.products_per_event
     for page in context.history.events(query):
         events = [event for event in page if context.settled.passed("attribution", event)]
-        counted, missing = counting(context, events)
-        products = context.settings.products_per_event
-        rows = [row for event in events for row in _of(context, event, event.origin in counted, products)]
-        yield rows, len(page), missing
+        yield [row for event in events for row in _of(context, event, products)], len(page)
 
 
-def _of(context: Context, event: Event, counts_order: bool, products: int) -> Iterator[Row]:
+def _of(context: Context, event: Event, products: int) -> Iterator[Row]:
     day = context.days.day(event)
-    for product, field, amount in increments(event, counts_order=counts_order, products=products):
+    for product, field, amount in increments(event, products):
         yield Row((event.shop_id, product, day), field, amount, event.origin.partition, event.origin.offset)
 
 
@@ -224,16 +303,14 @@ def _action(context: Context, key: CounterKey, token: str, counters: Counters, d
 def _document(key: CounterKey, counters: Counters) -> dict[str, Any]:
     shop, product, day = key
     counts = {field: counters.get(field, 0) for field in COUNTS}
-    revenue = {field[len(REVENUE) :]: amount for field, amount in counters.items() if field.startswith(REVENUE)}
     head = {"schema": SCHEMA, "shop_id": shop, "product_id": product, "day": day}
-    return {**head, **counts, "revenue": revenue}
+    return {**head, **counts, **amounts_of(counters)}
 
 
 def _differs(document: Found | None, counters: Counters) -> bool:
     if document is None:
         return any(counters.values())
-    before = {field: document.source.get(field, 0) for field in COUNTS}
-    before |= {REVENUE + currency: amount for currency, amount in document.source.get("revenue", {}).items()}
+    before = counters_of(document.source)
     return {field: n for field, n in before.items() if n} != {field: n for field, n in counters.items() if n}
 
 
@@ -241,7 +318,7 @@ def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
     """Remove documents that were found to count nothing, unless something was counted meanwhile."""
     elasticsearch = context.stores.elasticsearch
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
-    empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, "revenue"))]
+    empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, *AMOUNTS))]
     gone = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in empty]
     return sum(not outcome.error for outcome in elasticsearch.write(gone))
 

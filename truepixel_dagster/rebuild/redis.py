@@ -41,7 +41,7 @@ from truepixel_dagster.stores.epoch import RESTORING, Epoch, StateLost
 from truepixel_dagster.stores.epoch_keeper import EpochKeeper
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import LaneBusy, Lease
-from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redis import Place
 from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream import dead_letters
@@ -105,7 +105,7 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
         StateLost: Redis holds the data of another installation, or lost its data again meanwhile.
         KafkaError, Unavailable: A server does not answer; do it again.
     """
-    with open_stores(settings) as stores, open_history(settings) as history:
+    with open_stores(settings) as stores, open_history(settings, stores) as history:
         expected, held = stores.redis.expected_epoch(), stores.redis.held_epoch()
         log = _log(settings, stores)
         reason = _reason(log, stores)
@@ -233,7 +233,10 @@ def _touched(settings: Settings, stores: Stores, shop_days: ShopDays) -> tuple[l
     of_events = set(store.days(f"{EVENTS}-", "occurred_at"))
     if shop_days.zones:
         of_events |= {day for day in days_beside(of_events) if day >= kept}
-    days = {*of_events, *store.days(f"{PRODUCT_STATS}-", "day")}
+    # An order that was imported counts on a day of its own, on which nothing else may have happened.
+    # Orders that count nothing have no day, which MongoDB shows as one of no value.
+    of_orders = set(stores.mongodb.distinct(ORDERS, "days")) - {None}
+    days = {*of_events, *of_orders, *store.days(f"{PRODUCT_STATS}-", "day")}
     weeks = {week_of(to_millis(f"{day}T00:00:00.000Z")) for day in of_events}
     weeks |= {hit["_source"]["week"] for hit in store.scan(WEEKLY_VISITORS, fields=["week"])}
     whole = {week for week in weeks if weekly_visitors.days_of(week)[0] >= kept}

@@ -17,10 +17,11 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
-from truepixel_dagster.rebuild.attributions import Name, names_of, rules_of
+from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.shops import all_days, learn
 from truepixel_dagster.stream.errors import BadRange
 
@@ -119,7 +120,7 @@ def replay(
     with_window = (context.kept + context.settings.window).isoformat()
     indexed = Rebuilt()
     users: set[str] = set()
-    orders: set[Name] = set()
+    orders: set[str] = set()
     days: set[str] = set()
     weeks: set[str] = set()
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
@@ -147,7 +148,7 @@ def _later_stages(
     context: Context,
     stages: AbstractSet[str],
     users: AbstractSet[str],
-    orders: AbstractSet[Name],
+    orders: AbstractSet[str],
     days: Sequence[str],
     weeks: Sequence[str],
     progress: Progress,
@@ -157,10 +158,15 @@ def _later_stages(
         done["ad_lead"] = ad_leads.rebuild_users(context, users, progress)
     if "attribution" in stages:
         done["attribution"] = attributions.rebuild_orders(context, orders, rules_of(context), progress)
+    # An order counts for another client than who its webhook is keyed by, and returns on later days.
+    clusters = context.stores.mongodb.find_by(ORDERS, "ids", orders).values()
     if "customer" in stages:
-        done["customer"] = customers.rebuild_users(context, users, progress)
+        concerned = {user for cluster in clusters for user in cluster.get("users", ())}
+        done["customer"] = customers.rebuild_users(context, {*users, *concerned}, progress)
     if "product_stats" in stages:
         context.history.refresh()
-        counted = product_stats.rebuild_days(context, days, progress)
+        first_day = context.first_day.isoformat()
+        counted_on = {day for cluster in clusters for day in cluster.get("days", ()) if day >= first_day}
+        counted = product_stats.rebuild_days(context, sorted({*days, *counted_on}), progress)
         done["product_stats"] = counted + weekly_visitors.rebuild_weeks(context, weeks, progress)
     return done

@@ -90,7 +90,8 @@ def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[
         all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL), sort=("shop_id", "client_id", "_shard_doc")
     ):
         for event in page:
-            if (event.shop_id, event.client_id) == (shop, client) or context.days.week(event) != week:
+            is_known = (event.shop_id, event.client_id) == (shop, client)
+            if event.anonymous or is_known or context.days.week(event) != week:
                 continue
             if event.shop_id != shop or len(new) == _CLIENTS:
                 # Redis may have lost its estimate: what is flushed later must not fall behind.
