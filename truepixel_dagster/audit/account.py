@@ -13,7 +13,7 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.resources import Stores, open_stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
@@ -59,7 +59,7 @@ def account(settings: Settings) -> Account:
         dead = _dead(settings, stores) - origins
         produced = duplicates = 0
         lost: list[str] = []
-        redactions = Redactions(stores.mongodb)
+        redactions = Redactions(stores.mongodb, sites_of(settings))
         for message in _readable(redactions, log.read_all()):
             produced += 1
             origin = str(message.origin)

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 import msgspec
 
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
+from truepixel_dagster.audit.registry import changed_since, told
+from truepixel_dagster.audit.registry import excused as of_registry
 from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
 from truepixel_dagster.audit.shape import well_formed
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.identifiers import shop_and_client
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.redis_state import check_applied
-from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.resources import Stores, open_stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import count_of, known, lost_records, verified
+from truepixel_dagster.stores import shops
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.events_log import EventsLog
 
@@ -38,9 +42,16 @@ EVENT_FIELDS = (
     "url",
     "referrer",
     "ad",
+    "channel",
     "product_ids",
     "order_id",
+    "checkout_token",
+    "cart_token",
     "value",
+    "client_at",
+    "bot",
+    "sales_channel",
+    "test",
     "kafka",
 )
 
@@ -49,8 +60,9 @@ class Audit(msgspec.Struct, frozen=True):
     """What an audit looked at and every difference that it found; `not_judged` counts events outside of its range.
 
     `excused` are differences in the order of events of users whose key went to another partition when partitions were
-    added (`scope.moved_users`). `lost_to_retention` counts offsets that retention removed before they were read, in
-    `lost_ranges`: nobody can judge them.
+    added (`scope.moved_users`), and those of shops that became known while their events were counted (`registry`).
+    `lost_to_retention` counts offsets that retention removed before they were read, in `lost_ranges`: nobody can judge
+    them.
     """
 
     records: int
@@ -93,33 +105,42 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
         actual, odd = well_formed(read_actual(settings, stores, replayed))
-        days = all_days(stores.mongodb)
-        left_out = outside(actual, scope, days)
+        registry = dict(shops.known(stores.mongodb))
+        left_out = outside(actual, scope, told(registry))
         records, count = [], 0
-        redactions = Redactions(stores.mongodb)
+        first: dict[str, int] = {}
+        redactions = Redactions(stores.mongodb, sites_of(settings))
         for chunk in chunks(log.read_all(first=scope.first, end=scope.end), CHUNK):
             shown = redactions.shown(chunk)
+            for message in shown:
+                shop = shop_and_client(message)[0]
+                first[shop] = min(message.timestamp, first.get(shop, message.timestamp))
             records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out)]
             count += len(chunk)
             progress(count)
         # Read last: partitions may have been added meanwhile.
         moved = moved_users(actual.events, (known(stores.mongodb) or kept).changes)
         lost = lost_records(stores.mongodb)
+    more = Path(settings.sources_file).read_text("utf-8") if settings.sources_file else "{}"
     expected = oracle.expected(
         records,
+        channels=oracle.Channels.with_more(more),
+        count_bots=settings.count_bots,
         window_days=settings.attribution_window_days,
         half_life_days=settings.attribution_half_life_days,
         touches_kept=settings.touches_kept,
         touch_repeat_seconds=settings.touch_repeat,
         sightings_kept=settings.sightings_kept,
         products_per_event=settings.products_per_event,
-        zones=days.zones,
         winners={id_: _at(doc["kafka"]) for id_, doc in actual.events.items()},
-        firsts={id_: _at(doc["sightings"][0]["kafka"]) for id_, doc in actual.attributions.items()},
         late=replayed,
+        shops=told(registry),
     )
-    found = differences(*judged(expected, actual, left_out, scope))
+    sides = judged(expected, actual, left_out, scope)
+    found = differences(*sides)
     excused = [difference for difference in found if is_of_order(difference, moved, actual)]
+    others = [difference for difference in found if difference not in excused]
+    excused += of_registry(others, *sides, changed_since(registry, first), left_out)
     return Audit(
         records=len(records),
         events=len(expected.events),
@@ -170,7 +191,8 @@ def read_actual(settings: Settings, stores: Stores, replayed: AbstractSet[tuple[
         product_stats=elasticsearch("product-stats-"),
         customers=mongodb(CUSTOMERS),
         attributions=elasticsearch("attributions"),
-        ad_leads=mongodb(AD_LEADS),
+        # A user without a touch is one whom an order's notes name.
+        ad_leads={id_: lead for id_, lead in mongodb(AD_LEADS).items() if lead.get("touches")},
         events=elasticsearch("events-", list(EVENT_FIELDS)),
     )
 

@@ -62,8 +62,9 @@ def differences(expected: Expected, actual: Actual) -> list[Difference]:
     """Every difference, store by store in the order of ids; none when the stores are as expected.
 
     - Fields beyond the contract are ignored.
-    - Null, an empty string, list or object, and no field at all are the same; so are an amount of 0 and no amount in
-      a currency of `revenue`, and a product's day on which nothing was counted and no such day.
+    - Null, an empty string, list or object, and no field at all are the same; so are a count of 0 and no count, false
+      and no mark, an amount of 0 and no amount where amounts are given back or summed by currency, and a product's day
+      or a customer of whom nothing is known and no such document.
     - Times are compared as instants, sightings as a set of event id, partition and offset.
     - Visitors may be off by 3 %, and by 2 where that is more, if the document says that they are not exact.
     - Of dead letters the origins are compared, not the words of the reasons.
@@ -75,7 +76,12 @@ def differences(expected: Expected, actual: Actual) -> list[Difference]:
         ("dead", _record(), _by_name(expected.dead), _by_name(actual.dead)),
         ("ad_leads", AD_LEAD, expected.ad_leads, actual.ad_leads),
         ("attributions", ATTRIBUTION, expected.attributions, actual.attributions),
-        ("customers", CUSTOMER, expected.customers, actual.customers),
+        (
+            "customers",
+            CUSTOMER,
+            _known(expected.customers, actual.customers),
+            _known(actual.customers, expected.customers),
+        ),
         (
             "product_stats",
             PRODUCT_DAY,
@@ -112,7 +118,7 @@ def _unequal(path: str, expected: Any, actual: Any) -> Iterator[tuple[str, Any, 
 
 def _same(expected: Any, actual: Any) -> bool:
     # 1, 1.0 and True are equal in Python; an amount that became a float is a difference.
-    is_of_type = isinstance(actual, type(expected)) and not isinstance(actual, bool)
+    is_of_type = isinstance(actual, type(expected)) and isinstance(actual, bool) is isinstance(expected, bool)
     return is_of_type and bool(expected == actual)
 
 
@@ -154,6 +160,22 @@ def _instant(value: Any) -> Any:
     return value
 
 
+def _count(value: Any) -> Any:
+    """A number of things; 0 is the same as none."""
+    return None if value == 0 and isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _mark(value: Any) -> Any:
+    """True, or nothing."""
+    return None if value is False else value
+
+
+def _given_back(value: Any) -> Any:
+    """An amount of money; 0 is the same as none."""
+    read = MONEY(value)
+    return None if isinstance(read, Mapping) and _count(read.get("amount")) is None else read
+
+
 def _amounts(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
@@ -177,9 +199,23 @@ AD = _record(
     term=_as_is,
     click_id=_as_is,
     click_id_type=_as_is,
+    campaign_id=_as_is,
+    channel=_as_is,
 )
 MONEY = _record(amount=_as_is, currency=_as_is)
-CREDITS = _list_of(_record(event_id=_as_is, platform=_as_is, campaign=_as_is, amount=_as_is))
+CREDITS = _list_of(
+    _record(
+        event_id=_as_is,
+        platform=_as_is,
+        channel=_as_is,
+        source=_as_is,
+        medium=_as_is,
+        campaign=_as_is,
+        campaign_id=_as_is,
+        amount=_as_is,
+        net=_as_is,
+    )
+)
 EVENT = _record(
     shop_id=_as_is,
     client_id=_as_is,
@@ -191,23 +227,44 @@ EVENT = _record(
     url=_as_is,
     referrer=_as_is,
     ad=AD,
+    channel=_as_is,
     product_ids=_as_is,
     order_id=_as_is,
     value=MONEY,
+    client_at=_as_is,
+    bot=_mark,
+    sales_channel=_as_is,
+    test=_mark,
     kafka=_record(topic=_as_is, partition=_as_is, offset=_as_is),
 )
 AD_LEAD = _record(
-    touches=_list_of(_record(event_id=_as_is, at=_instant, ad=AD, partition=_as_is, offset=_as_is)),
+    touches=_list_of(
+        _record(
+            event_id=_as_is,
+            at=_instant,
+            ad=AD,
+            referrer=_as_is,
+            partition=_as_is,
+            offset=_as_is,
+        )
+    ),
 )
 ATTRIBUTION = _record(
     shop_id=_as_is,
     order_id=_as_is,
     checkout_token=_as_is,
+    cart_token=_as_is,
     client_id=_as_is,
     occurred_at=_instant,
     value=MONEY,
+    value_from=_as_is,
+    net=MONEY,
+    refunded=_given_back,
     status=_as_is,
-    touches=_list_of(_record(event_id=_as_is, at=_instant, ad=AD)),
+    test=_mark,
+    sales_channel=_as_is,
+    new_customer=_as_is,
+    touches=_list_of(_record(event_id=_as_is, at=_instant, ad=AD, channel=_as_is, referrer=_as_is)),
     window_days=_as_is,
     credits=_record(
         last_click=CREDITS,
@@ -221,9 +278,10 @@ ATTRIBUTION = _record(
 CUSTOMER = _record(
     first_seen=_instant,
     last_seen=_instant,
-    events=_as_is,
-    orders=_as_is,
+    events=_count,
+    orders=_count,
     revenue=_amounts,
+    refunded=_amounts,
     last_ad=AD,
     email_hash=_as_is,
     customer_id=_as_is,
@@ -232,12 +290,14 @@ PRODUCT_DAY = _record(
     shop_id=_as_is,
     product_id=_as_is,
     day=_as_is,
-    views=_as_is,
-    carts=_as_is,
-    checkouts=_as_is,
-    orders=_as_is,
-    units=_as_is,
+    views=_count,
+    carts=_count,
+    checkouts=_count,
+    orders=_count,
+    units=_count,
     revenue=_amounts,
+    returned_units=_count,
+    returned_revenue=_amounts,
 )
 WEEK = _record(
     shop_id=_as_is,
@@ -256,8 +316,13 @@ def _by_name(dead: Mapping[tuple[int, int], str]) -> Docs:
 
 def _counted(days: Docs, others: Docs) -> Docs:
     """Without the days on which nothing was counted, unless the other side has them too."""
-    counters = ("views", "carts", "checkouts", "orders", "units", "revenue")
-    return {id_: day for id_, day in days.items() if id_ in others or any(day.get(name) for name in counters)}
+    naming = ("shop_id", "product_id", "day")
+    return {id_: day for id_, day in days.items() if id_ in others or PRODUCT_DAY(day).keys() - naming}
+
+
+def _known(customers: Docs, others: Docs) -> Docs:
+    """Without the customers of whom nothing is known, unless the other side has them too."""
+    return {id_: doc for id_, doc in customers.items() if id_ in others or CUSTOMER(doc)}
 
 
 def _week_doc(id_: str, visitors: int) -> Doc:

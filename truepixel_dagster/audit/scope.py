@@ -2,7 +2,8 @@
 
 The range ends at the committed offsets: what lies beyond may be half applied. It begins at a given time, or where the
 topic's retention has left off. A document that rests on a record outside of it too, such as a customer who has been
-seen since, is left out on both sides.
+seen since, is left out on both sides; so are an order with such a record, the customers that it may be of, and the
+days on which it counts its products.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster.audit.compare import Actual, Difference
-from truepixel_dagster.audit.oracle import Expected
-from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.audit.oracle import Expected, Shop, day, week
 from truepixel_dagster.source_log import PartitionChange
 
 Doc = Mapping[str, Any]
-# What depends on the order of a user's events, by store, and what on which of an order's sightings decides.
+Name = tuple[str, str]
+
+# What depends on the order of a user's events, by store: an order is of the client that has a journey.
 _OF_ORDER = {
     "ad_leads": frozenset({"touches"}),
     "customers": frozenset({"last_ad", "email_hash", "customer_id"}),
-    "attributions": frozenset({"touches", "credits"}),
+    "attributions": frozenset({"touches", "credits", "client_id"}),
 }
-_OF_DECIDING = frozenset({"client_id", "occurred_at", "value", "order_id", "checkout_token"})
 Docs = dict[str, dict[str, Any]]
 
 
@@ -48,48 +49,169 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """The ids of documents that rest on records outside of the range, by store."""
+    """What rests on records outside of the range.
+
+    `events` are outside themselves; `users` have events there, and so touches and counts; `orders` are ids (with their
+    shop) of orders that have a record there or may be of such a user; `customers` are of all of these. `product_days`
+    and `weeks` are document ids; of `products` (with their shop) every day from the given one may have a return.
+    """
 
     events: AbstractSet[str]
     users: AbstractSet[str]
-    attributions: AbstractSet[str]
+    customers: AbstractSet[str]
+    orders: AbstractSet[Name]
     product_days: AbstractSet[str]
+    products: Mapping[Name, str]
     weeks: AbstractSet[str]
 
 
-def outside(actual: Actual, scope: Scope, days: ShopDays) -> Outside:
-    """What cannot be judged, from the event history, the sightings of orders, and the days of shops."""
+def outside(actual: Actual, scope: Scope, shops: Mapping[str, Shop] | None = None) -> Outside:
+    """What cannot be judged, from the event history and the orders' documents.
+
+    Arguments:
+        actual: What the stores hold.
+        scope: The range.
+        shops: What is known of the shops: their time zones tell the days.
+    """
+    known = shops or {}
     events = {id_: doc for id_, doc in actual.events.items() if not scope.holds_origin(doc["kafka"])}
     users = {_user(doc) for doc in events.values()}
-    orders = {(doc["shop_id"], doc["order_id"]) for doc in events.values() if doc.get("order_id")}
-    attributions = {
-        id_: doc
-        for id_, doc in actual.attributions.items()
-        if (doc["shop_id"], doc.get("order_id")) in orders or _rests_on(doc, users, scope)
-    }
-    # Which sighting counted such an order cannot be judged either: so neither can what all of them count.
-    seen = [actual.events[id_] for doc in attributions.values() for id_ in _sighted(doc) if id_ in actual.events]
-    counting = [*events.values(), *seen]
+    groups = _groups([*actual.events.values(), *actual.attributions.values()])
+    unjudged, counting = [], []
+    for group in groups:
+        has_record = not all(scope.holds_origin(kafka) for doc in group for kafka in _origins(doc))
+        if has_record:
+            counting.append(group)
+        if has_record or any(_user(doc) in users for doc in group):
+            unjudged.append(group)
     return Outside(
         events=events.keys(),
-        users=users | {_user(doc) for doc in seen},
-        attributions=attributions.keys(),
-        product_days={id_ for doc in counting for id_ in _product_days(doc, days)},
-        weeks={_week(doc, days) for doc in events.values() if doc["source"] == "pixel"},
+        users=users,
+        customers=users | {_user(doc) for group in unjudged for doc in group},
+        orders={name for group in unjudged for doc in group for name in _names(doc)},
+        product_days={
+            *(
+                _product_day(doc["shop_id"], each, _day(doc, known))
+                for doc in events.values()
+                for each in _products(doc)
+            ),
+            *(id_ for group in counting for id_ in _days_of_order(group, known)),
+        },
+        products=_returned(counting),
+        weeks={f"{doc['shop_id']}:{_week(doc, known)}" for doc in events.values() if doc["source"] == "pixel"},
     )
+
+
+def _origins(doc: Doc) -> list[Doc]:
+    """The records of an event's or an order's document."""
+    return [doc["kafka"]] if "kafka" in doc else [sighting["kafka"] for sighting in doc["sightings"]]
+
+
+# --- Orders: what is connected by an order id or a token ---
+
+
+def _names(doc: Doc) -> set[Name]:
+    """The ids that a document names an order by, with its shop."""
+    ids = (doc.get(name) for name in ("order_id", "checkout_token", "cart_token"))
+    return {(doc["shop_id"], id_) for id_ in ids if id_}
+
+
+def _groups(docs: Iterable[Doc]) -> list[list[Doc]]:
+    """Documents of events and orders that name an order, grouped by what connects them."""
+    leader: dict[Name, Name] = {}
+
+    def lead(name: Name) -> Name:
+        while leader.setdefault(name, name) != name:
+            name = leader[name]
+        return name
+
+    naming = [(doc, sorted(_names(doc))) for doc in docs]
+    naming = [(doc, names) for doc, names in naming if names]
+    for _, names in naming:
+        for name in names:
+            leader[lead(name)] = lead(names[0])
+            leader[name] = lead(names[0])
+    groups: dict[Name, list[Doc]] = {}
+    for doc, names in naming:
+        groups.setdefault(lead(names[0]), []).append(doc)
+    return list(groups.values())
+
+
+def _days_of_order(group: list[Doc], shops: Mapping[str, Shop]) -> set[str]:
+    """The product days that an order may count on: those of its own time and of its records."""
+    products = {product for doc in group for product in _products(doc)}
+    days = {on for doc in group for on in _possible_days(doc, shops)}
+    return {_product_day(group[0]["shop_id"], product, on) for product in products for on in days}
+
+
+def _returned(groups: list[list[Doc]]) -> dict[Name, str]:
+    """The products of orders with money given back, and the day before which none of it can have been."""
+    found: dict[Name, str] = {}
+    for group in groups:
+        if not any(doc.get("refunded") or doc.get("name") == "refunds/create" for doc in group):
+            continue
+        first = min(doc["occurred_at"] for doc in group)
+        for product in (product for doc in group for product in _products(doc)):
+            name = (group[0]["shop_id"], product)
+            found[name] = min(found.get(name, "9999"), _shifted(first, -timedelta(hours=12)))
+    return found
+
+
+# --- Days ---
+
+
+def _products(doc: Doc) -> list[str]:
+    return list(doc.get("product_ids") or ())
+
+
+def _product_day(shop: str, product: str, on: str) -> str:
+    return f"{shop}:{product}:{on}"
+
+
+def _millis(doc: Doc) -> int:
+    return int(datetime.fromisoformat(doc["occurred_at"].replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def _day(doc: Doc, shops: Mapping[str, Shop]) -> str:
+    return day(_millis(doc), shops.get(doc["shop_id"]))
+
+
+def _week(doc: Doc, shops: Mapping[str, Shop]) -> str:
+    return week(_millis(doc), shops.get(doc["shop_id"]))
+
+
+def _possible_days(doc: Doc, shops: Mapping[str, Shop]) -> set[str]:
+    """The shop's day; all that it can be where only the webhook said what its clocks show."""
+    shop = shops.get(doc["shop_id"])
+    if shop and shop.time_zone:
+        return {_day(doc, shops)}
+    return {_shifted(doc["occurred_at"], timedelta(hours=hours)) for hours in (-12, 0, 14)}
+
+
+def _shifted(at: str, by: timedelta) -> str:
+    return (datetime.fromisoformat(at.replace("Z", "+00:00")) + by).strftime("%Y-%m-%d")
+
+
+# --- Both sides without it ---
 
 
 def judged(expected: Expected, actual: Actual, left_out: Outside, scope: Scope) -> tuple[Expected, Actual]:
     """Both sides without what cannot be judged."""
     dead = {at: reason for at, reason in actual.dead.items() if scope.holds(*at)}
+    customers = left_out.customers | {
+        f"{doc['shop_id']}:{client}"
+        for id_, doc in expected.attributions.items()
+        if _names(doc) & left_out.orders
+        for client in expected.clients[id_]
+    }
     return (
         replace(
             expected,
             events=_without(expected.events, left_out.events),
             ad_leads=_without(expected.ad_leads, left_out.users),
-            attributions=_without(expected.attributions, left_out.attributions),
-            customers=_without(expected.customers, left_out.users),
-            product_stats=_without(expected.product_stats, left_out.product_days),
+            attributions=_without_orders(expected.attributions, left_out),
+            customers=_without(expected.customers, customers),
+            product_stats=_without_days(expected.product_stats, left_out),
             weekly_visitors=_without(expected.weekly_visitors, left_out.weeks),
         ),
         replace(
@@ -97,12 +219,25 @@ def judged(expected: Expected, actual: Actual, left_out: Outside, scope: Scope) 
             events=_without(actual.events, left_out.events),
             dead=dead,
             ad_leads=_without(actual.ad_leads, left_out.users),
-            attributions=_without(actual.attributions, left_out.attributions),
-            customers=_without(actual.customers, left_out.users),
-            product_stats=_without(actual.product_stats, left_out.product_days),
+            attributions=_without_orders(actual.attributions, left_out),
+            customers=_without(actual.customers, customers),
+            product_stats=_without_days(actual.product_stats, left_out),
             weekly_visitors=_without(actual.weekly_visitors, left_out.weeks),
         ),
     )
+
+
+def _without_orders(orders: Mapping[str, Any], left_out: Outside) -> dict[str, Any]:
+    return {id_: doc for id_, doc in orders.items() if not _names(doc) & left_out.orders}
+
+
+def _without_days(days: Mapping[str, Any], left_out: Outside) -> dict[str, Any]:
+    def is_left_out(id_: str) -> bool:
+        shop_and_product, _, on = id_.rpartition(":")
+        shop, _, product = shop_and_product.partition(":")
+        return id_ in left_out.product_days or left_out.products.get((shop, product), "9999") <= on
+
+    return {id_: doc for id_, doc in days.items() if not is_left_out(id_)}
 
 
 def moved_users(events: Mapping[str, Doc], changes: Sequence[PartitionChange]) -> frozenset[str]:
@@ -140,34 +275,13 @@ def is_of_order(difference: Difference, moved: AbstractSet[str], actual: Actual)
     if difference.store != "attributions":
         return False
     doc = actual.attributions[difference.id]
-    sightings = doc["sightings"]
-    users = {f"{doc['shop_id']}:{sighting['client_id']}" for sighting in sightings}
-    fields = _OF_ORDER["attributions"] | (_OF_DECIDING if len(sightings) > 1 else frozenset())
-    return bool(users & moved) and field in fields
+    group = [doc, *(event for event in actual.events.values() if _names(event) & _names(doc))]
+    return field in _OF_ORDER["attributions"] and any(_user(each) in moved for each in group)
 
 
 def _without(docs: Mapping[str, Any], ids: AbstractSet[str]) -> dict[str, Any]:
     return {id_: doc for id_, doc in docs.items() if id_ not in ids}
 
 
-def _rests_on(attribution: Doc, users: AbstractSet[str], scope: Scope) -> bool:
-    origins = [entry["kafka"] for entry in (*attribution["sightings"], *attribution.get("touches", ()))]
-    clients = {f"{attribution['shop_id']}:{sighting['client_id']}" for sighting in attribution["sightings"]}
-    return bool(clients & users) or not all(map(scope.holds_origin, origins))
-
-
-def _sighted(attribution: Doc) -> Iterable[str]:
-    return (f"{attribution['shop_id']}:{sighting['event_id']}" for sighting in attribution["sightings"])
-
-
 def _user(event: Doc) -> str:
-    return f"{event['shop_id']}:{event['client_id']}"
-
-
-def _product_days(event: Doc, days: ShopDays) -> Iterable[str]:
-    day = days.of(event["shop_id"]).day(to_millis(event["occurred_at"]))
-    return (f"{event['shop_id']}:{product}:{day}" for product in event.get("product_ids", ()))
-
-
-def _week(event: Doc, days: ShopDays) -> str:
-    return f"{event['shop_id']}:{days.of(event['shop_id']).week(to_millis(event['occurred_at']))}"
+    return f"{event['shop_id']}:{event.get('client_id')}"

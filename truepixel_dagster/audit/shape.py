@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from truepixel_dagster.audit.compare import Actual, Difference
@@ -29,17 +30,30 @@ def well_formed(actual: Actual) -> tuple[Actual, list[Difference]]:
 
 
 def _is_event(doc: Doc) -> bool:
-    texts = (doc.get(name) for name in ("shop_id", "client_id", "occurred_at", "source"))
-    return _is_origin(doc.get("kafka")) and all(isinstance(text, str) for text in texts)
+    texts = (doc.get(name) for name in ("shop_id", "client_id", "source"))
+    return _is_origin(doc.get("kafka")) and all(isinstance(text, str) for text in texts) and _is_dated(doc)
 
 
 def _is_attribution(doc: Doc) -> bool:
     sightings, touches = doc.get("sightings"), doc.get("touches") or []
     if not isinstance(sightings, list) or not sightings or not isinstance(touches, list):
         return False
-    named = all(isinstance(entry, Mapping) and {"event_id", "client_id"} <= entry.keys() for entry in sightings)
-    entries = [*sightings, *touches]
-    return named and "shop_id" in doc and all(_is_origin(entry.get("kafka")) for entry in entries)
+    named = all(isinstance(entry, Mapping) and "event_id" in entry for entry in sightings)
+    # The landing page of a webhook stands for no record of its own.
+    places = [*(entry.get("kafka") for entry in sightings), *(entry["kafka"] for entry in touches if "kafka" in entry)]
+    return named and isinstance(doc.get("shop_id"), str) and _is_dated(doc) and all(map(_is_origin, places))
+
+
+def _is_dated(doc: Doc) -> bool:
+    """Whether a document has a time, and ids and products that can be looked up where it has any."""
+    ids = [doc.get(name) for name in ("order_id", "checkout_token", "cart_token")]
+    products = doc.get("product_ids") or []
+    if not isinstance(products, list) or not all(id_ is None or isinstance(id_, str) for id_ in [*ids, *products]):
+        return False
+    try:
+        return bool(datetime.fromisoformat(str(doc.get("occurred_at")).replace("Z", "+00:00")))
+    except ValueError:
+        return False
 
 
 def _is_origin(kafka: Any) -> bool:

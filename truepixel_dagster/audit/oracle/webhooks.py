@@ -10,11 +10,11 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.channels import Channels
-from truepixel_dagster.audit.oracle2.events import Content, Line, Links, Payload, Refund, RefundedLine
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc, Shop
-from truepixel_dagster.audit.oracle2.times import Moment, believable, moment
-from truepixel_dagster.audit.oracle2.values import (
+from truepixel_dagster.audit.oracle.channels import Channels
+from truepixel_dagster.audit.oracle.events import Content, Line, Links, Payload, Refund, RefundedLine
+from truepixel_dagster.audit.oracle.records import DeadLetter, Doc, Shop
+from truepixel_dagster.audit.oracle.times import Moment, believable, moment
+from truepixel_dagster.audit.oracle.values import (
     LONGEST_ID,
     currency,
     cut,
@@ -66,8 +66,12 @@ def webhook_content(
         value = money(payload.get("total_price"), _currency(payload), "total_price")
     products = []
     if topic.startswith(("orders/", "checkouts/", "carts/")):
-        lines = line_items(payload.get("line_items"), "line_items")
-        products = distinct(id_(item.get("product_id"), "product_id") for item in lines)
+        items = line_items(payload.get("line_items"), "line_items")
+        products = distinct(id_(item.get("product_id"), "product_id") for item in items)
+        for item in items:
+            # What no line can be is refused. Nobody looks for a cart's line by its id, and it has no currency.
+            if _is_sold(item):
+                _line(*(({**item, "id": None}, None) if topic.startswith("carts/") else (item, _currency(payload))))
     return Content(
         url=cut(url),
         referrer=cut(referrer),
@@ -89,7 +93,8 @@ def is_order_payload(topic: str, payload: Doc) -> bool:
     """Whether the webhook tells the whole order; deletions and edits only name it."""
     if not topic.startswith("orders/") or topic in ("orders/delete", "orders/edited"):
         return False
-    return any(payload.get(name) is not None for name in ("line_items", "total_price", "financial_status"))
+    shown = payload.get("line_items"), payload.get("total_price") or None, payload.get("financial_status")
+    return any(value is not None for value in shown)
 
 
 def _order_id(topic: str, payload: Doc) -> str | None:
@@ -134,13 +139,14 @@ def _order(
     status = _word(payload.get("financial_status"))
     if topic == "orders/paid" and status not in ("voided", "refunded", "partially_refunded"):
         status = "paid"
-    updated = moment(payload.get("updated_at"), payload.get("cancelled_at"), payload.get("created_at"))
+    times = [moment(payload.get(name)) for name in ("updated_at", "cancelled_at", "created_at")]
+    updated = next((time for time in times if time and believable(time.at, received_at)), None)
     bag = inside(payload, "total_price_set", "presentment_money")
     presentment = money(bag.get("amount"), currency(bag.get("currency_code"), "currency_code"), "presentment_money")
     lines = None
     if payload.get("line_items") is not None:
         items = line_items(payload["line_items"], "line_items")
-        lines = [_line(item, code) for item in items if item.get("gift_card") is not True]
+        lines = [_line(item, code) for item in items if _is_sold(item)]
     refunds = [_refund(each, code, occurred_at, received_at) for each in objects(payload.get("refunds"), "refunds")]
     return Payload(
         order_id=order_name(payload.get("id"), "id"),
@@ -191,13 +197,11 @@ def _believed(said: Any, received_at: int) -> Moment | None:
 
 def _line(item: Doc, code: str | None) -> Line:
     product = id_(item.get("product_id"), "product_id")
-    price = shop_money(item, "price_set")
-    if price is None:
-        price = money(item.get("price"), code, "price")
+    price = shop_money(item, "price_set") or money(item.get("price"), code, "price")
     line_code = price["currency"] if price else code
     sold = quantity(item.get("quantity"))
     left = whole(item.get("current_quantity"), "current_quantity")
-    discount = sum(_discounts(item, line_code)) if line_code else 0
+    discount = sum(_discounts(item, line_code))
     if product is not None and price is not None and abs(price["amount"] * sold - discount) > 10**15:
         raise DeadLetter("line_items: revenue beyond 10^15 minor units")
     return Line(
@@ -211,16 +215,15 @@ def _line(item: Doc, code: str | None) -> Line:
     )
 
 
-def _discounts(item: Doc, code: str) -> list[int]:
+def _discounts(item: Doc, code: str | None) -> list[int]:
     """The line's discounts in minor units: its allocations, or where there are none told, its total discount."""
     if item.get("discount_allocations") is None:
-        total = number(item.get("total_discount"), "total_discount")
-        return [] if total is None else [minor(total, code)]
-    taken_off = []
-    for allocation in objects(item["discount_allocations"], "discount_allocations"):
-        found = shop_money(allocation, "amount_set") or money(allocation.get("amount"), code, "discount_allocations")
-        taken_off.append(found["amount"] if found else 0)
-    return taken_off
+        found = [money(item.get("total_discount"), code, "total_discount")]
+        number(item.get("total_discount"), "total_discount")
+    else:
+        allocations = objects(item["discount_allocations"], "discount_allocations")
+        found = [shop_money(each, "amount_set") or money(each.get("amount"), code, "amount") for each in allocations]
+    return [each["amount"] for each in found if each]
 
 
 def _orders_count(customer: Doc) -> int | None:
@@ -320,7 +323,7 @@ def _refund(payload: Doc, code: str | None, occurred_at: int, received_at: int) 
         if (found := _paid(each, code)) is not None
     )
     items = line_items(payload.get("refund_line_items"), "refund_line_items")
-    lines = tuple(_refunded_line(item, code) for item in items if not _is_gift_card(item))
+    lines = tuple(_refunded_line(item, code) for item in items if _is_sold(inside(item, "line_item")))
     return Refund(refund_id, when.at, when.offset, paid, lines) if refund_id else None
 
 
@@ -336,8 +339,9 @@ def _paid(transaction: Doc, code: str | None) -> tuple[Decimal, str] | None:
     return amount, its_currency
 
 
-def _is_gift_card(item: Doc) -> bool:
-    return inside(item, "line_item").get("gift_card") is True
+def _is_sold(line: Doc) -> bool:
+    """Whether a line is of a product and no gift card. Nothing else of another line is looked at."""
+    return id_(line.get("product_id"), "product_id") is not None and line.get("gift_card") is not True
 
 
 def _refunded_line(item: Doc, code: str | None) -> RefundedLine:

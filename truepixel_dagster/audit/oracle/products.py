@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from truepixel_dagster.audit.oracle2.attributions import Resolved
-from truepixel_dagster.audit.oracle2.events import Event, Line, Refund
-from truepixel_dagster.audit.oracle2.figures import Return
-from truepixel_dagster.audit.oracle2.ids import Order, checkout_of, payload_of
-from truepixel_dagster.audit.oracle2.records import Doc, Shop
-from truepixel_dagster.audit.oracle2.times import day
-from truepixel_dagster.audit.oracle2.values import add, distinct, minor_units, share
+from truepixel_dagster.audit.oracle.attributions import Resolved
+from truepixel_dagster.audit.oracle.events import Event, Line, Refund
+from truepixel_dagster.audit.oracle.figures import Return
+from truepixel_dagster.audit.oracle.ids import Order, checkout_of, payload_of
+from truepixel_dagster.audit.oracle.records import Doc, Shop
+from truepixel_dagster.audit.oracle.times import day
+from truepixel_dagster.audit.oracle.values import add, distinct, minor_units, share
 
 COUNTERS = {"product_viewed": "views", "product_added_to_cart": "carts", "checkout_started": "checkouts"}
 

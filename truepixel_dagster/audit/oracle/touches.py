@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.records import Doc, Origin, present
-from truepixel_dagster.audit.oracle2.times import iso
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.records import Doc, Origin, present
+from truepixel_dagster.audit.oracle.times import iso
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,12 @@ def _same_ad(one: Doc, other: Doc) -> bool:
 
 
 def lead_doc(touches: list[Touch]) -> Doc:
-    """The document of a user's touches."""
-    return {
-        "touches": [
-            {**touch_doc(touch), "partition": touch.origin[0], "offset": touch.origin[1]}
-            for touch in touches
-            if touch.origin is not None
-        ]
-    }
+    """The document of a user's touches. Their channel stands in their ads alone."""
+    docs = []
+    for touch in touches:
+        partition, offset = touch.origin or (None, None)
+        docs.append(present(**{**touch_doc(touch), "channel": None}, partition=partition, offset=offset))
+    return {"touches": docs}
 
 
 def touch_doc(touch: Touch) -> Doc:

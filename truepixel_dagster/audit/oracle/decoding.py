@@ -7,21 +7,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.bots import is_bot
-from truepixel_dagster.audit.oracle2.channels import Channels
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.pixels import pixel_content
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc, Origin, Record, Shop
-from truepixel_dagster.audit.oracle2.times import event_times
-from truepixel_dagster.audit.oracle2.topics import topic_of
-from truepixel_dagster.audit.oracle2.values import id_, id_as_it_is, inside, is_nobody, maybe_text, text
-from truepixel_dagster.audit.oracle2.webhooks import webhook_content
+from truepixel_dagster.audit.oracle.bots import is_bot
+from truepixel_dagster.audit.oracle.channels import Channels
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.pixels import pixel_content
+from truepixel_dagster.audit.oracle.records import DeadLetter, Doc, Origin, Record, Shop
+from truepixel_dagster.audit.oracle.shapes import PIXEL, check_types, webhook_types
+from truepixel_dagster.audit.oracle.times import event_times
+from truepixel_dagster.audit.oracle.topics import topic_of
+from truepixel_dagster.audit.oracle.values import id_, id_as_it_is, inside, is_nobody, maybe_text, text
+from truepixel_dagster.audit.oracle.webhooks import webhook_content
 
 LARGEST_VALUE = 40 * 1024 * 1024
 DEEPEST = 128
 LONGEST_NUMBER = 1_000
 LONGEST_NAME = LONGEST_EVENT_ID = LONGEST_CLIENT = 256
 LONGEST_SHOP = 128
+LONGEST_DOCUMENT_ID = 512
 
 # Our header, then Shopify's names of the same (https://shopify.dev/docs/apps/build/webhooks: "Webhook headers").
 HEADERS = {
@@ -62,10 +64,12 @@ def decode(record: Record, shops: Mapping[str, Shop] | None = None, channels: Ch
     payload = _payload(record.value)
     source = _source(headers, payload)
     if source == "pixel":
+        check_types(payload, PIXEL)
         name = text(payload.get("name"), "name")
         said = payload.get("timestamp")
     else:
         name = topic_of(_header(headers, "topic")) or _topic_by_shape(payload)
+        check_types(payload, webhook_types(name))
         said = _webhook_time(name, payload)
     if not name:
         raise DeadLetter("name: missing")
@@ -73,6 +77,8 @@ def decode(record: Record, shops: Mapping[str, Shop] | None = None, channels: Ch
         raise DeadLetter("name: too long")
     occurred_at, received_at, client_at = event_times(said, source, _arrival(headers), record.timestamp_ms)
     event_id = _event_id(headers, source, name, payload)
+    if len(f"{shop}:{event_id}".encode()) > LONGEST_DOCUMENT_ID:
+        raise DeadLetter("the event id with its shop and topic is longer than 512 bytes")
     domain = _header(headers, "shop_domain")
     if source == "pixel":
         content = pixel_content(name, payload, known, domain, rules)
@@ -237,16 +243,17 @@ def _event_id(headers: Mapping[str, bytes | None], source: str, name: str, paylo
     found = _header(headers, "event_id")
     if found is None:
         found = id_as_it_is(payload.get("id"), "id") if source == "pixel" else _own_id(name, payload)
-    if found is None:
+    own = found if found is None or source == "pixel" else found.removeprefix(f"{name}:")
+    if not own:
         raise DeadLetter("id: missing, and no header event_id")
-    if len(found.encode("utf-8")) > LONGEST_EVENT_ID:
+    if len(own.encode("utf-8")) > LONGEST_EVENT_ID:
         raise DeadLetter("event id: too long")
-    return found if source == "pixel" or found.startswith(f"{name}:") else f"{name}:{found}"
+    return own if source == "pixel" else f"{name}:{own}"
 
 
 def _own_id(topic: str, payload: Doc) -> str | None:
     own = id_(payload.get("id"), "id")
-    updated_at = payload.get("updated_at")
+    updated_at = maybe_text(payload.get("updated_at"))
     if own is None or not updated_at or topic in ("orders/create", "orders/paid", "orders/cancelled"):
         return own
-    return f"{own}:{text(updated_at, 'updated_at')}"
+    return f"{own}:{updated_at}"

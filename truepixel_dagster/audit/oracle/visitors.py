@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.records import Shop
-from truepixel_dagster.audit.oracle2.times import week
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.records import Shop
+from truepixel_dagster.audit.oracle.times import week
 
 
 def weekly_visitors(events: Iterable[Event], shops: Mapping[str, Shop]) -> dict[str, int]:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.figures import Figures
-from truepixel_dagster.audit.oracle2.ids import Order, checkout_of, payload_of
-from truepixel_dagster.audit.oracle2.records import Origin
-from truepixel_dagster.audit.oracle2.times import DAY_MS, MINUTE_MS
-from truepixel_dagster.audit.oracle2.touches import Touch
-from truepixel_dagster.audit.oracle2.values import is_nobody
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.figures import Figures
+from truepixel_dagster.audit.oracle.ids import Order, checkout_of, payload_of
+from truepixel_dagster.audit.oracle.records import Origin
+from truepixel_dagster.audit.oracle.times import DAY_MS, MINUTE_MS
+from truepixel_dagster.audit.oracle.touches import Touch
+from truepixel_dagster.audit.oracle.values import is_nobody
 
 # How surely a record names the client of an order, surest first.
 COMPLETED, CHECKOUT, NOTED, KEY = range(4)
 CLOCKS_GRACE_MS = 5 * MINUTE_MS
+# Of more clients an order knows the surest, those that have visited before others.
+CLIENTS_KEPT = 50
 
 
 @dataclass
@@ -26,13 +28,14 @@ class Candidate:
     rank: int
     naming: list[Event] = field(default_factory=list)
     bound: Origin | None = None
+    known: list[Touch] = field(default_factory=list)
     journey: list[Touch] = field(default_factory=list)
 
-    def preference(self) -> tuple[bool, int, tuple[int, str], str]:
-        """Lowest first: a journey, then the surest naming; then the earliest, of checkouts under way the latest."""
+    def sureness(self) -> tuple[int, tuple[int, str], str]:
+        """Lowest first: the surest naming; then the earliest, of checkouts under way the latest."""
         times = sorted((event.occurred_at, event.event_id) for event in self.naming)
         since = (-times[-1][0], "") if self.rank == CHECKOUT else times[0]
-        return not self.journey, self.rank, since, self.client
+        return self.rank, since, self.client
 
 
 def candidates_of(
@@ -52,8 +55,10 @@ def candidates_of(
             candidate.bound = max(candidate.bound or event.origin, event.origin)
     for candidate in found.values():
         own = touches.get(f"{order.shop}:{candidate.client}", [])
-        candidate.journey = _journey(own, candidate.bound, figures.at, kept, window_days)
-    return sorted(found.values(), key=Candidate.preference)
+        candidate.known = _known(own, candidate.bound, kept)
+        candidate.journey = _journey(candidate.known, figures.at, window_days)
+    surest = sorted(found.values(), key=lambda each: (not each.known, each.sureness()))[:CLIENTS_KEPT]
+    return sorted(surest, key=lambda each: (not each.journey, each.sureness()))
 
 
 def _namings(order: Order) -> list[tuple[str, int, Event]]:
@@ -63,9 +68,13 @@ def _namings(order: Order) -> list[tuple[str, int, Event]]:
     return [*seen, *noted, *keys]
 
 
-def _journey(touches: list[Touch], bound: Origin | None, ordered_at: int, kept: int, window_days: int) -> list[Touch]:
-    """The touches before the client's last record that names the order; of the newest these near the order's time."""
-    known = [touch for touch in touches if bound is None or (touch.origin or bound) <= bound][-kept:]
+def _known(touches: list[Touch], bound: Origin | None, kept: int) -> list[Touch]:
+    """The newest touches before the client's last record that names the order."""
+    return [touch for touch in touches if bound is None or (touch.origin or bound) <= bound][-kept:]
+
+
+def _journey(known: list[Touch], ordered_at: int, window_days: int) -> list[Touch]:
+    """Of the touches that are known those near the order's time."""
     earliest, latest = ordered_at - window_days * DAY_MS, ordered_at + CLOCKS_GRACE_MS
     return [touch for touch in known if earliest <= touch.at <= latest]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from truepixel_dagster.audit.oracle2.attributions import Resolved
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.ids import payload_of
-from truepixel_dagster.audit.oracle2.records import Doc
-from truepixel_dagster.audit.oracle2.times import iso
-from truepixel_dagster.audit.oracle2.values import add
+from truepixel_dagster.audit.oracle.attributions import Resolved
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.ids import payload_of
+from truepixel_dagster.audit.oracle.records import Doc
+from truepixel_dagster.audit.oracle.times import iso
+from truepixel_dagster.audit.oracle.values import add
 
 When = tuple[int, str]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal, localcontext
 from fractions import Fraction
 
-from truepixel_dagster.audit.oracle2.records import Doc, present
-from truepixel_dagster.audit.oracle2.times import DAY_MS
-from truepixel_dagster.audit.oracle2.touches import Touch
+from truepixel_dagster.audit.oracle.records import Doc, present
+from truepixel_dagster.audit.oracle.times import DAY_MS
+from truepixel_dagster.audit.oracle.touches import Touch
 
 MODELS = ("last_click", "first_click", "linear", "time_decay", "position_based")
 

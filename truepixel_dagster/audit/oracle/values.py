@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc
+from truepixel_dagster.audit.oracle.records import DeadLetter, Doc
 
 LARGEST_AMOUNT = 10**15
 LARGEST_QUANTITY = 1_000_000

@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from truepixel_dagster.audit.oracle2.events import Checkout, Event, Links, Payload
-from truepixel_dagster.audit.oracle2.status import version
+from truepixel_dagster.audit.oracle.events import Checkout, Event, Links, Payload
+from truepixel_dagster.audit.oracle.status import version
 
 Name = tuple[str, str]
 

@@ -10,12 +10,13 @@ referrers, click ids, platforms and bots are data, which both read. It reads as 
 
 from __future__ import annotations
 
-from truepixel_dagster.audit.oracle2.channels import Channels
-from truepixel_dagster.audit.oracle2.credits import decay_weights, position_weights, split
-from truepixel_dagster.audit.oracle2.decoding import decode
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.outcome import Expected, expected
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Record, Shop
+from truepixel_dagster.audit.oracle.channels import Channels
+from truepixel_dagster.audit.oracle.credits import decay_weights, position_weights, split
+from truepixel_dagster.audit.oracle.decoding import decode
+from truepixel_dagster.audit.oracle.events import Event, event_doc
+from truepixel_dagster.audit.oracle.outcome import Expected, expected
+from truepixel_dagster.audit.oracle.records import DeadLetter, Record, Shop
+from truepixel_dagster.audit.oracle.times import day, week
 
 __all__ = [
     "Channels",
@@ -24,9 +25,12 @@ __all__ = [
     "Expected",
     "Record",
     "Shop",
+    "day",
     "decay_weights",
     "decode",
+    "event_doc",
     "expected",
     "position_weights",
     "split",
+    "week",
 ]

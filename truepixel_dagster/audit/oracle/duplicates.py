@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
-from truepixel_dagster.audit.oracle2.events import Event
-from truepixel_dagster.audit.oracle2.records import Origin
+from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.records import Origin
 
 
 def without_duplicates(

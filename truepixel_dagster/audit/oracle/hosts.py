@@ -7,12 +7,14 @@ from collections.abc import Iterable
 
 from publicsuffixlist import PublicSuffixList
 
-from truepixel_dagster.audit.oracle2.tables import Tables, plain, suffixes
+from truepixel_dagster.audit.oracle.tables import Tables, plain, suffixes
 
 LONGEST_HOST = 253
 # Shared data as the other lists: Mozilla's public suffixes.
 _SUFFIXES = PublicSuffixList()
 _ADDRESS = re.compile(r"(https?|android-app|ios-app)://([^/?#\\\s]*)", re.IGNORECASE)
+# A name of letters, digits, dots, hyphens and underscores, or an IPv6 address in brackets.
+_NAME = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
 def address(url: str | None) -> tuple[str, str] | None:
@@ -39,7 +41,7 @@ def host_name(authority: str) -> str | None:
             host = host.encode("idna").decode("ascii")
         except UnicodeError:
             return None
-    return host if host and len(host) <= LONGEST_HOST else None
+    return host if len(host) <= LONGEST_HOST and _NAME.fullmatch(host) else None
 
 
 def registered(host: str) -> str | None:

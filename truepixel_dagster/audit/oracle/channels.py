@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote_plus
 
-from truepixel_dagster.audit.oracle2.hosts import address, host_name, host_of, is_outside
-from truepixel_dagster.audit.oracle2.records import Doc, present
-from truepixel_dagster.audit.oracle2.tables import ClickId, Place, Tables, key, plain, suffixes, tables
+from truepixel_dagster.audit.oracle.hosts import address, host_name, host_of, is_outside
+from truepixel_dagster.audit.oracle.records import Doc, present
+from truepixel_dagster.audit.oracle.tables import ClickId, Place, Tables, key, plain, suffixes, tables
 
 LONGEST_PARAMETER = 512
 LONGEST_PARAMETER_NAME = 192
@@ -32,6 +32,11 @@ class Channels:
     """The rules for visits."""
 
     tables: Tables = field(default_factory=tables)
+
+    @classmethod
+    def with_more(cls, more: str) -> Channels:
+        """The rules with what an operator adds, as JSON."""
+        return cls(tables(more))
 
     def visit(
         self, url: str | None, search: str | None, referrer: str | None, own: Iterable[str], aliases: Mapping[str, str]

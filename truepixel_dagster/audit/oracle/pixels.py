@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from truepixel_dagster.audit.oracle2.channels import Channels
-from truepixel_dagster.audit.oracle2.events import Checkout, Content, Line
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Doc, Shop
-from truepixel_dagster.audit.oracle2.values import (
+from truepixel_dagster.audit.oracle.channels import Channels
+from truepixel_dagster.audit.oracle.events import Checkout, Content, Line
+from truepixel_dagster.audit.oracle.records import DeadLetter, Doc, Shop
+from truepixel_dagster.audit.oracle.shapes import PIXEL_CHECKOUT, check_types
+from truepixel_dagster.audit.oracle.values import (
     currency,
     cut,
     distinct,
@@ -60,6 +61,7 @@ def _data(name: str, payload: Doc) -> Content:
     if name == "search_submitted":
         return _viewed_products(inside(payload, "data", "searchResult"))
     if name.startswith("checkout_") or name == "payment_info_submitted":
+        check_types(inside(payload, "data").get("checkout"), PIXEL_CHECKOUT, "checkout")
         return _checkout(name, inside(payload, "data", "checkout"))
     return Content()
 

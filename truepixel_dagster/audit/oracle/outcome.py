@@ -6,24 +6,27 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from truepixel_dagster.audit.oracle2.attributions import Resolved, attribution_doc
-from truepixel_dagster.audit.oracle2.channels import Channels
-from truepixel_dagster.audit.oracle2.customers import customers_of
-from truepixel_dagster.audit.oracle2.decoding import decoded
-from truepixel_dagster.audit.oracle2.duplicates import without_duplicates
-from truepixel_dagster.audit.oracle2.events import event_doc
-from truepixel_dagster.audit.oracle2.figures import figures_of
-from truepixel_dagster.audit.oracle2.ids import orders_of
-from truepixel_dagster.audit.oracle2.journeys import candidates_of
-from truepixel_dagster.audit.oracle2.products import product_stats
-from truepixel_dagster.audit.oracle2.records import Doc, Origin, Record, Shop
-from truepixel_dagster.audit.oracle2.touches import lead_doc, touches_of_users
-from truepixel_dagster.audit.oracle2.visitors import weekly_visitors
+from truepixel_dagster.audit.oracle.attributions import Resolved, attribution_doc
+from truepixel_dagster.audit.oracle.channels import Channels
+from truepixel_dagster.audit.oracle.customers import customers_of
+from truepixel_dagster.audit.oracle.decoding import decoded
+from truepixel_dagster.audit.oracle.duplicates import without_duplicates
+from truepixel_dagster.audit.oracle.events import event_doc
+from truepixel_dagster.audit.oracle.figures import figures_of
+from truepixel_dagster.audit.oracle.ids import orders_of
+from truepixel_dagster.audit.oracle.journeys import candidates_of
+from truepixel_dagster.audit.oracle.products import product_stats
+from truepixel_dagster.audit.oracle.records import Doc, Origin, Record, Shop
+from truepixel_dagster.audit.oracle.touches import lead_doc, touches_of_users
+from truepixel_dagster.audit.oracle.visitors import weekly_visitors
 
 
 @dataclass
 class Expected:
-    """The final state, by document id. `dead` maps (partition, offset) to the reason; visitors are exact counts."""
+    """The final state, by document id. `dead` maps (partition, offset) to the reason; visitors are exact counts.
+
+    `clients` are those that the records of an order name, by the id of its attribution.
+    """
 
     events: dict[str, Doc] = field(default_factory=dict)
     duplicate_origins: set[Origin] = field(default_factory=set)
@@ -33,6 +36,7 @@ class Expected:
     customers: dict[str, Doc] = field(default_factory=dict)
     product_stats: dict[str, Doc] = field(default_factory=dict)
     weekly_visitors: dict[str, int] = field(default_factory=dict)
+    clients: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def duplicates(self) -> int:
@@ -93,6 +97,7 @@ def expected(
         resolved.order.id: attribution_doc(resolved, window_days, half_life_days, sightings_kept) for resolved in orders
     }
 
+    result.clients = {resolved.order.id: [candidate.client for candidate in resolved.candidates] for resolved in orders}
     result.customers = customers_of(events, orders)
     result.product_stats = product_stats(events, orders, known_shops, products_per_event)
     result.weekly_visitors = weekly_visitors(events, known_shops)

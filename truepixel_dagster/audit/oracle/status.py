@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from truepixel_dagster.audit.oracle2.events import Event, Payload
+from truepixel_dagster.audit.oracle.events import Event, Payload
 
 # Of two payloads of one moment the later status wins.
 RANKS = ("open", "paid", "partially_refunded", "refunded", "cancelled", "voided")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from truepixel_dagster.audit.oracle2.credits import credits_of, credits_of_nobody
-from truepixel_dagster.audit.oracle2.events import Event, kafka
-from truepixel_dagster.audit.oracle2.figures import Figures
-from truepixel_dagster.audit.oracle2.ids import Order
-from truepixel_dagster.audit.oracle2.journeys import Candidate, landing_touch
-from truepixel_dagster.audit.oracle2.records import Doc, present
-from truepixel_dagster.audit.oracle2.times import iso
-from truepixel_dagster.audit.oracle2.touches import Touch, touch_doc
+from truepixel_dagster.audit.oracle.credits import credits_of, credits_of_nobody
+from truepixel_dagster.audit.oracle.events import Event, kafka
+from truepixel_dagster.audit.oracle.figures import Figures
+from truepixel_dagster.audit.oracle.ids import Order
+from truepixel_dagster.audit.oracle.journeys import Candidate, landing_touch
+from truepixel_dagster.audit.oracle.records import Doc, present
+from truepixel_dagster.audit.oracle.times import iso
+from truepixel_dagster.audit.oracle.touches import Touch, touch_doc
 
 
 @dataclass(frozen=True)

@@ -73,11 +73,23 @@ def suffixes(host: str) -> list[str]:
     return [".".join(labels[place:]) for place in range(len(labels))]
 
 
-@lru_cache(maxsize=1)
-def tables() -> Tables:
-    """The data files as they are in the tree."""
+@lru_cache(maxsize=4)
+def tables(more: str = "{}") -> Tables:
+    """The data files as they are in the tree, with what an operator adds to them (docs/channels.md), as JSON."""
+    added: dict[str, Any] = json.loads(more)
     platforms = _read("platforms.json")
+    for name, about in added.get("platforms", {}).items():
+        own = platforms["platforms"].setdefault(name, {"category": None})
+        lists = {each: [*own.get(each, ()), *about.get(each, ())] for each in ("aliases", "hosts", "apps")}
+        platforms["platforms"][name] = {**own, **about, **lists}
+    platforms["places"] |= added.get("places", {})
     inside, clicks, channels = _read("inside.json"), _read("click_ids.json"), _read("channels.json")
+    channels["paid_medium"]["equals"] += added.get("paid_mediums", [])
+    new = {entry["name"]: entry for entry in added.get("click_ids", ())}
+    known = {entry["name"] for entry in clicks["click_ids"]}
+    replaced = [new.get(entry["name"], entry) for entry in clicks["click_ids"]]
+    clicks["click_ids"] = [*(entry for name, entry in new.items() if name not in known), *replaced]
+    inside["hosts"] += added.get("inside", [])
     names: dict[str, Place] = {}
     hosts: dict[str, Place] = {}
     apps: dict[str, Place] = {}
@@ -115,17 +127,17 @@ def tables() -> Tables:
 
 def _add_google(names: dict[str, Place], hosts: dict[str, Place]) -> None:
     """Google's own list of sources, where ours has not the same name or host."""
-    ours = dict(hosts)
-    for category, entries in _read("ga4_sources.json")["sources"].items():
-        listed = set(entries)
-        for entry in entries:
-            if "." not in entry:
-                names.setdefault(key(entry), Place(entry, category))
-                continue
-            around = next((ours[host] for host in suffixes(entry) if host in ours), None)
-            short = entry.split(".")[0]
-            platform = around.platform if around else short if short in listed else entry
-            hosts.setdefault(plain(entry), Place(platform, category))
+    found = _read("ga4_sources.json")["sources"]
+    entries = [(entry, category) for category, listed in found.items() for entry in listed]
+    # Shorter ones first: what is in another has its platform.
+    for entry, category in sorted(entries, key=lambda each: each[0].count(".")):
+        if "." not in entry:
+            names.setdefault(key(entry), Place(entry, category))
+            continue
+        around = next((hosts[host] for host in suffixes(entry) if host in hosts), None)
+        short, _, end = entry.partition(".")
+        own = short if short in found[category] and "." not in end else entry
+        hosts.setdefault(plain(entry), Place(around.platform if around else own, category))
 
 
 def _click_ids(entries: list[dict[str, Any]]) -> tuple[ClickId, ...]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from truepixel_dagster.audit.oracle2.records import Doc, Origin, present
-from truepixel_dagster.audit.oracle2.times import Moment, iso
+from truepixel_dagster.audit.oracle.records import Doc, Origin, present
+from truepixel_dagster.audit.oracle.times import Moment, iso
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from truepixel_dagster.audit.oracle2.events import Event, Payload, Refund
-from truepixel_dagster.audit.oracle2.ids import Order, checkout_of, payload_of
-from truepixel_dagster.audit.oracle2.records import Doc
-from truepixel_dagster.audit.oracle2.values import minor_units, share
+from truepixel_dagster.audit.oracle.events import Event, Payload, Refund
+from truepixel_dagster.audit.oracle.ids import Order, checkout_of, payload_of
+from truepixel_dagster.audit.oracle.records import Doc
+from truepixel_dagster.audit.oracle.values import minor_units, share
 
 # Financial statuses of an order that nobody has paid.
 UNPAID = ("", "pending", "authorized", "voided", "expired")

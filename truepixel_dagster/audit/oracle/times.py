@@ -9,8 +9,8 @@ from importlib import resources
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from truepixel_dagster.audit.oracle2.records import DeadLetter, Shop
-from truepixel_dagster.audit.oracle2.values import maybe_text, text
+from truepixel_dagster.audit.oracle.records import DeadLetter, Shop
+from truepixel_dagster.audit.oracle.values import maybe_text, text
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 60 * MINUTE_MS
