@@ -1,0 +1,152 @@
+"""`truepixel report` as people type it, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from truepixel_dagster import resources
+from truepixel_dagster.cli import main
+from truepixel_dagster.report import command, reading
+from truepixel_dagster.report.command import major
+from truepixel_dagster.report.figures import Figures
+from truepixel_dagster.report.period import Wish
+from truepixel_dagster.report.reading import Product, ShopReport
+
+ORDER = {
+    "occurred_at": "2026-11-20T10:00:00.000Z",
+    "value": {"amount": 123450, "currency": "USD"},
+    "refunded": {"amount": 500, "currency": "USD"},
+    "net": {"amount": 122950, "currency": "USD"},
+    "touches": [{"at": "2026-11-20T09:00:00.000Z"}],
+    "new_customer": True,
+    "credits": {
+        "last_click": [
+            {"platform": "google", "channel": "paid_search", "campaign": "brand", "amount": 123450, "net": 122950}
+        ]
+    },
+}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the stores were asked for."""
+    calls: list[Any] = []
+
+    @contextmanager
+    def opened(_settings: Any) -> Iterator[Any]:
+        yield SimpleNamespace(elasticsearch=None, mongodb=None)
+
+    def answer(_stores: Any, shop: str, model: str, by: str, wish: Wish) -> ShopReport:
+        calls.append((by, wish))
+        figures = Figures(model, by)
+        figures.add("s:1", ORDER)
+        figures.add("s:2", {**ORDER, "test": True})
+        return ShopReport(
+            shop=shop,
+            model=model,
+            by=by,
+            period="from 2026-11-20 (UTC)",
+            week="2026-W47",
+            visitors=3,
+            orders=figures.orders,
+            test_orders=figures.test_orders,
+            sources=figures.rows(),
+            totals=figures.totals(),
+            products=[Product("p1", 2, 1, 9, {"USD": 123450})],
+        )
+
+    # The console takes its width when it is first imported, which another test may have done.
+    monkeypatch.setattr(command, "out", Console(width=120, markup=False, emoji=False, highlight=False))
+    monkeypatch.setattr(resources, "open_stores", opened)
+    monkeypatch.setattr(reading, "shop_report", answer)
+    return calls
+
+
+def report(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["report", "--shop", "s", *arguments])
+
+
+def cells(shown: str) -> list[list[str]]:
+    lines = [line.strip("│┃ ").replace("┃", "│") for line in shown.splitlines() if "│" in line or "┃" in line]
+    return [[cell.strip() for cell in line.split("│")] for line in lines]
+
+
+def test_a_table_has_its_rows_their_total_and_what_is_left_out(asked: list[Any]) -> None:
+    shown = report("--from", "2026-11-20").stdout
+    assert "shop s: 1 orders from 2026-11-20 (UTC); 3 visitors in 2026-W47" in shown
+    assert "orders by last_click, USD" in shown
+    assert "test orders, in no figure: 1" in shown
+    numbers = ["1", "1", "0", "1,234.50", "5.00", "1,229.50"]
+    assert cells(shown)[:3] == [
+        ["platform", "campaign", "orders", "new", "returning", "gross", "refunded", "net"],
+        ["google", "brand", *numbers],
+        ["total", "", *numbers],
+    ]
+    assert cells(shown)[3:] == [
+        ["product", "units", "orders", "views", "revenue"],
+        ["p1", "2", "1", "9", "1,234.50 USD"],
+    ]
+
+
+@pytest.mark.parametrize("by", ["channel", "platform", "campaign"])
+def test_rows_are_by_what_is_asked_for(asked: list[Any], by: str) -> None:
+    (row,) = json.loads(report("--by", by, "--json").stdout)["sources"]
+    named = {"channel": "paid_search", "platform": "google", "campaign": "brand"}
+    assert row[by] == named[by]
+    assert asked == [(by, Wish())]
+
+
+@pytest.mark.parametrize(
+    ("age", "hours"), [("1h", 1), ("24h", 24), ("7d", 7 * 24), ("4w", 4 * 7 * 24), ("999d", 999 * 24)]
+)
+def test_the_last_hours_days_and_weeks(asked: list[Any], age: str, hours: int) -> None:
+    assert report("--last", age).exit_code == 0
+    assert asked == [("campaign", Wish(latest=hours * 3_600_000))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--last", "7"), "'7' is no time such as 24h, 7d or 4w"),
+        (("--last", "0d"), "'0d' is no time such as 24h, 7d or 4w"),
+        (("--last", "-1d"), "'-1d' is no time such as 24h, 7d or 4w"),
+        (("--last", "1000d"), "'1000d' is no time such as 24h, 7d or 4w"),
+        (("--last", "٧d"), "is no time such as 24h, 7d or 4w"),
+        (("--from", "yesterday"), "'yesterday' is no day such as 2026-01-31"),
+        (("--from", "2026-02-30"), "'2026-02-30' is no day such as 2026-01-31"),
+        (("--to", "20260131"), "'20260131' is no day such as 2026-01-31"),
+        (("--to", "0001-01-01"), "'0001-01-01' is no day such as 2026-01-31"),
+        (("--from", "2026-02-01", "--to", "2026-01-31"), "--from 2026-02-01 is later than --to 2026-01-31"),
+        (("--last", "7d", "--from", "2026-01-01"), "--last stands alone: without --from and --to"),
+        (("--last", "7d", "--to", "2026-01-01"), "--last stands alone: without --from and --to"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(asked: list[Any], arguments: tuple[str, ...], said: str) -> None:
+    done = report(*arguments)
+    assert done.exit_code == 2
+    assert said in done.output.splitlines()[-1]
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "text"),
+    [
+        ("USD", 123450, "1,234.50"),
+        ("USD", 5, "0.05"),
+        ("USD", -5, "-0.05"),
+        ("JPY", 3000, "3,000"),
+        ("KWD", 1234, "1.234"),
+        ("USD", 10**17 + 1, "1,000,000,000,000,000.01"),
+        ("", 0, "0.00"),
+    ],
+)
+def test_amounts_are_exact(currency: str, amount: int, text: str) -> None:
+    assert major(currency, amount) == text

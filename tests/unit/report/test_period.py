@@ -1,0 +1,54 @@
+"""The days and the hours that a report is of."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from truepixel_dagster.events.event import DAY, iso
+from truepixel_dagster.events.shop_time import ShopTime, time_zones
+from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.report.period import Period, Wish
+
+NEW_YORK = ShopTime("America/New_York")
+NOW = to_millis("2026-03-10T02:00:00Z")
+
+
+def test_all_time_is_without_bounds() -> None:
+    period = Wish().of(NEW_YORK, NOW)
+    assert (period.bounds, period.days, str(period)) == ({}, {}, "")
+    assert period.holds(0)
+
+
+def test_days_are_of_the_shop_and_the_search_finds_a_day_more_on_both_sides() -> None:
+    period = Wish(date(2026, 1, 1), date(2026, 1, 31)).of(NEW_YORK, NOW)
+    assert period.bounds == {"gte": "2025-12-31T00:00:00.000Z", "lt": "2026-02-02T00:00:00.000Z"}
+    assert period.days == {"gte": "2026-01-01", "lte": "2026-01-31"}
+    assert str(period) == "from 2026-01-01 to 2026-01-31 (America/New_York)"
+    assert str(Wish(first=date(2026, 1, 1)).of(ShopTime(), NOW)) == "from 2026-01-01 (UTC)"
+    assert str(Wish(last=date(2026, 1, 1)).of(ShopTime(), NOW)) == "to 2026-01-01 (UTC)"
+
+
+def test_the_last_hours_are_exact_and_products_have_all_days_that_they_touch() -> None:
+    # 9 March 22:00 in New York, where the clock was put forward on the 8th.
+    period = Wish(latest=2 * DAY).of(NEW_YORK, NOW)
+    assert period.bounds == {"gte": "2026-03-08T02:00:00.000Z", "lt": "2026-03-10T02:00:00.000Z"}
+    assert period.days == {"gte": "2026-03-07", "lte": "2026-03-09"}
+    assert [period.holds(NOW - 2 * DAY + by) for by in (-1, 0)] == [False, True]
+    assert [period.holds(NOW + by) for by in (-1, 0)] == [True, False]
+    assert str(period) == "from 2026-03-08T02:00:00.000Z to 2026-03-10T02:00:00.000Z"
+
+
+@given(
+    st.integers(1_420_070_400_000, 2_000_000_000_000),
+    st.sampled_from(sorted(time_zones())),
+    st.integers(-2, 2),
+    st.integers(0, 3),
+)
+def test_a_search_finds_every_moment_of_the_days(millis: int, zone: str, shift: int, length: int) -> None:
+    first = date.fromisoformat(iso(millis + shift * DAY)[:10])
+    period = Period(ShopTime(zone), first, date.fromordinal(first.toordinal() + length))
+    if period.holds(millis):
+        assert period.bounds["gte"] <= iso(millis) < period.bounds["lt"]

@@ -1,0 +1,132 @@
+"""`truepixel report`: arguments and printing only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from typing import TYPE_CHECKING
+
+import click
+
+from truepixel_dagster.orders.credit import MODELS
+from truepixel_dagster.report.figures import GROUPINGS, Row, Total
+from truepixel_dagster.report.period import Wish
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import echo, out, print_json, say, table
+
+if TYPE_CHECKING:
+    from truepixel_dagster.report.reading import ShopReport
+
+_HOUR = 3_600_000
+_UNITS = {"h": _HOUR, "d": 24 * _HOUR, "w": 7 * 24 * _HOUR}
+_AGE = re.compile(r"([1-9][0-9]{0,2})([hdw])")
+_YEARS = range(1970, 2100)
+_FIGURES = ("orders", "new", "returning", "gross", "refunded", "net")
+
+
+def _day(_context: click.Context, _option: click.Parameter, value: str | None) -> date | None:
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value)
+    except ValueError:
+        day = None
+    if day is None or day.isoformat() != value or day.year not in _YEARS:
+        raise click.BadParameter(f"{value[:80]!r} is no day such as 2026-01-31")
+    return day
+
+
+def _age(_context: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    found = _AGE.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value[:80]!r} is no time such as 24h, 7d or 4w")
+    return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command()
+@click.option("--shop", required=True, help="The shop id.")
+@click.option("--model", type=click.Choice(MODELS), default="last_click", show_default=True, help="Attribution model.")
+@click.option(
+    "--by", type=click.Choice(list(GROUPINGS)), default="campaign", show_default=True, help="What the rows are by."
+)
+@click.option("--from", "first", metavar="DAY", callback=_day, help="The first day, such as 2026-01-01; the shop's.")
+@click.option("--to", "last", metavar="DAY", callback=_day, help="The last day; the shop's.")
+@click.option("--last", "latest", metavar="TIME", callback=_age, help="24h, 7d or 4w until now, without other days.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def report(
+    shop: str, model: str, by: str, first: date | None, last: date | None, latest: int | None, as_json: bool
+) -> None:
+    """Orders and revenue by channel, platform or campaign, visitors this week, best products.
+
+    Gross is what orders were worth, refunded what went back, net what stays, in the shop's money. An order that several
+    rows have a part in counts in each by its share. New and returning are orders of such customers; of the others it is
+    not known. Test orders count nowhere.
+    """
+    from truepixel_dagster.report.reading import busiest_shops, shop_report
+    from truepixel_dagster.resources import open_stores
+
+    with open_stores(load_settings()) as stores:
+        found = shop_report(stores, shop, model, by, _wish(first, last, latest))
+        # Most likely the id is mistyped, or nothing was drained and flushed yet.
+        known = busiest_shops(stores.elasticsearch) if found.empty else []
+    if found.empty:
+        what = f"shop {shop} {found.period}".rstrip()
+        say(f"nothing is known of {what}; shops with events: {', '.join(known) or 'none yet'}")
+    print_json(found) if as_json else _print(found)
+    if found.unreadable:
+        say(f"{found.unreadable:,} documents are in no figure, such as this one: {found.why_unreadable}")
+
+
+def _wish(first: date | None, last: date | None, latest: int | None) -> Wish:
+    if latest is not None and (first or last):
+        raise click.UsageError("--last stands alone: without --from and --to")
+    if first and last and last < first:
+        raise click.UsageError(f"--from {first} is later than --to {last}")
+    return Wish(first, last, latest)
+
+
+def _print(found: ShopReport) -> None:
+    period = f" {found.period}" if found.period else ""
+    echo(f"shop {found.shop}: {found.orders:,} orders{period}; {found.visitors:,} visitors in {found.week}")
+    for total in found.totals:
+        title = f"orders by {found.model}, {total.currency or 'without a value'}"
+        shown = table((*GROUPINGS[found.by], *_FIGURES), _cells(found, total), title=title, numbers=_FIGURES)
+        # A line above the total.
+        shown.rows[-2].end_section = True
+        out.print(shown)
+    if found.test_orders:
+        echo(f"test orders, in no figure: {found.test_orders:,}")
+    products = (
+        (p.product_id, p.units, p.orders, p.views, ", ".join(f"{major(c, a)} {c}" for c, a in p.revenue.items()))
+        for p in found.products
+    )
+    numbers = ("units", "orders", "views", "revenue")
+    out.print(table(("product", *numbers), products, title=f"best products{period}", numbers=numbers))
+
+
+def _cells(found: ShopReport, total: Total) -> Iterator[tuple[object, ...]]:
+    """The rows of one currency, and their total."""
+    names = GROUPINGS[found.by]
+    for row in found.sources:
+        if row.currency == total.currency:
+            yield (*(getattr(row, name) for name in names), *_figures(row))
+    yield ("total", *("" for _ in names[1:]), *_figures(total))
+
+
+def _figures(row: Row | Total) -> Iterator[str]:
+    for orders in (row.orders, row.new_customers, row.returning_customers):
+        yield f"{orders:,.2f}".removesuffix(".00")
+    for amount in (row.gross, row.refunded, row.net):
+        yield major(row.currency, amount)
+
+
+def major(currency: str, amount: int) -> str:
+    """Return minor units as people write them: `1,234.50`."""
+    from truepixel_dagster.events.money import decimals
+
+    places = decimals(currency)
+    whole, part = divmod(abs(amount), 10**places)
+    return f"{'-' if amount < 0 else ''}{whole:,}" + (f".{part:0{places}}" if places else "")

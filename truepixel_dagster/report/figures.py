@@ -1,0 +1,246 @@
+"""What orders brought a shop by channel, platform or campaign: sums over attribution documents, without any I/O.
+
+Each order is divided among the credits of one model: gross and net as the document credits them, what was refunded and
+the order itself by the weights that made these credits. All are whole numbers that are divided by largest remainder, so
+that the sums over rows are those of the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster.events.event import DAY
+from truepixel_dagster.events.money import Money, shares
+from truepixel_dagster.events.order import ONLINE
+from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.orders.credit import DIRECT, ENDS_PERCENT, Weight, weights_of
+from truepixel_dagster.report.period import Period
+from truepixel_dagster.stores.documents import Reader
+
+#: What rows may be by, and which names of a credit make a row of each.
+GROUPINGS: dict[str, tuple[str, ...]] = {
+    "channel": ("channel",),
+    "platform": ("platform",),
+    "campaign": ("platform", "campaign"),
+}
+UNKNOWN, UNASSIGNED = "unknown", "unassigned"
+# An order is divided in millionths.
+_WHOLE = 1_000_000
+_Names = tuple[str | None, ...]
+
+
+class _Credit(msgspec.Struct, frozen=True):
+    platform: str = UNKNOWN
+    amount: int = 0
+    net: int | None = None
+    channel: str | None = None
+    campaign: str | None = None
+
+
+class _Touch(msgspec.Struct, frozen=True):
+    at: str
+
+
+class _Order(msgspec.Struct, frozen=True):
+    """What is read of an attribution document, of either edition."""
+
+    occurred_at: str
+    credits: dict[str, tuple[_Credit, ...]] = {}
+    touches: tuple[_Touch, ...] = ()
+    half_life_days: float = 7.0
+    position_ends_percent: int = ENDS_PERCENT
+    value: Money | None = None
+    refunded: Money | None = None
+    net: Money | None = None
+    test: bool = False
+    sales_channel: str = ONLINE
+    new_customer: bool | None = None
+
+
+_ORDERS = Reader(_Order, "Elasticsearch attributions")
+_OF_ORDERS = _ORDERS.known - {"credits", "touches"}
+
+
+def fields_of(model: str) -> list[str]:
+    """Return the fields of documents that the figures of a model are from, to read no others."""
+    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(_Credit))
+    return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
+
+
+class Sums(msgspec.Struct):
+    """Amounts in minor units; orders, and those of new and of returning customers, in millionths."""
+
+    gross: int = 0
+    refunded: int = 0
+    net: int = 0
+    orders: int = 0
+    new: int = 0
+    returning: int = 0
+
+    def add(self, other: Sums) -> None:
+        """Add others to these."""
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+class Row(msgspec.Struct, frozen=True):
+    """What the orders credited to one name brought, in one currency; amounts in minor units.
+
+    `channel`, `platform` and `campaign` are None where the rows are not by them. An order of which several rows have a
+    credit counts in each by its share. `currency` is empty for orders without a value.
+    """
+
+    channel: str | None
+    platform: str | None
+    campaign: str | None
+    currency: str
+    gross: int
+    refunded: int
+    net: int
+    orders: float
+    new_customers: float
+    returning_customers: float
+
+
+class Total(msgspec.Struct, frozen=True):
+    """The sums of all rows of one currency; orders are whole."""
+
+    currency: str
+    gross: int
+    refunded: int
+    net: int
+    orders: int
+    new_customers: int
+    returning_customers: int
+
+
+class Figures:
+    """Adds up documents one by one. Memory grows with the rows, not with the documents.
+
+    Arguments:
+        model: The attribution model.
+        by: One of `GROUPINGS`.
+        period: Which orders count.
+    """
+
+    def __init__(self, model: str, by: str, period: Period | None = None) -> None:
+        self.orders = self.test_orders = self.unreadable = 0
+        self.why_unreadable: str | None = None
+        self.model = model
+        self._names = GROUPINGS[by]
+        self._period = period or Period()
+        self._sums: dict[str, dict[_Names, Sums]] = {}
+
+    def add(self, id_: str, document: Mapping[str, Any]) -> None:
+        """Add the order of one document; one that cannot be read is counted as such, and in nothing else."""
+        try:
+            order = _ORDERS.read(id_, document)
+            if not self._period.holds(to_millis(order.occurred_at)):
+                return
+            divided = list(_divided(order, self.model))
+        except (ValueError, ArithmeticError) as error:
+            self.unreadable += 1
+            self.why_unreadable = self.why_unreadable or str(error)
+            return
+        if order.test:
+            self.test_orders += 1
+            return
+        self.orders += 1
+        rows = self._sums.setdefault(order.value.currency if order.value else "", {})
+        for credit, sums in divided:
+            rows.setdefault(tuple(getattr(credit, name) for name in self._names), Sums()).add(sums)
+
+    def rows(self) -> list[Row]:
+        """Return the rows by currency, those that brought most first."""
+        return [
+            _row(dict(zip(self._names, names)), currency, sums)
+            for currency, rows in sorted(self._sums.items())
+            for names, sums in sorted(rows.items(), key=_place)
+        ]
+
+    def totals(self) -> list[Total]:
+        """Return the sums of all rows of each currency."""
+        return [_total(currency, rows.values()) for currency, rows in sorted(self._sums.items())]
+
+
+def _divided(order: _Order, model: str) -> Iterator[tuple[_Credit, Sums]]:
+    """An order's credits, each with its part of the order's figures."""
+    credited = [_with_channel(credit, order) for credit in order.credits.get(model, ())] or [_only_credit(order)]
+    weights = _weights(order, model, credited)
+    refunded = shares(order.refunded.amount if order.refunded else 0, weights)
+    orders = shares(_WHOLE, weights)
+    for credit, net, back, part in zip(credited, _nets(order, credited, weights), refunded, orders):
+        new, returning = (part if order.new_customer is which else 0 for which in (True, False))
+        yield credit, Sums(credit.amount, back, net, part, new, returning)
+
+
+def _with_channel(credit: _Credit, order: _Order) -> _Credit:
+    """A credit with its channel: the first edition has none, and names what is no visit by the platform."""
+    if credit.channel is not None:
+        return credit
+    return msgspec.structs.replace(credit, channel=UNASSIGNED if order.touches else credit.platform)
+
+
+def _only_credit(order: _Order) -> _Credit:
+    """The credit of an order whose document has none."""
+    place = DIRECT if order.sales_channel == ONLINE else order.sales_channel
+    platform, channel = (UNKNOWN, UNASSIGNED) if order.touches else (place, place)
+    return _Credit(platform, order.value.amount if order.value else 0, channel=channel)
+
+
+def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence[Weight]:
+    """The weights that made an order's credits; their amounts, where its touches do not tell these weights."""
+    if len(credited) == 1:
+        return (1,)
+    at, half_life = to_millis(order.occurred_at), int(order.half_life_days * DAY)
+    ages = [at - to_millis(touch.at) for touch in order.touches]
+    weights = [weight for weight in weights_of(model, ages, half_life, order.position_ends_percent) if weight]
+    if len(weights) == len(credited):
+        return weights
+    return [credit.amount for credit in credited] if any(credit.amount for credit in credited) else [1] * len(credited)
+
+
+def _nets(order: _Order, credited: Sequence[_Credit], weights: Sequence[Weight]) -> list[int]:
+    """What stays of each credit: all of it where the document, of the first edition, knows no net."""
+    own = [credit.net for credit in credited if credit.net is not None]
+    if len(own) == len(credited):
+        return own
+    return shares(order.net.amount, weights) if order.net else [credit.amount for credit in credited]
+
+
+def _place(row: tuple[_Names, Sums]) -> tuple[object, ...]:
+    names, sums = row
+    return -sums.gross, -sums.orders, tuple(name or "" for name in names)
+
+
+def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
+    return Row(
+        channel=names.get("channel"),
+        platform=names.get("platform"),
+        campaign=names.get("campaign"),
+        currency=currency,
+        gross=sums.gross,
+        refunded=sums.refunded,
+        net=sums.net,
+        orders=sums.orders / _WHOLE,
+        new_customers=sums.new / _WHOLE,
+        returning_customers=sums.returning / _WHOLE,
+    )
+
+
+def _total(currency: str, rows: Iterable[Sums]) -> Total:
+    total = Sums()
+    for sums in rows:
+        total.add(sums)
+    return Total(
+        currency=currency,
+        gross=total.gross,
+        refunded=total.refunded,
+        net=total.net,
+        orders=total.orders // _WHOLE,
+        new_customers=total.new // _WHOLE,
+        returning_customers=total.returning // _WHOLE,
+    )

@@ -1,0 +1,77 @@
+"""Which orders a report is of: those of some of the shop's days, or of the last hours, days or weeks."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timezone
+
+import msgspec
+
+from truepixel_dagster.events.event import DAY, iso
+from truepixel_dagster.events.shop_time import UTC, ShopTime
+
+# No shop's clock is further from UTC than this.
+_FURTHEST = DAY
+
+
+class Period(msgspec.Struct, frozen=True):
+    """From `first` to `last`, days of the shop, both included; of these from `since` on and before `until`.
+
+    `since` and `until` are milliseconds since the epoch. What is None bounds nothing.
+    """
+
+    time: ShopTime = UTC
+    first: date | None = None
+    last: date | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def holds(self, millis: int) -> bool:
+        """Return whether a moment, in milliseconds since the epoch, is of this period."""
+        day = self.time.day(millis)
+        return (
+            (self.first is None or self.first.isoformat() <= day)
+            and (self.last is None or day <= self.last.isoformat())
+            and (self.since is None or self.since <= millis)
+            and (self.until is None or millis < self.until)
+        )
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """The bounds of a search that finds all moments of the period, and a few beside it."""
+        first = None if self.first is None else _midnight(self.first) - _FURTHEST
+        last = None if self.last is None else _midnight(self.last) + DAY + _FURTHEST
+        since, until = first if self.since is None else self.since, last if self.until is None else self.until
+        return {name: iso(bound) for name, bound in (("gte", since), ("lt", until)) if bound is not None}
+
+    @property
+    def days(self) -> dict[str, str]:
+        """The bounds of a search for days of the shop."""
+        return {name: day.isoformat() for name, day in (("gte", self.first), ("lte", self.last)) if day is not None}
+
+    def __str__(self) -> str:
+        """Return the period as text; empty for all time."""
+        zone = self.time.time_zone or "UTC"
+        if self.since is not None and self.until is not None:
+            return f"from {iso(self.since)} to {iso(self.until)}"
+        ends = [f"{word} {day}" for word, day in (("from", self.first), ("to", self.last)) if day is not None]
+        return f"{' '.join(ends)} ({zone})" if ends else ""
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """The period that somebody asks for: days, both included, or the last so many milliseconds."""
+
+    first: date | None = None
+    last: date | None = None
+    latest: int | None = None
+
+    def of(self, time: ShopTime, now: int) -> Period:
+        """Return the period by a shop's time, at a moment in milliseconds since the epoch."""
+        if self.latest is None:
+            return Period(time, self.first, self.last)
+        since = now - self.latest
+        first, last = (date.fromisoformat(time.day(millis)) for millis in (since, now))
+        return Period(time, first, last, since, now)
+
+
+def _midnight(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()) * 1000

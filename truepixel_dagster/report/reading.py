@@ -1,0 +1,131 @@
+"""What a merchant asks first: what brought orders and revenue, who visited, what sells; read from the stores."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import msgspec
+
+from truepixel_dagster.report.figures import Figures, Row, Total, fields_of
+from truepixel_dagster.report.period import Period, Wish
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.shops import Shops
+
+BEST_PRODUCTS = 10
+BUSIEST_SHOPS = 10
+
+
+class Product(msgspec.Struct, frozen=True):
+    """One product over the days of the period; revenue in minor units by currency."""
+
+    product_id: str
+    units: int
+    orders: int
+    views: int
+    revenue: dict[str, int]
+
+
+class ShopReport(msgspec.Struct, frozen=True):
+    """One shop's report under one attribution model.
+
+    `period` is empty for all time; `week` is the shop's ISO week now, of which `visitors` are. `unreadable` documents
+    are in no figure, and `why_unreadable` says what is wrong with the first one.
+    """
+
+    shop: str
+    model: str
+    by: str
+    period: str
+    week: str
+    visitors: int
+    orders: int
+    test_orders: int
+    sources: list[Row]
+    totals: list[Total]
+    products: list[Product]
+    unreadable: int = 0
+    why_unreadable: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether it says nothing of the shop."""
+        return not (self.orders or self.test_orders or self.unreadable or self.visitors or self.products)
+
+
+def busiest_shops(store: ElasticsearchStore) -> list[str]:
+    """Return the ids of the shops with most events, at most ten.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    return store.most_common("events-", "shop_id", BUSIEST_SHOPS)
+
+
+def shop_report(
+    stores: Stores, shop: str, model: str, by: str = "campaign", wish: Wish | None = None, now: int | None = None
+) -> ShopReport:
+    """Read one shop's report from the stores.
+
+    Arguments:
+        stores: Where the documents are, and what is known of the shop.
+        shop: The shop id.
+        model: The attribution model.
+        by: What the rows are by, one of `GROUPINGS`.
+        wish: Which orders; all by default.
+        now: Milliseconds since the epoch; the clock's by default.
+
+    Raises:
+        Unavailable: Elasticsearch or MongoDB does not answer.
+    """
+    store = stores.elasticsearch
+    store.refresh()
+    now = int(time.time() * 1000) if now is None else now
+    shop_time = Shops(stores.mongodb).days([shop]).of(shop)
+    period = (wish or Wish()).of(shop_time, now)
+    week = shop_time.week(now)
+    (visitors,) = store.mget([(store.index("weekly-visitors"), f"{shop}:{week}")])
+    figures = _figures(store, shop, Figures(model, by, period), period)
+    return ShopReport(
+        shop=shop,
+        model=model,
+        by=by,
+        period=str(period),
+        week=week,
+        visitors=visitors.source.get("visitors", 0) if visitors else 0,
+        orders=figures.orders,
+        test_orders=figures.test_orders,
+        sources=figures.rows(),
+        totals=figures.totals(),
+        products=_best_products(store, shop, period),
+        unreadable=figures.unreadable,
+        why_unreadable=figures.why_unreadable,
+    )
+
+
+def _figures(store: ElasticsearchStore, shop: str, figures: Figures, period: Period) -> Figures:
+    query = _query(shop, "occurred_at", period.bounds)
+    for hit in store.scan("attributions", query, fields=fields_of(figures.model)):
+        figures.add(hit["_id"], hit.get("_source", {}))
+    return figures
+
+
+def _best_products(store: ElasticsearchStore, shop: str, period: Period) -> list[Product]:
+    counts: dict[str, Counter[str]] = {}
+    revenue: dict[str, Counter[str]] = {}
+    for hit in store.scan("product-stats", _query(shop, "day", period.days)):
+        doc = hit["_source"]
+        product = doc.get("product_id", "")
+        counts.setdefault(product, Counter()).update({name: doc.get(name, 0) for name in ("units", "orders", "views")})
+        revenue.setdefault(product, Counter()).update(doc.get("revenue", {}))
+    best = sorted(counts, key=lambda product: (-counts[product]["units"], -counts[product]["views"], product))
+    return [
+        Product(p, counts[p]["units"], counts[p]["orders"], counts[p]["views"], dict(revenue[p]))
+        for p in best[:BEST_PRODUCTS]
+    ]
+
+
+def _query(shop: str, field: str, bounds: dict[str, str]) -> dict[str, object]:
+    of_shop = {"term": {"shop_id": shop}}
+    return {"bool": {"filter": [of_shop, *([{"range": {field: bounds}}] if bounds else [])]}}
