@@ -21,13 +21,16 @@ from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execut
 from truepixel_dagster.local.lock import alone
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
-from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.local.traffic import FULL, Record, busy, traffic, traffic_at
 from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
 
 Say = Callable[[str], None]
+# Where the traffic that is watched begins, and how much faster than real time it runs until it has caught up.
+WATCHED = timedelta(days=3, hours=12)
+TIME_LAPSE = 60
 
 
 class DemoFailed(Exception):
@@ -120,7 +123,7 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
     started = time.monotonic()
     with fresh_pipeline(settings, say) as own:
         say(f"generating {events:,} events")
-        produce(own, events, seed=seed, shops=shops, **recent())
+        produce(own, events, seed=seed, shops=shops, profile=FULL, **recent())
         say("draining through Dagster")
         begun = time.monotonic()
         drain(own, lambda _: None)
@@ -177,7 +180,8 @@ def with_ui(
     """
     with fresh_pipeline(settings, say) as own:
         port = free_port(3000)
-        with dagster_dev(own, port, writable=writable), producing(own, _live(rate, seed, shops), rate):
+        records = live(rate, seed, shops, datetime.now(timezone.utc))
+        with dagster_dev(own, port, writable=writable), producing(own, records, rate):
             _wait_for(port)
             show(own, f"http://127.0.0.1:{port}")
 
@@ -266,10 +270,21 @@ def producing(settings: Settings, records: Iterator[Record], rate: float) -> Ite
         thread.join(timeout=60)
 
 
-def _live(rate: float, seed: int, shops: int) -> Iterator[Record]:
-    """A day of traffic from now on."""
-    day = timedelta(hours=24)
-    return traffic(int(rate * day.total_seconds()), seed=seed, shops=shops, start=datetime.now(timezone.utc), span=day)
+def live(rate: float, seed: int, shops: int, now: datetime) -> Iterator[Record]:
+    """A day of traffic for somebody who watches: a busy time, which begins days ago and runs in time-lapse until now.
+
+    So orders, what becomes of them, and buyers who come back are seen within a minute, and no event is ahead of time.
+
+    Arguments:
+        rate: Records a second.
+        seed: Of the traffic.
+        shops: How many shops.
+        now: When it is sent from, with a time zone.
+    """
+    starts, begin = (int(moment.timestamp() * 1000) for moment in (now, now - WATCHED))
+    elapsed = (int(1000 * sent / rate) for sent in range(int(rate * timedelta(days=1).total_seconds())))
+    clock = (min(begin + TIME_LAPSE * passed, starts + passed) for passed in elapsed)
+    return traffic_at(clock, begin, seed=seed, shops=shops, profile=busy(FULL))
 
 
 def free_port(preferred: int) -> int:

@@ -6,8 +6,8 @@
         producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))
 """
 
-from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, traffic
-from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile
+from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, traffic, traffic_at
+from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile, busy
 from truepixel_dagster.local.traffic.world import Placed, Record
 
 __all__ = [
@@ -20,5 +20,7 @@ __all__ = [
     "Placed",
     "Profile",
     "Record",
+    "busy",
     "traffic",
+    "traffic_at",
 ]

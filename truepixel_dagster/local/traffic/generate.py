@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from heapq import heappop, heappush
 from itertools import accumulate
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -55,21 +56,54 @@ def traffic(
         ValueError: A negative number of events, no shop, a share outside of 0 to 1, shares above 1 together, a start
             without time zone, or a span that is not positive.
     """
-    if events < 0 or shops < 1:
-        raise ValueError("events must not be negative, and there must be a shop")
-    if min(duplicates, malformed) < 0 or duplicates + malformed > 1:
-        raise ValueError("duplicates and malformed are shares: 0 to 1, and not above 1 together")
     start = start or DEFAULT_START
+    if events < 0:
+        raise ValueError("events must not be negative")
     if start.tzinfo is None or span <= timedelta(0):
         raise ValueError("start needs a time zone, and span must be positive")
-    world = World(Random(seed), profile, placed)
-    begin, length = _millis(start - EPOCH), _millis(span)
-    arrivals = _Arrivals(world, [shop_of(world.rng, profile, rank) for rank in range(shops)], begin)
+    begin, length = to_millis(start - EPOCH), to_millis(span)
     clock = (begin + length * index // events for index in range(events))
+    options: dict[str, Any] = {"duplicates": duplicates, "malformed": malformed, "profile": profile, "placed": placed}
+    return traffic_at(clock, begin, seed=seed, shops=shops, **options)
+
+
+def traffic_at(
+    clock: Iterator[int],
+    begin: int,
+    *,
+    seed: int = 1,
+    shops: int = 20,
+    duplicates: float = 0.02,
+    malformed: float = 0.005,
+    profile: Profile = DEFAULT,
+    placed: list[Placed] | None = None,
+) -> Iterator[Record]:
+    """Generate a record for each time of a clock; see `traffic`.
+
+    Arguments:
+        clock: When the records are due, in milliseconds since the epoch and in order.
+        begin: The first of these times.
+        seed: As of `traffic`, and so are the others.
+        shops: How many.
+        duplicates: A share.
+        malformed: A share.
+        profile: How often each kind of thing happens.
+        placed: Where to write down the orders.
+
+    Raises:
+        ValueError: No shop, a share outside of 0 to 1, or shares above 1 together.
+    """
+    if shops < 1:
+        raise ValueError("there must be a shop")
+    if min(duplicates, malformed) < 0 or duplicates + malformed > 1:
+        raise ValueError("duplicates and malformed are shares: 0 to 1, and not above 1 together")
+    world = World(Random(seed), profile, placed)
+    arrivals = _Arrivals(world, [shop_of(world.rng, profile, rank) for rank in range(shops)], begin)
     return _with_faults(world, arrivals, clock, duplicates, malformed)
 
 
-def _millis(delta: timedelta) -> int:
+def to_millis(delta: timedelta) -> int:
+    """A duration in milliseconds, rounded down."""
     return delta // timedelta(milliseconds=1)
 
 
@@ -135,7 +169,7 @@ class _Arrivals:
         if happens(rng, profile.bots):
             return crawl(world, crawler_of(rng, self._some_shop()), at)
         chance = rng.random()
-        if self._known and chance < 0.05:
+        if self._known and chance < profile.known:
             visitor = rng.choice(self._known)
             if happens(rng, profile.second_device):
                 visitor = by_another_device(rng, visitor)
@@ -144,7 +178,7 @@ class _Arrivals:
         if chance > 1 - profile.offline:
             return offline_order(world, shop, at, self._known)
         visitor = visitor_of(rng, profile, shop)
-        shopper = rng.random() < 0.22
+        shopper = rng.random() < profile.shoppers
         if shopper:
             remember(rng, self._known, visitor, 100)
         return journey(world, visitor, at, shopper=shopper)

@@ -14,6 +14,9 @@ class Profile(msgspec.Struct, frozen=True):
     # Of those orders, one in so many is from: the till, a draft, a subscription's renewal, an import, another channel.
     offline_kinds: tuple[float, float, float, float, float] = (0.75, 0.25, 0.0, 0.0, 0.0)
 
+    # Of the others: visitors who were here before, and of new visitors those who mean to buy.
+    known: float = 0.05
+    shoppers: float = 0.22
     # Of visitors: without an id of their browser; with a clock that is wrong; who see prices of another market.
     no_client: float = 0.0
     wrong_clocks: float = 0.0
@@ -119,6 +122,12 @@ FULL = Profile(
     shop_updates=0.2,
     todays_shops=True,
 )
+
+
+def busy(profile: Profile) -> Profile:
+    """The same in a good hour, when most visitors mean to buy and many come back, for somebody who watches."""
+    return msgspec.structs.replace(profile, known=0.5, shoppers=0.6)
+
 
 PROFILES = {"first": FIRST, "full": FULL}
 
