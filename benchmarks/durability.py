@@ -20,6 +20,7 @@ from rich.table import Table
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
@@ -29,6 +30,8 @@ from truepixel_dagster.stages import index, product_stats
 from truepixel_dagster.stream.client_config import client_config
 
 BATCH = 512
+DAYS = ShopDays()
+COUNTING = product_stats.Counting(DAYS.day, DAYS.week)
 
 Write = Callable[[list[Event]], None]
 
@@ -102,7 +105,7 @@ def elasticsearch(stores: Stores, durability: str) -> tuple[Callable[[], None], 
 
 def redis(stores: Stores, fsync: str) -> tuple[Callable[[], None], Write]:
     """Stage 5, with the append-only file synced always, every second, or when the system likes."""
-    write: Write = lambda batch: void(product_stats.run(batch, frozenset(), stores.redis))  # noqa: E731
+    write: Write = lambda batch: void(product_stats.run(batch, {}, stores.redis, COUNTING))  # noqa: E731
     return lambda: void(stores.redis.client.config_set("appendfsync", fsync)), write
 
 

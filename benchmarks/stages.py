@@ -9,12 +9,19 @@ from benchmarks.outcome import Outcome, Plot
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.local.traffic import FIRST, traffic
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
+from truepixel_dagster.orders.cluster import groups_of, settle
+from truepixel_dagster.orders.document import Attribution, attribution_of
+from truepixel_dagster.orders.journey import Rules
+from truepixel_dagster.stages import ad_lead, customer, index, product_stats
+from truepixel_dagster.stages.settling import settling
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, group_by_user
 
 BATCH, MAX_BYTES = 512, 32 * 2**20
-RULES = attribution.Rules(window_days=30, half_life_days=7.0, touches_kept=50)
+RULES = Rules(window_days=30, half_life_days=7.0, touches_kept=50)
+DAYS = ShopDays()
+COUNTING = product_stats.Counting(DAYS.day, DAYS.week)
 
 
 def messages(count: int) -> list[Message]:
@@ -38,13 +45,13 @@ def leads(events: list[Event]) -> dict[str, ad_lead.Lead]:
     return ad_lead.decide(group_by_user(events), {}, kept=50, repeat=1_800_000)[0]
 
 
-def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[attribution.Attribution | None]:
+def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[Attribution]:
     """Stage 3 for orders of which nothing is known yet."""
-    return [
-        attribution.merge(None, event, attribution.journey(event, found[event.user].all, RULES), RULES)
-        for event in events
-        if event.order and event.order.sighting
-    ]
+    named = [event for event in events if event.order and not event.bot]
+    touches = {user: lead.all for user, lead in found.items()}
+    by = settling(RULES, touches, DAYS, lambda _partition, _offset: False)
+    settled = [settle(group, by).cluster for group in groups_of(named, {})]
+    return [attribution_of(order, RULES) for cluster in settled for order in cluster.orders]
 
 
 def milliseconds(work: Callable[[], object]) -> float:
@@ -73,9 +80,9 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         "ad_lead": lambda: [leads(events) for events in decoded],
         "attribution": lambda: [credited(events, found) for events, found in zip(decoded, touched)],
         "customer": lambda: [
-            customer.apply(None, mine, frozenset()) for events in decoded for mine in group_by_user(events).values()
+            customer.apply(None, mine) for events in decoded for mine in group_by_user(events).values()
         ],
-        "product_stats": lambda: [product_stats.decide(events, frozenset(), applied) for events in decoded],
+        "product_stats": lambda: [product_stats.decide(events, {}, applied, COUNTING) for events in decoded],
     }
     figures = {name: milliseconds(work) / count for name, work in parts.items()}
     figures["all"] = sum(figures.values())

@@ -2,8 +2,8 @@
 
     Kafka ─▶ decode ─▶ new, by shop ─┬─▶ events, counters, visitors
                │                     ├─▶ by user: customers
-               ▼                     ├─▶ by user: ad leads ─▶ by order: attributions
-          dead letters               └─▶ by order id: status ────▲
+               ▼                     └─▶ by user: ad leads ─▶ by shop: orders ─┬─▶ attributions, counters
+          dead letters                                                         └─▶ customers
 
 What it follows: "Dataflow Programming" (a step is an operator that sees one item at a time), "Kafka" (source and sink),
 "Performance" (another key wherever the next step needs one; a larger batch size in the source; workers within a process
@@ -12,8 +12,8 @@ store that has no connector), "Recovery" (state and offsets in recovery partitio
 continues).
 
 What is new is decided by shop and not by event id, although few keys are hot ones. A shop's events come through one
-worker, so that a user's stay in order, and a shop's sightings too, which tells the one that counts an order; by way of
-their ids they would meet again in any order. No state expires: the contract knows no end of a duplicate or a customer.
+worker, so that a user's stay in order. Records of one order name it by several ids, but all are of one shop: what
+speaks of an order is keyed by it. No state expires: the contract knows no end of a duplicate or a customer.
 
 At least once is all that is promised: after a crash, what came since the last snapshot is counted in Redis again. The
 offsets are committed to a consumer group at the end for the audit alone, and not measured.
@@ -35,17 +35,20 @@ from bytewax.operators import StatefulLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.run import cli_main
-from pymongo import ReplaceOne
+from pymongo import ReplaceOne, UpdateOne
 
+from benchmarks.peers.orders import OF_ORDERS, Ordered, ShopOrders
 from benchmarks.peers.stages import Stopwatch
 from truepixel_dagster.events.decode import Undecodable, decode
-from truepixel_dagster.events.event import Event, Message, day_of, week_of
+from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.orders.document import Attribution
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages import ad_lead, customer, index, product_stats
 from truepixel_dagster.stages.ad_lead import Lead
-from truepixel_dagster.stages.attribution import Attribution, Rules
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis import CounterKey, Increments, WeekKey
@@ -55,38 +58,18 @@ from truepixel_dagster.stream.topics import lag, partition_count
 
 # Five times the source's default, as the documentation's example has it: the stores get larger requests.
 BATCH = 5000
-OPEN = "open"
+DAYS = ShopDays()
+UNORDERED: dict[str, Any] = {"orders": 0, "revenue": {}, "refunded": {}, "customer_id": None, "email_hash": None}
 Document = dict[str, Any]
 Write = Callable[[Stores, Sequence[Any]], None]
 
 
-class New(NamedTuple):
-    """An event that is no duplicate, and whether it is the sighting that counts its order."""
+class Led(NamedTuple):
+    """A touch, or an event that needs those that there are, with its user's touches, and whether it changed them."""
 
     event: Event
-    counts: bool
-
-
-class Led(NamedTuple):
-    """A touch or a sighting with its user's touches, and whether it changed them."""
-
-    new: New
     lead: Lead
     changed: bool
-
-
-class Link(NamedTuple):
-    """What is known under an order id: the attribution that it leads to, the highest status that it came with."""
-
-    attribution: str | None = None
-    status: str = OPEN
-
-
-class Order(NamedTuple):
-    """An order's document once it was sighted, and the highest status that was heard of it."""
-
-    document: Attribution | None = None
-    status: str = OPEN
 
 
 def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow:
@@ -106,23 +89,22 @@ def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow
     op.output("statistics", op.flat_map("counters", news, counters), to(write_counters))
     op.output("visitors", op.filter_map("visit", news, visit), to(write_visitors))
 
-    by_user = op.key_on("by_user", news, lambda new: new.event.user)
-    profiles = op.stateful_flat_map("customers", by_user, profile)
-    op.output("profiles", profiles, to(partial(write_documents, CUSTOMERS)))
+    by_user = op.key_on("by_user", news, lambda event: event.user)
+    counting = op.filter_value("counting", by_user, customer.counts)
+    profiles = op.stateful_flat_map("customers", counting, profile)
+    op.output("profiles", profiles, to(write_profiles))
 
-    concerned = op.filter_value("concerned", by_user, lambda new: ad_lead.concerns(new.event))
+    orders = ShopOrders(settings)
+    concerned = op.filter_value("concerned", by_user, lambda event: orders.speaks(event, is_visit=event.ad is not None))
     leads = op.stateful_map("ad_leads", concerned, partial(lead_on, settings))
     touches = op.filter_map_value("touches", leads, lambda led: msgspec.to_builtins(led.lead) if led.changed else None)
     op.output("leads", touches, to(partial(write_documents, AD_LEADS)))
 
-    speaking = op.filter_map("speaking", news, lambda new: new.event if new.event.order else None)
-    by_order_id = op.key_on("by_order_id", speaking, lambda event: order_status.keys(event)[-1])
-    statuses = op.key_rm("statuses", op.stateful_flat_map("links", by_order_id, link))
-    sightings = op.filter("sightings", op.key_rm("led", leads), lambda led: _is_sighting(led.new.event))
-    by_order = op.key_on("by_order", sightings, lambda led: led.new.event.attribution_id)
-    heard = op.merge("heard", by_order, statuses)
-    attributions = op.stateful_flat_map("attributions", heard, partial(attribute, _rules(settings)))
-    op.output("credits", attributions, to(write_attributions))
+    of_shop = op.key_on("of_shop", op.key_rm("led", leads), lambda led: led.event.shop_id)
+    ordered = op.key_rm("ordered", op.stateful("orders", of_shop, partial(Orders, orders)))
+    op.output("credits", ordered, to(write_attributions))
+    op.output("buyers", op.flat_map("buyer", ordered, lambda found: found.customers.items()), to(write_buyers))
+    op.output("sold", op.flat_map("sales", ordered, sales), to(write_counters))
     return dataflow
 
 
@@ -130,88 +112,77 @@ def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow
 
 
 class Shop(StatefulLogic):  # type: ignore[misc]
-    """Which events and orders a shop has had: sets that grow, which `stateful_flat_map` would copy deeply."""
+    """Which events a shop has had: a set that grows, which `stateful_flat_map` would copy deeply."""
 
-    def __init__(self, known: tuple[Iterable[str], Iterable[str]] | None) -> None:
-        events, orders = known or ((), ())
-        self._events, self._orders = set(events), set(orders)
+    def __init__(self, known: Iterable[str] | None) -> None:
+        self._events = set(known or ())
 
-    def on_item(self, event: Event) -> tuple[Iterable[New], bool]:
+    def on_item(self, event: Event) -> tuple[Iterable[Event], bool]:
         """Nothing for a duplicate."""
         if event.event_id in self._events:
             return (), StatefulLogic.RETAIN
         self._events.add(event.event_id)
-        return (New(event, self._counts(event)),), StatefulLogic.RETAIN
+        return (event,), StatefulLogic.RETAIN
 
-    def _counts(self, event: Event) -> bool:
-        if event.order is None or not event.order.sighting or event.order.identity in self._orders:
-            return False
-        self._orders.add(event.order.identity)
-        return True
-
-    def snapshot(self) -> tuple[Iterable[str], Iterable[str]]:
-        """Copies."""
-        return frozenset(self._events), frozenset(self._orders)
+    def snapshot(self) -> Iterable[str]:
+        """A copy."""
+        return frozenset(self._events)
 
 
-def profile(document: Document | None, new: New) -> tuple[Document | None, Iterable[Document]]:
-    """A customer's document after an event."""
-    counted = frozenset([new.event.origin] if new.counts else [])
-    after = customer.apply(document, [new.event], counted)
+class Orders(StatefulLogic):  # type: ignore[misc]
+    """The orders of a shop."""
+
+    def __init__(self, orders: ShopOrders, known: dict[str, bytes] | None) -> None:
+        self._orders = orders
+        self._known = dict(known or {})
+
+    def on_item(self, led: Led) -> tuple[Iterable[Ordered], bool]:
+        """What an event changes."""
+        return (self._orders.ordered(led.event, led.lead.all, self),), StatefulLogic.RETAIN
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """What is known under a key."""
+        return self._known.get(key)
+
+    def set_bytes(self, key: str, value: bytes) -> None:
+        """Remember a value."""
+        self._known[key] = value
+
+    def snapshot(self) -> dict[str, bytes]:
+        """A copy."""
+        return dict(self._known)
+
+
+def profile(document: Document | None, event: Event) -> tuple[Document | None, Iterable[Document]]:
+    """A customer's document after an event, without what its orders add to it."""
+    after = customer.apply(document, [event])
     return (document, ()) if after is None else (after, (after,))
 
 
-def lead_on(settings: Settings, lead: Lead | None, new: New) -> tuple[Lead, Led]:
+def lead_on(settings: Settings, lead: Lead | None, event: Event) -> tuple[Lead, Led]:
     """A user's touches after an event."""
     before, repeat = lead or Lead(), int(settings.touch_repeat * 1000)
-    after = ad_lead.add_touches(before, [new.event], kept=settings.touches_kept, repeat=repeat)
-    return after, Led(new, after, after is not before)
+    after = ad_lead.add_touches(before, [event], kept=settings.touches_kept, repeat=repeat)
+    return after, Led(event, after, after is not before)
 
 
-def link(known: Link | None, event: Event) -> tuple[Link, Iterable[tuple[str, str]]]:
-    """Which attribution a status is for: a refund names the order id alone, and may come before the order itself."""
-    order, before = event.order, known or Link()
-    assert order is not None
-    target = event.attribution_id if order.checkout_token else before.attribution
-    after = Link(target, attribution.higher(before.status, order.status))
-    return after, () if after.status == OPEN else ((target or f"{event.shop_id}:{order.identity}", after.status),)
-
-
-def attribute(rules: Rules, known: Order | None, item: Led | str) -> tuple[Order, Iterable[Attribution]]:
-    """An order after a sighting or a status, in whatever order they come."""
-    before = known or Order()
-    if isinstance(item, str):
-        document, status = before.document, attribution.higher(before.status, item)
-    else:
-        document, status = _sighted(rules, before.document, item), before.status
-    if document is not None:
-        status = attribution.higher(document.status, status)
-        if status != document.status:
-            document = msgspec.structs.replace(document, status=status)
-    return Order(document, status), () if document is None or document is before.document else (document,)
-
-
-def _sighted(rules: Rules, before: Attribution | None, led: Led) -> Attribution | None:
-    event = led.new.event
-    after = attribution.merge(before, event, attribution.journey(event, led.lead.all, rules), rules)
-    if after and led.new.counts:
-        # Those of other users may have come first; the one that counts the order stands first.
-        *others, own = after.sightings
-        after = msgspec.structs.replace(after, sightings=(own, *others))
-    return after or before
-
-
-def counters(new: New) -> Iterable[tuple[CounterKey, str, int]]:
-    """What an event adds to its products' statistics."""
-    event, day = new.event, day_of(new.event.occurred_at)
-    for product, field, amount in product_stats.increments(event, counts_order=new.counts):
+def counters(event: Event) -> Iterable[tuple[CounterKey, str, int]]:
+    """What an event adds to its products' statistics by itself."""
+    day = DAYS.day(event)
+    for product, field, amount in product_stats.increments(event):
         yield (event.shop_id, product, day), field, amount
 
 
-def visit(new: New) -> tuple[WeekKey, str] | None:
+def sales(found: Ordered) -> Iterable[tuple[CounterKey, str, int]]:
+    """What an event changes in what orders count."""
+    return ((key, field, amount) for key, fields in found.counters.items() for field, amount in fields.items())
+
+
+def visit(event: Event) -> tuple[WeekKey, str] | None:
     """The week in which an event of a pixel makes its client a visitor."""
-    event = new.event
-    return ((event.shop_id, week_of(event.occurred_at)), event.client_id) if event.source == "pixel" else None
+    if event.source != "pixel" or event.bot or event.anonymous:
+        return None
+    return (event.shop_id, DAYS.week(event)), event.client_id
 
 
 def letter(failed: Undecodable) -> KafkaSinkMessage[Any, Any]:
@@ -232,14 +203,6 @@ def message_of(record: KafkaSourceMessage[Any, Any]) -> Message:
     """A record as the pipeline's decoding takes it."""
     origin = Origin(record.topic, record.partition, record.offset)
     return Message(origin, record.key, record.value, tuple(record.headers), record.timestamp[1])
-
-
-def _is_sighting(event: Event) -> bool:
-    return event.order is not None and event.order.sighting
-
-
-def _rules(settings: Settings) -> Rules:
-    return Rules(settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept)
 
 
 # --- Sinks: a batch in one request, of each document the newest version in it ---
@@ -274,17 +237,21 @@ class StorePartition(StatelessSinkPartition):  # type: ignore[misc]
         self._stack.close()
 
 
-def write_events(stores: Stores, items: Sequence[New]) -> None:
+def write_events(stores: Stores, items: Sequence[Event]) -> None:
     """Index the events' documents; one that is written again is the same."""
-    store, events = stores.elasticsearch, [new.event for new in items]
-    _index(store, [(index.index_name(event, store), event.document_id, index.document(event)) for event in events])
-
-
-def write_attributions(stores: Stores, items: Sequence[tuple[str, Attribution]]) -> None:
-    """Index the orders' documents."""
     store = stores.elasticsearch
-    name = store.index(attribution.ATTRIBUTIONS)
-    _index(store, [(name, id_, msgspec.json.encode(newest)) for id_, newest in dict(items).items()])
+    _index(store, [(index.index_name(event, store), event.document_id, index.document(event)) for event in items])
+
+
+def write_attributions(stores: Stores, items: Sequence[Ordered]) -> None:
+    """Index the orders' documents, and remove those under ids that no longer hold."""
+    newest: dict[str, Attribution | None] = {}
+    for found in items:
+        newest |= {**dict.fromkeys(found.removed), **found.attributions}
+    store = stores.elasticsearch
+    name = store.index(ATTRIBUTIONS)
+    _index(store, [(name, id_, msgspec.json.encode(document)) for id_, document in newest.items() if document])
+    store.bulk([Action("delete", name, id_, b"") for id_, document in newest.items() if document is None])
 
 
 def _index(store: ElasticsearchStore, documents: Iterable[tuple[str, str, bytes]]) -> None:
@@ -298,6 +265,22 @@ def write_documents(name: str, stores: Stores, items: Sequence[tuple[str, Docume
     """Put the users' documents in their places."""
     newest = dict(items)
     stores.mongodb.write(name, [ReplaceOne({"_id": id_}, document, upsert=True) for id_, document in newest.items()])
+
+
+def write_profiles(stores: Stores, items: Sequence[tuple[str, Document]]) -> None:
+    """Set what customers' own events say in their documents."""
+    newest = {user: {k: v for k, v in document.items() if k not in OF_ORDERS} for user, document in items}
+    _set(stores, newest, lambda _user: UNORDERED)
+
+
+def write_buyers(stores: Stores, items: Sequence[tuple[str, Document]]) -> None:
+    """Set what orders say of customers in their documents."""
+    _set(stores, dict(items), lambda user: {k: v for k, v in customer.nobody(user).items() if k not in OF_ORDERS})
+
+
+def _set(stores: Stores, documents: dict[str, Document], initial: Callable[[str], Document]) -> None:
+    updates = {user: {"$set": fields, "$setOnInsert": initial(user)} for user, fields in documents.items()}
+    stores.mongodb.write(CUSTOMERS, [UpdateOne({"_id": user}, new, upsert=True) for user, new in updates.items()])
 
 
 def write_counters(stores: Stores, items: Sequence[tuple[CounterKey, str, int]]) -> None:

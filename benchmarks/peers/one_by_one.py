@@ -1,8 +1,7 @@
 """One store call per event and stage, on eight keyed threads a partition: `python -m benchmarks.peers.one_by_one`.
 
-A user is always on the same thread, queues are bounded, and an offset is committed once all up to it has landed.
-An order is counted under its partition's first sighting, and its sightings may be of several users: so one waits for
-those before it.
+A user is always on the same thread, queues are bounded, and an offset is committed once all up to it has landed. An
+order's records may be of several users; what it comes to does not depend on which of them is first.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from truepixel_dagster.stream.micro_batch import OffsetRange
 from truepixel_dagster.stream.topics import partition_count
 
 THREADS, PENDING = 8, 16
-# A thread that fails leaves others waiting for it.
-MOST_SECONDS = 60
 
 
 class Port:
@@ -37,7 +34,6 @@ class Port:
         self._letters = stack.enter_context(closing(DeadLetters(settings)))
         self._ledger = Ledger()
         self._lock = threading.Lock()
-        self._sighted: dict[tuple[int, str | None], threading.Event] = {}
         self._pools: dict[int, KeyedPool] = {}
         self._stages: dict[int, Stages] = {}
         for partition in partitions:
@@ -54,8 +50,7 @@ class Port:
         with self._lock:
             self._ledger.opened(alone)
         for event in self._stages[partition].decode([message]):
-            before, done = self._turn(event)
-            self._pools[partition].submit(event.user, partial(self._work, event, before, done, alone))
+            self._pools[partition].submit(event.user, partial(self._work, event, alone))
             return
         self._landed(alone)
 
@@ -67,29 +62,14 @@ class Port:
         self.consumer.commit(offsets)
         with self._lock:
             self._ledger.committed(offsets)
-        self._sighted = {key: done for key, done in self._sighted.items() if not done.is_set()}
 
     def drain(self) -> None:
         """Wait until everything has landed."""
         for pool in self._pools.values():
             pool.drain()
 
-    def _turn(self, event: Event) -> tuple[threading.Event | None, threading.Event]:
-        """The end of the order's sighting before this one, if it is one, and its own end."""
-        done = threading.Event()
-        if event.order is None or not event.order.sighting:
-            return None, done
-        key = event.origin.partition, event.attribution_id
-        before, self._sighted[key] = self._sighted.get(key), done
-        return before, done
-
-    def _work(
-        self, event: Event, before: threading.Event | None, done: threading.Event, alone: dict[int, OffsetRange]
-    ) -> None:
-        if before is not None and not before.wait(MOST_SECONDS):
-            raise RuntimeError(f"the sighting before {event.origin} does not come to an end")
+    def _work(self, event: Event, alone: dict[int, OffsetRange]) -> None:
         self._stages[event.origin.partition].handle([event])
-        done.set()
         self._landed(alone)
 
     def _landed(self, alone: dict[int, OffsetRange]) -> None:

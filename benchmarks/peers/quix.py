@@ -31,7 +31,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -45,16 +45,19 @@ from quixstreams.sinks import BaseSink, BatchingSink, SinkBatch
 from quixstreams.sinks.community.elasticsearch import ElasticsearchSink
 from quixstreams.sinks.community.mongodb import MongoDBSink
 
+from benchmarks.peers.orders import OF_ORDERS, ShopOrders
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.shape import STATUS_RANK
+from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages import ad_lead, customer, index, product_stats
 from truepixel_dagster.stages.ad_lead import Lead
-from truepixel_dagster.stages.attribution import AttributedTouch, Attribution
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Outcome
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
 from truepixel_dagster.stores.redis import NEVER_APPLIED, Increments, RedisStore
@@ -64,8 +67,8 @@ from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import bounds, lag, partition_count
 
 Headers = list[tuple[str, bytes]]
-# What the orders' part of the dataflow sets in a customer's document, the other part leaves alone.
-OF_ORDERS = {"orders": 0, "revenue": {}}
+# What the orders' part of the dataflow sets in a customer's document (`OF_ORDERS`), the other part leaves alone.
+UNORDERED = {"orders": 0, "revenue": {}, "refunded": {}, "customer_id": None, "email_hash": None}
 # Requests to Elasticsearch that may be under way.
 MOST_SENT = 4
 METHOD_NOT_ALLOWED = 405
@@ -81,10 +84,13 @@ class Touched(msgspec.Struct, frozen=True):
 
 
 class Ordered(msgspec.Struct, frozen=True):
-    """What an event changed of orders: their documents, and itself if it is the sighting that counts its order."""
+    """What an event changed of orders: attributions, ids under which there is none any more, fields of
+    customers' documents by user, and what it adds to products."""
 
     documents: tuple[dict[str, Any], ...]
-    counted: tuple[Event, ...]
+    removed: tuple[str, ...]
+    customers: tuple[tuple[str, dict[str, Any]], ...]
+    counts: tuple[tuple[Origin, Increments], ...]
 
 
 # --- The stages, by user ---
@@ -115,9 +121,14 @@ def is_event(item: Event | Undecodable) -> bool:
     return isinstance(item, Event)
 
 
-def concerns_touches(item: Event | Undecodable) -> bool:
-    """Whether it may be a touch, or needs those that there are."""
-    return isinstance(item, Event) and bool(item.ad or item.order)
+def counts_for_user(item: Event | Undecodable) -> bool:
+    """Whether it counts for the customer that it is keyed by."""
+    return isinstance(item, Event) and customer.counts(item)
+
+
+def concerns_orders(item: Event | Undecodable) -> bool:
+    """Whether it may be a touch, needs those that there are, or says who its user is."""
+    return isinstance(item, Event) and bool(item.ad or item.order or item.customer_id or item.email_hash)
 
 
 def letter_headers(item: Undecodable, key: Any, timestamp: int, headers: Headers) -> Headers:  # noqa: ARG001
@@ -140,23 +151,22 @@ def creation(store: ElasticsearchStore, event: Event) -> Action:
 def profile(event: Event, state: State) -> tuple[str, dict[str, Any]]:
     """Stage 4: the user's profile, without what orders add to it."""
     stored = state.get("customer")
-    document = customer.apply(stored, [event], frozenset()) or stored
+    document = customer.apply(stored, [event]) or stored
     state.set("customer", document)
     return event.user, {field: value for field, value in document.items() if field not in OF_ORDERS}
 
 
-def counts(event: Event) -> Increments:
+def counts(counting: Counting, event: Event) -> Increments:
     """Stage 5: what an event adds, without what an order adds."""
-    return product_stats.decide([event], frozenset(), {event.origin.partition: NEVER_APPLIED})[0]
+    return product_stats.decide([event], {}, {event.origin.partition: NEVER_APPLIED}, counting)[0]
 
 
 class Touches:
-    """Stage 2, and the journeys that stage 3 needs of it."""
+    """Stage 2, and the touches that stage 3 needs of it."""
 
-    def __init__(self, settings: Settings, rules: attribution.Rules) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._kept = settings.touches_kept
         self._repeat = int(settings.touch_repeat * 1000)
-        self._rules = rules
 
     def touched(self, event: Event, state: State) -> Touched:
         """The user's touches after an event."""
@@ -169,74 +179,32 @@ class Touches:
 
     def speaking(self, item: Touched) -> dict[str, Any]:
         """What the orders' part of the dataflow needs to know of an event, as JSON can have it."""
-        journey = attribution.journey(item.event, item.lead.all, self._rules)
         event = msgspec.structs.replace(item.event, payload=b"")
-        return {"shop_id": event.shop_id, "event": msgspec.to_builtins(event), "touches": msgspec.to_builtins(journey)}
+        touches = msgspec.to_builtins(item.lead.all)
+        return {"shop_id": event.shop_id, "event": msgspec.to_builtins(event), "touches": touches}
 
 
 # --- The stages, by shop ---
 
 
 class Orders:
-    """Stage 3: the documents of a shop's orders, and what is known of their status."""
+    """Stages 3, 4 and 5 of a shop's orders."""
 
-    def __init__(self, rules: attribution.Rules) -> None:
-        self._rules = rules
+    def __init__(self, settings: Settings) -> None:
+        self._orders = ShopOrders(settings)
 
     def ordered(self, value: dict[str, Any], state: State) -> Ordered:
-        """What an event changes: the document that it is a sighting of, and the one whose status it tells."""
+        """What an event changes."""
         event = msgspec.convert(value["event"], Event)
-        changed: dict[str, Attribution] = {}
-        counted: tuple[Event, ...] = ()
-        if event.order and event.order.sighting:
-            id_ = str(event.attribution_id)
-            before = _order(id_, state)
-            touches = msgspec.convert(value["touches"], tuple[AttributedTouch, ...])
-            if now := attribution.merge(before, event, touches, self._rules):
-                changed[id_] = now
-                counted = () if before else (event,)
-        for id_, rank in order_status.decide([event], _statuses(event, state)).items():
-            order = changed.get(id_) or _order(id_, state)
-            if order and STATUS_RANK[order.status] < rank:
-                status = next(name for name, other in STATUS_RANK.items() if other == rank)
-                changed[id_] = msgspec.structs.replace(order, status=status)
-        for id_, order in changed.items():
-            state.set_bytes(f"order:{id_}", msgspec.json.encode(order))
-        return Ordered(tuple(msgspec.to_builtins(order) for order in changed.values()), counted)
-
-
-def _order(id_: str, state: State) -> Attribution | None:
-    stored = state.get_bytes(f"order:{id_}")
-    return msgspec.json.decode(stored, type=Attribution) if stored else None
-
-
-def _statuses(event: Event, state: State) -> dict[str, dict[str, Any]]:
-    """What is known of the order's status under each of its ids, this event included (as `order_status.updates`)."""
-    assert event.order is not None  # only such events are keyed by shop
-    ids = order_status.keys(event)
-    known = {id_: state.get(f"status:{id_}", {}) for id_ in ids}
-    first = known[ids[0]]
-    first["rank"] = max(first.get("rank", 0), STATUS_RANK[event.order.status])
-    if len(ids) == 2:
-        known[ids[1]]["attribution"] = event.attribution_id
-    for id_, status in known.items():
-        state.set(f"status:{id_}", status)
-    return known
-
-
-def order_totals(event: Event, state: State) -> tuple[str, dict[str, Any]]:
-    """Stage 4: what a customer has ordered."""
-    key = f"customer:{event.client_id}"
-    stored = state.get(key)
-    document = customer.apply(stored, [event], {event.origin}) or stored
-    state.set(key, document)
-    return event.user, {field: document[field] for field in OF_ORDERS}
-
-
-def order_counts(event: Event) -> tuple[Origin, Increments]:
-    """Stage 5: what an order adds."""
-    applied = {event.origin.partition: NEVER_APPLIED}
-    return event.origin, product_stats.decide([event], {event.origin}, applied)[0]
+        touches = msgspec.convert(value["touches"], tuple[Touch, ...])
+        found = self._orders.ordered(event, touches, state)
+        added = Increments(found.counters, {}, {event.origin.partition: NEVER_APPLIED})
+        return Ordered(
+            tuple(msgspec.to_builtins(order) for order in found.attributions.values()),
+            found.removed,
+            tuple(found.customers.items()),
+            ((event.origin, added),) if found.counters else (),
+        )
 
 
 # --- Into the stores ---
@@ -281,16 +249,34 @@ class EventsSink(BaseSink):  # type: ignore[misc]
 class CustomersSink(BatchingSink):  # type: ignore[misc]
     """Sets fields of customers' documents: those of each customer's last event of the checkpoint."""
 
-    def __init__(self, store: MongoStore, initial: dict[str, Any]) -> None:
+    def __init__(self, store: MongoStore, initial: Callable[[str], dict[str, Any]]) -> None:
         super().__init__()
         self._store = store
-        self._initial = {"$setOnInsert": initial} if initial else {}
+        self._initial = initial
 
     def write(self, batch: SinkBatch) -> None:
         """Write in one request."""
         newest: dict[str, dict[str, Any]] = dict(item.value for item in batch)
-        updates = {user: {"$set": fields, **self._initial} for user, fields in newest.items()}
+        updates = {user: {"$set": fields, "$setOnInsert": self._initial(user)} for user, fields in newest.items()}
         self._store.write(CUSTOMERS, [UpdateOne({"_id": user}, new, upsert=True) for user, new in updates.items()])
+
+
+def of_nobody(user: str) -> dict[str, Any]:
+    """What the document of a customer says of whom only an order is known, without what orders say."""
+    return {field: value for field, value in customer.nobody(user).items() if field not in OF_ORDERS}
+
+
+class RemovalsSink(BatchingSink):  # type: ignore[misc]
+    """Removes attributions under ids that no longer hold, which the framework's own sink cannot."""
+
+    def __init__(self, store: ElasticsearchStore) -> None:
+        super().__init__()
+        self._store = store
+
+    def write(self, batch: SinkBatch) -> None:
+        """Write in one request."""
+        index_ = self._store.index(ATTRIBUTIONS)
+        self._store.bulk([Action("delete", index_, item.value, b"") for item in batch])
 
 
 class CountsSink(BatchingSink):  # type: ignore[misc]
@@ -369,9 +355,6 @@ class Drain:
 
 def build(app: Application, settings: Settings, stores: Stores, drain: Drain) -> None:
     """From the topic to the stores."""
-    rules = attribution.Rules(
-        settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
-    )
     records = app.dataframe(app.topic(settings.topic, value_deserializer="bytes"))
     records = records.apply(partial(understood, drain), metadata=True).filter(is_new, stateful=True)
 
@@ -380,20 +363,21 @@ def build(app: Application, settings: Settings, stores: Stores, drain: Drain) ->
     letters.apply(lambda item: item.message.value).to_topic(app.topic(settings.dead_topic, value_serializer="bytes"))
     events = EventsSink(stores.elasticsearch, settings.batch_messages)
     records.filter(is_event).apply(partial(creation, stores.elasticsearch)).sink(events)
-    customers = CustomersSink(stores.mongodb, OF_ORDERS)
-    records.filter(is_event).apply(profile, stateful=True).sink(customers)
-    records.filter(is_event).apply(counts).sink(CountsSink(stores.redis, settings.batch_messages))
-    touches = Touches(settings, rules)
-    touched = records.filter(concerns_touches).apply(touches.touched, stateful=True)
+    customers = CustomersSink(stores.mongodb, lambda _user: UNORDERED)
+    records.filter(counts_for_user).apply(profile, stateful=True).sink(customers)
+    days = ShopDays()
+    counting = partial(counts, Counting(days.day, days.week, settings.products_per_event))
+    records.filter(is_event).apply(counting).sink(CountsSink(stores.redis, settings.batch_messages))
+    touches = Touches(settings)
+    touched = records.filter(concerns_orders).apply(touches.touched, stateful=True)
     touched.filter(lambda item: item.changed).apply(lambda item: msgspec.to_builtins(item.lead)).sink(leads(settings))
 
-    speaking = touched.filter(lambda item: item.event.order is not None).apply(touches.speaking)
-    by_shop = speaking.update(drain.comes_again).group_by("shop_id")
-    orders = by_shop.apply(Orders(rules).ordered, stateful=True)
+    by_shop = touched.apply(touches.speaking).update(drain.comes_again).group_by("shop_id")
+    orders = by_shop.apply(Orders(settings).ordered, stateful=True)
     orders.apply(lambda item: item.documents, expand=True).sink(attributions(settings, stores))
-    counted = orders.apply(lambda item: item.counted, expand=True)
-    counted.apply(order_totals, stateful=True).sink(CustomersSink(stores.mongodb, {}))
-    counted.apply(order_counts).sink(OrderCountsSink(stores.redis))
+    orders.apply(lambda item: item.removed, expand=True).sink(RemovalsSink(stores.elasticsearch))
+    orders.apply(lambda item: item.customers, expand=True).sink(CustomersSink(stores.mongodb, of_nobody))
+    orders.apply(lambda item: item.counts, expand=True).sink(OrderCountsSink(stores.redis))
 
 
 def leads(settings: Settings) -> MongoDBSink:
@@ -413,7 +397,8 @@ def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
     """The framework's own: one index, documents by id."""
 
     def id_of(item: Any) -> str:
-        return f"{item.value['shop_id']}:{item.value.get('checkout_token') or item.value['order_id']}"
+        order = item.value
+        return f"{order['shop_id']}:{order.get('checkout_token') or order.get('order_id') or order['cart_token']}"
 
     def connected(error: Exception | None) -> None:
         # It asks for the server's version when it starts, which the local stack's Elasticsearch does not serve.
@@ -422,7 +407,7 @@ def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
 
     return ElasticsearchSink(
         url=settings.elasticsearch_url,
-        index=stores.elasticsearch.index(attribution.ATTRIBUTIONS),
+        index=stores.elasticsearch.index(ATTRIBUTIONS),
         document_id_setter=id_of,
         on_client_connect_failure=connected,
     )

@@ -8,23 +8,26 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, order_status, product_stats
+from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.micro_batch import group_by_user
 
-Count = Callable[[Sequence[Event], AbstractSet[Origin], RedisStore], Any]
+Count = Callable[[Sequence[Event], Mapping[Origin, Counted], RedisStore, Counting], Any]
 
 
 class Stages:
@@ -45,9 +48,9 @@ class Stages:
         self._count = count
         self._kept = settings.touches_kept
         self._repeat = int(settings.touch_repeat * 1000)
-        self._rules = attribution.Rules(
-            settings.attribution_window_days, settings.attribution_half_life_days, settings.touches_kept
-        )
+        self._rules = rules_of(settings)
+        self._days = ShopDays()
+        self._counting = Counting(self._days.day, self._days.week, settings.products_per_event)
 
     def run(self, messages: Sequence[Message]) -> None:
         """Bring messages through all stages; they hold each user's events in the order of their offsets."""
@@ -71,11 +74,12 @@ class Stages:
         indexed = index.run(decoded, elasticsearch)
         events, users = indexed.events, group_by_user(indexed.events)
         leads = ad_lead.run(users, mongodb, kept=self._kept, repeat=self._repeat)
-        found = attribution.run(events, leads.touches, elasticsearch, self._rules)
-        order_status.run(events, mongodb, elasticsearch)
-        refused = customer.run(users, found.counted, mongodb)
-        self._count(events, found.counted, redis)
-        _none((*indexed.refused, *leads.refused, *found.refused, *refused))
+        applied = redis.known_applied()
+        by = settling(self._rules, leads.touches, self._days, lambda p, offset: offset <= applied.get(p, -1))
+        found = attribution.run(with_visits(events, leads.orders), by, mongodb, elasticsearch)
+        refused = customer.run(users, found.users, mongodb)
+        self._count(events, found.changes, redis, self._counting)
+        _none((*indexed.refused, *leads.refused, *found.refused, *refused.own, *refused.of_orders))
 
 
 def _none(refused: Sequence[Refused]) -> None:
