@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from elasticsearch import ApiError
 
 from tests.integration.driving import audited, drain, one_batch, record, send
 from tests.integration.test_dead_letters import come_back, narrow
@@ -22,13 +23,17 @@ from tests.integration.test_pipeline import attribution, completed, order, pixel
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.local.stack import Stack
+from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import attribution as stage
+from truepixel_dagster.stages.settling import settling
 from truepixel_dagster.stores.elasticsearch import Action
+from truepixel_dagster.stores.elasticsearch_errors import Kind, kind_of, types_of
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stream.topics import lag
 
@@ -114,7 +119,8 @@ def test_an_index_that_takes_nothing_makes_no_dead_letter_and_loses_nothing(
     drain(hasty)
     before = committed(hasty)
     state, said = STATES[name]
-    refund = {"id": 1, "order_id": 77, "created_at": "2026-01-01T13:00:00Z", "updated_at": "2026-01-01T13:00:00Z"}
+    back = {"kind": "refund", "status": "success", "amount": "10.00", "currency": "USD"}
+    refund = {"id": 1, "order_id": 77, "created_at": "2026-01-01T13:00:00Z", "transactions": [back]}
     send(
         hasty,
         [
@@ -297,7 +303,7 @@ def test_a_status_that_elasticsearch_refuses_is_a_dead_letter_and_comes_back(
 
 def test_three_lanes_on_one_order_get_through_whatever_conflicts_they_meet(settings: Settings, stores: Stores) -> None:
     """Each lane sights the same order again and again, one event at a time: every write meets the others' writes."""
-    rules = stage.Rules(30, 7.0, 50, sightings_kept=200)
+    by = settling(Rules(30, 7.0, 50, sightings_kept=200), {}, ShopDays(), lambda _partition, _offset: False)
     failures: list[BaseException] = []
 
     def sight(partition: int) -> None:
@@ -305,7 +311,7 @@ def test_three_lanes_on_one_order_get_through_whatever_conflicts_they_meet(setti
             with open_stores(settings) as own:
                 for offset in range(60):
                     sighting = event(partition, offset)
-                    stage.run([sighting], {}, own.elasticsearch, rules)
+                    stage.run([sighting], by, own.mongodb, own.elasticsearch)
         except BaseException as error:
             failures.append(error)
 
@@ -323,3 +329,28 @@ def event(partition: int, offset: int) -> Event:
     found = decode(Message(Origin("t", partition, offset), key, value))
     assert isinstance(found, Event)
     return found
+
+
+ITEMS = {
+    "version_conflict_engine_exception": (Kind.CONFLICT, "create", EVENTS, {"shop_id": "s"}),
+    "strict_dynamic_mapping_exception": (Kind.POISON, "index", EVENTS, {"of_nobody": 1}),
+    "document_parsing_exception": (Kind.POISON, "index", EVENTS, {"occurred_at": "no time"}),
+    "invalid_index_name_exception": (Kind.OUTAGE, "index", "events-Of-Nobody", {"shop_id": "s"}),
+}
+
+
+@pytest.mark.parametrize("name", ITEMS)
+def test_an_item_is_decided_by_the_type_that_the_genuine_server_gives(stores: Stores, name: str) -> None:
+    kind, operation, index, source = ITEMS[name]
+    stores.elasticsearch.bulk([Action("create", stores.elasticsearch.index(EVENTS), "there", b'{"shop_id":"s"}')])
+    head = {operation: {"_index": stores.elasticsearch.index(index), "_id": "there"}}
+    (item,) = client(stores).bulk(operations=[head, source])["items"]
+    error = item[operation]["error"]
+    assert (types_of(error)[0], kind_of(error)) == (name, kind)
+
+
+def test_a_type_that_is_in_no_table_stops_the_lane(stores: Stores) -> None:
+    with pytest.raises(ApiError) as refused:
+        client(stores).indices.create(index=stores.elasticsearch.index("attributions"))
+    error = refused.value.body["error"]
+    assert (types_of(error)[0], kind_of(error)) == ("resource_already_exists_exception", Kind.OUTAGE)

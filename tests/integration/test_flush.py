@@ -9,18 +9,22 @@ from typing import Any
 
 import pytest
 
-from tests.unit.stages.events_made_up import event, sighting
+from tests.unit.stages.events_made_up import completed, event
 from truepixel_dagster.events.event import Event, LineItem
 from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.flush import FlushRefused, FlushResult, flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import product_stats
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore, Found, Outcome
 from truepixel_dagster.stores.redis import Claim, CounterKey, Increments, RedisStore, WeekKey
 
 DAY = "2026-01-01"
 WEEK = "2026-W01"
 NOTHING = {"views": 0, "carts": 0, "checkouts": 0, "orders": 0, "units": 0, "revenue": {}}
+NOTHING |= {"returned_units": 0, "returned_revenue": {}}
+COUNTING = Counting(ShopDays().day, ShopDays().week)
 
 
 class Crash(Exception):
@@ -61,7 +65,10 @@ def test_documents_are_as_the_data_contract_says(
     redis_store: RedisStore, elasticsearch_store: ElasticsearchStore
 ) -> None:
     items = (LineItem("p", 2, Money(1900, "USD")), LineItem("q", 1, Money(150, "JPY")))
-    order = sighting(3, items=items)
+    order = completed(3)
+    back = {("p", DAY, "returned_units"): 1, ("p", DAY, "returned:USD"): 950}
+    sold = {("p", DAY, "orders"): 1, ("p", DAY, "units"): 2, ("p", DAY, "revenue:USD"): 1900}
+    others = {("q", DAY, "orders"): 1, ("q", DAY, "units"): 1, ("q", DAY, "revenue:JPY"): 150}
     events: list[Event] = [
         event(0, name="product_viewed", product_ids=("p",)),
         event(1, name="product_added_to_cart", items=(LineItem("p", 3),)),
@@ -69,13 +76,22 @@ def test_documents_are_as_the_data_contract_says(
         order,
         event(4, name="product_viewed", product_ids=("p",), at=event().occurred_at + 31 * 86_400_000),
     ]
-    product_stats.run(events, {order.origin}, redis_store)
+    product_stats.run(events, {order.origin: {**sold, **others, **back}}, redis_store, COUNTING)
     result = flush_product_stats(redis_store, elasticsearch_store)
     assert (result.keys, result.recovered, result.retries) == (3, 0, 0)
     january = {"shop_id": "s", "day": DAY, "checkouts": 1, "orders": 1}
+    returned = {"returned_units": 1, "returned_revenue": {"USD": 950}}
     assert documents(elasticsearch_store, "product-stats-2026.01") == {
-        f"s:p:{DAY}": {**january, "product_id": "p", "views": 1, "carts": 3, "units": 2, "revenue": {"USD": 1900}},
-        f"s:q:{DAY}": {**january, "product_id": "q", "views": 0, "carts": 0, "units": 1, "revenue": {"JPY": 150}},
+        f"s:p:{DAY}": {
+            **january,
+            "product_id": "p",
+            "views": 1,
+            "carts": 3,
+            "units": 2,
+            "revenue": {"USD": 1900},
+            **returned,
+        },
+        f"s:q:{DAY}": {**NOTHING, **january, "product_id": "q", "units": 1, "revenue": {"JPY": 150}},
     }
     assert documents(elasticsearch_store, "product-stats-2026.02") == {
         "s:p:2026-02-01": {**NOTHING, "shop_id": "s", "product_id": "p", "day": "2026-02-01", "views": 1}
@@ -378,7 +394,7 @@ def test_weekly_visitors_are_distinct_clients_and_say_that_they_are_an_estimate(
 ) -> None:
     events = [event(i, client_id=client) for i, client in enumerate("abacab")]
     events += [event(6, client_id="x", source="webhook"), event(7, client_id="a", shop_id="other")]
-    product_stats.run(events, set(), redis_store)
+    product_stats.run(events, {}, redis_store, COUNTING)
     flush_weekly_visitors(redis_store, elasticsearch_store)
     assert documents(elasticsearch_store, "weekly-visitors") == {
         f"s:{WEEK}": {"shop_id": "s", "week": WEEK, "visitors": 3, "exact": False},

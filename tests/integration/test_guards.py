@@ -15,12 +15,14 @@ import redis
 from tests.integration.driving import audited, drain, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer
+from truepixel_dagster.stages.settling import rules_of, settling
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease, lapsed
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
@@ -207,19 +209,20 @@ def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Setting
         known = lane.index(slot)
         read = known.stored.result()
         assert read.leads == {}
-        assert read.attributions == {"s:tok": None}
+        assert read.orders == ({"s:tok": None}, {})
         partition = slot.events[0].origin.partition
         touch = {**theirs, "partition": partition, "offset": -1}
         stores.mongodb.update(AD_LEADS, ["s:c"], lambda _: {"s:c": {"touches": [touch]}})
         other = msgspec.structs.replace(slot.events[1], origin=Origin("elsewhere", 9, 9), event_id="other")
-        attribution.run([other], {}, stores.elasticsearch, attribution.Rules(30, 7.0, 50))
+        by = settling(rules_of(settings), {}, ShopDays(), lambda _partition, _offset: False)
+        attribution.run([other], by, stores.mongodb, stores.elasticsearch)
         done = lane.attribution(lane.ad_lead(known))
-        assert done.counted == frozenset()
+        assert done.changes == {}
     (lead,) = stores.mongodb.read(AD_LEADS, ["s:c"]).values()
     assert [each["event_id"] for each in lead["touches"]] == ["theirs", "touch"]
-    (document,) = attribution.read(slot.events, stores.elasticsearch).values()
+    (document,) = attribution.read(slot.events, stores.mongodb, stores.elasticsearch).attributions.values()
     assert document is not None
-    assert [each["event_id"] for each in document.source["sightings"]] == ["other", "order"]
+    assert [each["event_id"] for each in document.source["sightings"]] == ["order", "other"]
 
 
 def test_a_redis_that_is_away_is_said_in_one_line_by_whoever_wants_a_lane(settings: Settings) -> None:

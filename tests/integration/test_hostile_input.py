@@ -409,7 +409,7 @@ def test_what_bson_cannot_hold_is_refused_by_itself(mongo_store: MongoStore) -> 
 
 def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores: Stores) -> None:
     many = [(f"h{n}", b"\xff\x00") for n in range(10_000)]
-    odd = [("x", None), ("x", b"\xff"), ("\u2028", b"\x00"), ("shop_domain", b"\xfe"), ("error", b"\xff")]
+    odd = [("x", None), ("x", b"\xff"), ("\u2028", b"\x00"), ("shop_name", b"\xfe"), ("error", b"\xff")]
     twice = [("event_id", b"no"), ("event_id", b"e3")]
     value = json.dumps(pixel("e0")).encode()
     send(
@@ -420,11 +420,12 @@ def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores:
             (b"s:c", value, tuple(twice)),
             (b"s:c", b"{", tuple(odd)),
             (b"s:c", value, (("topic", b"\xff"),)),
+            (b"s:c", value, (("shop_domain", b"\xff"),)),
         ],
     )
     drain(settings)
     found = audited(settings, stores)
-    assert (found.events, found.dead_letters) == (3, 2)
+    assert (found.events, found.dead_letters) == (3, 3)
     for letter in dead(settings):
         assert letters.find(settings, stores, letter.letter.origin)
 

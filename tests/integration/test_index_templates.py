@@ -19,7 +19,7 @@ from truepixel_dagster.privacy.export import held
 from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild import ad_leads
 from truepixel_dagster.rebuild.context import rebuilding
-from truepixel_dagster.report import busiest_shops, shop_report
+from truepixel_dagster.report.reading import busiest_shops, shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
@@ -214,7 +214,7 @@ def test_a_closed_index_is_not_taken_for_one_without_documents(settings: Setting
     # Retention sees it nevertheless.
     assert stores.elasticsearch.indices("events-") == [index]
     indices(stores).open(index=index)
-    assert shop_report(stores.elasticsearch, "s", "last_click").orders == 1
+    assert shop_report(stores, "s", "last_click").orders == 1
 
 
 def test_a_strict_index_that_lacks_a_field_makes_no_dead_letter(settings: Settings, stores: Stores) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from pymongo import UpdateOne
 
 from tests.integration.driving import audited, drain, record, send
-from tests.integration.test_dead_letters import refuse
+from tests.integration.test_dead_letters import refuse, validate
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import ServerRefuses
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDER_STATUS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS
 from truepixel_dagster.stream.topics import lag
 
 
@@ -23,7 +21,7 @@ def committed(settings: Settings) -> int:
 
 
 @pytest.mark.parametrize(
-    ("collection", "field"), [(CUSTOMERS, "shop_id"), (AD_LEADS, "older"), (ORDER_STATUS, "attribution")]
+    ("collection", "field"), [(CUSTOMERS, "shop_id"), (AD_LEADS, "older"), (ORDERS, "merged_into")]
 )
 def test_a_unique_index_by_hand_is_named_and_nothing_is_lost(
     settings: Settings, stores: Stores, collection: str, field: str
@@ -41,7 +39,7 @@ def test_a_unique_index_by_hand_is_named_and_nothing_is_lost(
         record("s:a", {**paid, "id": number, "checkout_token": "a"}, topic="orders/create", event_id=f"w{number}")
         for number in (1, 2)
     ]
-    send(settings, [*bought, *(orders if collection == ORDER_STATUS else [])])
+    send(settings, [*bought, *(orders if collection == ORDERS else [])])
     with pytest.raises(
         ServerRefuses, match=rf"the unique index by_hand of \S+\.{collection} is none of ours"
     ) as stopped:
@@ -64,9 +62,15 @@ def test_one_document_that_mongodb_refuses_is_a_letter_that_says_why(settings: S
 
 
 def test_an_update_that_is_refused_is_not_dropped(stores: Stores) -> None:
-    refuse_all: dict[str, Any] = {"rank": {"$lt": 0}}
-    database = stores.mongodb.collection(ORDER_STATUS).database
-    database.create_collection(ORDER_STATUS, validator=refuse_all)
+    validate(stores, ORDERS, {"rank": {"$lt": 0}})
     update = UpdateOne({"_id": "s:token:t"}, {"$max": {"rank": 1}}, upsert=True)
-    with pytest.raises(ServerRefuses, match="an update of order_status was refused: Document failed validation"):
-        stores.mongodb.write(ORDER_STATUS, [update])
+    with pytest.raises(ServerRefuses, match="an update of orders was refused: Document failed validation"):
+        stores.mongodb.write(ORDERS, [update])
+
+
+def test_an_id_belongs_to_one_order_though_two_lanes_meet_it_at_once(stores: Stores) -> None:
+    """Each has read that nobody has it: the second one reads again."""
+    one, other = ({"ids": ["s:token", f"s:{order}"]} for order in ("1", "2"))
+    assert stores.mongodb.replace(ORDERS, {"s:1": one}, {}) == (True, {})
+    assert stores.mongodb.replace(ORDERS, {"s:2": other}, {}) == (False, {})
+    assert list(stores.mongodb.find_by(ORDERS, "ids", ["s:token", "s:2"])) == ["s:1"]

@@ -379,7 +379,8 @@ def test_a_refusal_sticks_when_offsets_are_set_back(
 
     def refusing(events: dict[str, list[object]], counted: object, store: object) -> object:
         refused = events.pop("s1:c1", [])
-        return (*real(events, counted, store), *(Refused(event, "no") for event in refused))
+        done = real(events, counted, store)
+        return done._replace(own=(*done.own, *(Refused(event, "no") for event in refused)))
 
     with monkeypatch.context() as patch:
         patch.setattr("truepixel_dagster.jobs.lane_run.customer.run", refusing)

@@ -12,11 +12,12 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from tests.unit.stages.events_made_up import event, sighting
-from truepixel_dagster.events.event import Event, LineItem
-from truepixel_dagster.events.money import Money
+from tests.unit.stages.events_made_up import completed, event
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import product_stats
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import CounterKey, Increments, RedisStore
 
@@ -24,6 +25,7 @@ DAY = "2026-01-01"
 WEEK = "2026-W01"
 KEY: CounterKey = ("s", "p", DAY)
 SCRIPTS = 4
+COUNTING = Counting(ShopDays().day, ShopDays().week)
 BOUND = 2**63 - 1
 
 HOSTILE = [
@@ -87,8 +89,9 @@ def loads(store: RedisStore) -> int:
 def test_counters_visitors_and_applied_offsets_move_together(
     redis_store: RedisStore, another_process: Callable[[], RedisStore]
 ) -> None:
-    order = sighting(7, partition=1, items=(LineItem("p", 2, Money(900, "USD")),))
-    assert product_stats.run([*views(0, 2), order], {order.origin}, redis_store) == 4
+    order = completed(7, partition=1)
+    changes = {order.origin: {("p", DAY, "orders"): 1, ("p", DAY, "units"): 2, ("p", DAY, "revenue:USD"): 900}}
+    assert product_stats.run([*views(0, 2), order], changes, redis_store, COUNTING) == 4
     reader = another_process()
     assert reader.applied([0, 1, 2]) == {0: 2, 1: 7, 2: -1}
     assert reader.visitors([("s", WEEK)]) == [1]
@@ -98,7 +101,7 @@ def test_counters_visitors_and_applied_offsets_move_together(
 def test_a_stale_expectation_applies_nothing_at_all(
     redis_store: RedisStore, another_process: Callable[[], RedisStore]
 ) -> None:
-    product_stats.run(views(0, 4, partition=1), set(), another_process())
+    product_stats.run(views(0, 4, partition=1), {}, another_process(), COUNTING)
     new = Increments({KEY: {"views": 1}}, {("s", WEEK): {"stranger"}}, {0: 9, 1: 9})
     assert not redis_store.apply(new, {0: -1, 1: -1})
     reader = another_process()
@@ -111,9 +114,9 @@ def test_a_batch_whose_offsets_another_process_moved_is_decided_again(
     redis_store: RedisStore, another_process: Callable[[], RedisStore]
 ) -> None:
     assert redis_store.applied([0]) == {0: -1}
-    assert product_stats.run(views(0, 4), set(), another_process()) == 5
-    assert product_stats.run(views(0, 9), set(), redis_store) == 5
-    assert product_stats.run(views(0, 9), set(), another_process()) == 0
+    assert product_stats.run(views(0, 4), {}, another_process(), COUNTING) == 5
+    assert product_stats.run(views(0, 9), {}, redis_store, COUNTING) == 5
+    assert product_stats.run(views(0, 9), {}, another_process(), COUNTING) == 0
     assert taken(redis_store) == {KEY: {"views": 10}}
 
 
@@ -137,7 +140,7 @@ def test_an_answer_that_was_lost_counts_nothing_twice(redis_store: RedisStore) -
         return pipeline
 
     redis_store.client.pipeline = breaking  # type: ignore[method-assign, assignment]
-    product_stats.run(views(0, 4), set(), redis_store)
+    product_stats.run(views(0, 4), {}, redis_store, COUNTING)
     assert lost == [[None]]
     assert taken(redis_store) == {KEY: {"views": 5}}
 
@@ -155,7 +158,7 @@ def test_batches_cut_differently_on_redelivery_count_every_event_once(
         if dice.random() < 0.3:
             store = another_process()
         start, position = dice.randint(0, position), dice.randint(position + 1, min(len(events), position + 20))
-        new += product_stats.run(events[start:position], set(), store)
+        new += product_stats.run(events[start:position], {}, store, COUNTING)
     assert new == len(events)
     assert taken(store) == {KEY: {"views": len(events)}}
 
@@ -168,8 +171,8 @@ def test_two_processes_that_race_for_a_partition_count_every_event_once(
 
     def work(store: RedisStore) -> None:
         together.wait()
-        new.extend(product_stats.run(events[: end + 1], set(), store) for end in range(0, 200, 7))
-        new.append(product_stats.run(events, set(), store))
+        new.extend(product_stats.run(events[: end + 1], {}, store, COUNTING) for end in range(0, 200, 7))
+        new.append(product_stats.run(events, {}, store, COUNTING))
 
     threads = [threading.Thread(target=work, args=(another_process(),)) for _ in range(2)]
     for thread in threads:
@@ -200,8 +203,8 @@ def test_weeks_and_clients_with_hostile_characters_stay_apart(redis_store: Redis
 def test_namespaces_that_begin_alike_do_not_meet(settings: Settings, redis_store: RedisStore) -> None:
     longer = settings.model_copy(update={"namespace": f"{settings.namespace}-b"})
     with closing(RedisStore(longer)) as other:
-        product_stats.run(views(0, 1), set(), other)
-        product_stats.run(views(0, 4), set(), redis_store)
+        product_stats.run(views(0, 1), {}, other, COUNTING)
+        product_stats.run(views(0, 4), {}, redis_store, COUNTING)
         assert taken(redis_store) == {KEY: {"views": 5}}
         assert taken(other) == {KEY: {"views": 2}}
 
@@ -232,7 +235,7 @@ def test_an_amount_beyond_64_bits_stops_at_the_bound_and_takes_nothing_else_with
 def test_each_script_is_loaded_once_for_a_store(another_process: Callable[[], RedisStore]) -> None:
     def work(store: RedisStore, first: int) -> None:
         for offset in range(first, first + 20):
-            product_stats.run(views(offset, offset, client_id=f"c{offset}"), set(), store)
+            product_stats.run(views(offset, offset, client_id=f"c{offset}"), {}, store, COUNTING)
             store.claim([KEY], ["t"])
             store.acknowledge({KEY: "t"})
             store.visitors_written([("s", WEEK)], [offset])
@@ -246,13 +249,13 @@ def test_each_script_is_loaded_once_for_a_store(another_process: Callable[[], Re
 
 
 def test_a_server_that_lost_its_scripts_is_given_each_once_more(redis_store: RedisStore) -> None:
-    product_stats.run(views(0, 1), set(), redis_store)
+    product_stats.run(views(0, 1), {}, redis_store, COUNTING)
     redis_store.claim([KEY], ["t"])
     redis_store.acknowledge({KEY: "t"})
     before = loads(redis_store)
     redis_store.client.script_flush()
     for offset in range(2, 8):
-        assert product_stats.run(views(offset, offset), set(), redis_store) == 1
+        assert product_stats.run(views(offset, offset), {}, redis_store, COUNTING) == 1
     assert loads(redis_store) - before == 1
     assert taken(redis_store) == {KEY: {"views": 6}}
     assert loads(redis_store) - before == 2
@@ -268,7 +271,7 @@ def unreachable(settings: Settings) -> RedisStore:
     [
         lambda store: store.ping(),
         lambda store: store.applied([0]),
-        lambda store: product_stats.run(views(0, 0), set(), store),
+        lambda store: product_stats.run(views(0, 0), {}, store, COUNTING),
         lambda store: store.claim([KEY], ["t"]),
         lambda store: list(store.counter_keys("buffer", 100)),
         lambda store: store.visitors([("s", WEEK)]),
@@ -287,7 +290,7 @@ def test_an_unreachable_server_is_named_without_its_password(
 def test_a_server_busy_with_a_script_is_unavailable_and_not_broken(settings: Settings, redis_store: RedisStore) -> None:
     """BUSY comes as a plain error, and in a pipeline after other words."""
     store = RedisStore(settings.model_copy(update={"retries": 1}))
-    product_stats.run(views(0, 0), set(), store)
+    product_stats.run(views(0, 0), {}, store, COUNTING)
     admin = redis_store.client
     threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]
     admin.config_set("busy-reply-threshold", 1)
@@ -298,13 +301,13 @@ def test_a_server_busy_with_a_script_is_unavailable_and_not_broken(settings: Set
         while endless.is_alive() and not _is_busy(admin):
             pass
         with pytest.raises(Unavailable, match="BUSY"):
-            product_stats.run(views(1, 1), set(), store)
+            product_stats.run(views(1, 1), {}, store, COUNTING)
     finally:
         _swallowed(admin.script_kill)
         endless.join()
         admin.config_set("busy-reply-threshold", threshold)
         other.close()
-    assert product_stats.run(views(1, 1), set(), store) == 1
+    assert product_stats.run(views(1, 1), {}, store, COUNTING) == 1
     store.close()
 
 

@@ -149,6 +149,19 @@ def test_what_should_not_be_there_is_removed_and_what_was_changed_is_set_right(
     audited(filled, stores)
 
 
+def test_a_visit_of_a_bot_is_no_touch_after_a_rebuild_either(settings: Settings, stores: Stores) -> None:
+    bot = pixel("e", at=f"{DAY}T12:00:00.000Z", query="?gclid=1")
+    bot["context"]["navigator"] = {
+        "userAgent": "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    }
+    send(settings, [record("s:bot", bot), record("s:c", pixel("f", at=f"{DAY}T12:00:00.000Z", query="?gclid=2"))])
+    drain(settings)
+    stores.mongodb.collection(AD_LEADS).delete_many({})
+    assert rebuild(settings, "ad_leads").changed == 1
+    audited(settings, stores)
+    assert [lead["_id"] for lead in stores.mongodb.collection(AD_LEADS).find()] == ["s:c"]
+
+
 @contextmanager
 def streaming(settings: Settings, batch: int) -> Iterator[None]:
     """Drains the topic in small micro-batches from another thread while the block runs, and to its end after it."""
@@ -184,7 +197,9 @@ def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings:
         assert hits
         stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])
     stores.mongodb.collection(CUSTOMERS).delete_many({})
-    stores.mongodb.collection(AD_LEADS).delete_many({})
+    stores.mongodb.collection(AD_LEADS).delete_many(
+        {"touches": {"$elemMatch": {"at": {"$gte": day, "$lt": f"{day}T~"}}}}
+    )
     send(settings, records[3000:])
     with streaming(settings, batch=40):
         for name in ("events", "ad_leads", "attributions", "customers", "product_stats", "weekly_visitors"):

@@ -20,6 +20,7 @@ from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.local.servers import Address, MongoDB, NotAnsweringError, Redis, Server, free_ports
 from truepixel_dagster.local.traffic import traffic
@@ -28,6 +29,7 @@ from truepixel_dagster.rebuild.redis import restore
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import product_stats
+from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream import dead_letters
@@ -89,13 +91,15 @@ def test_what_a_full_redis_takes_in_part_counts_once(settings: Settings, stores:
     drain(busy)
     messages = [Message(Origin("t", 0, n), *record("s:c", completed(f"e{n}"))[:2], (), 1) for n in range(5)]
     events = [event for event in map(decode, messages) if isinstance(event, Event)]
+    changes = {event.origin: {("p1", "2026-01-01", "orders"): 1} for event in events}
+    counting = Counting(ShopDays().day, ShopDays().week)
     mine = settings.model_copy(update={"retries": 1, "namespace": f"{settings.namespace}x"})
     with open_stores(mine) as others:
         for _ in range(2):
             with without_memory(stores), one_line("maxmemory"):
-                product_stats.replay(events, {event.origin for event in events}, others.redis)
+                product_stats.replay(events, changes, others.redis, counting)
         for _ in range(2):
-            product_stats.replay(events, {event.origin for event in events}, others.redis)
+            product_stats.replay(events, changes, others.redis, counting)
         claims = [claim for page in others.redis.counter_keys("buffer", 100) for claim in page]
         counts = {key: buffer.counters for key, (buffer, _) in zip(claims, others.redis.peek(claims)) if buffer}
         assert sum(own["orders"] for own in counts.values()) == len(events) * len(events[0].product_ids)

@@ -15,6 +15,7 @@ from tests.integration.test_cli import run, truepixel
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
 from tests.unit.stores.test_shops import update
+from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop import UNKNOWN, Shop
 from truepixel_dagster.events.shop_time import ShopDays
@@ -73,7 +74,7 @@ def with_alias(source: str) -> Callable[[ByOperator], ByOperator]:
 
 def document(stores: Stores, shop: str = "s") -> dict[str, Any]:
     found = stores.mongodb.read(SHOPS, [shop])[shop]
-    return {name: value for name, value in found.items() if name not in ("v", "since")}
+    return {name: value for name, value in found.items() if name not in ("v", "since", "origins_since")}
 
 
 # --- The registry ---
@@ -418,6 +419,43 @@ def test_a_forgotten_shop_that_is_back_is_known_by_what_it_said_since(counted: S
     assert all_days(stores.mongodb).zones == {"ny": NEW_YORK, "akl": AUCKLAND}
 
 
+# --- Audit ---
+
+
+def test_an_audit_goes_by_the_shops_days(counted: Settings, stores: Stores) -> None:
+    send(counted, [shop_update("late", NEW_YORK, "u2"), viewed("late", "late", EVENING)])
+    drain(counted)
+    assert audited(counted, stores).excused == []
+
+
+def test_an_audit_excuses_what_a_change_has_moved_until_the_past_is_brought_right(
+    settings: Settings, stores: Stores
+) -> None:
+    send(settings, some_views())
+    drain(settings)
+    assert audited(settings, stores).excused == []
+    send(settings, [shop_update("ny", NEW_YORK), shop_update("akl", AUCKLAND)])
+    drain(settings)
+    found = audited(settings, stores)
+    assert {difference.store for difference in found.excused} == {"product_stats", "weekly_visitors"}
+    assert {difference.id.partition(":")[0] for difference in found.excused} == {"ny", "akl"}
+    rebuilt(settings)
+    assert audited(settings, stores).excused == []
+
+
+def test_an_audit_finds_a_count_that_is_wrong_beside_those_that_moved(settings: Settings, stores: Stores) -> None:
+    send(settings, some_views())
+    drain(settings)
+    send(settings, [shop_update("ny", NEW_YORK)])
+    drain(settings)
+    audited(settings, stores)
+    stores.elasticsearch.refresh()
+    (hit,) = (hit for hit in stores.elasticsearch.scan("product-stats-") if hit["_id"] == f"ny:p:{MONDAY}")
+    wrong = msgspec.json.encode({**hit["_source"], "views": 9})
+    stores.elasticsearch.bulk([Action("index", hit["_index"], hit["_id"], wrong)])
+    assert f"ny:p:{MONDAY}" in {difference.id for difference in audit(settings).differences}
+
+
 # --- Commands ---
 
 
@@ -444,7 +482,7 @@ def test_the_commands_set_show_list_and_unset(settings: Settings, stores: Stores
             "payment_hosts": ["operator"],
         },
     }
-    assert "materialize product_stats and weekly_visitors" in " ".join(done.stderr.split())
+    assert "materialize attributions, product_stats and weekly_visitors" in " ".join(done.stderr.split())
     again = run(settings, "shops", "set", "s", *arguments)
     assert "nothing to do: it is so" in again.stderr
     assert NEW_YORK in again.stdout

@@ -17,14 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.test_text import HOSTILE, visible
-from truepixel_dagster import report as reports
 from truepixel_dagster import resources
 from truepixel_dagster.cli import main
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs import letters
 from truepixel_dagster.jobs.plainly import OneLine
-from truepixel_dagster.report import Product, ShopReport, Source
+from truepixel_dagster.report import reading
+from truepixel_dagster.report.figures import Row, Total
+from truepixel_dagster.report.reading import Product, ShopReport
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.dead_letters import Letter
 from truepixel_dagster.terminal import print_crash, table
@@ -47,10 +48,22 @@ def command(*arguments: str) -> Result:
 @settings(max_examples=40, deadline=None)
 @given(TEXT, TEXT, TEXT, TEXT)
 def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: str) -> None:
-    sources = [Source(platform, campaign, "USD", 1, 100)]
-    products = [Product(product, 1, 1, 1, {"USD": 100})]
-    found = ShopReport(shop, "last_click", "2026-W01", 1, 1, sources, products)
-    with patch.object(reports, "shop_report", return_value=found), patch.object(resources, "open_stores", stores_of):
+    found = ShopReport(
+        shop=shop,
+        model="last_click",
+        by="campaign",
+        period="",
+        week="2026-W01",
+        visitors=1,
+        orders=1,
+        test_orders=1,
+        sources=[Row(None, platform, campaign, product, 100, 0, 100, 1, 1, 0)],
+        totals=[Total(product, 100, 0, 100, 1, 1, 0)],
+        products=[Product(product, 1, 1, 1, {product: 100})],
+        unreadable=1,
+        why_unreadable=campaign,
+    )
+    with patch.object(reading, "shop_report", return_value=found), patch.object(resources, "open_stores", stores_of):
         command("report", "--shop", "s")
         shown = json.loads(command("report", "--shop", "s", "--json").stdout)
     assert (shown["shop"], shown["sources"][0]["campaign"]) == (shop, campaign)
@@ -75,7 +88,7 @@ def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tupl
 @given(TEXT)
 def test_an_error_of_any_server(text: str) -> None:
     for error in (Unavailable(text), OSError(text), click.ClickException(text)):
-        with patch.object(reports, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
+        with patch.object(reading, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
             assert command("report", "--shop", "s").exit_code == 1
     assert visible(str(OneLine(text)))
 
@@ -105,7 +118,7 @@ def test_a_command_leaves_the_umask_as_it_was() -> None:
     try:
         command("--version")
         command("report", "--help")
-        with patch.object(reports, "shop_report", side_effect=Unavailable("away")):
+        with patch.object(reading, "shop_report", side_effect=Unavailable("away")):
             command("report", "--shop", "s")
         assert os.umask(0o022) == 0o022
     finally:

@@ -8,13 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.cases import cases
 from truepixel_dagster.audit import oracle
-from truepixel_dagster.events.ad import ad_from_url, anonymous_ad, anonymous_query
+from truepixel_dagster.events import visits
+from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.anonymous import anonymous
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.hosts import host_of
 from truepixel_dagster.events.identifiers import CLIENT, EMAIL, RECORD, addresses, identifiers
+from truepixel_dagster.events.order import OrderNews
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.visits import visit
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
 
@@ -27,6 +32,7 @@ def alias(kind: str, value: str) -> str:
 
 def messages() -> list[Message]:
     records = [(r.key, r.value, tuple(r.headers)) for r in traffic(3000, seed=7, shops=3, malformed=0.02)]
+    records += [(line.key, line.value, line.headers) for case in cases() for line in case.lines]
     for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):
         records += read_lines((SAMPLES / name).read_bytes().splitlines())
     return [
@@ -39,14 +45,56 @@ MESSAGES = messages()
 
 
 def counts(event: Event) -> tuple[object, ...]:
-    ad = event.ad
-    order = event.order
+    visit, order = event.visit, event.order
     return (
+        (event.bot, event.anonymous, event.ad is None, event.utc_offset),
         (event.shop_id, event.name, event.source, event.occurred_at, event.received_at, event.origin),
         (event.product_ids, event.items, event.value),
-        ad and (ad.platform, ad.source, ad.medium, ad.campaign, ad.click_id_type, bool(ad.click_id)),
-        order and (order.status, order.sighting, bool(order.order_id), bool(order.checkout_token)),
+        visit and ad_counts(visit),
+        (event.shop_domain, host_of(event.referrer) if event.visit else None),
+        order and order_counts(order),
     )
+
+
+def ad_counts(ad: Ad) -> tuple[object, ...]:
+    return (
+        ad.channel,
+        ad.platform,
+        ad.source,
+        ad.medium,
+        ad.campaign,
+        ad.campaign_id,
+        ad.click_id_type,
+        bool(ad.click_id),
+    )
+
+
+def order_counts(news: OrderNews) -> tuple[object, ...]:
+    """What a record says of an order, but for the ids in it and what they name."""
+    landing = news.payload and news.payload.landing and ad_counts(news.payload.landing)
+    ids = (bool(news.order_id), bool(news.checkout_token), bool(news.cart_token), news.deleted)
+    payload = news.payload and msgspec.structs.replace(
+        news.payload,
+        event_id="",
+        refunds=(),
+        checkout_token=None,
+        cart_token=None,
+        landing=None,
+        customer_id=None,
+        email_hash=None,
+        lines=news.payload.lines and tuple(msgspec.structs.replace(line, line_id=None) for line in news.payload.lines),
+    )
+    refunds = (*news.refunds, *(news.payload.refunds if news.payload else ()))
+    back = [
+        (each.at, each.utc_offset, each.amounts, [(x.product_id, x.quantity, x.subtotal) for x in each.lines])
+        for each in refunds
+    ]
+    completion = news.completion and (
+        news.completion.value,
+        news.completion.first_order,
+        [(line.product_id, line.quantity, line.price, line.discount) for line in news.completion.lines],
+    )
+    return ids, payload, landing, back, completion, bool(news.noted_client)
 
 
 def test_the_remainder_decodes_to_the_same_counts() -> None:
@@ -81,10 +129,11 @@ def test_the_remainder_of_the_remainder_decodes_to_the_same_counts() -> None:
     ],
 )
 def test_an_ad_has_the_same_remainder_as_the_address_that_names_it(url: str) -> None:
-    ad = ad_from_url(url)
+    ad = visit(url, None, None)
     assert ad
     remainder = anonymous_ad(ad, alias)
-    assert ad_from_url(anonymous_query(url, alias)) == remainder
+    left, _ = visits.remainder(url, None, None, alias)
+    assert visit(left, None, None) == remainder
     assert "anna" not in str(remainder).lower()
 
 
@@ -109,7 +158,7 @@ def test_the_oracle_reads_the_remainder_as_the_pipeline_does() -> None:
         theirs = oracle.decode(record)
         assert (theirs.id, theirs.user, theirs.name) == (event.document_id, event.user, event.name)
         assert (theirs.occurred_at, theirs.received_at) == (event.occurred_at, event.received_at)
-        assert theirs.content.ad == (msgspec.to_builtins(event.ad) if event.ad else None)
+        assert theirs.content.ad == (msgspec.to_builtins(event.visit) if event.visit else None)
         assert theirs.content.product_ids == list(event.product_ids)
         assert theirs.content.value == (msgspec.to_builtins(event.value) if event.value else None)
         assert (theirs.content.customer_id, theirs.content.email_hash) == (None, None)

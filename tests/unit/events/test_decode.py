@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from truepixel_dagster.events.decode import Undecodable, decode
-from truepixel_dagster.events.event import Event, LineItem, Message
+from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.money import Money
+from truepixel_dagster.events.order import SoldLine
 from truepixel_dagster.events.origin import Origin
 
 RECEIVED = 1_767_585_600_000
@@ -89,9 +90,14 @@ def test_a_pixel_event_keeps_what_stages_use_and_the_raw_bytes() -> None:
 def test_a_checkout_has_its_money_in_minor_units_and_its_lines_less_their_discounts() -> None:
     event = understood(pixel("checkout_completed", {"checkout": CHECKOUT}))
     assert event.value == Money(2750, "USD")
-    assert event.items == (LineItem("11", 2, Money(2000, "USD")),)
     assert event.order is not None
-    assert (event.order.order_id, event.order.checkout_token, event.order.sighting) == ("99", "tok", True)
+    assert (event.order.order_id, event.order.checkout_token) == ("99", "tok")
+    assert event.order.completion is not None
+    assert event.order.completion.value == Money(2750, "USD")
+    (line,) = event.order.completion.lines
+    assert (line.product_id, line.quantity) == ("11", 2)
+    assert line.price is not None
+    assert line.price.amount * line.quantity - line.discount == 2000
     assert event.customer_id == "77"
 
 
@@ -106,9 +112,14 @@ def test_a_webhook_has_integer_ids_decimal_strings_and_offsets() -> None:
     assert event.event_id == "orders/create:w1"
     assert event.occurred_at == 1_767_324_600_000
     assert event.value == Money(1200, "JPY")
-    assert event.items == (LineItem("11", 3, Money(1200, "JPY")),)
-    assert event.ad is not None
-    assert event.ad.platform == "news"
+    assert event.ad is None
+    assert event.order is not None
+    shown = event.order.payload
+    assert shown is not None
+    assert (shown.total, shown.lines) == (Money(1200, "JPY"), (SoldLine("11", 3, Money(400, "JPY")),))
+    # Of the first page of a session before it: no visit by itself.
+    assert shown.landing is not None
+    assert shown.landing.platform == "news"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +155,8 @@ def test_a_webhook_without_an_event_id_is_told_from_other_topics_of_its_order() 
 def test_the_status_of_an_order(topic: str, change: dict[str, Any], status: str) -> None:
     order = understood({**ORDER, **change}, {"topic": topic}).order
     assert order is not None
-    assert order.status == status
+    assert order.payload is not None
+    assert order.payload.status == status
 
 
 def test_unknown_names_are_events_too() -> None:
@@ -158,7 +170,7 @@ def test_null_and_missing_fields_are_understood() -> None:
     assert event.occurred_at == RECEIVED
     assert event.value is None
     assert event.order is not None
-    assert event.order.identity == "t"
+    assert (event.order.checkout_token, event.order.order_id) == ("t", None)
 
 
 def test_a_client_id_may_hold_colons_and_a_shop_id_may_not() -> None:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from truepixel_dagster.events.ad import ad_from_url
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.user_key import parse_user_key
+from truepixel_dagster.events.visits import visit
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.stages.index import document
 
@@ -116,7 +116,7 @@ def test_a_key_is_a_shop_and_a_client_within_bounds_or_no_key(key: bytes) -> Non
 @example("https://x/?" + "&".join(f"utm_source={number}" for number in range(5000)))
 @example("https://x/?gclid=" + "g" * 100_000)
 def test_an_address_has_an_ad_within_bounds_or_none(url: str) -> None:
-    ad = ad_from_url(url)
+    ad = visit(url, None, None)
     for value in (ad.source, ad.medium, ad.campaign, ad.content, ad.term, ad.click_id) if ad else ():
         assert value is None or len(value) <= MAX_TEXT
 

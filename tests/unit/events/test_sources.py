@@ -159,3 +159,21 @@ def test_without_a_file_the_tables_are_as_they_are(tmp_path: Path) -> None:
 )
 def test_the_registered_domain_of_a_host(host: str, domain: str) -> None:
     assert registered(host) == domain
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("https://WWW.Shop.Example.:8443/x", "www.shop.example"),
+        ("https://bücher.example/", "xn--bcher-kva.example"),
+        ("http://[2001:DB8::1]:80/", "[2001:db8::1]"),
+        ("android-app://com.Example.Reader/https/x", "com.example.reader"),
+        ("https://a,b.example/", None),
+        ("https://\u00a8.example/", None),
+        ("https://%2e/", None),
+        ("ftp://shop.example/", None),
+        ("https://" + "a" * 254, None),
+    ],
+)
+def test_the_host_of_an_address(address: str, host: str | None) -> None:
+    assert host_of(address) == host

@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
+from truepixel_dagster.events.hosts import host_of
 from truepixel_dagster.events.sources import CHANNELS, DEFAULT
-from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, referring_host, remainder, visit
+from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, remainder, visit
 
 SHOP = "https://demo-shop.example/"
 OWN = frozenset({"demo-shop.myshopify.com", "demo-shop.co.uk", "bücher.example"})
@@ -296,7 +297,6 @@ def test_an_outside_referrer_is_a_visit(referrer: str, platform: str, source: st
 )
 def test_what_is_the_shops_or_belongs_to_paying_in_it_is_no_visit(referrer: str | None) -> None:
     assert visit(SHOP, "", referrer, own_domains=OWN) is None
-    assert referring_host(SHOP, referrer, own_domains=OWN) is None
 
 
 def test_a_shop_at_shopify_is_the_own_one_unless_another_is_known() -> None:
@@ -515,11 +515,25 @@ def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, ref
     left, origin = remainder(url, None, referrer, alias, own_domains=OWN)
     again = visit(left, None, origin, own_domains=OWN)
     assert again == (anonymous_ad(ad, alias) if ad else None)
-    # What is left has no page, and the shop's domains may not be known by then.
-    assert visit(left, None, origin) == again
-    assert referring_host(left, origin) == referring_host(url, referrer, own_domains=OWN)
-    twice = remainder(left, None, origin, alias)
-    assert visit(*twice[:1], None, twice[1]) == (anonymous_ad(again, alias) if again else None)
+    assert host_of(origin) == (host_of(referrer) if ad else None)
+    left, origin = remainder(left, None, origin, alias, own_domains=OWN)
+    assert visit(left, None, origin, own_domains=OWN) == (anonymous_ad(again, alias) if again else None)
+
+
+@pytest.mark.parametrize(
+    ("url", "referrer", "left", "origin"),
+    [
+        (f"{SHOP}hats?x=anna#anna", "https://anna:anna@www.google.de/search?q=anna", SHOP, "https://www.google.de/"),
+        ("/hats?x=anna", "https://www.google.de/search?q=anna", "/", "https://www.google.de/"),
+        (f"{SHOP}anna?utm_source=fb&x=anna", f"{SHOP}anna", f"{SHOP}?utm_source=fb", SHOP),
+        (f"{SHOP}anna", "android-app://com.google.android.gm/anna", SHOP, "android-app://com.google.android.gm/"),
+        (f"{SHOP}anna", f"{SHOP}anna", None, None),
+    ],
+)
+def test_of_addresses_only_hosts_and_what_tells_the_visit_are_left(
+    url: str, referrer: str, left: str | None, origin: str | None
+) -> None:
+    assert remainder(url, None, referrer, alias, own_domains=OWN) == (left, origin)
 
 
 @given(QUERIES)

@@ -1,33 +1,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from datetime import datetime, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.stages.events_made_up import DAY, NOON, event, sighting
-from truepixel_dagster.events.event import Event, LineItem
+from tests.unit.stages.events_made_up import DAY, NOON, completed, event, webhook
+from truepixel_dagster.events.event import Event, LineItem, day_of, week_of
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.stages import product_stats
-from truepixel_dagster.stages.product_stats import IN_UTC, Counting, decide
+from truepixel_dagster.stages.product_stats import Counting, decide
 from truepixel_dagster.stores.redis import CounterKey, WeekKey
 
 TODAY = "2026-01-01"
+UTC = Counting(lambda seen: day_of(seen.occurred_at), lambda seen: week_of(seen.occurred_at))
 Counters = dict[CounterKey, dict[str, int]]
 
 
-def counters(*events: Event, counted: AbstractSet[Origin] = frozenset()) -> Counters:
+def counters(*events: Event, changes: Mapping[Origin, Counted] = {}, counting: Counting = UTC) -> Counters:
     """What events add where nothing has been applied yet."""
-    return decide(events, counted, dict.fromkeys({seen.origin.partition for seen in events}, -1))[0].counters
+    return decide(events, changes, dict.fromkeys({seen.origin.partition for seen in events}, -1), counting)[0].counters
 
 
-def visitors(*events: Event) -> dict[WeekKey, set[str]]:
-    return decide(events, set(), dict.fromkeys({seen.origin.partition for seen in events}, -1))[0].visitors
+def visitors(*events: Event, counting: Counting = UTC) -> dict[WeekKey, set[str]]:
+    return decide(events, {}, dict.fromkeys({seen.origin.partition for seen in events}, -1), counting)[0].visitors
 
 
 def millis(text: str) -> int:
@@ -54,31 +54,43 @@ def test_a_started_checkout_counts_each_distinct_product_once_whatever_the_quant
     assert counters(started) == {("s", "p", TODAY): {"checkouts": 1}, ("s", "q", TODAY): {"checkouts": 1}}
 
 
-def test_an_order_adds_one_order_its_units_and_its_revenue_to_each_product() -> None:
-    items = lines(("p", 2, Money(1900, "USD")), ("q", 1, Money(0, "USD")), ("p", 1, Money(500, "USD")))
-    order = sighting(0, items=items)
-    assert counters(order, counted={order.origin}) == {
-        ("s", "p", TODAY): {"orders": 1, "units": 3, "revenue:USD": 2400},
-        ("s", "q", TODAY): {"orders": 1, "units": 1, "revenue:USD": 0},
+def test_what_a_record_changes_in_an_order_is_added_on_the_days_of_the_change() -> None:
+    order, back = completed(0), webhook(1)
+    sold: Counted = {("p", TODAY, "orders"): 1, ("p", TODAY, "units"): 3, ("p", TODAY, "revenue:USD"): 2400}
+    taken: Counted = {("p", TODAY, "revenue:USD"): -400, ("p", "2026-01-09", "returned_units"): 1}
+    assert counters(order, back, changes={order.origin: sold, back.origin: taken}) == {
+        ("s", "p", TODAY): {"orders": 1, "units": 3, "revenue:USD": 2000},
+        ("s", "p", "2026-01-09"): {"returned_units": 1},
     }
 
 
-def test_an_order_that_another_sighting_has_counted_adds_nothing() -> None:
-    order = sighting(0, items=lines(("p", 2, Money(1900, "USD"))))
-    assert counters(order, counted=set()) == {}
-    assert counters(order, counted={Origin("t", 1, 0), Origin("t", 0, 1)}) == {}
+def test_a_record_that_changes_nothing_of_its_order_adds_nothing() -> None:
+    order = completed(0, items=lines(("p", 2, Money(1900, "USD"))))
+    assert counters(order) == {}
+    elsewhere: Counted = {("p", TODAY, "orders"): 1}
+    assert counters(order, changes={Origin("t", 1, 0): elsewhere, Origin("t", 0, 1): elsewhere}) == {}
 
 
 def test_each_currency_has_its_own_revenue() -> None:
-    dollars = sighting(0, items=lines(("p", 1, Money(1000, "USD"))))
-    yen = sighting(1, items=lines(("p", 1, Money(150, "JPY"))))
-    found = counters(dollars, yen, counted={dollars.origin, yen.origin})
-    assert found == {("s", "p", TODAY): {"orders": 2, "units": 2, "revenue:USD": 1000, "revenue:JPY": 150}}
+    dollars, yen = completed(0), completed(1)
+    changes: dict[Origin, Counted] = {
+        dollars.origin: {("p", TODAY, "orders"): 1, ("p", TODAY, "revenue:USD"): 1000},
+        yen.origin: {("p", TODAY, "orders"): 1, ("p", TODAY, "revenue:JPY"): 150},
+    }
+    found = counters(dollars, yen, changes=changes)
+    assert found == {("s", "p", TODAY): {"orders": 2, "revenue:USD": 1000, "revenue:JPY": 150}}
 
 
-def test_an_order_of_unknown_price_counts_orders_and_units() -> None:
-    order = sighting(0, items=lines(("p", 4, None)))
-    assert counters(order, counted={order.origin}) == {("s", "p", TODAY): {"orders": 1, "units": 4}}
+def test_bots_count_nothing_and_are_no_visitors() -> None:
+    seen = event(0, name="product_viewed", product_ids=("p",), bot=True)
+    assert counters(seen) == {}
+    assert visitors(seen) == {}
+
+
+def test_a_client_that_is_none_counts_products_and_is_no_visitor() -> None:
+    seen = event(0, name="product_viewed", product_ids=("p",), client_id="undefined", anonymous=True)
+    assert counters(seen) == {("s", "p", TODAY): {"views": 1}}
+    assert visitors(seen) == {}
 
 
 @pytest.mark.parametrize("name", ["page_viewed", "cart_viewed", "collection_viewed", "checkout_completed", "made_up"])
@@ -99,38 +111,22 @@ def test_shops_products_and_days_are_counted_apart() -> None:
     }
 
 
-def test_the_day_is_the_utc_day_of_the_event_to_the_millisecond() -> None:
+def test_day_and_week_are_the_shops_own() -> None:
+    kiritimati = Counting(
+        lambda seen: day_of(seen.occurred_at + 14 * 3_600_000), lambda seen: week_of(seen.occurred_at + 14 * 3_600_000)
+    )
+    view = event(name="product_viewed", product_ids=("p",), at=millis("2026-01-04T11:00:00"))
+    assert counters(view, counting=kiritimati) == {("s", "p", "2026-01-05"): {"views": 1}}
+    assert visitors(view, counting=kiritimati) == {("s", "2026-W02"): {"c"}}
+
+
+def test_the_day_is_that_of_the_event_to_the_millisecond() -> None:
     midnight = millis("2026-03-01T00:00:00")
     seen = [
         event(i, name="product_viewed", product_ids=("p",), at=at, received_at=NOON)
         for i, at in enumerate([midnight - 1, midnight])
     ]
     assert {day for _, _, day in counters(*seen)} == {"2026-02-28", "2026-03-01"}
-
-
-def test_the_day_and_the_week_are_the_shops_where_its_time_zone_is_known() -> None:
-    days = ShopDays({"ny": "America/New_York", "auckland": "Pacific/Auckland"})
-    counting = Counting(days.day, days.week)
-    late_on_sunday = millis("2026-11-22T23:30:00")
-    seen = [
-        event(n, name="product_viewed", shop_id=shop, product_ids=("p",), at=at)
-        for n, (shop, at) in enumerate(
-            (shop, at) for shop in ("ny", "auckland", "s") for at in (late_on_sunday, late_on_sunday + 3 * 3_600_000)
-        )
-    ]
-    added, _ = decide(seen, set(), {0: -1}, counting)
-    assert added.counters == {
-        ("ny", "p", "2026-11-22"): {"views": 2},
-        ("auckland", "p", "2026-11-23"): {"views": 2},
-        ("s", "p", "2026-11-22"): {"views": 1},
-        ("s", "p", "2026-11-23"): {"views": 1},
-    }
-    assert set(added.visitors) == {
-        ("ny", "2026-W47"),
-        ("auckland", "2026-W48"),
-        ("s", "2026-W47"),
-        ("s", "2026-W48"),
-    }
 
 
 @pytest.mark.parametrize(
@@ -151,26 +147,26 @@ def test_visitors_belong_to_the_iso_week_whose_year_may_not_be_the_days(day: str
 
 
 def test_a_client_is_one_visitor_of_a_week_whatever_it_does() -> None:
-    seen = [event(0), event(1, name="product_viewed"), sighting(2), event(3, client_id="d")]
+    seen = [event(0), event(1, name="product_viewed"), completed(2), event(3, client_id="d")]
     assert visitors(*seen) == {("s", "2026-W01"): {"c", "d"}}
 
 
 def test_a_webhook_is_no_visitor_but_its_order_counts() -> None:
-    order = sighting(0, source="webhook", items=lines(("p", 1, None)))
-    added, _ = decide([order], {order.origin}, {0: -1})
+    order = webhook(0)
+    added, _ = decide([order], {order.origin: {("p", TODAY, "orders"): 1}}, {0: -1}, UTC)
     assert added.visitors == {}
-    assert added.counters == {("s", "p", TODAY): {"orders": 1, "units": 1}}
+    assert added.counters == {("s", "p", TODAY): {"orders": 1}}
 
 
 def test_what_was_applied_adds_nothing_and_never_moves_an_offset_back() -> None:
     view = event(4, name="product_viewed", product_ids=("p",))
-    added, new = decide([view], set(), {0: 9})
+    added, new = decide([view], {view.origin: {("p", TODAY, "orders"): 1}}, {0: 9}, UTC)
     assert (added.counters, added.visitors, added.upto, new) == ({}, {}, {0: 9}, 0)
 
 
 def test_each_partition_has_its_own_applied_offset() -> None:
     seen = [event(4, partition=0), event(4, partition=1), event(6, partition=1, client_id="d")]
-    added, new = decide(seen, set(), {0: 4, 1: 4})
+    added, new = decide(seen, {}, {0: 4, 1: 4}, UTC)
     assert (added.visitors, added.upto, new) == ({("s", "2026-W01"): {"d"}}, {0: 4, 1: 6}, 1)
 
 
@@ -187,9 +183,21 @@ ITEMS = st.lists(
 ).map(tuple)
 
 
+CHANGES = st.dictionaries(
+    st.tuples(
+        st.sampled_from(["p", "q"]),
+        st.sampled_from([TODAY, "2026-01-02"]),
+        st.sampled_from(["orders", "units", "revenue:USD", "returned_units", "returned:JPY"]),
+    ),
+    st.integers(-(10**15), 10**15),
+    max_size=5,
+)
+Stream = tuple[list[Event], dict[Origin, Counted]]
+
+
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[list[Event], set[Origin]]:
-    """Events of three partitions, each in offset order with gaps, and which of them count an order."""
+def streams(draw: st.DrawFn) -> Stream:
+    """Events of three partitions, each in offset order with gaps, and what some of them change in orders."""
     seen: list[Event] = []
     last = dict.fromkeys(range(PARTITIONS), -1)
     for _ in range(draw(st.integers(1, 25))):
@@ -202,11 +210,10 @@ def streams(draw: st.DrawFn) -> tuple[list[Event], set[Origin]]:
         seen.append(
             event(last[partition], at=at, partition=partition, name=name, items=items, product_ids=products, **fields)
         )
-    orders = [one.origin for one in seen if one.name == "checkout_completed"]
-    return seen, set(draw(st.lists(st.sampled_from(orders)))) if orders else set()
+    return seen, {one.origin: draw(CHANGES) for one in seen if one.name == "checkout_completed"}
 
 
-def naive(events: Sequence[Event], counted: AbstractSet[Origin]) -> Mapping[tuple[str, str], int]:
+def naive(events: Sequence[Event], changes: Mapping[Origin, Counted]) -> Mapping[tuple[str, str], int]:
     """The counting rules once more, for products over all days, in the plainest way."""
     totals: dict[tuple[str, str], int] = {}
 
@@ -217,20 +224,16 @@ def naive(events: Sequence[Event], counted: AbstractSet[Origin]) -> Mapping[tupl
         for product in one.product_ids:
             add(product, "views", one.name == "product_viewed")
             add(product, "checkouts", one.name == "checkout_started")
-            add(product, "orders", one.origin in counted)
         for item in one.items:
             add(item.product_id, "carts", item.quantity if one.name == "product_added_to_cart" else 0)
-            add(item.product_id, "units", item.quantity if one.origin in counted else 0)
-            if item.revenue:
-                add(item.product_id, f"revenue:{item.revenue.currency}", (one.origin in counted) * item.revenue.amount)
+        for (product, _, field), amount in changes.get(one.origin, {}).items():
+            add(product, field, amount)
     return {key: amount for key, amount in totals.items() if amount}
 
 
 @given(streams(), st.data())
-def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(
-    stream: tuple[list[Event], set[Origin]], data: st.DataObject
-) -> None:
-    events, counted = stream
+def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(stream: Stream, data: st.DataObject) -> None:
+    events, changes = stream
     totals: Counters = {}
     clients: dict[WeekKey, set[str]] = {}
     applied = dict.fromkeys(range(PARTITIONS), -1)
@@ -238,7 +241,7 @@ def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(
     while position < len(events):
         start = data.draw(st.integers(0, position))
         position = data.draw(st.integers(position + 1, len(events)))
-        added, new = decide(events[start:position], counted, applied)
+        added, new = decide(events[start:position], changes, applied, UTC)
         applied.update(added.upto)
         news += new
         for key, fields in added.counters.items():
@@ -246,42 +249,47 @@ def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(
                 totals.setdefault(key, {})[field] = totals.get(key, {}).get(field, 0) + amount
         for week, found in added.visitors.items():
             clients.setdefault(week, set()).update(found)
-    whole, count = decide(events, counted, dict.fromkeys(range(PARTITIONS), -1))
+    whole, count = decide(events, changes, dict.fromkeys(range(PARTITIONS), -1), UTC)
     assert (totals, clients, news) == (whole.counters, whole.visitors, len(events))
     assert count == len(events)
     assert applied == dict.fromkeys(range(PARTITIONS), -1) | whole.upto
 
 
 @given(streams())
-def test_the_counters_are_those_of_the_plainest_count(stream: tuple[list[Event], set[Origin]]) -> None:
-    events, counted = stream
+def test_the_counters_are_those_of_the_plainest_count(stream: Stream) -> None:
+    events, changes = stream
     found: dict[tuple[str, str], int] = {}
-    for (_, product, _), fields in counters(*events, counted=counted).items():
+    for (_, product, _), fields in counters(*events, changes=changes).items():
         for field, amount in fields.items():
             found[product, field] = found.get((product, field), 0) + amount
-    assert {key: amount for key, amount in found.items() if amount} == naive(events, counted)
+    assert {key: amount for key, amount in found.items() if amount} == naive(events, changes)
 
 
 def test_of_an_event_of_very_many_products_the_first_ones_count() -> None:
-    first_two = IN_UTC._replace(products=2)
     items = lines(("p", 1, None), ("q", 2, None), ("p", 3, None), ("r", 4, None), ("q", 5, None))
+    few = UTC._replace(products=2)
     started = event(name="checkout_started", product_ids=("p", "q", "r"), items=items)
-    assert set(decide([started], set(), {0: -1}, first_two)[0].counters) == {("s", "p", TODAY), ("s", "q", TODAY)}
-    order = sighting(1, items=items)
-    added = decide([order], {order.origin}, {0: -1}, first_two)[0].counters
-    assert added == {("s", "p", TODAY): {"orders": 1, "units": 4}, ("s", "q", TODAY): {"orders": 1, "units": 7}}
+    assert set(counters(started, counting=few)) == {("s", "p", TODAY), ("s", "q", TODAY)}
+    added = event(name="product_added_to_cart", product_ids=("p", "q", "r"), items=items)
+    assert counters(added, counting=few) == {("s", "p", TODAY): {"carts": 4}, ("s", "q", TODAY): {"carts": 7}}
 
 
 def test_a_sum_stops_at_what_64_bits_hold() -> None:
-    items = lines(*[("p", 1, Money(10**15, "JPY"))] * 2000)
-    orders = [sighting(n, items=items) for n in range(5)]
-    added = counters(*orders, counted={order.origin for order in orders})
-    assert added["s", "p", TODAY]["revenue:JPY"] == 2**63 - 1
+    orders = [completed(n) for n in range(5)]
+    changes: dict[Origin, Counted] = {order.origin: {("p", TODAY, "revenue:JPY"): 2**61} for order in orders}
+    assert counters(*orders, changes=changes)["s", "p", TODAY]["revenue:JPY"] == 2**63 - 1
 
 
 def test_a_batch_of_very_many_products_goes_in_parts() -> None:
     events = [event(n, product_ids=tuple(map(str, range(2000)))) for n in range(25)]
-    parts = list(product_stats._parts(events))
+    parts = list(product_stats._parts(events, {}))
     assert [len(part) for part in parts] == [10, 10, 5]
     assert [each for part in parts for each in part] == events
-    assert list(product_stats._parts([])) == []
+    assert list(product_stats._parts([], {})) == []
+
+
+def test_what_an_order_changes_is_of_a_parts_size_too() -> None:
+    events = [completed(n) for n in range(3)]
+    many: Counted = {(str(product), TODAY, "units"): 1 for product in range(15_000)}
+    parts = list(product_stats._parts(events, {one.origin: many for one in events}))
+    assert [len(part) for part in parts] == [1, 1, 1]

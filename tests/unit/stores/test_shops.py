@@ -34,7 +34,7 @@ def shop_of(document: Document) -> Shop:
 
 
 def timeless(document: Document) -> Document:
-    return {name: value for name, value in document.items() if name != "since"}
+    return {name: value for name, value in document.items() if name not in ("since", "origins_since")}
 
 
 def test_a_webhook_makes_a_shop_known() -> None:
@@ -141,6 +141,15 @@ def test_since_says_when_the_time_zone_changed_and_only_then() -> None:
     assert other["since"] > NOON
     by_operator = {"operator": {"time_zone": "UTC"}, "since": 1}
     assert after(by_operator, update(zone="Asia/Tokyo"))["since"] == 1
+
+
+def test_origins_since_says_when_domains_hosts_and_aliases_changed_and_only_then() -> None:
+    made = after({}, update("w1", "Asia/Tokyo", "2026-01-01T00:00:00Z"))
+    assert "origins_since" not in made
+    made = after({**made, "since": 1}, update("w2", at="2026-01-02T00:00:00Z", domain="a.example"))
+    assert (made["since"], made["origins_since"] > NOON) == (1, True)
+    same = after({**made, "origins_since": 1}, update("w3", "UTC", "2026-01-03T00:00:00Z", domain="A.example."))
+    assert (same["since"] > NOON, same["origins_since"]) == (True, 1)
 
 
 def test_a_time_zone_that_there_is_none_of_counts_as_unknown() -> None:

@@ -1,0 +1,66 @@
+"""Whatever lane reads first, wherever batches are cut and processes die: the final state is of the set of records."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.orders.families import PARTITIONS, Crashed, World, families, whole
+from tests.unit.stages.events_made_up import completed, usd, webhook
+from truepixel_dagster.events.event import Event
+from truepixel_dagster.events.order import SoldLine
+
+Partitions = list[list[Event]]
+
+
+@given(families(), st.data())
+def test_the_final_state_is_that_of_the_set_of_records(partitions: Partitions, data: st.DataObject) -> None:
+    world, committed = World(), [0] * PARTITIONS
+    lanes = [number for number in range(PARTITIONS) if partitions[number]]
+    for _ in range(data.draw(st.integers(0, 12))):
+        lane = data.draw(st.sampled_from(lanes))
+        start = data.draw(st.integers(0, min(committed[lane], len(partitions[lane]) - 1)))
+        end = data.draw(st.integers(start + 1, len(partitions[lane])))
+        with suppress(Crashed):
+            world.deliver(partitions[lane][start:end], data.draw(st.none() | st.integers(0, 6)))
+            committed[lane] = max(committed[lane], end)
+    for lane in data.draw(st.permutations(lanes)):
+        if left := partitions[lane][committed[lane] :]:
+            world.deliver(left)
+    found = world.state()
+    assert found == whole(partitions).state()
+    # Nothing but orders counts products here: the sum of all changes is what the orders count.
+    assert found["totals"] == found["counted"]
+
+
+def test_a_record_that_was_counted_takes_up_no_order_that_another_has_closed() -> None:
+    """What changes by that would be told of a record that counts no more."""
+    line = SoldLine("p", 1, usd(5))
+    pixel, link = completed(0, token="b", lines=(line,)), completed(1, token="b", order_id="9", partition=2)
+    order = webhook(2, order_id="9", token=None, partition=1, says={"lines": (line, line)})
+    world = World()
+    world.deliver([pixel])
+    world.deliver([order])
+    with pytest.raises(Crashed):
+        world.deliver([link], writes=2)
+    assert [cluster.merged_into for _, cluster in sorted(world.clusters.items())] == [None, "s:9"]
+    world.deliver([pixel])
+    world.deliver([order])
+    world.deliver([link])
+    assert world.state() == whole([[pixel], [order], [link]]).state()
+    assert world.totals["p", "2026-01-01", "units"] == 2
+
+
+@given(families(), st.data())
+def test_a_redelivery_changes_nothing(partitions: Partitions, data: st.DataObject) -> None:
+    world = whole(partitions)
+    clusters, state = dict(world.clusters), world.state()
+    for partition in data.draw(st.permutations(partitions)):
+        if partition:
+            start = data.draw(st.integers(0, len(partition) - 1))
+            world.deliver(partition[start:])
+    assert world.clusters == clusters
+    assert world.state() == state

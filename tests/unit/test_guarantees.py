@@ -1,0 +1,85 @@
+"""The tests that docs/guarantees.md names exist: a promise whose test was renamed is one without a test."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.mutations import MUTATIONS
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "guarantees.md").read_text()
+# The section on Redis says that its tests without a file are here.
+DEFAULT_FILE = "test_redis_lost.py"
+NAMED = re.compile(r"`([\w/.:…]+)(?:\[[^\]`]*\])?`")
+
+
+@cache
+def functions(file: str) -> frozenset[str]:
+    """The tests of a file that is named by the end of its path; none where there is no such file."""
+    found = [path for path in (ROOT / "tests").rglob("test_*.py") if f"/{path.relative_to(ROOT)}".endswith(f"/{file}")]
+    return frozenset(name for path in found for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+
+
+class Named(NamedTuple):
+    """A test of one of some files, or all of a file's where the name is empty; `…` stands for a part of a name."""
+
+    files: tuple[str, ...]
+    name: str
+
+    @property
+    def exists(self) -> bool:
+        if not self.name:
+            return any(map(functions, self.files))
+        pattern = re.escape(self.name).replace("…", r"\w*")
+        return any(re.fullmatch(pattern, name) for file in self.files for name in functions(file))
+
+
+def named(section: str) -> Iterator[Named]:
+    """The tests that the tables of a section name."""
+    above: tuple[str, ...] = ()
+    for row in section.splitlines():
+        here: tuple[str, ...] = (DEFAULT_FILE,)
+        for text in NAMED.findall(row) if row.startswith("| ") else ():
+            path, _, name = text.rpartition("::") if "::" in text else (text, "", "")
+            if re.search(r"test_\w+\.py$", path):
+                above += (here := (path.lstrip("…/"),))
+                yield Named(here, name)
+            elif name or text.startswith("…"):
+                yield Named(above, name or text)
+            elif text.startswith("test_"):
+                yield Named(here, text)
+
+
+def test_every_test_that_is_named_exists() -> None:
+    found = [each for section in re.split("^##+ ", TEXT, flags=re.MULTILINE) for each in named(section)]
+    assert len(found) > 200
+    assert [each for each in found if not each.exists] == []
+
+
+def test_names_are_read_as_they_are_written() -> None:
+    first = "| `test_a.py::test_b`, `…::test_c_…`, `…d_e` `test_f[x]` `TRUEPIXEL_X=1` `truepixel lag` |"
+    second = "| `…/x/test_f.py` and `test_g` | `…::test_h` |\n| `test_i` |\n`test_a.py` in a sentence"
+    a, f = "test_a.py", "x/test_f.py"
+    assert list(named(f"{first}\n{second}")) == [
+        ((a,), "test_b"),
+        ((a,), "test_c_…"),
+        ((a,), "…d_e"),
+        ((a,), "test_f"),
+        ((f,), ""),
+        ((f,), "test_g"),
+        ((a, f), "test_h"),
+        ((DEFAULT_FILE,), "test_i"),
+    ]
+    assert Named(("test_guarantees.py",), "…read_as_they…").exists
+    assert not Named(("test_guarantees.py",), "test_none_such").exists
+    assert not Named(("test_none_such.py",), "").exists
+
+
+def test_every_test_of_a_guard_exists() -> None:
+    words = {word for guard in MUTATIONS for word in guard.tests.split() if "::" in word}
+    assert words
+    assert [word for word in sorted(words) if not Named((word.split("::")[0],), word.split("::")[1]).exists] == []
