@@ -27,8 +27,8 @@ MOST_HOSTS, MOST_ALIASES = 200, 500
 _MAX_SOURCE = 100
 _PLATFORM = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PAST = (
-    "from now on events are counted by this time zone; for the past materialize product_stats and weekly_visitors"
-    " of all days and weeks, see docs/shops.md"
+    "from now on events are counted by this time zone; for the past materialize attributions, product_stats and"
+    " weekly_visitors of all days and weeks, see docs/shops.md"
 )
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from types import TracebackType
 from typing import Any
 
@@ -46,11 +46,20 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "") -> Table:
-    """A table whose cells are text and nothing else; empty for what is None."""
+def table(
+    columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "", numbers: Collection[str] = ()
+) -> Table:
+    """A table whose cells are text and nothing else; empty for what is None.
+
+    Arguments:
+        columns: Their names.
+        rows: The cells of each.
+        title: What stands above.
+        numbers: The columns whose cells stand at the right.
+    """
     made = Table(title=cell(title) if title else None)
     for column in columns:
-        made.add_column(cell(column))
+        made.add_column(cell(column), justify="right" if column in numbers else "left")
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made

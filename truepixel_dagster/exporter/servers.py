@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stages.attribution import ATTRIBUTIONS
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.mongodb import MongoStore
 from truepixel_dagster.stores.redis import RedisStore

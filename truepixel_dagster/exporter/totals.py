@@ -85,7 +85,7 @@ class Totals(msgspec.Struct):
             if figure.endswith(STAGE_SECONDS):
                 stage = label(figure.removesuffix(STAGE_SECONDS), self.stage_seconds)
                 add(self.stage_seconds, stage, number(value))
-            elif figure.removeprefix(LETTERS_OF) in STAGES:
+            elif figure.startswith(LETTERS_OF) and figure.removeprefix(LETTERS_OF) in STAGES:
                 add(self.dead_letters, figure.removeprefix(LETTERS_OF), number(value))
         for series, name in SERIES.items():
             histogram = self.histograms.setdefault(name, Histogram([0] * (len(BOUNDS[name]) + 1)))

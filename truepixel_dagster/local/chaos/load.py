@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
 
 from truepixel_dagster.local.demo import producing
-from truepixel_dagster.local.traffic import Record, traffic
+from truepixel_dagster.local.traffic import FULL, Record, traffic
 from truepixel_dagster.settings import Settings
 
 # How much faster than real time the visitors live, so that many of their orders fall into the load.
@@ -18,7 +18,7 @@ def load(rate: float, seed: int) -> Iterator[Record]:
     """More traffic than any run needs, at a rate (events a second) and in time-lapse."""
     events = 2_000_000
     span = timedelta(seconds=TIME_LAPSE * events / rate)
-    return traffic(events, seed=seed, start=datetime.now(timezone.utc) - span, span=span)
+    return traffic(events, seed=seed, start=datetime.now(timezone.utc) - span, span=span, profile=FULL)
 
 
 class Load:
