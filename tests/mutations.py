@@ -538,7 +538,7 @@ MUTATIONS = (
         UNIT + "orders",
     ),
     Mutation(
-        "orders: a refund that is told twice counts once",
+        "orders: a refund that two records name counts once",
         P + "orders/facts.py",
         "there = found.get(refund.refund_id)\n        found[refund.refund_id]",
         'there = None\n        found[f"{len(found)}"]',

@@ -39,7 +39,7 @@ class Changed(msgspec.Struct, frozen=True):
 
 
 def told(known: Mapping[str, Known]) -> dict[str, Shop]:
-    """Return what is known of shops as the oracle takes it."""
+    """Return the registered shops in the form that the oracle takes."""
     shops = {id_: each.shop for id_, each in known.items()}
     return {
         # Who comes back from paying is not from outside either.

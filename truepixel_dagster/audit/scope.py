@@ -71,7 +71,7 @@ def outside(actual: Actual, scope: Scope, shops: Mapping[str, Shop] | None = Non
     Arguments:
         actual: What the stores hold.
         scope: The range.
-        shops: What is known of the shops: their time zones tell the days.
+        shops: The shops by id; their time zones decide the days.
     """
     known = shops or {}
     events = {id_: doc for id_, doc in actual.events.items() if not scope.holds_origin(doc["kafka"])}

@@ -72,8 +72,10 @@ class Headers:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a header; none where it is missing."""
-        found = self._found
-        return next((value for each in _NAMES[name] if (value := found.get(each))), b"")
+        for each in _NAMES[name]:
+            if value := self._found.get(each):
+                return value
+        return b""
 
 
 # Few topics come again and again.

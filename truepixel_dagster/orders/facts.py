@@ -279,11 +279,7 @@ def merged_refunds(one: Sequence[Refund], other: Sequence[Refund]) -> tuple[Refu
     for refund in (*one, *other):
         there = found.get(refund.refund_id)
         found[refund.refund_id] = refund if there is None else max(there, refund, key=_size_of_refund)
-    return _sorted_refunds(found)
-
-
-def _sorted_refunds(refunds: dict[str, Refund]) -> tuple[Refund, ...]:
-    return tuple(refunds[id_] for id_ in sorted(refunds))
+    return tuple(found[id_] for id_ in sorted(found))
 
 
 def _size_of_refund(refund: Refund) -> tuple[int, int, int, str]:

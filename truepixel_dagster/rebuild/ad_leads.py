@@ -69,9 +69,10 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
                 continue
             if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
                 older += 1
-            elif user in touches or (user in leads and leads[user].orders):
-                # The history does not say which orders' notes name a user: the document does.
-                orders = leads[user].orders if user in leads else ()
+                continue
+            # The history does not say which orders' notes name a user: the document does.
+            orders = leads[user].orders if user in leads else ()
+            if user in touches or orders:
                 lead = _lead(context, touches.get(user, ()), settings.touches_kept, orders)
                 document = stored.get(user, {})
                 if lead != leads.get(user) or document.get("schema") != SCHEMA:

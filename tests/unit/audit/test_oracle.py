@@ -1,4 +1,4 @@
-"""The oracle, against numbers worked out by hand, and what must hold of whatever it makes of any records.
+"""The oracle, against figures computed by hand, and what must hold of whatever it makes of any records.
 
 Orders, journeys and channels stand in tests/cases; this is about single values and about the whole.
 """

@@ -1,4 +1,4 @@
-"""What is known of a shop's site decides who comes from elsewhere."""
+"""A shop's own hosts decide which referrers are outside of it."""
 
 from __future__ import annotations
 
