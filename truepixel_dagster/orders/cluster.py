@@ -94,21 +94,20 @@ def groups_of(events: Sequence[Event], clusters: Mapping[str, Cluster]) -> list[
         clusters: By document id, those that have one of their ids; and those into which one of these was merged.
     """
     links = _Links()
-    for event in events:
-        links.join(ids_of(event))
+    named = [(event, ids_of(event)) for event in events]
+    for _, ids in named:
+        links.join(ids)
     for id_, cluster in clusters.items():
         links.join((f"#{id_}", *cluster.ids, *([f"#{cluster.merged_into}"] if cluster.merged_into else [])))
-    by_root: dict[str, tuple[list[Event], dict[str, Cluster]]] = {}
-    for event in events:
-        by_root.setdefault(links.root(ids_of(event)[0]), ([], {}))[0].append(event)
+    by_root: dict[str, tuple[dict[str, None], list[Event], dict[str, Cluster]]] = {}
+    for event, ids in named:
+        group = by_root.setdefault(links.root(ids[0]), ({}, [], {}))
+        group[0].update(dict.fromkeys(ids))
+        group[1].append(event)
     for id_, cluster in clusters.items():
         if (found := by_root.get(links.root(f"#{id_}"))) is not None:
-            found[1][id_] = cluster
-    return [Group(_ids(mine), tuple(mine), there) for mine, there in by_root.values()]
-
-
-def _ids(events: Iterable[Event]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(id_ for event in events for id_ in ids_of(event)))
+            found[2][id_] = cluster
+    return [Group(tuple(ids), tuple(mine), there) for ids, mine, there in by_root.values()]
 
 
 class _Links:
@@ -188,7 +187,7 @@ def _after(before: Cluster, root_id: str, group: Group, by: Settling) -> Cluster
         _add(nodes, each.nodes, by.rules.kept)
     last: Origin | None = None
     for event in group.events:
-        facts = facts_of(event, by.touches_of(event), by.noted_touches(event))
+        facts = facts_of(event, by.touches_of(event), by.noted_touches(event), by.rules.kept)
         if facts and _add(nodes, [facts], by.rules.kept):
             last = event.origin
     if last is None and not new and ids == before.ids and group.clusters:
@@ -215,8 +214,7 @@ def _add(nodes: dict[tuple[str, str], Node], more: Iterable[Node], kept: Kept) -
     changed = False
     for node in more:
         there = nodes.get(node.key)
-        # Also alone: merging a node with itself puts it into the form in which it is compared.
-        after = merged(there or node, node, kept)
+        after = merged(there, node, kept) if there else node
         if after != there:
             nodes[node.key] = after
             changed = True

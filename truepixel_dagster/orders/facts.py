@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -30,6 +30,7 @@ IDS_KEPT = 200
 
 # When a record was, in milliseconds since the epoch, and its event id: what tells the first and the newest.
 When = tuple[int, str]
+Moment = TypeVar("Moment", When, tuple[int, int])
 
 
 class Kept(NamedTuple):
@@ -159,6 +160,9 @@ _SAYS: tuple[Callable[[OrderPayload], object], ...] = (
 
 def kept_payloads(payloads: Iterable[OrderPayload]) -> tuple[OrderPayload, ...]:
     """Return the payloads that still say something: the newest of each thing, and the first number of orders."""
+    payloads = list(payloads)
+    if len(payloads) <= 1:
+        return tuple(payloads)
     by_version = sorted({version_of(payload): payload for payload in payloads}.items())
     ordered = [payload for _, payload in by_version]
     kept = {id(found) for says in _SAYS if (found := next((p for p in reversed(ordered) if says(p)), None))}
@@ -187,13 +191,16 @@ def told_of_visit(event: Event, kind: str, id_: str) -> Event:
     return msgspec.structs.replace(event, source=VISIT, order=news)
 
 
-def facts_of(event: Event, touches: Sequence[Touch], noted_touches: Sequence[Touch] = ()) -> Node | None:
-    """Return what one event says; None where it only links ids.
+def facts_of(
+    event: Event, touches: Sequence[Touch], noted_touches: Sequence[Touch] = (), kept: Kept = ALL
+) -> Node | None:
+    """Return what one event says, in the form that merging gives; None where it only links ids.
 
     Arguments:
         event: An event that names an order.
         touches: Those of its user up to its own offset, in order.
         noted_touches: Those of the client whom its note attributes name, as far as they are known.
+        kept: How many of the newest touches are kept.
     """
     news = event.order
     if news is None or event.bot:
@@ -201,18 +208,18 @@ def facts_of(event: Event, touches: Sequence[Touch], noted_touches: Sequence[Tou
     if event.source == VISIT:
         place = (event.origin.partition, event.origin.offset)
         own = [touch for touch in touches if (touch.partition, touch.offset) == place]
-        client = ClientFacts(event.client_id, touches=tuple(own))
+        client = ClientFacts(event.client_id, touches=_united(own, None, kept.touches))
         return Node(ORDER if news.order_id else TOKEN, news.order_id or news.checkout_token or "", clients=(client,))
     if event.source == "pixel":
-        return _pixel_facts(event, touches)
+        return _pixel_facts(event, touches, kept)
     id_ = news.order_id or news.checkout_token or news.cart_token
     if not id_ or not (news.payload or news.refunds or news.deleted):
         return None
     when = (event.occurred_at, event.event_id)
-    clients = [] if event.anonymous else [_client(event, touches, keyed=when)]
+    clients = [] if event.anonymous else [_client(event, touches, kept, keyed=when)]
     if news.noted_client:
         before = [touch for touch in noted_touches if touch.millis <= latest_touch(event)]
-        clients.append(ClientFacts(news.noted_client, noted=when, touches=tuple(before)))
+        clients.append(ClientFacts(news.noted_client, noted=when, touches=_united(before, None, kept.touches)))
     payload = news.payload
     return Node(
         kind=ORDER if news.order_id else TOKEN,
@@ -220,17 +227,17 @@ def facts_of(event: Event, touches: Sequence[Touch], noted_touches: Sequence[Tou
         payloads=(payload,) if payload else (),
         refunds=merged_refunds(news.refunds, payload.refunds if payload else ()),
         deleted=news.deleted,
-        clients=_clients(clients, ALL.touches),
+        clients=_clients(clients, kept.touches),
         sightings=(_sighting(event),) if payload else (),
     )
 
 
-def _pixel_facts(event: Event, touches: Sequence[Touch]) -> Node:
+def _pixel_facts(event: Event, touches: Sequence[Touch], kept: Kept) -> Node:
     news, when = event.order, (event.occurred_at, event.event_id)
     assert news is not None  # noqa: S101 (the caller has looked)
     token, order_id = news.checkout_token, news.order_id
     completes = event.name == CHECKOUT_COMPLETED
-    client = _client(event, touches, **({"completed": when} if completes else {"in_checkout": when}))
+    client = _client(event, touches, kept, **({"completed": when} if completes else {"in_checkout": when}))
     return Node(
         kind=TOKEN if token else ORDER,
         id=token or order_id or "",
@@ -246,9 +253,9 @@ def _sighting(event: Event) -> Sighting:
     return Sighting(event.source, event.event_id, event.origin, event.occurred_at, event.client_id)
 
 
-def _client(event: Event, touches: Sequence[Touch], **when: When) -> ClientFacts:
+def _client(event: Event, touches: Sequence[Touch], kept: Kept, **when: When) -> ClientFacts:
     last = (event.origin.partition, event.origin.offset)
-    return ClientFacts(event.client_id, last=last, touches=tuple(touches), **when)
+    return ClientFacts(event.client_id, last=last, touches=_united(touches, last, kept.touches), **when)
 
 
 def merged(one: Node, other: Node, kept: Kept) -> Node:
@@ -256,25 +263,29 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
     return Node(
         kind=one.kind,
         id=one.id,
-        payloads=kept_payloads((*one.payloads, *other.payloads)),
+        payloads=one.payloads if one.payloads == other.payloads else kept_payloads((*one.payloads, *other.payloads)),
         refunds=merged_refunds(one.refunds, other.refunds),
         deleted=one.deleted or other.deleted,
-        completion=min(filter(None, (one.completion, other.completion)), key=lambda each: each.order, default=None),
+        completion=_first_completion(one.completion, other.completion),
         completed_at=_first(one.completed_at, other.completed_at),
-        order_ids=tuple(sorted({*one.order_ids, *other.order_ids})[:IDS_KEPT]),
+        order_ids=_kept_ids(one.order_ids, other.order_ids),
         clients=_clients([*one.clients, *other.clients], kept.touches),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
     )
 
 
-def kept_sightings(sightings: Iterable[Sighting], most: int) -> tuple[Sighting, ...]:
+def kept_sightings(sightings: Sequence[Sighting], most: int) -> tuple[Sighting, ...]:
     """Return the first sightings, each once."""
+    if len(sightings) <= 1:
+        return tuple(sightings)
     found = {(each.kafka.partition, each.kafka.offset): each for each in sightings}
     return tuple(sorted(found.values(), key=lambda each: each.order)[:most])
 
 
 def merged_refunds(one: Sequence[Refund], other: Sequence[Refund]) -> tuple[Refund, ...]:
     """Return refunds by their ids; of one that two records name the larger."""
+    if not (one or other):
+        return ()
     found: dict[str, Refund] = {}
     for refund in (*one, *other):
         there = found.get(refund.refund_id)
@@ -303,11 +314,11 @@ def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> Cl
     Touches are united, because a record that comes back late from the dead letters knows of one that later records did
     not. Those after the client's last own record do not count.
     """
-    last = max(filter(None, (one.last, other.last)), default=None)
+    last = _last(one.last, other.last)
     return ClientFacts(
         client=one.client,
         completed=_first(one.completed, other.completed),
-        in_checkout=max(filter(None, (one.in_checkout, other.in_checkout)), default=None),
+        in_checkout=_last(one.in_checkout, other.in_checkout),
         noted=_first(one.noted, other.noted),
         keyed=_first(one.keyed, other.keyed),
         last=last,
@@ -332,12 +343,28 @@ def preference(client: ClientFacts) -> tuple[int, int, str, str]:
     return 4, 0, "", name
 
 
-def _united(touches: Iterable[Touch], last: tuple[int, int] | None, touches_kept: int) -> tuple[Touch, ...]:
+def _united(touches: Sequence[Touch], last: tuple[int, int] | None, touches_kept: int) -> tuple[Touch, ...]:
+    if not touches:
+        return ()
     found = {(touch.partition, touch.offset): touch for touch in touches}
     # A touch of another partition came before: a user's partition changes only when partitions are added.
     places = sorted(place for place in found if last is None or place[0] != last[0] or place <= last)
     return tuple(found[place] for place in places[-touches_kept:])
 
 
+def _kept_ids(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
+    return one if one == other else tuple(sorted({*one, *other})[:IDS_KEPT])
+
+
+def _first_completion(one: FirstCompletion | None, other: FirstCompletion | None) -> FirstCompletion | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other, key=lambda each: each.order)
+
+
 def _first(one: When | None, other: When | None) -> When | None:
-    return min(filter(None, (one, other)), default=None)
+    return one or other if one is None or other is None else min(one, other)
+
+
+def _last(one: Moment | None, other: Moment | None) -> Moment | None:
+    return one or other if one is None or other is None else max(one, other)

@@ -313,17 +313,16 @@ def _cart_token(node: Node) -> str | None:
 
 def _order(shop_id: str, group: Sequence[Node]) -> Order | None:
     """The order of nodes; None where it is none yet, or was deleted."""
-    together = _together(group)
-    if any(node.deleted for node in group) or not (together.payloads or together.completed_at):
+    if any(node.deleted for node in group) or not any(node.payloads or node.completed_at for node in group):
         return None
-    return Order(shop_id, together, _order_id(group))
+    return Order(shop_id, _together(group), _order_id(group))
 
 
 def _together(group: Sequence[Node]) -> Node:
     """All facts as one node, named after the lowest checkout token that was completed."""
-    completed = sorted((n for n in group if n.kind != ORDER and n.completed_at), key=lambda node: node.id)
-    kind, id_ = (completed[0].kind, completed[0].id) if completed else (ORDER, "")
-    return _merged([Node(kind, id_), *group])
+    completed = min((n for n in group if n.kind != ORDER and n.completed_at), key=lambda node: node.id, default=None)
+    kind, id_ = completed.key if completed else (ORDER, "")
+    return msgspec.structs.replace(_merged(group), kind=kind, id=id_)
 
 
 def _merged(nodes: Sequence[Node]) -> Node:
