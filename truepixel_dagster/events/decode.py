@@ -72,7 +72,8 @@ def _decode(message: Message, sites: Sites) -> Event:
     shop, client = parse_user_key(message.key)
     payload = _checked(message.value)
     headers = Headers(message.headers)
-    domain = normal((headers.text(SHOP_DOMAIN) or "")[: MAX_HOST + 1])
+    written = headers.text(SHOP_DOMAIN)
+    domain = normal(written[: MAX_HOST + 1]) if written else None
     facts = _facts(payload, headers, sites.of(shop, domain))
     event_id = _event_id(headers, facts)
     if longer_than(MAX_DOCUMENT_ID_BYTES, f"{shop}:{event_id}"):

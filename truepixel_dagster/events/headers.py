@@ -20,11 +20,11 @@ from functools import lru_cache
 
 SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT = "source", "topic", "event_id", "shop_domain", "received_at"
 _SHOPIFYS = {TOPIC: "topic", EVENT_ID: "webhook-id", SHOP_DOMAIN: "shop-domain", RECEIVED_AT: "triggered-at"}
-# What says the same, the first one before the others.
-_NAMES = {SOURCE: (SOURCE,)} | {
-    ours: (ours, f"x-shopify-{theirs}", f"shopify-{theirs}") for ours, theirs in _SHOPIFYS.items()
+# Beside ours what says the same, the first one before the other.
+_THEIRS: dict[str, tuple[str, ...]] = {SOURCE: ()} | {
+    ours: (f"x-shopify-{theirs}", f"shopify-{theirs}") for ours, theirs in _SHOPIFYS.items()
 }
-_LOOKED_AT = frozenset(name for names in _NAMES.values() for name in names)
+_LOOKED_AT = frozenset((*_THEIRS, *(name for names in _THEIRS.values() for name in names)))
 
 # As Shopify names topics, by https://shopify.dev/docs/api/webhooks: the resource before the slash. The longest that a
 # name begins with counts, so that `CUSTOMERS_MARKETING_CONSENT_UPDATE` is not of `customers`.
@@ -72,7 +72,9 @@ class Headers:
 
     def raw(self, name: str) -> bytes:
         """The bytes of a header; none where it is missing."""
-        for each in _NAMES[name]:
+        if value := self._found.get(name):
+            return value
+        for each in _THEIRS[name]:
             if value := self._found.get(each):
                 return value
         return b""

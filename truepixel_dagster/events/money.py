@@ -39,6 +39,9 @@ _DECIMALS = (
     | dict.fromkeys(["CLF", "UYW"], 4)
 )
 MAX_AMOUNT = 10**15
+_NOTHING, _MOST = Decimal(0), Decimal(MAX_AMOUNT)
+# By the number of decimals: the smallest unit, and how many of it make a major one.
+_UNITS = [(Decimal(1).scaleb(-places), 10**places) for places in range(5)]
 # A sum is kept in 64 bits by every store. What goes beyond stops at the bound.
 MAX_SUM = 2**63 - 1
 
@@ -56,6 +59,8 @@ def currency_code(text: str) -> str:
     Raises:
         ValueError: Not a code of `CURRENCIES`, in whatever case.
     """
+    if text in CURRENCIES:
+        return text
     code = text.upper()
     # `upper` makes three letters of some single ones that are none of ours.
     if code in CURRENCIES and text.isascii():
@@ -75,7 +80,7 @@ def amount_of(amount: Decimal) -> Decimal:
         ValueError: Negative, not a number, or beyond 10^15.
     """
     # Comparing keeps a number such as 1e999999999 from being written out in full.
-    if not amount.is_finite() or amount < 0 or amount > MAX_AMOUNT:
+    if not (amount.is_finite() and _NOTHING <= amount <= _MOST):
         raise ValueError(f"amount {str(amount)[:40]} is not between 0 and {MAX_AMOUNT}")
     return amount
 
@@ -91,8 +96,8 @@ def minor_units(amount: Decimal, currency: str) -> int:
     Raises:
         ValueError: Negative, not a number, or beyond 10^15 minor units.
     """
-    places = decimals(currency)
-    units = int(amount_of(amount).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP).scaleb(places))
+    unit, in_major = _UNITS[decimals(currency)]
+    units = int(amount_of(amount).quantize(unit, ROUND_HALF_UP) * in_major)
     if units > MAX_AMOUNT:
         raise ValueError(f"amount {str(amount)[:40]} is beyond {MAX_AMOUNT} minor units")
     return units

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -110,39 +111,81 @@ class _Products(msgspec.Struct, omit_defaults=True):
     productVariants: list[_Variant | None] | None = None  # noqa: N815
 
 
-class _Data(msgspec.Struct, omit_defaults=True):
-    """What is read of any event's data: of each only what belongs to its name."""
+class _Said(NamedTuple):
+    """What the data of an event say, whatever its name."""
 
-    productVariant: _PricedVariant | None = None  # noqa: N815
-    cartLine: _CartLine | None = None  # noqa: N815
-    cart: _Cart | None = None
-    checkout: _Checkout | None = None
-    collection: _Products | None = None
-    searchResult: _Products | None = None  # noqa: N815
-
-
-class _ViewedData(msgspec.Struct):
-    productVariant: _PricedVariant | None = None  # noqa: N815
-
-
-class _LineData(msgspec.Struct):
-    cartLine: _CartLine | None = None  # noqa: N815
-
-
-class _CartData(msgspec.Struct):
-    cart: _Cart | None = None
-
-
-class _CheckoutData(msgspec.Struct):
+    product_ids: tuple[str, ...] = ()
+    items: tuple[LineItem, ...] = ()
+    value: Money | None = None
     checkout: _Checkout | None = None
 
 
-class _CollectionData(msgspec.Struct):
+_NOTHING = _Said()
+
+
+class _ViewedData(msgspec.Struct, omit_defaults=True):
+    productVariant: _PricedVariant | None = None  # noqa: N815
+
+    def said(self) -> _Said:
+        variant = self.productVariant
+        return _Said(_products([variant]), value=_amount(variant.price)) if variant else _NOTHING
+
+
+class _LineData(msgspec.Struct, omit_defaults=True):
+    cartLine: _CartLine | None = None  # noqa: N815
+
+    def said(self) -> _Said:
+        line = self.cartLine
+        if line is None:
+            return _NOTHING
+        products, count = _products([line.merchandise]), quantity(line.quantity)
+        items = tuple(LineItem(product, count) for product in products)
+        return _Said(products, items, _amount(line.cost.totalAmount) if line.cost else None)
+
+
+class _CartData(msgspec.Struct, omit_defaults=True):
+    cart: _Cart | None = None
+
+    def said(self) -> _Said:
+        if self.cart is None:
+            return _NOTHING
+        lines, cost = self.cart.lines or (), self.cart.cost
+        return _Said(
+            _products([line and line.merchandise for line in lines]), value=_amount(cost.totalAmount) if cost else None
+        )
+
+
+class _CheckoutData(msgspec.Struct, omit_defaults=True):
+    checkout: _Checkout | None = None
+
+    def said(self) -> _Said:
+        checkout = self.checkout
+        if checkout is None:
+            return _NOTHING
+        lines = checkout.lineItems or ()
+        return _Said(
+            product_ids=_products([line and line.variant for line in lines]),
+            items=tuple(item for line in lines if line and (item := _checkout_item(line, checkout))),
+            value=_amount(checkout.totalPrice or _Amount(), checkout.currencyCode),
+            checkout=checkout,
+        )
+
+
+class _CollectionData(msgspec.Struct, omit_defaults=True):
     collection: _Products | None = None
 
+    def said(self) -> _Said:
+        return _shown(self.collection)
 
-class _SearchData(msgspec.Struct):
+
+class _SearchData(msgspec.Struct, omit_defaults=True):
     searchResult: _Products | None = None  # noqa: N815
+
+    def said(self) -> _Said:
+        return _shown(self.searchResult)
+
+
+_Data: TypeAlias = "_ViewedData | _LineData | _CartData | _CheckoutData | _CollectionData | _SearchData"
 
 
 class _Location(msgspec.Struct, omit_defaults=True):
@@ -184,7 +227,7 @@ _BY_NAME: dict[str, Reader[Any]] = {
 }
 _OF_CHECKOUT: Reader[Any] = Reader(_CheckoutData | None)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-_NOTHING = _Data()
+_NO_DOCUMENT, _NO_LOCATION, _NO_ORDER = _Document(), _Location(), _PlacedOrder()
 
 
 def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
@@ -201,11 +244,13 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
     name = name_of(event.name)
     if name is None:
         raise ValueError("no event name")
-    document = (event.context and event.context.document) or _Document()
-    location = document.location or _Location()
+    document = (event.context and event.context.document) or _NO_DOCUMENT
+    location = document.location or _NO_LOCATION
     data = _data(name, event.data)
-    checkout = data.checkout
-    placed = (checkout and checkout.order) or _PlacedOrder()
+    said = data.said() if data else _NOTHING
+    checkout = said.checkout
+    placed = (checkout and checkout.order) or _NO_ORDER
+    seen = site.seen(location.href, location.search, document.referrer)
     return Facts(
         name=name,
         source="pixel",
@@ -213,13 +258,13 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
         occurred_at=event.timestamp,
         url=text(location.href),
         referrer=text(document.referrer),
-        came_from=site.came_from(location.href, document.referrer) if document.referrer else None,
-        ad=site.visit(location.href, location.search, document.referrer),
-        product_ids=_product_ids(data),
-        items=_items(data),
+        came_from=seen.came_from,
+        ad=seen.visit,
+        product_ids=said.product_ids,
+        items=said.items,
         order=partial(_order, name, checkout, placed) if checkout else None,
         order_id=order_identifier(placed.id),
-        value=_value(data),
+        value=said.value,
         user_agent=_user_agent(event.context),
         customer_id=identifier(placed.customer.id) if placed.customer else None,
         email_hash=email_hash(checkout.email) if checkout else None,
@@ -235,10 +280,10 @@ def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
         site: The shop's site, as far as it is known.
     """
     event = _ENVELOPE.decode(payload)
-    document = (event.context and event.context.document) or _Document()
-    location = document.location or _Location()
+    document = (event.context and event.context.document) or _NO_DOCUMENT
+    location = document.location or _NO_LOCATION
     data = _data(event.name or "", event.data)
-    if data.checkout:
+    if isinstance(data, _CheckoutData) and data.checkout:
         _anonymise(data.checkout, alias)
     query, referrer = site.remainder(location.href, location.search, document.referrer, alias)
     context = _Context(
@@ -248,7 +293,7 @@ def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
     kept = _Pixel(
         name=event.name,
         timestamp=event.timestamp,
-        data=msgspec.Raw(_ENCODER.encode(data)),
+        data=msgspec.Raw(_ENCODER.encode(data or {})),
         context=context if context != _Context() else None,
     )
     return _ENCODER.encode(kept)
@@ -264,67 +309,32 @@ def _anonymise(checkout: _Checkout, alias: Alias) -> None:
     checkout.email = None
 
 
-def _data(name: str, raw: msgspec.Raw) -> _Data:
+def _data(name: str, raw: msgspec.Raw) -> _Data | None:
     """What the event's data say; those of a name that no stage looks into are not looked at."""
-    decoder = _BY_NAME.get(name)
-    if decoder is None:
+    reader = _BY_NAME.get(name)
+    if reader is None:
         if not (name.startswith("checkout_") or name == "payment_info_submitted"):
-            return _NOTHING
-        decoder = _OF_CHECKOUT
-    found = decoder.decode(raw)
-    return _Data(**{field: getattr(found, field) for field in found.__struct_fields__}) if found else _NOTHING
+            return None
+        reader = _OF_CHECKOUT
+    found: _Data | None = reader.decode(raw)
+    return found
 
 
 def _amount(amount: _Amount | None, currency: str | None = None) -> Money | None:
     return money(amount.amount, amount.currencyCode or currency) if amount else None
 
 
-def _value(data: _Data) -> Money | None:
-    if data.checkout:
-        return _amount(data.checkout.totalPrice or _Amount(), data.checkout.currencyCode)
-    if data.productVariant:
-        return _amount(data.productVariant.price)
-    if data.cartLine and data.cartLine.cost:
-        return _amount(data.cartLine.cost.totalAmount)
-    if data.cart and data.cart.cost:
-        return _amount(data.cart.cost.totalAmount)
-    return None
-
-
 def _product(variant: _Variant | None) -> str | None:
     return identifier(variant.product.id) if variant and variant.product else None
 
 
-def _product_ids(data: _Data) -> tuple[str, ...]:
-    if data is _NOTHING:
-        return ()
-    variants: list[_Variant | None] = []
-    if data.productVariant:
-        variants.append(data.productVariant)
-    if data.cartLine:
-        variants.append(data.cartLine.merchandise)
-    for lines in (data.cart and data.cart.lines, data.checkout and data.checkout.lineItems):
-        variants += map(_shown, lines or ())
-    for products in (data.collection, data.searchResult):
-        variants += (products.productVariants or ()) if products else ()
+def _products(variants: Sequence[_Variant | None]) -> tuple[str, ...]:
     bounded(variants)
     return distinct(map(_product, variants))
 
 
-def _shown(line: _ViewedLine | _CheckoutLine | None) -> _Variant | None:
-    if line is None:
-        return None
-    return line.variant if isinstance(line, _CheckoutLine) else line.merchandise
-
-
-def _items(data: _Data) -> tuple[LineItem, ...]:
-    if data.cartLine:
-        product, count = _product(data.cartLine.merchandise), quantity(data.cartLine.quantity)
-        return (LineItem(product, count),) if product else ()
-    if data.checkout:
-        checkout = data.checkout
-        return tuple(item for line in checkout.lineItems or () if line and (item := _checkout_item(line, checkout)))
-    return ()
+def _shown(products: _Products | None) -> _Said:
+    return _Said(_products(products.productVariants or ())) if products else _NOTHING
 
 
 def _currency(line: _CheckoutLine, checkout: _Checkout) -> str | None:

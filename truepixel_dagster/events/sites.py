@@ -13,7 +13,7 @@ from typing import NamedTuple
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.shop import Shop
 from truepixel_dagster.events.sources import DEFAULT, Sources
-from truepixel_dagster.events.visits import NO_ALIASES, Alias, aliases_of, outside_host, remainder, visit
+from truepixel_dagster.events.visits import NO_ALIASES, Alias, Seen, aliases_of, outside_host, remainder, seen, visit
 
 # How many shops' sites are kept as they were put together last.
 _KEPT = 4096
@@ -29,6 +29,10 @@ class Site(NamedTuple):
     def visit(self, url: str | None, search: str | None, referrer: str | None) -> Ad | None:
         """The visit that a page view speaks of: see `visits.visit`."""
         return visit(url, search, referrer, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources)
+
+    def seen(self, url: str | None, search: str | None, referrer: str | None) -> Seen:
+        """The visit and where it came from: see `visits.seen`."""
+        return seen(url, search, referrer, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources)
 
     def came_from(self, url: str | None, referrer: str | None) -> str | None:
         """The host outside of the shop that a page view came from: see `visits.outside_host`."""

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote_plus, urlencode
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
@@ -38,6 +39,16 @@ _UNSAID = frozenset({"(direct)", "(none)", "(not set)", "null", "undefined"})
 _SHOP = re.compile(r"(?:[^a-df-z]|^)shop|shopping")
 
 
+class Seen(NamedTuple):
+    """What a page view tells: the visit, and the host outside of the shop that it came from."""
+
+    visit: Ad | None = None
+    came_from: str | None = None
+
+
+_NOTHING = Seen()
+
+
 def visit(
     url: str | None,
     search: str | None,
@@ -50,6 +61,23 @@ def visit(
     """The ad of the URL, else the visit that an outside referrer speaks of; None where nobody came from elsewhere.
 
     Arguments:
+        url, search, referrer, own_domains, aliases, sources: As of `seen`.
+    """
+    return seen(url, search, referrer, own_domains=own_domains, aliases=aliases, sources=sources).visit
+
+
+def seen(
+    url: str | None,
+    search: str | None,
+    referrer: str | None,
+    *,
+    own_domains: Collection[str] = (),
+    aliases: Mapping[str, str] = NO_ALIASES,
+    sources: Sources = DEFAULT,
+) -> Seen:
+    """The visit of a page view, if it is one, and the host outside of the shop that it came from.
+
+    Arguments:
         url: The page's address, or a path such as a webhook's `landing_site`.
         search: Its query, looked at only where the URL has none.
         referrer: The address of the page before.
@@ -58,15 +86,14 @@ def visit(
         sources: The tables.
     """
     query = _query(url, search)
-    if referrer and url and _goes_on(url, referrer):
-        referrer = None
-    if not query and not referrer:
-        return None
+    host = outside_host(url, referrer, own_domains=own_domains, sources=sources) if referrer else None
+    if not (query or host):
+        return _NOTHING
     found = _parameters(query, sources) if query else None
-    place = _place_before(url, referrer, own_domains, aliases, sources) if referrer else None
+    place = _place_at(host, referrer, aliases, sources) if host and referrer else None
     if found:
-        return _of_url(found, place, aliases, sources)
-    return _of_referrer(place, sources) if place else None
+        return Seen(_of_url(found, place, aliases, sources), host)
+    return Seen(_of_referrer(place, sources) if place else None, host)
 
 
 def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
@@ -239,13 +266,8 @@ def _of_referrer(place: Place, sources: Sources) -> Ad:
     return Ad(platform=place.platform, source=place.source, medium=medium, channel=channel)
 
 
-def _place_before(
-    url: str | None, referrer: str, own_domains: Collection[str], aliases: Mapping[str, str], sources: Sources
-) -> Place | None:
-    """Where a visit came from by its referrer; None where that is not outside of the shop."""
-    host = host_of(referrer)
-    if not host or not _is_outside(host, host_of(url), frozenset(own_domains), sources):
-        return None
+def _place_at(host: str, referrer: str, aliases: Mapping[str, str], sources: Sources) -> Place:
+    """Where a visit came from, by a referrer that is outside of the shop."""
     if is_app(referrer):
         return sources.app(host)
     if aliases and (own := next((own for name in suffixes(host) if (own := aliases.get(f"//{name}"))), None)):
