@@ -110,10 +110,14 @@ def week_of(millis: int) -> str:
 
 def iso(millis: int) -> str:
     """Milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
-    day, rest = divmod(millis, DAY)
-    clock = (rest // 3_600_000, rest // 60_000 % 60, rest // 1000 % 60, rest % 1000)
-    # Twice for every event: a third of what a datetime's own method takes.
-    return "%sT%02d:%02d:%02d.%03dZ" % (_day(day), *clock)  # noqa: UP031
+    minute, rest = divmod(millis, 60_000)
+    return f"{_minute(minute)}{rest // 1000:02d}.{rest % 1000:03d}Z"
+
+
+# Twice for every event, and the events of a micro-batch are of few minutes.
+@lru_cache(maxsize=4096)
+def _minute(number: int) -> str:
+    return from_millis(number * 60_000).isoformat()[:17]
 
 
 # Events are of few days, and formatting a date costs more than all else that is done with it.

@@ -33,6 +33,8 @@ NO_ALIASES: Mapping[str, str] = MappingProxyType({})
 _PARAMETER = re.compile(r"(?:^|&)([^&=]+)=([^&]+)")
 # As long as the longest name that matters with every letter as %xx.
 _LONGEST_NAME = 3 * 64
+# In characters: what is remembered of queries takes a megabyte or two.
+_MOST_REMEMBERED = 512
 # What GA4 writes, and JavaScript, where nothing is said.
 _UNSAID = frozenset({"(direct)", "(none)", "(not set)", "null", "undefined"})
 # Google's ^(.*(([^a-df-z]|^)shop|shopping).*)$, in a name in lower case.
@@ -89,11 +91,12 @@ def seen(
     host = outside_host(url, referrer, own_domains=own_domains, sources=sources) if referrer else None
     if not (query or host):
         return _NOTHING
-    found = _parameters(query, sources) if query else None
     place = _place_at(host, referrer, aliases, sources) if host and referrer else None
-    if found:
-        return Seen(_of_url(found, place, aliases, sources), host)
-    return Seen(_of_referrer(place, sources) if place else None, host)
+    if not query:
+        return Seen(_of_referrer(place, sources) if place else None, host)
+    if aliases or len(query) > _MOST_REMEMBERED:
+        return Seen(_of_query(query, place, aliases, sources), host)
+    return Seen(_remembered(query, place, sources), host)
 
 
 def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
@@ -194,6 +197,18 @@ def _deciding(found: Mapping[str, str], sources: Sources) -> ClickId | None:
     """Of the click ids of a URL the one that decides."""
     ranks = [rank for name in found if (rank := sources.rank.get(name)) is not None]
     return sources.ranked[min(ranks)] if ranks else None
+
+
+def _of_query(query: str, place: Place | None, aliases: Mapping[str, str], sources: Sources) -> Ad | None:
+    if found := _parameters(query, sources):
+        return _of_url(found, place, aliases, sources)
+    return _of_referrer(place, sources) if place else None
+
+
+# What a visitor does on one page comes close together, each time with its address.
+@lru_cache(maxsize=1024)
+def _remembered(query: str, place: Place | None, sources: Sources) -> Ad | None:
+    return _of_query(query, place, NO_ALIASES, sources)
 
 
 def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str, str], sources: Sources) -> Ad:

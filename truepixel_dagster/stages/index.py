@@ -61,6 +61,7 @@ class _Stored(msgspec.Struct, frozen=True):
 
 KNOWN = frozenset(field.name for field in msgspec.structs.fields(EventDocument))
 STORED = Reader(_Stored, f"Elasticsearch {EVENTS}")
+_ENCODE = msgspec.json.Encoder().encode
 
 
 class Indexed(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ def document(event: Event) -> bytes:
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
     news = event.order
     shown = news.payload if news else None
-    return msgspec.json.encode(
+    return _ENCODE(
         EventDocument(
             shop_id=event.shop_id,
             client_id=event.client_id,
