@@ -113,6 +113,8 @@ def shares(amount: int, weights: Sequence[int | Fraction]) -> list[int]:
     Returns:
         One part for each weight, in minor units.
     """
+    if len(weights) == 1:
+        return [amount]
     scale = lcm(*(weight.denominator for weight in weights))
     whole = [weight.numerator * (scale // weight.denominator) for weight in weights]
     total = sum(whole)

@@ -11,6 +11,7 @@ writes to it any more, and is taken up then (`absorbed`). Whoever meets a closed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -49,7 +50,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     held: bool = False
 
 
-class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
+class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """The document of a cluster.
 
     `ids` are its own, as `facts.ids_of` has them; those of a cluster that it took up stay with that one. `users` are
@@ -72,7 +73,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True):
     merged_into: str | None = None
     schema: int = 1
 
-    @property
+    @cached_property
     def orders(self) -> list[Order]:
         """The orders that its facts make."""
         return orders_of(self.shop_id, self.nodes)
@@ -235,7 +236,7 @@ def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: 
         changes.append(Change(origin.partition, origin.offset, _rows(rows)))
     entries = (entry_of(order, journey_of(order, by.rules).client) for order in orders)
     documents = {order.document_id for order in orders}
-    return msgspec.structs.replace(
+    result = msgspec.structs.replace(
         cluster,
         counted=_rows(as_rows(after)),
         changes=_kept(changes, by),
@@ -244,6 +245,9 @@ def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: 
         days=tuple(sorted({day for _, day, _ in after} | {row[1] for change in changes for row in change.rows})),
         documents=tuple(sorted({*cluster.documents, *documents, *(id_ for e in taken_up for id_ in e.documents)})),
     )
+    # Of the same facts: attributions are made of them next.
+    result.__dict__["orders"] = orders
+    return result
 
 
 def _rows(rows: Iterable[Sequence[str | int]]) -> tuple[Row, ...]:

@@ -88,6 +88,8 @@ def weights_of(model: str, ages: Sequence[int], half_life: int, ends_percent: in
         half_life: Milliseconds, for time decay.
         ends_percent: What the first touch and the last one get each, for position based.
     """
+    if len(ages) == 1:
+        return [1]
     if model == "time_decay":
         return time_decay(ages, half_life)
     if model == "position_based":
@@ -122,8 +124,10 @@ def credit(
         if not touches:
             return (Credit(without_touch, amount, channel=without_touch, net=net),)
         weights = weights_of(model, ages, half_life, ends_percent)
-        parts = zip(touches, weights, shares(amount, weights), shares(net, weights))
-        return tuple(_credit(touch, part, rest) for touch, weight, part, rest in parts if weight)
+        parts = shares(amount, weights)
+        rests = parts if net == amount else shares(net, weights)
+        found = zip(touches, weights, parts, rests)
+        return tuple(_credit(touch, part, rest) for touch, weight, part, rest in found if weight)
 
     return Credits(*map(by, MODELS))
 
