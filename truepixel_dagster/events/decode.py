@@ -87,7 +87,7 @@ def _decode(message: Message, sites: Sites) -> Event:
     )
     bot = not sites.count_bots and is_bot(facts.user_agent)
     anonymous = is_no_client(client)
-    arrival = Arrival(times.occurred_at, times.received_at, event_id)
+    order = facts.order(Arrival(times.occurred_at, times.received_at, event_id)) if facts.order else None
     return Event(
         shop_id=shop,
         client_id=client,
@@ -105,7 +105,7 @@ def _decode(message: Message, sites: Sites) -> Event:
         visit=facts.ad or facts.landing,
         product_ids=facts.product_ids,
         items=facts.items,
-        order=facts.order(arrival) if facts.order else None,
+        order=order,
         order_id=facts.order_id,
         value=facts.value,
         customer_id=facts.customer_id,
@@ -120,13 +120,14 @@ def _decode(message: Message, sites: Sites) -> Event:
 
 def _event_id(headers: Headers, facts: Facts) -> str:
     """The event id. A webhook's begins with its topic: Shopify may name one act by one id under several topics."""
+    written = headers.text(EVENT_ID) or facts.event_id or ""
     topic = f"{facts.name}:" if facts.source == "webhook" else ""
-    own = (headers.text(EVENT_ID) or facts.event_id or "").removeprefix(topic)
+    own = written.removeprefix(topic) if topic else written
     if not own:
         raise ValueError("no event id: neither in the header event_id nor in the field id")
     if longer_than(MAX_EVENT_ID_BYTES, own):
         raise ValueError(f"the event id is longer than {MAX_EVENT_ID_BYTES} bytes")
-    return f"{topic}{own}"
+    return f"{topic}{own}" if topic else own
 
 
 def _checked(value: bytes | None) -> bytes:

@@ -151,7 +151,8 @@ class _CartData(msgspec.Struct, omit_defaults=True):
             return _NOTHING
         lines, cost = self.cart.lines or (), self.cart.cost
         return _Said(
-            _products([line and line.merchandise for line in lines]), value=_amount(cost.totalAmount) if cost else None
+            _products([line.merchandise if line else None for line in lines]),
+            value=_amount(cost.totalAmount) if cost else None,
         )
 
 
@@ -164,7 +165,7 @@ class _CheckoutData(msgspec.Struct, omit_defaults=True):
             return _NOTHING
         lines = checkout.lineItems or ()
         return _Said(
-            product_ids=_products([line and line.variant for line in lines]),
+            product_ids=_products([line.variant if line else None for line in lines]),
             items=tuple(item for line in lines if line and (item := _checkout_item(line, checkout))),
             value=_amount(checkout.totalPrice or _Amount(), checkout.currencyCode),
             checkout=checkout,

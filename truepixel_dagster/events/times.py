@@ -77,7 +77,7 @@ def to_millis(text: str) -> int:
     """
     try:
         # A number would be read as seconds; no date begins with so few digits.
-        moment = msgspec.convert(_cut(text), datetime) if text[4:5] == "-" else None
+        moment = msgspec.convert(text if len(text) <= 26 else _cut(text), datetime) if text[4:5] == "-" else None
     except msgspec.ValidationError:
         moment = None
     if moment is None:
@@ -91,7 +91,7 @@ def to_millis(text: str) -> int:
 
 def _cut(text: str) -> str:
     """Without the digits beyond microseconds, which would be rounded up."""
-    return _BEYOND_MICROSECONDS.sub(r"\1", text) if len(text) > 26 else text
+    return _BEYOND_MICROSECONDS.sub(r"\1", text)
 
 
 def instant(claimed: str) -> int:

@@ -175,6 +175,8 @@ def decide(
 
 def _with_orders(lead: Lead, noted: Sequence[NotedOrder]) -> Lead:
     """A lead that also knows of some orders; the same where nothing is new."""
+    if not noted:
+        return lead
     orders = tuple(sorted({*lead.orders, *noted})[-NOTED_KEPT:])
     return lead if orders == lead.orders else msgspec.structs.replace(lead, orders=orders)
 
