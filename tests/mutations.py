@@ -498,8 +498,8 @@ MUTATIONS = (
     Mutation(
         "orders: what shares an id is one order",
         P + "orders/cluster.py",
-        "links.join(ids_of(event))",
-        "links.join(ids_of(event)[:1])",
+        "links.join(ids)",
+        "links.join(ids[:1])",
         UNIT + "orders/test_cluster.py",
     ),
     Mutation(
