@@ -29,7 +29,7 @@ def fetch(context: dg.OpExecutionContext, outcome: str) -> Iterator[dg.Output[st
     if outcome == FAILED:
         raise dg.Failure("as was asked for")
     if context.retry_number < TRIES.get(outcome, 0):
-        # Long enough for all other steps to be done, also on a machine that is busy: it comes last with either executor.
+        # Long enough for all other steps to be done, also on a busy machine: it comes last with either executor.
         raise dg.RetryRequested(max_retries=2, seconds_to_wait=1 if outcome == RETRIED_LATER else None)
     if outcome != SKIPPED:
         yield dg.Output(outcome)
