@@ -13,9 +13,9 @@ from benchmarks.runs import RunFigures, all_reported
 from benchmarks.servers import servers
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.jobs.drain import drain
-from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.local.traffic import FIRST
+from truepixel_dagster.pipeline.run_metrics import percentile
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag

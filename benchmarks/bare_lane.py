@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import sys
 
-from truepixel_dagster.jobs.coming_lane import coming_lane
-from truepixel_dagster.jobs.lane_run import LaneRun
-from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.pipeline.lane_claim import coming_lane
+from truepixel_dagster.pipeline.run_metrics import peak_memory
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.settings import load_settings
 
 

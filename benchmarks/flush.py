@@ -60,7 +60,7 @@ def flush_and_measure() -> None:
     Others load scripts, too: what they do while this waits is not counted.
     """
     from truepixel_dagster.flush import flush_product_stats
-    from truepixel_dagster.jobs.tally import peak_memory
+    from truepixel_dagster.pipeline.run_metrics import peak_memory
 
     with open_stores(load_settings()) as stores:
         client = stores.redis.client

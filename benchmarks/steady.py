@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from benchmarks.outcome import Outcome, Plot
 from benchmarks.runs import reported
 from benchmarks.servers import servers
-from truepixel_dagster.jobs.tally import percentile
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
 from truepixel_dagster.local.traffic import FIRST, Record, traffic
+from truepixel_dagster.pipeline.run_metrics import percentile
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag

@@ -17,20 +17,20 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.shops_cli import shops
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
-from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable, LogChanged
 from truepixel_dagster.terminal import echo, err, out, print_crash, print_json, say, table
 from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
+    from truepixel_dagster.dead_letters.inspect import Wanted
     from truepixel_dagster.events.origin import Origin
-    from truepixel_dagster.jobs.letters import Wanted
 
 writable = click.option(
     "--writable",
@@ -387,8 +387,8 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
     are low; one with the event id of an event that is stored is a duplicate. Does nothing where the topic is the one
     that was processed. No lane may be at work.
     """
-    from truepixel_dagster.jobs.adoption import adopt_topic as run
-    from truepixel_dagster.jobs.adoption import plan
+    from truepixel_dagster.pipeline.adoption import adopt_topic as run
+    from truepixel_dagster.pipeline.adoption import plan
     from truepixel_dagster.stores.leases import LaneBusy
 
     settings = load_settings()
@@ -451,7 +451,7 @@ def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
     """An option's age or time as milliseconds since the epoch."""
     from datetime import datetime, timezone
 
-    from truepixel_dagster.jobs.letters import parse_since
+    from truepixel_dagster.dead_letters.inspect import parse_since
 
     try:
         return parse_since(value, datetime.now(timezone.utc)) if value else None
@@ -579,7 +579,7 @@ def wanted_letters(settings: Settings, options: dict[str, Any]) -> Wanted:
 
 def origin_of(text: str, settings: Settings) -> Origin:
     """A record's place, as `list` prints it."""
-    from truepixel_dagster.stream.dead_letters import parse_origin
+    from truepixel_dagster.dead_letters.topic import parse_origin
 
     found = parse_origin(text, settings.topic)
     if found is None:
@@ -598,7 +598,7 @@ def letters_table(rows: list[dict[str, Any]]) -> None:
 @as_json
 def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
     """Dead letters, the newest first: waiting, replayed, or given up after two tries."""
-    from truepixel_dagster.jobs.letters import as_row, listed
+    from truepixel_dagster.dead_letters.inspect import as_row, listed
     from truepixel_dagster.resources import open_stores
 
     settings = quick_to_give_up(load_settings())
@@ -617,7 +617,7 @@ def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
 @as_json
 def show(origin: str, as_json: bool) -> None:
     """One dead letter with its record. ORIGIN is topic/partition/offset or partition/offset, as `list` prints it."""
-    from truepixel_dagster.jobs.letters import as_document, as_text, find
+    from truepixel_dagster.dead_letters.inspect import as_document, as_text, find
     from truepixel_dagster.resources import open_stores
 
     settings = quick_to_give_up(load_settings())
@@ -643,9 +643,9 @@ def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     A letter that is refused for another reason, or at another stage, has one try less: after two it is given up, until
     `reopen`. One that is refused as before loses nothing. Safe while the stream runs.
     """
-    from truepixel_dagster.jobs.letters import WAITING, Listed, as_row
-    from truepixel_dagster.jobs.letters_replay import plan
-    from truepixel_dagster.jobs.letters_replay import replay as run
+    from truepixel_dagster.dead_letters.inspect import WAITING, Listed, as_row
+    from truepixel_dagster.dead_letters.reprocess import plan
+    from truepixel_dagster.dead_letters.reprocess import replay as run
 
     settings = load_settings()
     wanted = wanted_letters(settings, options)
@@ -674,8 +674,8 @@ def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
 @as_json
 def reopen(yes: bool, as_json: bool, **options: Any) -> None:
     """Give letters that were given up their tries again: they wait, and the next replay runs them."""
-    from truepixel_dagster.jobs.letters import GIVEN_UP, listed
-    from truepixel_dagster.jobs.letters_replay import reopen as run
+    from truepixel_dagster.dead_letters.inspect import GIVEN_UP, listed
+    from truepixel_dagster.dead_letters.reprocess import reopen as run
     from truepixel_dagster.resources import open_stores
 
     settings = load_settings()

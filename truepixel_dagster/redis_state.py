@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import COUNTED_AFTER
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.epoch import ADVICE, StateLost
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import COUNTED_AFTER
 
 Place = tuple[int, int]
 

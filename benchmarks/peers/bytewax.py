@@ -39,6 +39,7 @@ from pymongo import ReplaceOne, UpdateOne
 
 from benchmarks.peers.orders import OF_ORDERS, Ordered, ShopOrders
 from benchmarks.peers.stages import Stopwatch
+from truepixel_dagster.dead_letters.topic import ERROR, ORIGIN, RECORDED, STAGE, TRIES
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
@@ -53,7 +54,6 @@ from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis import CounterKey, Increments, WeekKey
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.dead_letters import ERROR, ORIGIN, RECORDED, STAGE, TRIES
 from truepixel_dagster.stream.topics import lag, partition_count
 
 # Five times the source's default, as the documentation's example has it: the stores get larger requests.

@@ -17,10 +17,10 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from benchmarks.peers.bytewax import drain, message_of
 from benchmarks.peers.stages import Stages, Stopwatch
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stream.dead_letters import DeadLetters
 
 
 class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]

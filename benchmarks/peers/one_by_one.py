@@ -11,14 +11,14 @@ from contextlib import ExitStack, closing
 from functools import partial
 
 from benchmarks.peers.stages import Stages, Stopwatch
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.ledger import Ledger
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stages import product_stats
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.dead_letters import DeadLetters
-from truepixel_dagster.stream.keyed_pool import KeyedPool
-from truepixel_dagster.stream.ledger import Ledger
 from truepixel_dagster.stream.micro_batch import OffsetRange
 from truepixel_dagster.stream.topics import partition_count
 

@@ -46,12 +46,13 @@ from quixstreams.sinks.community.elasticsearch import ElasticsearchSink
 from quixstreams.sinks.community.mongodb import MongoDBSink
 
 from benchmarks.peers.orders import OF_ORDERS, ShopOrders
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.events.touch import Touch
-from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stages import ad_lead, customer, index, product_stats
@@ -61,7 +62,6 @@ from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Outcome
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
 from truepixel_dagster.stores.redis import NEVER_APPLIED, Increments, RedisStore
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import bounds, lag, partition_count

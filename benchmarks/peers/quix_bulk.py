@@ -13,11 +13,11 @@ from quixstreams import Application
 from quixstreams.sinks import BatchingSink, SinkBatch
 
 from benchmarks.peers.stages import Stages, Stopwatch
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.topics import lag
 
 

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
@@ -24,7 +25,6 @@ from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores.redis import RedisStore
-from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.micro_batch import group_by_user
 
 Count = Callable[[Sequence[Event], Mapping[Origin, Counted], RedisStore, Counting], Any]

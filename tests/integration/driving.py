@@ -9,9 +9,9 @@ import msgspec
 
 from truepixel_dagster.audit.audit import Audit, audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.lane_run import LaneRun
-from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.run_metrics import Tally
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer

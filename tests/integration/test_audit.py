@@ -13,8 +13,8 @@ import pytest
 from assets.health import audit as audit_check
 from tests.integration.driving import drain, one_batch, record, send
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 

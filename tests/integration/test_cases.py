@@ -11,7 +11,7 @@ import pytest
 from tests.cases import Case, Line, cases, mistakes
 from tests.integration.driving import drain, flush, one_batch, send
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.coming_lane import open_lane
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import attributions, customers, product_stats
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores

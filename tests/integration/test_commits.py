@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.integration.driving import audited, drain, one_batch, send
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.consumer import EventConsumer

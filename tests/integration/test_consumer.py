@@ -7,12 +7,13 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.integration.driving import send
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.settings import MIB, Settings
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaUnavailable, NoTopic
 
 ALL = (0, 1, 2)

@@ -14,10 +14,10 @@ from tests.integration.driving import audited, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.coming_lane import SLOTS_TO_GROW
 from truepixel_dagster.jobs.drain import dagster_home, drain, environment
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead

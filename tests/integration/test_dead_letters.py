@@ -17,13 +17,15 @@ from tests.integration.test_cli import truepixel
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.inspect import listed
+from truepixel_dagster.dead_letters.reprocess import Replay, plan, reopen, replay
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.jobs.lane_run import LaneRun
-from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.letters_replay import Replay, plan, reopen, replay
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.rebuild import attributions
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores
@@ -31,8 +33,6 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redis import RedisStore
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaUnavailable
 from truepixel_dagster.stream.topics import lag, read_all
 

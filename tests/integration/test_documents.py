@@ -11,11 +11,11 @@ import pytest
 
 from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_pipeline import NOON, attribution, completed, order, pixel
+from truepixel_dagster.dead_letters.inspect import listed
+from truepixel_dagster.dead_letters.reprocess import replay
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import PrivacyRequest
 from truepixel_dagster.flush import FlushRefused
-from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.letters_replay import replay
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import rules_of
 from truepixel_dagster.rebuild.context import Context, rebuilding

@@ -20,14 +20,14 @@ from elasticsearch import ApiError
 from tests.integration.driving import audited, drain, one_batch, record, send
 from tests.integration.test_dead_letters import come_back, narrow
 from tests.integration.test_pipeline import attribution, completed, order, pixel
+from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.orders.journey import Rules
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import attribution as stage

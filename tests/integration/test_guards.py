@@ -16,9 +16,9 @@ from tests.integration.driving import audited, drain, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer

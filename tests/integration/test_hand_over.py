@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.driving import audited, one_batch, send
-from truepixel_dagster.jobs.coming_lane import SLOTS_TO_GROW, coming_lane, open_lane
-from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW, coming_lane, open_lane
+from truepixel_dagster.pipeline.run_metrics import Tally
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.leases import LaneBusy, Lease, holders

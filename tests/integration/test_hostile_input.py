@@ -30,16 +30,17 @@ from tests.header_names import send_with_header_names
 from tests.integration.driving import audited, drain, record, send
 from tests.integration.test_pipeline import attribution, completed, forget_offsets, order, pixel
 from truepixel_dagster.audit.account import account
+from truepixel_dagster.dead_letters import inspect, reprocess
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.money import MAX_SUM
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs import letters, letters_replay
-from truepixel_dagster.jobs.lane_run import TooManyDeadLetters
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.runner import TooManyDeadLetters
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import MIB, Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
 
 NOON = "2026-01-01T12:00:00.000Z"
@@ -123,13 +124,13 @@ def test_a_record_too_large_for_a_letter_has_one_that_refers_to_it(settings: Set
     assert letter.message.value is None
     assert letter.letter.size == len(value)
     assert "larger than" in letter.error
-    shown = letters.find(settings, stores, letter.letter.origin)
+    shown = inspect.find(settings, stores, letter.letter.origin)
     assert shown is not None
     assert shown[1].value == value
-    assert "refers_to" in letters.as_row(shown[0])
-    assert "refers_to" in letters.as_document(*shown)
+    assert "refers_to" in inspect.as_row(shown[0])
+    assert "refers_to" in inspect.as_document(*shown)
     # It comes back by its record, and fails again for its size.
-    assert letters_replay.replay(settings).failed_again == 1
+    assert reprocess.replay(settings).failed_again == 1
 
 
 def test_a_letter_that_refers_to_a_record_comes_back_while_the_record_is_there(
@@ -148,7 +149,7 @@ def test_a_letter_that_refers_to_a_record_comes_back_while_the_record_is_there(
     assert letter.message.value is None
     (again,) = dead_letters.reread(settings, [letter.letter])
     assert (again.message.value, again.message.headers) == (value, ())
-    assert letters_replay.replay(settings).replayed == 1
+    assert reprocess.replay(settings).replayed == 1
     with closing(dead_letters.DeadLetters(small)) as out:
         out.send(msgspec.structs.replace(message, value=value + b" "), error="of another record", stage="customer")
         out.flush()
@@ -427,7 +428,7 @@ def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores:
     found = audited(settings, stores)
     assert (found.events, found.dead_letters) == (3, 3)
     for letter in dead(settings):
-        assert letters.find(settings, stores, letter.letter.origin)
+        assert inspect.find(settings, stores, letter.letter.origin)
 
 
 def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:

@@ -12,9 +12,9 @@ from tests.integration.driving import audited, drain, flush, one_batch, record, 
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.flush import FlushRefused
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.letters import listed
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.privacy.export import held
 from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild import ad_leads

@@ -21,7 +21,7 @@ from tests.integration.driving import audited, drain, flush, one_batch, record, 
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.audit.scope import moved_users
-from truepixel_dagster.jobs.coming_lane import open_lane
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import PartitionChange, known, lost_records, verified

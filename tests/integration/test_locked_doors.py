@@ -27,6 +27,7 @@ from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, record, send
 from tests.integration.locked_servers import PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
+from truepixel_dagster.dead_letters.topic import read
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import dagster_home, environment
 from truepixel_dagster.jobs.process_events import process_events
@@ -34,7 +35,6 @@ from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import missing_servers, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import AccessDenied
-from truepixel_dagster.stream.dead_letters import read
 from truepixel_dagster.stream.errors import KafkaDenied
 from truepixel_dagster.stream.topics import lag, partition_count
 

@@ -8,7 +8,7 @@ from pymongo import UpdateOne
 from tests.integration.driving import audited, drain, record, send
 from tests.integration.test_dead_letters import refuse, validate
 from tests.integration.test_pipeline import completed, pixel
-from truepixel_dagster.jobs.letters import listed
+from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import ServerRefuses

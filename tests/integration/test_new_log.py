@@ -14,15 +14,15 @@ from tests.integration.driving import audited, drain, flush, one_batch, record, 
 from tests.integration.test_kafka_states import clients, lag_of, view
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
+from truepixel_dagster.dead_letters.inspect import REPLAYED, WAITING, as_row, listed
+from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.events.origin import GENERATION
 from truepixel_dagster.health.flow import keeps_up
 from truepixel_dagster.health.records import records_accounted
-from truepixel_dagster.jobs.adoption import adopt_topic, plan
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import drain as drain_through_dagster
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.jobs.letters import REPLAYED, WAITING, as_row, listed
-from truepixel_dagster.jobs.letters_replay import replay as replay_letters
+from truepixel_dagster.pipeline.adoption import adopt_topic, plan
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.replay import of_partition, replay
@@ -383,7 +383,7 @@ def test_a_refusal_sticks_when_offsets_are_set_back(
         return done._replace(own=(*done.own, *(Refused(event, "no") for event in refused)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("truepixel_dagster.jobs.lane_run.customer.run", refusing)
+        patch.setattr("truepixel_dagster.pipeline.runner.customer.run", refusing)
         drain(settings)
     assert clients(stores) == {"c2": 1}
     topics.reset_offsets(settings, dict.fromkeys(range(3), 0))

@@ -11,12 +11,12 @@ import pytest
 
 from tests.integration.driving import audited, drain, flush, record, send
 from truepixel_dagster.audit.account import account
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
-from truepixel_dagster.stream import dead_letters
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 NOON = "2026-01-01T12:00:00.000Z"

@@ -25,12 +25,12 @@ from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.cli import main
+from truepixel_dagster.dead_letters.inspect import listed
+from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.health.records import records_accounted
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.letters_replay import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.privacy import forget
 from truepixel_dagster.privacy import requests as privacy

@@ -17,9 +17,9 @@ from tests.integration.driving import audited, drain, flush, one_batch, record, 
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import Context, rebuilding
 from truepixel_dagster.rebuild.rebuilt import Rebuilt

@@ -16,10 +16,10 @@ from tests.integration.test_cli import truepixel
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.lane_run import LaneRun, LaneStopped
-from truepixel_dagster.jobs.letters_replay import replay as replay_letters
+from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
 from truepixel_dagster.rebuild import weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.redis import restore

@@ -17,13 +17,14 @@ from pydantic import SecretStr
 
 from tests.integration.driving import audited, drain, flush, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.local.servers import Address, MongoDB, NotAnsweringError, Redis, Server, free_ports
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild.redis import restore
 from truepixel_dagster.resources import Stores, open_stores
@@ -32,7 +33,6 @@ from truepixel_dagster.stages import product_stats
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.topics import lag
 
 

@@ -16,11 +16,11 @@ from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
 from tests.unit.stores.test_shops import update
 from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop import UNKNOWN, Shop
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.health.counters import counters_match
-from truepixel_dagster.jobs.letters_replay import replay as replay_letters
 from truepixel_dagster.privacy.forget import forget_shop
 from truepixel_dagster.rebuild import history, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding

@@ -16,11 +16,11 @@ from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
 from truepixel_dagster.jobs import unreported
-from truepixel_dagster.jobs.coming_lane import open_lane
 from truepixel_dagster.jobs.drain import dagster_home, drain, environment, execute, make_history
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag, reset_offsets

@@ -13,15 +13,15 @@ import pytest
 from tests.integration.driving import drain, one_batch, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.events.event import Event
-from truepixel_dagster.jobs import lane_run
-from truepixel_dagster.jobs.coming_lane import open_lane
-from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.pipeline import runner
+from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.lane_claim import open_lane
+from truepixel_dagster.pipeline.ledger import Ledger
+from truepixel_dagster.pipeline.run_metrics import Tally
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import customer, index
 from truepixel_dagster.stream import micro_batch
-from truepixel_dagster.stream.keyed_pool import KeyedPool
-from truepixel_dagster.stream.ledger import Ledger
 
 Patch = pytest.MonkeyPatch
 
@@ -36,7 +36,7 @@ def reversed_within_a_batch(patch: Patch) -> None:
     def group(events: Sequence[Event]) -> dict[str, list[Event]]:
         return {user: mine[::-1] for user, mine in micro_batch.group_by_user(events).items()}
 
-    patch.setattr(lane_run, "group_by_user", group)
+    patch.setattr(runner, "group_by_user", group)
 
 
 def lost_by_a_stage(patch: Patch) -> None:

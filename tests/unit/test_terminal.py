@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from tests.unit.test_text import HOSTILE, visible
 from truepixel_dagster import resources
 from truepixel_dagster.cli import main
+from truepixel_dagster.dead_letters import inspect
+from truepixel_dagster.dead_letters.topic import Letter
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs import letters
 from truepixel_dagster.jobs.plainly import OneLine
 from truepixel_dagster.report import reading
 from truepixel_dagster.report.figures import Row, Total
 from truepixel_dagster.report.reading import Product, ShopReport
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.dead_letters import Letter
 from truepixel_dagster.terminal import print_crash, table
 
 # A request to print that text is refused by the terminal where it is no text at all.
@@ -73,10 +73,10 @@ def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: 
 @given(TEXT, st.binary(max_size=60), st.lists(st.tuples(TEXT, st.binary(max_size=40)), max_size=2))
 def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tuple[str, bytes]]) -> None:
     origin = Origin("truepixel.events", 0, 1)
-    entry = letters.Listed(Letter(origin, "decode", error, 0, 0, origin, 1), letters.WAITING)
+    entry = inspect.Listed(Letter(origin, "decode", error, 0, 0, origin, 1), inspect.WAITING)
     message = Message(origin, data, data, tuple(headers), 0)
-    listed = patch.object(letters, "listed", return_value=[entry])
-    found = patch.object(letters, "find", return_value=(entry, message))
+    listed = patch.object(inspect, "listed", return_value=[entry])
+    found = patch.object(inspect, "find", return_value=(entry, message))
     with listed, found, patch.object(resources, "open_stores", stores_of):
         command("dead-letters", "list")
         assert json.loads(command("dead-letters", "list", "--json").stdout)[0]["error"] == error

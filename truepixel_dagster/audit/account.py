@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
@@ -18,7 +19,6 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import dead_letters
 
 MAX_NAMED = 100
 CHUNK = 1000

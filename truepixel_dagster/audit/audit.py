@@ -15,6 +15,7 @@ from truepixel_dagster.audit.registry import excused as of_registry
 from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
 from truepixel_dagster.audit.shape import well_formed
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.identifiers import shop_and_client
@@ -26,7 +27,6 @@ from truepixel_dagster.source_log import count_of, known, lost_records, verified
 from truepixel_dagster.stores import shops
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.events_log import EventsLog
 
 CHUNK = 1000

@@ -12,9 +12,9 @@ import dagster as dg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sensors.kafka_lag import LIVE
+from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, OTHER, Totals, advance, keep, load, number
-from truepixel_dagster.stream.dead_letters import STAGES
 
 # More are not looked at: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000

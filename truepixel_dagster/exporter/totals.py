@@ -16,8 +16,8 @@ import dagster as dg
 import msgspec
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC
+from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
-from truepixel_dagster.stream.dead_letters import STAGES
 
 # How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
 AT_MOST = 1000

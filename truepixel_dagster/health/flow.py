@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import count_of, lost_records, verified
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream import dead_letters, topics
+from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.errors import LogChanged
 
 HOUR_MS = 3_600_000

@@ -9,8 +9,8 @@ import msgspec
 from truepixel_dagster.asset_keys import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.flush import FlushResult, flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.tally import peak_memory
 from truepixel_dagster.partitions import week_key
+from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import load_settings
 

@@ -20,11 +20,11 @@ from truepixel_dagster.asset_keys import (
 )
 from truepixel_dagster.events.origin import kafka_offset
 from truepixel_dagster.instance.executor import long_run_executor
-from truepixel_dagster.jobs.coming_lane import ComingLane, coming_lane
-from truepixel_dagster.jobs.lane_run import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.tally import Tally, peak_memory, percentile
 from truepixel_dagster.jobs.unreported import UNITS, report_for_others
+from truepixel_dagster.pipeline.lane_claim import ComingLane, coming_lane
+from truepixel_dagster.pipeline.run_metrics import Tally, peak_memory, percentile
+from truepixel_dagster.pipeline.runner import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable

@@ -10,7 +10,7 @@ import dagster as dg
 import msgspec
 
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.tally import peak_memory
+from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable

@@ -7,7 +7,7 @@ import dagster as dg
 import msgspec
 from pydantic import Field
 
-from truepixel_dagster.jobs.letters import parse_since
+from truepixel_dagster.dead_letters.inspect import parse_since
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.rebuilding import telling
 from truepixel_dagster.settings import load_settings

@@ -6,11 +6,11 @@ from typing import Optional
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.jobs.letters import WAITING, Listed, Wanted, as_row, parse_since
-from truepixel_dagster.jobs.letters_replay import plan, reopen, replay
+from truepixel_dagster.dead_letters.inspect import WAITING, Listed, Wanted, as_row, parse_since
+from truepixel_dagster.dead_letters.reprocess import plan, reopen, replay
+from truepixel_dagster.dead_letters.topic import STAGES, parse_origin
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.stream.dead_letters import STAGES, parse_origin
 
 SHOWN = 50
 

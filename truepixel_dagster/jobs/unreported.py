@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
 from truepixel_dagster.events.webhook import ORDER_CREATED, ORDER_PAID
-from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.rebuild.history import WITH_AD, WITH_ORDER, Query, all_of, beyond
 from truepixel_dagster.stages.index import EVENTS as INDEX
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore

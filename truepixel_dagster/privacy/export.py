@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.identifiers import RECORD, identifiers, shop_and_client
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
@@ -20,7 +21,6 @@ from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.text import printable_json
 
 DEAD_LETTERS, WAITING = "dead letters", "not processed yet"

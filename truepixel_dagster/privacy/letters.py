@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.dead_letters.topic import ERROR, OWN_HEADERS, parse
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream import topics
-from truepixel_dagster.stream.dead_letters import ERROR, OWN_HEADERS, parse
 from truepixel_dagster.stream.producer import EventProducer
 
 _CHUNK = 500

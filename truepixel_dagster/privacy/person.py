@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.identifiers import (
     CLIENT,
@@ -31,7 +32,6 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.mongodb import CUSTOMERS
-from truepixel_dagster.stream import dead_letters
 
 # Shorter ids are looked for where ids stand; as a word in a text they could be anything.
 SHORTEST_WORD = 8

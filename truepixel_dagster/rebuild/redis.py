@@ -22,6 +22,7 @@ from datetime import datetime, timedelta, timezone
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.event import week_of
 from truepixel_dagster.events.shop_time import ShopDays, days_beside
 from truepixel_dagster.events.times import to_millis
@@ -44,7 +45,6 @@ from truepixel_dagster.stores.leases import LaneBusy, Lease
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redis import Place
 from truepixel_dagster.stores.shops import all_days
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.events_log import EventsLog
 from truepixel_dagster.stream.topics import IdentityReader
 

@@ -7,11 +7,11 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import STAGES
 from truepixel_dagster.stream.events_log import EventsLog
 
 

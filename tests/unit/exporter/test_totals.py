@@ -20,9 +20,9 @@ from truepixel_dagster.exporter import totals
 from truepixel_dagster.exporter.history import History, finished, sums
 from truepixel_dagster.exporter.totals import Totals, advance, keep, load
 from truepixel_dagster.jobs.process_events import observed
-from truepixel_dagster.jobs.tally import Tally
+from truepixel_dagster.pipeline.invariants import Looked
+from truepixel_dagster.pipeline.run_metrics import Tally
 from truepixel_dagster.stream.micro_batch import MicroBatch
-from truepixel_dagster.stream.witness import Looked
 
 LATER = 60.0
 

@@ -7,9 +7,9 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from truepixel_dagster.dead_letters.topic import parse_origin
 from truepixel_dagster.events.origin import GENERATION, Origin, base_of, generation_of, kafka_offset
 from truepixel_dagster.source_log import LostRange, count_of, merged
-from truepixel_dagster.stream.dead_letters import parse_origin
 
 OFFSETS = st.integers(0, GENERATION - 1)
 LOGS = st.integers(0, 5000)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from truepixel_dagster import flush
-from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.stores.redis import RedisStore
 
 STAGES = ("fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit")

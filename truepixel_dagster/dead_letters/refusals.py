@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.redis import RedisStore
-from truepixel_dagster.stream import dead_letters
 from truepixel_dagster.stream.micro_batch import OffsetRange
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truepixel_dagster.stream.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=60), st.integers(1, 4), st.integers(1, 3))

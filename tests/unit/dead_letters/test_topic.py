@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import DeadLetter, Letter, batches, newest, parse, parse_origin
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import DeadLetter, Letter, batches, newest, parse, parse_origin
 from truepixel_dagster.stream.topics import stretches
 
 HEADERS = {"error": "why", "stage": "index", "origin": "t/1/7", "tries": "1", "origin_timestamp": "123"}

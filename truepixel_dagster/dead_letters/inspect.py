@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import Letter
 from truepixel_dagster.events.event import Message, iso
 from truepixel_dagster.events.origin import Origin, base_of
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import known
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import Letter
 from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:

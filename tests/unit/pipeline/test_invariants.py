@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tests.unit.stages.events_made_up import event
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.stream.witness import Contiguity, Looked, Order
+from truepixel_dagster.pipeline.invariants import Contiguity, Looked, Order
 
 
 def messages(*offsets: int, partition: int = 0) -> list[Message]:

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from truepixel_dagster import durability
+from truepixel_dagster.dead_letters.refusals import Buried
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.origin import base_of
-from truepixel_dagster.jobs.buried import Buried
-from truepixel_dagster.jobs.heap import stay_small
-from truepixel_dagster.jobs.lane_run import LaneRun
+from truepixel_dagster.pipeline.memory import stay_small
+from truepixel_dagster.pipeline.runner import LaneRun
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
@@ -23,7 +24,6 @@ from truepixel_dagster.source_log import LogWatch, remember, verified
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.dead_letters import DeadLetters
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import IdentityReader, PartitionLag, lag

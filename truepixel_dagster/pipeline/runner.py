@@ -5,7 +5,8 @@ bounded pool where a user is always on the same worker, beside the next micro-ba
 of it has landed.
 The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
 
-What was refused once stays refused until its dead letter comes back, also when the batch runs again (`jobs/buried.py`).
+What was refused once stays refused until its dead letter comes back, also when the batch runs again
+(`dead_letters/refusals.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
+from truepixel_dagster.dead_letters import policy
+from truepixel_dagster.dead_letters.refusals import Buried
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.identifiers import shop_and_client
@@ -27,11 +31,12 @@ from truepixel_dagster.events.origin import Origin, offset_text
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.events.sites import Sites
-from truepixel_dagster.jobs import suspicion
-from truepixel_dagster.jobs.buried import Buried
-from truepixel_dagster.jobs.tally import Tally
 from truepixel_dagster.orders.cluster import Settling
 from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.pipeline.invariants import LAST_STAGES, Contiguity, Order
+from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.ledger import Ledger
+from truepixel_dagster.pipeline.run_metrics import Tally
 from truepixel_dagster.resources import Stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
@@ -47,11 +52,7 @@ from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import UNKNOWN, Span, read_note, write_note
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.dead_letters import DeadLetters
-from truepixel_dagster.stream.keyed_pool import KeyedPool
-from truepixel_dagster.stream.ledger import Ledger
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
-from truepixel_dagster.stream.witness import LAST_STAGES, Contiguity, Order
 
 
 class LaneStopped(Exception):
@@ -509,11 +510,11 @@ class LaneRun:
         self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
     def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:
-        if len(refused) <= suspicion.FLOOR:
+        if len(refused) <= policy.FLOOR:
             return
         bad = [message for message in received if message.origin in refused]
-        clients, failing = suspicion.failing(received, bad)
-        if suspicion.is_outage(clients, failing, self._settings.dead_letter_share, self._known):
+        clients, failing = policy.failing(received, bad)
+        if policy.is_outage(clients, failing, self._settings.dead_letter_share, self._known):
             example = next(iter(refused.values()))
             raise TooManyDeadLetters(
                 f"{len(failing)} of {len(clients)} clients of a batch would have dead letters, such as: {example}. That"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
+from truepixel_dagster.dead_letters.policy import FLOOR, client_of, failing, is_outage
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.suspicion import FLOOR, client_of, failing, is_outage
 
 
 def messages(*keys: str) -> list[Message]:

@@ -10,7 +10,7 @@ import pytest
 
 HELD = """
 import ctypes
-from truepixel_dagster.jobs.heap import stay_small
+from truepixel_dagster.pipeline.memory import stay_small
 
 class Mallinfo(ctypes.Structure):
     _fields_ = [("before", ctypes.c_size_t * 3), ("hblks", ctypes.c_size_t), ("after", ctypes.c_size_t * 6)]

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from truepixel_dagster.events.event import DAY, Event, day_of
+from truepixel_dagster.pipeline.invariants import Looked
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
-from truepixel_dagster.stream.witness import Looked
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Tally:
     `received` is when its first messages came, `committed` when offsets were last committed, `waiting` how many
     messages of the lane nobody had fetched when the run handed it over, `lost` by partition how many offsets retention
     removed before they were read. `order` and `contiguity` are what the witnesses
-    saw (`stream/witness.py`).
+    saw (`pipeline/invariants.py`).
     """
 
     started: float = field(default_factory=time.time)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from truepixel_dagster.stream.ledger import Ledger, LedgerError
+from truepixel_dagster.pipeline.ledger import Ledger, LedgerError
 from truepixel_dagster.stream.micro_batch import OffsetRange
 
 

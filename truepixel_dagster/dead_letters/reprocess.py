@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.inspect import GIVEN_UP, WAITING, Wanted, listed
+from truepixel_dagster.dead_letters.topic import STAGES, DeadLetter, DeadLetters, Letter
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.identifiers import shop_and_client
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.sites import Sites
-from truepixel_dagster.jobs.letters import GIVEN_UP, WAITING, Wanted, listed
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores, sites_of
 from truepixel_dagster.settings import Settings
@@ -45,8 +47,6 @@ from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
-from truepixel_dagster.stream import dead_letters
-from truepixel_dagster.stream.dead_letters import STAGES, DeadLetter, DeadLetters, Letter
 from truepixel_dagster.stream.micro_batch import group_by_user
 
 if TYPE_CHECKING:

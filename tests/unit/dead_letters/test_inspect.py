@@ -5,10 +5,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from truepixel_dagster.dead_letters.inspect import Listed, as_document, as_text, parse_since
+from truepixel_dagster.dead_letters.topic import Letter
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.letters import Listed, as_document, as_text, parse_since
-from truepixel_dagster.stream.dead_letters import Letter
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=timezone.utc)
 ENTRY = Listed(Letter(Origin("t", 0, 1), "decode", "not\x1b[31m JSON", 1, 0, Origin("dead", 0, 0), 9), "waiting")
