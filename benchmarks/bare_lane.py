@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 
-from truepixel_dagster.pipeline.lane_claim import coming_lane
+from truepixel_dagster.pipeline.lane_claim import claim_lane
 from truepixel_dagster.pipeline.run_metrics import peak_memory
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.settings import load_settings
 
 
-def one_batch(lane: LaneRun) -> bool:
+def one_batch(lane: LaneRunner) -> bool:
     """One micro-batch through the stages, as the ops call them; whether there was one."""
     slot = lane.fetch()
     if slot is None:
@@ -28,20 +28,20 @@ def one_batch(lane: LaneRun) -> bool:
 
 def main() -> None:
     """As many micro-batches as a run of Dagster would plan."""
-    with coming_lane(load_settings(), lane=0, lanes=1, owner="bare") as coming:
+    with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as coming:
         slots = coming.slots()
         with coming.taken() as lane:
             for _ in range(slots):
                 if not one_batch(lane):
                     break
-            tally = lane.finish()
+            metrics = lane.finish()
     # From its first messages to the last commit, as a run through Dagster is measured.
-    seconds = (tally.committed or 0.0) - (tally.received or 0.0)
+    seconds = (metrics.committed or 0.0) - (metrics.received or 0.0)
     figures = {
-        "messages": tally.messages,
-        "per_minute": 60 * tally.messages / max(seconds, 1e-9),
-        "latencies": tally.latencies,
-        "stage_seconds": dict(tally.stage_seconds),
+        "messages": metrics.messages,
+        "per_minute": 60 * metrics.messages / max(seconds, 1e-9),
+        "latencies": metrics.latencies,
+        "stage_seconds": dict(metrics.stage_seconds),
         "peak_mib": peak_memory() / 2**20,
     }
     sys.stdout.write(json.dumps(figures) + "\n")

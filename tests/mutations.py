@@ -147,7 +147,7 @@ MUTATIONS = (
     ),
     Mutation(
         "letters are acknowledged before their offsets are committed",
-        P + "pipeline/runner.py",
+        P + "pipeline/commits.py",
         "self._dead_letters.flush()\n            self._contiguity",
         "self._contiguity",
         INTEGRATION + "test_dead_letters.py::test_nothing_is_committed_past_a_letter_that_kafka_has_not_acknowledged",
@@ -162,7 +162,7 @@ MUTATIONS = (
     Mutation(
         "nothing is written after a hand-over",
         P + "pipeline/runner.py",
-        "        self._pool.drain()\n        self._commits.drain()\n        self._commit()\n",
+        "        self._pool.drain()\n        self._commits.drain()\n        self._commits.commit()\n",
         "",
         INTEGRATION + "test_hand_over.py::test_the_lane_goes_on_where_it_was_handed_over",
     ),
@@ -393,7 +393,7 @@ MUTATIONS = (
     Mutation(
         "a refused status is a dead letter",
         P + "pipeline/runner.py",
-        'self._bury_refused("attribution", led.slot, refused, stuck)',
+        'self._rejections.rejected("attribution", touched.fetched, refused, earlier)',
         "pass",
         INTEGRATION + "test_elasticsearch_states.py -k status",
     ),
@@ -721,14 +721,14 @@ MUTATIONS = (
     ),
     Mutation(
         "offsets without a record are committed over",
-        P + "pipeline/runner.py",
+        P + "pipeline/commits.py",
         "if offsets and not self._ledger.pending:",
         "if False:",
         INTEGRATION + "test_kafka_states.py -k aborted",
     ),
     Mutation(
         "markers are committed over only when all before them has landed",
-        P + "pipeline/runner.py",
+        P + "pipeline/commits.py",
         "if offsets and not self._ledger.pending:",
         "if offsets:",
         INTEGRATION + "test_kafka_states.py -k not_landed",

@@ -10,8 +10,8 @@ import msgspec
 from truepixel_dagster.audit.audit import Audit, audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.run_metrics import Tally
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -28,7 +28,7 @@ def record(key: str, value: Any, **headers: str) -> tuple[bytes, bytes, Any]:
     return key.encode(), raw, tuple((name, text.encode()) for name, text in headers.items())
 
 
-def one_batch(lane: LaneRun) -> bool:
+def one_batch(lane: LaneRunner) -> bool:
     """One micro-batch through all stages, as the ops call them; whether there was one."""
     slot = lane.fetch()
     if slot is None:
@@ -40,7 +40,7 @@ def one_batch(lane: LaneRun) -> bool:
     return True
 
 
-def drain(settings: Settings, *, lanes: int = 1) -> list[Tally]:
+def drain(settings: Settings, *, lanes: int = 1) -> list[RunMetrics]:
     tallies = []
     for lane in range(lanes):
         with open_lane(settings, lane=lane, lanes=lanes, owner=f"test-{lane}") as run:

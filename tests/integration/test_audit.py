@@ -31,7 +31,7 @@ def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings
             one_batch(lane)
         lane._pool.drain()
         lane._commits.drain()
-        lane._commit()
+        lane._commits.commit()
         # A batch that is applied and not committed.
         slot = lane.fetch()
         assert slot is not None

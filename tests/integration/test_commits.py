@@ -10,7 +10,7 @@ import pytest
 from tests.integration.driving import audited, drain, one_batch, send
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.consumer import EventConsumer
@@ -76,9 +76,9 @@ def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
     audited(waiting, stores)
 
 
-def _batches(lane: LaneRun, count: int) -> None:
+def _batches(lane: LaneRunner, count: int) -> None:
     """One after the other, each landed and its commit tried before the next."""
     for _ in range(count):
         one_batch(lane)
         lane._pool.drain()
-        lane._commits._queues[0].join()
+        lane._commits._thread._queues[0].join()

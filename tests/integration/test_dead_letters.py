@@ -25,7 +25,7 @@ from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild import attributions
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores
@@ -411,7 +411,7 @@ def test_a_replay_that_ends_behind_any_write_is_finished_by_the_next(
 
 
 @contextmanager
-def lane(settings: Settings) -> Iterator[LaneRun]:
+def lane(settings: Settings) -> Iterator[LaneRunner]:
     with open_lane(settings, lane=0, lanes=1, owner="crashing") as run:
         yield run
 

@@ -18,7 +18,7 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer
@@ -39,12 +39,12 @@ def short(settings: Settings) -> Settings:
 
 
 @contextmanager
-def a_lane(settings: Settings, owner: str) -> Iterator[LaneRun]:
+def a_lane(settings: Settings, owner: str) -> Iterator[LaneRunner]:
     with open_lane(settings, lane=0, lanes=1, owner=owner) as lane:
         yield lane
 
 
-def freeze(lane: LaneRun) -> None:
+def freeze(lane: LaneRunner) -> None:
     """As SIGSTOP does: no heartbeat any more, while the clock goes on."""
     lane._lease._stop.set()
     time.sleep(LEASE_SECONDS + 0.3)
@@ -149,7 +149,7 @@ def test_a_lane_that_somebody_took_is_found_lost_before_the_commit_even_with_tim
             first._lease.confirm()
 
 
-def work_off(lane: LaneRun) -> None:
+def work_off(lane: LaneRunner) -> None:
     while one_batch(lane):
         pass
     lane.finish()
@@ -166,7 +166,7 @@ def test_a_failed_background_write_holds_back_the_commit_and_is_the_reason_that_
     with a_lane(short, "test") as lane:
         one_batch(lane)
         lane._pool.drain()
-        lane._commit()
+        lane._commits.commit()
         before = committed(short)
         with monkeypatch.context() as patched:
             patched.setattr(customer, "apply", failing)
@@ -207,7 +207,7 @@ def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Setting
         slot = lane.fetch()
         assert slot is not None
         known = lane.index(slot)
-        read = known.stored.result()
+        read = known.prefetched.result()
         assert read.leads == {}
         assert read.orders == ({"s:tok": None}, {})
         partition = slot.events[0].origin.partition

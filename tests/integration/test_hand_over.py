@@ -11,8 +11,8 @@ import pytest
 
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.local.traffic import traffic
-from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW, coming_lane, open_lane
-from truepixel_dagster.pipeline.run_metrics import Tally
+from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW, claim_lane, open_lane
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.leases import LaneBusy, Lease, holders
@@ -28,7 +28,7 @@ def small(settings: Settings) -> Settings:
     return settings.model_copy(update={"lease": 3.0, "batch_messages": 100})
 
 
-def run(settings: Settings, owner: str, after: str | None, batches: int) -> Tally:
+def run(settings: Settings, owner: str, after: str | None, batches: int) -> RunMetrics:
     """A run with so many slots; to its end if there are more than it needs."""
     with open_lane(settings, lane=0, lanes=1, owner=owner, after=after) as lane:
         for _ in range(batches):
@@ -38,7 +38,7 @@ def run(settings: Settings, owner: str, after: str | None, batches: int) -> Tall
 
 
 @contextmanager
-def in_background(settings: Settings, stores: Stores, owner: str, after: str) -> Iterator[Future[Tally]]:
+def in_background(settings: Settings, stores: Stores, owner: str, after: str) -> Iterator[Future[RunMetrics]]:
     """A run that waits behind another one, once it has its place."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(run, settings, owner, after, 100)
@@ -77,7 +77,7 @@ def test_the_lane_goes_on_where_it_was_handed_over(small: Settings, stores: Stor
 def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Settings, stores: Stores) -> None:
     with (
         open_lane(small, lane=0, lanes=1, owner="first") as first,
-        coming_lane(small, lane=0, lanes=1, owner="second", after="first") as coming,
+        claim_lane(small, lane=0, lanes=1, owner="second", after="first") as coming,
     ):
         assert coming.slots() == EVENTS // small.batch_messages + SLOTS_TO_GROW
         assert coming.warnings() == []
@@ -96,7 +96,7 @@ def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Se
 
 def test_who_waits_no_longer_gives_its_place_back(small: Settings, stores: Stores) -> None:
     with open_lane(small, lane=0, lanes=1, owner="first"):
-        with coming_lane(small, lane=0, lanes=1, owner="second", after="first"):
+        with claim_lane(small, lane=0, lanes=1, owner="second", after="first"):
             assert next_of(small, stores) == dict.fromkeys([0, 1, 2], "second")
         assert next_of(small, stores) == {}
 
@@ -142,7 +142,7 @@ def test_a_predecessor_that_dies_is_succeeded_when_its_lease_runs_out(small: Set
 def test_two_runs_never_have_the_lane_at_once(small: Settings, stores: Stores) -> None:
     """A relay of runs with two slots each: whoever has it finds exactly what the one before has left."""
 
-    def leg(number: int) -> Tally:
+    def leg(number: int) -> RunMetrics:
         me, after = f"run-{number}", f"run-{number - 1}" if number else None
         with open_lane(small, lane=0, lanes=1, owner=me, after=after) as lane:
             for _ in range(2):

@@ -36,7 +36,7 @@ from truepixel_dagster.events.money import MAX_SUM
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
-from truepixel_dagster.pipeline.runner import TooManyDeadLetters
+from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import MIB, Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore

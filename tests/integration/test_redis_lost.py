@@ -19,7 +19,7 @@ from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRun, LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.rebuild import weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.redis import restore
@@ -274,7 +274,7 @@ def test_a_refused_event_at_the_end_is_no_loss_before_and_after_it_comes_back(
         pass
 
 
-def work_for_ever(lane: LaneRun) -> None:
+def work_for_ever(lane: LaneRunner) -> None:
     while True:
         one_batch(lane)
 

@@ -53,7 +53,7 @@ def work(settings: Settings, run_id: str, batches: int) -> None:
             assert one_batch(lane)
         lane._pool.drain()
         lane._commits.drain()
-        lane._commit()
+        lane._commits.commit()
         raise KeyboardInterrupt
 
 

@@ -18,7 +18,7 @@ from truepixel_dagster.pipeline import runner
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.ledger import Ledger
-from truepixel_dagster.pipeline.run_metrics import Tally
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import customer, index
 from truepixel_dagster.stream import micro_batch
@@ -26,7 +26,7 @@ from truepixel_dagster.stream import micro_batch
 Patch = pytest.MonkeyPatch
 
 
-def drained(settings: Settings) -> Tally:
+def drained(settings: Settings) -> RunMetrics:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(900, seed=5, shops=2, duplicates=0.1, malformed=0.05)])
     (tally,) = drain(settings.model_copy(update={"batch_messages": 100, "dead_letter_share": 1.0}))
     return tally
@@ -87,7 +87,7 @@ def test_a_commit_past_what_a_background_stage_has_still_in_hand_shows(settings:
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
         assert one_batch(lane)
         lane._commits.drain()
-        assert (lane.tally.contiguity.checked, lane.tally.contiguity.violations) == (5, 5)
+        assert (lane.metrics.contiguity.checked, lane.metrics.contiguity.violations) == (5, 5)
         go_on.set()
         lane.finish()
 

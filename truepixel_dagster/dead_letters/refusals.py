@@ -33,7 +33,7 @@ class Mark(msgspec.Struct, frozen=True):
 _MARK = msgspec.json.Decoder(Mark)
 
 
-class Buried:
+class Refusals:
     """The refusals of a lane above its committed offsets. Safe to use from several threads.
 
     Arguments:

@@ -126,7 +126,7 @@ class Transaction(msgspec.Struct, omit_defaults=True):
 
     kind: Any = None
     status: Any = None
-    # Looked at where money went back: a sale's amount costs nobody an event.
+    # CheckCounts at where money went back: a sale's amount costs nobody an event.
     amount: msgspec.Raw = _NOTHING
     currency: msgspec.Raw = _NOTHING
     amount_set: msgspec.Raw = _NOTHING

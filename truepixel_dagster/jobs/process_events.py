@@ -22,9 +22,11 @@ from truepixel_dagster.events.origin import kafka_offset
 from truepixel_dagster.instance.executor import long_run_executor
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.unreported import UNITS, report_for_others
-from truepixel_dagster.pipeline.lane_claim import ComingLane, coming_lane
-from truepixel_dagster.pipeline.run_metrics import Tally, peak_memory, percentile
-from truepixel_dagster.pipeline.runner import Known, LaneRun, LaneStopped, Led, Slot, Sorted, TooManyDeadLetters
+from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, TouchedBatch
+from truepixel_dagster.pipeline.lane_claim import LaneClaim, claim_lane
+from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
+from truepixel_dagster.pipeline.run_metrics import RunMetrics, peak_memory, percentile
+from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable
@@ -34,7 +36,7 @@ DEFAULT_OUTPUT = "result"
 EXPECTED_HERE = (LaneBusy, LaneLost, LaneStopped, TooManyDeadLetters)
 LATENCIES = "attribution latencies (ms)"
 FRESHNESS = "freshness of micro-batches (ms)"
-Work = TypeVar("Work", Slot, Known, Led, Sorted)
+Work = TypeVar("Work", FetchedBatch, IndexedBatch, TouchedBatch, AttributedBatch)
 
 
 def _plainly() -> AbstractContextManager[None]:
@@ -70,7 +72,7 @@ def _after(
     return op
 
 
-class InHand:
+class BatchHandoff:
     """A lane, and the micro-batch that it is at: what one op leaves for the next.
 
     The lane is opened and taken by the op that asks first: what an op fails by is told better than why a resource did.
@@ -81,23 +83,23 @@ class InHand:
         until_the_end: Gives it back when the run ends.
     """
 
-    def __init__(self, opening: Callable[[], AbstractContextManager[ComingLane]], until_the_end: ExitStack) -> None:
+    def __init__(self, opening: Callable[[], AbstractContextManager[LaneClaim]], until_the_end: ExitStack) -> None:
         self._opening = opening
         self._until_the_end = until_the_end
-        self._coming: ComingLane | None = None
-        self._lane: LaneRun | None = None
+        self._coming: LaneClaim | None = None
+        self._lane: LaneRunner | None = None
         self._slot = ""
         self._work: object = None
 
     @property
-    def coming(self) -> ComingLane:
+    def coming(self) -> LaneClaim:
         """The lane from before it is ours."""
         if self._coming is None:
             self._coming = self._until_the_end.enter_context(self._opening())
         return self._coming
 
     @property
-    def lane(self) -> LaneRun:
+    def lane(self) -> LaneRunner:
         """The lane, ours."""
         if self._lane is None:
             self._lane = self._until_the_end.enter_context(self.coming.taken())
@@ -108,11 +110,11 @@ class InHand:
         """Whether the lane was taken, and then stopped by a failure."""
         return self._lane is not None and self._lane.failure is not None
 
-    def put(self, context: dg.OpExecutionContext, work: object) -> None:
+    def store(self, context: dg.OpExecutionContext, work: object) -> None:
         """Leave something for the slot's next op."""
         self._slot, self._work = str(context.get_mapping_key()), work
 
-    def take(self, context: dg.OpExecutionContext, kind: type[Work]) -> Work:
+    def load(self, context: dg.OpExecutionContext, kind: type[Work]) -> Work:
         """What the slot's last op has left.
 
         Raises:
@@ -153,45 +155,45 @@ def fetch(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
     with _plainly():
         fetched = _lane(context).fetch()
     if fetched is not None:
-        _hand(context).put(context, fetched)
+        _hand(context).store(context, fetched)
         yield dg.Output(None)
 
 
 @_after(1, "Stage 1: the event history in Elasticsearch. Replays run on, duplicates stop here.")
 def index(context: dg.OpExecutionContext) -> None:
     """Stage 1."""
-    _hand(context).put(context, _lane(context).index(_hand(context).take(context, Slot)))
+    _hand(context).store(context, _lane(context).index(_hand(context).load(context, FetchedBatch)))
 
 
 @_after(2, "Stage 2: the touches of every user in MongoDB.")
 def ad_lead(context: dg.OpExecutionContext) -> None:
     """Stage 2."""
-    _hand(context).put(context, _lane(context).ad_lead(_hand(context).take(context, Known)))
+    _hand(context).store(context, _lane(context).ad_lead(_hand(context).load(context, IndexedBatch)))
 
 
 @_after(3, "Stage 3: which ads led to which order.")
 def attribution(context: dg.OpExecutionContext) -> None:
     """Stage 3."""
-    _hand(context).put(context, _lane(context).attribution(_hand(context).take(context, Led)))
+    _hand(context).store(context, _lane(context).attribution(_hand(context).load(context, TouchedBatch)))
 
 
 @_after(4, "Stage 4: customers in MongoDB, in the background.")
 def customer(context: dg.OpExecutionContext) -> None:
     """Stage 4, handed to the pool; waits only when the pool is full."""
-    _lane(context).customer(_hand(context).take(context, Sorted))
+    _lane(context).customer(_hand(context).load(context, AttributedBatch))
 
 
 @_after(4, "Stage 5: product statistics and weekly visitors in Redis, in the background.")
 def product_stats(context: dg.OpExecutionContext) -> None:
     """Stage 5, handed to the pool; waits only when the pool is full."""
-    _lane(context).product_stats(_hand(context).take(context, Sorted))
+    _lane(context).product_stats(_hand(context).load(context, AttributedBatch))
 
 
 @_after(5, "Commit the offsets whose every stage has landed, never past a gap.", "beside")
 def commit(context: dg.OpExecutionContext) -> None:
     """Commit."""
-    _lane(context).commit(_hand(context).take(context, Sorted).slot)
-    _hand(context).put(context, None)
+    _lane(context).commit(_hand(context).load(context, AttributedBatch).fetched)
+    _hand(context).store(context, None)
 
 
 @dg.op(
@@ -203,26 +205,26 @@ def commit(context: dg.OpExecutionContext) -> None:
 def report(context: dg.OpExecutionContext) -> None:
     """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
-        tally = _lane(context).finish()
-    for materialization in materializations(tally):
+        metrics = _lane(context).finish()
+    for materialization in materializations(metrics):
         context.log_event(materialization)
-    context.log_event(observed(tally))
+    context.log_event(observed(metrics))
 
 
-def materializations(tally: Tally) -> Iterator[dg.AssetMaterialization]:
+def materializations(metrics: RunMetrics) -> Iterator[dg.AssetMaterialization]:
     """What a run wrote: one for each asset and day, however many micro-batches it took."""
-    ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(tally)} if tally.ranges else {}
+    ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(metrics)} if metrics.ranges else {}
     for asset, unit in UNITS.items():
-        for day, count in tally.by_day(asset).items():
+        for day, count in metrics.by_day(asset).items():
             counts: dict[str, dg.MetadataValue] = {unit: dg.IntMetadataValue(count)}
             written: dict[str, dg.MetadataValue] = {"written by": dg.TextMetadataValue("stream")}
             own = ranges if asset == EVENTS else {}
             yield dg.AssetMaterialization(asset_key=asset, partition=day, metadata={**written, **counts, **own})
-    if tally.counted:
-        yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata={"events counted": tally.counted})
+    if metrics.counted:
+        yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata={"events counted": metrics.counted})
 
 
-def offsets(tally: Tally) -> dg.TableMetadataValue:
+def offsets(metrics: RunMetrics) -> dg.TableMetadataValue:
     """The offsets that a run went through, each with the command that goes through them again."""
     rows = [
         dg.TableRecord(
@@ -236,73 +238,73 @@ def offsets(tally: Tally) -> dg.TableMetadataValue:
                 ),
             }
         )
-        for _, r in sorted(tally.ranges.items())
+        for _, r in sorted(metrics.ranges.items())
     ]
     return dg.MetadataValue.table(rows)
 
 
-def observed(tally: Tally) -> dg.AssetObservation:
+def observed(metrics: RunMetrics) -> dg.AssetObservation:
     """A run's figures, on the topic: an asset without partitions plots them by time."""
     figures: dict[str, int | float] = {
-        "messages": tally.messages,
-        "micro-batches": tally.batches,
-        "messages per minute": round(tally.per_minute),
-        "messages left waiting": tally.waiting,
-        "indexed": tally.indexed,
-        "duplicates": tally.duplicates,
-        "replays": tally.replays,
-        "redacted": tally.redacted,
-        "lost to retention": sum(tally.lost.values()),
-        "dead letters": sum(tally.dead_letters.values()),
-        "order: checked": tally.order.checked,
-        "order: violations": tally.order.violations,
-        "contiguity: checked": tally.contiguity.checked,
-        "contiguity: violations": tally.contiguity.violations,
-        "users touched": tally.touched,
-        "orders": tally.orders,
-        "status changes": tally.statuses,
-        "attribution p50 (ms)": round(percentile(tally.latencies, 50), 1),
-        "attribution p95 (ms)": round(percentile(tally.latencies, 95), 1),
-        "freshness p50 (ms)": round(percentile(tally.freshness, 50)),
-        "freshness p95 (ms)": round(percentile(tally.freshness, 95)),
+        "messages": metrics.messages,
+        "micro-batches": metrics.batches,
+        "messages per minute": round(metrics.per_minute),
+        "messages left waiting": metrics.waiting,
+        "indexed": metrics.indexed,
+        "duplicates": metrics.duplicates,
+        "replays": metrics.replays,
+        "redacted": metrics.redacted,
+        "lost to retention": sum(metrics.lost.values()),
+        "dead letters": sum(metrics.dead_letters.values()),
+        "order: checked": metrics.order.checked,
+        "order: violations": metrics.order.violations,
+        "contiguity: checked": metrics.contiguity.checked,
+        "contiguity: violations": metrics.contiguity.violations,
+        "users touched": metrics.touched,
+        "orders": metrics.orders,
+        "status changes": metrics.statuses,
+        "attribution p50 (ms)": round(percentile(metrics.latencies, 50), 1),
+        "attribution p95 (ms)": round(percentile(metrics.latencies, 95), 1),
+        "freshness p50 (ms)": round(percentile(metrics.freshness, 50)),
+        "freshness p95 (ms)": round(percentile(metrics.freshness, 95)),
         "peak memory (MiB)": round(peak_memory() / 2**20, 1),
     }
-    figures |= {f"dead letters of {stage}": count for stage, count in sorted(tally.dead_letters.items())}
-    figures |= {f"lost to retention, partition {partition}": count for partition, count in sorted(tally.lost.items())}
-    figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(tally.stage_seconds.items())}
+    figures |= {f"dead letters of {stage}": count for stage, count in sorted(metrics.dead_letters.items())}
+    figures |= {f"lost to retention, partition {partition}": count for partition, count in sorted(metrics.lost.items())}
+    figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(metrics.stage_seconds.items())}
     series = {
-        LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in tally.latencies]),
-        FRESHNESS: dg.JsonMetadataValue([round(fresh) for fresh in tally.freshness]),
+        LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in metrics.latencies]),
+        FRESHNESS: dg.JsonMetadataValue([round(fresh) for fresh in metrics.freshness]),
     }
     held = {
-        "lane taken": dg.MetadataValue.timestamp(tally.started),
-        "lane given back": dg.MetadataValue.timestamp(tally.ended or time.time()),
+        "lane taken": dg.MetadataValue.timestamp(metrics.started),
+        "lane given back": dg.MetadataValue.timestamp(metrics.ended or time.time()),
     }
-    if tally.received is not None:
-        held["first messages"] = dg.MetadataValue.timestamp(tally.received)
-    if tally.committed is not None:
-        held["last commit"] = dg.MetadataValue.timestamp(tally.committed)
-    ranges = {"offsets": offsets(tally)} if tally.ranges else {}
-    if tally.lost_ranges:
-        ranges["offsets lost to retention"] = _lost(tally)
+    if metrics.received is not None:
+        held["first messages"] = dg.MetadataValue.timestamp(metrics.received)
+    if metrics.committed is not None:
+        held["last commit"] = dg.MetadataValue.timestamp(metrics.committed)
+    ranges = {"offsets": offsets(metrics)} if metrics.ranges else {}
+    if metrics.lost_ranges:
+        ranges["offsets lost to retention"] = _lost(metrics)
     return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **held, **series, **ranges})
 
 
-def _lost(tally: Tally) -> dg.TableMetadataValue:
+def _lost(metrics: RunMetrics) -> dg.TableMetadataValue:
     """The offsets that retention removed before they were read."""
     rows = [
         dg.TableRecord({"partition": r.partition, "first": kafka_offset(r.first), "last": kafka_offset(r.last)})
-        for r in tally.lost_ranges
+        for r in metrics.lost_ranges
     ]
     return dg.MetadataValue.table(rows)
 
 
-def _hand(context: dg.OpExecutionContext) -> InHand:
-    hand: InHand = context.resources.lane_run
+def _hand(context: dg.OpExecutionContext) -> BatchHandoff:
+    hand: BatchHandoff = context.resources.lane_run
     return hand
 
 
-def _lane(context: dg.OpExecutionContext) -> LaneRun:
+def _lane(context: dg.OpExecutionContext) -> LaneRunner:
     return _hand(context).lane
 
 
@@ -314,23 +316,23 @@ def slot(planned: object) -> object:
 
 
 @dg.resource
-def lane_run(context: dg.InitResourceContext) -> Iterator[InHand]:
+def lane_run(context: dg.InitResourceContext) -> Iterator[BatchHandoff]:
     """The lane that the run's tags name; without tags the first of the lanes that the settings ask for."""
     run = context.run
     tags = run.tags if run else {}
     lane, owner = int(tags.get(LANE_TAG, 0)), run.run_id if run else "-"
     with ExitStack() as until_the_end:
 
-        def opening() -> AbstractContextManager[ComingLane]:
+        def opening() -> AbstractContextManager[LaneClaim]:
             settings = load_settings()
             lanes = int(tags.get(LANES_TAG, settings.lanes))
-            return coming_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
+            return claim_lane(settings, lane=lane, lanes=lanes, owner=owner, after=tags.get(AFTER_TAG))
 
-        hand = InHand(opening, until_the_end)
+        hand = BatchHandoff(opening, until_the_end)
         yield hand
         if hand.failed and context.instance is not None:
             # Its last op has not come about: what it did until then counts all the same.
-            context.instance.report_runless_asset_event(observed(hand.lane.tally))
+            context.instance.report_runless_asset_event(observed(hand.lane.metrics))
 
 
 @dg.job(

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
 from truepixel_dagster.events.webhook import ORDER_CREATED, ORDER_PAID
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild.history import WITH_AD, WITH_ORDER, Query, all_of, beyond
 from truepixel_dagster.stages.index import EVENTS as INDEX
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
@@ -44,7 +44,7 @@ OF_ASSET: Mapping[str, Query] = {EVENTS: _WHOLE, AD_LEADS: WITH_AD, ATTRIBUTIONS
 Spans = Mapping[int, Span]
 
 
-def report_for_others(instance: dg.DagsterInstance, lane: LaneRun) -> Iterator[str]:
+def report_for_others(instance: dg.DagsterInstance, lane: LaneRunner) -> Iterator[str]:
     """Report what runs before this one committed and could not report; yields a line about each.
 
     Arguments:
@@ -106,7 +106,7 @@ def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, stor
     return count
 
 
-def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRun, unknown: Sequence[str]) -> Iterator[str]:
+def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRunner, unknown: Sequence[str]) -> Iterator[str]:
     """Report for runs that are not known any more: which days they wrote to can only be seen where nobody else did."""
     try:
         count = _report_days(instance, lane.elasticsearch)

@@ -19,7 +19,7 @@ LAST_STAGES = ("customer", "product_stats")
 
 
 @dataclass
-class Looked:
+class CheckCounts:
     """How many records were looked at, and how many of them broke the promise."""
 
     checked: int = 0
@@ -35,7 +35,7 @@ class Order:
             forgotten. It should be more than the micro-batches that can be under way at once may have.
     """
 
-    def __init__(self, looked: Looked, users: int) -> None:
+    def __init__(self, looked: CheckCounts, users: int) -> None:
         self._looked = looked
         self._seen: defaultdict[str, LastSeen] = defaultdict(lambda: LastSeen(users))
         self._lock = threading.Lock()
@@ -83,7 +83,7 @@ class Contiguity:
         looked: Where to count.
     """
 
-    def __init__(self, looked: Looked) -> None:
+    def __init__(self, looked: CheckCounts) -> None:
         self._looked = looked
         self._fetched: defaultdict[int, deque[int]] = defaultdict(deque)
         self._ends: dict[int, int] = {}

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from truepixel_dagster import durability
-from truepixel_dagster.dead_letters.refusals import Buried
+from truepixel_dagster.dead_letters.refusals import Refusals
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.pipeline.memory import stay_small
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, check_memory, memory_limit
@@ -34,7 +34,7 @@ SLOTS_TO_GROW = 128
 SWITCH_SECONDS = 0.001
 
 
-class ComingLane:
+class LaneClaim:
     """A lane that a run is about to take.
 
     Arguments:
@@ -99,7 +99,7 @@ class ComingLane:
         return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + SLOTS_TO_GROW)
 
     @contextmanager
-    def taken(self) -> Iterator[LaneRun]:
+    def taken(self) -> Iterator[LaneRunner]:
         """The lane, owned until the block ends; waits for the run that has it.
 
         Raises:
@@ -121,11 +121,11 @@ class ComingLane:
         finally:
             run.close()
 
-    def _run(self) -> LaneRun:
+    def _run(self) -> LaneRunner:
         for store in self._stores:
             # A worker that slept past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
-        buried = Buried(self._stores.redis, self._partitions)
+        buried = Refusals(self._stores.redis, self._partitions)
         # Again: the run that had the lane before has kept how far it came. Its id is looked at with the first messages.
         kept = remember(self._settings, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
@@ -138,7 +138,7 @@ class ComingLane:
             raise
         watch = LogWatch(self._settings, kept, self._count, self._identity)
         letters = DeadLetters(self._settings)
-        run = LaneRun(self._settings, self._stores, consumer, letters, self._lease, buried, watch)
+        run = LaneRunner(self._settings, self._stores, consumer, letters, self._lease, buried, watch)
         run.keep_lost()
         return run
 
@@ -148,9 +148,9 @@ class ComingLane:
 
 
 @contextmanager
-def coming_lane(
+def claim_lane(
     settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None
-) -> Iterator[ComingLane]:
+) -> Iterator[LaneClaim]:
     """A lane that is not ours yet.
 
     Arguments:
@@ -176,16 +176,18 @@ def coming_lane(
         stores.elasticsearch.check()
         identity = IdentityReader(settings)
         verified(settings, stores, list(entries.values()), identity)
-        coming = ComingLane(settings, stores, waiting, len(entries), identity, owner, after)
+        coming = LaneClaim(settings, stores, waiting, len(entries), identity, owner, after)
         with coming.awaited():
             yield coming
 
 
 @contextmanager
-def open_lane(settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None) -> Iterator[LaneRun]:
-    """A lane, owned until the block ends; arguments and errors are those of `coming_lane` and of taking it."""
+def open_lane(
+    settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None
+) -> Iterator[LaneRunner]:
+    """A lane, owned until the block ends; arguments and errors are those of `claim_lane` and of taking it."""
     with (
-        coming_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as coming,
+        claim_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as coming,
         coming.taken() as run,
     ):
         yield run

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from truepixel_dagster.events.event import DAY, Event, day_of
-from truepixel_dagster.pipeline.invariants import Looked
+from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
 
 @dataclass
-class Tally:
+class RunMetrics:
     """Counts of one run. Times are seconds since the epoch; `days` counts events by asset and day.
 
     A latency (ms) is from fetch to the acknowledged attribution; a freshness (ms) from the arrival in Kafka of a
@@ -50,8 +50,8 @@ class Tally:
     ranges: dict[int, OffsetRange] = field(default_factory=dict)
     lost: Counter[int] = field(default_factory=Counter)
     lost_ranges: list[OffsetRange] = field(default_factory=list)
-    order: Looked = field(default_factory=Looked)
-    contiguity: Looked = field(default_factory=Looked)
+    order: CheckCounts = field(default_factory=CheckCounts)
+    contiguity: CheckCounts = field(default_factory=CheckCounts)
 
     def fetched(self, batch: MicroBatch) -> None:
         """Count a micro-batch as it comes in."""

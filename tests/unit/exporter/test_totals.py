@@ -20,8 +20,8 @@ from truepixel_dagster.exporter import totals
 from truepixel_dagster.exporter.history import History, finished, sums
 from truepixel_dagster.exporter.totals import Totals, advance, keep, load
 from truepixel_dagster.jobs.process_events import observed
-from truepixel_dagster.pipeline.invariants import Looked
-from truepixel_dagster.pipeline.run_metrics import Tally
+from truepixel_dagster.pipeline.invariants import CheckCounts
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.stream.micro_batch import MicroBatch
 
 LATER = 60.0
@@ -33,8 +33,8 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def report(instance: dg.DagsterInstance, messages: int, **more: Looked) -> None:
-    tally = Tally(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
+def report(instance: dg.DagsterInstance, messages: int, **more: CheckCounts) -> None:
+    tally = RunMetrics(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
     tally.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
     tally.stage_seconds["index"] += 1.5
     instance.report_runless_asset_event(observed(tally))
@@ -45,7 +45,7 @@ def values(totals_: Totals) -> dict[tuple[str, ...], float]:
 
 
 def test_reports_are_added_up_once_and_a_restart_goes_on(instance: dg.DagsterInstance) -> None:
-    report(instance, 10, order=Looked(20, 1), contiguity=Looked(10, 2))
+    report(instance, 10, order=CheckCounts(20, 1), contiguity=CheckCounts(10, 2))
     found = Totals()
     assert advance(instance, found, time.time() + LATER)
     assert not advance(instance, found, time.time() + LATER)

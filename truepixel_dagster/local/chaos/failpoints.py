@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from truepixel_dagster import flush
-from truepixel_dagster.pipeline.runner import LaneRun
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.stores.redis import RedisStore
 
 STAGES = ("fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit")
@@ -46,11 +46,11 @@ def install(data_dir: Path) -> None:
     workers(data_dir).mkdir(parents=True, exist_ok=True)
     file = switch(data_dir)
     for name in STAGES:
-        _wrap(LaneRun, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+        _wrap(LaneRunner, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
-        _wrap(LaneRun, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+        _wrap(LaneRunner, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     # A run of a lane is made once the lane is taken.
-    _wrap(LaneRun, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
+    _wrap(LaneRunner, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
     for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):
         _wrap(owner, method, _nothing, _dying(file, point))
 

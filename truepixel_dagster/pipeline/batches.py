@@ -1,0 +1,61 @@
+"""A micro-batch on its way through the stages: what each stage leaves for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.stages import ad_lead, attribution
+from truepixel_dagster.stream.micro_batch import MicroBatch
+
+
+class FetchedBatch(NamedTuple):
+    """A micro-batch as received, its messages as they may be read, and the events that they mean.
+
+    `fetched_at` is a moment of `time.perf_counter`, in seconds.
+    """
+
+    batch: MicroBatch
+    messages: tuple[Message, ...]
+    events: tuple[Event, ...]
+    fetched_at: float
+
+
+class Prefetched(NamedTuple):
+    """What the stores hold of a micro-batch's users and orders before its stages 2 and 3."""
+
+    leads: Mapping[str, dict[str, Any]]
+    orders: attribution.Prefetched
+
+
+class IndexedBatch(NamedTuple):
+    """After stage 1: the events that continue, and what is being read for the next stages."""
+
+    fetched: FetchedBatch
+    events: tuple[Event, ...]
+    prefetched: Future[Prefetched]
+
+
+class TouchedBatch(NamedTuple):
+    """After stage 2: the events that continue, and the touches of their users."""
+
+    fetched: FetchedBatch
+    events: tuple[Event, ...]
+    leads: ad_lead.Leads
+    prefetched: Prefetched
+
+
+class AttributedBatch(NamedTuple):
+    """After stage 3: the events that continue, what they change in product statistics, and which users' orders.
+
+    `changes` is by record, `concerns` by user.
+    """
+
+    fetched: FetchedBatch
+    events: tuple[Event, ...]
+    changes: Mapping[Origin, Counted]
+    concerns: Mapping[str, attribution.Concern]

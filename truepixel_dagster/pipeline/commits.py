@@ -1,0 +1,158 @@
+"""Which offsets of a lane are committed, when, and with which notes beside them.
+
+A micro-batch is committed when all of its parts have landed and nothing before it is missing (`pipeline/ledger.py`). A
+commit runs beside the next micro-batches; one that has not begun yet takes later ones along.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from truepixel_dagster.dead_letters.refusals import Refusals
+from truepixel_dagster.dead_letters.topic import DeadLetters
+from truepixel_dagster.pipeline.invariants import Contiguity
+from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.ledger import Ledger
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream.commit_notes import UNKNOWN, Span, read_note, write_note
+from truepixel_dagster.stream.consumer import EventConsumer
+from truepixel_dagster.stream.micro_batch import MicroBatch
+
+
+class Commits:
+    """Commits the offsets of a lane. Safe to use from several threads.
+
+    Arguments:
+        consumer: Where they are committed.
+        dead_letters: Acknowledged before the offsets of their records are committed.
+        refusals: Forgotten once their offsets are committed.
+        lease: The lane's: who lost it commits nothing.
+        metrics: Where the run's ranges are, and when it committed last.
+        contiguity: What checks that no record is passed over.
+    """
+
+    def __init__(
+        self,
+        consumer: EventConsumer,
+        dead_letters: DeadLetters,
+        refusals: Refusals,
+        lease: Lease,
+        metrics: RunMetrics,
+        contiguity: Contiguity,
+    ) -> None:
+        self._consumer = consumer
+        self._dead_letters = dead_letters
+        self._refusals = refusals
+        self._lease = lease
+        self._metrics = metrics
+        self._contiguity = contiguity
+        self._ledger = Ledger()
+        self._thread = KeyedPool(workers=1, pending=1)
+        self._lock = threading.Lock()
+        self._requested = False
+        self._unlanded: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
+        #: What runs before this one committed and Dagster may not have been told, by partition.
+        self.unreported: dict[int, tuple[Span, ...]] = {
+            partition: spans for partition, note in consumer.notes.items() if (spans := read_note(note))
+        }
+        # Where the group's offsets were deleted, their notes were, too.
+        self.unreported |= {p: (UNKNOWN,) for p in consumer.redelivers() if p not in consumer.notes}
+
+    def opened(self, batch: MicroBatch) -> None:
+        """Note that a micro-batch was fetched. Its first part is to be said to have landed by `request`."""
+        with self._lock:
+            self._ledger.opened(batch.ranges)
+            self._unlanded[id(batch)] = 1
+
+    def begun(self, batch: MicroBatch) -> None:
+        """Note that one more part of a micro-batch has to land."""
+        with self._lock:
+            self._unlanded[id(batch)] += 1
+
+    def landed(self, batch: MicroBatch) -> None:
+        """Note that one part of a micro-batch has landed; with the last one its offsets may be committed."""
+        with self._lock:
+            self._unlanded[id(batch)] -= 1
+            if self._unlanded[id(batch)] == 0:
+                del self._unlanded[id(batch)]
+                self._ledger.landed(batch.ranges)
+
+    def request(self, batch: MicroBatch) -> None:
+        """Say that no more parts of a micro-batch will begin, and have committed what has landed without a gap.
+
+        Raises:
+            Exception: What an earlier commit failed by.
+        """
+        self.landed(batch)
+        self._thread.raise_failure()
+        with self._lock:
+            # One that has not begun commits this as well: the first waits for its coordinator, the stages do not.
+            waits, self._requested = self._requested, True
+        if not waits:
+            self._thread.submit("", self.commit)
+
+    def commit(self) -> None:
+        """Commit now what has landed without a gap.
+
+        Raises:
+            KafkaUnavailable: No acknowledgement.
+            LaneLost: Another run has the lane.
+        """
+        with self._lock:
+            self._requested = False
+            offsets = self._ledger.committable()
+        if offsets:
+            # What landed has its letters sent: they are acknowledged before its offsets are.
+            self._dead_letters.flush()
+            self._contiguity.committing(offsets)
+            self._committed.update(offsets)
+            self._consumer.commit(offsets, guard=self._lease.confirm, notes=self._notes(offsets))
+            self._metrics.committed = time.time()
+            with self._lock:
+                self._ledger.committed(offsets)
+            self._refusals.forget(offsets)
+
+    def drain(self) -> None:
+        """Wait for the commits that were requested.
+
+        Raises:
+            Exception: What one of them failed by.
+        """
+        self._thread.drain()
+
+    def over_gaps(self) -> None:
+        """Commit the offsets at a partition's end that hold no record: nothing that lands ever would."""
+        offsets = self._consumer.without_record()
+        # Where something has not landed, the ledger would say how far.
+        if offsets and not self._ledger.pending:
+            self._contiguity.without_record(offsets)
+            self._contiguity.committing(offsets)
+            self._consumer.commit(offsets, guard=self._lease.confirm)
+
+    def reported(self, *run_ids: str) -> None:
+        """Dagster knows what runs before this one committed: the notes beside the offsets need not name them."""
+        kept = {p: tuple(span for span in spans if span.run not in run_ids) for p, spans in self.unreported.items()}
+        self.unreported = kept
+        # At once and for all partitions: a run that commits to some of them and dies would leave a part to be reported.
+        self._consumer.annotate(self._notes({}), guard=self._lease.confirm)
+
+    def handed_over(self) -> None:
+        """Note beside the offsets that this run can report what it committed: nobody else need do so."""
+        notes = self._notes(self._committed, handed_over=True)
+        self._consumer.annotate(notes, guard=self._lease.confirm)
+
+    def close(self) -> None:
+        """End the thread; what was not committed stays so."""
+        self._thread.close()
+
+    def _notes(self, offsets: Mapping[int, int], *, handed_over: bool = False) -> dict[int, str]:
+        """What stands beside committed offsets: which runs Dagster may not have been told of, this one the last."""
+        spans = {p: list(self.unreported.get(p, ())) for p in {*self._consumer.notes, *offsets}}
+        for partition, end in offsets.items():
+            first = self._metrics.ranges[partition].first
+            spans[partition].append(Span(self._lease.owner, first, end, handed_over))
+        return {partition: write_note(own) for partition, own in spans.items()}

@@ -1,0 +1,157 @@
+"""What a lane rejects: dead letters, unless so many clients are rejected at once that it is an outage.
+
+What was rejected once stays rejected until its dead letter is reprocessed, also when the batch is processed again
+(`dead_letters/refusals.py`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+from truepixel_dagster.dead_letters import policy
+from truepixel_dagster.dead_letters.refusals import Refusals
+from truepixel_dagster.dead_letters.topic import DeadLetters
+from truepixel_dagster.events.decode import Undecodable
+from truepixel_dagster.events.event import Event, Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.pipeline.batches import FetchedBatch
+from truepixel_dagster.pipeline.invariants import LAST_STAGES, Contiguity
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
+from truepixel_dagster.resources import Stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import customer
+from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stores import mongodb
+from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stream.micro_batch import MicroBatch
+
+
+class TooManyDeadLetters(Exception):
+    """Most clients of a batch would have dead letters: an outage or a bad deploy, not poison."""
+
+
+class Rejections:
+    """Writes the dead letters of a lane. Safe to use from several threads.
+
+    Arguments:
+        settings: The pipeline's settings.
+        stores: Which clients have a profile, and what has been counted.
+        lease: The lane's: who lost it writes nothing.
+        refusals: What the lane has rejected before.
+        dead_letters: Where dead letters are written.
+        metrics: Where they are counted.
+        metrics_lock: Held while something is counted.
+        contiguity: What checks that no record is passed over.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stores: Stores,
+        lease: Lease,
+        refusals: Refusals,
+        dead_letters: DeadLetters,
+        metrics: RunMetrics,
+        metrics_lock: threading.Lock,
+        contiguity: Contiguity,
+    ) -> None:
+        self._share = settings.dead_letter_share
+        self._stores = stores
+        self._lease = lease
+        self._refusals = refusals
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._metrics_lock = metrics_lock
+        self._contiguity = contiguity
+        self._writing = threading.Lock()
+
+    def earlier(self, stage: str, events: Sequence[Event]) -> tuple[Refused, ...]:
+        """Return the events that a stage has rejected before, with the reason of then."""
+        return self._refusals.among(stage, events)
+
+    def unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
+        """Write the dead letters of messages that could not be decoded.
+
+        Raises:
+            TooManyDeadLetters: There are too many.
+            KafkaError, LaneLost, Unavailable: They cannot be written.
+        """
+        if not unreadable:
+            return
+        new = [item for item in unreadable if self._refusals.reason("decode", item.message.origin) is None]
+        self._check_clients(batch.messages, {item.message.origin: item.reason for item in new})
+        self._write("decode", [(item.message, item.reason) for item in unreadable])
+
+    def rejected(
+        self, stage: str, fetched: FetchedBatch, refused: Sequence[Refused], earlier: Sequence[Refused] = ()
+    ) -> None:
+        """Write the dead letters of events that a stage rejects now, and of those that it rejected before.
+
+        Raises:
+            TooManyDeadLetters: There are too many new ones.
+            KafkaError, LaneLost, Unavailable: They cannot be written.
+        """
+        if not refused and not earlier:
+            return
+        self._check_clients(fetched.batch.messages, {item.event.origin: item.reason for item in refused})
+        by_origin = {message.origin: message for message in fetched.messages}
+        # The newest letter of a record counts, and one of stage customer brings back what one of orders would.
+        with self._writing:
+            kept = [item for item in refused if not self._stays_with_customer(stage, item.event.origin)]
+            self._write(stage, [(by_origin[item.event.origin], item.reason) for item in (*kept, *earlier)])
+
+    def not_counted_yet(self, refused: Sequence[Refused]) -> Sequence[Refused]:
+        """Return the events that no earlier run of the batch brought to the counters.
+
+        The others have stages 2 and 3 behind them, and a dead letter would have them counted again when it is
+        reprocessed.
+        """
+        if not refused:
+            return ()
+        offsets = self._stores.redis.applied(sorted({item.event.origin.partition for item in refused}))
+        profiles = self._stores.mongodb.read(mongodb.CUSTOMERS, {item.event.user for item in refused})
+        return [
+            item
+            for item in refused
+            if item.event.origin.offset > offsets[item.event.origin.partition]
+            and not customer.is_applied(profiles.get(item.event.user, {}), item.event.origin)
+        ]
+
+    def _stays_with_customer(self, stage: str, origin: Origin) -> bool:
+        return stage == "orders" and self._refusals.reason("customer", origin) is not None
+
+    def _write(self, stage: str, letters: Sequence[tuple[Message, str]]) -> None:
+        if not letters:
+            return
+        # A worker that lost its lane must not reject what the new one accepts.
+        self._lease.confirm()
+        self._refusals.mark(stage, {message.origin: reason for message, reason in letters})
+        for message, reason in letters:
+            self._dead_letters.send(message, error=reason, stage=stage)
+        with self._metrics_lock:
+            self._metrics.dead_letters[stage] += len(letters)
+        # What customer refuses is counted in the product statistics all the same.
+        past = {"orders": (), "customer": ("customer",)}.get(stage, LAST_STAGES)
+        self._contiguity.dealt_with((message.origin for message, _ in letters), past)
+
+    def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:
+        if len(refused) <= policy.FLOOR:
+            return
+        bad = [message for message in received if message.origin in refused]
+        clients, failing = policy.failing(received, bad)
+        if policy.is_outage(clients, failing, self._share, self._known):
+            example = next(iter(refused.values()))
+            raise TooManyDeadLetters(
+                f"{len(failing)} of {len(clients)} clients of a batch would have dead letters, such as: {example}. That"
+                " looks like an outage or a bad deploy; nothing was committed. If they really are bad, set"
+                " TRUEPIXEL_DEAD_LETTER_SHARE=1"
+            )
+
+    def _known(self, clients: AbstractSet[str]) -> AbstractSet[str] | None:
+        """The clients that have a profile; None where nobody has one yet."""
+        store = self._stores.mongodb
+        found = frozenset(store.ids(mongodb.CUSTOMERS, {"_id": {"$in": sorted(clients)}}))
+        is_new = not found and next(store.ids(mongodb.CUSTOMERS, {}), None) is None
+        return None if is_new else found
