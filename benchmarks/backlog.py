@@ -18,11 +18,12 @@ from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.pipeline.run_metrics import percentile
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.stage import STAGES
 from truepixel_dagster.stream.topics import lag
 
 ROUNDS = 5
 IN_LANES = "a lane a partition"
-ONE_AFTER_THE_OTHER = ("fetch", "index", "ad_lead", "attribution", "commit", "finish")
+ONE_AFTER_THE_OTHER = ("fetch", *(stage.name for stage in STAGES if not stage.in_background), "commit", "finish")
 
 
 @dataclass(frozen=True)

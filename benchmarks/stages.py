@@ -16,6 +16,7 @@ from truepixel_dagster.orders.document import Attribution, attribution_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.stages import ad_lead, customer, index, product_stats
 from truepixel_dagster.stages.settling import settling
+from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, PRODUCT_STATS
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, group_by_user
 
 BATCH, MAX_BYTES = 512, 32 * 2**20
@@ -77,12 +78,10 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         "cut": lambda: [cut(batch) for batch in batches],
         "decode": lambda: [decode(message) for message in everything],
         "index: documents": lambda: [index.document(event) for events in decoded for event in events],
-        "ad_lead": lambda: [leads(events) for events in decoded],
-        "attribution": lambda: [credited(events, found) for events, found in zip(decoded, touched)],
-        "customer": lambda: [
-            customer.apply(None, mine) for events in decoded for mine in group_by_user(events).values()
-        ],
-        "product_stats": lambda: [product_stats.decide(events, {}, applied, COUNTING) for events in decoded],
+        AD_LEAD: lambda: [leads(events) for events in decoded],
+        ATTRIBUTION: lambda: [credited(events, found) for events, found in zip(decoded, touched)],
+        CUSTOMER: lambda: [customer.apply(None, mine) for events in decoded for mine in group_by_user(events).values()],
+        PRODUCT_STATS: lambda: [product_stats.decide(events, {}, applied, COUNTING) for events in decoded],
     }
     figures = {name: milliseconds(work) / count for name, work in parts.items()}
     figures["all"] = sum(figures.values())

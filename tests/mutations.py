@@ -393,7 +393,7 @@ MUTATIONS = (
     Mutation(
         "a refused status is a dead letter",
         P + "pipeline/runner.py",
-        'self._rejections.rejected("attribution", touched.fetched, refused, earlier)',
+        "self._rejections.rejected(ATTRIBUTION, touched.fetched, refused, earlier)",
         "pass",
         INTEGRATION + "test_elasticsearch_states.py -k status",
     ),

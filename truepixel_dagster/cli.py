@@ -17,12 +17,12 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.shops_cli import shops
+from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable, LogChanged
 from truepixel_dagster.terminal import echo, err, out, print_crash, print_json, say, table
@@ -504,7 +504,7 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     return None
 
 
-of_stage = click.option("--stage", type=click.Choice(STAGES), help="Only letters of this stage.")
+of_stage = click.option("--stage", type=click.Choice(REJECTING), help="Only letters of this stage.")
 since_time = click.option(
     "--since", callback=age_or_time, help="Only what was written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."
 )

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from truepixel_dagster.dead_letters.topic import STAGES
+from truepixel_dagster.stages.stage import REJECTING as STAGES
 from truepixel_dagster.text import code, file_name, printable, printable_json
 
 ROOT = Path(__file__).parents[2]

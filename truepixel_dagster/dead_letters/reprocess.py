@@ -30,7 +30,7 @@ import msgspec
 
 from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.dead_letters.inspect import GIVEN_UP, WAITING, Wanted, listed
-from truepixel_dagster.dead_letters.topic import STAGES, DeadLetter, DeadLetters, Letter
+from truepixel_dagster.dead_letters.topic import DeadLetter, DeadLetters, Letter
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.identifiers import shop_and_client
@@ -45,6 +45,7 @@ from truepixel_dagster.stages.attribution import Attributed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.settling import rules_of, settling, with_visits
+from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, DECODE, INDEX, ORDERS, REJECTING
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.micro_batch import group_by_user
@@ -184,39 +185,39 @@ class _MicroBatch:
         sites = self._sites.with_shops(known)
         decoded = [decode(message, sites) for message in messages]
         bad = [item for item in decoded if isinstance(item, Undecodable)]
-        self._failed.update({item.message.origin: ("decode", item.reason) for item in bad})
+        self._failed.update({item.message.origin: (DECODE, item.reason) for item in bad})
         return [item for item in decoded if isinstance(item, Event)]
 
     def _index(self, events: Sequence[Event]) -> list[Event]:
         """Stage 1; the events that are no duplicates."""
-        new = self._until("index", events)
+        new = self._until(INDEX, events)
         indexed = index.run(new, self._stores.elasticsearch)
-        self._refuse("index", indexed.refused)
+        self._refuse(INDEX, indexed.refused)
         stopped = {event.origin for event in new} - {event.origin for event in indexed.events}
         return [event for event in events if event.origin not in stopped]
 
     def _attribute(self, events: Sequence[Event]) -> Attributed:
         """Stages 2 and 3. For letters of stage customer nothing new is written."""
         settings, stores = self._settings, self._stores
-        users = group_by_user(self._until("attribution", events))
+        users = group_by_user(self._until(ATTRIBUTION, events))
         repeat = int(settings.touch_repeat * 1000)
         leads = ad_lead.run(users, stores.mongodb, kept=settings.touches_kept, repeat=repeat)
-        self._refuse("ad_lead", leads.refused)
+        self._refuse(AD_LEAD, leads.refused)
         days = self._shops.days(event.shop_id for event in events)
         by = settling(rules_of(settings), leads.touches, days, lambda _partition, _offset: False)
         told = with_visits(self._standing(events), leads.orders)
         found = attribution.run(told, by, stores.mongodb, stores.elasticsearch)
-        self._refuse("attribution", found.refused)
+        self._refuse(ATTRIBUTION, found.refused)
         return found
 
     def _count(self, events: Sequence[Event], attributed: Attributed) -> None:
         """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
         standing = self._standing(events)
-        own = group_by_user(self._until("customer", standing))
+        own = group_by_user(self._until(CUSTOMER, standing))
         refused = customer.replay(own, attributed.users, self._stores.mongodb)
-        self._refuse("orders", refused.of_orders)
-        self._refuse("customer", refused.own)
-        counting_now = self._until("attribution", standing)
+        self._refuse(ORDERS, refused.of_orders)
+        self._refuse(CUSTOMER, refused.own)
+        counting_now = self._until(ATTRIBUTION, standing)
         days = self._shops.days(event.shop_id for event in counting_now)
         counting = Counting(days.day, days.week, self._settings.products_per_event)
         product_stats.replay(counting_now, attributed.changes, self._stores.redis, counting)
@@ -240,8 +241,8 @@ class _MicroBatch:
 
     def _until(self, stage: str, events: Sequence[Event]) -> list[Event]:
         """Those that stopped at a stage or before it."""
-        last = STAGES.index(stage)
-        return [event for event in events if STAGES.index(self._letters[event.origin].stage) <= last]
+        last = REJECTING.index(stage)
+        return [event for event in events if REJECTING.index(self._letters[event.origin].stage) <= last]
 
 
 def _readable(redactions: Redactions, letters: Sequence[DeadLetter]) -> list[DeadLetter]:

@@ -22,14 +22,12 @@ import msgspec
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin, base_of, kafka_offset
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.stage import CUSTOMER, ORDERS, REJECTING
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import read_all, read_at
 
-# `orders` is no stage of its own. Its letter is of a record that counts for its own client, while MongoDB refused the
-# profile of another client, whose order the record changes.
-STAGES = ("decode", "index", "ad_lead", "attribution", "customer", "orders")
 # Letters of these stages are in the product statistics already.
-COUNTED_AFTER = ("customer", "orders")
+COUNTED_AFTER = (CUSTOMER, ORDERS)
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
@@ -100,7 +98,7 @@ class DeadLetters:
         Arguments:
             message: The record, with its original origin and timestamp.
             error: Why, in one line.
-            stage: Which of `STAGES` it did not get through.
+            stage: Which of `REJECTING` it did not get through.
             tries: How many tries have counted.
             reopened: How often the letter was given tries again.
         """
@@ -211,7 +209,7 @@ def parse(record: Message) -> DeadLetter | None:
     """A record of the topic of dead letters as such; None for what is none."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     origin = parse_origin(headers.get(ORIGIN, ""))
-    if origin is None or headers.get(STAGE) not in STAGES:
+    if origin is None or headers.get(STAGE) not in REJECTING:
         return None
     kept = tuple(header for header in record.headers if header[0] not in OWN_HEADERS)
     message = Message(origin, record.key, record.value, kept, _number(headers.get(RECORDED), record.timestamp))

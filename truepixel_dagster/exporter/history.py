@@ -12,9 +12,9 @@ import dagster as dg
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from sensors.kafka_lag import LIVE
-from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, OTHER, Totals, advance, keep, load, number
+from truepixel_dagster.stages.stage import REJECTING
 
 # More are not looked at: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000
@@ -124,7 +124,7 @@ def sums(totals: Totals) -> Iterator[Metric]:
     letters = CounterMetricFamily(
         "truepixel_dead_letters", "Records that became dead letters, by the stage.", labels=["stage"]
     )
-    for stage in STAGES:
+    for stage in REJECTING:
         letters.add_metric([stage], totals.dead_letters.get(stage, 0))
     yield letters
     seconds = CounterMetricFamily(

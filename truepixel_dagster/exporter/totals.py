@@ -16,8 +16,8 @@ import dagster as dg
 import msgspec
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC
-from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
+from truepixel_dagster.stages.stage import REJECTING
 
 # How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
 AT_MOST = 1000
@@ -85,7 +85,7 @@ class Totals(msgspec.Struct):
             if figure.endswith(STAGE_SECONDS):
                 stage = label(figure.removesuffix(STAGE_SECONDS), self.stage_seconds)
                 add(self.stage_seconds, stage, number(value))
-            elif figure.startswith(LETTERS_OF) and figure.removeprefix(LETTERS_OF) in STAGES:
+            elif figure.startswith(LETTERS_OF) and figure.removeprefix(LETTERS_OF) in REJECTING:
                 add(self.dead_letters, figure.removeprefix(LETTERS_OF), number(value))
         for series, name in SERIES.items():
             histogram = self.histograms.setdefault(name, Histogram([0] * (len(BOUNDS[name]) + 1)))

@@ -13,6 +13,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.text import code
 
 DAYS_NAMED = 7
@@ -45,7 +46,7 @@ def orders_attributed(context: Context) -> Verdict:
             for event in page
             if _reports(event)
             and context.settled.is_committed(event.origin)
-            and context.settled.passed("attribution", event)
+            and context.settled.passed(ATTRIBUTION, event)
             for id_ in ids_of(event)[:1]
         }
         sightings += len(reported)

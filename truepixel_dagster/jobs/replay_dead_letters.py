@@ -8,9 +8,10 @@ import msgspec
 
 from truepixel_dagster.dead_letters.inspect import WAITING, Listed, Wanted, as_row, parse_since
 from truepixel_dagster.dead_letters.reprocess import plan, reopen, replay
-from truepixel_dagster.dead_letters.topic import STAGES, parse_origin
+from truepixel_dagster.dead_letters.topic import parse_origin
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.stages.stage import REJECTING
 
 SHOWN = 50
 
@@ -38,8 +39,8 @@ class Which(dg.Config):
 )
 def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report the counts as metadata."""
-    if config.stage not in (None, *STAGES):
-        raise dg.Failure(description=f"stage {config.stage!r} is none of {', '.join(STAGES)}", allow_retries=False)
+    if config.stage not in (None, *REJECTING):
+        raise dg.Failure(description=f"stage {config.stage!r} is none of {', '.join(REJECTING)}", allow_retries=False)
     with plainly(also=(ValueError,)):
         settings = load_settings()
         wanted = _wanted(config, settings)

@@ -13,6 +13,7 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
 from truepixel_dagster.resources import Stores, sites_of
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.stage import DECODE
 from truepixel_dagster.stores import privacy_requests
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
@@ -59,7 +60,7 @@ class Intake:
         sites = self._sites.with_shops(self._shops.read({shop_and_client(message)[0] for message in messages}))
 
         def decoded(message: Message) -> Event | Undecodable:
-            earlier = self._refusals.reason("decode", message.origin) or refused.get(message.origin)
+            earlier = self._refusals.reason(DECODE, message.origin) or refused.get(message.origin)
             return decode(message, sites) if earlier is None else Undecodable(message, earlier)
 
         return Taken(messages, [decoded(message) for message in messages], redacted)

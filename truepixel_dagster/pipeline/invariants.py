@@ -13,9 +13,7 @@ from dataclasses import dataclass
 
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
-
-# What a record that is neither a duplicate nor a dead letter has to come through before its offset may be committed.
-LAST_STAGES = ("customer", "product_stats")
+from truepixel_dagster.stages.stage import IN_BACKGROUND
 
 
 @dataclass
@@ -87,7 +85,7 @@ class Contiguity:
         self._looked = looked
         self._fetched: defaultdict[int, deque[int]] = defaultdict(deque)
         self._ends: dict[int, int] = {}
-        self._undone: dict[str, set[tuple[int, int]]] = {stage: set() for stage in LAST_STAGES}
+        self._undone: dict[str, set[tuple[int, int]]] = {stage: set() for stage in IN_BACKGROUND}
         self._lock = threading.Lock()
 
     def fetched(self, messages: Iterable[Message]) -> None:
@@ -106,7 +104,7 @@ class Contiguity:
             for partition, end in offsets.items():
                 self._ends[partition] = max(end, self._ends.get(partition, 0))
 
-    def dealt_with(self, origins: Iterable[Origin], stages: Iterable[str] = LAST_STAGES) -> None:
+    def dealt_with(self, origins: Iterable[Origin], stages: Iterable[str] = IN_BACKGROUND) -> None:
         """These need nothing more of some of the last stages."""
         done = [(origin.partition, origin.offset) for origin in origins]
         with self._lock:

@@ -17,12 +17,13 @@ from truepixel_dagster.events.decode import Undecodable
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.pipeline.batches import FetchedBatch
-from truepixel_dagster.pipeline.invariants import LAST_STAGES, Contiguity
+from truepixel_dagster.pipeline.invariants import Contiguity
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import customer
 from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stages.stage import CUSTOMER, DECODE, IN_BACKGROUND, ORDERS
 from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.micro_batch import MicroBatch
@@ -80,9 +81,9 @@ class Rejections:
         """
         if not unreadable:
             return
-        new = [item for item in unreadable if self._refusals.reason("decode", item.message.origin) is None]
+        new = [item for item in unreadable if self._refusals.reason(DECODE, item.message.origin) is None]
         self._check_clients(batch.messages, {item.message.origin: item.reason for item in new})
-        self._write("decode", [(item.message, item.reason) for item in unreadable])
+        self._write(DECODE, [(item.message, item.reason) for item in unreadable])
 
     def rejected(
         self, stage: str, fetched: FetchedBatch, refused: Sequence[Refused], earlier: Sequence[Refused] = ()
@@ -120,7 +121,7 @@ class Rejections:
         ]
 
     def _stays_with_customer(self, stage: str, origin: Origin) -> bool:
-        return stage == "orders" and self._refusals.reason("customer", origin) is not None
+        return stage == ORDERS and self._refusals.reason(CUSTOMER, origin) is not None
 
     def _write(self, stage: str, letters: Sequence[tuple[Message, str]]) -> None:
         if not letters:
@@ -133,7 +134,7 @@ class Rejections:
         with self._metrics_lock:
             self._metrics.dead_letters[stage] += len(letters)
         # What customer refuses is counted in the product statistics all the same.
-        past = {"orders": (), "customer": ("customer",)}.get(stage, LAST_STAGES)
+        past = {ORDERS: (), CUSTOMER: (CUSTOMER,)}.get(stage, IN_BACKGROUND)
         self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
     def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:

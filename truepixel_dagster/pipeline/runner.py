@@ -38,6 +38,7 @@ from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.settling import rules_of, settling, with_visits
+from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, ORDERS, PRODUCT_STATS
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.shops import Shops
@@ -165,40 +166,40 @@ class LaneRunner:
 
     def index(self, fetched: FetchedBatch) -> IndexedBatch:
         """Stage 1; the events that run on."""
-        with self._stage("index"):
+        with self._stage(INDEX):
             # Beside Elasticsearch's work. Who changes any of it meanwhile is noticed by its version.
             stored = self._reader.submit(self._read_ahead, fetched.events)
-            earlier = self._rejections.earlier("index", fetched.events)
+            earlier = self._rejections.earlier(INDEX, fetched.events)
             indexed = index.run(_without(fetched.events, earlier), self._stores.elasticsearch)
             self.metrics.indexed += len(indexed.events) - indexed.replays
             self.metrics.replays += indexed.replays
             self.metrics.duplicates += indexed.duplicates
             self.metrics.wrote(EVENTS, indexed.events)
-            self._rejections.rejected("index", fetched, indexed.refused, earlier)
+            self._rejections.rejected(INDEX, fetched, indexed.refused, earlier)
             if indexed.duplicates:
                 self._stopped_at_index(fetched, indexed, earlier)
             return IndexedBatch(fetched, indexed.events, stored)
 
     def ad_lead(self, indexed: IndexedBatch) -> TouchedBatch:
         """Stage 2; complete before stage 3 begins."""
-        with self._stage("ad_lead"):
+        with self._stage(AD_LEAD):
             repeat = int(self._settings.touch_repeat * 1000)
             kept = self._settings.touches_kept
-            earlier = self._rejections.earlier("ad_lead", indexed.events)
+            earlier = self._rejections.earlier(AD_LEAD, indexed.events)
             users = group_by_user(_without(indexed.events, earlier))
             stored = indexed.prefetched.result()
             leads = ad_lead.run(users, self._stores.mongodb, kept=kept, repeat=repeat, stored=stored.leads)
             self.metrics.touched += leads.added
             refused = self._rejections.not_counted_yet(leads.refused)
-            self._rejections.rejected("ad_lead", indexed.fetched, refused, earlier)
+            self._rejections.rejected(AD_LEAD, indexed.fetched, refused, earlier)
             events = _without(indexed.events, (*refused, *earlier))
             self.metrics.wrote(AD_LEADS, (event for event in events if event.ad))
             return TouchedBatch(indexed.fetched, events, leads, stored)
 
     def attribution(self, touched: TouchedBatch) -> AttributedBatch:
         """Stage 3."""
-        with self._stage("attribution"):
-            earlier = self._rejections.earlier("attribution", touched.events)
+        with self._stage(ATTRIBUTION):
+            earlier = self._rejections.earlier(ATTRIBUTION, touched.events)
             events = _without(touched.events, earlier)
             stores, stored = self._stores, touched.prefetched.orders
             told = with_visits(events, touched.leads.orders)
@@ -208,10 +209,10 @@ class LaneRunner:
             self.metrics.orders += found.made
             self.metrics.statuses += found.changed
             refused = self._rejections.not_counted_yet(found.refused)
-            self._rejections.rejected("attribution", touched.fetched, refused, earlier)
+            self._rejections.rejected(ATTRIBUTION, touched.fetched, refused, earlier)
             events = _without(events, refused)
             self.metrics.wrote(ATTRIBUTIONS, (event for event in events if event.order))
-            self._order.took_effect("attribution", events)
+            self._order.took_effect(ATTRIBUTION, events)
             return AttributedBatch(touched.fetched, events, found.changes, found.users)
 
     def _settling(self, touched: TouchedBatch) -> Settling:
@@ -228,12 +229,12 @@ class LaneRunner:
 
     def customer(self, done: AttributedBatch) -> None:
         """Stage 4, in the background; a user is always on the same worker."""
-        earlier = self._rejections.earlier("customer", done.events)
-        of_orders = self._rejections.earlier("orders", done.events)
+        earlier = self._rejections.earlier(CUSTOMER, done.events)
+        of_orders = self._rejections.earlier(ORDERS, done.events)
         if earlier or of_orders:
-            with self._stage("customer"):
-                self._rejections.rejected("orders", done.fetched, (), of_orders)
-                self._rejections.rejected("customer", done.fetched, (), earlier)
+            with self._stage(CUSTOMER):
+                self._rejections.rejected(ORDERS, done.fetched, (), of_orders)
+                self._rejections.rejected(CUSTOMER, done.fetched, (), earlier)
         shares: dict[int, dict[str, list[Event]]] = {}
         for user, mine in group_by_user(_without(done.events, earlier)).items():
             shares.setdefault(self._pool.worker_of(user), {})[user] = mine
@@ -241,11 +242,11 @@ class LaneRunner:
         for user in done.concerns:
             shares.setdefault(self._pool.worker_of(user), {}).setdefault(user, [])
         for share in shares.values():
-            self._background("customer", done.fetched, next(iter(share)), partial(self._customer, done, share))
+            self._background(CUSTOMER, done.fetched, next(iter(share)), partial(self._customer, done, share))
 
     def product_stats(self, done: AttributedBatch) -> None:
         """Stage 5, in the background; batch after batch, because each moves its partitions' applied offsets."""
-        self._background("product_stats", done.fetched, "product_stats", partial(self._product_stats, done))
+        self._background(PRODUCT_STATS, done.fetched, PRODUCT_STATS, partial(self._product_stats, done))
 
     def commit(self, fetched: FetchedBatch) -> None:
         """Say that nothing more will come of this micro-batch, and have what has landed without a gap committed."""
@@ -294,16 +295,16 @@ class LaneRunner:
         with self._lock:
             self.metrics.customers += len(share)
             self.metrics.wrote(CUSTOMERS, events)
-        self._order.took_effect("customer", events)
-        self._rejections.rejected("customer", done.fetched, refused.own)
-        self._rejections.rejected("orders", done.fetched, refused.of_orders)
-        self._contiguity.dealt_with((event.origin for event in events), ("customer",))
+        self._order.took_effect(CUSTOMER, events)
+        self._rejections.rejected(CUSTOMER, done.fetched, refused.own)
+        self._rejections.rejected(ORDERS, done.fetched, refused.of_orders)
+        self._contiguity.dealt_with((event.origin for event in events), (CUSTOMER,))
 
     def _product_stats(self, done: AttributedBatch) -> None:
         days = self._days_of(done.events)
         counting = Counting(days.day, days.week, self._settings.products_per_event)
         counted = product_stats.run(done.events, done.changes, self._stores.redis, counting)
-        self._contiguity.dealt_with((event.origin for event in done.events), ("product_stats",))
+        self._contiguity.dealt_with((event.origin for event in done.events), (PRODUCT_STATS,))
         with self._lock:
             self.metrics.counted += counted
 

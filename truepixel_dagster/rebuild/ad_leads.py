@@ -15,6 +15,7 @@ from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, touch_of
+from truepixel_dagster.stages.stage import AD_LEAD
 from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.mongodb import AD_LEADS
 
@@ -127,7 +128,7 @@ def _last_of_each(origins: Iterable[tuple[int, int]]) -> dict[int, int]:
 def _counts(context: Context, event: Event, reached: Mapping[int, int]) -> bool:
     origin = event.origin
     done = context.settled.is_committed(origin) or origin.offset <= reached.get(origin.partition, -1)
-    return done and context.settled.passed("ad_lead", event)
+    return done and context.settled.passed(AD_LEAD, event)
 
 
 def touches_of(events: Sequence[Event], repeat: int) -> list[Touch]:

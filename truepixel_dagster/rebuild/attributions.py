@@ -25,6 +25,7 @@ from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution, settling
 from truepixel_dagster.stages.ad_lead import noted_users
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import report
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
@@ -109,7 +110,7 @@ def _of_ids(ids: Iterable[str]) -> Mapping[str, Any]:
 
 
 def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Rules) -> Rebuilt:
-    passed = [event for event in events if context.settled.passed("attribution", event)]
+    passed = [event for event in events if context.settled.passed(ATTRIBUTION, event)]
     by = _settling(context, passed, rules)
     mongodb, elasticsearch = context.stores.mongodb, context.stores.elasticsearch
     for _ in range(_REREADS):

@@ -15,6 +15,7 @@ from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution, customer
 from truepixel_dagster.stages.attribution import Identity
+from truepixel_dagster.stages.stage import CUSTOMER
 from truepixel_dagster.stores.documents import read_all
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 
@@ -134,7 +135,7 @@ def _counts(context: Context, event: Event, stored: Document) -> bool:
     if not customer.counts(event):
         return False
     done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)
-    return done and context.settled.passed("customer", event)
+    return done and context.settled.passed(CUSTOMER, event)
 
 
 def _at(origin: Origin) -> str:

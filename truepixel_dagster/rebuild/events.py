@@ -21,6 +21,7 @@ from truepixel_dagster.rebuild.history import on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
+from truepixel_dagster.stages.stage import INDEX
 from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
@@ -89,7 +90,7 @@ def index_again(context: Context, events: Sequence[Event]) -> int:
     store = context.stores.elasticsearch
     firsts: dict[tuple[str, str], Event] = {}
     for event in events:
-        if context.settled.passed("index", event):
+        if context.settled.passed(INDEX, event):
             firsts.setdefault((index_name(event, store), event.document_id), event)
     keys = list(firsts)
     found = dict(zip(keys, store.mget(keys)))

@@ -36,6 +36,7 @@ from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.product_stats import increments
+from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.errors import Unavailable
@@ -247,7 +248,7 @@ def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int]]:
     """What the events of a page add, and how many events they are."""
     products = context.settings.products_per_event
     for page in context.history.events(query):
-        events = [event for event in page if context.settled.passed("attribution", event)]
+        events = [event for event in page if context.settled.passed(ATTRIBUTION, event)]
         yield [row for event in events for row in _of(context, event, products)], len(page)
 
 

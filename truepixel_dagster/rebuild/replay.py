@@ -21,11 +21,10 @@ from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, NAMES, PRODUCT_STATS
 from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.shops import all_days, learn
 from truepixel_dagster.stream.errors import BadRange
-
-REPLAYED_STAGES = ("index", "ad_lead", "attribution", "customer", "product_stats")
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -47,9 +46,9 @@ def stages_of(names: Sequence[str]) -> Sequence[str]:
         BadRange: One is none.
     """
     for name in names:
-        if name not in REPLAYED_STAGES:
-            raise BadRange(f"stage {name!r} is none of {', '.join(REPLAYED_STAGES)}")
-    return names or REPLAYED_STAGES
+        if name not in NAMES:
+            raise BadRange(f"stage {name!r} is none of {', '.join(NAMES)}")
+    return names or NAMES
 
 
 def where_of(
@@ -107,9 +106,7 @@ def _within(context: Context, where: Range) -> Range:
     return Range(where.first, {p: min(end, committed.get(p, 0)) for p, end in where.end.items()})
 
 
-def replay(
-    context: Context, where: Range, stages: Sequence[str] = REPLAYED_STAGES, progress: Progress = silent
-) -> Replayed:
+def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progress: Progress = silent) -> Replayed:
     """Run a range through some stages, in their order.
 
     Raises:
@@ -130,7 +127,7 @@ def replay(
             context = context._replace(days=all_days(context.stores.mongodb))
         records, events = records + len(chunk), events + len(found)
         older += len(all_found) - len(found)
-        if "index" in stages:
+        if INDEX in stages:
             indexed += Rebuilt(len(found), index_again(context, found))
         users.update(event.user for event in found)
         orders |= names_of(event for event in found if day_of(event.occurred_at) >= with_window)
@@ -140,7 +137,7 @@ def replay(
     whole_days = sorted(day for day in days if day >= first_day)
     whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= first_day)
     done = _later_stages(context, set(stages), users, orders, whole_days, whole_weeks, progress)
-    first = {"index": indexed} if "index" in stages else {}
+    first = {INDEX: indexed} if INDEX in stages else {}
     return Replayed(records, events, older, {**first, **done})
 
 
@@ -154,19 +151,19 @@ def _later_stages(
     progress: Progress,
 ) -> dict[str, Rebuilt]:
     done: dict[str, Rebuilt] = {}
-    if "ad_lead" in stages:
-        done["ad_lead"] = ad_leads.rebuild_users(context, users, progress)
-    if "attribution" in stages:
-        done["attribution"] = attributions.rebuild_orders(context, orders, rules_of(context), progress)
+    if AD_LEAD in stages:
+        done[AD_LEAD] = ad_leads.rebuild_users(context, users, progress)
+    if ATTRIBUTION in stages:
+        done[ATTRIBUTION] = attributions.rebuild_orders(context, orders, rules_of(context), progress)
     # An order counts for another client than who its webhook is keyed by, and returns on later days.
     clusters = context.stores.mongodb.find_by(ORDERS, "ids", orders).values()
-    if "customer" in stages:
+    if CUSTOMER in stages:
         concerned = {user for cluster in clusters for user in cluster.get("users", ())}
-        done["customer"] = customers.rebuild_users(context, {*users, *concerned}, progress)
-    if "product_stats" in stages:
+        done[CUSTOMER] = customers.rebuild_users(context, {*users, *concerned}, progress)
+    if PRODUCT_STATS in stages:
         context.history.refresh()
         first_day = context.first_day.isoformat()
         counted_on = {day for cluster in clusters for day in cluster.get("days", ()) if day >= first_day}
         counted = product_stats.rebuild_days(context, sorted({*days, *counted_on}), progress)
-        done["product_stats"] = counted + weekly_visitors.rebuild_weeks(context, weeks, progress)
+        done[PRODUCT_STATS] = counted + weekly_visitors.rebuild_weeks(context, weeks, progress)
     return done

@@ -8,10 +8,10 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from truepixel_dagster.dead_letters import topic as dead_letters
-from truepixel_dagster.dead_letters.topic import STAGES
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.stream.events_log import EventsLog
 
 
@@ -34,7 +34,7 @@ class Settled(msgspec.Struct, frozen=True):
     def passed(self, stage: str, event: Event) -> bool:
         """Whether no dead letter of this stage or one before it keeps an event back."""
         stopped = self.waiting.get((event.origin.partition, event.origin.offset))
-        return stopped is None or STAGES.index(stopped) > STAGES.index(stage)
+        return stopped is None or REJECTING.index(stopped) > REJECTING.index(stage)
 
     def has_returned(self, origin: Origin) -> bool:
         """Whether a record was a dead letter and has been replayed."""

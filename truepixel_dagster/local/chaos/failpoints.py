@@ -16,12 +16,13 @@ from typing import Any
 
 from truepixel_dagster import flush
 from truepixel_dagster.pipeline.runner import LaneRunner
+from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES
 from truepixel_dagster.stores.redis import RedisStore
 
-STAGES = ("fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit")
+OPS = ("fetch", *NAMES, "commit")
 # What runs in the background pool when the op that handed it over has long returned.
-BACKGROUND = {"customer's write": "_customer", "product_stats' write": "_product_stats"}
-STAGE_POINTS = tuple(f"{moment} {name}" for name in (*STAGES, *BACKGROUND) for moment in ("before", "after"))
+BACKGROUND = {f"{name}'s write": f"_{name}" for name in IN_BACKGROUND}
+STAGE_POINTS = tuple(f"{moment} {name}" for name in (*OPS, *BACKGROUND) for moment in ("before", "after"))
 FLUSH_POINTS = ("after the claim", "after the write", "after the acknowledgement")
 FLUSH_STEPS = ((RedisStore, "claim"), (flush, "_write_claims"), (RedisStore, "acknowledge"))
 
@@ -45,7 +46,7 @@ def install(data_dir: Path) -> None:
     """Wrap what a worker and a flush go through."""
     workers(data_dir).mkdir(parents=True, exist_ok=True)
     file = switch(data_dir)
-    for name in STAGES:
+    for name in OPS:
         _wrap(LaneRunner, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
         _wrap(LaneRunner, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
