@@ -30,7 +30,7 @@ from truepixel_dagster.orders.counts import (
     is_sold,
     total,
 )
-from truepixel_dagster.orders.facts import Kept, Node, facts_of, ids_of, merged
+from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, ids_of, merged
 from truepixel_dagster.orders.journey import Rules, journey_of
 from truepixel_dagster.orders.order import Order, orders_of
 
@@ -210,7 +210,7 @@ def _place(event: Event) -> tuple[int, int]:
     return event.origin.partition, event.origin.offset
 
 
-def _add(nodes: dict[tuple[str, str], Node], more: Iterable[Node], kept: Kept) -> bool:
+def _add(nodes: dict[Key, Node], more: Iterable[Node], kept: Kept) -> bool:
     """Merge nodes into others; whether that changed anything."""
     changed = False
     for node in more:

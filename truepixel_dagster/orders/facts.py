@@ -1,8 +1,9 @@
 """What records say of an order, as facts that merge: in whatever order and however often, the result is the same.
 
-A fact is kept under the id that its record is about (`Node`): a webhook's under its order id, a pixel's under its
-checkout token. Merging two nodes takes of each part the newest, the first, the maximum or the union, so that it is
-commutative, associative and idempotent. Which nodes make an order is decided when they are read (`orders/order.py`).
+A fact is kept under the ids that decide which order its record is of (`Node`): a webhook's under its order id, a
+pixel's under its checkout token with the order id and the cart token that the event names beside it. Merging two nodes
+takes of each part the newest, the first, the maximum or the union, so that it is commutative, associative and
+idempotent. Which nodes make an order is decided when they are read (`orders/order.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ CLOCK_GRACE = 5 * 60_000
 CLIENTS_KEPT = 50
 IDS_KEPT = 200
 
+# Kind and id, and what pixel events name beside it: an order id, and a cart token.
+Key = tuple[str, str, tuple[str, ...], str]
 # When a record was, in milliseconds since the epoch, and its event id: what tells the first and the newest.
 When = tuple[int, str]
 Moment = TypeVar("Moment", When, tuple[int, int])
@@ -98,10 +101,11 @@ class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The facts of one id.
+    """The facts of records that name the same ids.
 
-    `payloads` has the newest payload, and for everything that it does not say the newest that does, in the order of
-    their versions.
+    `order_ids` are those that pixel events beside `id` name, one or none; in a document of before they were kept apart
+    there may be several. `cart` is the cart token that a record without a webhook's order id names. `payloads` has the
+    newest payload, and for everything that it does not say the newest that does, in the order of their versions.
     """
 
     kind: str
@@ -114,11 +118,12 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     order_ids: tuple[str, ...] = ()
     clients: tuple[ClientFacts, ...] = ()
     sightings: tuple[Sighting, ...] = ()
+    cart: str | None = None
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Kind and id."""
-        return self.kind, self.id
+    def key(self) -> Key:
+        """What tells nodes apart. That of an order is its id, whoever names it."""
+        return self.kind, self.id, () if self.kind == ORDER else self.order_ids, self.cart or ""
 
     @property
     def is_named_by_shopify(self) -> bool:
@@ -229,6 +234,7 @@ def facts_of(
         deleted=news.deleted,
         clients=_clients(clients, kept.touches),
         sightings=(_sighting(event),) if payload else (),
+        cart=None if news.order_id else news.cart_token,
     )
 
 
@@ -246,6 +252,7 @@ def _pixel_facts(event: Event, touches: Sequence[Touch], kept: Kept) -> Node:
         order_ids=(order_id,) if order_id else (),
         clients=() if event.anonymous else (client,),
         sightings=(_sighting(event),) if completes else (),
+        cart=news.cart_token,
     )
 
 
@@ -271,6 +278,7 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
         order_ids=_kept_ids(one.order_ids, other.order_ids),
         clients=_clients([*one.clients, *other.clients], kept.touches),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
+        cart=one.cart,
     )
 
 

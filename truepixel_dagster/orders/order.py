@@ -6,7 +6,7 @@ The rules follow Shopify's admin: the newest payload says total, lines and statu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -46,12 +46,13 @@ class Sold(NamedTuple):
 class Order:
     """One order: what all of its facts say together."""
 
-    def __init__(self, shop_id: str, facts: Node, order_id: str | None) -> None:
+    def __init__(self, shop_id: str, facts: Node, order_id: str | None, cart: str | None = None) -> None:
         self.shop_id = shop_id
         self.order_id = order_id
         #: Whether another order has the same checkout token, and the document under it.
         self.is_second = False
         self._facts = facts
+        self._cart = cart
 
     @property
     def payload(self) -> OrderPayload | None:
@@ -95,9 +96,9 @@ class Order:
 
     @cached_property
     def cart_token(self) -> str | None:
-        """The token of its cart."""
+        """The token of its cart: a webhook's goes before a pixel's."""
         told = self._newest(lambda payload: payload.cart_token)
-        return told.cart_token if told else None
+        return told.cart_token if told else self._cart
 
     @property
     def document_id(self) -> str:
@@ -271,14 +272,7 @@ def orders_of(shop_id: str, nodes: Sequence[Node]) -> list[Order]:
     own, and what pixels say goes to the one that it is of: nobody's browser can make one order of two.
     """
     named = sorted((node for node in nodes if node.is_named_by_shopify), key=lambda node: node.id)
-    if len(named) <= 1:
-        groups = [list(nodes)]
-    else:
-        owned: dict[str, list[Node]] = {node.id: [node] for node in named}
-        for node in nodes:
-            if not node.is_named_by_shopify:
-                owned[_owner(node, named)].append(node)
-        groups = list(owned.values())
+    groups = [list(nodes)] if len(named) <= 1 else _divided(nodes, named)
     return _apart([order for group in groups if (order := _order(shop_id, group))])
 
 
@@ -292,15 +286,56 @@ def _apart(orders: Sequence[Order]) -> list[Order]:
     return sorted(orders, key=lambda order: order.document_id)
 
 
-def _owner(node: Node, named: Sequence[Node]) -> str:
-    """The order that a pixel's facts are of."""
-    tokens = [node.id, *(payload.cart_token for payload in node.payloads if payload.cart_token)]
+def _divided(nodes: Sequence[Node], named: Sequence[Node]) -> list[list[Node]]:
+    """Nodes by the orders that they are of, the lowest order id first.
+
+    A token that an order's webhooks say is that order's. Else the order id that a record names decides, and where it
+    names none what other records say of its tokens; the lowest order takes what is left.
+    """
+    owned = {node.id: [node] for node in named}
+    by_webhooks = _tokens_of(named)
+    by_pixels: dict[str, str] = {}
+    unsure: list[Node] = []
+    for node in nodes:
+        if node.is_named_by_shopify:
+            continue
+        if owner := _owner(node, owned, by_webhooks):
+            owned[owner].append(node)
+            by_pixels |= {token: min(owner, by_pixels.get(token, owner)) for token in _tokens(node)}
+        else:
+            unsure.append(node)
+    for node in unsure:
+        owner = next((by_pixels[token] for token in _tokens(node) if token in by_pixels), named[0].id)
+        owned[owner].append(node)
+    return list(owned.values())
+
+
+def _tokens_of(named: Sequence[Node]) -> tuple[dict[str, str], dict[str, str]]:
+    """The lowest order id by checkout token, and by cart token, as webhooks say them."""
+    checkouts: dict[str, str] = {}
+    carts: dict[str, str] = {}
+    for node in named:
+        for found, token in ((checkouts, _checkout_token(node)), (carts, _cart_token(node))):
+            if token:
+                found.setdefault(token, node.id)
+    return checkouts, carts
+
+
+def _owner(node: Node, orders: Container[str], by_webhooks: Sequence[Mapping[str, str]]) -> str | None:
+    """The order that facts name without a webhook's order id; None where they name none that is known."""
+    tokens = _tokens(node)
     for token in tokens:
-        for says in (_checkout_token, _cart_token):
-            if found := next((order.id for order in named if says(order) == token), None):
-                return found
-    ids = {*node.order_ids, node.id}
-    return next((order.id for order in named if order.id in ids), named[0].id)
+        for found in by_webhooks:
+            if token in found:
+                return found[token]
+    ids = [node.id] if node.kind == ORDER else node.order_ids
+    return next((id_ for id_ in (*ids, *tokens) if id_ in orders), None)
+
+
+def _tokens(node: Node) -> list[str]:
+    """The checkout token that facts name, and then the cart tokens."""
+    carts = [node.cart, *(payload.cart_token for payload in node.payloads)]
+    return [token for token in (None if node.kind == ORDER else node.id, *carts) if token]
 
 
 def _checkout_token(node: Node) -> str | None:
@@ -315,13 +350,14 @@ def _order(shop_id: str, group: Sequence[Node]) -> Order | None:
     """The order of nodes; None where it is none yet, or was deleted."""
     if any(node.deleted for node in group) or not any(node.payloads or node.completed_at for node in group):
         return None
-    return Order(shop_id, _together(group), _order_id(group))
+    carts = (node.cart for node in group if node.completed_at and node.cart)
+    return Order(shop_id, _together(group), _order_id(group), min(carts, default=None))
 
 
 def _together(group: Sequence[Node]) -> Node:
     """All facts as one node, named after the lowest checkout token that was completed."""
     completed = min((n for n in group if n.kind != ORDER and n.completed_at), key=lambda node: node.id, default=None)
-    kind, id_ = completed.key if completed else (ORDER, "")
+    kind, id_ = (completed.kind, completed.id) if completed else (ORDER, "")
     return msgspec.structs.replace(_merged(group), kind=kind, id=id_)
 
 

@@ -11,7 +11,7 @@ from tests.unit.stages.events_made_up import DAY, MINUTE, NOON, ad, completed, i
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.document import attribution_of
-from truepixel_dagster.orders.facts import Kept, Node, facts_of, merged
+from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.journey import Journey, Rules, journey_of, touches_until
 from truepixel_dagster.orders.order import Order, orders_of
 
@@ -20,7 +20,7 @@ Seen = tuple[Event, Sequence[Touch]]
 
 
 def order(*seen: Seen, noted: Sequence[Touch] = ()) -> Order:
-    found: dict[tuple[str, str], Node] = {}
+    found: dict[Key, Node] = {}
     for event, touches in seen:
         if facts := facts_of(event, touches, noted):
             found[facts.key] = merged(found.get(facts.key, facts), facts, Kept(50, 50))

@@ -22,14 +22,14 @@ from tests.unit.stages.events_made_up import (
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, RefundedLine, SoldLine
-from truepixel_dagster.orders.facts import Kept, Node, facts_of, merged
+from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.order import Figures, Order, Sold, orders_of
 
 EUR = "EUR"
 
 
 def orders(*events: Event) -> list[Order]:
-    found: dict[tuple[str, str], Node] = {}
+    found: dict[Key, Node] = {}
     for event in events:
         if facts := facts_of(event, ()):
             found[facts.key] = merged(found.get(facts.key, facts), facts, Kept(50, 50))

@@ -47,9 +47,10 @@ class Order:
 
     @property
     def cart_token(self) -> str | None:
-        """The newest payload's that has one."""
+        """The newest payload's that has one, else the lowest that a `checkout_completed` names."""
         told = [payload_of(event).cart_token for event in self.payloads]
-        return next((token for token in told if token), None)
+        seen = sorted(token for event in self.completed if (token := checkout_of(event).cart_token))
+        return next((token for token in [*told, *seen] if token), None)
 
     @property
     def known_order_id(self) -> str | None:
@@ -78,7 +79,7 @@ def orders_of(events: Iterable[Event]) -> list[Order]:
     for cluster in _clusters([event for event in events if not event.bot]):
         orders = _split(cluster)
         _sort(orders)
-        _name(orders)
+        _name([order for order in orders if order.exists])
         found += orders
     return found
 
@@ -139,22 +140,43 @@ def _split(cluster: list[Event]) -> list[Order]:
         else:
             others.append(event)
     _sort(list(orders.values()))
-    whose = {id(event): _order_of(event, orders) for event in others}
-    for event in others:
-        _put(whose[id(event)], event)
+    for event, order in zip(others, _orders_of_others(others, orders)):
+        _put(order, event)
     return list(orders.values())
 
 
-def _order_of(event: Event, orders: dict[str, Order]) -> Order:
-    """The order whose payload names the record's token, else the one that the record names, else the lowest id."""
-    told = event.content.payload or event.content.checkout or event.content.links
-    for token in (told.checkout_token, told.cart_token) if told else ():
+def _orders_of_others(events: list[Event], orders: dict[str, Order]) -> list[Order]:
+    """Of each event without a webhook's order id the order: the one that it names, else the lowest that other events
+    with its checkout token, or else with its cart token, are of, else the lowest."""
+    named = [_named_order(event, orders) for event in events]
+    lowest: dict[str, str] = {}
+    for event, order in zip(events, named):
+        if order and order.order_id and not event.content.links:
+            for token in _tokens_of(event):
+                lowest[token] = min(order.order_id, lowest.get(token, order.order_id))
+    return [
+        order
+        or next((orders[lowest[token]] for token in _tokens_of(event) if token in lowest), next(iter(orders.values())))
+        for event, order in zip(events, named)
+    ]
+
+
+def _named_order(event: Event, orders: dict[str, Order]) -> Order | None:
+    """The order whose payload names the record's token, else the one whose id the record names."""
+    for token in _tokens_of(event):
         for own_token in (_own_checkout_token, _own_cart_token):
             for order in orders.values():
-                if token and own_token(order) == token:
+                if own_token(order) == token:
                     return order
-    named = told.order_id if told else None
-    return orders[named] if named in orders else next(iter(orders.values()))
+    told = event.content.payload or event.content.checkout or event.content.links
+    names = [told.order_id or "" if told else "", *_tokens_of(event)]
+    return next((orders[name] for name in names if name in orders), None)
+
+
+def _tokens_of(event: Event) -> list[str]:
+    told = event.content.payload or event.content.checkout or event.content.links
+    tokens = (told.checkout_token, told.cart_token) if told else ()
+    return [token for token in tokens if token]
 
 
 def _own_checkout_token(order: Order) -> str | None:
@@ -162,7 +184,7 @@ def _own_checkout_token(order: Order) -> str | None:
 
 
 def _own_cart_token(order: Order) -> str | None:
-    return order.cart_token
+    return next((token for event in order.payloads if (token := payload_of(event).cart_token)), None)
 
 
 def _put(order: Order, event: Event) -> None:
@@ -187,7 +209,8 @@ def _sort(orders: list[Order]) -> None:
 
 
 def _name(orders: list[Order]) -> None:
-    """Checkout token, else order id, else cart token. A token that several orders have is the lowest order id's."""
+    """Checkout token, else order id, else cart token. A token that several orders have is the lowest order id's; one
+    that does not exist has no document, and takes none."""
     order_ids = {order.order_id for order in orders if len(orders) > 1}
     taken: set[str] = set()
     for order in orders:
