@@ -11,6 +11,7 @@ import msgspec
 
 from truepixel_dagster.events.bots import A_BOT, is_bot
 from truepixel_dagster.events.event import LineItem
+from truepixel_dagster.events.field_error import read_each, within
 from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import Completion, OrderNews, SoldLine
@@ -128,7 +129,9 @@ class _ViewedData(msgspec.Struct, omit_defaults=True):
 
     def said(self) -> _Said:
         variant = self.productVariant
-        return _Said(_products([variant]), value=_amount(variant.price)) if variant else _NOTHING
+        if variant is None:
+            return _NOTHING
+        return _Said(_products([variant]), value=_amount(variant.price, "data.productVariant.price"))
 
 
 class _LineData(msgspec.Struct, omit_defaults=True):
@@ -138,9 +141,9 @@ class _LineData(msgspec.Struct, omit_defaults=True):
         line = self.cartLine
         if line is None:
             return _NOTHING
-        products, count = _products([line.merchandise]), quantity(line.quantity)
-        items = tuple(LineItem(product, count) for product in products)
-        return _Said(products, items, _amount(line.cost.totalAmount) if line.cost else None)
+        value = _amount(line.cost.totalAmount, "data.cartLine.cost.totalAmount") if line.cost else None
+        products, count = _products([line.merchandise]), quantity(line.quantity, "data.cartLine.quantity")
+        return _Said(products, tuple(LineItem(product, count) for product in products), value)
 
 
 class _CartData(msgspec.Struct, omit_defaults=True):
@@ -150,10 +153,8 @@ class _CartData(msgspec.Struct, omit_defaults=True):
         if self.cart is None:
             return _NOTHING
         lines, cost = self.cart.lines or (), self.cart.cost
-        return _Said(
-            _products([line.merchandise if line else None for line in lines]),
-            value=_amount(cost.totalAmount) if cost else None,
-        )
+        value = _amount(cost.totalAmount, "data.cart.cost.totalAmount") if cost else None
+        return _Said(_products([line.merchandise if line else None for line in lines]), value=value)
 
 
 class _CheckoutData(msgspec.Struct, omit_defaults=True):
@@ -164,10 +165,12 @@ class _CheckoutData(msgspec.Struct, omit_defaults=True):
         if checkout is None:
             return _NOTHING
         lines = checkout.lineItems or ()
+        # First: what the lines share with the total is told as the total's.
+        value = _total(checkout)
         return _Said(
             product_ids=_products([line.variant if line else None for line in lines]),
-            items=tuple(item for line in lines if line and (item := _checkout_item(line, checkout))),
-            value=_amount(checkout.totalPrice or _Amount(), checkout.currencyCode),
+            items=read_each(_LINES, lines, lambda line: _checkout_item(line, checkout)),
+            value=value,
             checkout=checkout,
         )
 
@@ -229,6 +232,7 @@ _BY_NAME: dict[str, Reader[Any]] = {
 _OF_CHECKOUT: Reader[Any] = Reader(_CheckoutData | None)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _NO_DOCUMENT, _NO_LOCATION, _NO_ORDER = _Document(), _Location(), _PlacedOrder()
+_LINES = "data.checkout.lineItems"
 
 
 def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
@@ -264,10 +268,10 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
         product_ids=said.product_ids,
         items=said.items,
         order=partial(_order, name, checkout, placed) if checkout else None,
-        order_id=order_identifier(placed.id),
+        order_id=order_identifier(placed.id, "data.checkout.order.id"),
         value=said.value,
         user_agent=_user_agent(event.context),
-        customer_id=identifier(placed.customer.id) if placed.customer else None,
+        customer_id=identifier(placed.customer.id, "data.checkout.order.customer.id") if placed.customer else None,
         email_hash=email_hash(checkout.email) if checkout else None,
     )
 
@@ -317,20 +321,36 @@ def _data(name: str, raw: msgspec.Raw) -> _Data | None:
         if not (name.startswith("checkout_") or name == "payment_info_submitted"):
             return None
         reader = _OF_CHECKOUT
-    found: _Data | None = reader.decode(raw)
+    try:
+        found: _Data | None = reader.decode(raw)
+    except ValueError as error:
+        raise within("data", error) from None
     return found
 
 
-def _amount(amount: _Amount | None, currency: str | None = None) -> Money | None:
-    return money(amount.amount, amount.currencyCode or currency) if amount else None
+def _amount(amount: _Amount | None, field: str) -> Money | None:
+    if amount is None:
+        return None
+    try:
+        return money(amount.amount, amount.currencyCode, "amount", "currencyCode")
+    except ValueError as error:
+        raise within(field, error) from None
+
+
+def _total(checkout: _Checkout) -> Money | None:
+    """A checkout's total; where that has no currency of its own, in the checkout's."""
+    total = checkout.totalPrice or _Amount()
+    if total.currencyCode:
+        return _amount(total, "data.checkout.totalPrice")
+    return money(total.amount, checkout.currencyCode, "data.checkout.totalPrice.amount", "data.checkout.currencyCode")
 
 
 def _product(variant: _Variant | None) -> str | None:
-    return identifier(variant.product.id) if variant and variant.product else None
+    return identifier(variant.product.id, "product.id") if variant and variant.product else None
 
 
 def _products(variants: Sequence[_Variant | None]) -> tuple[str, ...]:
-    bounded(variants)
+    bounded(variants, "data")
     return distinct(map(_product, variants))
 
 
@@ -347,14 +367,15 @@ def _currency(line: _CheckoutLine, checkout: _Checkout) -> str | None:
 def _checkout_item(line: _CheckoutLine, checkout: _Checkout) -> LineItem | None:
     price = line.variant.price if line.variant else None
     currency = _currency(line, checkout)
-    discounts = [entry.amount.amount for entry in line.discountAllocations or () if entry and entry.amount]
+    given = line.discountAllocations or ()
+    discounts = [entry.amount.amount if entry and entry.amount else None for entry in given]
     return line_item(_product(line.variant), line.quantity, price.amount if price else None, discounts, currency)
 
 
 def _order(name: str, checkout: _Checkout, placed: _PlacedOrder, _arrival: Arrival) -> OrderNews | None:
     """What an event of a checkout says of its order."""
-    token, order_id = order_identifier(checkout.token), order_identifier(placed.id)
-    cart = _cart_token(checkout)
+    token = order_identifier(checkout.token, "data.checkout.token")
+    order_id, cart = order_identifier(placed.id), _cart_token(checkout)
     if not (token or order_id or cart):
         return None
     completion = _completion(checkout, placed) if name == CHECKOUT_COMPLETED else None
@@ -382,8 +403,8 @@ def _first_order(placed: _PlacedOrder) -> bool | None:
 
 def _completion(checkout: _Checkout, placed: _PlacedOrder) -> Completion:
     return Completion(
-        value=_amount(checkout.totalPrice, checkout.currencyCode),
-        lines=tuple(sold for line in checkout.lineItems or () if line and (sold := _sold(line, checkout))),
+        value=_total(checkout),
+        lines=read_each(_LINES, checkout.lineItems or (), lambda line: _sold(line, checkout)),
         first_order=_first_order(placed),
     )
 

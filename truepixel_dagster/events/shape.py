@@ -12,6 +12,7 @@ import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import LineItem
+from truepixel_dagster.events.field_error import FieldError, read_each
 from truepixel_dagster.events.money import MAX_AMOUNT, Money, amount_of, currency_code, minor_units
 from truepixel_dagster.events.order import OrderNews
 
@@ -54,11 +55,11 @@ class Facts(msgspec.Struct, frozen=True):
     email_hash: str | None = None
 
 
-def identifier(value: Id) -> str | None:
+def identifier(value: Id, field: str = "id") -> str | None:
     """An id as a string, `gid://shopify/Product/1?x` as `1`; None for null and the empty string.
 
     Raises:
-        ValueError: Longer than 256 bytes.
+        FieldError: Longer than 256 bytes.
     """
     if value is None or value == "":
         return None
@@ -66,7 +67,7 @@ def identifier(value: Id) -> str | None:
     if text.startswith("gid://") and (found := _GID.fullmatch(text)):
         text = found[1]
     if longer_than(MAX_ID_BYTES, text):
-        raise ValueError(f"an id is longer than {MAX_ID_BYTES} bytes")
+        raise FieldError(field, f"longer than {MAX_ID_BYTES} bytes")
     return text
 
 
@@ -76,30 +77,42 @@ def longer_than(limit: int, text: str) -> bool:
     return 4 * len(text) > limit and len(text.encode()) > limit
 
 
-def money(amount: Decimal | None, currency: str | None) -> Money | None:
+def money(
+    amount: Decimal | None, currency: str | None, field: str = "amount", currency_field: str = "currency"
+) -> Money | None:
     """An amount in major units as money; None where amount or currency is missing.
 
     Raises:
-        ValueError: The amount or the currency is no such thing.
+        FieldError: The amount or the currency is no such thing.
     """
-    code = currency_code(currency) if currency else None
+    code = _code(currency, currency_field) if currency else None
     if amount is None:
         return None
-    if code is None:
-        amount_of(amount)
-        return None
-    return Money(minor_units(amount, code), code)
+    try:
+        if code is None:
+            amount_of(amount)
+            return None
+        return Money(minor_units(amount, code), code)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from None
 
 
-def quantity(value: int | None) -> int:
+def _code(currency: str, field: str) -> str:
+    try:
+        return currency_code(currency)
+    except ValueError as error:
+        raise FieldError(field, str(error)) from None
+
+
+def quantity(value: int | None, field: str = "quantity") -> int:
     """How many; 1 where nothing says it.
 
     Raises:
-        ValueError: Not between 0 and 1,000,000.
+        FieldError: Not between 0 and 1,000,000.
     """
     count = 1 if value is None else value
     if not 0 <= count <= MAX_QUANTITY:
-        raise ValueError(f"quantity {str(count)[:20]} is not between 0 and {MAX_QUANTITY}")
+        raise FieldError(field, f"{str(count)[:20]} is not between 0 and {MAX_QUANTITY}")
     return count
 
 
@@ -109,20 +122,20 @@ def line_item(
     """One line; None where it names no product (a tip, a custom item).
 
     Raises:
-        ValueError: A quantity or an amount is out of bounds.
+        FieldError: A quantity or an amount is out of bounds.
     """
-    product_id = identifier(product)
+    product_id = identifier(product, "variant.product.id")
     count = quantity(count)
-    unit = money(price, currency)
-    reductions = [money(discount, currency) for discount in discounts]
+    unit = money(price, currency, "variant.price.amount", "variant.price.currencyCode")
+    reductions = read_each("discountAllocations", discounts, lambda each: money(each, currency, "amount.amount"))
     if product_id is None:
         return None
     if unit is None:
         return LineItem(product_id, count)
-    off = sum(reduction.amount for reduction in reductions if reduction)
+    off = sum(reduction.amount for reduction in reductions)
     revenue = unit.amount * count - off
     if abs(revenue) > MAX_AMOUNT:
-        raise ValueError(f"a line of {count} at {price} is beyond {MAX_AMOUNT} minor units")
+        raise ValueError(f"{count} at {price} are beyond {MAX_AMOUNT} minor units")
     return LineItem(product_id, count, Money(revenue, unit.currency))
 
 
@@ -131,14 +144,14 @@ def distinct(ids: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for item in ids if item))
 
 
-def bounded(items: Sequence[object]) -> None:
+def bounded(items: Sequence[object], field: str) -> None:
     """Check the number of lines or products.
 
     Raises:
-        ValueError: More than 2,000.
+        FieldError: More than 2,000.
     """
     if len(items) > MAX_LINE_ITEMS:
-        raise ValueError(f"{len(items)} items, more than {MAX_LINE_ITEMS}")
+        raise FieldError(field, f"{len(items)} items, more than {MAX_LINE_ITEMS}")
 
 
 def email_hash(*candidates: str | None) -> str | None:

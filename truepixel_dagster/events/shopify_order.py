@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import DAY
+from truepixel_dagster.events.field_error import FieldError, read_each, within
 from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import MAX_AMOUNT, Money
 from truepixel_dagster.events.order import ONLINE, OrderNews, OrderPayload, Refund, RefundedLine, SoldLine
@@ -56,6 +57,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 _NOTHING = msgspec.Raw(b"null")
+T = TypeVar("T")
 
 
 class ShopMoney(msgspec.Struct, omit_defaults=True):
@@ -198,6 +200,13 @@ class Arrival(msgspec.Struct, frozen=True):
     event_id: str
 
 
+class HasCurrency(Protocol):
+    """An order or a checkout."""
+
+    currency: str | None
+    presentment_currency: str | None
+
+
 class Landing(NamedTuple):
     """The first page of the session before an order: the visit that it is, if it is one, and the host before it."""
 
@@ -222,7 +231,8 @@ def order_news(
     """
     if not is_payload(name, body):
         return None
-    token, cart = order_identifier(body.checkout_token), order_identifier(body.cart_token)
+    token = order_identifier(body.checkout_token, "checkout_token")
+    cart = order_identifier(body.cart_token, "cart_token")
     return OrderNews(
         order_id=order_identifier(body.id),
         checkout_token=token,
@@ -252,32 +262,45 @@ def refund_news(body: RefundBody, arrival: Arrival) -> OrderNews:
         ValueError: An amount or an id is out of bounds.
     """
     refund = _refund(body, None, arrival)
-    return OrderNews(order_id=order_identifier(body.order_id), refunds=(refund,) if refund else ())
+    order_id = order_identifier(body.order_id, "order_id")
+    return OrderNews(order_id=order_id, refunds=(refund,) if refund else ())
 
 
-def order_identifier(value: Id) -> str | None:
+def order_identifier(value: Id, field: str = "id") -> str | None:
     """An id or token of an order; None for the words in whose place a collector has none, which would join all orders.
 
     Raises:
-        ValueError: Longer than 256 bytes.
+        FieldError: Longer than 256 bytes.
     """
-    text = identifier(value)
+    text = identifier(value, field)
     return None if text is None or is_no_client(text) else text
 
 
 def total_of(body: OrderBody) -> Money | None:
     """An order's total in the shop's money."""
-    return _of_set(body.total_price_set) or money(body.total_price, shop_currency(body))
+    found = _of_set(body.total_price_set, "total_price_set")
+    return found or money(body.total_price, shop_currency(body), "total_price", currency_field(body))
 
 
-def shop_currency(body: OrderBody) -> str | None:
+def shop_currency(body: HasCurrency) -> str | None:
     """The currency of an order's plain amounts."""
     return body.currency or body.presentment_currency
 
 
-def _of_set(amounts: MoneySet | None) -> Money | None:
-    shop = amounts.shop_money if amounts else None
-    return money(shop.amount, shop.currency_code) if shop else None
+def currency_field(body: HasCurrency) -> str:
+    """The field that `shop_currency` is of."""
+    return "currency" if body.currency else "presentment_currency"
+
+
+def _of_set(amounts: MoneySet | None, field: str) -> Money | None:
+    return _of_bag(amounts.shop_money, field, "shop_money") if amounts and amounts.shop_money else None
+
+
+def _of_bag(bag: ShopMoney, *path: str) -> Money | None:
+    try:
+        return money(bag.amount, bag.currency_code, "amount", "currency_code")
+    except ValueError as error:
+        raise within(".".join(path), error) from None
 
 
 def _payload(name: str, body: OrderBody, arrival: Arrival, lines: tuple[SoldLine, ...]) -> OrderPayload:
@@ -288,12 +311,12 @@ def _payload(name: str, body: OrderBody, arrival: Arrival, lines: tuple[SoldLine
     total = total_of(body)
     currency = shop_currency(body)
     # One that there is not is refused, also where no amount is in it.
-    money(None, currency)
+    money(None, currency, "total_price", currency_field(body))
     if total and total.currency != (currency or "").upper():
         # Of an order that Shopify cannot have sent: the total decides.
         currency = total.currency
         lines = sold_lines(body.line_items or (), currency)
-    refunds = [_refund(each, currency, arrival) for each in body.refunds or () if each]
+    refunds = read_each("refunds", body.refunds or (), lambda each: _refund(each, currency, arrival))
     customer = body.customer or Customer()
     updated = _first_time(arrival, body.updated_at, body.cancelled_at, body.created_at)
     moment = _moment(placed)
@@ -310,10 +333,10 @@ def _payload(name: str, body: OrderBody, arrival: Arrival, lines: tuple[SoldLine
         current_total=_current_total(body, currency),
         presentment=_presentment(body),
         lines=None if body.line_items is None else lines,
-        refunds=tuple(refund for refund in refunds if refund),
+        refunds=refunds,
         test=body.test is True,
         sales_channel=channel,
-        customer_id=identifier(customer.id),
+        customer_id=identifier(customer.id, "customer.id"),
         email_hash=email_hash(body.email, body.contact_email, customer.email),
         customer_orders=_count_of(customer),
     )
@@ -323,13 +346,13 @@ def _current_total(body: OrderBody, currency: str | None) -> Money | None:
     """What is left of the total. An order of which more went back than it cost is worth nothing."""
     left = body.current_total_price
     if left is None:
-        return _of_set(body.current_total_price_set)
-    return money(max(left, Decimal(0)) if left.is_finite() else left, currency)
+        return _of_set(body.current_total_price_set, "current_total_price_set")
+    return money(max(left, Decimal(0)) if left.is_finite() else left, currency, "current_total_price")
 
 
 def _presentment(body: OrderBody) -> Money | None:
     seen = body.total_price_set.presentment_money if body.total_price_set else None
-    return money(seen.amount, seen.currency_code) if seen else None
+    return _of_bag(seen, "total_price_set", "presentment_money") if seen else None
 
 
 def _status(name: str, body: OrderBody, financial: str) -> str:
@@ -340,65 +363,80 @@ def _status(name: str, body: OrderBody, financial: str) -> str:
     return financial if financial in _OWN_STATUSES else "open"
 
 
-def sold_lines(lines: Sequence[CartLine | None], currency: str | None) -> tuple[SoldLine, ...]:
+def sold_lines(
+    lines: Sequence[CartLine | None], currency: str | None, currency_field: str = "currency"
+) -> tuple[SoldLine, ...]:
     """The lines of an order that name products, gift cards left out.
 
+    Arguments:
+        lines: As the payload has them.
+        currency: What plain amounts are in.
+        currency_field: The field of the payload that says it.
+
     Raises:
-        ValueError: There are too many, or one is out of bounds.
+        FieldError: There are too many, or one is out of bounds.
     """
-    bounded(lines)
-    return tuple(sold for line in lines if line and (sold := _line(line, currency)))
+    bounded(lines, "line_items")
+    # It is told as the payload's, and not as a line's.
+    if any(line and line.product_id not in (None, "") and line.gift_card is not True for line in lines):
+        money(None, currency, "line_items", currency_field)
+    return read_each("line_items", lines, lambda line: _line(line, currency))
 
 
 def _line(line: CartLine, currency: str | None) -> SoldLine | None:
-    product = identifier(line.product_id)
+    product = identifier(line.product_id, "product_id")
     # Nothing else of such a line is read, so that nothing else of it can refuse the order.
     if product is None or line.gift_card is True:
         return None
     count = quantity(line.quantity)
-    price = _of_set(line.price_set) or money(line.price, currency)
+    price = _of_set(line.price_set, "price_set") or money(line.price, currency, "price")
     off = sum(discount.amount for discount in _discounts(line, price.currency if price else currency))
-    current = None if line.current_quantity is None else quantity(line.current_quantity)
+    current = None if line.current_quantity is None else quantity(line.current_quantity, "current_quantity")
     if price and abs(price.amount * count - off) > MAX_AMOUNT:
-        raise ValueError(f"a line of {count} at {line.price} is beyond {MAX_AMOUNT} minor units")
+        raise ValueError(f"{count} at {price.amount} minor units are beyond {MAX_AMOUNT}")
     return SoldLine(product, count, price, off, current, identifier(line.id) if isinstance(line, Line) else None)
 
 
 def _discounts(line: CartLine, currency: str | None) -> Iterable[Money]:
     """What a line costs less."""
     if line.discount_allocations is None:
-        found = [money(line.total_discount, currency)]
-    else:
-        given = (allocation for allocation in line.discount_allocations if allocation)
-        found = [_of_set(each.amount_set) or money(each.amount, currency) for each in given]
-    return (discount for discount in found if discount)
+        total = money(line.total_discount, currency, "total_discount")
+        return (total,) if total else ()
+    return read_each("discount_allocations", line.discount_allocations, lambda each: _allocated(each, currency))
+
+
+def _allocated(allocation: Allocation, currency: str | None) -> Money | None:
+    return _of_set(allocation.amount_set, "amount_set") or money(allocation.amount, currency)
 
 
 def _refund(body: RefundBody, currency: str | None, arrival: Arrival) -> Refund | None:
     sums: dict[str, int] = {}
-    for transaction in body.transactions or ():
-        back = _given_back(transaction, currency) if transaction else None
-        if back:
-            sums[back.currency] = sums.get(back.currency, 0) + back.amount
+    for back in read_each("transactions", body.transactions or (), lambda each: _given_back(each, currency)):
+        sums[back.currency] = sums.get(back.currency, 0) + back.amount
     items = body.refund_line_items or ()
-    bounded(items)
-    lines = [line for each in items if each and (line := _refunded(each, currency))]
+    bounded(items, "refund_line_items")
+    lines = read_each("refund_line_items", items, lambda each: _refunded(each, currency))
     at, offset = _first_time(arrival, body.processed_at, body.created_at) or (arrival.occurred_at, 0)
     refund_id = order_identifier(body.id)
     if refund_id is None:
         return None
     amounts = tuple(Money(amount, code) for code, amount in sorted(sums.items()))
-    return Refund(refund_id, at, amounts, offset, tuple(lines))
+    return Refund(refund_id, at, amounts, offset, lines)
 
 
 def _given_back(transaction: Transaction, currency: str | None) -> Money | None:
     if not _gives_back(transaction):
         return None
+    found = _of_set(_decoded(_MONEY_SET, transaction.amount_set, "amount_set"), "amount_set")
+    amount = _decoded(_AMOUNT, transaction.amount, "amount")
+    return found or money(amount, _decoded(_CURRENCY, transaction.currency, "currency") or currency)
+
+
+def _decoded(reader: Reader[T], raw: msgspec.Raw, field: str) -> T:
     try:
-        found = _of_set(_MONEY_SET.decode(transaction.amount_set))
-        return found or money(_AMOUNT.decode(transaction.amount), _CURRENCY.decode(transaction.currency) or currency)
+        return reader.decode(raw)
     except ValueError as error:
-        raise ValueError(f"a transaction of a refund: {error}") from None
+        raise FieldError(field, str(error)) from None
 
 
 def _gives_back(transaction: Transaction) -> bool:
@@ -407,15 +445,15 @@ def _gives_back(transaction: Transaction) -> bool:
 
 def _refunded(line: LineOfRefund, currency: str | None) -> RefundedLine | None:
     item = line.line_item or ItemOfRefund()
-    product = identifier(item.product_id)
+    product = identifier(item.product_id, "line_item.product_id")
     if product is None or item.gift_card is True:
         return None
     shop = (line.subtotal_set.shop_money if line.subtotal_set else None) or ShopMoney()
-    subtotal, amount = money(shop.amount, shop.currency_code), shop.amount
+    subtotal, amount = _of_bag(shop, "subtotal_set", "shop_money"), shop.amount
     if amount is None:
-        subtotal, amount = money(line.subtotal, currency), line.subtotal
+        subtotal, amount = money(line.subtotal, currency, "subtotal"), line.subtotal
     count = quantity(line.quantity)
-    line_id = identifier(item.id) or identifier(line.line_item_id)
+    line_id = identifier(item.id, "line_item.id") or identifier(line.line_item_id, "line_item_id")
     return RefundedLine(product, count, subtotal, line_id, None if subtotal or amount is None else str(amount))
 
 

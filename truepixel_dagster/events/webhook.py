@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from truepixel_dagster.events.field_error import read_each
 from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, SoldLine
@@ -33,11 +34,13 @@ from truepixel_dagster.events.shopify_order import (
     anonymise_lines,
     anonymise_order,
     anonymise_refund,
+    currency_field,
     is_payload,
     offset_of,
     order_identifier,
     order_news,
     refund_news,
+    shop_currency,
     sold_lines,
     total_of,
 )
@@ -149,7 +152,7 @@ def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
         order=partial(_news, name, body, landing, lines),
         order_id=_order_id(body),
         value=_value(name, body),
-        customer_id=identifier(body.customer.id) if body.customer else None,
+        customer_id=identifier(body.customer.id, "customer.id") if body.customer else None,
         email_hash=_email_hash(body),
         utc_offset=offset_of(_occurred_at(name, body)),
     )
@@ -173,7 +176,8 @@ def _news(name: str, body: _Body, landing: Landing, lines: tuple[SoldLine, ...],
     elif isinstance(body, OrderBody):
         news = order_news(name, body, arrival, landing, lines)
     elif isinstance(body, _Checkout):
-        news = OrderNews(checkout_token=order_identifier(body.token), cart_token=order_identifier(body.cart_token))
+        token, cart = order_identifier(body.token, "token"), order_identifier(body.cart_token, "cart_token")
+        news = OrderNews(checkout_token=token, cart_token=cart)
     return news if news and (news.order_id or news.checkout_token or news.cart_token) else None
 
 
@@ -181,7 +185,7 @@ def _value(name: str, body: _Body) -> Money | None:
     if isinstance(body, OrderBody):
         return total_of(body) if is_payload(name, body) else None
     if isinstance(body, _Checkout):
-        return money(body.total_price, body.currency or body.presentment_currency)
+        return money(body.total_price, shop_currency(body), "total_price", currency_field(body))
     return None
 
 
@@ -196,7 +200,7 @@ def _order_id(body: _Body) -> str | None:
     if isinstance(body, OrderBody):
         return order_identifier(body.id)
     if isinstance(body, (_Refund, _OfOrder)):
-        return order_identifier(body.order_id)
+        return order_identifier(body.order_id, "order_id")
     return None
 
 
@@ -282,11 +286,11 @@ def _lines(body: _Body) -> tuple[SoldLine, ...]:
         # A cart has no currency of its own.
         return sold_lines(body.line_items or (), None)
     if isinstance(body, (OrderBody, _Checkout)):
-        return sold_lines(body.line_items or (), body.currency or body.presentment_currency)
+        return sold_lines(body.line_items or (), shop_currency(body), currency_field(body))
     return ()
 
 
 def _product_ids(body: _Body) -> tuple[str, ...]:
     """The products of an order, checkout or cart, gift cards among them."""
     lines = body.line_items if isinstance(body, (OrderBody, _Checkout, _Cart)) else None
-    return distinct(identifier(line.product_id) for line in lines or () if line)
+    return distinct(read_each("line_items", lines or (), lambda line: identifier(line.product_id, "product_id")))
