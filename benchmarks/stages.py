@@ -52,7 +52,7 @@ def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[Attrib
     touches = {user: lead.all for user, lead in found.items()}
     by = settling(RULES, touches, DAYS, lambda _partition, _offset: False)
     settled = [settle(group, by).cluster for group in groups_of(named, {})]
-    return [attribution_of(order, RULES) for cluster in settled for order in cluster.orders]
+    return [attribution_of(order, RULES) for cluster in settled for order in cluster.orders(RULES)]
 
 
 def milliseconds(work: Callable[[], object]) -> float:

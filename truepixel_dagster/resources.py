@@ -68,7 +68,7 @@ def sites_of(settings: Settings) -> Sites:
         sources = load(Path(settings.sources_file) if settings.sources_file else None)
     except SourcesError as error:
         raise SettingsError(f"TRUEPIXEL_SOURCES_FILE: {error}") from None
-    return Sites(sources, count_bots=settings.count_bots)
+    return Sites(sources, count_bots=settings.count_bots, lines=settings.lines_per_event)
 
 
 def missing_servers(settings: Settings) -> list[Unavailable]:

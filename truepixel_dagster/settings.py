@@ -134,6 +134,15 @@ class Settings(BaseSettings):
     products_per_event: int = Field(
         250, ge=1, le=2000, description="products of one event that product statistics count, the first ones of more"
     )
+    lines_per_event: int = Field(
+        2000, ge=100, le=10_000, description="lines of one event; one with more is a dead letter"
+    )
+    clients_per_order: int = Field(
+        50, ge=1, le=500, description="clients that one order knows, the surest ones of more"
+    )
+    ids_per_order: int = Field(
+        2000, ge=100, le=20_000, description="ids that one order may have; a pixel's that adds more is a dead letter"
+    )
     history_start: date = Field(date(2026, 1, 1), description="the first day that Dagster shows as a partition")
     partitions_per_run: int = Field(
         366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"

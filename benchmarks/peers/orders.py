@@ -78,7 +78,7 @@ class ShopOrders:
         attributions, removed = self._attributions(after, state)
         identities: dict[str, list[Identity]] = {}
         for cluster in after:
-            for user, found in identities_of(cluster).items():
+            for user, found in identities_of(cluster, self._rules).items():
                 identities.setdefault(user, []).extend(found)
         if customer.counts(event) and (event.customer_id or event.email_hash):
             own = Identity((event.occurred_at, event.event_id), event.customer_id, event.email_hash)
@@ -92,7 +92,7 @@ class ShopOrders:
         changed: dict[str, Attribution] = {}
         removed: list[str] = []
         for cluster in clusters:
-            wanted = {order.document_id: attribution_of(order, self._rules) for order in cluster.orders}
+            wanted = {order.document_id: attribution_of(order, self._rules) for order in cluster.orders(self._rules)}
             for id_ in cluster.documents:
                 there = _kept(state, f"attribution:{id_}", Attribution | None)
                 if there == wanted.get(id_):

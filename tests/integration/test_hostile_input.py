@@ -39,7 +39,7 @@ from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import MIB, Settings
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, MongoStore
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, MongoStore
 from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
 
@@ -349,6 +349,24 @@ def test_an_order_of_thousands_of_sightings_has_a_document_of_few(settings: Sett
     drain(settings.model_copy(update={"batch_messages": 97}))
     audited(settings, stores)
     assert json.dumps(attribution(stores, "s:tok"), sort_keys=True) == before
+
+
+def test_checkouts_without_end_fill_no_order_and_shopifys_word_is_taken(settings: Settings, stores: Stores) -> None:
+    bound = settings.model_copy(update={"ids_per_order": 100, "batch_messages": 37})
+    checkouts = [{"token": f"t{n:03d}", "cartToken": "k", "order": {"id": "5"}} for n in range(150)]
+    values = [pixel(f"e{n}", "checkout_completed", checkout=checkout) for n, checkout in enumerate(checkouts)]
+    hook = record(
+        "s:hook", {**order(5), "checkout_token": "own", "cart_token": "k"}, topic="orders/create", event_id="w"
+    )
+    send(bound, [*(record(f"s:c{n % 9}", value) for n, value in enumerate(values)), hook])
+    drain(bound)
+    (cluster,) = (doc for doc in stores.mongodb.collection(ORDERS).find() if not doc.get("merged_into"))
+    kept = sum(node["kind"] == "token" for node in cluster["nodes"])
+    assert 96 <= kept <= 98
+    refused = dead(bound)
+    assert len(refused) == 150 - kept
+    assert all("TRUEPIXEL_IDS_PER_ORDER is 100" in letter.error for letter in refused)
+    assert attribution(stores, "s:own")["order_id"] == "5"
 
 
 def test_products_of_one_event_are_counted_up_to_a_bound(settings: Settings, stores: Stores) -> None:

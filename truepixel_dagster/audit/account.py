@@ -14,6 +14,7 @@ from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.resources import Stores, open_stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import checked
@@ -59,13 +60,14 @@ def account(settings: Settings) -> Account:
         dead = _dead(settings, stores) - origins
         produced = duplicates = 0
         lost: list[str] = []
-        redactions = Redactions(stores.mongodb, sites_of(settings))
+        sites = sites_of(settings)
+        redactions = Redactions(stores.mongodb, sites)
         for message in _readable(redactions, log.read_all()):
             produced += 1
             origin = str(message.origin)
             if origin in origins or origin in dead:
                 continue
-            if _is_duplicate(message, indexed):
+            if _is_duplicate(message, indexed, sites):
                 duplicates += 1
             elif len(lost) < MAX_NAMED:
                 lost.append(origin)
@@ -104,6 +106,6 @@ def _dead(settings: Settings, stores: Stores) -> set[str]:
     return {str(origin) for origin in found if (origin.partition, origin.offset) not in replayed}
 
 
-def _is_duplicate(message: Message, indexed: dict[str, str]) -> bool:
-    event = decode(message)
+def _is_duplicate(message: Message, indexed: dict[str, str], sites: Sites) -> bool:
+    event = decode(message, sites)
     return isinstance(event, Event) and event.document_id in indexed

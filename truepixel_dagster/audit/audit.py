@@ -19,6 +19,7 @@ from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.identifiers import shop_and_client
+from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores, sites_of
@@ -109,13 +110,14 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         left_out = outside(actual, scope, told(registry))
         records, count = [], 0
         first: dict[str, int] = {}
-        redactions = Redactions(stores.mongodb, sites_of(settings))
+        sites = sites_of(settings)
+        redactions = Redactions(stores.mongodb, sites)
         for chunk in chunks(log.read_all(first=scope.first, end=scope.end), CHUNK):
             shown = redactions.shown(chunk)
             for message in shown:
                 shop = shop_and_client(message)[0]
                 first[shop] = min(message.timestamp, first.get(shop, message.timestamp))
-            records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out)]
+            records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out, sites)]
             count += len(chunk)
             progress(count)
         # Read last: partitions may have been added meanwhile.
@@ -132,6 +134,8 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         touch_repeat_seconds=settings.touch_repeat,
         sightings_kept=settings.sightings_kept,
         products_per_event=settings.products_per_event,
+        lines_per_event=settings.lines_per_event,
+        clients_per_order=settings.clients_per_order,
         winners={id_: _at(doc["kafka"]) for id_, doc in actual.events.items()},
         late=replayed,
         shops=told(registry),
@@ -164,9 +168,9 @@ def _scope(log: EventsLog, since: int | None) -> Scope:
     )
 
 
-def _repeats_one_outside(message: Message, left_out: Outside) -> bool:
+def _repeats_one_outside(message: Message, left_out: Outside, sites: Sites) -> bool:
     """Whether a record is a duplicate of an event that is not judged."""
-    event = decode(message) if left_out.events else None
+    event = decode(message, sites) if left_out.events else None
     return isinstance(event, Event) and event.document_id in left_out.events
 
 

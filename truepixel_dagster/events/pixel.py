@@ -127,40 +127,40 @@ _NOTHING = _Said()
 class _ViewedData(msgspec.Struct, omit_defaults=True):
     productVariant: _PricedVariant | None = None  # noqa: N815
 
-    def said(self) -> _Said:
+    def said(self, most: int) -> _Said:
         variant = self.productVariant
         if variant is None:
             return _NOTHING
-        return _Said(_products([variant]), value=_amount(variant.price, "data.productVariant.price"))
+        return _Said(_products([variant], most), value=_amount(variant.price, "data.productVariant.price"))
 
 
 class _LineData(msgspec.Struct, omit_defaults=True):
     cartLine: _CartLine | None = None  # noqa: N815
 
-    def said(self) -> _Said:
+    def said(self, most: int) -> _Said:
         line = self.cartLine
         if line is None:
             return _NOTHING
         value = _amount(line.cost.totalAmount, "data.cartLine.cost.totalAmount") if line.cost else None
-        products, count = _products([line.merchandise]), quantity(line.quantity, "data.cartLine.quantity")
+        products, count = _products([line.merchandise], most), quantity(line.quantity, "data.cartLine.quantity")
         return _Said(products, tuple(LineItem(product, count) for product in products), value)
 
 
 class _CartData(msgspec.Struct, omit_defaults=True):
     cart: _Cart | None = None
 
-    def said(self) -> _Said:
+    def said(self, most: int) -> _Said:
         if self.cart is None:
             return _NOTHING
         lines, cost = self.cart.lines or (), self.cart.cost
         value = _amount(cost.totalAmount, "data.cart.cost.totalAmount") if cost else None
-        return _Said(_products([line.merchandise if line else None for line in lines]), value=value)
+        return _Said(_products([line.merchandise if line else None for line in lines], most), value=value)
 
 
 class _CheckoutData(msgspec.Struct, omit_defaults=True):
     checkout: _Checkout | None = None
 
-    def said(self) -> _Said:
+    def said(self, most: int) -> _Said:
         checkout = self.checkout
         if checkout is None:
             return _NOTHING
@@ -168,7 +168,7 @@ class _CheckoutData(msgspec.Struct, omit_defaults=True):
         # First: what the lines share with the total is told as the total's.
         value = _total(checkout)
         return _Said(
-            product_ids=_products([line.variant if line else None for line in lines]),
+            product_ids=_products([line.variant if line else None for line in lines], most),
             items=read_each(_LINES, lines, lambda line: _checkout_item(line, checkout)),
             value=value,
             checkout=checkout,
@@ -178,15 +178,15 @@ class _CheckoutData(msgspec.Struct, omit_defaults=True):
 class _CollectionData(msgspec.Struct, omit_defaults=True):
     collection: _Products | None = None
 
-    def said(self) -> _Said:
-        return _shown(self.collection)
+    def said(self, most: int) -> _Said:
+        return _shown(self.collection, most)
 
 
 class _SearchData(msgspec.Struct, omit_defaults=True):
     searchResult: _Products | None = None  # noqa: N815
 
-    def said(self) -> _Said:
-        return _shown(self.searchResult)
+    def said(self, most: int) -> _Said:
+        return _shown(self.searchResult, most)
 
 
 _Data: TypeAlias = "_ViewedData | _LineData | _CartData | _CheckoutData | _CollectionData | _SearchData"
@@ -252,7 +252,7 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
     document = (event.context and event.context.document) or _NO_DOCUMENT
     location = document.location or _NO_LOCATION
     data = _data(name, event.data)
-    said = data.said() if data else _NOTHING
+    said = data.said(site.lines) if data else _NOTHING
     checkout = said.checkout
     placed = (checkout and checkout.order) or _NO_ORDER
     seen = site.seen(location.href, location.search, document.referrer)
@@ -349,13 +349,13 @@ def _product(variant: _Variant | None) -> str | None:
     return identifier(variant.product.id, "product.id") if variant and variant.product else None
 
 
-def _products(variants: Sequence[_Variant | None]) -> tuple[str, ...]:
-    bounded(variants, "data")
+def _products(variants: Sequence[_Variant | None], most: int) -> tuple[str, ...]:
+    bounded(variants, "data", most)
     return distinct(map(_product, variants))
 
 
-def _shown(products: _Products | None) -> _Said:
-    return _Said(_products(products.productVariants or ())) if products else _NOTHING
+def _shown(products: _Products | None, most: int) -> _Said:
+    return _Said(_products(products.productVariants or (), most)) if products else _NOTHING
 
 
 def _currency(line: _CheckoutLine, checkout: _Checkout) -> str | None:

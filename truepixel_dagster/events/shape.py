@@ -19,7 +19,8 @@ from truepixel_dagster.events.order import OrderNews
 # Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
 Id: TypeAlias = int | str | None
 
-MAX_LINE_ITEMS = 2_000
+# By default: TRUEPIXEL_LINES_PER_EVENT says it.
+LINES_PER_EVENT = 2_000
 MAX_QUANTITY = 1_000_000
 MAX_ID_BYTES = 256
 MAX_TEXT = 4_096
@@ -144,14 +145,14 @@ def distinct(ids: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item for item in ids if item))
 
 
-def bounded(items: Sequence[object], field: str) -> None:
+def bounded(items: Sequence[object] | None, field: str, most: int) -> None:
     """Check the number of lines or products.
 
     Raises:
-        FieldError: More than 2,000.
+        FieldError: There are more.
     """
-    if len(items) > MAX_LINE_ITEMS:
-        raise FieldError(field, f"{len(items)} items, more than {MAX_LINE_ITEMS}")
+    if items and len(items) > most:
+        raise FieldError(field, f"{len(items)} items, more than {most}")
 
 
 def email_hash(*candidates: str | None) -> str | None:

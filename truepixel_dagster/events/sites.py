@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from truepixel_dagster.events.ad import Ad
+from truepixel_dagster.events.shape import LINES_PER_EVENT
 from truepixel_dagster.events.shop import Shop
 from truepixel_dagster.events.sources import DEFAULT, Sources
 from truepixel_dagster.events.visits import NO_ALIASES, Alias, Seen, aliases_of, outside_host, remainder, seen, visit
@@ -20,11 +21,12 @@ _KEPT = 4096
 
 
 class Site(NamedTuple):
-    """A shop's site: hosts that are its own, its names of platforms, and the tables."""
+    """A shop's site: hosts that are its own, names of platforms, the tables; and how many lines its events have."""
 
     own_domains: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = NO_ALIASES
     sources: Sources = DEFAULT
+    lines: int = LINES_PER_EVENT
 
     def visit(self, url: str | None, search: str | None, referrer: str | None) -> Ad | None:
         """The visit that a page view speaks of: see `visits.visit`."""
@@ -57,6 +59,7 @@ class Sites:
         sources: The tables.
         shops: By shop id its own hosts and its names of platforms; a shop that is not there has none that are known.
         count_bots: Whether bots count as people do.
+        lines: How many lines an event may have.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class Sites:
         shops: Mapping[str, tuple[Iterable[str], Mapping[str, str]]] | None = None,
         *,
         count_bots: bool = False,
+        lines: int = LINES_PER_EVENT,
     ) -> None:
         self.count_bots = count_bots
+        self._lines = lines
         self._sources = sources
         self._shops = {id_: (frozenset(own), aliases_of(names)) for id_, (own, names) in (shops or {}).items()}
         self._known: dict[tuple[str, str], Site] = {}
@@ -78,7 +83,7 @@ class Sites:
             for id_, shop in shops.items()
             if shop.domains or shop.payment_hosts or shop.aliases
         }
-        return Sites(self._sources, said, count_bots=self.count_bots)
+        return Sites(self._sources, said, count_bots=self.count_bots, lines=self._lines)
 
     def of(self, shop: str, domain: str | None) -> Site:
         """The site of a shop; `domain` is what the record's headers say of it, if they do."""
@@ -86,7 +91,7 @@ class Sites:
         site = self._known.get(key)
         if site is None:
             own, aliases = self._shops.get(shop, (frozenset(), NO_ALIASES))
-            site = Site(own | {domain} if domain else own, aliases, self._sources)
+            site = Site(own | {domain} if domain else own, aliases, self._sources, self._lines)
             if len(self._known) >= _KEPT:
                 self._known.clear()
             self._known[key] = site

@@ -15,6 +15,7 @@ from truepixel_dagster.events.order import OrderNews, SoldLine
 from truepixel_dagster.events.shape import (
     Facts,
     Id,
+    bounded,
     distinct,
     email_hash,
     identifier,
@@ -138,6 +139,7 @@ def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
     """
     name = name_of(topic) or _topic(payload)
     body = _read(name, payload)
+    _check_lines(name, body, site.lines)
     lines = _lines(body)
     landing = Landing(*site.seen(body.landing_site, None, body.referring_site))
     return Facts(
@@ -278,6 +280,20 @@ def _occurred_at(name: str, body: _Body) -> str | None:
     if found is not None and not isinstance(found, str):
         raise ValueError(f"the time of the event is no text but {str(found)[:40]!r}")
     return found
+
+
+def _check_lines(name: str, body: _Body, most: int) -> None:
+    """Check how many lines there are in everything that is read.
+
+    Raises:
+        FieldError: There are more.
+    """
+    if isinstance(body, (OrderBody, _Checkout, _Cart)):
+        bounded(body.line_items, "line_items", most)
+    if isinstance(body, _Refund):
+        bounded(body.refund_line_items, "refund_line_items", most)
+    if isinstance(body, OrderBody) and body.refunds and is_payload(name, body):
+        read_each("refunds", body.refunds, lambda refund: bounded(refund.refund_line_items, "refund_line_items", most))
 
 
 def _lines(body: _Body) -> tuple[SoldLine, ...]:

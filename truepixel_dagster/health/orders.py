@@ -13,6 +13,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.text import code
 
@@ -69,13 +70,13 @@ def _without_attribution(context: Context, reported: Mapping[str, Event]) -> dic
 
     An order of which nothing is known stands for itself.
     """
-    store = context.stores.elasticsearch
+    store, rules = context.stores.elasticsearch, rules_of(context.settings)
     clusters, _ = attribution.readable(attribution.read_clusters(reported, context.stores.mongodb))
     wanted = {
         order.document_id: cluster.ids
         for cluster in clusters.values()
         if cluster.merged_into is None
-        for order in cluster.orders
+        for order in cluster.orders(rules)
     }
     found = store.mget([(store.index(ATTRIBUTIONS), id_) for id_ in wanted], fields=["shop_id"])
     lacking = {id_: name for (name, ids), doc in zip(wanted.items(), found) if doc is None for id_ in ids}

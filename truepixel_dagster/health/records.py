@@ -92,7 +92,7 @@ def _not_duplicates(context: Context, messages: Sequence[Message]) -> list[Messa
     store = context.stores.elasticsearch
     places = {}
     for message in messages:
-        event = decode(message)
+        event = decode(message, context.history.sites)
         if isinstance(event, Event):
             places[message.origin] = (index_name(event, store), event.document_id)
     old = _outdated(context, {index for index, _ in places.values()})

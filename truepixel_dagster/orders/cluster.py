@@ -11,7 +11,6 @@ writes to it any more, and is taken up then (`absorbed`). Whoever meets a closed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 
 import msgspec
 
@@ -73,10 +72,13 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     merged_into: str | None = None
     schema: int = 1
 
-    @cached_property
-    def orders(self) -> list[Order]:
-        """The orders that its facts make."""
-        return orders_of(self.shop_id, self.nodes)
+    def orders(self, rules: Rules) -> list[Order]:
+        """The orders that its facts make; made once."""
+        made: tuple[int, list[Order]] | None = self.__dict__.get("made")
+        if made is None or made[0] != rules.clients_per_order:
+            made = rules.clients_per_order, orders_of(self.shop_id, self.nodes, rules.clients_per_order)
+            self.__dict__["made"] = made
+        return made[1]
 
 
 class Group(msgspec.Struct, frozen=True):
@@ -226,7 +228,7 @@ def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: 
     """The cluster with what its orders count, and what a record changed in it."""
     taken_up = list(taken_up)
     before = total(from_rows(each.counted) for each in (cluster, *taken_up))
-    orders = cluster.orders
+    orders = cluster.orders(by.rules)
     after = total(counted(order, by.day_of(order.shop_id), by.rules.products_per_event) for order in orders)
     if cluster.imported and not cluster.documents:
         # The first edition has counted what was sold.
@@ -246,7 +248,7 @@ def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: 
         documents=tuple(sorted({*cluster.documents, *documents, *(id_ for e in taken_up for id_ in e.documents)})),
     )
     # Of the same facts: attributions are made of them next.
-    result.__dict__["orders"] = orders
+    result.__dict__["made"] = by.rules.clients_per_order, orders
     return result
 
 

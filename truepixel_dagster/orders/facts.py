@@ -26,6 +26,7 @@ VISIT = "visit"
 # Clocks of browsers and of shops differ: a visit may be that much later than the order it led to.
 CLOCK_GRACE = 5 * 60_000
 # One order names no more clients, tokens and ids than these: whoever sends more cannot make a document without bound.
+# Of clients by default: TRUEPIXEL_CLIENTS_PER_ORDER says it.
 CLIENTS_KEPT = 50
 IDS_KEPT = 200
 
@@ -37,13 +38,14 @@ Moment = TypeVar("Moment", When, tuple[int, int])
 
 
 class Kept(NamedTuple):
-    """How much of an order is kept: its first sightings, and of each of its clients the newest touches."""
+    """How much of an order is kept: its first sightings, its surest clients, and of each of them the newest touches."""
 
     sightings: int
     touches: int
+    clients: int = CLIENTS_KEPT
 
 
-ALL = Kept(sys.maxsize, sys.maxsize)
+ALL = Kept(sys.maxsize, sys.maxsize, sys.maxsize)
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
@@ -232,7 +234,7 @@ def facts_of(
         payloads=(payload,) if payload else (),
         refunds=merged_refunds(news.refunds, payload.refunds if payload else ()),
         deleted=news.deleted,
-        clients=_clients(clients, kept.touches),
+        clients=_clients(clients, kept),
         sightings=(_sighting(event),) if payload else (),
         cart=None if news.order_id else news.cart_token,
     )
@@ -276,7 +278,7 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
         completion=_first_completion(one.completion, other.completion),
         completed_at=_first(one.completed_at, other.completed_at),
         order_ids=_kept_ids(one.order_ids, other.order_ids),
-        clients=_clients([*one.clients, *other.clients], kept.touches),
+        clients=_clients([*one.clients, *other.clients], kept),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
         cart=one.cart,
     )
@@ -305,15 +307,20 @@ def _size_of_refund(refund: Refund) -> tuple[int, int, int, str]:
     return sum(money.amount for money in refund.amounts), len(refund.lines), refund.at, str(refund)
 
 
-def _clients(clients: Iterable[ClientFacts], touches_kept: int) -> tuple[ClientFacts, ...]:
+def _clients(clients: Iterable[ClientFacts], kept: Kept) -> tuple[ClientFacts, ...]:
     found: dict[str, ClientFacts] = {}
     for client in clients:
         there = found.get(client.client)
-        found[client.client] = client if there is None else merged_client(there, client, touches_kept)
-    if len(found) > CLIENTS_KEPT:
-        best = sorted(found.values(), key=lambda each: (not each.touches, preference(each)))[:CLIENTS_KEPT]
-        found = {each.client: each for each in best}
-    return tuple(found[client] for client in sorted(found))
+        found[client.client] = client if there is None else merged_client(there, client, kept.touches)
+    return surest(tuple(found[client] for client in sorted(found)), kept.clients)
+
+
+def surest(clients: tuple[ClientFacts, ...], most: int) -> tuple[ClientFacts, ...]:
+    """Return the surest of very many clients, those with touches before others, in the order of their names."""
+    if len(clients) <= most:
+        return clients
+    best = sorted(clients, key=lambda each: (not each.touches, preference(each)))[:most]
+    return tuple(sorted(best, key=lambda each: each.client))
 
 
 def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> ClientFacts:

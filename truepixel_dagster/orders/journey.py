@@ -10,7 +10,7 @@ from truepixel_dagster.events.event import DAY, iso
 from truepixel_dagster.events.order import ONLINE
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.credit import ENDS_PERCENT
-from truepixel_dagster.orders.facts import CLOCK_GRACE, ClientFacts, Kept, preference
+from truepixel_dagster.orders.facts import CLIENTS_KEPT, CLOCK_GRACE, ClientFacts, Kept, preference
 from truepixel_dagster.orders.order import Order
 
 NO_RECORD = -1
@@ -19,7 +19,7 @@ NO_RECORD = -1
 class Rules(msgspec.Struct, frozen=True):
     """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
     position_based gives to the first touch and to the last one, how many sightings a document names, how many products
-    of an order count."""
+    of an order count, how many clients it knows, and how many ids it may have."""
 
     window_days: int
     half_life_days: float
@@ -27,11 +27,13 @@ class Rules(msgspec.Struct, frozen=True):
     position_ends_percent: int = ENDS_PERCENT
     sightings_kept: int = 50
     products_per_event: int = 2_000
+    clients_per_order: int = CLIENTS_KEPT
+    ids_per_order: int = 2_000
 
     @property
     def kept(self) -> Kept:
         """How much of an order is kept."""
-        return Kept(self.sightings_kept, self.touches_kept)
+        return Kept(self.sightings_kept, self.touches_kept, self.clients_per_order)
 
 
 class Journey(msgspec.Struct, frozen=True):

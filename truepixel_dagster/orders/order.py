@@ -14,7 +14,7 @@ import msgspec
 
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import ONLINE, OrderPayload, Refund, SoldLine
-from truepixel_dagster.orders.facts import ALL, ORDER, ClientFacts, Node, Sighting, merged
+from truepixel_dagster.orders.facts import ALL, CLIENTS_KEPT, ORDER, ClientFacts, Node, Sighting, merged, surest
 
 OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (
     "open",
@@ -265,15 +265,20 @@ def _converted(money: Money, total: Money, payload: OrderPayload | None) -> Mone
     return Money((2 * money.amount * total.amount + seen.amount) // (2 * seen.amount), total.currency)
 
 
-def orders_of(shop_id: str, nodes: Sequence[Node]) -> list[Order]:
+def orders_of(shop_id: str, nodes: Sequence[Node], clients: int = CLIENTS_KEPT) -> list[Order]:
     """Return the orders that nodes which are linked to each other make, in the order of their documents' ids.
 
     Nearly always they make one order, or none as yet. Where webhooks name several order ids, each is an order of its
     own, and what pixels say goes to the one that it is of: nobody's browser can make one order of two.
+
+    Arguments:
+        shop_id: Whose they are.
+        nodes: The facts.
+        clients: How many clients an order knows, the surest ones.
     """
     named = sorted((node for node in nodes if node.is_named_by_shopify), key=lambda node: node.id)
     groups = [list(nodes)] if len(named) <= 1 else _divided(nodes, named)
-    return _apart([order for group in groups if (order := _order(shop_id, group))])
+    return _apart([order for group in groups if (order := _order(shop_id, group, clients))])
 
 
 def _apart(orders: Sequence[Order]) -> list[Order]:
@@ -346,12 +351,18 @@ def _cart_token(node: Node) -> str | None:
     return next((p.cart_token for p in reversed(node.payloads) if p.cart_token), None)
 
 
-def _order(shop_id: str, group: Sequence[Node]) -> Order | None:
+def _order(shop_id: str, group: Sequence[Node], clients: int) -> Order | None:
     """The order of nodes; None where it is none yet, or was deleted."""
     if any(node.deleted for node in group) or not any(node.payloads or node.completed_at for node in group):
         return None
     carts = (node.cart for node in group if node.completed_at and node.cart)
-    return Order(shop_id, _together(group), _order_id(group), min(carts, default=None))
+    together = _together(group)
+    return Order(
+        shop_id,
+        msgspec.structs.replace(together, clients=surest(together.clients, clients)),
+        _order_id(group),
+        min(carts, default=None),
+    )
 
 
 def _together(group: Sequence[Node]) -> Node:

@@ -140,7 +140,7 @@ def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Ru
             standing = {id_ for _, cluster in groups.values() for id_ in cluster.documents}
             gone = _remove_others(context, groups, stored, there - standing)
             made = written["create"] + written["index"]
-            orders = sum(len(cluster.orders) for _, cluster in groups.values())
+            orders = sum(len(cluster.orders(rules)) for _, cluster in groups.values())
             return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(unreadable))
     raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
 

@@ -15,6 +15,7 @@ from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution, customer
 from truepixel_dagster.stages.attribution import Identity
+from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import CUSTOMER
 from truepixel_dagster.stores.documents import read_all
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
@@ -119,7 +120,7 @@ def _add_orders(context: Context, users: Sequence[str], documents: dict[str, dic
     identities: dict[str, list[Identity]] = {}
     for cluster in clusters.values():
         if cluster.merged_into is None:
-            for user, said in attribution.identities_of(cluster).items():
+            for user, said in attribution.identities_of(cluster, rules_of(context.settings)).items():
                 identities.setdefault(user, []).extend(said)
     for user in users:
         if user in documents or user in sums:

@@ -141,7 +141,8 @@ def read(context: Context, where: Range, progress: Progress = silent) -> Iterato
 
 
 def _decoded(context: Context, where: Range, progress: Progress) -> Iterator[Event]:
-    return (event for event in map(decode, read(context, where, progress)) if isinstance(event, Event))
+    events = (decode(message, context.history.sites) for message in read(context, where, progress))
+    return (event for event in events if isinstance(event, Event))
 
 
 def _remove_others(context: Context, days: Sequence[str], where: Range, digests: array[int], progress: Progress) -> int:

@@ -25,6 +25,7 @@ from truepixel_dagster.orders.cluster import Cluster, Group, Settling, changes_o
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.orders.document import attribution_of
 from truepixel_dagster.orders.facts import When, ids_of
+from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS, updated
 from truepixel_dagster.stages.refused import Refused
@@ -35,6 +36,8 @@ from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
 
 # Some lanes that write one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
+
+PIXEL = "pixel"
 
 # Groups of records with the clusters that stand for them, by document id.
 Clusters = dict[str, tuple[Group, Cluster]]
@@ -123,7 +126,7 @@ def run(
     users: dict[str, Concern] = {}
     for group, cluster in merged.clusters.values():
         standing = [event for event in group.events if event.origin not in gone]
-        _add_concerns(users, cluster, standing)
+        _add_concerns(users, cluster, standing, settling.rules)
     return Attributed(changes, users, tuple(refused), written["create"], written["index"] + written["delete"])
 
 
@@ -152,6 +155,10 @@ def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, bef
         for group in groups_of(left, clusters):
             if reason := _reason(group, unreadable, stored):
                 refused_now += [Refused(event, reason) for event in group.events]
+                continue
+            if too_many := beyond(group, settling.rules.ids_per_order):
+                refused_now += too_many
+                is_done = False
                 continue
             settled = settle(group, settling)
             is_done &= settled.is_done
@@ -192,6 +199,45 @@ def _reason(group: Group, unreadable: Mapping[str, str], stored: Mapping[str, Ma
         if id_ in ids or (isinstance(said, list) and ids.intersection(map(str, said))):
             return reason
     return None
+
+
+def beyond(group: Group, most: int) -> list[Refused]:
+    """The events of pixels that would give an order more ids than it may have, so that nobody can fill its document.
+
+    What Shopify says is always taken, and so is what names no id that the order does not have.
+    """
+    homes = {id_: _home(name, group.clusters) for name, cluster in group.clusters.items() for id_ in cluster.ids}
+    if len(homes) + len(group.ids) <= most:
+        return []
+    for event in group.events:
+        if event.source != PIXEL:
+            _settle_in(homes, ids_of(event))
+    found: list[Refused] = []
+    for event in group.events:
+        places = {homes.get(id_) for id_ in ids_of(event)}
+        adds = len(places) > 1 or None in places
+        if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:
+            reason = f"an order with {len(homes)} ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is {most})"
+            found.append(Refused(event, reason))
+        else:
+            _settle_in(homes, ids_of(event))
+    return found
+
+
+def _home(id_: str, clusters: Mapping[str, Cluster]) -> str:
+    """The cluster that one was merged into, or was to be."""
+    seen = {id_}
+    while (into := clusters[id_].merged_into) and into in clusters and into not in seen:
+        id_ = into
+        seen.add(id_)
+    return id_
+
+
+def _settle_in(homes: dict[str, str], ids: Sequence[str]) -> None:
+    """Add ids that are new to where those beside them are."""
+    home = next((homes[id_] for id_ in ids if id_ in homes), ids[0])
+    for id_ in ids:
+        homes.setdefault(id_, home)
 
 
 def write(
@@ -272,7 +318,7 @@ def _actions(
 ) -> list[Action]:
     """What brings the attributions of a cluster up to it; those under ids that no longer hold go."""
     index = elasticsearch.index(ATTRIBUTIONS)
-    wanted = {order.document_id: attribution_of(order, settling.rules) for order in cluster.orders}
+    wanted = {order.document_id: attribution_of(order, settling.rules) for order in cluster.orders(settling.rules)}
     actions: list[Action] = []
     for id_ in cluster.documents:
         there = attributions[id_]
@@ -323,19 +369,19 @@ def _change_held(root: str, origins: set[tuple[int, int]], mongodb: MongoStore, 
     mongodb.update(ORDERS, [root], decide)
 
 
-def _add_concerns(users: dict[str, Concern], cluster: Cluster, events: Sequence[Event]) -> None:
+def _add_concerns(users: dict[str, Concern], cluster: Cluster, events: Sequence[Event], rules: Rules) -> None:
     if not events:
         return
-    for user, identities in identities_of(cluster).items():
+    for user, identities in identities_of(cluster, rules).items():
         concern = users.setdefault(user, Concern([], []))
         concern.events.extend(events)
         concern.identities.extend(identities)
 
 
-def identities_of(cluster: Cluster) -> dict[str, list[Identity]]:
+def identities_of(cluster: Cluster, rules: Rules) -> dict[str, list[Identity]]:
     """Return everybody whom a cluster's records name, each with what its orders say of who that is."""
     found: dict[str, list[Identity]] = {user: [] for user in cluster.users}
-    for order in cluster.orders:
+    for order in cluster.orders(rules):
         payload, (customer_id, email_hash) = order.payload, order.identity
         if payload is None or order.test or not (customer_id or email_hash):
             continue

@@ -13,7 +13,7 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
-from truepixel_dagster.events.shape import MAX_LINE_ITEMS
+from truepixel_dagster.events.shape import LINES_PER_EVENT
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
@@ -29,7 +29,7 @@ class Counting(NamedTuple):
 
     day_of: Callable[[Event], str]
     week_of: Callable[[Event], str]
-    products: int = MAX_LINE_ITEMS
+    products: int = LINES_PER_EVENT
 
 
 def decide(
@@ -73,7 +73,7 @@ def _all_of(
 _COUNTED_NAMES = frozenset({PRODUCT_VIEWED, ADDED_TO_CART, CHECKOUT_STARTED})
 
 
-def increments(event: Event, products: int = MAX_LINE_ITEMS) -> Iterable[tuple[str, str, int]]:
+def increments(event: Event, products: int = LINES_PER_EVENT) -> Iterable[tuple[str, str, int]]:
     """What one pixel event adds by itself: product, field, amount. Only so many of its first products count."""
     if event.bot:
         return

@@ -22,6 +22,8 @@ def rules_of(settings: Settings) -> Rules:
         settings.touches_kept,
         sightings_kept=settings.sightings_kept,
         products_per_event=settings.products_per_event,
+        clients_per_order=settings.clients_per_order,
+        ids_per_order=settings.ids_per_order,
     )
 
 

@@ -129,7 +129,8 @@ class World:
     A batch may be killed before any of its writes. Others then meet what it has left.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = RULES) -> None:
+        self.rules = rules
         self.leads: dict[str, dict[str, Any]] = {}
         self.clusters: dict[str, Cluster] = {}
         self.attributions: dict[str, Attribution] = {}
@@ -187,7 +188,7 @@ class World:
         self.leads.update(decided.changed)
         touches = {user: lead.all for user, lead in decided.leads.items()}
         orders = {user: lead.orders for user, lead in decided.leads.items()}
-        by = settling(RULES, touches, ShopDays(), lambda partition, offset: offset <= self.applied[partition])
+        by = settling(self.rules, touches, ShopDays(), lambda partition, offset: offset <= self.applied[partition])
         return with_visits(events, orders), by
 
     def _settled(self, named: Sequence[Event], by: Settling) -> list[tuple[Group, Cluster]]:
@@ -215,7 +216,7 @@ class World:
         return found
 
     def _attribute(self, cluster: Cluster) -> None:
-        wanted = {order.document_id: attribution_of(order, RULES) for order in cluster.orders}
+        wanted = {order.document_id: attribution_of(order, self.rules) for order in cluster.orders(self.rules)}
         assert wanted.keys() <= set(cluster.documents)
         for id_ in cluster.documents:
             if id_ in wanted and self.attributions.get(id_) != wanted[id_]:

@@ -11,7 +11,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders.families import PARTITIONS, Crashed, World
+from tests.unit.orders.families import PARTITIONS, RULES, Crashed, World
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
@@ -158,7 +158,7 @@ def test_an_event_that_names_no_order_is_of_the_one_that_others_of_its_token_nam
             world.deliver(events(partition))
         assert actual(world) == right(found)
         (cluster,) = (cluster for cluster in world.clusters.values() if cluster.merged_into is None)
-        by_id = {order.order_id: {client.client for client in order.clients} for order in cluster.orders}
+        by_id = {order.order_id: {client.client for client in order.clients} for order in cluster.orders(RULES)}
         assert "e" in by_id["2"]
         assert "e" not in by_id["1"]
 

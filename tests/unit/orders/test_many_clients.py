@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
-from tests.unit.orders.families import World
+from tests.unit.orders.families import RULES, World
 from tests.unit.stages.events_made_up import completed
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import decode
@@ -62,18 +63,19 @@ def record(message: Message) -> oracle.Record:
     )
 
 
+@pytest.mark.parametrize("most", [1, 7, CLIENTS_KEPT, 110])
 @pytest.mark.parametrize("with_ad", [set(), {0}, {3, 90}, set(range(70)), set(range(120))], ids=len)
-def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int]) -> None:
+def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int], most: int) -> None:
     sent = messages(120, with_ad)
-    right = oracle.expected(map(record, sent))
-    world = World()
+    right = oracle.expected(map(record, sent), clients_per_order=most)
+    world = World(msgspec.structs.replace(RULES, clients_per_order=most))
     events = [decode(message) for message in sent]
     for event in events:
         assert isinstance(event, Event)
         world.deliver([event])
     (cluster,) = world.clusters.values()
-    known = {user for user, said in identities_of(cluster).items() if said}
-    assert len(known) == CLIENTS_KEPT
+    known = {user for user, said in identities_of(cluster, world.rules).items() if said}
+    assert len(known) == most
     told = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
     # Of whom a webhook is keyed by its own event says who that is.
     assert known == told - {"s:token"}

@@ -10,6 +10,7 @@ from typing import Any
 from truepixel_dagster.audit.oracle.bots import is_bot
 from truepixel_dagster.audit.oracle.channels import Channels
 from truepixel_dagster.audit.oracle.events import Event
+from truepixel_dagster.audit.oracle.lines import check_lines
 from truepixel_dagster.audit.oracle.pixels import pixel_content
 from truepixel_dagster.audit.oracle.records import DeadLetter, Doc, Origin, Record, Shop
 from truepixel_dagster.audit.oracle.shapes import PIXEL, check_types, webhook_types
@@ -23,6 +24,7 @@ DEEPEST = 128
 LONGEST_NUMBER = 1_000
 LONGEST_NAME = LONGEST_EVENT_ID = LONGEST_CLIENT = 256
 LONGEST_SHOP = 128
+LINES_PER_EVENT = 2_000
 LONGEST_DOCUMENT_ID = 512
 
 # Our header, then Shopify's names of the same (https://shopify.dev/docs/apps/build/webhooks: "Webhook headers").
@@ -36,7 +38,7 @@ HEADERS = {
 
 
 def decoded(
-    records: Iterable[Record], dead: dict[Origin, str], shops: Mapping[str, Shop], channels: Channels
+    records: Iterable[Record], dead: dict[Origin, str], shops: Mapping[str, Shop], channels: Channels, lines: int
 ) -> Iterator[Event]:
     """The events of the records; why a record is none goes to `dead`. A record that comes twice counts once."""
     seen: set[Origin] = set()
@@ -46,13 +48,18 @@ def decoded(
             continue
         seen.add(origin)
         try:
-            yield decode(record, shops, channels)
+            yield decode(record, shops, channels, lines)
         except DeadLetter as reason:
             dead[origin] = str(reason)
 
 
-def decode(record: Record, shops: Mapping[str, Shop] | None = None, channels: Channels | None = None) -> Event:
-    """The event of a record.
+def decode(
+    record: Record,
+    shops: Mapping[str, Shop] | None = None,
+    channels: Channels | None = None,
+    lines: int = LINES_PER_EVENT,
+) -> Event:
+    """The event of a record, which has so many lines at most.
 
     Raises:
         DeadLetter: The record cannot be understood.
@@ -80,6 +87,7 @@ def decode(record: Record, shops: Mapping[str, Shop] | None = None, channels: Ch
     if len(f"{shop}:{event_id}".encode()) > LONGEST_DOCUMENT_ID:
         raise DeadLetter("the event id with its shop and topic is longer than 512 bytes")
     domain = _header(headers, "shop_domain")
+    check_lines(source, name, payload, lines)
     if source == "pixel":
         content = pixel_content(name, payload, known, domain, rules)
     else:

@@ -16,8 +16,6 @@ from truepixel_dagster.audit.oracle.values import is_nobody
 # How surely a record names the client of an order, surest first.
 COMPLETED, CHECKOUT, NOTED, KEY = range(4)
 CLOCKS_GRACE_MS = 5 * MINUTE_MS
-# Of more clients an order knows the surest, those that have visited before others.
-CLIENTS_KEPT = 50
 
 
 @dataclass
@@ -39,9 +37,12 @@ class Candidate:
 
 
 def candidates_of(
-    order: Order, figures: Figures, touches: Mapping[str, list[Touch]], kept: int, window_days: int
+    order: Order, figures: Figures, touches: Mapping[str, list[Touch]], kept: int, window_days: int, most: int
 ) -> list[Candidate]:
-    """The clients that the order's records name, the one that it is of first."""
+    """The clients that the order's records name, the one that it is of first.
+
+    Of more than `most` the order knows the surest, those that have visited before others.
+    """
     found: dict[str, Candidate] = {}
     for client, rank, event in _namings(order):
         if is_nobody(client):
@@ -57,7 +58,7 @@ def candidates_of(
         own = touches.get(f"{order.shop}:{candidate.client}", [])
         candidate.known = _known(own, candidate.bound, kept)
         candidate.journey = _journey(candidate.known, figures.at, window_days)
-    surest = sorted(found.values(), key=lambda each: (not each.known, each.sureness()))[:CLIENTS_KEPT]
+    surest = sorted(found.values(), key=lambda each: (not each.known, each.sureness()))[:most]
     return sorted(surest, key=lambda each: (not each.journey, each.sureness()))
 
 

@@ -56,6 +56,8 @@ def expected(
     touch_repeat_seconds: float = 1800,
     sightings_kept: int = 50,
     products_per_event: int = 2_000,
+    lines_per_event: int = 2_000,
+    clients_per_order: int = 50,
     winners: Mapping[str, Origin] | None = None,
     late: AbstractSet[Origin] = frozenset(),
 ) -> Expected:
@@ -72,13 +74,15 @@ def expected(
         touch_repeat_seconds: Time in which the same ad again is the same touch.
         sightings_kept: Sightings that an order's document names.
         products_per_event: Products of one event or order that count for product statistics, the first ones.
+        lines_per_event: Lines of one event; one with more is a dead letter.
+        clients_per_order: Clients that one order knows, the surest ones of more.
         winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
             An origin that cannot have come first is not believed.
         late: Records that came back from the dead letters: later ones of their partition may have come before them.
     """
     known_shops = shops or {}
     result = Expected()
-    all_events = list(decoded(records, result.dead, known_shops, channels or Channels()))
+    all_events = list(decoded(records, result.dead, known_shops, channels or Channels(), lines_per_event))
     if count_bots:
         all_events = [replace(event, bot=False) for event in all_events]
     events = without_duplicates(all_events, winners or {}, late, result.duplicate_origins)
@@ -91,7 +95,7 @@ def expected(
     for order in orders_of(events):
         if order.exists:
             figures = figures_of(order)
-            candidates = candidates_of(order, figures, touches, touches_kept, window_days)
+            candidates = candidates_of(order, figures, touches, touches_kept, window_days, clients_per_order)
             orders.append(Resolved(order, figures, candidates))
     result.attributions = {
         resolved.order.id: attribution_doc(resolved, window_days, half_life_days, sightings_kept) for resolved in orders

@@ -21,7 +21,6 @@ from truepixel_dagster.audit.oracle.values import (
     email_hash,
     id_,
     inside,
-    line_items,
     minor,
     money,
     number,
@@ -87,7 +86,7 @@ def _cart_line(line: Doc) -> Content:
 
 
 def _viewed_cart(cart: Doc) -> Content:
-    lines = line_items(cart.get("lines"), "lines")
+    lines = objects(cart.get("lines"), "lines")
     return Content(
         product_ids=distinct(_product_of(inside(line, "merchandise")) for line in lines),
         value=_price(inside(cart, "cost", "totalAmount")),
@@ -95,7 +94,7 @@ def _viewed_cart(cart: Doc) -> Content:
 
 
 def _viewed_products(shown: Doc) -> Content:
-    return Content(product_ids=distinct(map(_product_of, line_items(shown.get("productVariants"), "productVariants"))))
+    return Content(product_ids=distinct(map(_product_of, objects(shown.get("productVariants"), "productVariants"))))
 
 
 # --- Checkouts ---
@@ -104,7 +103,7 @@ def _viewed_products(shown: Doc) -> Content:
 def _checkout(name: str, checkout: Doc) -> Content:
     total = inside(checkout, "totalPrice")
     code = currency(total.get("currencyCode"), "currencyCode") or currency(checkout.get("currencyCode"), "currencyCode")
-    lines = [_line(item, code) for item in line_items(checkout.get("lineItems"), "lineItems")]
+    lines = [_line(item, code) for item in objects(checkout.get("lineItems"), "lineItems")]
     order = inside(checkout, "order")
     customer = inside(order, "customer")
     value = money(total.get("amount"), code, "totalPrice")

@@ -12,7 +12,6 @@ from truepixel_dagster.audit.oracle.records import DeadLetter, Doc
 
 LARGEST_AMOUNT = 10**15
 LARGEST_QUANTITY = 1_000_000
-MOST_LINE_ITEMS = 2_000
 LONGEST_TEXT = 4_096
 LONGEST_ID = 256
 LARGEST_SUM = 2**63 - 1
@@ -86,14 +85,6 @@ def objects(value: Any, name: str) -> list[Doc]:
     if not isinstance(value, list) or not all(item is None or item == [] or isinstance(item, dict) for item in value):
         raise DeadLetter(f"{name}: not a list of objects")
     return [item or {} for item in value if item is not None]
-
-
-def line_items(value: Any, name: str) -> list[Doc]:
-    """The lines of an order or cart, at most 2,000."""
-    items = objects(value, name)
-    if len(value or ()) > MOST_LINE_ITEMS:
-        raise DeadLetter(f"{name}: too many")
-    return items
 
 
 # --- Text and ids ---

@@ -24,7 +24,6 @@ from truepixel_dagster.audit.oracle.values import (
     id_,
     inside,
     is_nobody,
-    line_items,
     maybe_text,
     minor,
     money,
@@ -66,7 +65,7 @@ def webhook_content(
         value = money(payload.get("total_price"), _currency(payload), "total_price")
     products = []
     if topic.startswith(("orders/", "checkouts/", "carts/")):
-        items = line_items(payload.get("line_items"), "line_items")
+        items = objects(payload.get("line_items"), "line_items")
         products = distinct(id_(item.get("product_id"), "product_id") for item in items)
         for item in items:
             # What no line can be is refused. Nobody looks for a cart's line by its id, and it has no currency.
@@ -145,7 +144,7 @@ def _order(
     presentment = money(bag.get("amount"), currency(bag.get("currency_code"), "currency_code"), "presentment_money")
     lines = None
     if payload.get("line_items") is not None:
-        items = line_items(payload["line_items"], "line_items")
+        items = objects(payload["line_items"], "line_items")
         lines = [_line(item, code) for item in items if _is_sold(item)]
     refunds = [_refund(each, code, occurred_at, received_at) for each in objects(payload.get("refunds"), "refunds")]
     return Payload(
@@ -322,7 +321,7 @@ def _refund(payload: Doc, code: str | None, occurred_at: int, received_at: int) 
         if _word(each.get("kind")) == "refund" and _word(each.get("status")) in ("", "success")
         if (found := _paid(each, code)) is not None
     )
-    items = line_items(payload.get("refund_line_items"), "refund_line_items")
+    items = objects(payload.get("refund_line_items"), "refund_line_items")
     lines = tuple(_refunded_line(item, code) for item in items if _is_sold(inside(item, "line_item")))
     return Refund(refund_id, when.at, when.offset, paid, lines) if refund_id else None
 
