@@ -20,6 +20,9 @@ from rich.text import Text
 
 from truepixel_dagster.text import printable
 
+# A column of names is folded where there is no room, and not below this.
+NARROWEST_NAMES = 12
+
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
@@ -55,19 +58,38 @@ def table(
         columns: Their names.
         rows: The cells of each.
         title: What stands above.
-        numbers: The columns whose cells stand at the right.
+        numbers: The columns whose cells stand at the right, each in one line.
     """
     made = Table(title=cell(title) if title else None)
     for column in columns:
-        made.add_column(cell(column), justify="right" if column in numbers else "left")
+        is_number = column in numbers
+        made.add_column(cell(column), justify="right" if is_number else "left", no_wrap=is_number)
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made
 
 
+def print_table(made: Table, to: Console = out) -> None:
+    """Print a table with every number whole: names are folded, and where that is not enough it is wider than the
+    terminal, whose lines then run on."""
+    least = 1 + sum(3 + _least_width(to, made, number) for number in range(len(made.columns)))
+    if least > to.width:
+        made.width = least
+    to.print(made, crop=False)
+
+
+def _least_width(to: Console, made: Table, number: int) -> int:
+    """What a column needs: a number all of it, a name a few characters."""
+    column = made.columns[number]
+    parts = [column.header, *column.cells]
+    widest = max(to.measure(part).maximum for part in parts)
+    return widest if column.no_wrap else min(widest, NARROWEST_NAMES)
+
+
 def cell(value: object) -> Text:
-    """A value as it stands in a table."""
-    return Text("" if value is None else printable(str(value)), overflow="fold")
+    """A value as it stands in a table; a list has a line for each of its values."""
+    values = value if isinstance(value, list) else ["" if value is None else value]
+    return Text("\n".join(printable(str(each)) for each in values), overflow="fold")
 
 
 def print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -13,7 +13,7 @@ from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.report.figures import GROUPINGS, Row, Total
 from truepixel_dagster.report.period import Wish
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.terminal import echo, out, print_json, say, table
+from truepixel_dagster.terminal import echo, out, print_json, print_table, say, table
 
 if TYPE_CHECKING:
     from truepixel_dagster.report.reading import ShopReport
@@ -96,15 +96,15 @@ def _print(found: ShopReport) -> None:
         shown = table((*GROUPINGS[found.by], *_FIGURES), _cells(found, total), title=title, numbers=_FIGURES)
         # A line above the total.
         shown.rows[-2].end_section = True
-        out.print(shown)
+        print_table(shown, out)
     if found.test_orders:
         echo(f"test orders, in no figure: {found.test_orders:,}")
     products = (
-        (p.product_id, p.units, p.orders, p.views, ", ".join(f"{major(c, a)} {c}" for c, a in p.revenue.items()))
+        (p.product_id, p.units, p.orders, p.views, [f"{major(c, a)} {c}" for c, a in p.revenue.items()])
         for p in found.products
     )
     numbers = ("units", "orders", "views", "revenue")
-    out.print(table(("product", *numbers), products, title=f"best products{period}", numbers=numbers))
+    print_table(table(("product", *numbers), products, title=f"best products{period}", numbers=numbers), out)
 
 
 def _cells(found: ShopReport, total: Total) -> Iterator[tuple[object, ...]]:

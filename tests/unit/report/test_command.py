@@ -136,6 +136,58 @@ def test_what_cannot_be_is_said_in_one_line(asked: list[Any], arguments: tuple[s
     assert asked == []
 
 
+LONG = {
+    **ORDER,
+    "value": {"amount": 10**15, "currency": "USD"},
+    "net": {"amount": 10**15 - 500, "currency": "USD"},
+    "credits": {
+        "last_click": [
+            {
+                "platform": "a-platform-of-somebody",
+                "channel": "paid_search",
+                "campaign": f"{'a-campaign-with-a-name-of-many-letters' * 3} and words",
+                "amount": 10**15,
+                "net": 10**15 - 500,
+            }
+        ]
+    },
+}
+
+
+def shown_at(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], by: str) -> str:
+    """The report of long amounts and names as a terminal of some width gets it."""
+    figures = Figures("last_click", by)
+    figures.add("s:1", LONG)
+    product = Product("a-product-with-an-id-of-many-letters" * 2, 10**9, 10**9, 10**9, {"USD": 10**15, "JPY": 10**15})
+    found = ShopReport("s", "last_click", by, "", "2026-W47", 3, 1, 0, figures.rows(), figures.totals(), [product])
+    monkeypatch.setattr(command, "out", Console(width=width, markup=False, emoji=False, highlight=False))
+    command._print(found)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("width", [20, 60, 80, 120, 200])
+@pytest.mark.parametrize("by", ["channel", "platform", "campaign"])
+def test_numbers_are_whole_however_narrow_the_terminal(
+    width: int, by: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = shown_at(width, monkeypatch, capsys, by)
+    lines = [line[1:-1].replace("┃", "│") for line in shown.splitlines() if line[0] in "│┃"]
+    rows = [[cell.strip() for cell in line.split("│")] for line in lines]
+    whole = ["10,000,000,000,000.00", "5.00", "9,999,999,999,995.00"]
+    assert sum(row[-3:] == whole for row in rows) == 2
+    assert "…" not in shown
+    assert "10,000,000,000,000.00 USD" in shown
+    assert "1,000,000,000,000,000 JPY" in shown
+    # All columns stand, and names are folded and not cut.
+    assert [name for name in rows[0] if name][-6:] == ["orders", "new", "returning", "gross", "refunded", "net"]
+    if by == "campaign":
+        named = "".join(row[1] for row in rows[1:] if len(row) == 8)
+        assert named.replace(" ", "") == f"{'a-campaign-with-a-name-of-many-letters' * 3}andwords"
+    assert "".join(row[0] for row in rows if len(row) == 5) == "product" + "a-product-with-an-id-of-many-letters" * 2
+    if width >= 120:
+        assert max(map(len, shown.splitlines())) <= width
+
+
 @pytest.mark.parametrize(
     ("currency", "amount", "text"),
     [
