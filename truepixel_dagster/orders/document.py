@@ -37,7 +37,7 @@ class SightingEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document of one order."""
+    """The document of one order. `utc_offset` is the minutes that a webhook wrote `occurred_at` with."""
 
     shop_id: str
     occurred_at: str
@@ -59,6 +59,7 @@ class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
     sales_channel: str | None = None
     new_customer: bool | None = None
     position_ends_percent: int | None = None
+    utc_offset: int = 0
     schema: int = 1
 
 
@@ -106,6 +107,7 @@ def attribution_of(order: Order, rules: Rules, journey: Journey | None = None) -
         test=order.test,
         sales_channel=order.sales_channel,
         new_customer=order.new_customer,
+        utc_offset=order.utc_offset,
     )
 
 

@@ -58,6 +58,7 @@ class _Order(msgspec.Struct, frozen=True):
     test: bool = False
     sales_channel: str = ONLINE
     new_customer: bool | None = None
+    utc_offset: int = 0
 
 
 _ORDERS = Reader(_Order, "Elasticsearch attributions")
@@ -138,7 +139,7 @@ class Figures:
         """Add the order of one document; one that cannot be read is counted as such, and in nothing else."""
         try:
             order = _ORDERS.read(id_, document)
-            if not self._period.holds(to_millis(order.occurred_at)):
+            if not self._period.holds(to_millis(order.occurred_at), order.utc_offset):
                 return
             divided = list(_divided(order, self.model))
         except (ValueError, ArithmeticError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timezone
+from datetime import date, datetime, timedelta, timezone
 
 import msgspec
 
@@ -25,14 +25,18 @@ class Period(msgspec.Struct, frozen=True):
     since: int | None = None
     until: int | None = None
 
-    def holds(self, millis: int) -> bool:
-        """Return whether a moment, in milliseconds since the epoch, is of this period."""
-        day = self.time.day(millis)
-        return (
-            (self.first is None or self.first.isoformat() <= day)
-            and (self.last is None or day <= self.last.isoformat())
-            and (self.since is None or self.since <= millis)
-            and (self.until is None or millis < self.until)
+    def holds(self, millis: int, utc_offset: int = 0) -> bool:
+        """Return whether a moment is of this period.
+
+        Arguments:
+            millis: Milliseconds since the epoch.
+            utc_offset: The minutes with which a webhook wrote the time: for shops of unknown time zone.
+        """
+        if self.since is not None and self.until is not None:
+            return self.since <= millis < self.until
+        day = self.time.day(millis, utc_offset)
+        return (self.first is None or self.first.isoformat() <= day) and (
+            self.last is None or day <= self.last.isoformat()
         )
 
     @property
@@ -45,12 +49,17 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def days(self) -> dict[str, str]:
-        """The bounds of a search for days of the shop."""
-        return {name: day.isoformat() for name, day in (("gte", self.first), ("lte", self.last)) if day is not None}
+        """The bounds of a search for days of the shop.
+
+        Where its time zone is not known, a webhook may write the time of now as one of tomorrow.
+        """
+        is_tomorrow = self.until is not None and self.time.time_zone is None
+        last = self.last + timedelta(days=1) if self.last and is_tomorrow else self.last
+        return {name: day.isoformat() for name, day in (("gte", self.first), ("lte", last)) if day is not None}
 
     def __str__(self) -> str:
         """Return the period as text; empty for all time."""
-        zone = self.time.time_zone or "UTC"
+        zone = self.time.time_zone or "time zone unknown"
         if self.since is not None and self.until is not None:
             return f"from {iso(self.since)} to {iso(self.until)}"
         ends = [f"{word} {day}" for word, day in (("from", self.first), ("to", self.last)) if day is not None]

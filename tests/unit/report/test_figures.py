@@ -222,6 +222,17 @@ def test_days_are_the_shops() -> None:
     assert figures(*documents, period=Wish(last=day).of(ShopTime("America/New_York"), NOON)).orders == 3
 
 
+def test_days_of_a_shop_of_unknown_time_zone_are_those_of_its_webhooks() -> None:
+    """As product statistics have them."""
+    at, day = "2026-11-21T03:00:00.000Z", date(2026, 11, 20)
+    new_york, by_pixel = order(1, 0, occurred_at=at, utc_offset=-5 * 60), order(10, 0, occurred_at=at)
+    of_day = Wish(day, day).of(ShopTime(), NOON)
+    assert [total.gross for total in figures(new_york, by_pixel, period=of_day).totals()] == [1]
+    # What the registry knows goes before what a webhook writes.
+    tokyo = Wish(day, day).of(ShopTime("Asia/Tokyo"), NOON)
+    assert figures(new_york, period=tokyo).orders == 0
+
+
 @st.composite
 def orders(draw: st.DrawFn) -> Doc:
     ages = draw(st.lists(st.integers(-300_000, 30 * DAY), max_size=5))
@@ -277,6 +288,7 @@ def test_no_more_is_read_than_is_used() -> None:
         "sales_channel",
         "schema",
         "test",
+        "utc_offset",
         "value",
         "credits.linear.platform",
         "credits.linear.amount",
