@@ -283,8 +283,10 @@ def start(program: tuple[str, ...]) -> None:
 @click.option(
     "--profile",
     type=click.Choice(["first", "full"]),
+    default="full",
+    show_default=True,
     help="`full` has everything that shops have: refunds, edits, several currencies, bots, wrong clocks and so on;"
-    " `first` is what benchmarks use.",
+    " `first` is what traffic was before, by which benchmarks are compared.",
 )
 def generate(
     events: int,
@@ -295,7 +297,7 @@ def generate(
     malformed: float,
     start: Any,
     days: float,
-    profile: str | None,
+    profile: str,
 ) -> None:
     """Send believable Shopify traffic to the topic."""
     from datetime import timedelta, timezone
@@ -303,9 +305,7 @@ def generate(
     from truepixel_dagster.local.demo import produce
     from truepixel_dagster.local.traffic import PROFILES
 
-    options: dict[str, Any] = {"span": timedelta(days=days)}
-    if profile:
-        options["profile"] = PROFILES[profile]
+    options: dict[str, Any] = {"span": timedelta(days=days), "profile": PROFILES[profile]}
     if start:
         options["start"] = start.replace(tzinfo=timezone.utc)
     with progress_bar("generating", events) as done:

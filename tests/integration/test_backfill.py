@@ -14,7 +14,7 @@ from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS,
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
 from truepixel_dagster.local.graphql import GraphQL
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import mongodb
@@ -53,7 +53,7 @@ def api(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[GraphQL
 def test_a_deleted_day_is_backfilled_by_the_uis_api_while_its_events_arrive(
     settings: Settings, stores: Stores, api: GraphQL
 ) -> None:
-    records = list(traffic(8000, seed=3, shops=3, span=timedelta(hours=23)))
+    records = list(traffic(8000, seed=3, shops=3, span=timedelta(hours=23), profile=FIRST))
     send(settings, [(r.key, r.value, r.headers) for r in records[:2000]])
     drain(settings)
     flush(stores)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.integration.driving import audited, drain, one_batch, send
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.resources import Stores
@@ -23,7 +23,10 @@ MESSAGES, BATCH = 600, 100
 @pytest.fixture
 def waiting(settings: Settings) -> Settings:
     """Six small micro-batches that wait."""
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(MESSAGES, seed=4, shops=3)))
+    send(
+        settings,
+        ((entry.key, entry.value, entry.headers) for entry in traffic(MESSAGES, seed=4, shops=3, profile=FIRST)),
+    )
     return settings.model_copy(update={"batch_messages": BATCH})
 
 

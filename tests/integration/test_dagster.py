@@ -16,7 +16,7 @@ from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG,
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import dagster_home, drain, environment
 from truepixel_dagster.jobs.process_events import process_events
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -39,7 +39,7 @@ def through_dagster(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
 
 def test_lanes_begin_side_by_side_where_dagster_has_made_nothing_yet(settings: Settings, stores: Stores) -> None:
     three = settings.model_copy(update={"lanes": 3})
-    send(three, [(r.key, r.value, r.headers) for r in traffic(600, seed=4, shops=2)])
+    send(three, [(r.key, r.value, r.headers) for r in traffic(600, seed=4, shops=2, profile=FIRST)])
     drain(three, lambda _: None)
     # Each lane at its first try: a run that fails is made up for, and the drain would come to its end as well.
     with dg.DagsterInstance.from_config(str(dagster_home(three))) as instance:
@@ -62,7 +62,7 @@ def days_in(stores: Stores, name: str) -> Counter[str]:
 
 
 def test_the_job_drains_its_lane_and_reports_each_asset_and_day_once(through_dagster: Settings, stores: Stores) -> None:
-    send(through_dagster, [(r.key, r.value, r.headers) for r in traffic(1500, seed=2, shops=2)])
+    send(through_dagster, [(r.key, r.value, r.headers) for r in traffic(1500, seed=2, shops=2, profile=FIRST)])
     result = run(**{LANE_TAG: "0", LANES_TAG: "1"})
     assert result.success
     assert sum(entry.lag for entry in lag(through_dagster)) == 0

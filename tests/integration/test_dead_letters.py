@@ -23,7 +23,7 @@ from truepixel_dagster.dead_letters.reprocess import Replay, plan, reopen, repla
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild import attributions
@@ -80,7 +80,10 @@ def refusing_named_shops(stores: Stores, month: str) -> AbstractContextManager[N
 
 
 def visitors(count: int = 1500, seed: int = 3) -> list[tuple[bytes | None, bytes | None, Any]]:
-    return [(r.key, r.value, r.headers) for r in traffic(count, seed=seed, shops=3, duplicates=0.03, malformed=0.01)]
+    return [
+        (r.key, r.value, r.headers)
+        for r in traffic(count, seed=seed, shops=3, duplicates=0.03, malformed=0.01, profile=FIRST)
+    ]
 
 
 def told(settings: Settings) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from tests.integration.driving import send
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.exporter.serve import serving
 from truepixel_dagster.jobs.drain import drain
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.settings import Settings
 
 Scraped = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -40,7 +40,7 @@ SUCCEEDED = ("truepixel_runs_finished_total", (("dagster_job", "process_events")
 
 
 def test_what_is_scraped_is_what_the_stores_hold_and_a_restart_counts_nothing_twice(settings: Settings) -> None:
-    records = traffic(2000, seed=5, shops=2, duplicates=0.1, malformed=0.02)
+    records = traffic(2000, seed=5, shops=2, duplicates=0.1, malformed=0.02, profile=FIRST)
     send(settings, [(record.key, record.value, record.headers) for record in records])
     with serving(settings, lambda _: None, host="127.0.0.1", port=0) as port:
         before = scrape(port)

@@ -16,7 +16,7 @@ from tests.integration.driving import audited, drain, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.resources import Stores, open_stores
@@ -34,7 +34,7 @@ LEASE_SECONDS = 3.0
 @pytest.fixture
 def short(settings: Settings) -> Settings:
     """Settings of a short lease and small micro-batches, with traffic waiting."""
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1500, seed=4, shops=3)))
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1500, seed=4, shops=3, profile=FIRST)))
     return settings.model_copy(update={"lease": LEASE_SECONDS, "batch_messages": 256})
 
 

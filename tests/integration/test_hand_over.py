@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.driving import audited, one_batch, send
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW, claim_lane, open_lane
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
@@ -24,7 +24,9 @@ EVENTS = 1500
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """A short lease and small micro-batches, with traffic waiting."""
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(EVENTS, seed=4, shops=3)))
+    send(
+        settings, ((entry.key, entry.value, entry.headers) for entry in traffic(EVENTS, seed=4, shops=3, profile=FIRST))
+    )
     return settings.model_copy(update={"lease": 3.0, "batch_messages": 100})
 
 

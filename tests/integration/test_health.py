@@ -15,7 +15,7 @@ from tests.integration.test_pipeline import pixel
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import product_stats
@@ -33,7 +33,7 @@ def healthy(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch)
     # As many dead letters as this traffic has are well.
     monkeypatch.setenv("TRUEPIXEL_ALERT_DEAD_LETTER_SHARE", "0.2")
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=8, shops=1)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=8, shops=1, profile=FIRST)])
     drain(settings)
     flush(stores)
     return settings

@@ -14,7 +14,7 @@ from truepixel_dagster.jobs.drain import ended, execute
 from truepixel_dagster.local import stack
 from truepixel_dagster.local.servers import Elasticsearch, Postgres
 from truepixel_dagster.local.stack import Stack, ephemeral_stack, identified
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
@@ -69,7 +69,7 @@ def test_nothing_is_set_up_on_servers_of_others(servers: Settings) -> None:
 
 
 def test_a_worker_with_servers_of_others_commits_nothing_and_says_why(settings: Settings) -> None:
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(50, seed=3, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(50, seed=3, shops=2, profile=FIRST)])
     log = settings.data_dir / "run.log"
     run = execute(of_others(settings), "process_events", {}, log)
     with ended([run]):

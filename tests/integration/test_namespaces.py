@@ -16,7 +16,7 @@ from tests.integration.driving import audited, drain, flush, send
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.cli import main
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.privacy import requests as privacy
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
@@ -74,7 +74,7 @@ def held(settings: Settings, stores: Stores) -> dict[str, Any]:
 def test_namespaces_that_begin_alike_hold_their_own_and_touch_nothing_else(
     shorter: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    records = [(r.key, r.value, r.headers) for r in traffic(240, seed=3, shops=2, malformed=0)]
+    records = [(r.key, r.value, r.headers) for r in traffic(240, seed=3, shops=2, malformed=0, profile=FIRST)]
     longer = [
         shorter.model_copy(update={"namespace": shorter.namespace + tail, "data_dir": shorter.data_dir / tail})
         for tail in LONGER

@@ -22,7 +22,7 @@ import pytest
 from tests.integration.driving import send
 from truepixel_dagster.jobs.drain import ROOT
 from truepixel_dagster.local.demo import end_tree
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
 
@@ -164,7 +164,7 @@ def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:
 
 
 def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Path, settings: Settings) -> None:
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     told = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
     assert json.loads(told)["messages"] == 200
     assert sum(entry.committed or 0 for entry in lag(settings)) == 200
@@ -173,7 +173,7 @@ def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Pa
 def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
     folder_of_somebody: Path, settings: Settings
 ) -> None:
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
     run(folder_of_somebody, *job, **given(settings, folder_of_somebody), DAGSTER_HOME=str(home(folder_of_somebody)))
     assert sum(entry.committed or 0 for entry in lag(settings)) == 200
@@ -184,7 +184,7 @@ def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shel
     folder_of_somebody: Path, settings: Settings, with_home: bool
 ) -> None:
     """UI, daemon, sensor, code server and workers: all of them."""
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     at_home = {"DAGSTER_HOME": str(home(folder_of_somebody))} if with_home else {}
     log = folder_of_somebody / "dev.log"
     with log.open("wb") as output:

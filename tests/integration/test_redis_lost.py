@@ -17,7 +17,7 @@ from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.rebuild import weekly_visitors
@@ -34,7 +34,7 @@ from truepixel_dagster.stream.topics import lag
 @pytest.fixture
 def busy(settings: Settings) -> Settings:
     """Settings of small micro-batches, with traffic waiting."""
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3)))
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3, profile=FIRST)))
     return settings.model_copy(update={"batch_messages": 256})
 
 
@@ -294,7 +294,7 @@ def test_an_emptied_redis_is_rebuilt_exactly(busy: Settings, stores: Stores, flu
     drain(busy)
     if flushed:
         flush(stores)
-    send(busy, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=10, shops=3)))
+    send(busy, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=10, shops=3, profile=FIRST)))
     with open_lane(busy, lane=0, lanes=1, owner="test") as lane:
         assert one_batch(lane)
         lane.finish()

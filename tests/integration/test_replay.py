@@ -17,7 +17,7 @@ from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -33,7 +33,7 @@ def filled(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) 
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=3, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=3, shops=2, profile=FIRST)])
     drain(settings)
     flush(stores)
     return settings
@@ -100,7 +100,7 @@ def test_a_replay_of_one_partition_brings_back_its_users(filled: Settings, store
 
 def test_what_is_not_committed_is_left_to_the_stream(filled: Settings, stores: Stores) -> None:
     before = sum(committed(filled).values())
-    send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2)])
+    send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
     assert call("--from", "1h")["records"] == before
     audited(filled, stores)
     drain(filled)
@@ -122,7 +122,7 @@ def test_events_older_than_those_that_are_kept_are_passed_over(
 def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
     time.sleep(1.1)
     now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
-    send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2)])
+    send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
     drain(filled)
     assert call("--from", "1h", "--to", now, "--stages", "index")["records"] == 1500
 

@@ -23,7 +23,7 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.local.servers import Address, MongoDB, NotAnsweringError, Redis, Server, free_ports
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild.redis import restore
@@ -37,7 +37,7 @@ from truepixel_dagster.stream.topics import lag
 
 
 def waiting(settings: Settings) -> Settings:
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3)))
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3, profile=FIRST)))
     return settings.model_copy(update={"batch_messages": 256, "retries": 2})
 
 
@@ -178,7 +178,7 @@ def test_an_append_only_file_that_is_cut_off_is_noticed_and_rebuilt(
     drain(busy)
     with open_stores(busy) as stores:
         flush(stores)
-    send(busy, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=10, shops=3)))
+    send(busy, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=10, shops=3, profile=FIRST)))
     drain(busy)
     own.kill()
     (file,) = (data / "appendonlydir").glob("*.incr.aof")

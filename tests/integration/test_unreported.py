@@ -19,7 +19,7 @@ from truepixel_dagster.jobs import unreported
 from truepixel_dagster.jobs.drain import dagster_home, drain, environment, execute, make_history
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -81,7 +81,7 @@ def days_of(stores: Stores, before: dict[int, int]) -> Counter[str]:
 
 
 def backlog(settings: Settings, count: int = 900) -> Settings:
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(count, seed=2, shops=2)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(count, seed=2, shops=2, profile=FIRST)])
     return settings.model_copy(update={"batch_messages": 100})
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.driving import drain, one_batch, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.events.event import Event
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline import runner
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.lane_claim import open_lane
@@ -27,7 +27,13 @@ Patch = pytest.MonkeyPatch
 
 
 def drained(settings: Settings) -> RunMetrics:
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(900, seed=5, shops=2, duplicates=0.1, malformed=0.05)])
+    send(
+        settings,
+        [
+            (r.key, r.value, r.headers)
+            for r in traffic(900, seed=5, shops=2, duplicates=0.1, malformed=0.05, profile=FIRST)
+        ],
+    )
     (tally,) = drain(settings.model_copy(update={"batch_messages": 100, "dead_letter_share": 1.0}))
     return tally
 

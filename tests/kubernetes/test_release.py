@@ -18,7 +18,7 @@ from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
 from truepixel_dagster.jobs.drain import dagster_home
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.leases import holders
@@ -131,7 +131,7 @@ def producing(settings: Settings) -> Iterator[None]:
 
 def send(settings: Settings, hurry: threading.Event) -> None:
     with EventProducer(settings) as producer:
-        for number, record in enumerate(traffic(EVENTS, seed=7)):
+        for number, record in enumerate(traffic(EVENTS, seed=7, profile=FIRST)):
             producer.send(record.key, record.value, record.headers)
             if number % BURST == 0 and not hurry.is_set():
                 producer.flush()

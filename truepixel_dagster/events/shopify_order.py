@@ -591,6 +591,8 @@ def anonymise_order(body: OrderBody, alias: Alias) -> None:
     for refund in body.refunds or ():
         if refund:
             anonymise_refund(refund, alias)
+            # It is the order's that it stands in.
+            refund.order_id = None
 
 
 def anonymise_refund(body: RefundBody, alias: Alias) -> None:

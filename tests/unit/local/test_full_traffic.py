@@ -19,7 +19,7 @@ from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.local.payloads.model import Order
-from truepixel_dagster.local.traffic import FULL, Placed, Record, traffic
+from truepixel_dagster.local.traffic import FIRST, FULL, Placed, Record, traffic
 
 NO_CLIENTS = {"undefined", "null", "nan", "", "anonymous", "00000000-0000-0000-0000-000000000000"}
 ORDERS = "orders/"
@@ -472,3 +472,12 @@ def test_only_shops_of_a_higher_rank_tell_when_they_change(count: int) -> None:
     """So that what few shops send is judged by the day: a zone that is learned on the way moves days."""
     assert not [record for record in traffic(500, shops=count, profile=FULL) if record.name == "shop/update"]
     assert [record for record in traffic(500, shops=10, profile=FULL) if record.name == "shop/update"]
+
+
+def test_who_names_no_profile_gets_everything() -> None:
+    """Benchmarks name the first profile."""
+    assert (
+        list(traffic(300, seed=3))
+        == list(traffic(300, seed=3, profile=FULL))
+        != list(traffic(300, seed=3, profile=FIRST))
+    )

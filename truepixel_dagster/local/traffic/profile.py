@@ -132,4 +132,4 @@ def busy(profile: Profile) -> Profile:
 PROFILES = {"first": FIRST, "full": FULL}
 
 #: What is generated where nobody asks for a profile.
-DEFAULT = FIRST
+DEFAULT = FULL
