@@ -18,7 +18,7 @@ from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
 from truepixel_dagster.jobs.drain import environment
-from truepixel_dagster.local.traffic import traffic
+from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import Context, rebuilding
@@ -56,7 +56,7 @@ REBUILDS: dict[str, Callable[[Context, Sequence[str]], Rebuilt]] = {
 @pytest.fixture
 def filled(settings: Settings, stores: Stores) -> Settings:
     """Five days of traffic, drained and flushed."""
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(2500, seed=11, shops=3)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(2500, seed=11, shops=3, profile=FIRST)])
     drain(settings)
     flush(stores)
     audited(settings, stores)
@@ -187,7 +187,7 @@ def streaming(settings: Settings, batch: int) -> Iterator[None]:
 
 
 def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings: Settings, stores: Stores) -> None:
-    records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY)]
+    records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY, profile=FIRST)]
     send(settings, records[:3000])
     drain(settings)
     flush(stores)
@@ -227,6 +227,27 @@ def test_orders_are_counted_by_their_first_record_also_where_senders_clocks_disa
     audited(settings, stores)
 
 
+def test_orders_whose_notes_name_a_client_are_found_again_when_the_clients_document_was_lost(
+    settings: Settings, stores: Stores
+) -> None:
+    notes = {"note_attributes": [{"name": "client_id", "value": "late"}], "created_at": f"{DAY}T12:00:00Z"}
+    hook = {**order(5), **notes, "line_items": [{"product_id": 1, "quantity": 1, "price": "1.00"}]}
+    send(settings, [record("s:hook", hook, topic="orders/create", event_id="w")])
+    drain(settings)
+    assert stores.mongodb.read(AD_LEADS, ["s:late"])["s:late"]["orders"]
+    stores.mongodb.delete(AD_LEADS, {})
+    with rebuilding(settings) as context:
+        assert ad_leads.rebuild_days(context, [DAY]).changed == 1
+        assert ad_leads.rebuild_days(context, [DAY]).changed == 0
+    # A visit before the order that the stream reads after it.
+    send(settings, [record("s:late", pixel("visit", at=f"{DAY}T11:00:00.000Z", query="?gclid=1"))])
+    drain(settings)
+    audited(settings, stores)
+    stores.elasticsearch.refresh()
+    (found,) = stores.elasticsearch.scan("attributions")
+    assert [touch["event_id"] for touch in found["_source"]["touches"]] == ["visit"]
+
+
 def test_another_window_and_back_gives_the_same_documents(filled: Settings, stores: Stores) -> None:
     def documents() -> dict[str, Any]:
         stores.elasticsearch.refresh()
@@ -254,7 +275,7 @@ def test_a_month_by_seven_days_instead_of_thirty_and_back_is_the_month_it_was(
         monkeypatch.setenv(name, value)
     january = ("2026-01-01", "2026-01-31")
     start = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    records = traffic(4000, seed=8, shops=2, start=start, span=timedelta(days=31))
+    records = traffic(4000, seed=8, shops=2, start=start, span=timedelta(days=31), profile=FIRST)
     touches = [
         record("s:slow", pixel(f"touch-{day}", at=f"2026-01-{day:02d}T09:00:00.000Z", query=f"?utm_source=on-{day}"))
         for day in (2, 9, 16, 23)

@@ -8,22 +8,25 @@ from typing import Any
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop_time import days_beside
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, touch_of
+from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, noted_in, touch_of, with_noted
+from truepixel_dagster.stages.attribution import CLUSTER
 from truepixel_dagster.stages.stage import AD_LEAD
 from truepixel_dagster.stores.documents import SCHEMA, read_all
-from truepixel_dagster.stores.mongodb import AD_LEADS
+from truepixel_dagster.stores.mongodb import AD_LEADS, ORDERS
 
 USERS = 500
 
 
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
-    """Work out the touches of every user who met an ad on these days, or whose document says so.
+    """Work out the touches of every user who met an ad on these days, whose document says so, or whom the notes of an
+    order of these days name.
 
     One with a touch from when events are no longer kept stays as the stream left it.
 
@@ -37,6 +40,9 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     for day in days:
         within = {"$elemMatch": {"at": {"$gte": day, "$lt": f"{day}T~"}}}
         users.update(context.stores.mongodb.ids(AD_LEADS, {"touches": within}))
+    orders = context.stores.mongodb.ids(ORDERS, {"days": {"$in": sorted(days_beside(days))}})
+    for chunk in chunks(orders, USERS):
+        users.update(_noted_by(context.stores.mongodb.read(ORDERS, chunk)))
     return rebuild_users(context, users, progress)
 
 
@@ -65,14 +71,15 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
         bad = len(unreadable)
         known = {user: {(t.partition, t.offset) for t in lead.all} for user, lead in leads.items()}
         touches = touches_of_users(context, users, known)
+        noted = _noted(context, users)
         for user in users:
             if user in unreadable:
                 continue
             if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
                 older += 1
                 continue
-            # The history does not say which orders' notes name a user: the document does.
-            orders = leads[user].orders if user in leads else ()
+            # Beside the document the orders say whose notes name a user: the document may have been lost.
+            orders = with_noted(leads.get(user, Lead()), noted.get(user, ())).orders
             if user in touches or orders:
                 lead = _lead(context, touches.get(user, ()), settings.touches_kept, orders)
                 document = stored.get(user, {})
@@ -85,6 +92,21 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
     rejected = mongodb.update(AD_LEADS, users, decide)
     removed = mongodb.remove(AD_LEADS, gone)
     return Rebuilt(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
+
+
+def _noted(context: Context, users: Sequence[str]) -> dict[str, set[NotedOrder]]:
+    """The orders whose notes name users, by user."""
+    return _noted_by(context.stores.mongodb.find_by(ORDERS, "users", users))
+
+
+def _noted_by(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, set[NotedOrder]]:
+    found: dict[str, set[NotedOrder]] = {}
+    clusters, _ = read_all(CLUSTER, stored)
+    for cluster in clusters.values():
+        # One that was merged into another has its facts there.
+        for user, orders in noted_in(cluster).items() if cluster.merged_into is None else ():
+            found.setdefault(user, set()).update(orders)
+    return found
 
 
 def _lead(context: Context, touches: Sequence[Touch], kept: int, orders: tuple[NotedOrder, ...]) -> Lead:

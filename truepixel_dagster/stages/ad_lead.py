@@ -18,7 +18,8 @@ import msgspec
 
 from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.events.touch import Touch
-from truepixel_dagster.orders.facts import facts_of, latest_touch
+from truepixel_dagster.orders.cluster import Cluster
+from truepixel_dagster.orders.facts import CLOCK_GRACE, facts_of, latest_touch
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
@@ -250,6 +251,25 @@ def noted_orders(events: Iterable[Event]) -> dict[str, list[NotedOrder]]:
             noted = NotedOrder(latest_touch(event), facts.kind, facts.id)
             found.setdefault(f"{event.shop_id}:{event.order.noted_client}", []).append(noted)
     return found
+
+
+def noted_in(cluster: Cluster) -> dict[str, set[NotedOrder]]:
+    """Return the orders of a cluster whose note attributes name a user, by user."""
+    found: dict[str, set[NotedOrder]] = {}
+    for node in cluster.nodes:
+        placed = next((payload.at for payload in reversed(node.payloads) if payload.at is not None), None)
+        for client in node.clients:
+            if client.noted:
+                until = (client.noted[0] if placed is None else placed) + CLOCK_GRACE
+                user = f"{cluster.shop_id}:{client.client}"
+                found.setdefault(user, set()).add(NotedOrder(until, node.kind, node.id))
+    return found
+
+
+def with_noted(lead: Lead, noted: Iterable[NotedOrder]) -> Lead:
+    """Return a lead that also knows of orders that were lost with its document; the same where it knows them."""
+    known = {(order.kind, order.id) for order in lead.orders}
+    return _with_orders(lead, [order for order in noted if (order.kind, order.id) not in known])
 
 
 def noted_users(events: Iterable[Event]) -> set[str]:

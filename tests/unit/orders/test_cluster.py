@@ -12,6 +12,7 @@ from tests.unit.orders.families import PARTITIONS, Crashed, World, families, who
 from tests.unit.stages.events_made_up import completed, usd, webhook
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.order import SoldLine
+from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, noted_in, with_noted
 
 Partitions = list[list[Event]]
 
@@ -52,6 +53,23 @@ def test_a_record_that_was_counted_takes_up_no_order_that_another_has_closed() -
     world.deliver([link])
     assert world.state() == whole([[pixel], [order], [link]]).state()
     assert world.totals["p", "2026-01-01", "units"] == 2
+
+
+@given(families())
+def test_whom_notes_name_is_found_again_in_the_orders(partitions: Partitions) -> None:
+    """A user's document may have been lost."""
+    world = whole(partitions)
+    found: dict[str, set[NotedOrder]] = {}
+    for cluster in world.clusters.values():
+        for user, orders in noted_in(cluster).items() if cluster.merged_into is None else ():
+            found.setdefault(user, set()).update(orders)
+    leads = {user: LEAD.read(user, document) for user, document in world.leads.items()}
+    known = {user: lead for user, lead in leads.items() if lead.orders}
+    assert found.keys() == known.keys()
+    for user, lead in known.items():
+        assert with_noted(lead, found[user]) is lead
+        again = with_noted(Lead(), found[user])
+        assert {(each.kind, each.id) for each in again.orders} == {(each.kind, each.id) for each in lead.orders}
 
 
 @given(families(), st.data())
