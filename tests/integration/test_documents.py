@@ -271,6 +271,18 @@ def test_a_flush_leaves_a_product_that_cannot_be_read_and_writes_all_others(
     assert get(stores, "product-stats", id_)["views"] == 1
 
 
+def test_an_order_id_that_only_an_import_knew_is_kept(settings: Settings, stores: Stores) -> None:
+    put(stores, "attributions", "s:tok", {"shop_id": "s", "order_id": "77", "checkout_token": "tok", "status": "paid"})
+    send(settings, [record("s:c", completed("e1"))])
+    drain(settings)
+    assert attribution(stores, "s:tok")["order_id"] == "77"
+    audited(settings, stores)
+    with rebuilding(settings) as context:
+        attributions.rebuild_days(context, [NOON[:10]], rules_of(context))
+    assert attribution(stores, "s:tok")["order_id"] == "77"
+    audited(settings, stores)
+
+
 def test_an_import_without_history_is_not_removed_by_a_rebuild(settings: Settings, stores: Stores) -> None:
     put(
         stores,

@@ -122,6 +122,12 @@ def test_a_rewrite_keeps_what_is_not_known_and_says_the_version() -> None:
     assert (second["schema"], len(second["sightings"])) == (SCHEMA, 2)
 
 
+def test_an_order_id_that_only_an_import_knew_is_kept() -> None:
+    there = Found("i", "s:tok", {"shop_id": "s", "order_id": "77", "status": "paid"}, 1, 1)
+    assert msgspec.json.decode(updated(attribution(completed(1)), there) or b"")["order_id"] == "77"
+    assert msgspec.json.decode(updated(attribution(completed(1, order_id="78")), there) or b"")["order_id"] == "78"
+
+
 def test_a_customer_keeps_what_is_not_known() -> None:
     after = apply({"_id": "u", "strange": [1], "events": 3, "schema": 1}, [event(1)])
     assert after is not None
