@@ -186,7 +186,10 @@ class Sources:
         self._names: dict[str, Place] = {}
         self._hosts: dict[str, Place] = {}
         self._apps: dict[str, Place] = {}
-        self._add(_joined(listed.platforms, more.platforms), {**listed.places, **more.places})
+        joined = _joined(listed.platforms, more.platforms)
+        self._add(joined, listed.places)
+        # Once more alone: what an operator says goes before what the files say of the same name or host.
+        self._add(_own(joined, more.platforms), more.places)
         self._add_ga4(_read("ga4_sources.json", _Ga4))
         self.inside = frozenset(map(_host, (*inside.hosts, *more.inside)))
         self.shops = frozenset(inside.shops)
@@ -273,16 +276,17 @@ class Sources:
 
     def _add_ga4(self, listed: _Ga4) -> None:
         """GA4's sources beside ours. `bebo.com` is the platform `bebo` where the list has that name, too."""
-        for category, sources in listed.sources.items():
-            for source in sources:
-                name = source.rpartition(".")[0]
-                platform = name if name in sources else source
-                place = Place(platform, category, platform)
-                if "." in source and source not in self._hosts:
-                    found = self._by_suffix(source) or self._names.get(name_key(platform)) or place
-                    self._hosts[source] = found._replace(category=category)
-                elif "." not in source:
-                    self._names.setdefault(name_key(source), place)
+        entries = [(source, category) for category, sources in listed.sources.items() for source in sources]
+        # A domain before the hosts in it, which are of its platform, wherever in the list they stand.
+        for source, category in sorted(entries, key=lambda entry: entry[0].count(".")):
+            name = source.rpartition(".")[0]
+            platform = name if name in listed.sources[category] else source
+            place = Place(platform, category, platform)
+            if "." in source and source not in self._hosts:
+                found = self._by_suffix(source) or self._names.get(name_key(platform)) or place
+                self._hosts[source] = found._replace(category=category)
+            elif "." not in source:
+                self._names.setdefault(name_key(source), place)
 
 
 def _unknown(name: str) -> Place:
@@ -358,6 +362,14 @@ def _joined(listed: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> d
             apps=before.apps + entry.apps,
         )
     return joined
+
+
+def _own(joined: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> dict[str, _Platform]:
+    """The platforms of additions with their own names and hosts alone, of the category that they have together."""
+    return {
+        name: msgspec.structs.replace(entry, category=joined[name].category, source=joined[name].source)
+        for name, entry in more.items()
+    }
 
 
 def _ranked(listed: Iterable[ClickId], more: Iterable[ClickId]) -> list[ClickId]:

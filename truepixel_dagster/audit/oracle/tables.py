@@ -82,7 +82,6 @@ def tables(more: str = "{}") -> Tables:
         own = platforms["platforms"].setdefault(name, {"category": None})
         lists = {each: [*own.get(each, ()), *about.get(each, ())] for each in ("aliases", "hosts", "apps")}
         platforms["platforms"][name] = {**own, **about, **lists}
-    platforms["places"] |= added.get("places", {})
     inside, clicks, channels = _read("inside.json"), _read("click_ids.json"), _read("channels.json")
     channels["paid_medium"]["equals"] += added.get("paid_mediums", [])
     new = {entry["name"]: entry for entry in added.get("click_ids", ())}
@@ -93,26 +92,26 @@ def tables(more: str = "{}") -> Tables:
     names: dict[str, Place] = {}
     hosts: dict[str, Place] = {}
     apps: dict[str, Place] = {}
-    for name, place in platforms["places"].items():
-        found = Place(place["platform"], place["category"])
-        if "." in name:
-            hosts[plain(name)] = found
-        else:
-            names[key(name)] = found
-    for platform, about in platforms["platforms"].items():
-        found = Place(platform, about["category"])
-        for name in (platform, *about.get("aliases", ())):
-            names.setdefault(key(name), found)
-        for host in about.get("hosts", ()):
-            hosts.setdefault(plain(host), found)
-        for app in about.get("apps", ()):
-            apps[app.lower()] = found
+    categories = {name: about["category"] for name, about in platforms["platforms"].items()}
+    # An operator's word on a name or a host comes last, and stands.
+    for said in (platforms, added):
+        for platform, about in said.get("platforms", {}).items():
+            found = Place(platform, categories[platform])
+            names |= {key(name): found for name in (platform, *about.get("aliases", ()))}
+            hosts |= {plain(host): found for host in about.get("hosts", ())}
+            apps |= {app.lower(): found for app in about.get("apps", ())}
+        for name, place in said.get("places", {}).items():
+            found = Place(place["platform"], place.get("category"))
+            if "." in name:
+                hosts[plain(name)] = found
+            else:
+                names[key(name)] = found
     _add_google(names, hosts)
     return Tables(
         names=names,
         hosts=hosts,
         apps=apps,
-        categories={name: about["category"] for name, about in platforms["platforms"].items()},
+        categories=categories,
         sources={name: about["source"] for name, about in platforms["platforms"].items() if "source" in about},
         inside=frozenset(map(plain, inside["hosts"])),
         shops=tuple(inside["shops"]),
@@ -137,7 +136,8 @@ def _add_google(names: dict[str, Place], hosts: dict[str, Place]) -> None:
         around = next((hosts[host] for host in suffixes(entry) if host in hosts), None)
         short, _, end = entry.partition(".")
         own = short if short in found[category] and "." not in end else entry
-        hosts.setdefault(plain(entry), Place(around.platform if around else own, category))
+        known = around or names.get(key(own))
+        hosts.setdefault(plain(entry), Place(known.platform if known else own, category))
 
 
 def _click_ids(entries: list[dict[str, Any]]) -> tuple[ClickId, ...]:
