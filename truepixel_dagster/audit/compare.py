@@ -314,12 +314,13 @@ WEEK = _record(
 def _without_imported(expected: Expected, actual: Actual) -> Docs:
     """The attributions without order ids that no record names, where the records name none."""
     named = {(event["shop_id"], event.get("order_id")) for event in expected.events.values()}
+
+    def is_imported(id_: str, doc: Mapping[str, Any]) -> bool:
+        told = expected.attributions.get(id_, {}).get("order_id")
+        return not told and (doc.get("shop_id"), doc.get("order_id")) not in named
+
     return {
-        id_: {name: value for name, value in doc.items() if name != "order_id"}
-        if not expected.attributions.get(id_, {}).get("order_id")
-        and (doc.get("shop_id"), doc.get("order_id")) not in named
-        else doc
-        for id_, doc in actual.attributions.items()
+        id_: {**doc, "order_id": None} if is_imported(id_, doc) else doc for id_, doc in actual.attributions.items()
     }
 
 

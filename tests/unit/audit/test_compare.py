@@ -331,3 +331,22 @@ def test_a_difference_carries_both_values() -> None:
         "expected": 2,
         "actual": 7,
     }
+
+
+def test_an_order_id_that_no_record_names_is_an_imports_and_one_that_a_record_names_is_a_difference() -> None:
+    checkout = {"token": "tok", "totalPrice": {"amount": "1.00", "currencyCode": "USD"}}
+    other = {"checkout": {**checkout, "token": "other", "order": {"id": "8"}}}
+    values = [
+        pixel("a", "checkout_completed", FIRST_AD, checkout=checkout),
+        pixel("b", "checkout_completed", FIRST_AD, **other),
+    ]
+    records = [
+        Record("t", 0, n, 1_767_600_000_000, b"s:anna", json.dumps(value).encode(), [("source", b"pixel")])
+        for n, value in enumerate(values)
+    ]
+    right = expected(records)
+    for order_id, is_wrong in (("77", False), ("8", True)):
+        held = deepcopy(right.attributions)
+        held["s:tok"]["order_id"] = order_id
+        found = [each for each in differences(right, Actual(attributions=held)) if each.store == "attributions"]
+        assert bool(found) is is_wrong
