@@ -67,7 +67,8 @@ class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     the order's own time and `utc_offset` what that was written with, in minutes. `status` is its own, whatever other
     payloads and refunds say. `was_paid` is whether its financial status says that money came in, `was_refunded` that
     all of it went back, also where the order was cancelled. `current_total` is what is left of `total` after edits
-    and refunds, `presentment` the total that the buyer saw. `landing` is the visit that its landing page speaks of.
+    and refunds, `presentment` the total that the buyer saw. `landing` is the visit that its landing page speaks of,
+    if it is one; `names_landing` is whether it names a landing page at all.
     """
 
     updated_at: int
@@ -92,6 +93,7 @@ class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
     customer_id: str | None = None
     email_hash: str | None = None
     customer_orders: int | None = None
+    names_landing: bool = False
 
 
 class Completion(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -242,6 +242,7 @@ def order_news(
             cart_token=cart,
             landing=landing.visit,
             landing_referrer=landing.referrer,
+            names_landing=bool(body.landing_site or body.referring_site),
         ),
         noted_client=noted_client(body.note_attributes),
     )

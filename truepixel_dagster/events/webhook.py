@@ -217,6 +217,9 @@ def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) ->
     """
     body = _read(topic, payload)
     landing = site.remainder(body.landing_site, None, body.referring_site, alias)
+    if landing == (None, None):
+        # That a page is named, and that it is no visit, says something of an order.
+        landing = "/" if body.landing_site else None, "/" if body.referring_site else None
     body.landing_site, body.referring_site = landing
     if isinstance(body, OrderBody):
         anonymise_order(body, alias)

@@ -151,6 +151,11 @@ def ids_of(event: Event) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{event.shop_id}:{id_}" for id_ in named if id_))
 
 
+def names_landing(payload: OrderPayload) -> bool:
+    """Return whether a payload names the first page of the session before its order, be that a visit or not."""
+    return payload.names_landing or payload.landing is not None
+
+
 # What a payload may say, and another may not.
 _SAYS: tuple[Callable[[OrderPayload], object], ...] = (
     lambda _payload: True,
@@ -159,7 +164,7 @@ _SAYS: tuple[Callable[[OrderPayload], object], ...] = (
     lambda payload: payload.at is not None,
     lambda payload: payload.checkout_token,
     lambda payload: payload.cart_token,
-    lambda payload: payload.landing,
+    names_landing,
     lambda payload: payload.customer_id,
     lambda payload: payload.email_hash,
 )

@@ -14,7 +14,17 @@ import msgspec
 
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import ONLINE, OrderPayload, Refund, SoldLine
-from truepixel_dagster.orders.facts import ALL, CLIENTS_KEPT, ORDER, ClientFacts, Node, Sighting, merged, surest
+from truepixel_dagster.orders.facts import (
+    ALL,
+    CLIENTS_KEPT,
+    ORDER,
+    ClientFacts,
+    Node,
+    Sighting,
+    merged,
+    names_landing,
+    surest,
+)
 
 OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (
     "open",
@@ -67,7 +77,7 @@ class Order:
     @cached_property
     def landing(self) -> OrderPayload | None:
         """The newest payload that names the first page of the session before it."""
-        return self._newest(lambda payload: payload.landing)
+        return self._newest(names_landing)
 
     @cached_property
     def identity(self) -> tuple[str | None, str | None]:

@@ -53,6 +53,7 @@ def of_payload(payload: OrderPayload) -> Said:
         "kind": (payload.test, payload.sales_channel),
         "placed": (payload.at, payload.utc_offset if payload.at is not None else 0),
         "landing": (plain_ad(payload.landing), payload.landing_referrer if payload.landing else None),
+        "names_landing": payload.names_landing,
         "who": (payload.customer_id, payload.email_hash, payload.customer_orders),
     }
 
@@ -108,6 +109,7 @@ def of_their_payload(payload: told.Payload) -> Said:
         "kind": (payload.test, payload.sales_channel),
         "placed": (placed.at, placed.offset) if placed else (None, 0),
         "landing": (payload.landing, payload.landing_referrer if payload.landing else None),
+        "names_landing": payload.has_landing,
         "who": (payload.customer_id, payload.email_hash, payload.orders_count),
     }
 

@@ -64,6 +64,7 @@ def _saying(draw: st.DrawFn) -> dict[str, Any]:
         says["lines"] = _lines(draw(st.lists(SALES, max_size=2)), draw(st.none() | st.integers(0, 2)))
     if draw(st.integers(0, 3)) == 0:
         says["landing"] = ad("landing")
+    says["names_landing"] = "landing" in says or draw(st.booleans())
     return says
 
 

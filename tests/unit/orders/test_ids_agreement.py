@@ -42,12 +42,14 @@ def pixel(name: str, number: int, client: str, token: str | None, cart: str | No
     )
 
 
-def webhook(topic: str, number: int, order_id: str | None, token: str | None, cart: str | None) -> Any:
+def webhook(
+    topic: str, number: int, order_id: str | None, token: str | None, cart: str | None, landing: str | None = "/"
+) -> Any:
     """An order as Shopify shows it."""
     told = f"2027-02-01T10:{number:02d}:00Z"
     order: dict[str, Any] = {"id": order_id, "checkout_token": token, "cart_token": cart}
     order |= {"currency": "USD", "total_price": f"{100 + number}", "line_items": [], "financial_status": "paid"}
-    order |= {"created_at": told, "updated_at": told, "landing_site": "/", "source_name": "web"}
+    order |= {"created_at": told, "updated_at": told, "landing_site": landing, "source_name": "web"}
     headers = (("topic", topic.encode()), ("event_id", f"w{number:02d}".encode()))
     return token or cart or order_id, {"id": order_id} if topic == "orders/delete" else order, headers
 
@@ -65,7 +67,8 @@ def _sent(draw: st.DrawFn, number: int) -> Any:
     if order_id and draw(st.integers(0, 9)) == 0:
         return webhook("orders/delete", number, order_id, None, None)
     has_id = not (token or cart) or draw(st.booleans())
-    return webhook("orders/updated", number, (order_id or "1") if has_id else None, token, cart)
+    landing = draw(st.sampled_from([None, "/", "/?gclid=1", "/?utm_source=news&utm_medium=email"]))
+    return webhook("orders/updated", number, (order_id or "1") if has_id else None, token, cart, landing)
 
 
 @st.composite

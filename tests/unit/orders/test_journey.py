@@ -107,6 +107,16 @@ def test_the_landing_page_of_a_webhook_is_the_single_touch_of_an_order_without_o
     assert offsets(journey((LANDING, []), (PIXEL, [touch(2)]))) == [2]
 
 
+def test_the_newest_payload_that_names_a_landing_page_decides_also_where_that_is_no_visit() -> None:
+    inside = webhook(2, client_id="token", at=NOON + 1, says={"names_landing": True})
+    silent = webhook(3, client_id="token", at=NOON + 2)
+    for seen in ((LANDING, inside, silent), (silent, inside, LANDING), (inside, LANDING)):
+        assert journey(*((event, []) for event in seen)).touches == ()
+    assert len(journey((LANDING, []), (silent, [])).touches) == 1
+    later = webhook(4, client_id="token", at=NOON + 3, says={"landing": ad("again"), "names_landing": True})
+    assert [each.ad.campaign for each in journey((inside, []), (later, []), (LANDING, [])).touches] == ["again"]
+
+
 @pytest.mark.parametrize("channel", ["pos", "draft", "subscription", "import", "other"])
 def test_an_order_that_was_not_placed_online_has_no_journey_and_is_credited_to_its_channel(channel: str) -> None:
     says = {"sales_channel": channel, "landing": ad("spring")}
