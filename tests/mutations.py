@@ -552,6 +552,20 @@ MUTATIONS = (
         UNIT + "orders/test_facts.py",
     ),
     Mutation(
+        "orders: ids of an order are bounded",
+        P + "stages/attribution.py",
+        "if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:",
+        "if False:",
+        UNIT + "stages/test_ids_per_order.py",
+    ),
+    Mutation(
+        "orders: an event is of the order whose id it names",
+        P + "orders/order.py",
+        "ids = [node.id] if node.kind == ORDER else node.order_ids",
+        "ids: tuple[str, ...] = ()",
+        UNIT + "orders/test_ids_agreement.py",
+    ),
+    Mutation(
         "orders: bots report none",
         P + "orders/facts.py",
         "if news is None or event.bot:",
@@ -785,8 +799,8 @@ MUTATIONS = (
     Mutation(
         "text: a cell of a table is no markup",
         P + "terminal.py",
-        'return Text("" if value is None else printable(str(value)), overflow="fold")',
-        'return Text.from_markup("" if value is None else printable(str(value)))',
+        'return Text("\\n".join(printable(str(each)) for each in values), overflow="fold")',
+        'return Text.from_markup("\\n".join(printable(str(each)) for each in values))',
         INTEGRATION + "test_hostile_text.py::test_no_command_lets_any_of_it_through",
     ),
     Mutation(
