@@ -29,8 +29,7 @@ def fetch(context: dg.OpExecutionContext, outcome: str) -> Iterator[dg.Output[st
     if outcome == FAILED:
         raise dg.Failure("as was asked for")
     if context.retry_number < TRIES.get(outcome, 0):
-        # Long enough for all other steps to be done, also on a busy machine: it comes last with either executor.
-        raise dg.RetryRequested(max_retries=2, seconds_to_wait=1 if outcome == RETRIED_LATER else None)
+        raise dg.RetryRequested(max_retries=2, seconds_to_wait=0.05 if outcome == RETRIED_LATER else None)
     if outcome != SKIPPED:
         yield dg.Output(outcome)
 
@@ -118,9 +117,23 @@ def steps_of(job: dg.JobDefinition, outcomes: list[str]) -> list[tuple[str, str 
     ids=",".join,
 )
 def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
-    ours = steps_of(by_ours, outcomes)
-    assert ours == steps_of(by_dagster, outcomes)
+    ours, dagsters = steps_of(by_ours, outcomes), steps_of(by_dagster, outcomes)
+    # What comes between a step that waits for its retry and the retry is a matter of the machine's load.
+    waiting = [f"[s{number}]" for number, outcome in enumerate(outcomes) if outcome == RETRIED_LATER]
+    for slots in ([], waiting):
+        assert of_slots(ours, slots, waiting) == of_slots(dagsters, slots, waiting)
     assert ("STEP_START", "plan") in ours
+
+
+def of_slots(
+    steps: list[tuple[str, str | None]], slots: list[str], waiting: list[str]
+) -> list[tuple[str, str | None]]:
+    """What happened in some slots; without any, what happened in all but those that wait."""
+
+    def is_of(key: str | None, names: list[str]) -> bool:
+        return any((key or "").endswith(name) for name in names)
+
+    return [(kind, key) for kind, key in steps if (is_of(key, slots) if slots else not is_of(key, waiting))]
 
 
 def test_a_step_whose_pool_is_full_holds_no_other_back(tmp_path: Path) -> None:
