@@ -162,6 +162,16 @@ def test_a_visit_of_a_bot_is_no_touch_after_a_rebuild_either(settings: Settings,
     assert [lead["_id"] for lead in stores.mongodb.collection(AD_LEADS).find()] == ["s:c"]
 
 
+def test_bots_that_count_as_people_do_so_after_a_rebuild_of_their_events(settings: Settings, stores: Stores) -> None:
+    counting = settings.model_copy(update={"count_bots": True})
+    bot = pixel("e", at=f"{DAY}T12:00:00.000Z", query="?gclid=1")
+    bot["context"]["navigator"] = {"userAgent": "Googlebot/2.1 (+http://www.google.com/bot.html)"}
+    send(counting, [record("s:bot", bot)])
+    drain(counting)
+    assert rebuild(counting, "events").changed == 0
+    audited(counting, stores)
+
+
 @contextmanager
 def streaming(settings: Settings, batch: int) -> Iterator[None]:
     """Drains the topic in small micro-batches from another thread while the block runs, and to its end after it."""

@@ -22,7 +22,7 @@ from truepixel_dagster.events.shop import UNKNOWN, Shop
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.health.counters import counters_match
 from truepixel_dagster.privacy.forget import forget_shop
-from truepixel_dagster.rebuild import history, product_stats, weekly_visitors
+from truepixel_dagster.rebuild import ad_leads, customers, events, history, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.rebuild.redis import restore
@@ -398,6 +398,38 @@ def test_a_replay_works_out_the_shops_days_and_learns_what_was_lost(counted: Set
     assert (stages["product_stats"].removed, stages["index"].changed) == (0, 0)
     assert all_days(stores.mongodb).zones == {"ny": NEW_YORK, "akl": AUCKLAND}
     assert (days(stores), weeks(stores)) == (RIGHT_DAYS, RIGHT_WEEKS)
+
+
+def test_events_are_rebuilt_by_the_names_that_their_shop_has_for_platforms(settings: Settings, stores: Stores) -> None:
+    send(settings, [record("s:c", pixel("e", at=f"{MONDAY}T12:00:00.000Z", query="?utm_source=flyer"))])
+    drain(settings)
+    set_by_operator(stores.mongodb, "s", with_alias("flyer"))
+    with rebuilding(settings) as context:
+        assert events.rebuild_days(context, DAYS).changed == 1
+        ad_leads.rebuild_days(context, DAYS)
+        customers.rebuild_days(context, DAYS)
+    assert audited(settings, stores).excused == []
+    with rebuilding(settings) as context:
+        where = where_of(context, since=0, until=None, partition=None, offsets=None)
+        assert replay(context, where, ["index", "ad_lead"]).stages == {"index": Rebuilt(1), "ad_lead": Rebuilt(1)}
+
+
+def test_a_rebuild_of_events_knows_the_shops_that_they_tell_of_first(settings: Settings, stores: Stores) -> None:
+    """As where the version that read these records kept nothing of it."""
+    visit = pixel("e", at=f"{MONDAY}T12:00:00.000Z")
+    visit["context"]["document"]["referrer"] = "https://ny.example/landing"
+    send(settings, [record("ny:c", visit), *some_views(), shop_update("ny", NEW_YORK, at=f"{MONDAY}T13:00:00Z")])
+    drain(settings)
+    stores.mongodb.collection(SHOPS).delete_many({})
+    with rebuilding(settings) as context:
+        events.rebuild_days(context, DAYS)
+    assert all_days(stores.mongodb).zones == {"ny": NEW_YORK}
+    with rebuilding(settings) as context:
+        ad_leads.rebuild_days(context, DAYS)
+        customers.rebuild_days(context, DAYS)
+        product_stats.rebuild_days(context, DAYS)
+        weekly_visitors.rebuild_weeks(context, WEEKS)
+    assert audited(settings, stores).excused == []
 
 
 def test_a_shop_that_is_forgotten_is_not_known_any_more(counted: Settings, stores: Stores) -> None:

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
 
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.rebuild.history import History, open_history
+from truepixel_dagster.rebuild.history import History, open_history, sites_now
 from truepixel_dagster.rebuild.settled import Settled, settled
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
@@ -38,6 +38,15 @@ class Context(NamedTuple):
     def first_day(self) -> date:
         """The first day of any shop whose events are all kept: that of a shop ahead of UTC begins a day earlier."""
         return self.kept + timedelta(days=1) if self.days.zones else self.kept
+
+    def with_shops_of_now(self) -> Context:
+        """The same with what is known of shops by now.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+        history = self.history.with_sites(sites_now(self.settings, self.stores))
+        return self._replace(history=history, days=all_days(self.stores.mongodb))
 
 
 @contextmanager

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message, day_of
+from truepixel_dagster.events.identifiers import topic_of
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.shop import SHOP_UPDATED
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
@@ -25,6 +27,7 @@ from truepixel_dagster.stages.stage import INDEX
 from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stores.shops import learn
 
 # How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
 CLOCKS_APART = timedelta(days=1)
@@ -63,21 +66,24 @@ def range_of(context: Context, days: Sequence[str]) -> Range:
 def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
     """Index the events of some days again and remove documents that no record in Kafka stands for.
 
-    Documents whose records retention has taken stay as they are.
+    What shops say of themselves in the records that are read is kept first. Documents whose records retention has taken
+    stay as they are.
 
     Raises:
         HistoryDropped: The events of a day are no longer kept.
         KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
     check_kept(days, context.kept)
-    wanted = set(days)
     where = range_of(context, days)
+    if _learn(context, where, progress):
+        context = context.with_shops_of_now()
+    wanted = set(days)
     known = array("Q")
     result = Rebuilt()
-    of_days = (e for e in _decoded(context, where, progress) if day_of(e.occurred_at) in wanted)
-    for chunk in chunks(of_days, context.settings.batch_messages):
-        known.extend(_digest(event.document_id, event.origin) for event in chunk)
-        result += Rebuilt(len(chunk), index_again(context, chunk))
+    for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
+        of_days = [event for event in events_of(context, chunk) if day_of(event.occurred_at) in wanted]
+        known.extend(_digest(event.document_id, event.origin) for event in of_days)
+        result += Rebuilt(len(of_days), index_again(context, of_days))
     return result + Rebuilt(removed=_remove_others(context, days, where, known, progress))
 
 
@@ -140,9 +146,23 @@ def read(context: Context, where: Range, progress: Progress = silent) -> Iterato
             progress("records read", count, total)
 
 
-def _decoded(context: Context, where: Range, progress: Progress) -> Iterator[Event]:
-    events = (decode(message, context.history.sites) for message in read(context, where, progress))
-    return (event for event in events if isinstance(event, Event))
+def events_of(context: Context, messages: Iterable[Message]) -> list[Event]:
+    """The events among records, as the stream understands them with what is known of shops now."""
+    decoded = (decode(message, context.history.sites) for message in messages)
+    return [event for event in decoded if isinstance(event, Event)]
+
+
+def _learn(context: Context, where: Range, progress: Progress) -> bool:
+    """Keep what the shops of a range say of themselves, as the stream does; whether anything was new.
+
+    Before anything is indexed: by it visits are understood. The first edition kept none of it, and neither does a
+    registry that was lost.
+    """
+    learned = False
+    for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
+        news = [message for message in chunk if topic_of(message) == SHOP_UPDATED]
+        learned |= bool(news and learn(context.stores.mongodb, events_of(context, news)))
+    return learned
 
 
 def _remove_others(context: Context, days: Sequence[str], where: Range, digests: array[int], progress: Progress) -> int:

@@ -60,6 +60,10 @@ class History:
         #: What is known of the shops' sites.
         self.sites = sites
 
+    def with_sites(self, sites: Sites) -> History:
+        """The same history, read with what is known of the shops' sites by then."""
+        return History(self._store, sites)
+
     def refresh(self) -> None:
         """Make what was indexed until now visible to the reads that follow."""
         self._store.refresh()
@@ -101,9 +105,18 @@ def open_history(settings: Settings, stores: Stores) -> Iterator[History]:
         SettingsError: What an operator adds to the tables of sources cannot be used.
         Unavailable: MongoDB does not answer.
     """
-    sites = sites_of(settings).with_shops({id_: found.shop for id_, found in shops.known(stores.mongodb)})
     with closing(ElasticsearchStore(settings, exact=True)) as store:
-        yield History(store, sites)
+        yield History(store, sites_now(settings, stores))
+
+
+def sites_now(settings: Settings, stores: Stores) -> Sites:
+    """What is known of all shops' sites now.
+
+    Raises:
+        SettingsError: What an operator adds to the tables of sources cannot be used.
+        Unavailable: MongoDB does not answer.
+    """
+    return sites_of(settings).with_shops({id_: found.shop for id_, found in shops.known(stores.mongodb)})
 
 
 def event_of(document: Mapping[str, Any], sites: Sites = NOTHING_KNOWN) -> Event:

@@ -14,16 +14,15 @@ from collections.abc import Set as AbstractSet
 import msgspec
 
 from truepixel_dagster.chunks import chunks
-from truepixel_dagster.events.decode import decode
-from truepixel_dagster.events.event import Event, day_of
+from truepixel_dagster.events.event import day_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.events import Range, index_again, read
+from truepixel_dagster.rebuild.events import Range, events_of, index_again, read
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, NAMES, PRODUCT_STATS
 from truepixel_dagster.stores.mongodb import ORDERS
-from truepixel_dagster.stores.shops import all_days, learn
+from truepixel_dagster.stores.shops import learn
 from truepixel_dagster.stream.errors import BadRange
 
 
@@ -121,10 +120,10 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
     days: set[str] = set()
     weeks: set[str] = set()
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
-        all_found = [event for event in map(decode, chunk) if isinstance(event, Event)]
+        all_found = events_of(context, chunk)
         found = [event for event in all_found if day_of(event.occurred_at) >= kept]
         if learn(context.stores.mongodb, found):
-            context = context._replace(days=all_days(context.stores.mongodb))
+            context = context.with_shops_of_now()
         records, events = records + len(chunk), events + len(found)
         older += len(all_found) - len(found)
         if INDEX in stages:
