@@ -294,6 +294,9 @@ def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any]
     is an estimate again as soon as anybody else has been seen in the week.
     """
     shop, week = key
+    if document is None and not visitors:
+        # A rebuild has found that none of them counts.
+        return None
     before = document.source if document else {}
     known = VISITED.read(document.id, before) if document else _Visited(exact=True)
     if not known.exact and known.visitors >= visitors:

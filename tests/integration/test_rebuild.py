@@ -336,6 +336,48 @@ def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: S
     assert again[shop] == {**exact[shop], "visitors": exact[shop]["visitors"] + 1}
 
 
+def test_visitors_who_do_not_count_are_no_part_of_the_estimate_after_a_rebuild(
+    filled: Settings, stores: Stores
+) -> None:
+    """As bots that an older version counted, or visitors of a week that was not yet the shop's own."""
+    shop = next(hit["_source"]["shop_id"] for hit in of_day(stores, "weekly-visitors"))
+    others = [f"bot-{number}" for number in range(500)]
+    stores.redis.add_visitors((shop, WEEK), others)
+    stores.redis.add_visitors(("bots-alone", WEEK), others)
+    dirty = f"{filled.namespace}:visitors-dirty"
+    stores.redis.client.sadd(dirty, f"{shop}:{WEEK}", f"bots-alone:{WEEK}")
+    rebuild(filled, "weekly_visitors")
+    flush(stores)
+    assert f"bots-alone:{WEEK}" not in {hit["_id"] for hit in of_day(stores, "weekly-visitors")}
+    send(filled, [record(f"{shop}:new-visitor", pixel("late", at=f"{DAY}T12:00:00.000Z"))])
+    drain(filled)
+    audited(filled, stores)
+    assert stores.redis.client.smembers(dirty) == set()
+
+
+def test_a_rebuild_of_a_week_that_dies_loses_no_visitor(
+    filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop = next(hit["_source"]["shop_id"] for hit in of_day(stores, "weekly-visitors"))
+    before = stores.redis.visitors([(shop, WEEK)])
+
+    def die(*_args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(weekly_visitors, "_counted", die)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            rebuild(filled, "weekly_visitors")
+        assert stores.redis.visitors([(shop, WEEK)]) == before
+    monkeypatch.undo()
+    send(filled, [record(f"{shop}:new-visitor", pixel("late", at=f"{DAY}T12:00:00.000Z"))])
+    drain(filled)
+    audited(filled, stores)
+    rebuild(filled, "weekly_visitors")
+    assert stores.redis.client.exists(f"{filled.namespace}:visitors-aside:{shop}:{WEEK}") == 0
+    audited(filled, stores)
+
+
 def test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused(
     filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """Weekly visitors, counted exactly from the event history.
 
 Documents are read first, then the history, then the documents are replaced if nobody else has done so meanwhile. A
-visitor who comes after that marks the week in Redis, and the next flush says that the count is an estimate again.
+visitor who comes after that marks the week in Redis, and the next flush says that the count is an estimate again. That
+estimate is made anew from the history, too: the one before may hold visitors who do not count, or not in this week.
 """
 
 from __future__ import annotations
@@ -56,6 +57,9 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
         documents = _documents(context, week)
         _, unreadable = read_all(VISITED, {shop: doc.source for shop, doc in documents.items()})
         there = {shop: doc for shop, doc in documents.items() if shop not in unreadable}
+        # Whoever was added until now is in the history that is read from now on.
+        context.stores.redis.set_visitors_aside(week)
+        context.history.refresh()
         counts = {s: count for s, count in _counted(context, week, progress) if s not in unreadable}
         actions = [
             write_under(
@@ -70,6 +74,7 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
         actions += [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in gone]
         outcomes = elasticsearch.write(actions)
         if all(outcome.status != CONFLICT for outcome in outcomes):
+            context.stores.redis.drop_visitors_aside(week)
             return Rebuilt(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")
 
@@ -94,7 +99,7 @@ def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[
             if event.anonymous or is_known or context.days.week(event) != week:
                 continue
             if event.shop_id != shop or len(new) == _CLIENTS:
-                # Redis may have lost its estimate: what is flushed later must not fall behind.
+                # What is flushed later must not fall behind.
                 context.stores.redis.add_visitors((shop, week), new)
                 new = []
             if event.shop_id != shop:

@@ -224,7 +224,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries; do it again.
         """
         self.verify()
-        for kind in ("buffer", "claim", "visitors", "buried"):
+        for kind in ("buffer", "claim", "visitors", "visitors-aside", "buried"):
             for names in self._scan(self.client.scan, f"{self._key(kind)}:*", 1000):
                 if names:
                     self._call(lambda: self.client.delete(*names))  # noqa: B023 (called at once)
@@ -564,6 +564,36 @@ class RedisStore(Store):
         if clients:
             self._call(add)
 
+    def set_visitors_aside(self, week: str) -> None:
+        """Begin the estimates of a week anew, for all shops. Those that there were count until they are dropped.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        for names in self._scan(self.client.scan, f"{self._key('visitors')}:*:{quote(week, safe='')}", 1000):
+            self._call(lambda: self._set_aside(names))  # noqa: B023 (called at once)
+
+    def _set_aside(self, names: Sequence[str]) -> None:
+        pipeline = self.client.pipeline(transaction=True)
+        for name in names:
+            aside = self._key("visitors-aside") + name.removeprefix(self._key("visitors"))
+            # What a rebuild that died had set aside is among it.
+            pipeline.pfmerge(aside, name)
+            pipeline.delete(name)
+            pipeline.expire(aside, VISITORS_KEPT_SECONDS)
+        if names:
+            pipeline.execute()
+
+    def drop_visitors_aside(self, week: str) -> None:
+        """Drop the estimates of a week that were set aside: the new ones have everybody who counts.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        for names in self._scan(self.client.scan, f"{self._key('visitors-aside')}:*:{quote(week, safe='')}", 1000):
+            if names:
+                self._call(lambda: self.client.delete(*names))  # noqa: B023 (called at once)
+
     def visitors(self, weeks: Sequence[WeekKey]) -> list[int]:
         """The estimated number of visitors of each week.
 
@@ -574,7 +604,7 @@ class RedisStore(Store):
         def read() -> list[int]:
             pipeline = self.client.pipeline(transaction=False)
             for week in weeks:
-                pipeline.pfcount(self._key("visitors", *week))
+                pipeline.pfcount(self._key("visitors", *week), self._key("visitors-aside", *week))
             found: list[int] = pipeline.execute()
             return found
 
@@ -588,7 +618,8 @@ class RedisStore(Store):
         """
         dirty = self._key("visitors-dirty")
         pairs: list[Call] = [
-            ([self._key("visitors", *week), dirty], [_join(week), count]) for week, count in zip(weeks, counts)
+            ([self._key("visitors", *week), self._key("visitors-aside", *week), dirty], [_join(week), count])
+            for week, count in zip(weeks, counts)
         ]
         self._scripts("counted", pairs)
 
@@ -599,7 +630,7 @@ class RedisStore(Store):
             Unavailable: No answer after all tries.
         """
         count = 0
-        for kind in ("buffer", "claim", "visitors"):
+        for kind in ("buffer", "claim", "visitors", "visitors-aside"):
             for names in self._scan(self.client.scan, self._key(kind, shop) + ":*", 1000):
                 count += int(self._call(lambda: self.client.delete(*names)) if names else 0)  # noqa: B023 (at once)
         dirty = self._key("visitors-dirty")
@@ -619,7 +650,7 @@ class RedisStore(Store):
                 yield name, self._call(lambda: self._text(name))  # noqa: B023 (called at once)
 
     def _text(self, name: str) -> str:
-        if name.startswith(self._key("visitors") + ":"):
+        if name.startswith((self._key("visitors") + ":", self._key("visitors-aside") + ":")):
             return ""
         kind: Any = self.client.type(name)
         if kind == "hash":
