@@ -65,9 +65,11 @@ def updated(after: Attribution, there: Found | None) -> bytes | None:
     return None if new == before else msgspec.json.encode(new)
 
 
+# What the first edition of the contract kept with a sighting, and what the facts of the order say now.
+_OF_FIRST_EDITION = frozenset({"touches", "order_id", "checkout_token", "value"})
 # What this version does not know of an entry survives; the rest is as it is now.
 _OWN = {
-    "sightings": frozenset(field.name for field in msgspec.structs.fields(SightingEntry)),
+    "sightings": _OF_FIRST_EDITION.union(field.name for field in msgspec.structs.fields(SightingEntry)),
     "touches": frozenset(field.name for field in msgspec.structs.fields(AttributedTouch)),
 }
 
