@@ -1,0 +1,178 @@
+"""An installation that the first edition of the data contract has written (`tests/first_edition.py`), upgraded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+
+from tests.first_edition import MORE, load
+from tests.integration.driving import audited, drain, flush, send
+from tests.integration.test_cli import truepixel
+from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.jobs.letters_replay import replay
+from truepixel_dagster.local.samples import read_lines
+from truepixel_dagster.local.traffic import FIRST, FULL, traffic
+from truepixel_dagster.provision import provision
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
+from truepixel_dagster.rebuild.context import rebuilding
+from truepixel_dagster.report.reading import shop_report
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.documents import SCHEMA
+from truepixel_dagster.stores.errors import NotSetUp
+from truepixel_dagster.stores.index_templates import TEMPLATES, index_faults, template_of
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
+from truepixel_dagster.stream.producer import EventProducer
+from truepixel_dagster.stream.topics import read_all
+
+# All days of the records, and of what the generator sends.
+DAYS = [(date(2026, 10, 1) + timedelta(days=n)).isoformat() for n in range(92)]
+WEEKS = [f"2026-W{number}" for number in range(40, 54)]
+# What says how a document came to be what it is: which records were counted by which process, and when.
+BOOKKEEPING = frozenset({"v", "last_token", "applied", "replayed", "older", "since", "origins_since", "exact"})
+A_SHOP = "710001"
+Doc = dict[str, Any]
+
+
+@pytest.fixture
+def first(bare_settings: Settings) -> Settings:
+    """Servers as the first edition left them."""
+    load(bare_settings)
+    return bare_settings
+
+
+def further_records(settings: Settings) -> None:
+    """What comes after the upgrade: of the same orders and visitors, and of both profiles of traffic."""
+    send(settings, read_lines(MORE.read_bytes().splitlines()))
+    for profile in (FIRST, FULL):
+        records = traffic(250, seed=4, shops=3, profile=profile, span=timedelta(days=3))
+        send(settings, ((r.key, r.value, r.headers) for r in records))
+
+
+def rebuild_everything(settings: Settings) -> None:
+    """What docs/operations.md says, in its order."""
+    days = [*(f"2026-01-{day:02d}" for day in range(1, 32)), *DAYS]
+    with rebuilding(settings) as context:
+        events.rebuild_days(context, days)
+    with rebuilding(settings) as context:
+        ad_leads.rebuild_days(context, days)
+        attributions.rebuild_days(context, days, attributions.rules_of(context))
+        customers.rebuild_days(context, days)
+        product_stats.rebuild_days(context, days)
+        weekly_visitors.rebuild_weeks(context, [*(f"2026-W0{number}" for number in range(1, 6)), *WEEKS])
+
+
+@contextmanager
+def installed_anew(settings: Settings) -> Iterator[tuple[Settings, Stores]]:
+    """A fresh installation of this version that has read the same records from the same places."""
+    fresh = settings.model_copy(update={"namespace": f"{settings.namespace}n"})
+    provision(fresh)
+    with EventProducer(fresh) as producer:
+        for message in read_all(settings):
+            place = {"partition": message.origin.partition, "timestamp": message.timestamp}
+            producer.send(message.key, message.value, message.headers, **place)
+    drain(fresh)
+    with open_stores(fresh) as stores:
+        try:
+            yield fresh, stores
+        finally:
+            stores.mongodb.client.drop_database(fresh.database)
+            for index in stores.elasticsearch.indices(""):
+                stores.elasticsearch.drop(index)
+
+
+def documents(settings: Settings, stores: Stores) -> dict[str, dict[str, Doc]]:
+    """Every document by store and id, without bookkeeping and without the namespace."""
+    stores.elasticsearch.refresh()
+    found = {name: {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan(name)} for name in TEMPLATES}
+    for name in (AD_LEADS, CUSTOMERS, SHOPS):
+        found[name] = {document["_id"]: document for document in stores.mongodb.find(name, {})}
+    # The id of an order's facts, and which id holds which, is of the order in which records arrive.
+    live = stores.mongodb.find(ORDERS, {"merged_into": None})
+    facts = ("nodes", "counted", "entries", "imported", "users", "days", "schema")
+    found[ORDERS] = {_named(document): {fact: document.get(fact) for fact in facts} for document in live}
+    return {name: {id_: _bare(doc, settings) for id_, doc in own.items()} for name, own in found.items()}
+
+
+def _named(document: Doc) -> str:
+    return " ".join([document["shop_id"], *(f"{node['kind']} {node['id']}" for node in document.get("nodes", ()))])
+
+
+def _bare(value: Any, settings: Settings) -> Any:
+    if isinstance(value, dict):
+        return {key: _bare(item, settings) for key, item in value.items() if key not in BOOKKEEPING}
+    if isinstance(value, list):
+        return [_bare(item, settings) for item in value]
+    return "TOPIC" if value == settings.topic else value
+
+
+def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(first: Settings) -> None:
+    provision(first)
+    with open_stores(first) as stores:
+        assert audit(first).differences
+        further_records(first)
+        drain(first)
+        assert replay(first).replayed == 1
+        rebuild_everything(first)
+        audited(first, stores)
+        upgraded = documents(first, stores)
+    assert {doc["schema"] for own in upgraded.values() for doc in own.values()} == {SCHEMA}
+    with installed_anew(first) as (fresh, stores):
+        flush(stores)
+        rebuild_everything(fresh)
+        audited(fresh, stores)
+        expected = documents(fresh, stores)
+    wrong = list(unequal(expected, upgraded))
+    assert not wrong, "\n".join(wrong[:40])
+
+
+def unequal(expected: dict[str, dict[str, Doc]], actual: dict[str, dict[str, Doc]]) -> Iterator[str]:
+    for name, own in expected.items():
+        for id_ in sorted(own.keys() | actual[name].keys()):
+            one, other = own.get(id_, {}), actual[name].get(id_, {})
+            for field in sorted(one.keys() | other.keys()):
+                if one.get(field) != other.get(field):
+                    yield f"{name} {id_}: {field} is {other.get(field)}, expected {one.get(field)}"
+
+
+def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_its_documents(first: Settings) -> None:
+    with open_stores(first) as stores:
+        before = counts(first, stores)
+        said = lacking(first, stores)
+        assert {"attributions": "net", "events-2026.11": "bot", "product-stats-2026.11": "returned_units"}.items() <= {
+            (index, field) for index, fields in said.items() for field in fields
+        }
+        with pytest.raises(NotSetUp, match=r"lacks the field .*: run `truepixel setup`"):
+            stores.elasticsearch.check()
+    told = truepixel(first, "setup")
+    for index in said:
+        assert f"Elasticsearch mapping of {first.namespace}-{index}" in told
+    assert "nothing to do" in truepixel(first, "setup")
+    with open_stores(first) as stores:
+        assert lacking(first, stores) == {}
+        assert stores.elasticsearch.unsound() == []
+        assert counts(first, stores) == before
+        report = shop_report(stores, A_SHOP, "linear")
+    assert (report.orders, report.unreadable) == (1, 0)
+
+
+def lacking(settings: Settings, stores: Stores) -> dict[str, list[str]]:
+    """The fields that indices lack, by the index without its namespace."""
+    found: dict[str, list[str]] = {}
+    there = stores.elasticsearch.client.indices.get(index=f"{settings.namespace}-*").body
+    for index, body in there.items():
+        name = template_of(index, settings.namespace)
+        for fault in index_faults(index, str(name), body):
+            assert fault.repairable
+            field = fault.what.removeprefix("lacks the field ")
+            found.setdefault(index.removeprefix(f"{settings.namespace}-"), []).append(field)
+    return found
+
+
+def counts(settings: Settings, stores: Stores) -> dict[str, int]:
+    client = stores.elasticsearch.client
+    return {name: client.count(index=f"{settings.namespace}-{name}*")["count"] for name in TEMPLATES}
