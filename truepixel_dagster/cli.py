@@ -195,10 +195,11 @@ def setup(reindex: str | None) -> None:
     """Create topics, index templates and indexes. Run twice, it changes nothing.
 
     Indices get the fields that they lack. One that was made without its template, or changed by hand, is named with
-    what to do about it, and the exit code is 1. Warns of servers whose settings do not keep what they acknowledge.
+    what to do about it, and the exit code is 1. Says what to materialize after an upgrade from version 0.1. Warns of
+    servers whose settings do not keep what they acknowledge.
     """
     from truepixel_dagster.durability import ask, warnings
-    from truepixel_dagster.provision import provision
+    from truepixel_dagster.provision import older_documents, provision
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.source_log import verified
     from truepixel_dagster.stores import reindexing
@@ -221,6 +222,13 @@ def setup(reindex: str | None) -> None:
             verified(settings, stores)
         except LogChanged as changed:
             say(f"warning: {changed}")
+        if not unsound and (older := older_documents(stores)):
+            counted = ", ".join(f"{count:,} {name}" for name, count in older.items())
+            say(
+                f"documents of the first edition of the data contract: {counted}. They are read, and upgraded when they"
+                " are next written. To have all of the past right, replay dead letters and materialize everything:"
+                " docs/operations.md, Upgrading"
+            )
     if unsound:
         raise click.ClickException("not all is as this version needs it, see above")
 

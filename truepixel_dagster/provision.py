@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
-from truepixel_dagster.resources import open_stores
+from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import remember
+from truepixel_dagster.stores.documents import SECOND_EDITION
+from truepixel_dagster.stores.errors import NotSetUp
 from truepixel_dagster.stores.index_templates import TEMPLATES
 from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import create_topics
+
+# A document without a number is of the first version.
+_OLDER: Mapping[str, Any] = {"bool": {"must_not": {"range": {"schema": {"gte": SECOND_EDITION}}}}}
+
+
+def older_documents(stores: Stores) -> dict[str, int]:
+    """How many documents of the first edition of the data contract there are in Elasticsearch, by their template.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    found: dict[str, int] = {}
+    for name in TEMPLATES:
+        # Whoever needs a closed index says so.
+        with suppress(NotSetUp):
+            if count := stores.elasticsearch.count(name, _OLDER):
+                found[name] = count
+    return found
 
 
 def provision(settings: Settings) -> list[str]:

@@ -11,12 +11,12 @@ import pytest
 
 from tests.first_edition import MORE, load
 from tests.integration.driving import audited, drain, flush, send
-from tests.integration.test_cli import truepixel
+from tests.integration.test_cli import run, truepixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.jobs.letters_replay import replay
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import FIRST, FULL, traffic
-from truepixel_dagster.provision import provision
+from truepixel_dagster.provision import older_documents, provision
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.report.reading import shop_report
@@ -120,6 +120,7 @@ def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(firs
         rebuild_everything(first)
         audited(first, stores)
         upgraded = documents(first, stores)
+        assert older_documents(stores) == {}
     assert {doc["schema"] for own in upgraded.values() for doc in own.values()} == {SCHEMA}
     with installed_anew(first) as (fresh, stores):
         flush(stores)
@@ -148,9 +149,11 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
         }
         with pytest.raises(NotSetUp, match=r"lacks the field .*: run `truepixel setup`"):
             stores.elasticsearch.check()
-    told = truepixel(first, "setup")
+    told = run(first, "setup")
     for index in said:
-        assert f"Elasticsearch mapping of {first.namespace}-{index}" in told
+        assert f"Elasticsearch mapping of {first.namespace}-{index}" in told.stdout
+    older = ", ".join(f"{count} {name}" for name, count in before.items())
+    assert f"documents of the first edition of the data contract: {older}. They are read" in one_line(told.stderr)
     assert "nothing to do" in truepixel(first, "setup")
     with open_stores(first) as stores:
         assert lacking(first, stores) == {}
@@ -171,6 +174,10 @@ def lacking(settings: Settings, stores: Stores) -> dict[str, list[str]]:
             field = fault.what.removeprefix("lacks the field ")
             found.setdefault(index.removeprefix(f"{settings.namespace}-"), []).append(field)
     return found
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def counts(settings: Settings, stores: Stores) -> dict[str, int]:

@@ -541,8 +541,8 @@ class ElasticsearchStore(Store):
         refresh = self.client.indices.refresh
         self._call(lambda: _whole(refresh(index=own, ignore_unavailable=True, allow_no_indices=True)))
 
-    def count(self, name: str) -> int:
-        """Documents in the indices `name`*, after a refresh by the caller.
+    def count(self, name: str, query: Mapping[str, Any] | None = None) -> int:
+        """Documents in the indices `name`* that a query finds, all by default, after a refresh by the caller.
 
         Raises:
             NotSetUp: An index is not as it should be, or closed.
@@ -550,9 +550,8 @@ class ElasticsearchStore(Store):
         """
         own, count = self._own(name), self.client.count
         self._check_search(own)
-        return int(
-            self._call(lambda: _whole(count(index=own, ignore_unavailable=True, allow_no_indices=True)))["count"]
-        )
+        ours: Any = {"index": own, "query": query, "ignore_unavailable": True, "allow_no_indices": True}
+        return int(self._call(lambda: _whole(count(**ours)))["count"])
 
     def most_common(self, name: str, field: str, size: int) -> list[str]:
         """The values of a field that most documents of the indices `name`* have, the most frequent first.
