@@ -13,6 +13,7 @@ from tests.first_edition import MORE, load
 from tests.integration.driving import audited, drain, flush, send
 from tests.integration.test_cli import run, truepixel
 from truepixel_dagster.audit.audit import audit
+from truepixel_dagster.jobs.letters import listed
 from truepixel_dagster.jobs.letters_replay import replay
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import FIRST, FULL, traffic
@@ -119,6 +120,8 @@ def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(firs
         assert replay(first).replayed == 1
         rebuild_everything(first)
         audited(first, stores)
+        # An order that the first edition alone understood is a dead letter now, and nothing of it is left.
+        assert [entry.letter.stage for entry in listed(first, stores, shop="710003")] == ["decode"]
         upgraded = documents(first, stores)
         assert older_documents(stores) == {}
     assert {doc["schema"] for own in upgraded.values() for doc in own.values()} == {SCHEMA}

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from truepixel_dagster.chunks import chunks
-from truepixel_dagster.events.decode import decode
+from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.identifiers import topic_of
 from truepixel_dagster.events.origin import Origin
@@ -28,10 +28,13 @@ from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import learn
+from truepixel_dagster.stream.dead_letters import DeadLetters
 
 # How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
 CLOCKS_APART = timedelta(days=1)
 _TOLD_EVERY = 5000
+# Why records are refused, by partition and offset.
+Refusals = dict[tuple[int, int], str]
 
 
 class Range(msgspec.Struct, frozen=True):
@@ -67,7 +70,8 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     """Index the events of some days again and remove documents that no record in Kafka stands for.
 
     What shops say of themselves in the records that are read is kept first. Documents whose records retention has taken
-    stay as they are.
+    stay as they are. Where an older version understood a record that this one does not, a dead letter takes the
+    document's place.
 
     Raises:
         HistoryDropped: The events of a day are no longer kept.
@@ -79,12 +83,15 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
         context = context.with_shops_of_now()
     wanted = set(days)
     known = array("Q")
+    refused: Refusals = {}
     result = Rebuilt()
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
-        of_days = [event for event in events_of(context, chunk) if day_of(event.occurred_at) in wanted]
+        decoded = [decode(message, context.history.sites) for message in chunk]
+        of_days = [event for event in decoded if isinstance(event, Event) and day_of(event.occurred_at) in wanted]
         known.extend(_digest(event.document_id, event.origin) for event in of_days)
+        refused.update(_without_letter(context, decoded))
         result += Rebuilt(len(of_days), index_again(context, of_days))
-    return result + Rebuilt(removed=_remove_others(context, days, where, known, progress))
+    return result + Rebuilt(removed=_remove_others(context, days, where, known, refused, progress))
 
 
 def index_again(context: Context, events: Sequence[Event]) -> int:
@@ -165,7 +172,30 @@ def _learn(context: Context, where: Range, progress: Progress) -> bool:
     return learned
 
 
-def _remove_others(context: Context, days: Sequence[str], where: Range, digests: array[int], progress: Progress) -> int:
+def _without_letter(context: Context, decoded: Iterable[Event | Undecodable]) -> Refusals:
+    """Why records cannot be understood that no dead letter holds."""
+    refused = (item for item in decoded if isinstance(item, Undecodable))
+    found = {(item.message.origin.partition, item.message.origin.offset): item.reason for item in refused}
+    return {place: reason for place, reason in found.items() if place not in context.settled.waiting}
+
+
+def _make_letters(context: Context, refused: Refusals) -> None:
+    """Make dead letters of records, before their documents go."""
+    if not refused:
+        return
+    offsets: dict[int, list[int]] = {}
+    for partition, offset in sorted(refused):
+        offsets.setdefault(partition, []).append(offset)
+    letters = DeadLetters(context.settings)
+    for message in Redactions(context.stores.mongodb, context.history.sites).shown(context.log.read_at(offsets)):
+        letters.send(message, error=refused[message.origin.partition, message.origin.offset], stage="decode")
+    letters.flush()
+    letters.close()
+
+
+def _remove_others(
+    context: Context, days: Sequence[str], where: Range, digests: array[int], refused: Refusals, progress: Progress
+) -> int:
     """Remove the documents of these days that say they are of this range and are not."""
     store = context.stores.elasticsearch
     store.refresh()
@@ -176,8 +206,10 @@ def _remove_others(context: Context, days: Sequence[str], where: Range, digests:
         origins = [STORED.read(hit["_id"], hit["_source"]).kafka for hit in hits]
         asked = np.array([_digest(hit["_id"], origin) for hit, origin in zip(hits, origins)], dtype=np.uint64)
         known = _among(asked, stands)
-        bad = [hit for hit, origin, stays in zip(hits, origins, known) if not stays and where.holds(origin)]
-        removed += _remove(context, [(hit["_index"], hit["_id"]) for hit in bad])
+        bad = [(hit, origin) for hit, origin, stays in zip(hits, origins, known) if not stays and where.holds(origin)]
+        places = {(origin.partition, origin.offset) for _, origin in bad}
+        _make_letters(context, {place: refused[place] for place in places & refused.keys()})
+        removed += _remove(context, [(hit["_index"], hit["_id"]) for hit, _ in bad])
         seen += len(hits)
         progress("documents looked at", seen, 0)
     return removed
