@@ -13,8 +13,8 @@ from tests.first_edition import MORE, load
 from tests.integration.driving import audited, drain, flush, send
 from tests.integration.test_cli import run, truepixel
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.letters import listed
-from truepixel_dagster.jobs.letters_replay import replay
+from truepixel_dagster.dead_letters.inspect import listed
+from truepixel_dagster.dead_letters.reprocess import replay
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import FIRST, FULL, traffic
 from truepixel_dagster.provision import older_documents, provision

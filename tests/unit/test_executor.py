@@ -125,9 +125,7 @@ def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
     assert ("STEP_START", "plan") in ours
 
 
-def of_slots(
-    steps: list[tuple[str, str | None]], slots: list[str], waiting: list[str]
-) -> list[tuple[str, str | None]]:
+def of_slots(steps: list[tuple[str, str | None]], slots: list[str], waiting: list[str]) -> list[tuple[str, str | None]]:
     """What happened in some slots; without any, what happened in all but those that wait."""
 
     def is_of(key: str | None, names: list[str]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.identifiers import topic_of
@@ -28,7 +29,6 @@ from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import learn
-from truepixel_dagster.stream.dead_letters import DeadLetters
 
 # How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
 CLOCKS_APART = timedelta(days=1)
