@@ -1,0 +1,24 @@
+"""The assets, for readers who look here first: their code is in `truepixel_dagster/assets`, which the wheel holds."""
+
+from truepixel_dagster.assets.ad_leads import ad_leads
+from truepixel_dagster.assets.attributions import attributions
+from truepixel_dagster.assets.customers import customers
+from truepixel_dagster.assets.events import events
+from truepixel_dagster.assets.health import audit, health, health_checks
+from truepixel_dagster.assets.kafka_topic import kafka_topic
+from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
+from truepixel_dagster.assets.weekly_visitors import weekly_visitors
+
+__all__ = [
+    "ad_leads",
+    "attributions",
+    "audit",
+    "customers",
+    "events",
+    "health",
+    "health_checks",
+    "kafka_topic",
+    "product_stats",
+    "product_stats_buffer",
+    "weekly_visitors",
+]

@@ -294,7 +294,7 @@ MUTATIONS = (
     ),
     Mutation(
         "cursors: what is not understood begins afresh",
-        "sensors/kafka_lag.py",
+        P + "sensors/kafka_lag.py",
         "                lost.append(name)",
         "                raise",
         UNIT + "sensors/test_kafka_lag.py",
@@ -921,7 +921,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sensor: no first pause after a lease that ran out",
-        "sensors/kafka_lag.py",
+        P + "sensors/kafka_lag.py",
         "if record.dagster_run.run_id not in given_up:",
         "if True:",
         UNIT + "sensors/test_kafka_lag.py",

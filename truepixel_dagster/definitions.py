@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.ad_leads import ad_leads
-from assets.attributions import attributions
-from assets.customers import customers
-from assets.events import events
-from assets.health import audit, health, health_checks
-from assets.kafka_topic import kafka_topic
-from assets.product_stats import product_stats, product_stats_buffer
-from assets.weekly_visitors import weekly_visitors
-from sensors.kafka_lag import kafka_lag
-from sensors.privacy_requests import privacy_every_two_minutes
-from sensors.run_failure import run_failure
-from sensors.schedules import (
+from truepixel_dagster.assets.ad_leads import ad_leads
+from truepixel_dagster.assets.attributions import attributions
+from truepixel_dagster.assets.customers import customers
+from truepixel_dagster.assets.events import events
+from truepixel_dagster.assets.health import audit, health, health_checks
+from truepixel_dagster.assets.kafka_topic import kafka_topic
+from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
+from truepixel_dagster.assets.weekly_visitors import weekly_visitors
+from truepixel_dagster.jobs.flush import flush
+from truepixel_dagster.jobs.privacy import privacy
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.jobs.prune import drop_old_events, prune_history
+from truepixel_dagster.jobs.replay import replay
+from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
+from truepixel_dagster.sensors.privacy_requests import privacy_every_two_minutes
+from truepixel_dagster.sensors.run_failure import run_failure
+from truepixel_dagster.sensors.schedules import (
     audit_every_night,
     audit_job,
     check_health_every_hour,
@@ -24,12 +30,6 @@ from sensors.schedules import (
     health_job,
     prune_history_every_hour,
 )
-from truepixel_dagster.jobs.flush import flush
-from truepixel_dagster.jobs.privacy import privacy
-from truepixel_dagster.jobs.process_events import process_events
-from truepixel_dagster.jobs.prune import drop_old_events, prune_history
-from truepixel_dagster.jobs.replay import replay
-from truepixel_dagster.jobs.replay_dead_letters import replay_dead_letters
 
 definitions = dg.Definitions(
     assets=[

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.health import audit as audit_check
 from tests.integration.driving import drain, one_batch, record, send
+from truepixel_dagster.assets.health import audit as audit_check
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
@@ -94,7 +94,7 @@ def test_an_audit_finds_what_was_tampered_with(settings: Settings, stores: Store
 def test_the_asset_check_fails_for_a_difference_and_says_which(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("assets.health.load_settings", lambda: settings)
+    monkeypatch.setattr("truepixel_dagster.assets.health.load_settings", lambda: settings)
     at = datetime.now(timezone.utc) - timedelta(hours=1)
     viewed = {"id": "e1", "name": "page_viewed", "clientId": "c", "timestamp": at.isoformat(), "type": "standard"}
     send(settings, [record("shop:c", viewed)])

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 import dagster as dg
 import pytest
 
-from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
@@ -19,6 +18,7 @@ from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead
 from truepixel_dagster.stores.errors import Unavailable

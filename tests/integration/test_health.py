@@ -9,9 +9,9 @@ import dagster as dg
 import msgspec
 import pytest
 
-from assets.health import health_checks
 from tests.integration.driving import drain, flush, record, send
 from tests.integration.test_pipeline import pixel
+from truepixel_dagster.assets.health import health_checks
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.jobs.drain import environment

@@ -23,7 +23,6 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from pydantic import SecretStr
 
-from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, record, send
 from tests.integration.locked_servers import PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
@@ -33,6 +32,7 @@ from truepixel_dagster.jobs.drain import dagster_home, environment
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import missing_servers, open_stores
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import AccessDenied
 from truepixel_dagster.stream.errors import KafkaDenied

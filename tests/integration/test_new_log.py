@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
-from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, drain, flush, one_batch, record, send
 from tests.integration.test_kafka_states import clients, lag_of, view
 from truepixel_dagster.audit.audit import audit
@@ -27,6 +26,7 @@ from truepixel_dagster.provision import provision
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.replay import of_partition, replay
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import known, verified
 from truepixel_dagster.stores import identities

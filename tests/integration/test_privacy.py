@@ -19,7 +19,6 @@ from click.testing import CliRunner
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from sensors.privacy_requests import privacy_every_two_minutes
 from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import NOON, completed, order, pixel
@@ -37,6 +36,7 @@ from truepixel_dagster.privacy import requests as privacy
 from truepixel_dagster.rebuild import customers, events
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.sensors.privacy_requests import privacy_every_two_minutes
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import redactions
 from truepixel_dagster.stores.mongodb import AD_LEADS, PRIVACY_REQUESTS, REDACTIONS

@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import drain, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AUDIT, EVENTS, HEALTH, KAFKA_TOPIC
@@ -21,6 +20,7 @@ from truepixel_dagster.instance.pruning import disk_use, prune
 from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.retention import drop_outdated
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 
 NEVER = timedelta(days=1000)

@@ -12,9 +12,9 @@ import dagster as dg
 import msgspec
 import pytest
 
-from assets.attributions import attributions as attributions_asset
 from tests.integration.driving import audited, drain, flush, one_batch, record, send
 from tests.integration.test_pipeline import completed, order, pixel
+from truepixel_dagster.assets.attributions import attributions as attributions_asset
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
 from truepixel_dagster.jobs.drain import environment

@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sensors.kafka_lag import kafka_lag
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
 from truepixel_dagster.jobs import unreported
@@ -22,6 +21,7 @@ from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.resources import Stores
+from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag, reset_offsets
 

@@ -235,7 +235,7 @@ def job_of_a_run(documents: list[dict[str, Any]], folder: Path, monkeypatch: pyt
         run = instance.create_run_for_job(process_events)
         context = launcher.get_container_context_for_run(run)
         job = construct_dagster_k8s_job(
-            context.get_k8s_job_config("registry.example/truepixel:0.1.0", launcher),
+            context.get_k8s_job_config("registry.example/truepixel:0.2.0", launcher),
             args=["dagster", "api", "execute_run"],
             job_name="run",
             component="run_worker",

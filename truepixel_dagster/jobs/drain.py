@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.resources import files
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -25,9 +26,11 @@ from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
+# What holds the package: a checkout, or an environment's site-packages.
 ROOT = Path(__file__).resolve().parents[2]
+INSTANCE = files("truepixel_dagster.instance")
 MAX_FAILURES = 3
-# In Dagster's home on this machine, not in the repository's dagster.yaml: the storage needs an absolute folder.
+# In Dagster's home on this machine, not in the package's dagster.yaml: the storage needs an absolute folder.
 POOLED_EVENT_LOG = """
 event_log_storage:
   module: truepixel_dagster.instance.event_log
@@ -76,7 +79,7 @@ def dagster_home(settings: Settings) -> Path:
     with _usable(home):
         private_folder(home)
         with open_private(home / "dagster.yaml", "w") as file:
-            file.write((ROOT / "dagster.yaml").read_text() + storage)
+            file.write((INSTANCE / "dagster.yaml").read_text() + storage)
     return home
 
 
@@ -124,8 +127,9 @@ def environment(settings: Settings) -> dict[str, str]:
     own["MALLOC_ARENA_MAX"] = "2"
     # A crash in native code says in the log where it was; else the process is only gone.
     own["PYTHONFAULTHANDLER"] = "1"
-    # The code of this folder, wherever the process works.
-    own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    # The code of this checkout, wherever the process works. An installed package is found without it.
+    if (ROOT / "pyproject.toml").exists():
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     if folder := os.environ.get(SECRETS_DIR):
         own[SECRETS_DIR] = str(Path(folder).absolute())
     # Variables are read in any case of letters.

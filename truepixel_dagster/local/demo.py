@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.audit.account import Account, account
-from truepixel_dagster.jobs.drain import ROOT, drain, ended, environment, execute
+from truepixel_dagster.jobs.drain import INSTANCE, drain, ended, environment, execute
 from truepixel_dagster.local.lock import alone
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
@@ -216,7 +216,7 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
 
 def dev_command(port: int) -> list[str]:
     """The command of Dagster's UI and daemon on loopback, the UI behind our guard."""
-    program = [sys.executable, "-m", "truepixel_dagster.instance.dev", "-w", str(ROOT / "workspace.yaml")]
+    program = [sys.executable, "-m", "truepixel_dagster.instance.dev", "-w", str(INSTANCE / "workspace.yaml")]
     return [*program, "-h", "127.0.0.1", "-p", str(port)]
 
 

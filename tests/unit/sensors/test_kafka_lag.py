@@ -11,7 +11,9 @@ import dagster as dg
 import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
-from sensors.kafka_lag import (
+from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
+from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.sensors.kafka_lag import (
     END_GRACE,
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -25,9 +27,7 @@ from sensors.kafka_lag import (
     read_runs,
     requests,
 )
-from sensors.run_failure import run_failure
-from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
-from truepixel_dagster.jobs.process_events import process_events
+from truepixel_dagster.sensors.run_failure import run_failure
 from truepixel_dagster.stream.topics import PartitionLag
 
 NOW = 1_000_000.0

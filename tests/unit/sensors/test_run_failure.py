@@ -12,8 +12,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from sensors.run_failure import Failed, WebhookDown, post, run_failure
 from truepixel_dagster.local.servers import free_ports
+from truepixel_dagster.sensors.run_failure import Failed, WebhookDown, post, run_failure
 from truepixel_dagster.settings import SettingsError, load_settings
 
 SECRET = "T0/B0/hunter2"

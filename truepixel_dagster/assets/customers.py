@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, EVENTS
+from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 

@@ -5,8 +5,8 @@ from typing import Optional
 import dagster as dg
 from pydantic import Field
 
-from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, EVENTS
+from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 

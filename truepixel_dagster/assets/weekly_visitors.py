@@ -4,8 +4,8 @@ import warnings
 
 import dagster as dg
 
-from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import EVENTS, PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
+from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_week
 

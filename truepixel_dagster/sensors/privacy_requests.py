@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from sensors.kafka_lag import LIVE
 from truepixel_dagster.jobs.privacy import privacy
 from truepixel_dagster.resources import open_stores
+from truepixel_dagster.sensors.kafka_lag import LIVE
 from truepixel_dagster.settings import SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.privacy_requests import waiting

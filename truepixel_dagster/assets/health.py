@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from assets.kafka_topic import OWNERS
 from truepixel_dagster.asset_keys import AUDIT, CUSTOMERS, HEALTH, PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.resources import open_stores
