@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -49,3 +50,10 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if all(path.is_relative_to(PROJECT / "tests" / "unit") for path in paths):
         return processors
     return max(1, min(processors + 1, psutil.virtual_memory().available // (GIB_OF_A_STACK * GIB)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what was imported to itself: the collector would look through millions of objects again and again."""
+    gc.collect()
+    gc.freeze()

@@ -152,11 +152,11 @@ def test_it_looks_at_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
         update(self)
 
     monkeypatch.setattr(ActiveExecution, "_update", noted)
-    steps_of(by_ours, [GOOD] * 40)
+    steps_of(by_ours, [GOOD] * 20)
     assert sorted(looked_at)[-3] <= 3
     looked_at.clear()
-    steps_of(by_dagster, [GOOD] * 40)
-    assert sorted(looked_at)[len(looked_at) // 2] >= 40
+    steps_of(by_dagster, [GOOD] * 20)
+    assert sorted(looked_at)[len(looked_at) // 2] >= 20
 
 
 def test_with_a_version_that_was_not_tried_dagsters_own_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 def test_the_folders_beside_the_package_name_everything_that_dagster_sees() -> None:
     named = [vars(assets)[name] for name in assets.__all__] + [vars(sensors)[name] for name in sensors.__all__]
     flat = [one for each in named for one in (each if isinstance(each, list) else [each])]
-    seen = [*(definitions.assets or ()), *(definitions.asset_checks or ())]
-    seen += [*(definitions.sensors or ()), *(definitions.schedules or ())]
+    parts = (definitions.assets, definitions.asset_checks, definitions.sensors, definitions.schedules)
+    seen: list[object] = [one for part in parts for one in part or ()]
     assert {id(one) for one in flat} == {id(one) for one in seen}
     assert any(isinstance(one, dg.ScheduleDefinition) for one in flat)
 

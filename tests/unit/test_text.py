@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def sources() -> list[Path]:
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+@cache
 def calls(path: Path) -> list[tuple[ast.Call, str]]:
     tree = ast.parse(path.read_text())
     return [(node, ast.unparse(node.func)) for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -48,6 +48,8 @@ ADDRESSES = [
     "x" * 5000, "?&&utm_term=%00", "/p?=1&gclid=3", "?utm_source=a?utm_medium=b", "?gclid=1&fbclid=1",
 ]  # fmt: skip
 VALUES = [*HOSTILE, *TIMES, *AMOUNTS, *CURRENCIES, *IDS, *ADDRESSES, [None], [{}], [[]], {"": 1}, {"id": {}}]
+IN_JSON = [json.dumps(value) for value in VALUES]
+PLACE = "the place of a value"
 NAMES = [
     "orders/create", "orders/paid", "orders/updated", "orders/cancelled", "refunds/create", "refunds/x",
     "orders/create ", "carts/update", "customers/update", "products/update", "orders", "carts", "x" * 257, "a/create",
@@ -184,14 +186,20 @@ KINDS = {
 NAMED = pytest.mark.parametrize("record", [r for r in EXAMPLES if r.name in KINDS], ids=lambda record: record.name)
 
 
+def of_what_is_read(value: Any) -> Any:
+    """A payload without its other fields, and two of each list: to read the rest 50,000 times took most of the time."""
+    if isinstance(value, dict):
+        return {name: of_what_is_read(item) for name, item in value.items() if name in READ}
+    return [of_what_is_read(item) for item in value[:2]] if isinstance(value, list) else value
+
+
 @NAMED
 def test_of_every_value_at_every_place_that_is_read(record: Any) -> None:
-    payload = json.loads(record.value)
-    for place in (
-        place for place in places(payload) if READ.issuperset(step for step in place if isinstance(step, str))
-    ):
-        for value in VALUES:
-            agree(message(json.dumps(replaced(payload, place, value)).encode(), record.key, record.headers))
+    payload = of_what_is_read(json.loads(record.value))
+    for place in places(payload):
+        before, after = json.dumps(replaced(payload, place, PLACE)).split(json.dumps(PLACE))
+        for value in IN_JSON:
+            agree(message(f"{before}{value}{after}".encode(), record.key, record.headers))
 
 
 @NAMED
