@@ -1,4 +1,10 @@
-"""Text from outside (campaigns, ids, headers, what a server says) as text that nothing takes for an instruction.
+r"""Text from outside (campaigns, ids, headers, what a server says) as text that nothing takes for an instruction.
+
+    >>> from truepixel_dagster.text import code, printable
+    >>> print(printable("spring\x1b[31m sale"))
+    spring\x1b[31m sale
+    >>> print(code("a`b"))
+    `a\x60b`
 
 A terminal obeys escape sequences, a reader believes what a bidirectional override shows, a log of lines believes line
 breaks. What is shown to a person therefore goes through `printable`; where it stands in Markdown, through `code`. What

@@ -1,5 +1,15 @@
 """From a Kafka message to an event, or to the reason why it is none.
 
+    >>> from truepixel_dagster.events.decode import Undecodable, decode
+    >>> from truepixel_dagster.events.event import Message
+    >>> from truepixel_dagster.events.origin import Origin
+    >>> value = b'{"id": "e1", "name": "page_viewed", "clientId": "c1", "timestamp": "2026-01-05T10:00:00Z"}'
+    >>> event = decode(Message(Origin("events", 0, 7), b"shop:c1", value, timestamp=1_767_607_201_000))
+    >>> event.shop_id, event.client_id, event.name, event.source
+    ('shop', 'c1', 'page_viewed', 'pixel')
+    >>> isinstance(decode(Message(Origin("events", 0, 8), b"shop:c1", b"no JSON")), Undecodable)
+    True
+
 Errors are values: a message that cannot be understood becomes `Undecodable` and goes its own way.
 """
 

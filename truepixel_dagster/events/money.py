@@ -1,4 +1,12 @@
-"""Money as integer minor units with its currency; never a float."""
+"""Money as integer minor units with its currency; never a float.
+
+>>> from decimal import Decimal
+>>> from truepixel_dagster.events.money import minor_units, shares
+>>> minor_units(Decimal("19.99"), "EUR"), minor_units(Decimal("500"), "JPY")
+(1999, 500)
+>>> shares(100, [1, 1, 1])
+[34, 33, 33]
+"""
 
 from __future__ import annotations
 

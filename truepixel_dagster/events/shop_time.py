@@ -1,5 +1,12 @@
 """The day and the ISO week of a moment in a shop's own time, by which products and visitors are counted.
 
+    >>> from truepixel_dagster.events.shop_time import ShopTime
+    >>> midnight_utc = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+    >>> ShopTime("America/New_York").day(midnight_utc), ShopTime("Asia/Tokyo").day(midnight_utc)
+    ('2025-12-31', '2026-01-01')
+    >>> ShopTime("America/New_York").week(midnight_utc)
+    '2026-W01'
+
 A shop's time is that of its time zone, where the registry of shops knows it; else that of the UTC offset with which a
 webhook writes its own times; else UTC. Time zones are those of the package `tzdata`, which the lock pins, and not the
 machine's: two machines must not put an event on two days.

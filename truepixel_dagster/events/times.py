@@ -1,5 +1,12 @@
 """When an event happened, and by whose clock.
 
+    >>> from truepixel_dagster.events.times import when
+    >>> arrival = 1_767_607_201_000  # 2026-01-05T10:00:01Z
+    >>> when("2026-01-05T10:00:00Z", received="", timestamp=arrival, pixel=True)
+    When(occurred_at=1767607200000, received_at=1767607201000, client_at=None)
+    >>> when("1970-01-01T00:04:10Z", received="", timestamp=arrival, pixel=True).client_at
+    '1970-01-01T00:04:10Z'
+
 A browser's clock may say anything, and an event makes a document in the index of its month, a day of product statistics
 and a week of visitors. So a time that cannot be right is replaced by the time of arrival, and the original is kept.
 """

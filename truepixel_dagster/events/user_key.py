@@ -1,4 +1,11 @@
-"""The Kafka key `shopID:clientID`: who an event belongs to, and whose events stay in order."""
+"""The Kafka key `shopID:clientID`: who an event belongs to, and whose events stay in order.
+
+>>> from truepixel_dagster.events.user_key import is_no_client, parse_user_key
+>>> parse_user_key(b"548380009:4c1e")
+('548380009', '4c1e')
+>>> is_no_client("undefined"), is_no_client("4c1e")
+(True, False)
+"""
 
 from __future__ import annotations
 

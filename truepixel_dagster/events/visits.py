@@ -1,12 +1,14 @@
 """The visit that a page view speaks of: by its URL, or by a referrer that is outside of the shop.
 
-    from truepixel_dagster.events.visits import visit
-    visit("https://shop.example/?utm_source=ig&utm_medium=paid_social", None, None)
-    # Ad(platform="instagram", source="ig", medium="paid_social", channel="paid_social")
-    visit("https://shop.example/", None, "https://www.google.de/")
-    # Ad(platform="google", source="google", medium="organic", channel="organic_search")
-    visit("https://shop.example/hats", None, "https://shop.example/")
-    # None: somebody goes from page to page
+    >>> from truepixel_dagster.events.visits import visit
+    >>> ad = visit("https://shop.example/?utm_source=ig&utm_medium=paid_social", None, None)
+    >>> ad.platform, ad.channel
+    ('instagram', 'paid_social')
+    >>> search = visit("https://shop.example/", None, "https://www.google.de/")
+    >>> search.platform, search.channel
+    ('google', 'organic_search')
+    >>> visit("https://shop.example/hats", None, "https://shop.example/") is None  # somebody goes from page to page
+    True
 
 docs/channels.md has the rules for people.
 """

@@ -1,4 +1,13 @@
-"""How an order's value and its net are credited to the visits before it: five models, in minor units that sum up."""
+"""How an order's value and its net are credited to the visits before it: five models, in minor units that sum up.
+
+>>> from truepixel_dagster.orders.credit import weights_of
+>>> day = 86_400_000  # milliseconds
+>>> ages = [9 * day, 2 * day, 0]  # of the touches, the earliest first
+>>> [int(weight) for weight in weights_of("last_click", ages, half_life=7 * day)]
+[0, 0, 1]
+>>> [str(weight) for weight in weights_of("position_based", ages, half_life=7 * day)]
+['40', '20', '40']
+"""
 
 from __future__ import annotations
 

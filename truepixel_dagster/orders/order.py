@@ -1,5 +1,17 @@
 """An order as its facts show it: which facts are of one order, and what they come to.
 
+    >>> from truepixel_dagster.events.decode import decode
+    >>> from truepixel_dagster.events.event import Message
+    >>> from truepixel_dagster.events.origin import Origin
+    >>> from truepixel_dagster.orders.facts import facts_of
+    >>> from truepixel_dagster.orders.order import orders_of
+    >>> value = b'{"id": 5, "financial_status": "paid", "currency": "EUR", "total_price": "19.99"}'
+    >>> headers = (("topic", b"orders/paid"), ("event_id", b"w1"))
+    >>> event = decode(Message(Origin("events", 0, 7), b"shop:c", value, headers, 1_767_607_201_000))
+    >>> (order,) = orders_of("shop", [facts_of(event, touches=())])
+    >>> order.document_id, order.figures
+    ('shop:5', Figures(currency='EUR', value=1999, refunded=0, net=1999))
+
 The rules follow Shopify's admin: the newest payload says total, lines and status, refunds add up by their ids
 (https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund).
 """

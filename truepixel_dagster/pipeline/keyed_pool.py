@@ -1,4 +1,16 @@
-"""A bounded pool of threads in which the tasks of one key run one after the other, in the order submitted."""
+"""A bounded pool of threads in which the tasks of one key run one after the other, in the order submitted.
+
+>>> from truepixel_dagster.stream.keyed_pool import KeyedPool
+>>> done = []
+>>> pool = KeyedPool(workers=4, pending=100)
+>>> for number in range(3):
+...     pool.submit("shop:client", lambda number=number: done.append(number))
+...
+>>> pool.drain()
+>>> done
+[0, 1, 2]
+>>> pool.close()
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,18 @@
 """What may be committed: for each partition the contiguous prefix of what was fetched and has landed, never past a gap.
 
+    >>> from truepixel_dagster.stream.ledger import Ledger
+    >>> from truepixel_dagster.stream.micro_batch import OffsetRange
+    >>> first, second = ({0: OffsetRange("events", 0, start, start + 9)} for start in (0, 10))
+    >>> ledger = Ledger()
+    >>> ledger.opened(first)
+    >>> ledger.opened(second)
+    >>> ledger.landed(second)
+    >>> ledger.committable()  # the first ones are still under way
+    {}
+    >>> ledger.landed(first)
+    >>> ledger.committable()
+    {0: 20}
+
 Kafka's offsets have holes (compaction, transactions), so contiguity is by the order in which ranges were fetched.
 """
 

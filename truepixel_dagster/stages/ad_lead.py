@@ -1,5 +1,18 @@
 """Stage 2: the touches of a user, in the order of offsets.
 
+    >>> from truepixel_dagster.events.decode import decode
+    >>> from truepixel_dagster.events.event import Message
+    >>> from truepixel_dagster.events.origin import Origin
+    >>> from truepixel_dagster.stages.ad_lead import Lead, add_touches
+    >>> page = b'{"href": "https://shop.example/?utm_source=google&utm_medium=cpc"}'
+    >>> context = b'{"document": {"location": ' + page + b"}}"
+    >>> value = b'{"id": "e1", "name": "page_viewed", "clientId": "c", "context": ' + context + b"}"
+    >>> at = 1_767_607_201_000  # 2026-01-05T10:00:01Z
+    >>> events = [decode(Message(Origin("events", 0, offset), b"shop:c", value, timestamp=at)) for offset in (7, 8)]
+    >>> lead = add_touches(Lead(), events, kept=50, repeat=1_800_000)  # the second one repeats the first
+    >>> [(touch.offset, touch.ad.platform, touch.ad.channel) for touch in lead.touches]
+    [(7, 'google', 'paid_search')]
+
 A visit is a touch: a pixel event whose URL carries ad data, or that came from another site. The same visit again within
 half an hour of the user's previous touch is the same touch. A touch carries its partition and offset, so that adding it
 again changes nothing.

@@ -1,5 +1,14 @@
 """Stage 5: product statistics and weekly visitors, buffered in Redis until they are flushed.
 
+    >>> from truepixel_dagster.events.decode import decode
+    >>> from truepixel_dagster.events.event import Message
+    >>> from truepixel_dagster.events.origin import Origin
+    >>> from truepixel_dagster.stages.product_stats import increments
+    >>> viewed = b'{"productVariant": {"product": {"id": "7"}}}'
+    >>> value = b'{"id": "e1", "name": "product_viewed", "clientId": "c", "data": ' + viewed + b"}"
+    >>> list(increments(decode(Message(Origin("events", 0, 7), b"shop:c", value, timestamp=1_767_607_201_000))))
+    [('7', 'views', 1)]
+
 One call applies a batch's increments and moves its partitions' applied offsets with them, so that a redelivered event
 counts once however the batches are cut. What a record changes in an order's counts is decided by stage 3.
 """

@@ -1,4 +1,9 @@
-"""A lane: a fixed share of the topic's partitions."""
+"""A lane: a fixed share of the topic's partitions.
+
+>>> from truepixel_dagster.stream.lane import partitions_of
+>>> [partitions_of(lane, lanes=2, partitions=5) for lane in range(2)]
+[(0, 2, 4), (1, 3)]
+"""
 
 from __future__ import annotations
 

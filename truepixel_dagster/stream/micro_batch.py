@@ -1,4 +1,15 @@
-"""What travels together: messages in the order received, within a budget of count and bytes."""
+"""What travels together: messages in the order received, within a budget of count and bytes.
+
+>>> from truepixel_dagster.events.event import Message
+>>> from truepixel_dagster.events.origin import Origin
+>>> from truepixel_dagster.stream.micro_batch import Cutter
+>>> cutter = Cutter(max_messages=2, max_bytes=1_000_000)
+>>> cutter.add(Message(Origin("events", 0, offset), b"shop:client", b"{}") for offset in range(3))
+>>> [message.origin.offset for message in cutter.take().messages]
+[0, 1]
+>>> [message.origin.offset for message in cutter.take().messages]
+[2]
+"""
 
 from __future__ import annotations
 
