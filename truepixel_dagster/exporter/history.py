@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, OTHER, Totals, advance, keep, load, number
-from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.sensors.kafka_lag import LIVE
+from truepixel_dagster.stages.stage import REJECTING
 
 # More are not looked at: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000

@@ -1,6 +1,6 @@
 """A bounded pool of threads in which the tasks of one key run one after the other, in the order submitted.
 
->>> from truepixel_dagster.stream.keyed_pool import KeyedPool
+>>> from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 >>> done = []
 >>> pool = KeyedPool(workers=4, pending=100)
 >>> for number in range(3):

@@ -1,6 +1,6 @@
 """What may be committed: for each partition the contiguous prefix of what was fetched and has landed, never past a gap.
 
-    >>> from truepixel_dagster.stream.ledger import Ledger
+    >>> from truepixel_dagster.pipeline.ledger import Ledger
     >>> from truepixel_dagster.stream.micro_batch import OffsetRange
     >>> first, second = ({0: OffsetRange("events", 0, start, start + 9)} for start in (0, 10))
     >>> ledger = Ledger()
