@@ -18,9 +18,9 @@ MODULES = (
     "orders.order",
     "stages.ad_lead",
     "stages.product_stats",
-    "stream.keyed_pool",
+    "pipeline.keyed_pool",
     "stream.lane",
-    "stream.ledger",
+    "pipeline.ledger",
     "stream.micro_batch",
     "text",
 )
