@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from datetime import date, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ _FILES = (
     "mongodb_ca_certs",
     "redis_ca_certs",
     "sources_file",
+    "shop_keys_file",
+    "collector_app_secrets_file",
 )
 
 
@@ -184,6 +187,46 @@ class Settings(BaseSettings):
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )
 
+    shop_keys_file: str | None = Field(
+        None, description="file of keys by which shops' secrets are encrypted in MongoDB, one a line, the newest first"
+    )
+    shop_secrets_dir: Path | None = Field(
+        None, description="folder of mounted secrets of shops, each a file that `truepixel shops` refers to by its name"
+    )
+    collector_app_secrets_file: str | None = Field(
+        None, description="file of the Shopify app's client secrets, one a line; read anew when it changes"
+    )
+    collector_journal_dir: Path | None = Field(
+        None, description="where the collector's journal is; `collector` in TRUEPIXEL_DATA_DIR if unset"
+    )
+    collector_journal_bytes: int = Field(
+        1024 * MIB, ge=1 * MIB, le=1024 * 1024 * MIB, description="bytes of records that the collector's journal holds"
+    )
+    collector_queue_bytes: int = Field(
+        16 * MIB, ge=12 * MIB, le=1024 * MIB, description="bytes of records that the collector gives to Kafka's client"
+    )
+    collector_consent: Literal["strip", "drop"] = Field(
+        "strip", description="what is done with a pixel event whose visitor refuses analytics"
+    )
+    collector_shop_rate: float = Field(
+        2000, ge=1, le=1_000_000, description="pixel events a second of one shop; twenty times as many at once"
+    )
+    collector_address_rate: float = Field(
+        50, ge=1, le=1_000_000, description="pixel requests a second of one address; twenty times as many at once"
+    )
+    collector_proxies: str = Field(
+        "", description="networks of proxies whose X-Forwarded-For is believed, comma-separated, such as 10.0.0.0/8"
+    )
+    collector_leave: float = Field(
+        0.0, ge=0, le=60, description="seconds for which the collector still answers after SIGTERM, no longer ready"
+    )
+    collector_grace: float = Field(
+        20.0,
+        ge=1,
+        le=300,
+        description="seconds in which the collector ends then: answers what it has, and flushes",
+    )
+
     @field_validator("namespace")
     @classmethod
     def _not_mongodbs_own(cls, value: str) -> str:
@@ -191,10 +234,20 @@ class Settings(BaseSettings):
             raise ValueError("names one of MongoDB's own databases: choose another")
         return value
 
-    @field_validator("data_dir", "privacy_dir")
+    @field_validator("data_dir", "privacy_dir", "shop_secrets_dir", "collector_journal_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value and value.expanduser().absolute()
+
+    @field_validator("collector_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            try:
+                ip_network(part, strict=False)
+            except ValueError:
+                raise ValueError(f"{part[:50]!r} is no network, such as 10.0.0.0/8") from None
+        return value
 
     @field_validator("alert_webhook_url")
     @classmethod

@@ -39,6 +39,7 @@ REDACTIONS = "redactions"
 PRIVACY_REQUESTS = "privacy_requests"
 IDENTITIES = "identities"
 SHOPS = "shops"
+CONNECTIONS = "connections"
 
 _DUPLICATE_KEY = 11000
 # What is wrong with this one document: its size, its field names, a value that the collection's rule does not allow.
@@ -378,6 +379,8 @@ class MongoStore(Store):
         changed += self._make_index(ORDERS, [("ids", 1)], unique=True)
         for field in ("users", "entries.user", "days"):
             changed += self._make_index(ORDERS, [(field, 1)])
+        for field in ("domain", "pixel_token"):
+            changed += self._make_index(CONNECTIONS, [(field, 1)])
         return changed
 
     def _make_index(self, name: str, keys: Sequence[tuple[str, int]], *, unique: bool = False) -> list[str]:

@@ -1,0 +1,131 @@
+"""Shops' own webhook secrets: encrypted where they are kept, and read from mounted files where they are not.
+
+Webhooks that are made in a store's admin are signed with that store's own secret. In MongoDB it stands encrypted by a
+key that is not there (Fernet: AES-128-CBC with an HMAC), together with its shop, so that nobody who can write there can
+give one shop's secret to another. Or there is only the name of a file of `TRUEPIXEL_SHOP_SECRETS_DIR`.
+
+    python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'   # a new key
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from truepixel_dagster.settings import Settings
+
+MAX_SECRET_BYTES = 1024
+_MAX_FILE_BYTES = 64 * 1024
+# The names of files that Kubernetes makes of a Secret; no path.
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}")
+
+
+class SecretsError(Exception):
+    """A secret that cannot be kept or read; one line without it."""
+
+
+class _Sealed(msgspec.Struct):
+    shop: str
+    secret: bytes
+
+
+class Sealer:
+    """Seals secrets by the newest key, and opens them by any.
+
+    Arguments:
+        file: The keys, one a line, the newest first.
+
+    Raises:
+        SecretsError: It cannot be read, or holds no key.
+    """
+
+    def __init__(self, file: Path) -> None:
+        lines = [line.strip() for line in read_file(file).decode(errors="replace").splitlines() if line.strip()]
+        try:
+            self._fernet = MultiFernet([Fernet(line) for line in lines])
+        except ValueError as error:
+            raise SecretsError(
+                f"TRUEPIXEL_SHOP_KEYS_FILE={str(file)!r} has to have a key of Fernet's a line"
+            ) from error
+
+    def seal(self, shop: str, secret: bytes) -> str:
+        """A secret as it may be kept."""
+        return self._fernet.encrypt(msgspec.json.encode(_Sealed(shop, secret))).decode()
+
+    def open(self, shop: str, sealed: str) -> bytes:
+        """The secret of a shop.
+
+        Raises:
+            SecretsError: It was sealed by another key, or for another shop.
+        """
+        try:
+            found = msgspec.json.decode(self._fernet.decrypt(sealed), type=_Sealed)
+        except (InvalidToken, msgspec.MsgspecError) as error:
+            raise SecretsError(
+                f"a secret of shop {shop!r} was encrypted by a key that is not in TRUEPIXEL_SHOP_KEYS_FILE"
+            ) from error
+        if found.shop != shop:
+            raise SecretsError(f"a secret that stands with shop {shop!r} is another shop's")
+        return found.secret
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """What seals by the settings' keys.
+
+    Raises:
+        SecretsError: There is no file of keys, or it cannot be used.
+    """
+    if settings.shop_keys_file is None:
+        raise SecretsError(
+            "TRUEPIXEL_SHOP_KEYS_FILE is not set: secrets in MongoDB are encrypted by a key of that file"
+        )
+    return Sealer(Path(settings.shop_keys_file))
+
+
+def mounted(settings: Settings, name: str) -> bytes:
+    """The secret in a mounted file.
+
+    Raises:
+        SecretsError: There is no such file or folder, the name is a path, or it holds no secret.
+    """
+    if settings.shop_secrets_dir is None:
+        raise SecretsError("TRUEPIXEL_SHOP_SECRETS_DIR is not set: it names the folder of mounted secrets")
+    if not _NAME.fullmatch(name):
+        raise SecretsError(f"{name[:80]!r} is no name of a file in TRUEPIXEL_SHOP_SECRETS_DIR")
+    return one_secret(read_file(settings.shop_secrets_dir / name), name)
+
+
+def one_secret(raw: bytes, where: str) -> bytes:
+    """The secret that a file or the standard input holds: one line.
+
+    Raises:
+        SecretsError: It is empty, more than a line, or longer than 1,024 bytes.
+    """
+    secret = raw.strip()
+    if not secret or len(secret) > MAX_SECRET_BYTES or b"\n" in secret:
+        raise SecretsError(f"{where} has to hold one secret: a line of at most {MAX_SECRET_BYTES} bytes")
+    return secret
+
+
+def all_secrets(raw: bytes) -> tuple[bytes, ...]:
+    """The secrets of a file, one a line."""
+    return tuple(dict.fromkeys(line.strip() for line in raw.splitlines() if line.strip()))
+
+
+def read_file(file: Path) -> bytes:
+    """A small file.
+
+    Raises:
+        SecretsError: It cannot be read, or is none.
+    """
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise SecretsError(f"{file}: {error.strerror}") from error
+    if len(raw) > _MAX_FILE_BYTES:
+        raise SecretsError(f"{file} is larger than {_MAX_FILE_BYTES} bytes")
+    return raw

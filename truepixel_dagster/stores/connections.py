@@ -1,0 +1,151 @@
+"""Which shops may send, and how they prove it: MongoDB `connections`, a document for each shop by its id.
+
+It is apart from `shops`, which every worker reads: secrets are for the collector alone. A shop's domain is how webhooks
+name it and its pixel token how the pixel does; both belong to one shop.
+"""
+
+from __future__ import annotations
+
+import secrets as random_texts
+from collections.abc import Callable, Iterator, Mapping
+
+import msgspec
+
+from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
+from truepixel_dagster.stores.errors import ServerRefuses
+from truepixel_dagster.stores.mongodb import CONNECTIONS, Document, MongoStore
+
+MOST_SECRETS = 20
+DOMAIN, PIXEL_TOKEN = "domain", "pixel_token"
+_TOKEN_BYTES, _ID_BYTES = 18, 4
+
+
+class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A secret of a shop's own: encrypted, or the name of a mounted file.
+
+    Times are milliseconds since the epoch. `until` is when it ends to count.
+    """
+
+    id: str
+    added_at: int
+    sealed: str | None = None
+    file: str | None = None
+    until: int | None = None
+
+    def counts(self, now: int) -> bool:
+        """Whether it counts at a time."""
+        return self.until is None or now < self.until
+
+
+class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A shop that may send. Times are milliseconds since the epoch."""
+
+    domain: str
+    pixel_token: str
+    connected_at: int
+    secrets: tuple[Secret, ...] = ()
+    uninstalled_at: int | None = None
+
+
+CONNECTION = Reader(Connection, f"MongoDB {CONNECTIONS}")
+_FIELDS = frozenset(Connection.__struct_fields__)
+
+
+def new_pixel_token() -> str:
+    """A token by which a pixel names its shop: public, and not to be guessed."""
+    return f"tp_{random_texts.token_urlsafe(_TOKEN_BYTES)}"
+
+
+def new_secret_id() -> str:
+    """A short name for a secret."""
+    return random_texts.token_hex(_ID_BYTES)
+
+
+def read(store: MongoStore, shop: str) -> Connection | None:
+    """The connection of a shop; None where it has none.
+
+    Raises:
+        Unreadable: Its document cannot be read.
+        Unavailable: MongoDB does not answer.
+    """
+    document = store.read(CONNECTIONS, [shop]).get(shop)
+    return None if document is None else CONNECTION.read(shop, document)
+
+
+def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | None:
+    """The shop whose domain or pixel token is given, and its connection; None where no shop, or more than one, has it.
+
+    Arguments:
+        store: MongoDB.
+        field: `domain` or `pixel_token`.
+        value: The domain or token.
+
+    Raises:
+        Unavailable: MongoDB does not answer.
+    """
+    found = store.find_by(CONNECTIONS, field, [value])
+    if len(found) > 1:
+        report(f"{field} {value!r} stands with {len(found)} shops, so that it counts for none: {sorted(found)}")
+    for id_, document in found.items() if len(found) == 1 else ():
+        try:
+            return id_, CONNECTION.read(id_, document)
+        except Unreadable as error:
+            report(error)
+    return None
+
+
+def all_of(store: MongoStore) -> Iterator[tuple[str, Connection]]:
+    """Yield every shop with its connection, in the order of ids; those that cannot be read are logged.
+
+    Raises:
+        Unavailable: MongoDB does not answer.
+    """
+    for document in store.find(CONNECTIONS, {}):
+        id_ = str(document["_id"])
+        try:
+            yield id_, CONNECTION.read(id_, document)
+        except Unreadable as error:
+            report(error)
+
+
+def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], Connection | None]) -> Connection | None:
+    """Change a connection, whoever else writes meanwhile.
+
+    Arguments:
+        store: MongoDB.
+        shop: The shop's id.
+        decide: From what it is, None for none, to what it is to be; None leaves it as it is.
+
+    Returns:
+        What it is then.
+
+    Raises:
+        Unreadable: Its document cannot be read.
+        ServerRefuses: MongoDB refuses the document.
+        Unavailable: MongoDB does not answer.
+    """
+    after: Connection | None = None
+
+    def decided(stored: Mapping[str, Document]) -> dict[str, Document]:
+        nonlocal after
+        document = stored.get(shop)
+        before = None if document is None else CONNECTION.read(shop, document)
+        new = decide(before)
+        after = before if new is None else new
+        if new is None or new == before:
+            return {}
+        unknown = {name: value for name, value in (document or {}).items() if name not in _FIELDS}
+        return {shop: {**unknown, **msgspec.to_builtins(new), "schema": SCHEMA}}
+
+    for refused in store.update(CONNECTIONS, [shop], decided).values():
+        raise ServerRefuses(f"MongoDB refuses what is to be kept of shop {shop!r}: {refused.reason}")
+    return after
+
+
+def remove(store: MongoStore, shop: str) -> bool:
+    """Remove a shop's connection with its secrets; whether it had one.
+
+    Raises:
+        Unavailable: MongoDB does not answer.
+    """
+    return store.delete(CONNECTIONS, {"_id": shop}) > 0
