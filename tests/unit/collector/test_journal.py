@@ -1,0 +1,194 @@
+"""The journal: what it has taken it has after a kill, in order, and no more than its bound."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from truepixel_dagster.collector.journal import Journal
+from truepixel_dagster.collector.journal_file import NAME, JournalFailed, JournalFile
+from truepixel_dagster.collector.record import Record
+
+
+def record(number: int, key: str = "s:c", size: int = 10) -> Record:
+    return Record(key.encode(), b"%010d" % number + b"x" * (size - 10), (("source", b"pixel"),))
+
+
+def numbers(file: JournalFile) -> list[int]:
+    return [int(entry.record.value[:10]) for entry in file.read(0, 10_000, 10**9)]
+
+
+def test_what_it_has_is_there_again_in_order_and_byte_by_byte(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    seqs = file.append([record(n) for n in range(5)])
+    file.append([record(5)], removed=seqs[1:3])
+    file.close()
+    again = JournalFile(tmp_path)
+    assert numbers(again) == [0, 3, 4, 5]
+    assert again.read(0, 1, 10**9)[0].record == record(0)
+    held = again.held()
+    assert (held.records, held.size) == (4, 4 * record(0).size)
+    assert held.oldest is not None
+    # Places go on where they were: an older one never comes again.
+    assert again.append([record(6)]) == [7]
+    again.close()
+
+
+def test_a_read_stops_at_its_bounds_and_gives_one_at_least(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    file.append([record(n, size=5000) for n in range(4)])
+    assert [entry.seq for entry in file.read(0, 10, 6000)] == [1, 2]
+    assert [entry.seq for entry in file.read(0, 10, 1)] == [1]
+    assert [entry.seq for entry in file.read(2, 1, 10**9)] == [3]
+    file.close()
+
+
+def test_two_processes_do_not_share_one(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    with pytest.raises(JournalFailed, match="TRUEPIXEL_COLLECTOR_JOURNAL_DIR"):
+        JournalFile(tmp_path)
+    file.close()
+    JournalFile(tmp_path).close()
+
+
+def test_a_file_that_is_no_journal_is_left_alone_and_told(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_bytes(b"not a database, but it may hold what was promised" * 100)
+    before = (tmp_path / NAME).read_bytes()
+    with pytest.raises(JournalFailed, match="were promised"):
+        JournalFile(tmp_path)
+    assert (tmp_path / NAME).read_bytes() == before
+
+
+def test_what_kafka_refuses_for_good_is_set_aside_and_takes_room(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    (seq,) = file.append([record(1)])
+    file.refuse(seq, "too large")
+    held = file.held()
+    assert (held.records, held.refused, held.size) == (0, 1, record(1).size)
+    assert numbers(file) == []
+    file.close()
+    assert sqlite3.connect(tmp_path / NAME).execute("SELECT reason FROM refused").fetchall() == [("too large",)]
+
+
+def test_it_is_its_owners_only(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path / "journal")
+    file.append([record(1)])
+    assert (tmp_path / "journal").stat().st_mode & 0o077 == 0
+    file.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.unit.collector.test_journal import record
+from truepixel_dagster.collector.journal_file import JournalFile
+file = JournalFile(Path(sys.argv[1]))
+for number in range(100_000):
+    file.append([record(number, size=2000)])
+    print(number, flush=True)
+"""
+
+
+def test_what_was_told_to_be_synced_survives_kill_9(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout
+    told = [int(child.stdout.readline()) for _ in range(50)]
+    os.kill(child.pid, signal.SIGKILL)
+    told += [int(line) for line in child.stdout.read().split("\n")[:-1]]
+    child.wait()
+    file = JournalFile(tmp_path)
+    found = numbers(file)
+    file.close()
+    assert found[: len(told)] == told == list(range(len(told)))
+
+
+class Told:
+    """Keeps what a journal tells."""
+
+    def __init__(self) -> None:
+        self.places: list[Any] = []
+
+    def stored(self, place: Any) -> None:
+        self.places.append(place)
+
+
+async def until(condition: Any) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come to that")
+
+
+def test_the_thread_writes_in_the_order_of_asking_and_tells_on_the_loop(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        journal = Journal(JournalFile(tmp_path), 10**6, asyncio.get_running_loop())
+        told, found = Told(), list[Any]()
+        for number in range(100):
+            journal.append(record(number), told.stored)
+        journal.read(0, 10, 10**6, found.append)
+        await until(lambda: len(told.places) == 100 and found)
+        assert told.places == list(range(1, 101))
+        assert [entry.seq for entry in found[0]] == list(range(1, 11))
+        journal.remove(1, lambda: told.stored("gone"))
+        await until(lambda: "gone" in told.places)
+        assert journal.held.records == 99
+        journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_it_takes_no_more_than_its_bound(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        size = record(0).size
+        journal, told = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Told()
+        for number in range(3):
+            assert journal.takes(record(number))
+            journal.append(record(number), told.stored)
+        assert not journal.takes(record(3))
+        assert not journal.has_room
+        await until(lambda: len(told.places) == 3)
+        assert not journal.takes(record(3))
+        journal.remove(2, lambda: told.stored("gone"))
+        await until(lambda: "gone" in told.places)
+        assert journal.takes(record(3))
+        journal.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        file = JournalFile(tmp_path)
+        (seq,) = file.append([record(0)])
+        journal, told = Journal(file, 10**6, asyncio.get_running_loop()), Told()
+        append, disk = file.append, {"broken": True}
+
+        def failing(records: Any, removed: Any = ()) -> Any:
+            if disk["broken"]:
+                raise JournalFailed("no space left on device")
+            return append(records, removed)
+
+        monkeypatch.setattr(file, "append", failing)
+        journal.append(record(1), told.stored)
+        journal.remove(seq, lambda: told.stored("gone"))
+        await until(lambda: told.places)
+        assert isinstance(told.places[0], JournalFailed)
+        assert "no space" in str(journal.failure)
+        assert not journal.has_room
+        disk["broken"] = False
+        # What was to be removed is tried again by itself.
+        await until(lambda: "gone" in told.places)
+        assert str(journal.failure) == "None"
+        assert journal.held.records == 0
+        journal.close()
+
+    asyncio.run(scenario())

@@ -1,0 +1,389 @@
+"""Keeps the promise: a record is acknowledged by Kafka or synced to the journal before its sender is told so.
+
+A record goes into Kafka's queue. If it is not acknowledged in a second, it is written to the journal as well, and that
+is the promise; when Kafka acknowledges it later, the journal's copy goes. What finds Kafka's queue full goes to the
+journal alone, and waits there: it **waits**, and whatever comes later with its key waits behind it, until it has been
+taken from the journal into Kafka's queue. Kafka's queue keeps the order of a partition and gives nothing up, so that
+each key's records come to stand on the topic in the order in which they were promised.
+
+After a crash everything in the journal waits, also what may have come through: it is sent again in its order, and stage
+1 drops the duplicates.
+
+Everything here is done on the event loop, in calls that do not wait; the journal's thread and librdkafka's do the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from truepixel_dagster.collector.journal import Journal
+from truepixel_dagster.collector.journal_file import Entry, JournalFailed
+from truepixel_dagster.collector.kafka import Failure, Topic
+from truepixel_dagster.collector.record import Record
+
+# Seconds without an acknowledgement after which a record goes to the journal as well.
+SLOW_SECONDS = 1.0
+# Between two looks at what Kafka has acknowledged: while something is under way, and while nothing is.
+TICK_SECONDS, IDLE_SECONDS = 0.001, 0.25
+# Keys that fall together wait for each other, which does no harm; a count for each key would know no bound.
+BUCKETS = 1 << 16
+# As much as is taken from the journal at once.
+DRAIN_RECORDS, DRAIN_BYTES = 500, 4 * 1024 * 1024
+# After Kafka has refused what is not the record's fault: the first pause, and the longest.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+FULL = "full"
+LATE = "late"
+DISK = "disk"
+TOO_LARGE = "too large"
+
+
+# What has become of a record in Kafka's queue: nothing yet, an end that lasts, or a refusal that may pass.
+_QUEUED, _ENDED, _REFUSED = range(3)
+# What has become of its copy in the journal; one that is there has a place.
+_NONE, _ASKED_FOR, _FAILED = range(3)
+
+
+class Promise:
+    """What a sender waits for: that all of its records are safe, or the first reason why one is not.
+
+    `answer` is empty where all are.
+    """
+
+    __slots__ = ("answer", "left")
+
+    def __init__(self, records: int, answer: asyncio.Future[str]) -> None:
+        self.left = records
+        self.answer = answer
+
+    def keep(self) -> None:
+        """One record more is safe."""
+        self.left -= 1
+        if self.left <= 0 and not self.answer.done():
+            self.answer.set_result("")
+
+    def break_(self, reason: str) -> None:
+        """One record is not."""
+        if not self.answer.done():
+            self.answer.set_result(reason)
+
+
+class _Underway:
+    """A record in Kafka's queue, and its copy in the journal."""
+
+    __slots__ = ("bucket", "copy", "promise", "record", "seq", "since", "state")
+
+    def __init__(self, record: Record, bucket: int, promise: Promise | None, since: float, seq: int = 0) -> None:
+        self.record = record
+        self.bucket = bucket
+        self.promise = promise
+        self.since = since
+        self.seq = seq
+        self.state = _QUEUED
+        self.copy = _NONE
+
+    def keep(self) -> None:
+        promise, self.promise = self.promise, None
+        if promise is not None:
+            promise.keep()
+
+
+class Delivery:
+    """Records to the topic, by way of the journal where Kafka is slow, full or away.
+
+    Arguments:
+        journal: None where there is none: then only Kafka's acknowledgement counts.
+        waiting: The keys of the records that it holds from before.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal | None,
+        waiting: Iterable[bytes] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._topic: Topic | None = None
+        self._underway: dict[int, _Underway] = {}
+        self._number = 0
+        # Of what is under way, what has no copy in the journal yet, the oldest first.
+        self._uncopied: deque[_Underway] = deque()
+        self._waits = array("L", bytes(BUCKETS * array("L").itemsize))
+        self._waiting = 0
+        # What the journal holds of what is under way: not to be taken from it again.
+        self._copies: set[int] = set()
+        self._drained = 0
+        self._is_reading = False
+        # The number of the read that counts: one that began before `_drained` went back does not.
+        self._reading = 0
+        self._pause = 0.0
+        self._paused_until = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_ticking_fast = False
+        self._is_closed = False
+        #: Records that Kafka has acknowledged, and those that it has refused for good.
+        self.acknowledged = self.refused = 0
+        for key in waiting:
+            self._waits[_bucket(key)] += 1
+            self._waiting += 1
+
+    @property
+    def underway(self) -> int:
+        """Records in Kafka's queue."""
+        return len(self._underway)
+
+    @property
+    def waiting(self) -> int:
+        """Records that are in the journal alone."""
+        return self._waiting
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal, if there is one."""
+        return self._journal
+
+    @property
+    def topic(self) -> Topic | None:
+        """Kafka, once it is there."""
+        return self._topic
+
+    @property
+    def takes(self) -> bool:
+        """Whether it can promise anything now."""
+        return (self._topic is not None and not self.is_slow) or self._has_room()
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether Kafka has not acknowledged in time what it was given."""
+        oldest = next(iter(self._underway.values()), None)
+        return oldest is not None and self._clock() - oldest.since > SLOW_SECONDS
+
+    def start(self, topic: Topic) -> None:
+        """Begin to send, what waits in the journal first."""
+        self._topic = topic
+        self._tick()
+
+    def offer(self, records: Sequence[Record], promise: Promise) -> None:
+        """Send records; the promise is kept or broken later, or at once."""
+        for record in records:
+            if promise.answer.done():
+                return
+            bucket = _bucket(record.key)
+            if self.is_slow and not self._takes(record):
+                # Nothing would be gained by waiting for Kafka.
+                promise.break_(FULL)
+                return
+            if self._waits[bucket] or not self._send(record, bucket, promise):
+                self._wait(record, bucket, promise)
+        if not self._is_ticking_fast and self._underway:
+            self._schedule()
+
+    async def close(self, seconds: float) -> None:
+        """Give Kafka as long to acknowledge what the journal has no copy of. The rest is sent after a restart."""
+        until = self._clock() + seconds
+        while any(not each.seq for each in self._underway.values()) and self._clock() < until:
+            await asyncio.sleep(0.02)
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # Kafka's queue
+
+    def _send(self, record: Record, bucket: int, promise: Promise | None, seq: int = 0) -> bool:
+        """Whether it is in Kafka's queue."""
+        if self._topic is None or self._topic.is_broken or self._clock() < self._paused_until:
+            return False
+        self._number += 1
+        number, underway = self._number, _Underway(record, bucket, promise, self._clock(), seq)
+        self._underway[number] = underway
+        if not self._topic.send(record, partial(self._delivered, number)):
+            del self._underway[number]
+            return False
+        if seq:
+            self._copies.add(seq)
+        else:
+            self._uncopied.append(underway)
+            if self.is_slow:
+                self._copy_all()
+        return True
+
+    def _delivered(self, number: int, failure: Failure | None) -> None:
+        underway = self._underway.pop(number, None)
+        if underway is None:
+            return
+        if failure is None:
+            self.acknowledged += 1
+            self._pause = 0.0
+            underway.keep()
+            self._forget(underway)
+        elif failure.of_the_record:
+            self.refused += 1
+            if underway.promise is not None:
+                underway.promise.break_(TOO_LARGE)
+                underway.promise = None
+            self._forget(underway, failure.words)
+        else:
+            self._back(underway)
+
+    def _forget(self, underway: _Underway, refused: str = "") -> None:
+        """Take its copy out of the journal; one that is being written goes when it is there."""
+        if underway.seq and self._journal is not None:
+            self._journal.remove(underway.seq, partial(self._copies.discard, underway.seq), refused)
+        else:
+            underway.state = _ENDED
+
+    def _back(self, underway: _Underway) -> None:
+        """Kafka has refused it for a reason that may pass, such as a right that lacks: it waits."""
+        self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
+        self._paused_until = self._clock() + self._pause
+        underway.state = _REFUSED
+        if underway.seq:
+            self._count(underway.bucket, 1)
+            self._from(underway.seq)
+        elif underway.copy == _ASKED_FOR:
+            # Whatever comes before its copy is written is to wait behind it already.
+            self._count(underway.bucket, 1)
+        elif underway.copy == _FAILED and underway.promise is not None:
+            underway.promise.break_(DISK)
+        # The others that the journal does not have yet came later: they go there behind it.
+        self._copy_all()
+
+    def _count(self, bucket: int, records: int) -> None:
+        """So many records more wait in the journal."""
+        self._waits[bucket] += records
+        self._waiting += records
+
+    def _from(self, seq: int) -> None:
+        """Take from the journal what is there from a place on."""
+        self._copies.discard(seq)
+        self._drained = min(self._drained, seq - 1)
+        self._reading += 1
+
+    # The journal
+
+    def _has_room(self) -> bool:
+        return self._journal is not None and self._journal.has_room
+
+    def _takes(self, record: Record) -> bool:
+        return self._journal is not None and self._journal.takes(record)
+
+    def _wait(self, record: Record, bucket: int, promise: Promise) -> None:
+        """Into the journal alone, behind what came before it."""
+        self._copy_all()
+        self._append(record, bucket, promise)
+
+    def _append(self, record: Record, bucket: int, promise: Promise) -> None:
+        if self._journal is None or not self._journal.takes(record):
+            promise.break_(FULL)
+            return
+        self._count(bucket, 1)
+
+        def stored(place: int | JournalFailed) -> None:
+            if isinstance(place, JournalFailed):
+                self._count(bucket, -1)
+                promise.break_(DISK)
+            else:
+                promise.keep()
+
+        self._journal.append(record, stored)
+
+    def _copy_slow(self) -> None:
+        """Copy to the journal what Kafka keeps waiting."""
+        if self.is_slow:
+            self._copy_all()
+        while self._uncopied and self._uncopied[0].state == _ENDED:
+            self._uncopied.popleft()
+
+    def _copy_all(self) -> None:
+        """Bring to the journal what it does not have yet, in order, as far as there is room."""
+        while self._uncopied:
+            underway = self._uncopied[0]
+            promise = underway.promise
+            if promise is None or underway.state == _ENDED:
+                self._uncopied.popleft()
+            elif underway.state == _REFUSED:
+                self._uncopied.popleft()
+                underway.promise = None
+                self._append(underway.record, underway.bucket, promise)
+            elif self._journal is not None and self._journal.takes(underway.record):
+                self._uncopied.popleft()
+                underway.copy = _ASKED_FOR
+                self._journal.append(underway.record, partial(self._copied, underway))
+            else:
+                return
+
+    def _copied(self, underway: _Underway, place: int | JournalFailed) -> None:
+        if isinstance(place, JournalFailed):
+            underway.copy = _FAILED
+            if underway.state == _REFUSED:
+                self._count(underway.bucket, -1)
+                if underway.promise is not None:
+                    underway.promise.break_(DISK)
+            # Else Kafka may still acknowledge it in time.
+            return
+        underway.seq = place
+        underway.keep()
+        if underway.state == _REFUSED:
+            self._from(place)
+            return
+        self._copies.add(place)
+        if underway.state == _ENDED:
+            self._forget(underway)
+
+    def _drain(self) -> None:
+        """Ask the journal for what waits, if Kafka's queue has room for it."""
+        if not self._waiting or self._is_reading or self._journal is None or self._topic is None:
+            return
+        if self._clock() < self._paused_until or self._topic.is_broken or len(self._underway) > 2 * DRAIN_RECORDS:
+            return
+        self._is_reading = True
+        self._journal.read(self._drained, DRAIN_RECORDS, DRAIN_BYTES, partial(self._found, self._reading))
+
+    def _found(self, reading: int, entries: list[Entry] | JournalFailed) -> None:
+        self._is_reading = False
+        if reading != self._reading:
+            return
+        if isinstance(entries, JournalFailed):
+            self._paused_until = self._clock() + FIRST_PAUSE
+            return
+        for seq, record in entries:
+            if seq not in self._copies:
+                bucket = _bucket(record.key)
+                if not self._send(record, bucket, None, seq):
+                    break
+                self._count(bucket, -1)
+            self._drained = seq
+        if self._underway:
+            self._schedule()
+
+    # The clock
+
+    def _tick(self) -> None:
+        self._timer = None
+        try:
+            if self._topic is not None:
+                self._topic.serve()
+            self._copy_slow()
+            self._drain()
+        finally:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if self._is_closed:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._is_ticking_fast = bool(self._underway)
+        seconds = TICK_SECONDS if self._is_ticking_fast else IDLE_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
+
+
+def _bucket(key: bytes) -> int:
+    return hash(key) & (BUCKETS - 1)
