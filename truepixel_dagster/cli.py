@@ -17,6 +17,7 @@ import click
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from truepixel_dagster.collector.command import collector
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
@@ -114,6 +115,7 @@ def main() -> None:
     click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
 
 
+main.add_command(collector)
 main.add_command(privacy)
 main.add_command(report)
 main.add_command(shops)

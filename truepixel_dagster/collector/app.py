@@ -1,0 +1,94 @@
+"""The application: which path is answered by whom. No request ends in a 500."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from truepixel_dagster.collector.http import TEXT, Answer, Gone, Receive, Scope, Send, told
+from truepixel_dagster.collector.pixels import AWAY, Pixels
+from truepixel_dagster.collector.services import Services
+from truepixel_dagster.collector.webhooks import Webhooks
+
+LOG = logging.getLogger(__name__)
+_ALIVE = Answer(200, b"ok\n", (TEXT,))
+
+
+class Answering(Protocol):
+    """An endpoint."""
+
+    name: str
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Answer a request."""
+
+
+class Endpoint:
+    """An endpoint as ASGI has it: counted, timed, and without a 500 whatever goes wrong."""
+
+    def __init__(self, answering: Answering, services: Services) -> None:
+        self._answering = answering
+        self._services = services
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Called for each request."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            answer = await self._answering.answer(scope, receive)
+        except Gone:
+            return
+        except Exception:
+            # Its sender comes again; what it has sent is in no log.
+            LOG.exception("a request of %s met a defect", self._answering.name)
+            answer = AWAY
+        self._services.metrics.answered(self._answering.name, answer.status, loop.time() - began)
+        await answer.send(send)
+
+
+class Alive:
+    """`GET /healthz`: the process answers."""
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Called for each request."""
+        await _ALIVE.send(send)
+
+
+class Ready:
+    """`GET /readyz`: it can promise something, or why it cannot."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Called for each request."""
+        why = self._services.unready
+        await told(503 if why else 200, {"ready": not why, "reason": why}).send(send)
+
+
+class Scraped:
+    """`GET /metrics`."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Called for each request."""
+        await Answer(200, self._services.metrics.text(), (TEXT,)).send(send)
+
+
+def application(services: Services) -> Starlette:
+    """The application on some services."""
+    return Starlette(
+        routes=[
+            Route("/v1/webhooks", Endpoint(Webhooks(services), services), methods=["POST"]),
+            Route("/v1/pixel", Endpoint(Pixels(services), services), methods=["POST", "OPTIONS"]),
+            Route("/healthz", Alive(), methods=["GET"]),
+            Route("/readyz", Ready(services), methods=["GET"]),
+            Route("/metrics", Scraped(services), methods=["GET"]),
+        ]
+    )

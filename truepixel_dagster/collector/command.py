@@ -1,0 +1,33 @@
+"""`truepixel collector`: arguments and printing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import say
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for any free one.")
+@click.option("--tls-cert", type=_FILE, help="PEM file of the certificate and those above it; HTTP without.")
+@click.option("--tls-key", type=_FILE, help="PEM file of its key, if that is not in the same.")
+def collector(host: str, port: int, tls_cert: Path | None, tls_key: Path | None) -> None:
+    """Take Shopify's webhooks and the pixel's events over HTTP, and bring them to the topic.
+
+    What is answered with 200 is acknowledged by Kafka or synced to the journal on disk. See docs/collector.md.
+    """
+    from truepixel_dagster.collector.journal_file import JournalFailed
+    from truepixel_dagster.collector.serve import CollectorFailed, run
+
+    if tls_key and not tls_cert:
+        raise click.UsageError("--tls-key goes with --tls-cert")
+    try:
+        run(load_settings(), say, host=host, port=port, certificate=tls_cert, key=tls_key)
+    except (CollectorFailed, JournalFailed) as error:
+        raise click.ClickException(str(error)) from error

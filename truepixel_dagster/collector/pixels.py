@@ -1,0 +1,158 @@
+"""`POST /v1/pixel?token=…`: what the storefront's pixel sends, without a signature.
+
+Whoever knows the token, which is public, may send: it only says for which shop. A browser sends `text/plain` without
+asking before, from a sandbox whose `Origin` is `null`; answers are readable for every page and carry no credentials.
+
+| answer | when |
+| --- | --- |
+| 200 | every event that is one is safe; `rejected` says of each other why |
+| 400 | no event of it is one, or it is no batch |
+| 403 | the token is no shop's, or the shop has left |
+| 413 | the batch is larger than 512 KiB |
+| 415 | neither `text/plain` nor `application/json` |
+| 429, 503 | come again after `Retry-After` seconds; whatever was safe already is told from its repetition by its id |
+
+Only 429 and 503 are worth a repetition. The sender's address is looked at for limits, and neither written nor logged.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import parse_qs
+
+from truepixel_dagster.collector.http import (
+    Answer,
+    Body,
+    Header,
+    NoRoom,
+    Receive,
+    Scope,
+    TooLarge,
+    again_after,
+    told,
+)
+from truepixel_dagster.collector.http import error as refusal
+from truepixel_dagster.collector.limits import sender
+from truepixel_dagster.collector.pixel import MAX_BATCH_BYTES, BadBatch, Batch, Dropped, Taken, judge, split
+from truepixel_dagster.collector.pixel import Refused as RefusedEvent
+from truepixel_dagster.collector.registry import Known, RegistryAway
+from truepixel_dagster.collector.services import NEVER, RETRY, RETRY_SECONDS, Services
+from truepixel_dagster.events.bots import is_bot
+
+PREFLIGHT_SECONDS = 86_400
+_ANYBODY: tuple[Header, ...] = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-expose-headers", b"retry-after"),
+    (b"cache-control", b"no-store"),
+)
+PREFLIGHT = Answer(
+    204,
+    b"",
+    (
+        *_ANYBODY,
+        (b"access-control-allow-methods", b"POST"),
+        (b"access-control-allow-headers", b"content-type"),
+        (b"access-control-max-age", str(PREFLIGHT_SECONDS).encode()),
+    ),
+)
+_TYPES = frozenset({b"application/json", b"text/plain", b""})
+_MAX_QUERY_BYTES = 1024
+
+
+def _refusal(status: int, reason: str, *headers: Header) -> Answer:
+    return refusal(status, reason, (*_ANYBODY, *headers))
+
+
+AWAY = _refusal(503, "it could not be made safe: come again", again_after(RETRY_SECONDS))
+UNKNOWN = _refusal(403, "the token is no connected shop's")
+TOO_LARGE = _refusal(413, f"the batch is larger than {MAX_BATCH_BYTES} bytes")
+NEVER_TAKEN = _refusal(413, "an event is larger than what is taken")
+TYPE = _refusal(415, "send text/plain or application/json")
+
+
+class Pixels:
+    """The endpoint."""
+
+    name = "pixel"
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def answer(self, scope: Scope, receive: Receive) -> Answer:
+        """Answer a request."""
+        if scope["method"] == "OPTIONS":
+            return PREFLIGHT
+        services = self._services
+        deadline = services.deadline()
+        headers = dict(reversed(scope["headers"]))
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _TYPES:
+            return self._counted(TYPE)
+        if wait := services.by_address.take(self._sender(scope, headers)):
+            return self._counted(_refusal(429, "too many requests from this address", again_after(wait)))
+        with Body(scope, receive, MAX_BATCH_BYTES, services.room) as reading:
+            try:
+                body = await reading.read()
+                known = await self._shop(scope["query_string"])
+                batch = split(body)
+            except TooLarge:
+                return self._counted(TOO_LARGE)
+            except BadBatch as error:
+                return self._counted(_refusal(400, str(error)))
+            except (NoRoom, RegistryAway):
+                return self._counted(AWAY)
+            if known is None:
+                return self._counted(UNKNOWN)
+            if wait := services.by_shop.take(known.shop, len(batch.events)):
+                return self._counted(_refusal(429, "too many events of this shop", again_after(wait)))
+            return await self._take(known, batch, is_bot(_agent(headers)), deadline)
+
+    async def _take(self, known: Known, batch: Batch, bot: bool, deadline: float) -> Answer:
+        services, now = self._services, int(time.time() * 1000)
+        shop, domain = known.shop, known.connection.domain
+        found = [
+            judge(event, batch, shop=shop, domain=domain, now=now, consent=services.consent, bot=bot)
+            for event in batch.events
+        ]
+        taken = [each for each in found if isinstance(each, Taken)]
+        rejected = [
+            {"index": at, "reason": each.reason} for at, each in enumerate(found) if isinstance(each, RefusedEvent)
+        ]
+        dropped = sum(isinstance(each, Dropped) for each in found)
+        services.metrics.count(self.name, "rejected", len(rejected))
+        services.metrics.count(self.name, "dropped", dropped)
+        said: dict[str, Any] = {"accepted": len(taken), "dropped": dropped, "rejected": rejected}
+        if not taken:
+            return told(200 if dropped else 400, {**said, "retry": False}, _ANYBODY)
+        answer = told(200, said, _ANYBODY)
+        answer = await services.promised(self.name, [each.record for each in taken], answer, deadline)
+        if answer.status == 200:
+            for each in taken:
+                if each.client and each.tokens:
+                    services.tokens.tell(shop, each.tokens, each.client)
+        return AWAY if answer is RETRY else NEVER_TAKEN if answer is NEVER else answer
+
+    async def _shop(self, query: bytes) -> Known | None:
+        """The shop of the token in a query string; None where there is none, or it has left.
+
+        Raises:
+            RegistryAway: It cannot be said.
+        """
+        token = parse_qs(query[:_MAX_QUERY_BYTES].decode("latin-1")).get("token", [""])[0]
+        known = await self._services.registry.by_pixel_token(token) if token and token.isascii() else None
+        return known if known is not None and known.connection.uninstalled_at is None else None
+
+    def _sender(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+        peer = scope.get("client") or ("", 0)
+        return sender(peer[0], headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._services.proxies)
+
+    def _counted(self, answer: Answer) -> Answer:
+        self._services.metrics.count(self.name, _OUTCOMES.get(answer.status, "away"))
+        return answer
+
+
+_OUTCOMES = {400: "bad batch", 403: "unknown shop", 413: "too large", 415: "bad type", 429: "limited"}
+
+
+def _agent(headers: dict[bytes, bytes]) -> str:
+    return headers.get(b"user-agent", b"").decode("latin-1")

@@ -1,0 +1,237 @@
+"""Which shop a webhook's domain or a pixel's token stands for, and by which secrets it proves it.
+
+What MongoDB says is kept for five seconds, so that a rotation or a removal counts then, without a restart. While
+MongoDB is away, shops go on as they were known, for an hour; of one that is not known it cannot be said whether it is
+one, and its sender is to come again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.shop_secrets import SecretsError, all_secrets, mounted, read_file, sealer_of
+from truepixel_dagster.stores.connections import DOMAIN, PIXEL_TOKEN, Connection, Secret, change, find
+from truepixel_dagster.stores.mongodb import MongoStore
+
+LOG = logging.getLogger(__name__)
+# How long what is known of a shop stands; how long while MongoDB is away.
+KNOWN_SECONDS, STALE_SECONDS = 5.0, 3600.0
+# After MongoDB has not answered, it is not asked for as long.
+AWAY_SECONDS = 1.0
+MOST_SHOPS = 10_000
+# Threads that ask, and questions that wait for them: a flood of made-up names gets no further.
+THREADS, MOST_QUESTIONS = 2, 64
+
+
+class RegistryAway(Exception):
+    """It cannot be said whether somebody is a shop: MongoDB does not answer, or has too much to answer."""
+
+
+class Known(NamedTuple):
+    """A shop that is connected: its id, what it is called, and the secrets of its own that count."""
+
+    shop: str
+    connection: Connection
+    secrets: tuple[tuple[Secret, bytes], ...]
+
+    def keys(self, now: int) -> tuple[bytes, ...]:
+        """The secrets that count at a time, in milliseconds since the epoch."""
+        return tuple(key for secret, key in self.secrets if secret.counts(now))
+
+
+class _Cached(NamedTuple):
+    at: float
+    known: Known | None
+
+
+Look = Callable[[str, str], "Known | None"]
+
+
+class Registry:
+    """What is known of shops, within a bound.
+
+    Arguments:
+        look: Asks MongoDB: from `domain` or `pixel_token` and its value to the shop. It may take its time and raise.
+        clock: Seconds.
+    """
+
+    def __init__(self, look: Look, clock: Callable[[], float] = time.monotonic) -> None:
+        self._look = look
+        self._clock = clock
+        self._cached: OrderedDict[tuple[str, str], _Cached] = OrderedDict()
+        self._asked: dict[tuple[str, str], asyncio.Future[Known | None]] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="registry")
+        self._away_until = 0.0
+        #: Why MongoDB could not be asked the last time; None if it could.
+        self.trouble: str | None = None
+        #: Whether it has answered since the start.
+        self.has_answered = False
+
+    async def by_domain(self, domain: str) -> Known | None:
+        """The shop of a `….myshopify.com`; None where it is none of ours.
+
+        Raises:
+            RegistryAway: It cannot be said.
+        """
+        return await self._known((DOMAIN, domain))
+
+    async def by_pixel_token(self, token: str) -> Known | None:
+        """The shop of a pixel token; None where it is none of ours.
+
+        Raises:
+            RegistryAway: It cannot be said.
+        """
+        return await self._known((PIXEL_TOKEN, token))
+
+    def forget(self, known: Known) -> None:
+        """Ask anew for a shop the next time."""
+        self._cached.pop((DOMAIN, known.connection.domain), None)
+        self._cached.pop((PIXEL_TOKEN, known.connection.pixel_token), None)
+
+    async def ask_once(self) -> None:
+        """Find out whether MongoDB answers."""
+        try:
+            await self._asks((DOMAIN, "-"))
+        except RegistryAway:
+            return
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def size(self) -> int:
+        """Names that are kept."""
+        return len(self._cached)
+
+    async def _known(self, name: tuple[str, str]) -> Known | None:
+        cached = self._cached.get(name)
+        age = self._clock() - cached.at if cached is not None else STALE_SECONDS
+        if cached is not None and age < KNOWN_SECONDS:
+            return cached.known
+        try:
+            return await self._asks(name)
+        except RegistryAway:
+            # That a name was none says nothing of now.
+            if cached is None or cached.known is None or age >= STALE_SECONDS:
+                raise
+            return cached.known
+
+    async def _asks(self, name: tuple[str, str]) -> Known | None:
+        """Ask MongoDB, once for all who want to know the same."""
+        asked = self._asked.get(name)
+        if asked is None:
+            if self._clock() < self._away_until:
+                raise RegistryAway(self.trouble)
+            if len(self._asked) >= MOST_QUESTIONS:
+                raise RegistryAway("too many questions")
+            asked = asyncio.get_running_loop().run_in_executor(self._threads, self._look, *name)
+            self._asked[name] = asked
+            asked.add_done_callback(lambda answer: self._answered(name, answer))
+        try:
+            return await asyncio.shield(asked)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise RegistryAway(str(error)) from error
+
+    def _answered(self, name: tuple[str, str], answer: asyncio.Future[Known | None]) -> None:
+        del self._asked[name]
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if error is not None:
+            words = (str(error).splitlines() or [""])[0][:300]
+            if self.trouble is None:
+                LOG.warning("the registry of shops cannot be asked: %s", words)
+            self.trouble, self._away_until = words, self._clock() + AWAY_SECONDS
+            return
+        self.trouble, self.has_answered = None, True
+        self._cached.pop(name, None)
+        self._cached[name] = _Cached(self._clock(), answer.result())
+        while len(self._cached) > MOST_SHOPS:
+            self._cached.popitem(last=False)
+
+
+class Looker:
+    """Asks MongoDB and opens secrets; called by the registry's threads."""
+
+    def __init__(self, settings: Settings, store: MongoStore) -> None:
+        self._settings = settings
+        self._store = store
+
+    def __call__(self, field: str, value: str) -> Known | None:
+        """The shop whose domain or pixel token is given.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+        found = find(self._store, field, value)
+        if found is None:
+            return None
+        shop, connection = found
+        opened = ((secret, self._opened(shop, secret)) for secret in connection.secrets)
+        return Known(shop, connection, tuple((secret, key) for secret, key in opened if key))
+
+    def uninstalled(self, shop: str, at: int) -> None:
+        """Keep that a shop has uninstalled the app, unless it was connected anew after that.
+
+        Arguments:
+            shop: Its id.
+            at: When, in milliseconds since the epoch.
+
+        Raises:
+            Unavailable: MongoDB does not answer.
+        """
+
+        def decide(before: Connection | None) -> Connection | None:
+            if before is None or before.connected_at > at or before.uninstalled_at is not None:
+                return None
+            return msgspec.structs.replace(before, uninstalled_at=at)
+
+        change(self._store, shop, decide)
+
+    def _opened(self, shop: str, secret: Secret) -> bytes | None:
+        """A secret; None where it cannot be had, which is logged: the others count."""
+        try:
+            if secret.file is not None:
+                return mounted(self._settings, secret.file)
+            return sealer_of(self._settings).open(shop, secret.sealed or "")
+        except SecretsError as error:
+            LOG.warning("secret %s of shop %r does not count: %s", secret.id, shop, error)
+            return None
+
+
+class AppSecrets:
+    """The app's client secrets from a file, read anew when it changes. One that is away leaves what was read.
+
+    Arguments:
+        file: One secret a line; None for none.
+        clock: Seconds.
+    """
+
+    def __init__(self, file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = file
+        self._clock = clock
+        self._secrets: tuple[bytes, ...] = ()
+        self._looked_at = float("-inf")
+
+    def now(self) -> tuple[bytes, ...]:
+        """The secrets that count."""
+        if self._file is not None and self._clock() - self._looked_at >= 1.0:
+            self._looked_at = self._clock()
+            try:
+                self._secrets = all_secrets(read_file(self._file)) or self._secrets
+            except SecretsError as error:
+                LOG.warning("the app's secrets stay as they were: %s", error)
+        return self._secrets

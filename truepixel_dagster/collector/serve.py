@@ -1,0 +1,236 @@
+"""The collector's process: makes what the endpoints need, serves until it is told to end, and ends in order.
+
+SIGTERM: no longer ready, still answering for `TRUEPIXEL_COLLECTOR_LEAVE` seconds; then no new connection, what has come
+is answered, Kafka acknowledges what it has or the journal keeps it, and the process exits with 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+import uvicorn
+import uvloop
+
+from truepixel_dagster.collector.app import application
+from truepixel_dagster.collector.delivery import Delivery
+from truepixel_dagster.collector.journal import Journal
+from truepixel_dagster.collector.journal_file import JournalFile
+from truepixel_dagster.collector.kafka import KafkaTopic
+from truepixel_dagster.collector.limits import Limiter, networks
+from truepixel_dagster.collector.metrics import State
+from truepixel_dagster.collector.protocol import BoundedProtocol
+from truepixel_dagster.collector.registry import MOST_SHOPS, AppSecrets, Looker, Registry
+from truepixel_dagster.collector.services import Services
+from truepixel_dagster.collector.tokens import Tokens
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.mongodb import MongoStore
+from truepixel_dagster.stores.store import given
+from truepixel_dagster.stream.errors import KafkaError
+
+Say = Callable[[str], None]
+MOST_CONNECTIONS = 4096
+KEEP_ALIVE_SECONDS = 75
+# A bucket holds what comes at its rate in as many seconds.
+BURST_SECONDS = 20
+MOST_ADDRESSES = 50_000
+# An answer is due in seconds: a registry that needs longer is away.
+_SHORT = {"retries": 1, "mongodb_timeout": 1.5}
+_SWEEP_TICKS = 5
+# At the end, for what Kafka has not acknowledged and the journal does not have.
+_FLUSH_SECONDS = 4.0
+
+
+class CollectorFailed(Exception):
+    """The collector cannot begin, or has to end; one line that says what to do."""
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, which leaves in order and ends connections that are too slow."""
+
+    def __init__(self, config: uvicorn.Config, leave: Callable[[], None], seconds: float) -> None:
+        super().__init__(config)
+        self._leave = leave
+        self._leave_seconds = seconds
+        self._is_leaving = False
+
+    def leave(self) -> None:
+        """Begin to end; the second time at once."""
+        loop = asyncio.get_running_loop()
+        self._leave()
+        loop.call_later(0 if self._is_leaving else self._leave_seconds, setattr, self, "should_exit", True)
+        self._is_leaving = True
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """What SIGTERM and Ctrl-C do meanwhile."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.leave)
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % _SWEEP_TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedProtocol):
+                    connection.sweep(now)
+        return await super().on_tick(counter)
+
+
+def run(
+    settings: Settings, say: Say, *, host: str, port: int, certificate: Path | None = None, key: Path | None = None
+) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Arguments:
+        settings: The pipeline's settings.
+        say: Told in lines where it listens and when it ends.
+        host: Where to listen.
+        port: Where to listen; 0 for any free one.
+        certificate: PEM file of the certificate and those above it; HTTP without.
+        key: PEM file of its key, if that is not in the same.
+
+    Raises:
+        CollectorFailed: It cannot listen there, the certificate cannot be used, or Kafka's client is broken for good.
+        JournalFailed: The journal cannot be used.
+    """
+    with closing(listening(host, port)) as listener:
+        uvloop.run(_serve(settings, say, listener, _config(settings, certificate, key)))
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        CollectorFailed: It cannot.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CollectorFailed(f"cannot listen at {host}:{port}: {error.strerror}; choose --host or --port") from error
+
+
+def _config(settings: Settings, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+    config = uvicorn.Config(
+        app=_nothing,
+        loop="none",
+        http=BoundedProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=max(1, int(settings.collector_grace) - 5),
+        ssl_certfile=certificate and str(certificate),
+        ssl_keyfile=key and str(key),
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise CollectorFailed(f"the certificate {certificate} cannot be used: {error}") from error
+    return config
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Stands for the application until there is one."""
+
+
+async def _serve(settings: Settings, say: Say, listener: socket.socket, config: uvicorn.Config) -> None:
+    file = JournalFile(settings.collector_journal_dir or settings.data_dir / "collector")
+    journal = Journal(file, settings.collector_journal_bytes, asyncio.get_running_loop())
+    delivery = Delivery(journal, file.keys())
+    if held := journal.held.records:
+        say(f"{held:,} records are in the journal from before: they go to Kafka first")
+    with closing(MongoStore(settings.model_copy(update=_SHORT))) as mongodb:
+        services = _services(settings, delivery, mongodb)
+        config.loaded_app = application(services)
+        server = Server(config, lambda: setattr(services, "is_leaving", True), settings.collector_leave)
+        beside = [asyncio.create_task(_connect(settings, delivery, say)), asyncio.create_task(_watch(services, server))]
+        scheme = "https" if config.is_ssl else "http"
+        address, port = listener.getsockname()[:2]
+        say(
+            f"listening at {scheme}://{f'[{address}]' if ':' in address else address}:{port}; SIGTERM or Ctrl-C ends it"
+        )
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            for task in beside:
+                task.cancel()
+            await delivery.close(_FLUSH_SECONDS)
+            services.registry.close()
+            journal.close()
+            say(f"ended: {journal.held.records:,} records are in the journal")
+    if delivery.topic is not None and delivery.topic.is_broken:
+        raise CollectorFailed(f"Kafka's client is broken for good: {delivery.topic.trouble}; a restart makes a new one")
+
+
+def _services(settings: Settings, delivery: Delivery, mongodb: MongoStore) -> Services:
+    look = Looker(settings, mongodb)
+    file = settings.collector_app_secrets_file
+    shop_rate, address_rate = settings.collector_shop_rate, settings.collector_address_rate
+    services = Services(
+        delivery=delivery,
+        registry=Registry(look),
+        tokens=Tokens(_redis(settings), settings.namespace),
+        app_secrets=AppSecrets(Path(file) if file else None),
+        uninstalled=look.uninstalled,
+        by_shop=Limiter(shop_rate, shop_rate * BURST_SECONDS, MOST_SHOPS),
+        by_address=Limiter(address_rate, address_rate * BURST_SECONDS, MOST_ADDRESSES),
+        proxies=networks(settings.collector_proxies),
+        consent=settings.collector_consent,
+    )
+    services.metrics.registry.register(State(delivery, services.registry, services.tokens, services.room))
+    return services
+
+
+def _redis(settings: Settings) -> Any:
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=1.0,
+        socket_connect_timeout=1.0,
+        retry=None,
+        **given(
+            username=settings.redis_username,
+            password=settings.redis_password,
+            ssl_ca_certs=settings.redis_ca_certs,
+        ),
+    )
+
+
+async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
+    """Make Kafka's client, as soon as that is possible; until then the journal takes what comes."""
+    told = ""
+    while True:
+        try:
+            topic = await asyncio.to_thread(KafkaTopic, settings)
+        except KafkaError as error:
+            if str(error) != told:
+                told = str(error)
+                say(f"the journal takes what comes: {told}")
+            await asyncio.sleep(1.0)
+            continue
+        return delivery.start(topic)
+
+
+async def _watch(services: Services, server: Server) -> None:
+    """Ask the registry until it answers, and end where Kafka's client is broken."""
+    while True:
+        if not services.registry.has_answered:
+            await services.registry.ask_once()
+        topic = services.delivery.topic
+        if topic is not None and topic.is_broken:
+            server.leave()
+        await asyncio.sleep(0.25)

@@ -1,0 +1,132 @@
+"""Which client a cart's or checkout's token belongs to: told by the pixel, asked for by webhooks, kept in Redis.
+
+It only keeps a user's events on one partition, so that nobody waits for it: questions of a moment go together in one
+call, that is given up after 20 ms, and after one that failed Redis is not asked for a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
+
+ANSWER_SECONDS, AWAY_SECONDS = 0.02, 1.0
+# A purchase takes minutes; a cart that is left and taken up again is known by its next event.
+KEPT_SECONDS = 2 * 86_400
+MOST_TOLD, MOST_ASKED, MOST_KNOWN = 5_000, 1_000, 20_000
+
+
+class Client(Protocol):
+    """What is needed of Redis' asynchronous client."""
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of keys."""
+
+    def pipeline(self, transaction: bool = ...) -> Any:
+        """Several commands in one call."""
+
+
+class Tokens:
+    """Clients by token.
+
+    Arguments:
+        client: Redis.
+        prefix: What the keys begin with.
+        clock: Seconds.
+    """
+
+    def __init__(self, client: Client, prefix: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._clock = clock
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._asked: dict[str, asyncio.Future[str | None]] = {}
+        self._told: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._away_until = 0.0
+        #: Calls that failed or took too long, and tokens that were not told for that.
+        self.failures = self.untold = 0
+
+    async def client_of(self, shop: str, tokens: Iterable[str]) -> str | None:
+        """The client that the first of some tokens is known to belong to; None where none is known in time."""
+        keys = [self._key(shop, token) for token in tokens]
+        for key in keys:
+            if (known := self._known.get(key)) is not None:
+                return known
+        if not keys or self._is_away or len(self._asked) >= MOST_ASKED:
+            return None
+        answers = [self._ask(key) for key in keys]
+        self._begin()
+        for answer in answers:
+            if found := await answer:
+                return found
+        return None
+
+    def tell(self, shop: str, tokens: Iterable[str], client: str) -> None:
+        """Keep to which client tokens belong; nobody waits for it."""
+        for token in tokens:
+            key = self._key(shop, token)
+            if self._known.get(key) == client:
+                continue
+            self._keep(key, client)
+            if self._is_away or len(self._told) >= MOST_TOLD:
+                self.untold += 1
+            else:
+                self._told[key] = client
+        if self._told:
+            self._begin()
+
+    @property
+    def _is_away(self) -> bool:
+        return self._clock() < self._away_until
+
+    def _key(self, shop: str, token: str) -> str:
+        return f"{self._prefix}:client:{quote(shop, safe='')}:{quote(token, safe='')}"
+
+    def _ask(self, key: str) -> asyncio.Future[str | None]:
+        answer = self._asked.get(key)
+        if answer is None:
+            answer = self._asked[key] = asyncio.get_running_loop().create_future()
+        return answer
+
+    def _keep(self, key: str, client: str) -> None:
+        self._known[key] = client
+        self._known.move_to_end(key)
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def _begin(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._asked or self._told:
+            asked, self._asked = self._asked, {}
+            told, self._told = self._told, {}
+            try:
+                found = await asyncio.wait_for(self._call(list(asked), told), ANSWER_SECONDS)
+            except Exception:
+                self.failures += 1
+                self.untold += len(told)
+                self._away_until = self._clock() + AWAY_SECONDS
+                found = {}
+            for key, answer in asked.items():
+                if not answer.done():
+                    answer.set_result(found.get(key))
+
+    async def _call(self, asked: list[str], told: dict[str, str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if asked:
+            values = await self._client.mget(asked)
+            found = {key: value.decode() for key, value in zip(asked, values) if value}
+            for key, client in found.items():
+                self._keep(key, client)
+        if told:
+            pipeline = self._client.pipeline(transaction=False)
+            for key, client in told.items():
+                pipeline.set(key, client, ex=KEPT_SECONDS)
+            await pipeline.execute()
+        return found
