@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -177,3 +179,68 @@ def on_topic(settings: Settings) -> list[Found]:
     finally:
         consumer.close()
     return found
+
+
+class Load:
+    """Clients that send signed webhooks as fast as they are answered, and keep what was promised to them."""
+
+    def __init__(self, port: int, *, connections: int, keys: int = 5, size: int = 500) -> None:
+        self.port = port
+        self._keys = keys
+        self._filler = "x" * size
+        self._stop = threading.Event()
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        #: By key what was promised, in the order of asking: one client asks for a key at a time.
+        self.promised: dict[bytes, bytes] = {}
+        self.order: dict[str, list[bytes]] = {}
+        self.statuses: Counter[int] = Counter()
+        self.slowest = 0.0
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(connections)]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> Load:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+        return self
+
+    def _run(self, client: int) -> None:
+        connection: http.client.HTTPConnection | None = None
+        while not self._stop.is_set():
+            key = f"client-{client}-{next(self._numbers) % self._keys}"
+            notes = [{"name": "client_id", "value": key}]
+            body = msgspec.json.encode({"id": next(self._numbers), "note_attributes": notes, "note": self._filler})
+            began = time.monotonic()
+            try:
+                connection = connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+                connection.request("POST", "/v1/webhooks", body, signed("orders/create", body))
+                answer = connection.getresponse()
+                answer.read()
+                status = answer.status
+            except (OSError, http.client.HTTPException):
+                # Killed, or it ends: what was sent may be there or not.
+                connection, status = None, 0
+                time.sleep(0.05)
+            with self._lock:
+                self.statuses[status] += 1
+                self.slowest = max(self.slowest, time.monotonic() - began)
+                if status == 200:
+                    self.promised[body] = key.encode()
+                    self.order.setdefault(f"{SHOP}:{key}", []).append(body)
+
+
+def judge(load: Load, records: list[Found]) -> None:
+    """Every promise is on the topic exactly as it was sent, under its key, and each key's in the order of asking."""
+    places: dict[bytes, Found] = {}
+    for record in records:
+        places.setdefault(record.value, record)
+    assert load.promised
+    missing = [body for body in load.promised if body not in places]
+    assert not missing, f"{len(missing)} of {len(load.promised)} promises are not on the topic"
+    for key, bodies in load.order.items():
+        found = [places[body] for body in bodies]
+        assert {record.key for record in found} == {key.encode()}
+        assert len({record.partition for record in found}) == 1
+        assert [record.offset for record in found] == sorted(record.offset for record in found)

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import signal
+import socket
+import ssl
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import trustme
+from cryptography.fernet import Fernet
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from tests.integration.collectors import (
+    APP_SECRET,
     DOMAIN,
     SHOP,
+    TOKEN,
+    Load,
     Running,
     connect,
+    judge,
     on_topic,
     running,
     signed,
+    until,
     with_app_secret,
 )
 from tests.integration.driving import drain, flush
-from tests.integration.test_cli import truepixel
+from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
+from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
+from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.shop_secrets import SecretsError, sealer_of
+from truepixel_dagster.stores.mongodb import CONNECTIONS
 
 PAID: dict[str, Any] = {"financial_status": "paid", "source_name": "web", "total_price": "20.00"}
 
@@ -82,3 +101,420 @@ def test_an_order_by_http_is_in_the_report(served: Settings, stores: Stores, col
     (source,) = found["sources"]
     assert (source["gross"], source["currency"]) == (2000, "USD")
     assert source["channel"] == "paid_search"
+
+
+# --- Signatures and shops ---
+
+
+def test_nothing_unsigned_is_written_and_it_is_counted(served: Settings, collector: Running) -> None:
+    body = b'{"id": 1}'
+    headers = signed("orders/create", body)
+    unsigned = {name: value for name, value in headers.items() if "Hmac" not in name}
+    assert collector.ask("POST", "/v1/webhooks", body, unsigned).status == 401
+    assert collector.ask("POST", "/v1/webhooks", b'{"id": 2}', headers).status == 401
+    assert collector.webhook("orders/create", body, secret=b"another").status == 401
+    # Of a shop that nobody knows no more is told.
+    assert collector.webhook("orders/create", body, secret=b"another", domain="who.myshopify.com").status == 401
+    assert on_topic(served) == []
+    assert collector.metrics()['events_total{outcome="unsigned",source="webhooks"}'] == 4
+    assert collector.ask("POST", "/v1/webhooks", body, headers).status == 200
+
+
+def test_a_shop_that_is_not_connected_sends_nothing(served: Settings, collector: Running) -> None:
+    assert collector.webhook("orders/create", {"id": 1}, domain="who.myshopify.com").status == 404
+    headers = signed("orders/create", b"{}")
+    del headers["X-Shopify-Shop-Domain"]
+    assert collector.ask("POST", "/v1/webhooks", b"{}", headers).status == 404
+    assert collector.pixel(VISIT, token="tp_who").status == 403
+    assert collector.ask("POST", "/v1/pixel", b"{}", {"Content-Type": "text/plain"}).status == 403
+    assert on_topic(served) == []
+
+
+def test_a_body_of_another_shop_than_its_header_says_is_refused(served: Settings, collector: Running) -> None:
+    for body in ({"id": 7, "myshopify_domain": DOMAIN}, {"id": int(SHOP), "myshopify_domain": "other.myshopify.com"}):
+        assert collector.webhook("shop/update", body).status == 403
+    assert collector.webhook("customers/redact", {"shop_id": 7, "customer": {"id": 1}}).status == 403
+    assert on_topic(served) == []
+    assert collector.webhook("shop/update", {"id": int(SHOP), "myshopify_domain": DOMAIN}).status == 200
+
+
+def test_old_and_new_secrets_count_side_by_side_without_a_restart(
+    served: Settings, collector: Running, tmp_path: Path
+) -> None:
+    file = Path(served.collector_app_secrets_file or "")
+    assert collector.webhook("orders/create", {"id": 1}, secret=b"new").status == 401
+    file.write_bytes(b"new\n" + APP_SECRET + b"\n")
+    until(lambda: collector.webhook("orders/create", {"id": 1}, secret=b"new").status == 200)
+    assert collector.webhook("orders/create", {"id": 2}).status == 200
+    file.write_bytes(b"new\n")
+    until(lambda: collector.webhook("orders/create", {"id": 3}).status == 401)
+    # A file that is away for a moment, as a mounted one may be, changes nothing.
+    file.unlink()
+    time.sleep(1.2)
+    assert collector.webhook("orders/create", {"id": 4}, secret=b"new").status == 200
+
+
+def test_a_shops_own_secret_signs_for_that_shop_alone(served: Settings, tmp_path: Path) -> None:
+    keys, folder = tmp_path / "keys", tmp_path / "mounted"
+    keys.write_bytes(Fernet.generate_key() + b"\n")
+    folder.mkdir()
+    (folder / "toys").write_bytes(b"mounted-secret\n")
+    (tmp_path / "secret").write_bytes(b"own-secret\n")
+    own = served.model_copy(update={"shop_keys_file": str(keys), "shop_secrets_dir": folder})
+    connect(own, "77", "books.myshopify.com", "tp_books")
+    with running(own) as collector:
+        assert collector.webhook("orders/create", {"id": 1}, secret=b"own-secret").status == 401
+        shown = truepixel(own, "shops", "rotate-secret", SHOP, "--secret-file", str(tmp_path / "secret"))
+        assert "own-secret" not in shown
+        until(lambda: collector.webhook("orders/create", {"id": 1}, secret=b"own-secret").status == 200)
+        other = collector.webhook("orders/create", {"id": 1}, secret=b"own-secret", domain="books.myshopify.com")
+        assert other.status == 401
+        # The newer one, and the one before it for a day.
+        truepixel(own, "shops", "rotate-secret", SHOP, "--secret-ref", "toys")
+        until(lambda: collector.webhook("orders/create", {"id": 2}, secret=b"mounted-secret").status == 200)
+        assert collector.webhook("orders/create", {"id": 3}, secret=b"own-secret").status == 200
+        row = json.loads(truepixel(own, "shops", "show", SHOP, "--json"))["connection"]
+        first, second = row["secrets"]
+        assert (first["kept"], second["kept"], second["until"]) == ("encrypted", "file toys", None)
+        assert first["until"] is not None
+        truepixel(own, "shops", "rotate-secret", SHOP, "--end", first["id"])
+        until(lambda: collector.webhook("orders/create", {"id": 4}, secret=b"own-secret").status == 401)
+        truepixel(own, "shops", "remove", SHOP)
+        until(lambda: collector.webhook("orders/create", {"id": 5}).status == 404)
+        assert "own-secret" not in "".join(collector.lines)
+
+
+def test_the_commands_add_list_and_show_a_shop(settings: Settings, stores: Stores) -> None:
+    added = truepixel(settings, "shops", "add", SHOP, f"https://{DOMAIN}/admin", "--time-zone", "Asia/Tokyo", "--json")
+    row = json.loads(added)
+    assert (row["time_zone"], row["connection"]["domain"]) == ("Asia/Tokyo", DOMAIN)
+    assert row["connection"]["pixel_token"].startswith("tp_")
+    again = json.loads(truepixel(settings, "shops", "add", SHOP, DOMAIN, "--json"))
+    assert again["connection"] == row["connection"]
+    assert DOMAIN in truepixel(settings, "shops", "list")
+    assert row["connection"]["pixel_token"] in truepixel(settings, "shops", "show", SHOP)
+    assert "is shop 548380009" in truepixel(settings, "shops", "add", "8", DOMAIN, code=1)
+    assert "remove it first" in truepixel(settings, "shops", "add", SHOP, "new.myshopify.com", code=1)
+    assert "not connected" in truepixel(settings, "shops", "rotate-secret", "9", "--end", "x", code=1)
+    for arguments in (("add", "9", "not a domain"), ("add", "a:b", DOMAIN), ("rotate-secret", SHOP)):
+        assert truepixel(settings, "shops", *arguments, code=2)
+    refused = truepixel(settings, "shops", "rotate-secret", SHOP, "--secret-ref", "../x", code=1)
+    assert "TRUEPIXEL_SHOP_SECRETS_DIR" in refused
+    truepixel(settings, "shops", "remove", SHOP)
+    assert stores.mongodb.count(CONNECTIONS) == 0
+
+
+def test_a_secret_in_mongodb_is_encrypted_and_of_one_shop(settings: Settings, stores: Stores, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_bytes(Fernet.generate_key())
+    (tmp_path / "secret").write_bytes(b"own-secret")
+    own = settings.model_copy(update={"shop_keys_file": str(keys)})
+    truepixel(own, "shops", "add", SHOP, DOMAIN, "--secret-file", str(tmp_path / "secret"))
+    (document,) = stores.mongodb.find(CONNECTIONS, {})
+    assert "own-secret" not in str(document)
+    sealed = document["secrets"][0]["sealed"]
+    assert sealer_of(own).open(SHOP, sealed) == b"own-secret"
+    with pytest.raises(SecretsError, match="another shop"):
+        sealer_of(own).open("8", sealed)
+    # A newer key seals, and the older one opens.
+    keys.write_bytes(Fernet.generate_key() + b"\n" + keys.read_bytes())
+    assert sealer_of(own).open(SHOP, sealed) == b"own-secret"
+    keys.write_bytes(Fernet.generate_key())
+    with pytest.raises(SecretsError, match="TRUEPIXEL_SHOP_KEYS_FILE"):
+        sealer_of(own).open(SHOP, sealed)
+
+
+# --- What Shopify's review asks for ---
+
+REDACT = {"shop_id": int(SHOP), "shop_domain": DOMAIN, "customer": {"id": 3, "email": "a@b.example"}}
+
+
+@pytest.mark.parametrize("topic", ["customers/data_request", "customers/redact", "shop/redact"])
+def test_webhooks_about_privacy_are_answered_as_the_review_asks(
+    served: Settings, collector: Running, topic: str
+) -> None:
+    assert collector.webhook(topic, REDACT, secret=b"wrong").status == 401
+    assert collector.webhook(topic, REDACT).status == 200
+    # Of a shop that is not connected any more, too: it comes two days after the app has left.
+    gone = {**REDACT, "shop_id": 99, "shop_domain": "gone.myshopify.com"}
+    assert collector.webhook(topic, gone, domain="gone.myshopify.com").status == 200
+    assert collector.webhook(topic, gone, domain="else.myshopify.com").status == 403
+    assert sorted(record.key for record in on_topic(served)) == [b"548380009:privacy", b"99:privacy"]
+
+
+def test_a_shop_that_uninstalls_is_connected_no_more_until_it_is_again(served: Settings, collector: Running) -> None:
+    shop = {"id": int(SHOP), "myshopify_domain": DOMAIN}
+    assert collector.pixel(VISIT).status == 200
+    assert collector.webhook("app/uninstalled", shop).status == 200
+    assert collector.pixel(VISIT).status == 403
+    assert collector.webhook("shop/redact", {"shop_id": int(SHOP), "shop_domain": DOMAIN}).status == 200
+    assert "uninstalled" in truepixel(served, "shops", "show", SHOP)
+    truepixel(served, "shops", "add", SHOP, DOMAIN)
+    until(lambda: collector.pixel(VISIT).status == 200)
+    # What Shopify sends again is of before that.
+    assert collector.webhook("app/uninstalled", shop).status == 200
+    assert collector.pixel(VISIT).status == 200
+
+
+# --- Bodies ---
+
+
+def test_a_body_may_have_ten_mebibytes_and_no_more(served: Settings, collector: Running) -> None:
+    body = b'{"id": 1, "note": "' + b"x" * (MAX_BODY_BYTES - 21) + b'"}'
+    assert len(body) == MAX_BODY_BYTES
+    assert collector.webhook("orders/create", body).status == 200
+    assert collector.webhook("orders/create", body + b" ").status == 413
+    (record,) = on_topic(served)
+    assert record.value == body
+
+
+def test_what_is_signed_and_cannot_be_read_comes_to_stand_there_all_the_same(
+    served: Settings, collector: Running
+) -> None:
+    for body in (b"", b"not json", b"\xff" * 10, b"[" * 100_000):
+        assert collector.webhook("orders/create", body).status == 200
+    assert collector.ask("POST", "/v1/webhooks", b"{}", signed("", b"{}")).status == 400
+    assert sorted(record.value for record in on_topic(served)) == sorted(
+        [b"", b"not json", b"\xff" * 10, b"[" * 100_000]
+    )
+
+
+def test_a_body_in_chunks_is_taken_within_the_same_bounds(served: Settings, collector: Running) -> None:
+    body = b'{"id": 1, "x": "' + b"y" * 300_000 + b'"}'
+    connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=20)
+    parts = (body[at : at + 50_000] for at in range(0, len(body), 50_000))
+    connection.request("POST", "/v1/webhooks", parts, signed("orders/create", body), encode_chunked=True)
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert on_topic(served)[0].value == body
+    endless = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=20)
+    with suppress(ConnectionError):
+        pixel_parts = (b" " * 65536 for _ in range(20))
+        endless.request("POST", f"/v1/pixel?token={TOKEN}", pixel_parts, {}, encode_chunked=True)
+    with suppress(ConnectionError, http.client.HTTPException):
+        assert endless.getresponse().status == 413
+    endless.close()
+    until(lambda: collector.metrics()["body_bytes"] == 0)
+
+
+# --- The pixel ---
+
+VISIT = {**pixel("e1", at=ago(1), query="?utm_source=google&utm_medium=cpc&gclid=G"), "clientId": "c-1"}
+
+
+def test_a_batch_is_taken_event_by_event(served: Settings, collector: Running) -> None:
+    events = [VISIT, {"id": "x"}, {**VISIT, "id": "e2"}, 7, {**VISIT, "id": "e3", "clientId": None}]
+    answer = collector.pixel({"events": events})
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert "access-control-allow-credentials" not in answer.headers
+    found = answer.json
+    assert (found["accepted"], found["dropped"]) == (3, 0)
+    assert [each["index"] for each in found["rejected"]] == [1, 3]
+    assert all(each["reason"] for each in found["rejected"])
+    records = on_topic(served)
+    assert sorted(record.key for record in records) == [b"548380009:", b"548380009:c-1", b"548380009:c-1"]
+    assert {record.headers["source"] for record in records} == {b"pixel"}
+    refused = collector.pixel({"events": [7]})
+    assert (refused.status, refused.json["retry"]) == (400, False)
+
+
+def test_a_preflight_is_answered_for_a_day(collector: Running) -> None:
+    asked = {
+        "Origin": "null",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    answer = collector.ask("OPTIONS", "/v1/pixel?token=any", headers=asked)
+    assert (answer.status, answer.body) == (204, b"")
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-max-age"] == "86400"
+    assert "POST" in answer.headers["access-control-allow-methods"]
+    assert answer.headers["access-control-allow-headers"] == "content-type"
+
+
+def test_what_will_never_be_taken_is_told_for_good_and_every_page_may_read_it(collector: Running) -> None:
+    big = {**VISIT, "filler": "x" * 70_000}
+    answers = {
+        413: collector.pixel(b" " * (512 * 1024 + 1)),
+        415: collector.pixel(VISIT, **{"Content-Type": "application/xml"}),
+        403: collector.pixel(VISIT, token="tp_other"),
+        400: collector.pixel(b"nonsense"),
+    }
+    for status, answer in answers.items():
+        assert answer.status == status
+        assert answer.json["retry"] is False
+        assert answer.headers["access-control-allow-origin"] == "*"
+    assert "larger than 65536" in collector.pixel([big]).json["rejected"][0]["reason"]
+    assert collector.pixel([VISIT], **{"Content-Type": "application/json; charset=utf-8"}).status == 200
+
+
+def test_an_address_and_a_shop_send_at_their_rates(served: Settings) -> None:
+    slow = served.model_copy(
+        update={"collector_address_rate": 1.0, "collector_shop_rate": 5.0, "collector_proxies": "127.0.0.1"}
+    )
+    with running(slow) as collector:
+        answers = [collector.pixel(VISIT) for _ in range(30)]
+        limited = [answer for answer in answers if answer.status == 429]
+        assert 5 <= len(limited) <= 10
+        assert limited[0].json["retry"] is True
+        assert int(limited[0].headers["retry-after"]) >= 1
+        # The proxy says that it is somebody else.
+        assert collector.pixel(VISIT, **{"X-Forwarded-For": "198.51.100.1"}).status == 200
+        batch = [{**VISIT, "id": f"b{number}"} for number in range(100)]
+        shop = [collector.pixel(batch, **{"X-Forwarded-For": f"198.51.100.{number}"}).status for number in range(5)]
+        assert 429 in shop
+        # Webhooks are signed, and are not limited.
+        assert collector.webhook("orders/create", {"id": 1}).status == 200
+        text = collector.ask("GET", "/metrics").body + "".join(collector.lines).encode()
+        assert b"198.51.100" not in text
+    assert not any(b"198.51.100" in record.value + str(record.headers).encode() for record in on_topic(served))
+
+
+def test_consent_is_kept_as_the_setting_says(served: Settings) -> None:
+    refusing = {**VISIT, "customerPrivacy": {"analyticsProcessingAllowed": False}}
+    with running(served) as collector:
+        assert collector.pixel(refusing).json == {"accepted": 1, "dropped": 0, "rejected": []}
+    with running(served.model_copy(update={"collector_consent": "drop"})) as collector:
+        dropped = collector.pixel([refusing, VISIT])
+        assert (dropped.status, dropped.json["dropped"], dropped.json["accepted"]) == (200, 1, 1)
+    nobodys, somebodys = sorted(on_topic(served), key=lambda record: record.key)
+    assert nobodys.key == f"{SHOP}:".encode()
+    assert b"gclid" not in nobodys.value
+    assert b"c-1" not in nobodys.value
+    assert somebodys.key == f"{SHOP}:c-1".encode()
+
+
+def test_a_webhook_is_keyed_by_the_client_that_the_pixel_told(served: Settings, collector: Running) -> None:
+    with running(served.model_copy(update={"collector_journal_dir": served.data_dir / "second"})) as second:
+        # A question that is the first may be given up while it connects.
+        assert second.webhook("orders/create", {"id": 1, "checkout_token": "another"}).status == 200
+        started = {**completed("e2", "token-1", at=ago(1)), "clientId": "c-9"}
+        assert collector.pixel(started).status == 200
+        for asked in (collector, second):
+            answer = asked.webhook("orders/create", {"id": 1, "checkout_token": "token-1"})
+            assert answer.status == 200
+        webhooks = [record.key for record in on_topic(served) if record.headers["source"] == b"webhook"]
+        assert sorted(webhooks) == [f"{SHOP}:{client}".encode() for client in ("another", "c-9", "c-9")]
+
+
+# --- HTTP ---
+
+
+def test_health_readiness_metrics_and_what_is_not_there(collector: Running) -> None:
+    assert collector.ask("GET", "/healthz").status == 200
+    assert collector.ask("GET", "/readyz").json == {"ready": True, "reason": None}
+    found = collector.metrics()
+    assert (found["journal_records"], found["journal_age_seconds"], found["takes"]) == (0, 0, 1)
+    assert collector.ask("GET", "/nothing").status == 404
+    assert collector.ask("GET", "/v1/webhooks").status == 405
+
+
+def test_it_speaks_tls(served: Settings, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    with running(served, "--tls-cert", str(tmp_path / "both.pem")) as collector:
+        context = ssl.create_default_context()
+        authority.configure_trust(context)
+        connection = http.client.HTTPSConnection("127.0.0.1", collector.port, timeout=10, context=context)
+        until(lambda: _status(connection, "/readyz") == 200)
+        body = b'{"id": 1}'
+        connection.request("POST", "/v1/webhooks", body, signed("orders/create", body))
+        assert connection.getresponse().status == 200
+        connection.close()
+    (tmp_path / "bad.pem").write_text("no certificate")
+    refused = run(served, "collector", "--port", "0", "--tls-cert", str(tmp_path / "bad.pem"))
+    assert refused.returncode == 1
+    assert "cannot be used" in refused.stderr
+
+
+def _status(connection: http.client.HTTPSConnection, path: str) -> int:
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def _raw(collector: Running, data: bytes, seconds: float = 10) -> bytes:
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=seconds) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(data)
+        found = b""
+        with suppress(ConnectionError):
+            while part := connection.recv(65536):
+                found += part
+        return found
+
+
+def test_huge_headers_and_slow_senders_get_no_further(collector: Running) -> None:
+    head = b"POST /v1/webhooks HTTP/1.1\r\nHost: x\r\n"
+    assert _raw(collector, head + b"X-A: " + b"a" * 400_000).startswith(b"HTTP/1.1 431")
+    assert _raw(collector, head + b"X-A: a\r\n" * 300 + b"\r\n").startswith(b"HTTP/1.1 400")
+    began = time.monotonic()
+    slow = _raw(collector, head + b"Content-Length: 100\r\n\r\nxx")
+    assert slow.startswith(b"HTTP/1.1 408")
+    assert 3.5 < time.monotonic() - began < 6
+    assert collector.webhook("orders/create", {"id": 1}).status == 200
+    assert collector.metrics()["body_bytes"] == 0
+
+
+SHOPIFYS = ("X-Shopify-Topic", "Shopify-Topic", "X-Shopify-Shop-Domain", "X-Shopify-Webhook-Id")
+names = st.sampled_from([*SHOPIFYS, "Content-Type", "X-Forwarded-For", "User-Agent", "Content-Encoding"])
+texts = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=30)
+
+
+@pytest.fixture(scope="module")
+def fuzzed(servers: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("fuzzed")
+    own = servers.model_copy(
+        update={"namespace": f"f{time.time_ns()}", "data_dir": folder, "collector_address_rate": 1e6}
+    )
+    provision(own)
+    connect(own)
+    with running(with_app_secret(own, folder)) as found:
+        yield found
+
+
+PATHS = ("/v1/webhooks", "/v1/pixel", f"/v1/pixel?token={TOKEN}", "/v1/pixel?token=%ff&&=", "/readyz", "/%00", "//")
+BODIES = (b"[]", b"{}", b"[{}]", b'{"events":7}', b'[{"id": "a"}]')
+
+
+@hypothesis_settings(max_examples=1000)
+@given(
+    st.sampled_from(["POST", "GET", "PUT", "OPTIONS", "HEAD", "DELETE"]),
+    st.sampled_from(PATHS),
+    st.binary(max_size=300) | st.sampled_from(BODIES),
+    st.dictionaries(names, texts, max_size=4),
+    st.booleans(),
+)
+def test_whatever_comes_is_answered_and_never_by_a_500(
+    fuzzed: Running, method: str, path: str, body: bytes, headers: dict[str, str], is_signed: bool
+) -> None:
+    sent = {name: value.encode("latin-1") for name, value in headers.items()}
+    if is_signed:
+        sent = {name: value.encode() for name, value in signed("orders/create", body).items()} | sent
+    connection = http.client.HTTPConnection("127.0.0.1", fuzzed.port, timeout=10)
+    connection.request(method, path, body, sent)
+    status = connection.getresponse().status
+    connection.close()
+    assert status in {200, 204, 400, 401, 403, 404, 405, 413, 415, 429}
+    assert is_signed or status != 200 or path == "/readyz"
+
+
+# --- Ending ---
+
+
+def test_sigterm_leaves_traffic_answers_what_has_come_and_ends_with_0(served: Settings) -> None:
+    leaving = served.model_copy(update={"collector_leave": 1.5})
+    with running(leaving) as collector:
+        load = Load(collector.port, connections=8)
+        until(lambda: len(load.promised) > 50)
+        collector.process.send_signal(signal.SIGTERM)
+        until(lambda: collector.ask("GET", "/readyz").status == 503)
+        # Still answered: whoever sends does not know yet.
+        assert collector.webhook("orders/create", {"id": 1}).status == 200
+        assert collector.end() == 0
+        promised = load.end()
+        assert any("0 records are in the journal" in line for line in collector.lines)
+    judge(promised, on_topic(served))

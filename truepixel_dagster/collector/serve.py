@@ -227,6 +227,7 @@ async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
 
 async def _watch(services: Services, server: Server) -> None:
     """Ask the registry until it answers, and end where Kafka's client is broken."""
+    await services.tokens.begin()
     while True:
         if not services.registry.has_answered:
             await services.registry.ask_once()

@@ -1,7 +1,8 @@
 """Which client a cart's or checkout's token belongs to: told by the pixel, asked for by webhooks, kept in Redis.
 
 It only keeps a user's events on one partition, so that nobody waits for it: questions of a moment go together in one
-call, that is given up after 20 ms, and after one that failed Redis is not asked for a second.
+call, that is given up after 20 ms, and after one that failed Redis is not asked for a second. What the pixel tells is
+written behind its answer.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 from urllib.parse import quote
 
-ANSWER_SECONDS, AWAY_SECONDS = 0.02, 1.0
+ANSWER_SECONDS, WRITE_SECONDS, AWAY_SECONDS = 0.02, 2.0, 1.0
 # A purchase takes minutes; a cart that is left and taken up again is known by its next event.
 KEPT_SECONDS = 2 * 86_400
 MOST_TOLD, MOST_ASKED, MOST_KNOWN = 5_000, 1_000, 20_000
@@ -21,6 +23,9 @@ MOST_TOLD, MOST_ASKED, MOST_KNOWN = 5_000, 1_000, 20_000
 
 class Client(Protocol):
     """What is needed of Redis' asynchronous client."""
+
+    async def ping(self) -> Any:
+        """Connect."""
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of keys."""
@@ -45,7 +50,8 @@ class Tokens:
         self._known: OrderedDict[str, str] = OrderedDict()
         self._asked: dict[str, asyncio.Future[str | None]] = {}
         self._told: dict[str, str] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
         self._away_until = 0.0
         #: Calls that failed or took too long, and tokens that were not told for that.
         self.failures = self.untold = 0
@@ -59,7 +65,8 @@ class Tokens:
         if not keys or self._is_away or len(self._asked) >= MOST_ASKED:
             return None
         answers = [self._ask(key) for key in keys]
-        self._begin()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._answer())
         for answer in answers:
             if found := await answer:
                 return found
@@ -76,8 +83,13 @@ class Tokens:
                 self.untold += 1
             else:
                 self._told[key] = client
-        if self._told:
-            self._begin()
+        if self._told and (self._telling is None or self._telling.done()):
+            self._telling = asyncio.get_running_loop().create_task(self._write())
+
+    async def begin(self) -> None:
+        """Connect, which takes longer than a question may."""
+        with suppress(Exception):
+            await asyncio.wait_for(self._client.ping(), WRITE_SECONDS)
 
     @property
     def _is_away(self) -> bool:
@@ -98,35 +110,35 @@ class Tokens:
         while len(self._known) > MOST_KNOWN:
             self._known.popitem(last=False)
 
-    def _begin(self) -> None:
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
+    def _failed(self) -> None:
+        self.failures += 1
+        self._away_until = self._clock() + AWAY_SECONDS
 
-    async def _run(self) -> None:
-        while self._asked or self._told:
+    async def _answer(self) -> None:
+        """Ask for what is to be known, until nothing is."""
+        while self._asked:
             asked, self._asked = self._asked, {}
-            told, self._told = self._told, {}
+            values: Sequence[bytes | None] = ()
             try:
-                found = await asyncio.wait_for(self._call(list(asked), told), ANSWER_SECONDS)
+                values = await asyncio.wait_for(self._client.mget(list(asked)), ANSWER_SECONDS)
             except Exception:
-                self.failures += 1
-                self.untold += len(told)
-                self._away_until = self._clock() + AWAY_SECONDS
-                found = {}
+                self._failed()
+            found = {key: value.decode() for key, value in zip(asked, values) if value}
             for key, answer in asked.items():
+                if key in found:
+                    self._keep(key, found[key])
                 if not answer.done():
                     answer.set_result(found.get(key))
 
-    async def _call(self, asked: list[str], told: dict[str, str]) -> dict[str, str]:
-        found: dict[str, str] = {}
-        if asked:
-            values = await self._client.mget(asked)
-            found = {key: value.decode() for key, value in zip(asked, values) if value}
-            for key, client in found.items():
-                self._keep(key, client)
-        if told:
+    async def _write(self) -> None:
+        """Write what was told, until nothing is left."""
+        while self._told:
+            told, self._told = self._told, {}
             pipeline = self._client.pipeline(transaction=False)
             for key, client in told.items():
                 pipeline.set(key, client, ex=KEPT_SECONDS)
-            await pipeline.execute()
-        return found
+            try:
+                await asyncio.wait_for(pipeline.execute(), WRITE_SECONDS)
+            except Exception:
+                self._failed()
+                self.untold += len(told)
