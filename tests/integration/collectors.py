@@ -186,6 +186,8 @@ class Load:
 
     def __init__(self, port: int, *, connections: int, keys: int = 5, size: int = 500) -> None:
         self.port = port
+        # Of several loads no two send the same.
+        self._name = uuid.uuid4().hex[:8]
         self._keys = keys
         self._filler = "x" * size
         self._stop = threading.Event()
@@ -209,7 +211,7 @@ class Load:
     def _run(self, client: int) -> None:
         connection: http.client.HTTPConnection | None = None
         while not self._stop.is_set():
-            key = f"client-{client}-{next(self._numbers) % self._keys}"
+            key = f"{self._name}-{client}-{next(self._numbers) % self._keys}"
             notes = [{"name": "client_id", "value": key}]
             body = msgspec.json.encode({"id": next(self._numbers), "note_attributes": notes, "note": self._filler})
             began = time.monotonic()
