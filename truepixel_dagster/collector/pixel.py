@@ -91,7 +91,7 @@ def split(body: bytes) -> Batch:
 
 
 def judge(
-    event: bytes, batch: Batch, *, shop: str, domain: str, now: int, consent: str, bot: bool
+    event: bytes, batch: Batch, *, shop: str, domain: str, now: int, consent: str, agent: str
 ) -> Taken | Refused | Dropped:
     """What becomes of one event.
 
@@ -102,7 +102,7 @@ def judge(
         domain: The shop's `….myshopify.com`.
         now: When it arrived, in milliseconds since the epoch.
         consent: `drop` or `strip`: what is done with an event whose visitor refuses analytics.
-        bot: Whether the program that sent it is known for a bot.
+        agent: The user agent of the request, if that is a bot's: it stands in the event then, which marks it.
     """
     if len(event) > MAX_EVENT_BYTES:
         return Refused(f"the event is larger than {MAX_EVENT_BYTES} bytes")
@@ -114,29 +114,35 @@ def judge(
     if not_allowed and consent == DROP:
         return Dropped()
     client = "" if not_allowed or not isinstance(said.clientId, str) else said.clientId.strip()
-    record = _record(event, f"{shop}:{client}", domain, now, bot)
-    if isinstance(record, Refused):
-        return record
+    try:
+        record = pixel_record(f"{shop}:{client}".encode(), event, domain, now)
+    except UnicodeEncodeError:
+        return Refused("the client id is not UTF-8")
     found = decode(Message(_NOWHERE, record.key, record.value, record.headers, now))
     if isinstance(found, Undecodable):
         return Refused(found.reason)
-    if not_allowed:
-        return _stripped(record, found.payload)
-    return Taken(record, None if found.anonymous or found.bot or bot else found.client_id, _tokens(found))
+    is_forged = bool(agent) and not found.bot
+    if not_allowed or is_forged:
+        return _changed(record, found.payload, agent if is_forged else "", strip=not_allowed)
+    return Taken(record, None if found.anonymous or found.bot else found.client_id, _tokens(found))
 
 
-def _record(event: bytes, key: str, domain: str, now: int, bot: bool) -> Record | Refused:
+def _changed(record: Record, payload: bytes, agent: str, *, strip: bool) -> Taken | Refused:
+    """An event that is not to go on as it came."""
     try:
-        return pixel_record(key.encode(), event, domain, now, bot=bot)
-    except UnicodeEncodeError:
-        return Refused("the client id is not UTF-8")
-
-
-def _stripped(record: Record, payload: bytes) -> Taken | Refused:
-    try:
-        return Taken(record._replace(value=without_person(_OBJECT.decode(payload))))
+        event = _OBJECT.decode(payload)
+        if agent:
+            _mark(event, agent)
+        return Taken(record._replace(value=without_person(event) if strip else msgspec.json.encode(event)))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        return Refused(f"what identifies its visitor cannot be taken out: {_words(error)}")
+        return Refused(f"it cannot be written anew: {_words(error)}")
+
+
+def _mark(event: dict[str, Any], agent: str) -> None:
+    """Write a user agent where the pipeline looks for it."""
+    context = event["context"] = event["context"] if isinstance(event.get("context"), dict) else {}
+    navigator = context.get("navigator")
+    context["navigator"] = {**(navigator if isinstance(navigator, dict) else {}), "userAgent": agent}
 
 
 def _tokens(event: Event) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ from truepixel_dagster.collector.pixel import MAX_BATCH_BYTES, BadBatch, Batch, 
 from truepixel_dagster.collector.pixel import Refused as RefusedEvent
 from truepixel_dagster.collector.registry import Known, RegistryAway
 from truepixel_dagster.collector.services import NEVER, RETRY, RETRY_SECONDS, Services
-from truepixel_dagster.events.bots import is_bot
+from truepixel_dagster.events.bots import MAX_USER_AGENT, is_bot
 
 PREFLIGHT_SECONDS = 86_400
 _ANYBODY: tuple[Header, ...] = (
@@ -88,7 +88,7 @@ class Pixels:
         headers = dict(reversed(scope["headers"]))
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() not in _TYPES:
             return self._counted(TYPE)
-        if wait := services.by_address.take(self._sender(scope, headers)):
+        if wait := services.by_address.take(self._sender(scope)):
             return self._counted(_refusal(429, "too many requests from this address", again_after(wait)))
         with Body(scope, receive, MAX_BATCH_BYTES, services.room) as reading:
             try:
@@ -105,13 +105,13 @@ class Pixels:
                 return self._counted(UNKNOWN)
             if wait := services.by_shop.take(known.shop, len(batch.events)):
                 return self._counted(_refusal(429, "too many events of this shop", again_after(wait)))
-            return await self._take(known, batch, is_bot(_agent(headers)), deadline)
+            return await self._take(known, batch, _bots_agent(headers), deadline)
 
-    async def _take(self, known: Known, batch: Batch, bot: bool, deadline: float) -> Answer:
+    async def _take(self, known: Known, batch: Batch, agent: str, deadline: float) -> Answer:
         services, now = self._services, int(time.time() * 1000)
         shop, domain = known.shop, known.connection.domain
         found = [
-            judge(event, batch, shop=shop, domain=domain, now=now, consent=services.consent, bot=bot)
+            judge(event, batch, shop=shop, domain=domain, now=now, consent=services.consent, agent=agent)
             for event in batch.events
         ]
         taken = [each for each in found if isinstance(each, Taken)]
@@ -142,9 +142,9 @@ class Pixels:
         known = await self._services.registry.by_pixel_token(token) if token and token.isascii() else None
         return known if known is not None and known.connection.uninstalled_at is None else None
 
-    def _sender(self, scope: Scope, headers: dict[bytes, bytes]) -> str:
+    def _sender(self, scope: Scope) -> str:
         peer = scope.get("client") or ("", 0)
-        return sender(peer[0], headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._services.proxies)
+        return sender(peer[0], _forwarded(scope["headers"]), self._services.proxies)
 
     def _counted(self, answer: Answer) -> Answer:
         self._services.metrics.count(self.name, _OUTCOMES.get(answer.status, "away"))
@@ -154,5 +154,12 @@ class Pixels:
 _OUTCOMES = {400: "bad batch", 403: "unknown shop", 413: "too large", 415: "bad type", 429: "limited"}
 
 
-def _agent(headers: dict[bytes, bytes]) -> str:
-    return headers.get(b"user-agent", b"").decode("latin-1")
+def _forwarded(headers: list[Header]) -> str:
+    """All of `X-Forwarded-For`, in however many headers the proxies have written it."""
+    return ",".join(value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for")
+
+
+def _bots_agent(headers: dict[bytes, bytes]) -> str:
+    """The user agent of a request if it is known for a bot's; empty for all others."""
+    agent = headers.get(b"user-agent", b"").decode("latin-1")[:MAX_USER_AGENT]
+    return agent if is_bot(agent) else ""

@@ -26,7 +26,7 @@ class Record(NamedTuple):
         return OVERHEAD + len(self.key) + len(self.value) + headers
 
 
-def pixel_record(key: bytes, value: bytes, domain: str, now: int, *, bot: bool = False) -> Record:
+def pixel_record(key: bytes, value: bytes, domain: str, now: int) -> Record:
     """The record of a pixel event.
 
     Arguments:
@@ -34,14 +34,13 @@ def pixel_record(key: bytes, value: bytes, domain: str, now: int, *, bot: bool =
         value: The event's JSON.
         domain: The shop's `….myshopify.com`.
         now: When it arrived, in milliseconds since the epoch.
-        bot: Whether the program that sent it is known for a bot.
     """
     headers: Headers = (
         (SOURCE, b"pixel"),
         (SHOP_DOMAIN, domain.encode()),
         (RECEIVED_AT, iso(now).encode()),
     )
-    return Record(key, value, (*headers, ("bot", b"true")) if bot else headers)
+    return Record(key, value, headers)
 
 
 def webhook_record(key: bytes, value: bytes, domain: str, now: int, *, topic: str, event_id: bytes) -> Record:

@@ -32,7 +32,7 @@ from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS, document, index_name
 from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CONNECTIONS, CUSTOMERS, ORDERS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import all_days
 
@@ -103,6 +103,9 @@ def forget_shop(context: Context, shop: str, redactions: Redactions) -> Forgotte
     for name in (AD_LEADS, CUSTOMERS, ORDERS):
         forgotten.counts[name] = mongodb.delete(name, ids_of_shop(shop))
     forgotten.counts[SHOPS] = mongodb.delete(SHOPS, {"_id": shop})
+    # One that was connected anew has nothing to do with what is to be forgotten.
+    left = {"_id": shop, "uninstalled_at": {"$exists": True}}
+    forgotten.counts[CONNECTIONS] = mongodb.delete(CONNECTIONS, left)
     learn_again(context, shop)
     context = context._replace(days=all_days(mongodb))
     forgotten.counts["redis"] = context.stores.redis.forget_shop(shop)

@@ -38,11 +38,11 @@ VISIT: dict[str, Any] = {
 
 
 def judged(
-    event: Any, *, batch: Batch | None = None, consent: str = STRIP, bot: bool = False
+    event: Any, *, batch: Batch | None = None, consent: str = STRIP, agent: str = ""
 ) -> Taken | Refused | Dropped:
     raw = event if isinstance(event, bytes) else msgspec.json.encode(event)
     batch = batch or Batch([raw])
-    return judge(raw, batch, shop="s", domain="d.myshopify.com", now=NOW, consent=consent, bot=bot)
+    return judge(raw, batch, shop="s", domain="d.myshopify.com", now=NOW, consent=consent, agent=agent)
 
 
 def decoded(taken: Taken | Refused | Dropped) -> Event:
@@ -150,10 +150,18 @@ def test_what_says_nothing_of_analytics_is_allowed(privacy: Any) -> None:
 
 
 def test_a_bot_is_marked() -> None:
-    taken = judged(VISIT, bot=True)
+    agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+    # One that says so itself goes on as it came, one that says something else in its event does not.
+    honest = {**VISIT, "context": {"navigator": {"userAgent": agent}}}
+    taken = judged(honest, agent=agent)
     assert isinstance(taken, Taken)
-    assert dict(taken.record.headers)["bot"] == b"true"
-    assert taken.client is None
+    assert taken.record.value == msgspec.json.encode(honest)
+    for forged in (VISIT, {**VISIT, "context": {"navigator": {"userAgent": "Mozilla/5.0", "language": "de"}}}):
+        taken = judged(forged, agent=agent)
+        assert isinstance(taken, Taken)
+        assert taken.client is None
+        assert decoded(taken).bot
+        assert decoded(taken).event_id == VISIT["id"]
 
 
 @pytest.mark.parametrize(

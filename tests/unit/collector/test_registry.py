@@ -1,0 +1,150 @@
+"""What is known of shops: for five seconds, within a bound, and for an hour while MongoDB is away."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from truepixel_dagster.collector import registry as module
+from truepixel_dagster.collector.registry import AppSecrets, Known, Registry, RegistryAway
+from truepixel_dagster.stores.connections import Connection, Secret
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Looked:
+    """MongoDB as a test has it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.shops: dict[str, Known] = {}
+        self.is_away = False
+        self.holds = threading.Event()
+        self.holds.set()
+
+    def __call__(self, field: str, value: str) -> Known | None:
+        self.asked.append(value)
+        self.holds.wait(10)
+        if self.is_away:
+            raise ConnectionError("MongoDB at 127.0.0.1:1: refused")
+        return self.shops.get(value)
+
+
+def known(shop: str) -> Known:
+    return Known(shop, Connection(f"{shop}.example", f"tp_{shop}", 1), ())
+
+
+def run(scenario: Callable[[Registry, Looked, Clock], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        looked, clock = Looked(), Clock()
+        registry = Registry(looked, clock)
+        await scenario(registry, looked, clock)
+        registry.close()
+
+    asyncio.run(whole())
+
+
+def test_it_is_asked_once_in_five_seconds_for_shops_and_for_what_is_none() -> None:
+    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+        looked.shops["a.example"] = known("a")
+        for _ in range(3):
+            assert await registry.by_domain("a.example") == known("a")
+            assert await registry.by_domain("b.example") is None
+        assert looked.asked == ["a.example", "b.example"]
+        clock.now += module.KNOWN_SECONDS
+        del looked.shops["a.example"]
+        assert await registry.by_domain("a.example") is None
+
+    run(scenario)
+
+
+def test_all_who_want_to_know_the_same_at_once_are_one_question() -> None:
+    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+        looked.shops["tp_a"] = known("a")
+        looked.holds.clear()
+        asking = [asyncio.create_task(registry.by_pixel_token("tp_a")) for _ in range(50)]
+        await asyncio.sleep(0.05)
+        looked.holds.set()
+        assert await asyncio.gather(*asking) == [known("a")] * 50
+        assert looked.asked == ["tp_a"]
+
+    run(scenario)
+
+
+def test_while_it_is_away_shops_go_on_for_an_hour_and_what_is_not_known_cannot_be_said() -> None:
+    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+        looked.shops["a.example"] = known("a")
+        await registry.by_domain("a.example")
+        await registry.by_domain("none.example")
+        looked.is_away = True
+        clock.now += module.KNOWN_SECONDS + 1
+        assert await registry.by_domain("a.example") == known("a")
+        for name in ("none.example", "new.example"):
+            with pytest.raises(RegistryAway):
+                await registry.by_domain(name)
+        # It is not asked all the time.
+        before = len(looked.asked)
+        for _ in range(10):
+            assert await registry.by_domain("a.example") == known("a")
+        assert len(looked.asked) == before
+        assert registry.trouble is not None
+        clock.now += module.STALE_SECONDS
+        with pytest.raises(RegistryAway):
+            await registry.by_domain("a.example")
+        looked.is_away = False
+        clock.now += module.AWAY_SECONDS
+        assert await registry.by_domain("a.example") == known("a")
+        assert registry.trouble is None
+
+    run(scenario)
+
+
+def test_a_flood_of_names_is_bounded_in_memory_and_in_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_SHOPS", 10)
+
+    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+        for number in range(50):
+            assert await registry.by_domain(f"{number}.example") is None
+        assert registry.size == 10
+        looked.holds.clear()
+        asking = [asyncio.create_task(registry.by_domain(f"x{number}.example")) for number in range(200)]
+        await asyncio.sleep(0.05)
+        refused = [task for task in asking if task.done() and isinstance(task.exception(), RegistryAway)]
+        assert len(refused) == 200 - module.MOST_QUESTIONS
+        looked.holds.set()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+    run(scenario)
+
+
+def test_a_secret_counts_until_its_time() -> None:
+    own = (Secret("1", 0, sealed="-", until=100), b"old"), (Secret("2", 0, sealed="-"), b"new")
+    found = known("a")._replace(secrets=own)
+    assert found.keys(99) == (b"old", b"new")
+    assert found.keys(100) == (b"new",)
+
+
+def test_the_apps_secrets_are_read_anew_and_stay_while_their_file_is_away(tmp_path: Path) -> None:
+    clock: Any = Clock()
+    file = tmp_path / "secrets"
+    file.write_text("one\n\n two \none\n")
+    secrets = AppSecrets(file, clock)
+    assert secrets.now() == (b"one", b"two")
+    file.write_text("three")
+    assert secrets.now() == (b"one", b"two")
+    changes: list[Callable[[], Any]] = [lambda: None, file.unlink, lambda: file.write_text("")]
+    for change in changes:
+        clock.now += 1
+        change()
+        assert secrets.now() == (b"three",)
+    assert AppSecrets(None).now() == ()

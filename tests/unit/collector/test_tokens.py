@@ -1,0 +1,109 @@
+"""Clients by token: asked for together, never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from truepixel_dagster.collector import tokens as module
+from truepixel_dagster.collector.tokens import Tokens
+
+
+class FakeRedis:
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.calls: list[list[str]] = []
+        self.delay = 0.0
+        self.is_away = False
+
+    async def ping(self) -> None:
+        return
+
+    async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+        self.calls.append(list(keys))
+        await self._reach()
+        return [value.encode() if (value := self.values.get(key)) else None for key in keys]
+
+    def pipeline(self, transaction: bool = True) -> Any:
+        return FakePipeline(self)
+
+    async def _reach(self) -> None:
+        await asyncio.sleep(self.delay)
+        if self.is_away:
+            raise ConnectionError
+
+
+class FakePipeline:
+    def __init__(self, redis: FakeRedis) -> None:
+        self._redis = redis
+        self._values: dict[str, str] = {}
+
+    def set(self, key: str, value: str, ex: int) -> None:
+        assert ex == module.KEPT_SECONDS
+        self._values[key] = value
+
+    async def execute(self) -> None:
+        await self._redis._reach()
+        self._redis.values |= self._values
+
+
+def run(scenario: Callable[[Tokens, FakeRedis], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        redis = FakeRedis()
+        await scenario(Tokens(redis, "ns"), redis)
+
+    asyncio.run(whole())
+
+
+def test_questions_of_a_moment_are_one_call() -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        redis.values["ns:client:s:t1"] = "c-1"
+        asked = (tokens.client_of("s", [f"t{number % 3}", "x"]) for number in range(20))
+        found = await asyncio.gather(*asked)
+        assert found == [("c-1" if number % 3 == 1 else None) for number in range(20)]
+        assert len(redis.calls) == 1
+        # What was found is known from then on.
+        redis.is_away = True
+        assert await tokens.client_of("s", ["t1"]) == "c-1"
+
+    run(scenario)
+
+
+def test_what_is_told_is_known_at_once_and_written_behind() -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        tokens.tell("s", ["t1", "a:b"], "c-1")
+        assert await tokens.client_of("s", ["other", "t1"]) == "c-1"
+        await asyncio.sleep(0.01)
+        assert redis.values == {"ns:client:s:t1": "c-1", "ns:client:s:a%3Ab": "c-1"}
+        assert await tokens.client_of("other", ["t1"]) is None
+
+    run(scenario)
+
+
+def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second() -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        redis.delay = 5
+        began = time.monotonic()
+        assert await asyncio.gather(*(tokens.client_of("s", [f"t{number}"]) for number in range(10))) == [None] * 10
+        assert time.monotonic() - began < 1
+        assert tokens.failures == 1
+        for _ in range(5):
+            assert await tokens.client_of("s", ["t1"]) is None
+            tokens.tell("s", ["t2"], "c-2")
+        assert len(redis.calls) == 1
+        assert tokens.untold == 1
+        assert await tokens.client_of("s", []) is None
+
+    run(scenario)
+
+
+def test_what_is_known_is_bounded() -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        redis.delay = 0.5
+        tokens.tell("s", (f"t{number}" for number in range(module.MOST_TOLD + 10)), "c")
+        assert tokens.untold == 10
+        assert len(tokens._known) <= module.MOST_KNOWN
+
+    run(scenario)
