@@ -46,6 +46,7 @@ from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.shop_secrets import SecretsError, sealer_of
 from truepixel_dagster.stores.mongodb import CONNECTIONS
+from truepixel_dagster.stores.redis import client_key
 
 PAID: dict[str, Any] = {"financial_status": "paid", "source_name": "web", "total_price": "20.00"}
 
@@ -396,6 +397,23 @@ def test_a_webhook_is_keyed_by_the_client_that_the_pixel_told(served: Settings, 
             assert answer.status == 200
         webhooks = [record.key for record in on_topic(served) if record.headers["source"] == b"webhook"]
         assert sorted(webhooks) == [f"{SHOP}:{client}".encode() for client in ("another", "c-9", "c-9")]
+
+
+def test_a_redaction_by_http_forgets_the_tokens_as_well(served: Settings, stores: Stores, collector: Running) -> None:
+    started = {**completed("e2", "token-1", at=ago(2)), "clientId": "c-9"}
+    assert collector.pixel(started).status == 200
+    buyer = {"id": 77, "email": "a@b.example"}
+    bought = order(7, "token-1", created_at=ago(1), updated_at=ago(1), customer=buyer, **PAID)
+    assert collector.webhook("orders/create", bought).status == 200
+    key = client_key(served.namespace, SHOP, "token-1")
+    until(lambda: stores.redis.client.get(key) == "c-9")
+    asked = {"shop_id": int(SHOP), "shop_domain": DOMAIN, "customer": buyer, "orders_to_redact": [7]}
+    assert collector.webhook("customers/redact", asked).status == 200
+    drain(served)
+    (done,) = json.loads(truepixel(served, "privacy", "run", "--json"))["requests"]
+    assert all(place["found"] == 0 for place in done["searched"].values())
+    assert stores.redis.client.get(key) is None
+    assert not any("77" in str(document) for document in stores.mongodb.find("customers", {}))
 
 
 # --- HTTP ---

@@ -13,7 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
-from urllib.parse import quote
+
+from truepixel_dagster.stores.redis import client_key
 
 ANSWER_SECONDS, WRITE_SECONDS, AWAY_SECONDS = 0.02, 2.0, 1.0
 # A purchase takes minutes; a cart that is left and taken up again is known by its next event.
@@ -96,7 +97,7 @@ class Tokens:
         return self._clock() < self._away_until
 
     def _key(self, shop: str, token: str) -> str:
-        return f"{self._prefix}:client:{quote(shop, safe='')}:{quote(token, safe='')}"
+        return client_key(self._prefix, shop, token)
 
     def _ask(self, key: str) -> asyncio.Future[str | None]:
         answer = self._asked.get(key)

@@ -63,6 +63,7 @@ def forget_person(context: Context, person: Person, redactions: Redactions) -> F
     for name in (AD_LEADS, CUSTOMERS):
         gone = (mongodb.delete(name, {"_id": {"$in": users}}) for users in chunks(person.users, _CHUNK))
         forgotten.counts[name] = sum(gone)
+    forgotten.counts["redis"] = context.stores.redis.forget_tokens(person.shop, person.of(TOKEN))
     ad_leads.rebuild_users(context, forgotten.users)
     return forgotten
 

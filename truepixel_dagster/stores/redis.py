@@ -80,6 +80,15 @@ _NO_WRITES = {
 }
 
 
+# Kept by the collector, for webhooks that name no client.
+OWNERS = "client"
+
+
+def client_key(prefix: str, shop: str, token: str) -> str:
+    """The key under which the client of a cart's or checkout's token is kept."""
+    return f"{prefix}:{OWNERS}:{_join((shop, token))}"
+
+
 class Increments(msgspec.Struct, frozen=True):
     """What a micro-batch adds: counters by key and field, clients by week, and up to which offset of each partition."""
 
@@ -624,19 +633,31 @@ class RedisStore(Store):
         self._scripts("counted", pairs)
 
     def forget_shop(self, shop: str) -> int:
-        """Delete a shop's counters, claims and visitors; says how many there were.
+        """Delete a shop's counters, claims, visitors and clients of tokens; says how many there were.
 
         Raises:
             Unavailable: No answer after all tries.
         """
         count = 0
-        for kind in ("buffer", "claim", "visitors", "visitors-aside"):
+        for kind in ("buffer", "claim", "visitors", "visitors-aside", OWNERS):
             for names in self._scan(self.client.scan, self._key(kind, shop) + ":*", 1000):
                 count += int(self._call(lambda: self.client.delete(*names)) if names else 0)  # noqa: B023 (at once)
         dirty = self._key("visitors-dirty")
         weeks = [_join(week) for page in self.dirty_weeks(1000) for week in page if week[0] == shop]
         if weeks:
             self._call(lambda: self.client.srem(dirty, *weeks))
+        return count
+
+    def forget_tokens(self, shop: str, tokens: Sequence[str]) -> int:
+        """Delete to which client tokens of carts and checkouts belong; says of how many it was known.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        names = [client_key(self._prefix, shop, token) for token in tokens]
+        count = 0
+        for page in chunks(names, 1000):
+            count += int(self._call(lambda: self.client.delete(*page)))  # noqa: B023 (called at once)
         return count
 
     def texts(self) -> Iterator[tuple[str, str]]:
