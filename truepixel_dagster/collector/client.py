@@ -95,6 +95,8 @@ def client_of(found: Named, known: str | None, event_id: str) -> str:
 
 def usable(value: Any) -> str | None:
     """An id as a key may have it; None for what is none."""
+    if value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         return None
     try:

@@ -37,4 +37,7 @@ def is_signed(body: bytes, signature: bytes, secrets: Iterable[bytes]) -> bool:
         return False
     if len(given) != _DIGEST_BYTES:
         return False
-    return any(secret and hmac.compare_digest(hmac.digest(secret, body, "sha256"), given) for secret in secrets)
+    for secret in secrets:  # noqa: SIM110 (a generator takes as long as the digest of a small body)
+        if secret and hmac.compare_digest(hmac.digest(secret, body, "sha256"), given):
+            return True
+    return False
