@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-NAMES = ("stages", "events", "tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start")
+NAMES = ("stages", "events", "tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start", "collector")
 # Wide enough for every table: where a terminal is narrow rich cuts figures off, and a pipe it takes for one.
 WIDTH = 160
 out, notes = Console(width=max(WIDTH, Console().width)), Console(stderr=True)
