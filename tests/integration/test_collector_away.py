@@ -166,6 +166,27 @@ def test_a_collector_begins_without_kafka_and_catches_up(served: Settings, kafka
     judge(load, on_topic(served))
 
 
+def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
+    served: Settings, kafka: KafkaProcess
+) -> None:
+    with running(served) as collector:
+        load = Load(collector.port, connections=4)
+        until(lambda: len(load.promised) > 100)
+        kafka.kill()
+        before = len(load.promised)
+        until(lambda: len(load.promised) > before + 200)
+        began = time.monotonic()
+        assert collector.end() == 0
+        assert time.monotonic() - began < served.collector_grace
+        load.end()
+        assert any("records are in the journal" in line for line in collector.lines)
+    kafka.start()
+    with running(served) as collector:
+        until(lambda: drained(collector))
+        collector.end()
+    judge(load, on_topic(served))
+
+
 def test_a_full_journal_is_told_at_once_with_a_time_to_come_again(served: Settings, kafka: KafkaProcess) -> None:
     small = served.model_copy(update={"collector_journal_bytes": 1024 * 1024})
     with running(small) as collector:
