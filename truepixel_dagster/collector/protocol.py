@@ -46,15 +46,11 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
         self._head = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header has come."""
-        super().on_header(name, value)
-        if len(self.headers) > _MOST_HEADERS:
-            raise ValueError("too many headers")
-
     def on_headers_complete(self) -> None:
         """All headers have come."""
         self._head = None
+        if len(self.headers) > _MOST_HEADERS:
+            raise ValueError("too many headers")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

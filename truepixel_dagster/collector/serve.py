@@ -7,6 +7,7 @@ is answered, Kafka acknowledges what it has or the journal keeps it, and the pro
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import ssl
@@ -164,6 +165,9 @@ async def _serve(settings: Settings, say: Say, listener: socket.socket, config: 
         say(
             f"listening at {scheme}://{f'[{address}]' if ':' in address else address}:{port}; SIGTERM or Ctrl-C ends it"
         )
+        # What is there now stays: looking through it for garbage again and again would cost as much as the requests.
+        gc.collect()
+        gc.freeze()
         try:
             await server.serve(sockets=[listener])
         finally:
