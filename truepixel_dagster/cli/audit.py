@@ -1,0 +1,58 @@
+"""`truepixel audit`: every store against the topic."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+import msgspec
+
+from truepixel_dagster.cli.options import (
+    as_json,
+    progress_bar,
+    since_time,
+)
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import echo, print_json, say
+
+
+@click.command()
+@since_time
+@as_json
+def audit(since: int | None, as_json: bool) -> None:
+    """Compare every store with what the topic says it should hold; exit 1 if anything differs.
+
+    An independent oracle works out from the topic what should be there. Buffered counters are flushed first. The
+    stream may go on: what is not committed yet is not judged.
+    """
+    from truepixel_dagster.audit.audit import audit as run
+    from truepixel_dagster.stream.topics import lag as read_lag
+
+    settings = load_settings()
+    partitions = read_lag(settings)
+    waiting = sum(entry.lag for entry in partitions)
+    if waiting:
+        say(f"{waiting:,} messages are not processed yet; they are not judged")
+    with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
+        found = run(settings, done, since=since)
+    if as_json:
+        listed = {name: [str(item) for item in getattr(found, name)] for name in ("differences", "excused")}
+        print_json({**msgspec.to_builtins(found), **listed})
+    else:
+        for item in found.differences:
+            echo(str(item), to_stderr=True)
+        if found.excused:
+            say(
+                f"{len(found.excused):,} differences are excused: the order of events of users whose key went to"
+                " another partition when partitions were added, or a shop that became known while its events were"
+                " counted: materialize its past (--json lists them)"
+            )
+        for lost in found.lost_ranges:
+            say(f"retention removed before it was read, and so not judged: {lost}")
+        echo(
+            f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
+                "no differences", "no difference"
+            )
+        )
+    if found.differences:
+        sys.exit(1)

@@ -1,0 +1,111 @@
+"""`truepixel settings | setup | migrate | start`: what an installation is made of."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from truepixel_dagster.cli.options import (
+    as_json,
+)
+from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.stream.errors import LogChanged
+from truepixel_dagster.terminal import echo, out, print_json, say, table
+
+
+@click.command()
+@as_json
+def settings(as_json: bool) -> None:
+    """List every setting: its variable, its value now, what it means."""
+    loaded = load_settings()
+    rows = []
+    for name, field in Settings.model_fields.items():
+        rows.append(
+            {"variable": f"TRUEPIXEL_{name.upper()}", "value": str(getattr(loaded, name)), "is": field.description}
+        )
+    if as_json:
+        return print_json(rows)
+    out.print(table(("variable", "value", "what it is"), (row.values() for row in rows)))
+    return None
+
+
+@click.command()
+@click.option("--reindex", metavar="INDEX", help="Reindex one index under its template; stop the lanes first.")
+def setup(reindex: str | None) -> None:
+    """Create topics, index templates and indexes. Run twice, it changes nothing.
+
+    Indices get the fields that they lack. One that was made without its template, or changed by hand, is named with
+    what to do about it, and the exit code is 1. Says what to materialize after an upgrade from version 0.1. Warns of
+    servers whose settings do not keep what they acknowledge.
+    """
+    from truepixel_dagster.durability import ask, warnings
+    from truepixel_dagster.provision import older_documents, provision
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.source_log import verified
+    from truepixel_dagster.stores import reindexing
+
+    settings = load_settings()
+    changed = provision(settings)
+    for line in changed:
+        echo(line)
+    if not changed:
+        echo("nothing to do: everything is there")
+    with open_stores(settings) as stores:
+        if reindex:
+            echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents reindexed")
+        for line in warnings(ask(settings, stores), settings):
+            say(f"warning: {line}")
+        unsound = stores.elasticsearch.unsound()
+        for line in unsound:
+            say(line)
+        try:
+            verified(settings, stores)
+        except LogChanged as changed:
+            say(f"warning: {changed}")
+        if not unsound and (older := older_documents(stores)):
+            counted = ", ".join(f"{count:,} {name}" for name, count in older.items())
+            say(
+                f"documents of the first edition of the data contract: {counted}. They are read, and upgraded when they"
+                " are next written. To have all of the past right, replay dead letters and materialize everything:"
+                " docs/operations.md, Upgrading"
+            )
+    if unsound:
+        raise click.ClickException("not all is as this version needs it, see above")
+
+
+@click.command()
+def migrate() -> None:
+    """Bring Dagster's own storage to the version of Dagster that is installed. Run twice, it changes nothing.
+
+    After an upgrade, before its first run, while neither daemon nor UI nor a run is at work.
+    """
+    import subprocess
+
+    from truepixel_dagster.instance.history import check_history
+    from truepixel_dagster.jobs.drain import environment
+
+    settings = load_settings()
+    check_history(settings)
+    command, env = [sys.executable, "-m", "dagster", "instance", "migrate"], environment(settings)
+    sys.exit(subprocess.run(command, cwd=env["DAGSTER_HOME"], env=env, check=False).returncode)  # noqa: S603 (our own interpreter)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
+def start(program: tuple[str, ...]) -> None:
+    """Become one of Dagster's programs; where its history in PostgreSQL cannot be reached, say so in one line instead.
+
+    Such as: truepixel start dagster-webserver --read-only. The webserver refuses requests that pages of other sites
+    send, and host names that TRUEPIXEL_WEBSERVER_HOSTS does not list.
+    """
+    from truepixel_dagster.instance.history import check_history
+
+    check_history(load_settings())
+    if program[0] == "dagster-webserver":
+        program = (sys.executable, "-m", "truepixel_dagster.instance.webserver", *program[1:])
+    try:
+        os.execvp(program[0], program)  # noqa: S606 (what the caller asked for)
+    except OSError as error:
+        raise click.ClickException(f"{program[0]}: {error.strerror}") from None

@@ -1,0 +1,111 @@
+"""`truepixel`: all commands together, and how their errors are shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from typing import Any
+
+import click
+
+from truepixel_dagster.cli.audit import audit
+from truepixel_dagster.cli.chaos import chaos
+from truepixel_dagster.cli.dead_letters import dead_letters
+from truepixel_dagster.cli.demo import demo, dev
+from truepixel_dagster.cli.exporter import exporter
+from truepixel_dagster.cli.installation import migrate, settings, setup, start
+from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
+from truepixel_dagster.cli.stack import stack
+from truepixel_dagster.cli.stream import adopt_topic, drain, flush, lag
+from truepixel_dagster.cli.traffic import generate, produce_file
+from truepixel_dagster.collector.command import collector
+from truepixel_dagster.privacy.commands import privacy
+from truepixel_dagster.private_files import UMASK
+from truepixel_dagster.report.command import report
+from truepixel_dagster.settings import SettingsError
+from truepixel_dagster.shops_cli import shops
+from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
+from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
+from truepixel_dagster.terminal import print_crash, say
+from truepixel_dagster.text import printable
+
+
+class Group(click.Group):
+    """Errors that users can do something about are one line, and so is Ctrl-C."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        from truepixel_dagster.flush import FlushRefused
+        from truepixel_dagster.instance.history import HistoryUnavailable
+        from truepixel_dagster.jobs.drain import DrainFailed, HomeUnusable
+        from truepixel_dagster.local.chaos.pipeline import ChaosFailed
+        from truepixel_dagster.local.demo import DemoFailed
+        from truepixel_dagster.local.lock import InUse
+        from truepixel_dagster.local.servers import StackError
+
+        failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
+        known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
+        try:
+            return super().invoke(ctx)
+        except known as error:
+            # The end of a server's log is lines of its own.
+            keep = "\n" if isinstance(error, StackError) else ""
+            raise click.ClickException(printable(f"{error}{_first_aid(error)}", keep)) from error
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message, keep="\n")
+            raise
+        except KeyboardInterrupt:
+            say("stopped")
+            ctx.exit(130)
+
+
+def _first_aid(error: BaseException) -> str:
+    """What to do about a server of this machine that is away, where the error does not say it."""
+    away = isinstance(error, (Unavailable, KafkaUnavailable)) and not isinstance(error, (AccessDenied, ServerRefuses))
+    here = "127.0.0.1" in str(error)
+    return "; `truepixel stack up` starts the servers on this machine" if away and here else ""
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="truepixel-dagster")
+def main() -> None:
+    """Shopify events from Kafka to attributions, customers and product statistics, run by Dagster.
+
+    Settings come from TRUEPIXEL_* variables and .env; `truepixel settings` lists them.
+    """
+    # A kill by SIGTERM cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.excepthook = print_crash
+    # Whatever a command or a process that it starts writes is its owner's only.
+    click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
+
+
+COMMANDS = (
+    settings,
+    setup,
+    migrate,
+    start,
+    stack,
+    generate,
+    produce_file,
+    lag,
+    adopt_topic,
+    drain,
+    flush,
+    restore_redis,
+    replay_range,
+    audit,
+    dead_letters,
+    exporter,
+    chaos,
+    demo,
+    dev,
+    collector,
+    privacy,
+    report,
+    shops,
+)
+for command in COMMANDS:
+    main.add_command(command)
