@@ -1,8 +1,8 @@
-"""Shops' own webhook secrets: encrypted where they are kept, and read from mounted files where they are not.
+"""Shops' own webhook secrets: stored encrypted in MongoDB, or read from mounted files.
 
-Webhooks that are made in a store's admin are signed with that store's own secret. In MongoDB it stands encrypted by a
-key that is not there (Fernet: AES-128-CBC with an HMAC), together with its shop, so that nobody who can write there can
-give one shop's secret to another. Or there is only the name of a file of `TRUEPIXEL_SHOP_SECRETS_DIR`.
+Webhooks created in a store's admin are signed with that store's own secret. MongoDB stores it together with its shop,
+encrypted with a key that is not in MongoDB (Fernet: AES-128-CBC with an HMAC), so that nobody who can write to MongoDB
+can assign one shop's secret to another. Or MongoDB stores only the name of a file in `TRUEPIXEL_SHOP_SECRETS_DIR`.
 
     python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())'   # a new key
 """
@@ -19,12 +19,12 @@ from truepixel_dagster.settings import Settings
 
 MAX_SECRET_BYTES = 1024
 _MAX_FILE_BYTES = 64 * 1024
-# The names of files that Kubernetes makes of a Secret; no path.
+# File names that Kubernetes creates from a Secret; no paths.
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,252}")
 
 
 class SecretsError(Exception):
-    """A secret that cannot be kept or read; one line without it."""
+    """A secret cannot be stored or read; the message is one line and does not contain it."""
 
 
 class _Sealed(msgspec.Struct):
@@ -33,13 +33,13 @@ class _Sealed(msgspec.Struct):
 
 
 class Sealer:
-    """Seals secrets by the newest key, and opens them by any.
+    """Encrypt secrets with the newest key, and decrypt them with any.
 
     Arguments:
-        file: The keys, one a line, the newest first.
+        file: The keys, one per line, the newest first.
 
     Raises:
-        SecretsError: It cannot be read, or holds no key.
+        SecretsError: The file cannot be read, or holds no key.
     """
 
     def __init__(self, file: Path) -> None:
@@ -52,14 +52,14 @@ class Sealer:
             ) from error
 
     def seal(self, shop: str, secret: bytes) -> str:
-        """A secret as it may be kept."""
+        """Return a secret in encrypted form."""
         return self._fernet.encrypt(msgspec.json.encode(_Sealed(shop, secret))).decode()
 
     def open(self, shop: str, sealed: str) -> bytes:
-        """The secret of a shop.
+        """Return the decrypted secret of a shop.
 
         Raises:
-            SecretsError: It was sealed by another key, or for another shop.
+            SecretsError: It was encrypted with another key, or for another shop.
         """
         try:
             found = msgspec.json.decode(self._fernet.decrypt(sealed), type=_Sealed)
@@ -73,10 +73,10 @@ class Sealer:
 
 
 def sealer_of(settings: Settings) -> Sealer:
-    """What seals by the settings' keys.
+    """Return a sealer that uses the keys of the settings.
 
     Raises:
-        SecretsError: There is no file of keys, or it cannot be used.
+        SecretsError: No file of keys is set, or the file is unusable.
     """
     if settings.shop_keys_file is None:
         raise SecretsError(
@@ -86,10 +86,10 @@ def sealer_of(settings: Settings) -> Sealer:
 
 
 def mounted(settings: Settings, name: str) -> bytes:
-    """The secret in a mounted file.
+    """Return the secret in a mounted file.
 
     Raises:
-        SecretsError: There is no such file or folder, the name is a path, or it holds no secret.
+        SecretsError: The folder or file is missing, the name is a path, or the file holds no secret.
     """
     if settings.shop_secrets_dir is None:
         raise SecretsError("TRUEPIXEL_SHOP_SECRETS_DIR is not set: it names the folder of mounted secrets")
@@ -99,10 +99,10 @@ def mounted(settings: Settings, name: str) -> bytes:
 
 
 def one_secret(raw: bytes, where: str) -> bytes:
-    """The secret that a file or the standard input holds: one line.
+    """Return the secret in the content of a file or of standard input: one line.
 
     Raises:
-        SecretsError: It is empty, more than a line, or longer than 1,024 bytes.
+        SecretsError: The content is empty, more than one line, or longer than 1,024 bytes.
     """
     secret = raw.strip()
     if not secret or len(secret) > MAX_SECRET_BYTES or b"\n" in secret:
@@ -111,15 +111,15 @@ def one_secret(raw: bytes, where: str) -> bytes:
 
 
 def all_secrets(raw: bytes) -> tuple[bytes, ...]:
-    """The secrets of a file, one a line."""
+    """Return the secrets of a file, one per line."""
     return tuple(dict.fromkeys(line.strip() for line in raw.splitlines() if line.strip()))
 
 
 def read_file(file: Path) -> bytes:
-    """A small file.
+    """Return the content of a small file.
 
     Raises:
-        SecretsError: It cannot be read, or is none.
+        SecretsError: The file cannot be read, or is not a regular file.
     """
     try:
         with file.open("rb") as opened:

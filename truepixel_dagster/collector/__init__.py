@@ -1,11 +1,11 @@
-"""The event collector: Shopify's webhooks and the storefront's pixel over HTTP, onto the topic.
+"""The event collector: it receives Shopify's webhooks and pixel events over HTTP and writes them to the topic.
 
-An event's way through it:
+How an event passes through it:
 
-    app (HTTP) ─▶ signature, webhook | pixel (pure: what is it, whose, may it) ─▶ delivery ─▶ Kafka
+    app (HTTP) ─▶ signature, webhook | pixel (pure: what, whose, allowed?) ─────────▶ delivery ─▶ Kafka
                        │                                                         │
                   registry (MongoDB), tokens (Redis)                        journal (disk)
 
-An answer of 2xx is a promise: the record is acknowledged by Kafka or synced to the journal. Nothing here imports
-Dagster.
+A 2xx answer is a promise: Kafka has acknowledged the record, or the journal has synced it to disk. Nothing here
+imports Dagster.
 """

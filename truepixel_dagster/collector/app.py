@@ -1,4 +1,4 @@
-"""The application: which path is answered by whom. No request ends in a 500."""
+"""The application: it routes each path to its endpoint. No request ends in an unhandled 500."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ALIVE = Answer(200, b"ok\n", (TEXT,))
 
 
 class Answering(Protocol):
-    """An endpoint."""
+    """Describe an endpoint that answers requests."""
 
     name: str
 
@@ -29,14 +29,14 @@ class Answering(Protocol):
 
 
 class Endpoint:
-    """An endpoint as ASGI has it: counted, timed, and without a 500 whatever goes wrong."""
+    """Wrap an endpoint for ASGI: count and time its requests, and catch every exception."""
 
     def __init__(self, answering: Answering, services: Services) -> None:
         self._answering = answering
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Called for each request."""
+        """Handle a request."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -44,7 +44,7 @@ class Endpoint:
         except Gone:
             return
         except Exception:
-            # Its sender comes again; what it has sent is in no log.
+            # The sender retries later. The log never contains what it sent.
             LOG.exception("a request of %s met a defect", self._answering.name)
             answer = AWAY
         self._services.metrics.answered(self._answering.name, answer.status, loop.time() - began)
@@ -52,41 +52,41 @@ class Endpoint:
 
 
 class Alive:
-    """`GET /healthz`: the process answers."""
+    """Serve `GET /healthz`: the process answers."""
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Called for each request."""
+        """Handle a request."""
         await _ALIVE.send(send)
 
 
 class Ready:
-    """`GET /readyz`: it can promise something, or why it cannot."""
+    """Serve `GET /readyz`: the collector can accept records, or the reason why it cannot."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Called for each request."""
+        """Handle a request."""
         why = self._services.unready
         await told(503 if why else 200, {"ready": not why, "reason": why}).send(send)
 
 
 class Scraped:
-    """`GET /metrics`."""
+    """Serve `GET /metrics`."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        """Called for each request."""
+        """Handle a request."""
         await Answer(200, self._services.metrics.text(), (TEXT,)).send(send)
 
 
 class Front:
-    """Gives what is sent all the time to its endpoint, and everything else to Starlette, which takes its time.
+    """Route the hot paths straight to their endpoints, and everything else to Starlette, whose router is slower.
 
     Arguments:
-        direct: Endpoints by the path at which they take POST.
+        direct: Endpoints by the path on which they accept POST.
         others: The application.
     """
 
@@ -95,7 +95,7 @@ class Front:
         self._others = others
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Called for each request."""
+        """Handle a request."""
         endpoint = self._direct.get(scope.get("path", ""))
         if endpoint is not None and scope["type"] == "http" and scope["method"] == "POST":
             await endpoint(scope, receive, send)
@@ -104,7 +104,7 @@ class Front:
 
 
 def application(services: Services) -> Front:
-    """The application on some services."""
+    """Build the application on the given services."""
     webhooks, pixels = Endpoint(Webhooks(services), services), Endpoint(Pixels(services), services)
     others = Starlette(
         routes=[

@@ -1,7 +1,7 @@
-"""Which client a webhook is keyed by, so that a user's events stay on one partition.
+"""Choose the client for a webhook's key, so that a user's events stay on one partition.
 
-The client that the theme wrote into the note attributes; else the one that Redis knows for a token, which the pixel has
-told; else the token itself. The pipeline joins all of them in any case.
+It is the client that the theme wrote into the note attributes; else the one that Redis has for a token, as reported by
+the pixel; else the token itself. The pipeline joins all of them in any case.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class _Body(msgspec.Struct):
-    """What is read of a webhook's body, of whatever type it is."""
+    """Hold the fields of a webhook's body that matter here, whatever their types."""
 
     id: Any = None
     order_id: Any = None
@@ -34,14 +34,14 @@ class _Body(msgspec.Struct):
 
 
 class Named(NamedTuple):
-    """What a webhook's body names.
+    """Hold what a webhook's body names.
 
     Attributes:
-        client: By the note attributes.
-        tokens: Of cart and checkout, as the pixel may have told them.
-        other: What else may stand for the client: a token, the order's id, the body's own.
-        shop_id: The shop's id, where the body says it.
-        shop_domain: The shop's `….myshopify.com`, where the body says it.
+        client: The client in the note attributes.
+        tokens: The cart and checkout tokens, which the pixel may have reported.
+        other: Other stand-ins for the client: a token, the order's id, the body's own id.
+        shop_id: The shop's id, if the body names it.
+        shop_domain: The shop's `….myshopify.com`, if the body names it.
     """
 
     client: str | None = None
@@ -57,7 +57,7 @@ _OF_THE_SHOP = frozenset({"shop/update", "app/uninstalled"})
 
 
 def named(topic: str, body: bytes) -> Named:
-    """What a webhook's body names; nothing where it is no JSON object.
+    """Return what a webhook's body names; nothing if it is not a JSON object.
 
     Arguments:
         topic: Such as `orders/create`.
@@ -72,7 +72,7 @@ def named(topic: str, body: bytes) -> Named:
         shop_id, shop_domain = usable(found.id), usable(found.myshopify_domain)
     if topic in PRIVACY_TOPICS:
         return Named(PRIVACY_CLIENT, (), None, shop_id, shop_domain)
-    # Carts call their token `token`, and so do checkouts; the `token` of an order is none that a pixel knows.
+    # Carts and checkouts call their token `token`. The `token` of an order is a different one, which no pixel knows.
     resource = topic.partition("/")[0]
     own = usable(found.token)
     last = own if resource in ("carts", "checkouts") else None
@@ -83,18 +83,18 @@ def named(topic: str, body: bytes) -> Named:
 
 
 def client_of(found: Named, known: str | None, event_id: str) -> str:
-    """The client by which a webhook is keyed.
+    """Return the client for a webhook's key.
 
     Arguments:
-        found: What its body names.
-        known: The client that Redis knows for one of its tokens.
-        event_id: What stands for it where nothing else does.
+        found: What the webhook's body names.
+        known: The client that Redis has for one of its tokens.
+        event_id: The last fallback.
     """
     return found.client or known or (found.tokens[0] if found.tokens else found.other) or usable(event_id) or "webhook"
 
 
 def usable(value: Any) -> str | None:
-    """An id as a key may have it; None for what is none."""
+    """Return an id in the form that a key may contain; None for an unusable one."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, str)):

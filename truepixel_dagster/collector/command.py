@@ -1,4 +1,4 @@
-"""`truepixel collector`: arguments and printing only."""
+"""`truepixel collector`: parses arguments and prints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""What remains of a pixel event whose visitor does not allow analytics: nothing by which they could be known again.
+"""Remove from a pixel event everything that identifies its visitor, if the visitor does not allow analytics.
 
-An event says what its visitor allowed in `customerPrivacy`, as Shopify's own `init.customerPrivacy`
-(https://shopify.dev/docs/api/web-pixels-api/pixel-privacy). Shopify loads a pixel only where its permissions are given,
-so that an event which says nothing of it is one that is allowed.
+An event states its visitor's consent in `customerPrivacy`, like Shopify's own `init.customerPrivacy`
+(https://shopify.dev/docs/api/web-pixels-api/pixel-privacy). Shopify loads a pixel only if its permissions are granted,
+so an event without this field counts as allowed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import msgspec
 
 ALLOWED = "analyticsProcessingAllowed"
-# Fields that name a person, wherever they stand, in lower case.
+# Fields that identify a person at any depth, in lower case.
 _LISTED = """
 clientid customer customerid email phone smsmarketingphone firstname lastname shippingaddress billingaddress
 deliveryaddress destination ip ipaddress browserip useragentdata userid visitorid sessionid localstorage cookie
@@ -24,12 +24,12 @@ _ADDRESSES = frozenset({"href", "search", "referrer", "url", "hash"})
 
 
 def refused(privacy: Any) -> bool:
-    """Whether what an event or a batch says of consent refuses analytics."""
+    """Return whether the consent of an event or a batch refuses analytics."""
     return isinstance(privacy, dict) and privacy.get(ALLOWED) is False
 
 
 def without_person(event: dict[str, Any]) -> bytes:
-    """The JSON of an event without client id, customer, addresses, and all that its URLs say beside `utm_*`."""
+    """Return an event's JSON without client id, customer, addresses, and all URL parameters except `utm_*`."""
     return msgspec.json.encode(_stripped(event))
 
 
@@ -47,7 +47,7 @@ def _field(name: str, value: Any) -> Any:
 
 
 def _query(text: str) -> str:
-    """Of a query string the campaign: click ids are of one visitor, and whatever else a shop adds may be."""
+    """Return a query string's campaign: click ids identify a visitor, and so may parameters that a shop adds."""
     pairs = [pair for pair in parse_qsl(text.lstrip("?")[:4096]) if pair[0].lower().startswith("utm_")]
     return f"?{urlencode(pairs)}" if pairs else ""
 

@@ -1,15 +1,16 @@
-"""Keeps the promise: a record is acknowledged by Kafka or synced to the journal before its sender is told so.
+"""Keep the promise: Kafka acknowledges a record, or the journal syncs it, before the sender gets its 2xx answer.
 
-A record goes into Kafka's queue. If it is not acknowledged in a second, it is written to the journal as well, and that
-is the promise; when Kafka acknowledges it later, the journal's copy goes. What finds Kafka's queue full goes to the
-journal alone, and waits there: it **waits**, and whatever comes later with its key waits behind it, until it has been
-taken from the journal into Kafka's queue. Kafka's queue keeps the order of a partition and gives nothing up, so that
-each key's records come to stand on the topic in the order in which they were promised.
+A record goes into Kafka's queue. If Kafka does not acknowledge it within a second, the journal stores a copy, and that
+copy fulfils the promise; when Kafka acknowledges the record later, the copy is removed. If Kafka's queue is full, the
+record goes to the journal alone and **waits** there. Later records with the same key wait behind it until it has moved
+from the journal into Kafka's queue. Kafka's queue preserves the order of a partition and never drops a record, so each
+key's records reach the topic in the order in which they were promised.
 
-After a crash everything in the journal waits, also what may have come through: it is sent again in its order, and stage
-1 drops the duplicates.
+After a crash every record in the journal waits, even one that Kafka may already have. The collector sends them again in
+order, and stage 1 drops the duplicates.
 
-Everything here is done on the event loop, in calls that do not wait; the journal's thread and librdkafka's do the rest.
+Everything here runs on the event loop, in calls that do not block; the threads of the journal and of librdkafka do the
+rest.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from truepixel_dagster.collector.journal_file import Entry, JournalFailed
 from truepixel_dagster.collector.kafka import Failure, Topic
 from truepixel_dagster.collector.record import Record
 
-# Seconds without an acknowledgement after which a record goes to the journal as well.
+# Seconds without an acknowledgement after which the journal stores a copy of a record.
 SLOW_SECONDS = 1.0
-# Between two looks at what Kafka has acknowledged: while something is under way, and while nothing is.
+# Seconds between two polls for acknowledgements: while records are in flight, and while none are.
 TICK_SECONDS, IDLE_SECONDS = 0.001, 0.25
-# Keys that fall together wait for each other, which does no harm; a count for each key would know no bound.
+# Keys that share a bucket wait for each other, which is harmless; a counter for each key would grow without bound.
 BUCKETS = 1 << 16
-# As much as is taken from the journal at once.
+# The most that one read takes from the journal.
 DRAIN_RECORDS, DRAIN_BYTES = 500, 4 * 1024 * 1024
-# After Kafka has refused what is not the record's fault: the first pause, and the longest.
+# The first and the longest pause after Kafka refuses a record for a reason other than the record itself.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
 FULL = "full"
@@ -43,16 +44,16 @@ DISK = "disk"
 TOO_LARGE = "too large"
 
 
-# What has become of a record in Kafka's queue: nothing yet, an end that lasts, or a refusal that may pass.
+# The state of a record in Kafka's queue: no result yet, a final result, or a refusal that may pass.
 _QUEUED, _ENDED, _REFUSED = range(3)
-# What has become of its copy in the journal; one that is there has a place.
+# The state of its copy in the journal; a copy that is stored has a sequence number instead.
 _NONE, _ASKED_FOR, _FAILED = range(3)
 
 
 class Promise:
-    """What a sender waits for: that all of its records are safe, or the first reason why one is not.
+    """Wait until all records of a sender are durable, or until the first one fails.
 
-    `answer` is empty where all are.
+    `answer` is empty if all records are durable.
     """
 
     __slots__ = ("answer", "left")
@@ -62,19 +63,19 @@ class Promise:
         self.answer = answer
 
     def keep(self) -> None:
-        """One record more is safe."""
+        """Count one more durable record."""
         self.left -= 1
         if self.left <= 0 and not self.answer.done():
             self.answer.set_result("")
 
     def break_(self, reason: str) -> None:
-        """One record is not."""
+        """Fail the promise: one record is not durable."""
         if not self.answer.done():
             self.answer.set_result(reason)
 
 
 class _Underway:
-    """A record in Kafka's queue, and its copy in the journal."""
+    """Track a record in Kafka's queue and its copy in the journal."""
 
     __slots__ = ("bucket", "copy", "promise", "record", "seq", "since", "state")
 
@@ -94,12 +95,12 @@ class _Underway:
 
 
 class Delivery:
-    """Records to the topic, by way of the journal where Kafka is slow, full or away.
+    """Deliver records to the topic, through the journal if Kafka is slow, full or unreachable.
 
     Arguments:
-        journal: None where there is none: then only Kafka's acknowledgement counts.
-        waiting: The keys of the records that it holds from before.
-        clock: Seconds.
+        journal: None for no journal: then only Kafka's acknowledgement counts.
+        waiting: The keys of the records that the journal holds from an earlier process.
+        clock: Returns seconds.
     """
 
     def __init__(
@@ -113,22 +114,22 @@ class Delivery:
         self._topic: Topic | None = None
         self._underway: dict[int, _Underway] = {}
         self._number = 0
-        # Of what is under way, what has no copy in the journal yet, the oldest first.
+        # Records in flight without a copy in the journal, the oldest first.
         self._uncopied: deque[_Underway] = deque()
         self._waits = array("L", bytes(BUCKETS * array("L").itemsize))
         self._waiting = 0
-        # What the journal holds of what is under way: not to be taken from it again.
+        # Sequence numbers of the journal's copies of records in flight: a drain must not send these again.
         self._copies: set[int] = set()
         self._drained = 0
         self._is_reading = False
-        # The number of the read that counts: one that began before `_drained` went back does not.
+        # The number of the current read: a read that began before `_drained` moved back is stale.
         self._reading = 0
         self._pause = 0.0
         self._paused_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._is_ticking_fast = False
         self._is_closed = False
-        #: Records that Kafka has acknowledged, and those that it has refused for good.
+        #: The records that Kafka has acknowledged, and those that it has refused for good.
         self.acknowledged = self.refused = 0
         for key in waiting:
             self._waits[_bucket(key)] += 1
@@ -136,48 +137,48 @@ class Delivery:
 
     @property
     def underway(self) -> int:
-        """Records in Kafka's queue."""
+        """Return the number of records in Kafka's queue."""
         return len(self._underway)
 
     @property
     def waiting(self) -> int:
-        """Records that are in the journal alone."""
+        """Return the number of records that only the journal holds."""
         return self._waiting
 
     @property
     def journal(self) -> Journal | None:
-        """The journal, if there is one."""
+        """Return the journal, or None without one."""
         return self._journal
 
     @property
     def topic(self) -> Topic | None:
-        """Kafka, once it is there."""
+        """Return Kafka's topic, or None before it is connected."""
         return self._topic
 
     @property
     def takes(self) -> bool:
-        """Whether it can promise anything now."""
+        """Return whether it can accept a record now."""
         return (self._topic is not None and not self.is_slow) or self._has_room()
 
     @property
     def is_slow(self) -> bool:
-        """Whether Kafka has not acknowledged in time what it was given."""
+        """Return whether Kafka is late with an acknowledgement."""
         oldest = next(iter(self._underway.values()), None)
         return oldest is not None and self._clock() - oldest.since > SLOW_SECONDS
 
     def start(self, topic: Topic) -> None:
-        """Begin to send, what waits in the journal first."""
+        """Start sending; the records that wait in the journal go first."""
         self._topic = topic
         self._tick()
 
     def offer(self, records: Sequence[Record], promise: Promise) -> None:
-        """Send records; the promise is kept or broken later, or at once."""
+        """Send records, and keep or break their promise, at once or later."""
         for record in records:
             if promise.answer.done():
                 return
             bucket = _bucket(record.key)
             if self.is_slow and not self._takes(record):
-                # Nothing would be gained by waiting for Kafka.
+                # Waiting for Kafka would not help.
                 promise.break_(FULL)
                 return
             if self._waits[bucket] or not self._send(record, bucket, promise):
@@ -186,7 +187,7 @@ class Delivery:
             self._schedule()
 
     async def close(self, seconds: float) -> None:
-        """Give Kafka as long to acknowledge what the journal has no copy of. The rest is sent after a restart."""
+        """Wait at most `seconds` for Kafka to acknowledge records without a copy. A restart sends the others."""
         until = self._clock() + seconds
         while any(not each.seq for each in self._underway.values()) and self._clock() < until:
             await asyncio.sleep(0.02)
@@ -197,7 +198,7 @@ class Delivery:
     # Kafka's queue
 
     def _send(self, record: Record, bucket: int, promise: Promise | None, seq: int = 0) -> bool:
-        """Whether it is in Kafka's queue."""
+        """Send a record; return whether it is in Kafka's queue."""
         if self._topic is None or self._topic.is_broken or self._clock() < self._paused_until:
             return False
         self._number += 1
@@ -233,14 +234,14 @@ class Delivery:
             self._back(underway)
 
     def _forget(self, underway: _Underway, refused: str = "") -> None:
-        """Take its copy out of the journal; one that is being written goes when it is there."""
+        """Remove the record's copy from the journal; if the copy is still being written, remove it afterwards."""
         if underway.seq and self._journal is not None:
             self._journal.remove(underway.seq, partial(self._copies.discard, underway.seq), refused)
         else:
             underway.state = _ENDED
 
     def _back(self, underway: _Underway) -> None:
-        """Kafka has refused it for a reason that may pass, such as a right that lacks: it waits."""
+        """Let a record wait in the journal: Kafka's refusal may be temporary, such as a missing permission."""
         self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         self._paused_until = self._clock() + self._pause
         underway.state = _REFUSED
@@ -248,20 +249,20 @@ class Delivery:
             self._count(underway.bucket, 1)
             self._from(underway.seq)
         elif underway.copy == _ASKED_FOR:
-            # Whatever comes before its copy is written is to wait behind it already.
+            # Records that arrive before this copy is written must already wait behind it.
             self._count(underway.bucket, 1)
         elif underway.copy == _FAILED and underway.promise is not None:
             underway.promise.break_(DISK)
-        # The others that the journal does not have yet came later: they go there behind it.
+        # The other records without a copy are newer: they go to the journal behind it.
         self._copy_all()
 
     def _count(self, bucket: int, records: int) -> None:
-        """So many records more wait in the journal."""
+        """Add to the number of records that wait in the journal."""
         self._waits[bucket] += records
         self._waiting += records
 
     def _from(self, seq: int) -> None:
-        """Take from the journal what is there from a place on."""
+        """Drain the journal again from a sequence number on."""
         self._copies.discard(seq)
         self._drained = min(self._drained, seq - 1)
         self._reading += 1
@@ -275,7 +276,7 @@ class Delivery:
         return self._journal is not None and self._journal.takes(record)
 
     def _wait(self, record: Record, bucket: int, promise: Promise) -> None:
-        """Into the journal alone, behind what came before it."""
+        """Write a record to the journal alone, behind the earlier ones."""
         self._copy_all()
         self._append(record, bucket, promise)
 
@@ -295,14 +296,14 @@ class Delivery:
         self._journal.append(record, stored)
 
     def _copy_slow(self) -> None:
-        """Copy to the journal what Kafka keeps waiting."""
+        """Copy to the journal the records whose acknowledgement is late."""
         if self.is_slow:
             self._copy_all()
         while self._uncopied and self._uncopied[0].state == _ENDED:
             self._uncopied.popleft()
 
     def _copy_all(self) -> None:
-        """Bring to the journal what it does not have yet, in order, as far as there is room."""
+        """Copy to the journal, in order, the records that it does not have, as long as it has room."""
         while self._uncopied:
             underway = self._uncopied[0]
             promise = underway.promise
@@ -326,7 +327,7 @@ class Delivery:
                 self._count(underway.bucket, -1)
                 if underway.promise is not None:
                     underway.promise.break_(DISK)
-            # Else Kafka may still acknowledge it in time.
+            # Otherwise Kafka may still acknowledge it in time.
             return
         underway.seq = place
         underway.keep()
@@ -338,7 +339,7 @@ class Delivery:
             self._forget(underway)
 
     def _drain(self) -> None:
-        """Ask the journal for what waits, if Kafka's queue has room for it."""
+        """Ask the journal for waiting records, if Kafka's queue has room for them."""
         if not self._waiting or self._is_reading or self._journal is None or self._topic is None:
             return
         if self._clock() < self._paused_until or self._topic.is_broken or len(self._underway) > 2 * DRAIN_RECORDS:

@@ -1,4 +1,4 @@
-"""What the endpoints have in common: reading a body within bounds, and answering."""
+"""Shared helpers of the endpoints: they read a body within limits, and send answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSE: Header = (b"connection", b"close")
 
 
 class Answer:
-    """A response; made once where it is always the same."""
+    """Hold a response; a response that never changes is built once."""
 
     __slots__ = ("_body", "_start", "status")
 
@@ -31,65 +31,65 @@ class Answer:
         self._body = {"type": "http.response.body", "body": body}
 
     async def send(self, send: Send) -> None:
-        """Send it."""
+        """Send the response."""
         await send(self._start)
         await send(self._body)
 
 
 def told(status: int, what: Mapping[str, Any], headers: Iterable[Header] = ()) -> Answer:
-    """A response in JSON."""
+    """Return a JSON response."""
     return Answer(status, msgspec.json.encode(what), (JSON, *headers))
 
 
 def error(status: int, reason: str, headers: Iterable[Header] = ()) -> Answer:
-    """A response that says in one line why; one of 503 or 429 may be tried again."""
+    """Return a response that gives the reason in one line and, for 503 and 429, that a retry makes sense."""
     return told(status, {"error": reason, "retry": status in (429, 503)}, headers)
 
 
 def again_after(seconds: float) -> Header:
-    """The header that says when to come again."""
+    """Return the `Retry-After` header."""
     return (b"retry-after", str(max(1, -int(-seconds // 1))).encode())
 
 
 class Room:
-    """The bytes of all bodies that are in memory at once, within a bound."""
+    """Limit the bytes of all request bodies that are in memory at once."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.used = 0
 
     def take(self, size: int) -> bool:
-        """Whether there was room for so many bytes more."""
+        """Reserve bytes; return whether there was room."""
         if self.used + size > self._most:
             return False
         self.used += size
         return True
 
     def give_back(self, size: int) -> None:
-        """They are needed no more."""
+        """Release bytes."""
         self.used -= size
 
 
 class TooLarge(Exception):
-    """A body beyond its bound."""
+    """The body exceeds its limit."""
 
 
 class NoRoom(Exception):
-    """Too many large bodies at once."""
+    """Too many large bodies are in memory at once."""
 
 
 class Gone(Exception):
-    """Whoever sent the request has left, or was too slow."""
+    """The sender disconnected, or was too slow."""
 
 
 class Body:
-    """A request's body; use it as a context, which gives its room back.
+    """Read a request's body; used as a context manager, it releases its room on exit.
 
     Arguments:
         scope: The request.
-        receive: Gives its parts.
-        most: Bytes that it may have.
-        room: What all have together.
+        receive: Receives its parts.
+        most: The limit in bytes.
+        room: The limit of all bodies together.
     """
 
     __slots__ = ("_length", "_most", "_receive", "_room", "_taken")
@@ -108,12 +108,12 @@ class Body:
         self._room.give_back(self._taken)
 
     async def read(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
         Raises:
-            TooLarge: It is, or says that it will be, beyond its bound.
-            NoRoom: There are too many at once.
-            Gone: It never came to its end.
+            TooLarge: It exceeds its limit, or its Content-Length does.
+            NoRoom: Too many bodies are in memory at once.
+            Gone: It ended before it was complete.
         """
         if self._length.isdigit():
             self._take(int(self._length))
@@ -137,7 +137,7 @@ class Body:
         return message
 
     def _take(self, size: int) -> None:
-        """Have room for so many bytes in all."""
+        """Reserve room for this many bytes in total."""
         if size > self._most:
             raise TooLarge
         more = size - self._taken

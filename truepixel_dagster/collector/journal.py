@@ -1,6 +1,6 @@
-"""The journal as the event loop uses it: a thread of its own writes what has come together in one commit.
+"""The journal as the event loop uses it: its own thread writes the collected records in one commit.
 
-What is asked for is done in the order in which it is asked for. Its outcome comes back on the event loop.
+Tasks run in the order in which they are submitted. Their callbacks run on the event loop.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import NamedTuple, TypeAlias
 from truepixel_dagster.collector.journal_file import Entry, Held, JournalFailed, JournalFile
 from truepixel_dagster.collector.record import Record
 
-# Of what has come together, as much as goes into one commit.
+# The most that goes into one commit.
 MOST_RECORDS, MOST_BYTES = 2000, 16 * 1024 * 1024
-# Until a disk that has failed is tried again.
+# Seconds until a failed disk is tried again.
 _AGAIN_SECONDS = 1.0
 Stored = Callable[["int | JournalFailed"], None]
 Found = Callable[["list[Entry] | JournalFailed"], None]
@@ -46,24 +46,24 @@ _Task: TypeAlias = "_Append | _Remove | _Read | None"
 
 
 class Journal:
-    """A journal file and its thread.
+    """Run a journal file on its own thread.
 
     Arguments:
-        file: The file; closed with this.
-        most_bytes: What it may hold.
-        loop: On which callbacks are made.
+        file: The file; `close` closes it.
+        most_bytes: Its capacity.
+        loop: The event loop that runs the callbacks.
     """
 
     def __init__(self, file: JournalFile, most_bytes: int, loop: asyncio.AbstractEventLoop) -> None:
         self._file = file
-        #: What it may hold.
+        #: Its capacity in bytes.
         self.most_bytes = most_bytes
         self._loop = loop
         self._tasks: SimpleQueue[_Task] = SimpleQueue()
         self._held = file.held()
         self._underway = 0
         self._again: list[_Remove] = []
-        #: Why the last commit failed; None after one that did not.
+        #: Why the last commit failed; None if it succeeded.
         self.failure: str | None = None
         self._failed_at = 0.0
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -71,16 +71,16 @@ class Journal:
 
     @property
     def held(self) -> Held:
-        """What it holds, as of the last commit."""
+        """Return what the journal holds, as of the last commit."""
         return self._held
 
     def takes(self, record: Record) -> bool:
-        """Whether there is room for a record, and its disk has not failed lately."""
+        """Return whether the journal has room for a record and its disk has not failed recently."""
         return not self._is_failing and self._held.size + self._underway + record.size <= self.most_bytes
 
     @property
     def has_room(self) -> bool:
-        """Whether it is not full, and its disk has not failed lately."""
+        """Return whether the journal is not full and its disk has not failed recently."""
         return not self._is_failing and self._held.size + self._underway < self.most_bytes
 
     @property
@@ -88,20 +88,20 @@ class Journal:
         return self.failure is not None and time.monotonic() - self._failed_at < _AGAIN_SECONDS
 
     def append(self, record: Record, stored: Stored) -> None:
-        """Add a record at the end; `stored` is told its place when it is on the disk, or why it is not."""
+        """Append a record; call `stored` with its sequence number once it is on disk, or with the error."""
         self._underway += record.size
         self._tasks.put(_Append(record, stored))
 
     def remove(self, seq: int, done: Done, refused: str = "") -> None:
-        """Remove a record that is on the topic, or set it aside where Kafka has refused it; `done` is told."""
+        """Remove a record that is on the topic, or set aside one that Kafka has refused; then call `done`."""
         self._tasks.put(_Remove(seq, refused, done))
 
     def read(self, after: int, most: int, size: int, found: Found) -> None:
-        """Ask for the records behind a place, as of `JournalFile.read`."""
+        """Request the records after a sequence number, as in `JournalFile.read`."""
         self._tasks.put(_Read(after, most, size, found))
 
     def close(self) -> None:
-        """Write what was asked for and give the file back. Callbacks that are left are not made."""
+        """Write the pending tasks and release the file. Remaining callbacks do not run."""
         self._tasks.put(None)
         self._thread.join()
         self._file.close()
@@ -115,7 +115,7 @@ class Journal:
                 return
 
     def _together(self) -> list[_Task]:
-        """The next tasks: the first is waited for, and those that are there by then go with it."""
+        """Return the next tasks: wait for the first one, then take those that are queued by then."""
         try:
             task = self._tasks.get(timeout=_AGAIN_SECONDS if self._again else None)
         except Empty:
@@ -140,7 +140,7 @@ class Journal:
             places = self._file.append([task.record for task in added], [task.seq for task in removed])
             self._held, self.failure, self._again = self._file.held(), None, []
         except JournalFailed as error:
-            # After a restart what stays is sent once more: a duplicate, which stage 1 drops.
+            # After a restart the record that stays is sent once more: stage 1 drops it as a duplicate.
             self._failed_at, self.failure = time.monotonic(), str(error)
             places, self._again, removed = [error] * len(added), removed, []
         outcomes: list[Callable[[], None]] = [_with(task.stored, place) for task, place in zip(added, places)]
@@ -165,7 +165,7 @@ class Journal:
         try:
             self._loop.call_soon_threadsafe(tell)
         except RuntimeError:
-            # The loop has ended, and whoever asked with it.
+            # The loop has ended, and so has every caller.
             return
 
 

@@ -1,7 +1,7 @@
-"""The journal on disk: records that were promised and that Kafka has not acknowledged, in the order of their arrival.
+"""The journal on disk: promised records that Kafka has not acknowledged, in the order of their arrival.
 
-SQLite in WAL mode with `synchronous=FULL`: a commit is on the disk when it returns, so that it survives `kill -9` and a
-loss of power. One process has it at a time, and one thread uses it.
+It is an SQLite file in WAL mode with `synchronous=FULL`: when a commit returns, its data is on disk and survives
+`kill -9` and a power loss. One process holds the file at a time, and one thread uses it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS refused (
 );
 """
 _LAST = "SELECT ifnull(max(seq), 0) FROM (SELECT seq FROM records UNION ALL SELECT seq FROM refused)"
-# A write-ahead log that was large once is cut to this.
+# SQLite truncates a large write-ahead log to this size.
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -46,20 +46,20 @@ _HEADERS = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 
 
 class JournalFailed(Exception):
-    """The disk does not take or give what it should; one line that says what to do."""
+    """The disk fails to read or write; the message says in one line what to do."""
 
 
 class Entry(NamedTuple):
-    """A record of the journal by its place in the order of arrival."""
+    """Hold a record of the journal and its sequence number, which follows the order of arrival."""
 
     seq: int
     record: Record
 
 
 class Held(NamedTuple):
-    """What the journal holds: records, their bytes, and when the oldest came, in seconds since the epoch.
+    """Summarise the journal: records, their bytes, and when the oldest arrived, in seconds since the epoch.
 
-    `refused` are those that Kafka will never take; their bytes count.
+    `refused` counts the records that Kafka will never accept; `size` includes their bytes.
     """
 
     records: int = 0
@@ -69,13 +69,13 @@ class Held(NamedTuple):
 
 
 class JournalFile:
-    """The journal in a folder of its own.
+    """Store records in a file in its own folder.
 
     Arguments:
-        folder: Made if it is missing; its owner's only.
+        folder: The folder; created if it is missing, and accessible only to its owner.
 
     Raises:
-        JournalFailed: It cannot be opened, or another process has it.
+        JournalFailed: The file cannot be opened, or another process holds it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -98,7 +98,7 @@ class JournalFile:
             self._last = self._number(_LAST)
             self._records = self._number("SELECT count(*) FROM records")
             self._refused = self._number("SELECT count(*) FROM refused")
-            # What was refused takes room, too, until somebody has looked at it.
+            # Refused records take up room, too, until an operator has examined them.
             self._size = self._number("SELECT ifnull(sum(size), 0) FROM records")
             self._size += self._number("SELECT ifnull(sum(size), 0) FROM refused")
         except JournalFailed:
@@ -106,13 +106,13 @@ class JournalFile:
             raise
 
     def append(self, records: Sequence[Record], removed: Iterable[int] = ()) -> list[int]:
-        """Add records at the end and remove others, in one transaction that is on the disk when this returns.
+        """Append records and remove others in one transaction, which is on disk when this returns.
 
         Returns:
-            The places of the added records.
+            The sequence numbers of the appended records.
 
         Raises:
-            JournalFailed: Nothing of it was done.
+            JournalFailed: The transaction failed and changed nothing.
         """
         now = int(time.time() * 1000)
         seqs = list(range(self._last + 1, self._last + 1 + len(records)))
@@ -131,10 +131,10 @@ class JournalFile:
         return seqs
 
     def refuse(self, seq: int, reason: str) -> None:
-        """Set a record aside that Kafka will never take; it stays until an operator has looked.
+        """Set aside a record that Kafka will never accept; it stays until an operator has examined it.
 
         Raises:
-            JournalFailed: Nothing of it was done.
+            JournalFailed: The transaction failed and changed nothing.
         """
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO refused SELECT *, ? FROM records WHERE seq = ?", (reason, seq))
@@ -143,10 +143,10 @@ class JournalFile:
         self._refused += count
 
     def read(self, after: int, most: int, size: int) -> list[Entry]:
-        """The records behind a place, in order: at most as many, and bytes as far as the first goes over.
+        """Return the next records after a sequence number: at most `most`, up to the first beyond `size` bytes.
 
         Raises:
-            JournalFailed: They cannot be read.
+            JournalFailed: The file cannot be read.
         """
         found: list[Entry] = []
         query = "SELECT seq, size, key, headers, value FROM records WHERE seq > ? ORDER BY seq LIMIT ?"
@@ -159,17 +159,17 @@ class JournalFile:
         return found
 
     def keys(self) -> Iterator[bytes]:
-        """The key of each record.
+        """Yield the key of each record.
 
         Raises:
-            JournalFailed: They cannot be read.
+            JournalFailed: The file cannot be read.
         """
         with self._reading() as database:
             for (key,) in database.execute("SELECT key FROM records"):
                 yield key
 
     def held(self) -> Held:
-        """What it holds; of a disk that cannot be read without the age."""
+        """Return what the journal holds; without the age if the disk cannot be read."""
         oldest = None
         if self._records:
             with suppress(JournalFailed), self._reading() as database:
@@ -177,7 +177,7 @@ class JournalFile:
         return Held(self._records, self._size, oldest[0] / 1000 if oldest else None, self._refused)
 
     def close(self) -> None:
-        """Give it back."""
+        """Close the file and release its lock."""
         with suppress(sqlite3.Error):
             if self._database is not None:
                 self._database.close()
@@ -212,7 +212,7 @@ class JournalFile:
             yield database
             database.execute("COMMIT")
         except sqlite3.Error as error:
-            # A connection that has met a broken disk may go on failing: the next call makes a new one.
+            # A connection that has seen a disk error may keep failing: the next call opens a new one.
             self._database = None
             with suppress(sqlite3.Error):
                 database.close()

@@ -1,4 +1,4 @@
-"""The topic: an idempotent producer that never gives a record up by itself, so that each key's order holds."""
+"""The topic: an idempotent producer that never drops a record by itself, so that each key's order holds."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import denial
 
-# What Kafka says of one record that it will never take.
+# Errors that mean that Kafka will never accept this record.
 _OF_THE_RECORD = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE, Code.INVALID_MSG_SIZE})
 _REQUEST_MILLISECONDS = 10_000
 
 
 class Failure:
-    """Why a record is not on the topic. `of_the_record` means that it never will be."""
+    """Say why a record is not on the topic. `of_the_record` means that Kafka will never accept it."""
 
     __slots__ = ("of_the_record", "words")
 
@@ -32,34 +32,34 @@ Delivered = Callable[["Failure | None"], None]
 
 
 class Topic(Protocol):
-    """Where records go."""
+    """Describe where records go."""
 
     def send(self, record: Record, delivered: Delivered) -> bool:
-        """Queue a record; `delivered` is told by a later `serve`. False where the queue is full."""
+        """Queue a record; a later `serve` calls `delivered`. Return False if the queue is full."""
 
     def serve(self) -> None:
-        """Tell what has been delivered since the last time."""
+        """Call back for everything that was delivered since the last call."""
 
     def close(self, seconds: float) -> None:
-        """Wait until everything is delivered, or as long."""
+        """Wait until everything is delivered, at most `seconds`."""
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with Kafka, as far as it has said; None if nothing is."""
+        """Return the last problem that Kafka reported; None if there is none."""
 
     @property
     def is_broken(self) -> bool:
-        """Whether it will never send anything again: a new process is needed."""
+        """Return whether the producer has failed for good, so that only a new process can send."""
 
 
 class KafkaTopic:
-    """A topic of Kafka's.
+    """Write to a topic of Kafka.
 
     Arguments:
-        settings: Where to, and what it may queue.
+        settings: The servers, the topic and the size of the queue.
 
     Raises:
-        KafkaError: The cluster is not the one that the settings are for, or cannot be asked.
+        KafkaError: The cluster is not the one that the settings name, or does not answer.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,12 +74,12 @@ class KafkaTopic:
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "linger.ms": 2,
-                # Where Java's producers put a key, so that a user stays on one partition whoever sends.
+                # The partitioner of Java's producers, so that a user stays on one partition whichever producer sends.
                 "partitioner": "murmur2_random",
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "queue.buffering.max.kbytes": settings.collector_queue_bytes // 1024,
                 "queue.buffering.max.messages": 100_000,
-                # A record that times out here would let later ones of its key pass it by.
+                # If a record timed out here, later records with its key would overtake it.
                 "message.timeout.ms": 0,
                 "request.timeout.ms": _REQUEST_MILLISECONDS,
                 "retry.backoff.max.ms": 1000,
@@ -87,7 +87,7 @@ class KafkaTopic:
         )
 
     def send(self, record: Record, delivered: Delivered) -> bool:
-        """Queue a record; `delivered` is told by a later `serve`. False where the queue is full."""
+        """Queue a record; a later `serve` calls `delivered`. Return False if the queue is full."""
 
         def told(error: Code | None, _message: object) -> None:
             if error is None:
@@ -109,25 +109,25 @@ class KafkaTopic:
         return True
 
     def serve(self) -> None:
-        """Tell what has been delivered since the last time."""
+        """Call back for everything that was delivered since the last call."""
         self._producer.poll(0)
 
     def close(self, seconds: float) -> None:
-        """Wait until everything is delivered, or as long."""
+        """Wait until everything is delivered, at most `seconds`."""
         self._producer.flush(seconds)
 
     @property
     def trouble(self) -> str | None:
-        """What is wrong with Kafka, as far as it has said; None if nothing is."""
+        """Return the last problem that Kafka reported; None if there is none."""
         return self._trouble
 
     @property
     def is_broken(self) -> bool:
-        """Whether it will never send anything again: a new process is needed."""
+        """Return whether the producer has failed for good, so that only a new process can send."""
         return self._broken
 
     def _failed(self, error: Code) -> None:
-        """librdkafka's word on a connection, or the end of this producer."""
+        """Record an error of a connection or a fatal error of the producer, as librdkafka reports it."""
         self._trouble = denial(error) or " ".join(error.str().split())[:300]
         self._broken = self._broken or bool(error.fatal())
 

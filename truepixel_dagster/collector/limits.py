@@ -1,4 +1,4 @@
-"""How much one shop or one address may send: a bucket of tokens for each, refilled at a rate."""
+"""Rate limits per shop and per address: each has a token bucket that refills at a constant rate."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import TypeAlias
 
 Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
-# A household or a company has a network of this size, and any number of addresses in it.
+# A household or a company has a network of this size, and can use any number of addresses in it.
 _IPV6_PREFIX, _IPV6_REST = 64, 64
 _LONGEST_ADDRESS = 45
 
 
 class Limiter:
-    """Buckets by key, the ones used last within a bound of keys. One that is forgotten is full again.
+    """Hold token buckets by key, and forget the least recently used above a limit. A forgotten bucket is full again.
 
     Arguments:
-        rate: Tokens a second.
-        burst: Tokens that a bucket holds.
-        most: Keys that are kept.
-        clock: Seconds.
+        rate: Tokens per second.
+        burst: The capacity of a bucket.
+        most: The most keys to hold.
+        clock: Returns seconds.
     """
 
     def __init__(self, rate: float, burst: float, most: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -33,10 +33,10 @@ class Limiter:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, tokens: float = 1.0) -> float:
-        """Take tokens if there are as many, or if the bucket is full: what is larger than a bucket empties it.
+        """Take tokens if the bucket has enough or is full: a request above the capacity empties it.
 
         Returns:
-            0.0 if they were taken, else the seconds until they could be.
+            0.0 if the tokens were taken, else the seconds until they will be available.
         """
         now = self._clock()
         held, since = self._buckets.pop(key, (self._burst, now))
@@ -53,21 +53,21 @@ class Limiter:
 
 
 def networks(text: str) -> tuple[Network, ...]:
-    """The networks in a comma-separated list, such as `10.0.0.0/8,::1`.
+    """Return the networks in a comma-separated list, such as `10.0.0.0/8,::1`.
 
     Raises:
-        ValueError: One is none.
+        ValueError: An entry is not a network.
     """
     return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
 
 
 def sender(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
-    """Who sent a request, as rate limits count: an IPv4 address or the network of an IPv6 one. Never written anywhere.
+    """Return the sender for rate limits: an IPv4 address or an IPv6 address's network. It is never stored or logged.
 
     Arguments:
         peer: The address that the connection comes from.
-        forwarded: The value of `X-Forwarded-For`. It is believed from right to left, as far as proxies are trusted.
-        trusted: The proxies that are.
+        forwarded: The value of `X-Forwarded-For`, read from right to left as long as the proxies are trusted.
+        trusted: The trusted proxies.
     """
     last = _address(peer)
     for hop in reversed(forwarded.split(",")) if forwarded and trusted else ():

@@ -1,4 +1,4 @@
-"""What the collector says of itself to Prometheus. No label holds text from outside."""
+"""The collector's metrics for Prometheus. No label contains external text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Found = tuple[str, str, float]
 
 
 class Metrics:
-    """Counters of requests and events, and a look at what is held."""
+    """Count requests and events, and report the current state."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -47,7 +47,7 @@ class Metrics:
         self._timed = {name: self._seconds.labels(name) for name in ("webhooks", "pixel")}
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
-        """A request of an endpoint has been answered."""
+        """Count an answered request of an endpoint."""
         counter = self._answered.get((endpoint, status))
         if counter is None:
             counter = self._answered[endpoint, status] = self._answers.labels(endpoint, str(status))
@@ -55,7 +55,7 @@ class Metrics:
         self._timed[endpoint].observe(seconds)
 
     def count(self, source: str, outcome: str, events: int = 1) -> None:
-        """Events of a source came to an end: `promised`, `unsigned`, `refused` …"""
+        """Count events of a source by their outcome: `promised`, `unsigned`, `refused` …"""
         if events:
             counter = self._counted.get((source, outcome))
             if counter is None:
@@ -63,12 +63,12 @@ class Metrics:
             counter.inc(events)
 
     def text(self) -> bytes:
-        """All of it as Prometheus reads it."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
 
 class State(Collector):
-    """What is held now."""
+    """Report the current state of the collector."""
 
     def __init__(self, delivery: Delivery, registry: Registry, tokens: Tokens, room: Room) -> None:
         self._delivery = delivery
@@ -77,7 +77,7 @@ class State(Collector):
         self._room = room
 
     def collect(self) -> Iterable[Metric]:
-        """Called at each scrape."""
+        """Collect the metrics of one scrape."""
         for name, text, value in self._gauges():
             yield GaugeMetricFamily(f"truepixel_collector_{name}", text, value=value)
         for name, text, value in self._counters():

@@ -1,10 +1,10 @@
-"""What the pixel sends: one event or a batch, each event judged by itself.
+"""What the pixel sends: one event or a batch; each event is checked separately.
 
-    {"id": …, "name": …, …}                                    one event, as Shopify gives it to a pixel
-    [{…}, {…}]                                                 several
-    {"events": [{…}, {…}], "customerPrivacy": {…}}             several, with what their visitor allowed
+    {"id": …, "name": …, …}                                    one event, as Shopify passes it to a pixel
+    [{…}, {…}]                                                 several events
+    {"events": [{…}, {…}], "customerPrivacy": {…}}             several events with their visitor's consent
 
-An event is judged by the decoder that the pipeline uses, so that what is taken here becomes no dead letter there.
+The check uses the pipeline's own decoder, so an event that the collector accepts never becomes a dead letter there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NOWHERE = Origin("collector", 0, 0)
 
 
 class BadBatch(ValueError):
-    """A body that is neither an event nor a batch; the message says why."""
+    """A body is neither an event nor a batch; the message says why."""
 
 
 class _Envelope(msgspec.Struct):
@@ -35,21 +35,21 @@ class _Envelope(msgspec.Struct):
 
 
 class _Said(msgspec.Struct):
-    """What is read of an event before it is decoded."""
+    """Hold the fields that are read before an event is decoded."""
 
     clientId: Any = None  # noqa: N815
     customerPrivacy: Any = None  # noqa: N815
 
 
 class Batch(NamedTuple):
-    """The events of a body as their own bytes, and whether its visitor refuses analytics."""
+    """Hold the events of a body as their original bytes, and whether the visitor refuses analytics."""
 
     events: list[bytes]
     refused: bool = False
 
 
 class Taken(NamedTuple):
-    """An event that goes to the topic; the client and the tokens that it tells, where it may be known by them."""
+    """Hold an accepted event, and its client and the tokens that identify the client, unless consent forbids it."""
 
     record: Record
     client: str | None = None
@@ -57,13 +57,13 @@ class Taken(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """An event that does not, and never will; why, in one line."""
+    """Hold the reason, in one line, why an event is refused for good."""
 
     reason: str
 
 
 class Dropped(NamedTuple):
-    """An event that its visitor does not allow."""
+    """Mark an event that its visitor's consent does not allow."""
 
 
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -73,10 +73,10 @@ _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 def split(body: bytes) -> Batch:
-    """The events of a body.
+    """Return the events of a body.
 
     Raises:
-        BadBatch: It is neither an event nor a batch of at most 256.
+        BadBatch: The body is neither an event nor a batch of at most 256.
     """
     text = body.removeprefix(_BOM).strip()
     try:
@@ -93,16 +93,16 @@ def split(body: bytes) -> Batch:
 def judge(
     event: bytes, batch: Batch, *, shop: str, domain: str, now: int, consent: str, agent: str
 ) -> Taken | Refused | Dropped:
-    """What becomes of one event.
+    """Decide what happens to one event.
 
     Arguments:
         event: Its JSON.
-        batch: What it came in.
-        shop: The shop's id, by its pixel token.
+        batch: The body that contains it.
+        shop: The shop's id, found by its pixel token.
         domain: The shop's `….myshopify.com`.
         now: When it arrived, in milliseconds since the epoch.
-        consent: `drop` or `strip`: what is done with an event whose visitor refuses analytics.
-        agent: The user agent of the request, if that is a bot's: it stands in the event then, which marks it.
+        consent: `drop` or `strip`: what to do with an event whose visitor refuses analytics.
+        agent: The request's user agent if it is a bot's: it replaces the event's own, which marks the event as a bot's.
     """
     if len(event) > MAX_EVENT_BYTES:
         return Refused(f"the event is larger than {MAX_EVENT_BYTES} bytes")
@@ -128,7 +128,7 @@ def judge(
 
 
 def _changed(record: Record, payload: bytes, agent: str, *, strip: bool) -> Taken | Refused:
-    """An event that is not to go on as it came."""
+    """Decide on an event that must be changed before it is sent."""
     try:
         event = _OBJECT.decode(payload)
         if agent:
@@ -139,7 +139,7 @@ def _changed(record: Record, payload: bytes, agent: str, *, strip: bool) -> Take
 
 
 def _mark(event: dict[str, Any], agent: str) -> None:
-    """Write a user agent where the pipeline looks for it."""
+    """Write a user agent into the field where the pipeline reads it."""
     context = event["context"] = event["context"] if isinstance(event.get("context"), dict) else {}
     navigator = context.get("navigator")
     context["navigator"] = {**(navigator if isinstance(navigator, dict) else {}), "userAgent": agent}

@@ -1,18 +1,18 @@
-"""`POST /v1/pixel?token=…`: what the storefront's pixel sends, without a signature.
+"""`POST /v1/pixel?token=…`: receives the events of the storefront's pixel, which carry no signature.
 
-Whoever knows the token, which is public, may send: it only says for which shop. A browser sends `text/plain` without
-asking before, from a sandbox whose `Origin` is `null`; answers are readable for every page and carry no credentials.
+The token is public and only names the shop: everybody who knows it may send. A browser sends `text/plain` without a
+preflight, from a sandbox whose `Origin` is `null`; every page may read the answers, and they carry no credentials.
 
 | answer | when |
 | --- | --- |
-| 200 | every event that is one is safe; `rejected` says of each other why |
-| 400 | no event of it is one, or it is no batch |
-| 403 | the token is no shop's, or the shop has left |
+| 200 | every valid event is durable; `rejected` gives the reason for each invalid one |
+| 400 | the body contains no valid event, or is not a batch |
+| 403 | no shop has this token, or the shop has uninstalled the app |
 | 413 | the batch is larger than 512 KiB |
-| 415 | neither `text/plain` nor `application/json` |
-| 429, 503 | come again after `Retry-After` seconds; whatever was safe already is told from its repetition by its id |
+| 415 | the content type is neither `text/plain` nor `application/json` |
+| 429, 503 | retry after `Retry-After` seconds; stage 1 drops events that were already durable, by their ids |
 
-Only 429 and 503 are worth a repetition. The sender's address is looked at for limits, and neither written nor logged.
+Only 429 and 503 are worth a retry. The collector uses the sender's address for limits, and never stores or logs it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ TYPE = _refusal(415, "send text/plain or application/json")
 
 
 class Pixels:
-    """The endpoint."""
+    """Handle the endpoint's requests."""
 
     name = "pixel"
 
@@ -133,10 +133,10 @@ class Pixels:
         return AWAY if answer is RETRY else NEVER_TAKEN if answer is NEVER else answer
 
     async def _shop(self, query: bytes) -> Known | None:
-        """The shop of the token in a query string; None where there is none, or it has left.
+        """Return the shop of a query string's token; None for an unknown token or an uninstalled app.
 
         Raises:
-            RegistryAway: It cannot be said.
+            RegistryAway: MongoDB cannot say.
         """
         token = parse_qs(query[:_MAX_QUERY_BYTES].decode("latin-1")).get("token", [""])[0]
         known = await self._services.registry.by_pixel_token(token) if token and token.isascii() else None
@@ -155,11 +155,11 @@ _OUTCOMES = {400: "bad batch", 403: "unknown shop", 413: "too large", 415: "bad 
 
 
 def _forwarded(headers: list[Header]) -> str:
-    """All of `X-Forwarded-For`, in however many headers the proxies have written it."""
+    """Return all of `X-Forwarded-For`, however many headers the proxies wrote it into."""
     return ",".join(value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for")
 
 
 def _bots_agent(headers: dict[bytes, bytes]) -> str:
-    """The user agent of a request if it is known for a bot's; empty for all others."""
+    """Return a request's user agent if it is a known bot's; otherwise an empty text."""
     agent = headers.get(b"user-agent", b"").decode("latin-1")[:MAX_USER_AGENT]
     return agent if is_bot(agent) else ""

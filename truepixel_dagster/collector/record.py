@@ -1,4 +1,4 @@
-"""A record on its way to the topic."""
+"""A record for the topic."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from truepixel_dagster.events.event import iso
 from truepixel_dagster.events.headers import EVENT_ID, RECEIVED_AT, SHOP_DOMAIN, SOURCE, TOPIC
 
 Headers = tuple[tuple[str, bytes], ...]
-# What a record takes in memory and on disk beside its bytes.
+# About what a record takes in memory and on disk in addition to its bytes.
 OVERHEAD = 200
 
 
 class Record(NamedTuple):
-    """Key, value and headers as they come to stand on the topic."""
+    """Hold key, value and headers as the topic stores them."""
 
     key: bytes
     value: bytes
@@ -21,19 +21,19 @@ class Record(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that it takes, about."""
+        """Return the record's approximate size in bytes."""
         headers = sum(len(name) + len(value) for name, value in self.headers)
         return OVERHEAD + len(self.key) + len(self.value) + headers
 
 
 def pixel_record(key: bytes, value: bytes, domain: str, now: int) -> Record:
-    """The record of a pixel event.
+    """Build the record of a pixel event.
 
     Arguments:
         key: `shop:client`.
         value: The event's JSON.
         domain: The shop's `….myshopify.com`.
-        now: When it arrived, in milliseconds since the epoch.
+        now: The arrival time in milliseconds since the epoch.
     """
     headers: Headers = (
         (SOURCE, b"pixel"),
@@ -44,15 +44,15 @@ def pixel_record(key: bytes, value: bytes, domain: str, now: int) -> Record:
 
 
 def webhook_record(key: bytes, value: bytes, domain: str, now: int, *, topic: str, event_id: bytes) -> Record:
-    """The record of a webhook.
+    """Build the record of a webhook.
 
     Arguments:
         key: `shop:client`.
-        value: The body as it came.
+        value: The body as received.
         domain: The shop's `….myshopify.com`.
-        now: When it arrived, in milliseconds since the epoch.
+        now: The arrival time in milliseconds since the epoch.
         topic: Such as `orders/create`.
-        event_id: What Shopify calls the delivery; none if empty.
+        event_id: Shopify's id of the delivery; empty if there is none.
     """
     headers: Headers = (
         (SOURCE, b"webhook"),

@@ -1,8 +1,8 @@
-"""Which shop a webhook's domain or a pixel's token stands for, and by which secrets it proves it.
+"""Find the shop for a webhook's domain or a pixel's token, and the secrets that its signatures may use.
 
-What MongoDB says is kept for five seconds, so that a rotation or a removal counts then, without a restart. While
-MongoDB is away, shops go on as they were known, for an hour; of one that is not known it cannot be said whether it is
-one, and its sender is to come again.
+The registry caches MongoDB's answers for five seconds, so a rotation or a removal takes effect without a restart. While
+MongoDB is unreachable, cached shops remain valid for an hour. For a shop that is not cached the registry cannot say
+whether it is connected, and its sender has to retry later.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from truepixel_dagster.stores.connections import DOMAIN, PIXEL_TOKEN, Connection
 from truepixel_dagster.stores.mongodb import MongoStore
 
 LOG = logging.getLogger(__name__)
-# How long what is known of a shop stands; how long while MongoDB is away.
+# How long a cached answer is valid, and how long while MongoDB is unreachable.
 KNOWN_SECONDS, STALE_SECONDS = 5.0, 3600.0
-# After MongoDB has not answered, it is not asked for as long.
+# How long the registry does not ask MongoDB after a failure.
 AWAY_SECONDS = 1.0
 MOST_SHOPS = 10_000
-# Threads that ask, and questions that wait for them: a flood of made-up names gets no further.
+# Threads that ask MongoDB, and the most queued questions: this limits a flood of invented names.
 THREADS, MOST_QUESTIONS = 2, 64
 
 
 class RegistryAway(Exception):
-    """It cannot be said whether somebody is a shop: MongoDB does not answer, or has too much to answer."""
+    """MongoDB does not answer or is overloaded, so it is unknown whether the shop is connected."""
 
 
 class Known(NamedTuple):
-    """A shop that is connected: its id, what it is called, and the secrets of its own that count."""
+    """Hold a connected shop: its id, its domain, and its own valid secrets."""
 
     shop: str
     connection: Connection
     secrets: tuple[tuple[Secret, bytes], ...]
 
     def keys(self, now: int) -> tuple[bytes, ...]:
-        """The secrets that count at a time, in milliseconds since the epoch."""
+        """Return the secrets that are valid at a time, in milliseconds since the epoch."""
         return tuple(key for secret, key in self.secrets if secret.counts(now))
 
 
@@ -58,11 +58,11 @@ Look = Callable[[str, str], "Known | None"]
 
 
 class Registry:
-    """What is known of shops, within a bound.
+    """Cache what MongoDB says about shops, up to a size limit.
 
     Arguments:
-        look: Asks MongoDB: from `domain` or `pixel_token` and its value to the shop. It may take its time and raise.
-        clock: Seconds.
+        look: Asks MongoDB for a shop by `domain` or `pixel_token` and its value. It may block and raise.
+        clock: Returns seconds.
     """
 
     def __init__(self, look: Look, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,46 +72,46 @@ class Registry:
         self._asked: dict[tuple[str, str], asyncio.Future[Known | None]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="registry")
         self._away_until = 0.0
-        #: Why MongoDB could not be asked the last time; None if it could.
+        #: Why the last question to MongoDB failed; None if it succeeded.
         self.trouble: str | None = None
-        #: Whether it has answered since the start.
+        #: Whether MongoDB has answered since the start.
         self.has_answered = False
 
     async def by_domain(self, domain: str) -> Known | None:
-        """The shop of a `….myshopify.com`; None where it is none of ours.
+        """Return the shop of a `….myshopify.com`; None if it is not connected.
 
         Raises:
-            RegistryAway: It cannot be said.
+            RegistryAway: MongoDB cannot say.
         """
         return await self._known((DOMAIN, domain))
 
     async def by_pixel_token(self, token: str) -> Known | None:
-        """The shop of a pixel token; None where it is none of ours.
+        """Return the shop of a pixel token; None if no shop has it.
 
         Raises:
-            RegistryAway: It cannot be said.
+            RegistryAway: MongoDB cannot say.
         """
         return await self._known((PIXEL_TOKEN, token))
 
     def forget(self, known: Known) -> None:
-        """Ask anew for a shop the next time."""
+        """Drop a shop from the cache, so that the next lookup asks MongoDB."""
         self._cached.pop((DOMAIN, known.connection.domain), None)
         self._cached.pop((PIXEL_TOKEN, known.connection.pixel_token), None)
 
     async def ask_once(self) -> None:
-        """Find out whether MongoDB answers."""
+        """Check whether MongoDB answers."""
         try:
             await self._asks((DOMAIN, "-"))
         except RegistryAway:
             return
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def size(self) -> int:
-        """Names that are kept."""
+        """Return the number of cached names."""
         return len(self._cached)
 
     async def _known(self, name: tuple[str, str]) -> Known | None:
@@ -122,13 +122,13 @@ class Registry:
         try:
             return await self._asks(name)
         except RegistryAway:
-            # That a name was none says nothing of now.
+            # An earlier "not connected" may be out of date.
             if cached is None or cached.known is None or age >= STALE_SECONDS:
                 raise
             return cached.known
 
     async def _asks(self, name: tuple[str, str]) -> Known | None:
-        """Ask MongoDB, once for all who want to know the same."""
+        """Ask MongoDB once on behalf of all callers with the same question."""
         asked = self._asked.get(name)
         if asked is None:
             if self._clock() < self._away_until:
@@ -164,14 +164,14 @@ class Registry:
 
 
 class Looker:
-    """Asks MongoDB and opens secrets; called by the registry's threads."""
+    """Ask MongoDB and decrypt secrets; the registry's threads call this."""
 
     def __init__(self, settings: Settings, store: MongoStore) -> None:
         self._settings = settings
         self._store = store
 
     def __call__(self, field: str, value: str) -> Known | None:
-        """The shop whose domain or pixel token is given.
+        """Return the shop that has this domain or pixel token.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -184,11 +184,11 @@ class Looker:
         return Known(shop, connection, tuple((secret, key) for secret, key in opened if key))
 
     def uninstalled(self, shop: str, at: int) -> None:
-        """Keep that a shop has uninstalled the app, unless it was connected anew after that.
+        """Record that a shop has uninstalled the app, unless it was connected again after that.
 
         Arguments:
-            shop: Its id.
-            at: When, in milliseconds since the epoch.
+            shop: The shop's id.
+            at: The time of the uninstallation in milliseconds since the epoch.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -202,7 +202,7 @@ class Looker:
         change(self._store, shop, decide)
 
     def _opened(self, shop: str, secret: Secret) -> bytes | None:
-        """A secret; None where it cannot be had, which is logged: the others count."""
+        """Return a secret; None, with a log line, if it cannot be read: the other secrets remain valid."""
         try:
             if secret.file is not None:
                 return mounted(self._settings, secret.file)
@@ -213,11 +213,11 @@ class Looker:
 
 
 class AppSecrets:
-    """The app's client secrets from a file, read anew when it changes. One that is away leaves what was read.
+    """Reload the app's client secrets when their file changes; while it is unreadable, the last ones stay valid.
 
     Arguments:
-        file: One secret a line; None for none.
-        clock: Seconds.
+        file: One secret per line; None for no file.
+        clock: Returns seconds.
     """
 
     def __init__(self, file: Path | None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -227,7 +227,7 @@ class AppSecrets:
         self._looked_at = float("-inf")
 
     def now(self) -> tuple[bytes, ...]:
-        """The secrets that count."""
+        """Return the valid secrets."""
         if self._file is not None and self._clock() - self._looked_at >= 1.0:
             self._looked_at = self._clock()
             try:

@@ -1,7 +1,8 @@
-"""The collector's process: makes what the endpoints need, serves until it is told to end, and ends in order.
+"""The collector's process: creates the endpoints' services, serves until it is told to stop, and shuts down in order.
 
-SIGTERM: no longer ready, still answering for `TRUEPIXEL_COLLECTOR_LEAVE` seconds; then no new connection, what has come
-is answered, Kafka acknowledges what it has or the journal keeps it, and the process exits with 0.
+On SIGTERM `/readyz` fails, and the process keeps answering for `TRUEPIXEL_COLLECTOR_LEAVE` seconds. Then it accepts no
+new connections, answers the requests in progress, lets Kafka acknowledge or the journal store every record, and exits
+with 0.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ from truepixel_dagster.stream.errors import KafkaError
 Say = Callable[[str], None]
 MOST_CONNECTIONS = 4096
 KEEP_ALIVE_SECONDS = 75
-# A bucket holds what comes at its rate in as many seconds.
+# A bucket holds what arrives at its rate in this many seconds.
 BURST_SECONDS = 20
 MOST_ADDRESSES = 50_000
-# An answer is due in seconds: a registry that needs longer is away.
+# An answer is due within seconds, so a slow MongoDB counts as unreachable.
 _SHORT = {"retries": 1, "mongodb_timeout": 1.5}
 _SWEEP_TICKS = 5
-# At the end, for what Kafka has not acknowledged and the journal does not have.
+# The time at shutdown for records that neither Kafka has acknowledged nor the journal has stored.
 _FLUSH_SECONDS = 4.0
 
 
 class CollectorFailed(Exception):
-    """The collector cannot begin, or has to end; one line that says what to do."""
+    """The collector cannot start, or must stop; the message says in one line what to do."""
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which leaves in order and ends connections that are too slow."""
+    """Extend uvicorn's server with an orderly shutdown and the closing of slow connections."""
 
     def __init__(self, config: uvicorn.Config, leave: Callable[[], None], seconds: float) -> None:
         super().__init__(config)
@@ -63,7 +64,7 @@ class Server(uvicorn.Server):
         self._is_leaving = False
 
     def leave(self) -> None:
-        """Begin to end; the second time at once."""
+        """Begin the shutdown; a second call skips the wait."""
         loop = asyncio.get_running_loop()
         self._leave()
         loop.call_later(0 if self._is_leaving else self._leave_seconds, setattr, self, "should_exit", True)
@@ -71,14 +72,14 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """What SIGTERM and Ctrl-C do meanwhile."""
+        """Handle SIGTERM and Ctrl-C inside the block."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         yield
 
     async def on_tick(self, counter: int) -> bool:
-        """Called ten times a second."""
+        """Run the periodic work; uvicorn calls this ten times a second."""
         if counter % _SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
@@ -93,15 +94,15 @@ def run(
     """Serve until SIGTERM or Ctrl-C.
 
     Arguments:
-        settings: The pipeline's settings.
-        say: Told in lines where it listens and when it ends.
-        host: Where to listen.
-        port: Where to listen; 0 for any free one.
-        certificate: PEM file of the certificate and those above it; HTTP without.
-        key: PEM file of its key, if that is not in the same.
+            settings: The pipeline's settings.
+            say: Prints a line where the server listens and when it stops.
+            host: The address to listen on.
+            port: The port to listen on; 0 for any free one.
+            certificate: PEM file of the certificate and its chain; None for HTTP.
+            key: PEM file of the key, unless the certificate's file contains it.
 
     Raises:
-        CollectorFailed: It cannot listen there, the certificate cannot be used, or Kafka's client is broken for good.
+        CollectorFailed: It cannot listen there, the certificate is unusable, or Kafka's client has failed for good.
         JournalFailed: The journal cannot be used.
     """
     with closing(listening(host, port)) as listener:
@@ -109,10 +110,10 @@ def run(
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+    """Return a listening socket.
 
     Raises:
-        CollectorFailed: It cannot.
+        CollectorFailed: The address cannot be bound.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -146,7 +147,7 @@ def _config(settings: Settings, certificate: Path | None, key: Path | None) -> u
 
 
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
-    """Stands for the application until there is one."""
+    """Stand in for the application until it is built."""
 
 
 async def _serve(settings: Settings, say: Say, listener: socket.socket, config: uvicorn.Config) -> None:
@@ -165,7 +166,7 @@ async def _serve(settings: Settings, say: Say, listener: socket.socket, config: 
         say(
             f"listening at {scheme}://{f'[{address}]' if ':' in address else address}:{port}; SIGTERM or Ctrl-C ends it"
         )
-        # What is there now stays: looking through it for garbage again and again would cost as much as the requests.
+        # Objects that exist now stay: collecting over them again and again would cost as much as the requests.
         gc.collect()
         gc.freeze()
         try:
@@ -215,7 +216,7 @@ def _redis(settings: Settings) -> Any:
 
 
 async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
-    """Make Kafka's client, as soon as that is possible; until then the journal takes what comes."""
+    """Create Kafka's client as soon as Kafka answers; until then the journal stores the records."""
     told = ""
     while True:
         try:
@@ -230,7 +231,7 @@ async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
 
 
 async def _watch(services: Services, server: Server) -> None:
-    """Ask the registry until it answers, and end where Kafka's client is broken."""
+    """Ask the registry until it answers, and stop the server if Kafka's client fails for good."""
     await services.tokens.begin()
     while True:
         if not services.registry.has_answered:

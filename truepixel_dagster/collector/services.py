@@ -1,4 +1,4 @@
-"""What the endpoints work with, and how a promise is waited for."""
+"""The services that the endpoints use, and the wait for a promise."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from truepixel_dagster.collector.record import Record
 from truepixel_dagster.collector.registry import AppSecrets, Registry
 from truepixel_dagster.collector.tokens import Tokens
 
-# Shopify gives up after five seconds, of which one may be the connection's.
+# Shopify gives up after five seconds; connecting may take one of them.
 ANSWER_SECONDS = 3.5
 RETRY_SECONDS = 10
-# Bytes of bodies that are in memory at once.
+# The limit on the bytes of all bodies in memory at once.
 ROOM_BYTES = 32 * 1024 * 1024
 
 RETRY = refusal(503, "it could not be made safe: come again", [again_after(RETRY_SECONDS)])
@@ -27,9 +27,9 @@ NEVER = refusal(413, "Kafka takes no record of this size")
 
 @dataclass
 class Services:
-    """All that the endpoints need.
+    """Hold all that the endpoints need.
 
-    `uninstalled` keeps that a shop has left, from its id and the time; it may block.
+    `uninstalled` records that a shop has uninstalled the app, from its id and the time; it may block.
     """
 
     delivery: Delivery
@@ -46,17 +46,17 @@ class Services:
     is_leaving: bool = False
 
     def deadline(self) -> float:
-        """When a request that begins now has to be answered, by the event loop's clock."""
+        """Return the deadline of a request that begins now, in the event loop's time."""
         return asyncio.get_running_loop().time() + ANSWER_SECONDS
 
     async def promised(self, source: str, records: Sequence[Record], answer: Answer, deadline: float) -> Answer:
-        """Send records and wait until they are safe.
+        """Send records and wait until they are durable.
 
         Arguments:
-            source: Of whom they are, for the counts.
-            records: One or several.
-            answer: What is answered if all are.
-            deadline: When it is given up, by the event loop's clock.
+            source: The source of the records, for the metrics.
+            records: One or more records.
+            answer: The answer if all of them are durable.
+            deadline: When to give up, in the event loop's time.
         """
         loop = asyncio.get_running_loop()
         promise = Promise(len(records), loop.create_future())
@@ -73,7 +73,7 @@ class Services:
 
     @property
     def unready(self) -> str | None:
-        """Why it is to get no traffic; None if it is ready."""
+        """Return why the collector should receive no traffic; None if it is ready."""
         if self.is_leaving:
             return "it is ending"
         if not self.registry.has_answered:

@@ -1,7 +1,7 @@
-"""Whether Shopify has signed a body: HMAC-SHA256 of the raw bytes, as base64 in `X-Shopify-Hmac-Sha256`.
+"""Verify Shopify's signature of a body: HMAC-SHA256 of the raw bytes, as base64 in `X-Shopify-Hmac-Sha256`.
 
-The key is the app's client secret; webhooks that are made in a store's admin are signed with that store's own. After a
-rotation Shopify may go on with the old one for an hour, so that any number of secrets counts at once
+The key is the app's client secret; webhooks created in a store's admin use that store's own secret. After a rotation
+Shopify may use the old secret for up to an hour, so several secrets are valid at once
 (https://shopify.dev/docs/apps/build/webhooks/verify-deliveries).
 """
 
@@ -12,22 +12,22 @@ import hmac
 from collections.abc import Iterable
 
 _DIGEST_BYTES = 32
-# 32 bytes in base64.
+# The length of 32 bytes in base64.
 _SIGNATURE_CHARACTERS = 44
 
 
 def sign(body: bytes, secret: bytes) -> bytes:
-    """The signature of a body as Shopify writes it."""
+    """Return the signature of a body as Shopify writes it."""
     return base64.b64encode(hmac.digest(secret, body, "sha256"))
 
 
 def is_signed(body: bytes, signature: bytes, secrets: Iterable[bytes]) -> bool:
-    """Whether a body was signed with one of some secrets. It is compared in constant time.
+    """Return whether one of the secrets signed a body; the comparison takes constant time.
 
     Arguments:
-        body: As it came, byte by byte.
-        signature: The header's value; empty where it is missing.
-        secrets: Any number; one that is empty signs nothing.
+        body: The body as received, byte for byte.
+        signature: The header's value; empty if it is missing.
+        secrets: Any number of secrets; an empty one never matches.
     """
     if len(signature) != _SIGNATURE_CHARACTERS:
         return False

@@ -1,8 +1,8 @@
-"""Which client a cart's or checkout's token belongs to: told by the pixel, asked for by webhooks, kept in Redis.
+"""Map the tokens of carts and checkouts to clients in Redis: the pixel reports them, and webhooks look them up.
 
-It only keeps a user's events on one partition, so that nobody waits for it: questions of a moment go together in one
-call, that is given up after 20 ms, and after one that failed Redis is not asked for a second. What the pixel tells is
-written behind its answer.
+The map only keeps a user's events on one partition, so no answer waits long for it: concurrent lookups share one call,
+which is given up after 20 ms, and after a failure the collector does not ask Redis for a second. It writes the pixel's
+reports after it has answered the pixel.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from typing import Any, Protocol
 from truepixel_dagster.stores.redis import client_key
 
 ANSWER_SECONDS, WRITE_SECONDS, AWAY_SECONDS = 0.02, 2.0, 1.0
-# A purchase takes minutes; a cart that is left and taken up again is known by its next event.
+# A purchase takes minutes; when a visitor returns to an old cart, the next event reports its token again.
 KEPT_SECONDS = 2 * 86_400
 MOST_TOLD, MOST_ASKED, MOST_KNOWN = 5_000, 1_000, 20_000
 
 
 class Client(Protocol):
-    """What is needed of Redis' asynchronous client."""
+    """Describe the part of Redis's asynchronous client that is used here."""
 
     async def ping(self) -> Any:
         """Connect."""
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of keys."""
+        """Return the values of keys."""
 
     def pipeline(self, transaction: bool = ...) -> Any:
-        """Several commands in one call."""
+        """Start a pipeline of several commands."""
 
 
 class Tokens:
-    """Clients by token.
+    """Look up and store clients by token.
 
     Arguments:
         client: Redis.
-        prefix: What the keys begin with.
-        clock: Seconds.
+        prefix: The prefix of the keys.
+        clock: Returns seconds.
     """
 
     def __init__(self, client: Client, prefix: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -54,11 +54,11 @@ class Tokens:
         self._asking: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._away_until = 0.0
-        #: Calls that failed or took too long, and tokens that were not told for that.
+        #: Calls that failed or timed out, and tokens that were not stored because of that.
         self.failures = self.untold = 0
 
     async def client_of(self, shop: str, tokens: Iterable[str]) -> str | None:
-        """The client that the first of some tokens is known to belong to; None where none is known in time."""
+        """Return the client of the first known token; None if no token is known in time."""
         keys = [self._key(shop, token) for token in tokens]
         for key in keys:
             if (known := self._known.get(key)) is not None:
@@ -74,7 +74,7 @@ class Tokens:
         return None
 
     def tell(self, shop: str, tokens: Iterable[str], client: str) -> None:
-        """Keep to which client tokens belong; nobody waits for it."""
+        """Store the client of tokens in the background."""
         for token in tokens:
             key = self._key(shop, token)
             if self._known.get(key) == client:
@@ -88,7 +88,7 @@ class Tokens:
             self._telling = asyncio.get_running_loop().create_task(self._write())
 
     async def begin(self) -> None:
-        """Connect, which takes longer than a question may."""
+        """Connect in advance, because connecting takes longer than a lookup may."""
         with suppress(Exception):
             await asyncio.wait_for(self._client.ping(), WRITE_SECONDS)
 
@@ -116,7 +116,7 @@ class Tokens:
         self._away_until = self._clock() + AWAY_SECONDS
 
     async def _answer(self) -> None:
-        """Ask for what is to be known, until nothing is."""
+        """Send the queued lookups until none is left."""
         while self._asked:
             asked, self._asked = self._asked, {}
             values: Sequence[bytes | None] = ()
@@ -132,7 +132,7 @@ class Tokens:
                     answer.set_result(found.get(key))
 
     async def _write(self) -> None:
-        """Write what was told, until nothing is left."""
+        """Write the queued tokens until none is left."""
         while self._told:
             told, self._told = self._told, {}
             pipeline = self._client.pipeline(transaction=False)

@@ -1,21 +1,21 @@
-"""`POST /v1/webhooks`: Shopify's deliveries, signed.
+"""`POST /v1/webhooks`: receives Shopify's signed deliveries.
 
-The signature is looked at before anything is read of the body. What is signed and cannot be understood goes to the
-topic all the same, where it becomes a dead letter that says why: nothing that Shopify sends is lost.
+The endpoint verifies the signature before it parses the body. A signed body that it cannot parse still goes to the
+topic, where it becomes a dead letter with the reason: nothing that Shopify sends is lost.
 
 | answer | when |
 | --- | --- |
-| 200 | the record is safe |
-| 400 | signed, and without a topic |
+| 200 | the record is durable |
+| 400 | the signature is valid, and the topic is missing |
 | 401 | the signature is missing or wrong: nothing is written |
-| 403 | signed, and the body is another shop's than the header says |
-| 404 | signed, of a shop that is not connected |
-| 413 | larger than 10 MiB, or than Kafka takes |
-| 503 | it could not be made safe, or it cannot be said whose it is: come again |
+| 403 | the signature is valid, and the body names another shop than the header |
+| 404 | the signature is valid, and the shop is not connected |
+| 413 | the body is larger than 10 MiB, or than Kafka accepts |
+| 503 | the record could not be stored, or the shop could not be looked up: retry later |
 
-The three webhooks about privacy are signed with the app's secret and answered as all others
-(https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance); they come for shops that are not connected any
-more, too, and then the signed body says whose they are.
+The three privacy webhooks are signed with the app's secret and answered like all others
+(https://shopify.dev/docs/apps/build/compliance/privacy-law-compliance). Shopify also sends them for shops that are no
+longer connected; then the signed body names the shop.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from truepixel_dagster.events.user_key import parse_user_key
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 UNINSTALLED = "app/uninstalled"
-# A digest of more takes longer than others should wait for.
+# The digest of a larger body would block other requests for too long.
 _LONG_DIGEST_BYTES = 256 * 1024
 _MAX_TOPIC_BYTES, _MAX_ID_BYTES, _MAX_DOMAIN_BYTES = 200, 256, 300
 _NAMES = ("topic", "webhook-id", "shop-domain", "triggered-at", "hmac-sha256")
@@ -55,7 +55,7 @@ TOO_LARGE = refusal(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
 
 
 class Sent(NamedTuple):
-    """What Shopify's headers say; empty where one is missing."""
+    """Hold what Shopify's headers say; a missing header is empty."""
 
     topic: bytes
     event_id: bytes
@@ -65,7 +65,7 @@ class Sent(NamedTuple):
 
 
 def sent(headers: list[tuple[bytes, bytes]]) -> Sent:
-    """What the headers of a request say. Of one that comes several times the first counts."""
+    """Return what a request's headers say. If a header is repeated, its first value counts."""
     found = [b""] * len(_NAMES)
     for name, value in headers:
         place = _PLACES.get(name)
@@ -75,7 +75,7 @@ def sent(headers: list[tuple[bytes, bytes]]) -> Sent:
 
 
 class Webhooks:
-    """The endpoint."""
+    """Handle the endpoint's requests."""
 
     name = "webhooks"
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -103,10 +103,10 @@ class Webhooks:
             return await services.promised(self.name, [found], SAFE, deadline)
 
     async def _record(self, says: Sent, body: bytes) -> Record | Answer:
-        """The record of a delivery, or why there is none.
+        """Return the record of a delivery, or the answer that refuses it.
 
         Raises:
-            RegistryAway: It cannot be said whose it is.
+            RegistryAway: MongoDB cannot say which shop it is from.
         """
         services, now = self._services, int(time.time() * 1000)
         domain = _domain(says.domain)
@@ -131,7 +131,7 @@ class Webhooks:
         return webhook_record(key, body, domain, now, topic=topic, event_id=event_id.encode())
 
     async def _uninstalled(self, known: Known, says: Sent, now: int) -> None:
-        """Keep that a shop is connected no more, before it is promised.
+        """Record that a shop has uninstalled the app, before its record is promised.
 
         Raises:
             RegistryAway: MongoDB does not answer.
@@ -150,10 +150,10 @@ class Webhooks:
 _OUTCOMES = {401: "unsigned", 403: "other shop", 404: "unknown shop"}
 
 
-# Few shops send again and again.
+# A few shops send most requests.
 @lru_cache(maxsize=4096)
 def _domain(written: bytes) -> str:
-    """A shop's domain in the one form that domains are compared in; empty for what is none."""
+    """Return a shop's domain in its canonical form; empty for an invalid one."""
     return host_of(written[:_MAX_DOMAIN_BYTES].decode("latin-1")) or ""
 
 
@@ -164,7 +164,7 @@ async def _signed(body: bytes, signature: bytes, secrets: tuple[bytes, ...]) -> 
 
 
 def _shop(topic: str, domain: str, names: Named, known: Known | None) -> str | Answer:
-    """Whose a signed delivery is. The header is not signed: where the body says it as well, both have to agree."""
+    """Return the shop of a signed delivery. The header is not signed: if the body names a shop, both must agree."""
     if names.shop_domain is not None and host_of(names.shop_domain) != domain:
         return OTHERS
     if known is not None:

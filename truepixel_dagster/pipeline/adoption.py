@@ -1,4 +1,4 @@
-"""A topic that was created again, moved or cut off is accepted as a new log, while no lane is at work."""
+"""Accept a topic that was recreated, moved or truncated as a new log, while no lane is running."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ OWNER = "adopt-topic"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Whether a new log is due, and what that means, in lines."""
+    """Say whether a new log is due, and describe the effects in lines."""
 
     due: bool
     lines: list[str]
 
 
 def plan(settings: Settings) -> Plan:
-    """Say what accepting the topic as it is now would do.
+    """Describe what accepting the topic in its current state would do.
 
     Raises:
         NoTopic: The topic does not exist.
@@ -37,15 +37,15 @@ def plan(settings: Settings) -> Plan:
 
 
 def adopt_topic(settings: Settings) -> bool:
-    """Accept the topic as it is now as a new log, if it is one; whether it was.
+    """Accept the topic in its current state as a new log, if it is one; return whether it was.
 
     Raises:
         LaneBusy: A lane is at work.
-        LogChanged: Somebody else began another log meanwhile.
-        KafkaError, Unavailable: A server does not answer; to be done again.
+        LogChanged: Another process began a new log meanwhile.
+        KafkaError, Unavailable: A server does not answer; retry later.
     """
     with open_stores(settings) as stores:
-        # Of the old log as well: a lane may still believe in it.
+        # Include the old log's partitions: a lane may still use them.
         count = max(topics.partition_count(settings), remember(settings, stores.mongodb).partitions)
         lease = Lease(stores.redis.client, settings.namespace, range(count), OWNER, settings.lease)
         lease.acquire()

@@ -1,4 +1,4 @@
-"""`truepixel shops …`: arguments and printing only."""
+"""`truepixel shops …`: parses arguments and prints."""
 
 from truepixel_dagster.shops_cli import connect as _connect  # noqa: F401 (adds its commands)
 from truepixel_dagster.shops_cli.commands import shops

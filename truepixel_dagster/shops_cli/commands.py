@@ -1,4 +1,4 @@
-"""`truepixel shops …`: arguments and printing only."""
+"""`truepixel shops …`: parses arguments and prints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from truepixel_dagster.terminal import out, print_json, say, table
 if TYPE_CHECKING:
     from truepixel_dagster.stores.shops import ByOperator
 
-# How many of each an operator may say of one shop: all are read with every micro-batch of the shop's events.
+# The most entries that an operator may set for one shop: every micro-batch with the shop's events reads all of them.
 MOST_HOSTS, MOST_ALIASES = 200, 500
 _PAST = (
     "from now on events are counted by this time zone; for the past materialize attributions, product_stats and"

@@ -1,4 +1,4 @@
-"""`truepixel shops add | rotate-secret | remove`: which shops send to the collector, and how they prove it."""
+"""`truepixel shops add | rotate-secret | remove`: set which shops send to the collector, and how they prove it."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def remove(shop: str) -> None:
 
 
 def _secret(settings: Settings, shop: str, file: IO[bytes] | None, name: str | None, now: int) -> Secret | None:
-    """The secret that is given, as it is kept; None where none is."""
+    """Return the given secret in its stored form; None if none is given."""
     from truepixel_dagster.shop_secrets import SecretsError, mounted, one_secret, sealer_of
     from truepixel_dagster.stores.connections import Secret, new_secret_id
 
@@ -158,7 +158,7 @@ def _secret(settings: Settings, shop: str, file: IO[bytes] | None, name: str | N
         if file is not None and name is not None:
             raise click.UsageError("--secret-file or --secret-ref, not both")
         if name is not None:
-            # Whoever names a file is told at once that it is not there.
+            # Check the file now, so that a wrong name fails at once.
             mounted(settings, name)
             return Secret(new_secret_id(), now, file=name)
         if file is not None:
@@ -170,7 +170,7 @@ def _secret(settings: Settings, shop: str, file: IO[bytes] | None, name: str | N
 
 
 def _bounded(secrets: tuple[Secret, ...], now: int) -> tuple[Secret, ...]:
-    """The secrets that still count, within the bound of how many a shop has."""
+    """Return the valid secrets, up to the limit for one shop."""
     from truepixel_dagster.stores.connections import MOST_SECRETS
 
     counting = tuple(secret for secret in secrets if secret.counts(now))
@@ -187,7 +187,7 @@ def _without(connection: Connection, shop: str, end: str) -> Connection:
 
 
 def _check_free(store: MongoStore, shop: str, domain: str) -> None:
-    """A domain is of one shop: of two, neither could send."""
+    """Check that no other shop has the domain: if two shops had it, neither could send."""
     from truepixel_dagster.stores import connections
 
     found = connections.find(store, connections.DOMAIN, domain)

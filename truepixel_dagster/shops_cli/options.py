@@ -1,4 +1,4 @@
-"""What the arguments of `truepixel shops …` may be."""
+"""Validate the arguments of `truepixel shops …`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def shop(_context: click.Context, _option: click.Parameter, value: str) -> str:
-    """The id of a shop.
+    """Return a valid shop id.
 
     Raises:
-        click.BadParameter: It is none.
+        The value is not one.
     """
     try:
         shop, _ = parse_user_key(f"{value}:x".encode())
@@ -34,10 +34,10 @@ def shop(_context: click.Context, _option: click.Parameter, value: str) -> str:
 
 
 def time_zone(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """The name of a time zone.
+    """Return a valid name of a time zone.
 
     Raises:
-        click.BadParameter: It is none.
+        The value is not one.
     """
     if value is None or is_time_zone(value):
         return value
@@ -47,10 +47,10 @@ def time_zone(_context: click.Context, _option: click.Parameter, value: str | No
 
 
 def currency(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
-    """The code of a currency.
+    """Return a valid currency code.
 
     Raises:
-        click.BadParameter: It is none.
+        The value is not one.
     """
     found = currency_of(value)
     if value is not None and found is None:
@@ -59,10 +59,10 @@ def currency(_context: click.Context, _option: click.Parameter, value: str | Non
 
 
 def hosts(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    """Hosts as browsers write them.
+    """Return hosts as browsers write them.
 
     Raises:
-        click.BadParameter: It is none.
+        A value is not a host.
     """
     for value in values:
         if host_of(value) is None:
@@ -71,10 +71,10 @@ def hosts(_context: click.Context, _option: click.Parameter, values: Sequence[st
 
 
 def aliases(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """Platforms by the name that stands for them.
+    """Return platforms by their alias.
 
     Raises:
-        click.BadParameter: It is none.
+        A value is not an alias.
     """
     found: dict[str, str] = {}
     for value in values:
@@ -86,7 +86,7 @@ def aliases(_context: click.Context, _option: click.Parameter, values: Sequence[
 
 
 def sources(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:
-    """Names of platforms."""
+    """Return names of platforms."""
     return tuple(value.strip().lower() for value in values)
 
 
@@ -95,7 +95,7 @@ def _is_source(text: str) -> bool:
 
 
 def nearest(name: str) -> list[str]:
-    """Return the time zones whose names, or whose cities, are most like a text; at most three."""
+    """Return up to three time zones whose names or cities are most similar to a text."""
     names: dict[str, str] = {}
     for zone in sorted(time_zones(), reverse=True):
         names[zone.lower()] = names[zone.lower().rpartition("/")[2]] = zone

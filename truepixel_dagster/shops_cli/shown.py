@@ -1,4 +1,4 @@
-"""How a shop is shown: what is known of it, who said so, and how it sends."""
+"""Show a shop: what is known of it, who set it, and how it sends."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATOR, WEBHOOK = "operator", "webhook"
 
 
 def known_of(store: MongoStore, shop: str) -> Known:
-    """What is known of a shop.
+    """Return what is known of a shop.
 
     Raises:
         Unreadable: Its document cannot be read.
@@ -35,7 +35,7 @@ def known_of(store: MongoStore, shop: str) -> Known:
 
 
 def as_row(id_: str, known: Known, connection: Connection | None = None) -> dict[str, Any]:
-    """A shop as JSON shows it; no secret is in it."""
+    """Return a shop for JSON output, without secrets."""
     shop = known.shop
     row = {
         "shop": id_,
@@ -71,7 +71,7 @@ def _secret(secret: Secret) -> dict[str, Any]:
 
 
 def _set_by(known: Known) -> dict[str, list[str]]:
-    """Who said each field: the operator, or a webhook by its event id and time."""
+    """Return who set each field: the operator, or a webhook by its event id and time."""
     found: dict[str, list[str]] = {}
     for name in ("time_zone", "currency", "domains", "aliases", "payment_hosts"):
         by_operator, word = getattr(known.operator, name), getattr(known.webhook, name, None)
@@ -86,7 +86,7 @@ def show_shop(store: MongoStore, shop: str, as_json: bool) -> None:
     """Print a shop.
 
     Raises:
-        Unreadable: A document of it cannot be read.
+        Unreadable: One of its documents cannot be read.
         Unavailable: MongoDB does not answer.
     """
     from truepixel_dagster.stores import connections
@@ -123,7 +123,7 @@ def _show_connection(row: dict[str, Any] | None) -> None:
 
 @contextmanager
 def registry() -> Iterator[MongoStore]:
-    """MongoDB; a document that cannot be read is one line."""
+    """Open MongoDB; report an unreadable document in one line."""
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.documents import Unreadable
 

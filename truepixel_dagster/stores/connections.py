@@ -1,7 +1,7 @@
-"""Which shops may send, and how they prove it: MongoDB `connections`, a document for each shop by its id.
+"""Which shops may send, and how they prove it: MongoDB `connections`, one document per shop, with the shop's id.
 
-It is apart from `shops`, which every worker reads: secrets are for the collector alone. A shop's domain is how webhooks
-name it and its pixel token how the pixel does; both belong to one shop.
+It is separate from `shops`, which every worker reads, because only the collector needs the secrets. Webhooks name a
+shop by its domain, the pixel by its pixel token; a domain and a token each belong to one shop.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _TOKEN_BYTES, _ID_BYTES = 18, 4
 
 
 class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A secret of a shop's own: encrypted, or the name of a mounted file.
+    """Hold a shop's own secret: encrypted, or the name of a mounted file.
 
-    Times are milliseconds since the epoch. `until` is when it ends to count.
+    Times are milliseconds since the epoch. `until` is the time when it expires.
     """
 
     id: str
@@ -33,12 +33,12 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
     until: int | None = None
 
     def counts(self, now: int) -> bool:
-        """Whether it counts at a time."""
+        """Return whether the secret is valid at a time."""
         return self.until is None or now < self.until
 
 
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A shop that may send. Times are milliseconds since the epoch."""
+    """Hold a shop that may send. Times are milliseconds since the epoch."""
 
     domain: str
     pixel_token: str
@@ -52,17 +52,17 @@ _FIELDS = frozenset(Connection.__struct_fields__)
 
 
 def new_pixel_token() -> str:
-    """A token by which a pixel names its shop: public, and not to be guessed."""
+    """Return a new token by which a pixel names its shop: public, but impossible to guess."""
     return f"tp_{random_texts.token_urlsafe(_TOKEN_BYTES)}"
 
 
 def new_secret_id() -> str:
-    """A short name for a secret."""
+    """Return a new short name for a secret."""
     return random_texts.token_hex(_ID_BYTES)
 
 
 def read(store: MongoStore, shop: str) -> Connection | None:
-    """The connection of a shop; None where it has none.
+    """Return a shop's connection; None if it has none.
 
     Raises:
         Unreadable: Its document cannot be read.
@@ -73,7 +73,7 @@ def read(store: MongoStore, shop: str) -> Connection | None:
 
 
 def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | None:
-    """The shop whose domain or pixel token is given, and its connection; None where no shop, or more than one, has it.
+    """Return the shop with this domain or pixel token, and its connection; None if no shop, or more than one, has it.
 
     Arguments:
         store: MongoDB.
@@ -95,7 +95,7 @@ def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | 
 
 
 def all_of(store: MongoStore) -> Iterator[tuple[str, Connection]]:
-    """Yield every shop with its connection, in the order of ids; those that cannot be read are logged.
+    """Yield every shop with its connection, in the order of ids; log the documents that cannot be read.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -109,15 +109,15 @@ def all_of(store: MongoStore) -> Iterator[tuple[str, Connection]]:
 
 
 def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], Connection | None]) -> Connection | None:
-    """Change a connection, whoever else writes meanwhile.
+    """Change a connection safely while others write, too.
 
     Arguments:
         store: MongoDB.
         shop: The shop's id.
-        decide: From what it is, None for none, to what it is to be; None leaves it as it is.
+        decide: Returns the new connection from the current one (None if there is none); None leaves it as it is.
 
     Returns:
-        What it is then.
+        The connection after the change.
 
     Raises:
         Unreadable: Its document cannot be read.
@@ -143,7 +143,7 @@ def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], C
 
 
 def remove(store: MongoStore, shop: str) -> bool:
-    """Remove a shop's connection with its secrets; whether it had one.
+    """Remove a shop's connection with its secrets; return whether it had one.
 
     Raises:
         Unavailable: MongoDB does not answer.
