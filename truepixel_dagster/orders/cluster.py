@@ -1,11 +1,12 @@
-"""What is known of the records that share an order's ids, and what of it has been counted.
+"""What is known of the records that share an order's ids, and what has been counted from them.
 
-A cluster is one document. Its nodes are facts that merge (`orders/facts.py`). Beside them stands what its orders count
-now, and which record brought which change to it, so that each change is applied to the product statistics once: a
-record that is met again finds the change that it made, and makes no other.
+A cluster is one document. Its nodes are facts that merge (`orders/facts.py`). The document also holds the current
+counts of its orders, and the change that each record made to them, so that each change reaches the product statistics
+once: a record that is processed again finds its change, and makes no other.
 
-Where a record links two clusters, one takes up the other. The other is closed first (`merged_into`), so that nobody
-writes to it any more, and is taken up then (`absorbed`). Whoever meets a closed one that was not taken up does so.
+If a record links two clusters, one absorbs the other. The other is closed first (`merged_into`), so that nothing writes
+to it any more, and is absorbed afterwards (`absorbed`). Any worker that finds a closed cluster that was not absorbed
+absorbs it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, ids_of, me
 from truepixel_dagster.orders.journey import Rules, journey_of
 from truepixel_dagster.orders.order import Order, orders_of
 
-# Changes that every store has are kept for a while: a rebuild that has just begun may look for them.
+# Changes that every store has are kept for a while: a running rebuild may look them up.
 CHANGES_KEPT = 20
 
 Row = tuple[str, str, str, int]
@@ -41,7 +42,7 @@ TouchesOf = Callable[[Event], Sequence[Touch]]
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one record changed in what products count. One that is `held` waits for its record's dead letter."""
+    """Hold a record's change to the product counts. A `held` change waits for the record's dead letter."""
 
     partition: int
     offset: int
@@ -50,12 +51,12 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
-    """The document of a cluster.
+    """Hold the document of a cluster.
 
-    `ids` are its own, as `facts.ids_of` has them; those of a cluster that it took up stay with that one. `users` are
-    all whom its records name, as `shop:client`; `entries` is what its orders count for clients, `imported` what a
-    document of the first edition had counted for one. `documents` are the ids of all attributions that were ever
-    written of it, `days` the days on which its orders count.
+    `ids` are its own, as in `facts.ids_of`; the ids of an absorbed cluster stay with that cluster. `users` are all
+    users that its records name, as `shop:client`; `entries` is what its orders count for clients, `imported` what a
+    document of the first edition had counted for one. `documents` are the ids of all attributions ever written for it,
+    `days` the days on which its orders count.
     """
 
     shop_id: str
@@ -73,7 +74,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     schema: int = 1
 
     def orders(self, rules: Rules) -> list[Order]:
-        """The orders that its facts make; made once."""
+        """Return the orders of its facts; they are built once."""
         made: tuple[int, list[Order]] | None = self.__dict__.get("made")
         if made is None or made[0] != rules.clients_per_order:
             made = rules.clients_per_order, orders_of(self.shop_id, self.nodes, rules.clients_per_order)
@@ -82,7 +83,7 @@ class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Records that share ids with each other, and the clusters that stand for these ids."""
+    """Hold records that share ids, and the clusters of these ids."""
 
     ids: tuple[str, ...]
     events: tuple[Event, ...]
@@ -90,11 +91,11 @@ class Group(msgspec.Struct, frozen=True):
 
 
 def groups_of(events: Sequence[Event], clusters: Mapping[str, Cluster]) -> list[Group]:
-    """Sort events into groups by the ids that they share, directly or by a cluster that is there.
+    """Group events by the ids that they share, directly or through an existing cluster.
 
     Arguments:
         events: Events that name orders, in order.
-        clusters: By document id, those that have one of their ids; and those into which one of these was merged.
+        clusters: By document id, the clusters that have one of their ids, and those into which one of these was merged.
     """
     links = _Links()
     named = [(event, ids_of(event)) for event in events]
@@ -114,13 +115,13 @@ def groups_of(events: Sequence[Event], clusters: Mapping[str, Cluster]) -> list[
 
 
 class _Links:
-    """Which ids are connected."""
+    """Track which ids are connected."""
 
     def __init__(self) -> None:
         self._parent: dict[str, str] = {}
 
     def root(self, id_: str) -> str:
-        """Return the id that stands for all that are connected with one."""
+        """Return the representative of the ids that are connected with one id."""
         parent = self._parent.setdefault(id_, id_)
         while parent != id_:
             self._parent[id_] = self._parent[parent]
@@ -134,9 +135,9 @@ class _Links:
 
 
 class Settled(msgspec.Struct, frozen=True):
-    """What becomes of a group: the documents to write, by id, and which of them stands for it.
+    """Hold the outcome for a group: the documents to write, by id, and the one that represents the group.
 
-    Where others have to be closed first, only these are written, and the group is settled when that is done.
+    If other clusters must be closed first, only these are written, and the group is settled afterwards.
     """
 
     root: str
@@ -146,11 +147,11 @@ class Settled(msgspec.Struct, frozen=True):
 
 
 class Settling(msgspec.Struct, frozen=True):
-    """By what clusters are settled.
+    """Hold the data by which clusters are settled.
 
-    `touches_of` gives the touches of an event's user up to its own offset, `noted_touches` those of the client whom its
-    note attributes name. `day_of` makes the day function of a shop. `is_applied` tells whether every store has what
-    a record changed. `imported` gives what a document of the first edition says of a group of which nothing is known.
+    `touches_of` gives the touches of an event's user up to its own offset, `noted_touches` those of the client in its
+    note attributes. `day_of` returns the day function of a shop. `is_applied` returns whether every store has a
+    record's change. `imported` gives what a document of the first edition says of an unknown group.
     """
 
     rules: Rules
@@ -162,7 +163,7 @@ class Settling(msgspec.Struct, frozen=True):
 
 
 def settle(group: Group, by: Settling) -> Settled:
-    """Decide what becomes of a group's clusters. For records that were settled before nothing changes."""
+    """Decide what happens to a group's clusters. Records that were settled before change nothing."""
     live = {id_: cluster for id_, cluster in group.clusters.items() if cluster.merged_into is None}
     root_id = min(live, default=None) or min(group.ids)
     others = {id_: cluster for id_, cluster in live.items() if id_ != root_id}
@@ -175,13 +176,13 @@ def settle(group: Group, by: Settling) -> Settled:
 
 
 def _after(before: Cluster, root_id: str, group: Group, by: Settling) -> Cluster:
-    # What one of them has taken up before comes with that one.
+    # An absorbed cluster brings along the clusters that it absorbed itself.
     absorbed = {*before.absorbed, *(id_ for each in group.clusters.values() for id_ in each.absorbed)}
     new = {id_: each for id_, each in group.clusters.items() if id_ != root_id and id_ not in absorbed}
     unapplied = [event.origin for event in group.events if not by.is_applied(*_place(event))]
     if new and not unapplied:
-        # What they change by being taken up could be told of no record that is still to be counted. Whoever closed one
-        # comes back.
+        # No uncounted record could carry the changes from absorbing them. The worker that closed one will settle the
+        # group again.
         return before
     known = {id_ for each in group.clusters.values() for id_ in each.ids}
     ids = tuple(sorted({*before.ids, *(id_ for id_ in group.ids if id_ not in known)}))
@@ -213,7 +214,7 @@ def _place(event: Event) -> tuple[int, int]:
 
 
 def _add(nodes: dict[Key, Node], more: Iterable[Node], kept: Kept) -> bool:
-    """Merge nodes into others; whether that changed anything."""
+    """Merge nodes into others; return whether that changed anything."""
     changed = False
     for node in more:
         there = nodes.get(node.key)
@@ -225,7 +226,7 @@ def _add(nodes: dict[Key, Node], more: Iterable[Node], kept: Kept) -> bool:
 
 
 def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: Settling) -> Cluster:
-    """The cluster with what its orders count, and what a record changed in it."""
+    """Return the cluster with its orders' counts and the change that a record made to it."""
     taken_up = list(taken_up)
     before = total(from_rows(each.counted) for each in (cluster, *taken_up))
     orders = cluster.orders(by.rules)
@@ -247,7 +248,7 @@ def _counted(cluster: Cluster, taken_up: Iterable[Cluster], origin: Origin, by: 
         days=tuple(sorted({day for _, day, _ in after} | {row[1] for change in changes for row in change.rows})),
         documents=tuple(sorted({*cluster.documents, *documents, *(id_ for e in taken_up for id_ in e.documents)})),
     )
-    # Of the same facts: attributions are made of them next.
+    # Cache the orders: the same facts are used for the attributions next.
     result.__dict__["made"] = by.rules.clients_per_order, orders
     return result
 
@@ -257,7 +258,7 @@ def _rows(rows: Iterable[Sequence[str | int]]) -> tuple[Row, ...]:
 
 
 def _kept(changes: Sequence[Change], by: Settling) -> tuple[Change, ...]:
-    """Without the oldest of many changes that every store has."""
+    """Drop the oldest of many changes that every store has."""
     surplus = len(changes) - CHANGES_KEPT
     kept: list[Change] = []
     for change in changes:
@@ -269,9 +270,9 @@ def _kept(changes: Sequence[Change], by: Settling) -> tuple[Change, ...]:
 
 
 def changes_of(events: Iterable[Event], clusters: Iterable[Cluster]) -> dict[Origin, Counted]:
-    """Return what records have changed in what products count, as far as they have, by origin.
+    """Return the known changes of records to the product counts, by origin.
 
-    A record may have made several changes: its own, and one by taking up a cluster.
+    A record may have made several changes: its own, and one by absorbing a cluster.
     """
     wanted = {_place(event): event.origin for event in events}
     found: dict[Origin, Counted] = {}
@@ -283,8 +284,8 @@ def changes_of(events: Iterable[Event], clusters: Iterable[Cluster]) -> dict[Ori
 
 
 def is_known(least: Cluster, stored: Cluster, most: Cluster, by: Settling) -> bool:
-    """Whether a cluster knows all that one says, and nothing that another does not say."""
-    # Both ways: of what two say differently, such as a touch as an older version understood it, the first is kept.
+    """Return whether a cluster contains everything in `least`, and nothing that is missing from `most`."""
+    # Check both directions: where two disagree, such as on a touch as an older version read it, the first one is kept.
     knows_all = _says_more(stored, least, by) == stored.nodes == _says_more(least, stored, by)
     return knows_all and _says_more(most, stored, by) == most.nodes
 
@@ -296,6 +297,6 @@ def _says_more(one: Cluster, other: Cluster, by: Settling) -> tuple[Node, ...]:
 
 
 def recounted(cluster: Cluster, by: Settling) -> Cluster:
-    """Return a cluster that counts what its facts come to by the rules and days of now."""
+    """Return a cluster with its facts counted by the current rules and days."""
     after = _counted(msgspec.structs.replace(cluster, counted=(), changes=()), (), Origin("", 0, 0), by)
     return msgspec.structs.replace(after, changes=cluster.changes, documents=after.documents)

@@ -1,7 +1,7 @@
-"""What an order counts, for its client and for its products.
+"""What an order counts for its client and for its products.
 
-Customers' figures are summed over the orders that are theirs. A product's are added up from differences: each record
-that changes what an order counts adds the difference between what it counted before and what it counts then.
+A customer's figures are sums over the customer's orders. A product's figures add up differences: each record that
+changes an order's count adds the difference between the count before and the count after.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from truepixel_dagster.orders.order import Order
 ORDERS, UNITS, RETURNED_UNITS = "orders", "units", "returned_units"
 REVENUE, RETURNED = "revenue:", "returned:"
 
-# Product, day and field with what is counted.
+# Counts by product, day and field.
 Counted = dict[tuple[str, str, str], int]
-# From a time in milliseconds and the minutes of offset that it was written with to the shop's day.
+# Maps a time in milliseconds and its UTC offset in minutes, as written, to the shop's day.
 DayOf = Callable[[int, int], str]
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one order counts for a client (`user` is `shop:client`). Amounts are minor units of `currency`."""
+    """Hold what one order counts for a client (`user` is `shop:client`). Amounts are minor units of `currency`."""
 
     user: str
     currency: str | None = None
@@ -35,7 +35,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def entry_of(order: Order, client: str | None) -> Entry | None:
-    """Return what an order counts for its client; None for nobody's order and for a test."""
+    """Return what an order counts for its client; None for an order without a client and for a test order."""
     if client is None or order.test:
         return None
     figures = order.figures
@@ -47,8 +47,8 @@ def counted(order: Order, day_of: DayOf, products: int) -> Counted:
 
     Arguments:
         order: The order.
-        day_of: The shop's day of a time.
-        products: How many products of one order count, the first ones.
+        day_of: Maps a time to the shop's day.
+        products: The maximum number of products that count per order, the first ones.
     """
     found: Counted = {}
     if order.test:
@@ -70,7 +70,7 @@ def counted(order: Order, day_of: DayOf, products: int) -> Counted:
 
 
 def _in_currency(amount: str | None, currency: str | None) -> Money | None:
-    """An amount that was written without its currency; None where it is more than minor units can hold."""
+    """Return an amount that was written without its currency; None if it exceeds what minor units can hold."""
     if amount is None or currency is None:
         return None
     with suppress(ValueError):
@@ -79,7 +79,7 @@ def _in_currency(amount: str | None, currency: str | None) -> Money | None:
 
 
 def _first(order: Order, products: int) -> dict[str, None]:
-    """The products of an order that count: those of which something was sold, the first ones."""
+    """Return the order's products that count: the first ones of which something was sold."""
     products_sold = dict.fromkeys(sold.product_id for sold in order.sold if sold.units)
     return dict.fromkeys(list(products_sold)[:products])
 
@@ -93,19 +93,19 @@ def _add_pieces(
 
 
 def is_sold(field: str) -> bool:
-    """Return whether a field counts what was sold, not what came back."""
+    """Return whether a field counts sales rather than returns."""
     return field in (ORDERS, UNITS) or field.startswith(REVENUE)
 
 
 def difference(after: Counted, before: Counted) -> Counted:
-    """Return what must be added to what was counted before."""
+    """Return what must be added to the previous counts."""
     keys = dict.fromkeys((*before, *after))
     found = {key: after.get(key, 0) - before.get(key, 0) for key in keys}
     return {key: amount for key, amount in found.items() if amount}
 
 
 def total(parts: Iterable[Counted]) -> Counted:
-    """Return the sum of several."""
+    """Return the sum of several counts."""
     found: Counted = {}
     for part in parts:
         for key, amount in part.items():
@@ -114,17 +114,17 @@ def total(parts: Iterable[Counted]) -> Counted:
 
 
 def as_rows(counted_: Counted) -> list[list[Any]]:
-    """Return counts as a document holds them: names of products are no names of fields."""
+    """Return counts as rows for a document: product names must not become field names."""
     return [[*key, amount] for key, amount in sorted(counted_.items())]
 
 
 def from_rows(rows: Iterable[tuple[str, str, str, int]]) -> Counted:
-    """Return counts as `as_rows` has written them."""
+    """Return counts from the rows that `as_rows` wrote."""
     return {(product, day, field): amount for product, day, field, amount in rows}
 
 
 def days_of(counted_: Mapping[tuple[str, str, str], int]) -> set[str]:
-    """Return the days on which something is counted."""
+    """Return the days that have counts."""
     return {day for _, day, _ in counted_}
 
 

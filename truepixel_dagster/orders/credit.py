@@ -1,4 +1,4 @@
-"""How an order's value and its net are credited to the visits before it: five models, in minor units that sum up.
+"""Credit an order's value and net to the visits before it: five models, in minor units that sum up exactly.
 
 >>> from truepixel_dagster.orders.credit import weights_of
 >>> day = 86_400_000  # milliseconds
@@ -28,9 +28,9 @@ Weight = int | Fraction
 
 
 class Credit(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one touch is credited with, in minor units of the order's value and of its net.
+    """Hold the credit of one touch, in minor units of the order's value and of its net.
 
-    An order without a touch has one credit, whose platform is `direct`, or where it was placed.
+    An order without a touch has one credit, whose platform is `direct`, or the place where the order was placed.
     """
 
     platform: str
@@ -45,7 +45,7 @@ class Credit(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Credits(msgspec.Struct, frozen=True):
-    """The credits of one order under every model, in the order of its touches; those of no weight are left out."""
+    """Hold an order's credits under every model, in the order of its touches; touches of no weight are left out."""
 
     last_click: tuple[Credit, ...] = ()
     first_click: tuple[Credit, ...] = ()
@@ -55,29 +55,29 @@ class Credits(msgspec.Struct, frozen=True):
 
 
 def last_click(ages: Sequence[int]) -> list[Weight]:
-    """All to the last touch."""
+    """Give everything to the last touch."""
     return [int(i == len(ages) - 1) for i in range(len(ages))]
 
 
 def first_click(ages: Sequence[int]) -> list[Weight]:
-    """All to the first touch."""
+    """Give everything to the first touch."""
     return [int(i == 0) for i in range(len(ages))]
 
 
 def linear(ages: Sequence[int]) -> list[Weight]:
-    """The same to every touch."""
+    """Give every touch the same."""
     return [1] * len(ages)
 
 
 def time_decay(ages: Sequence[int], half_life: int) -> list[Weight]:
-    """A weight of 2^(-age / half-life), both in milliseconds, to 50 digits, the same everywhere."""
+    """Weigh a touch by 2^(-age / half-life), both in milliseconds, with 50 digits, the same on every machine."""
     with localcontext() as context:
         context.prec = _PRECISION
         return [Fraction(Decimal(2) ** (Decimal(-age) / Decimal(half_life))) for age in ages]
 
 
 def position_based(ages: Sequence[int], ends_percent: int = ENDS_PERCENT) -> list[Weight]:
-    """40 % to the first, 40 % to the last, the rest shared by the others; halves for two; all to a single one."""
+    """Give 40 % to the first, 40 % to the last, the rest to the others; halves for two touches, all to a single one."""
     count = len(ages)
     if count <= 2:
         return linear(ages)
@@ -89,13 +89,13 @@ MODELS = Credits.__struct_fields__
 
 
 def weights_of(model: str, ages: Sequence[int], half_life: int, ends_percent: int = ENDS_PERCENT) -> list[Weight]:
-    """Return what each touch of a journey weighs under a model; a touch of no weight has no credit.
+    """Return the weight of each touch of a journey under a model; a touch of no weight has no credit.
 
     Arguments:
         model: One of `MODELS`.
-        ages: How long before the order each touch was, in milliseconds, in the order of the touches.
+        ages: The time between each touch and the order, in milliseconds, in the order of the touches.
         half_life: Milliseconds, for time decay.
-        ends_percent: What the first touch and the last one get each, for position based.
+        ends_percent: The percentage for the first and for the last touch each, for position based.
     """
     if len(ages) == 1:
         return [1]
@@ -120,12 +120,12 @@ def credit(
 
     Arguments:
         amount: The value in minor units.
-        net: What stays of it, in minor units.
+        net: The value minus refunds, in minor units.
         touches: The journey, in order.
-        occurred_at: The order's time, milliseconds since the epoch.
+        occurred_at: The order's time in milliseconds since the epoch.
         half_life: Milliseconds, for time decay.
-        ends_percent: What the first touch and the last one get each, for position based.
-        without_touch: Platform and channel of the one credit of an order without a touch.
+        ends_percent: The percentage for the first and for the last touch each, for position based.
+        without_touch: Platform and channel of the single credit of an order without a touch.
     """
     ages = [occurred_at - touch.millis for touch in touches]
 

@@ -16,7 +16,7 @@ from truepixel_dagster.orders.order import Order
 
 
 class AttributedTouch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A touch of the journey. The landing page of a webhook stands for no record of its own."""
+    """Hold a touch of the journey. A landing page from a webhook has no record of its own."""
 
     event_id: str
     at: str
@@ -27,7 +27,7 @@ class AttributedTouch(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SightingEntry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One record that reported the order."""
+    """Hold a record that reported the order."""
 
     source: str
     event_id: str
@@ -37,7 +37,7 @@ class SightingEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The document of one order. `utc_offset` is the minutes that a webhook wrote `occurred_at` with."""
+    """Hold the document of an order. `utc_offset` is the offset in minutes that a webhook wrote `occurred_at` with."""
 
     shop_id: str
     occurred_at: str
@@ -68,8 +68,8 @@ def attribution_of(order: Order, rules: Rules, journey: Journey | None = None) -
 
     Arguments:
         order: The order.
-        rules: Window, half-life and the rest that operators may set.
-        journey: Its journey by these rules, where it is known.
+        rules: Window, half-life and the other rules that operators may set.
+        journey: Its journey by these rules, if it is known already.
     """
     client, touches = msgspec.structs.astuple(journey or journey_of(order, rules))
     figures = order.figures

@@ -1,9 +1,9 @@
-"""What records say of an order, as facts that merge: in whatever order and however often, the result is the same.
+"""What records say of an order, as facts that merge: the result does not depend on their order or repetition.
 
-A fact is kept under the ids that decide which order its record is of (`Node`): a webhook's under its order id, a
-pixel's under its checkout token with the order id and the cart token that the event names beside it. Merging two nodes
-takes of each part the newest, the first, the maximum or the union, so that it is commutative, associative and
-idempotent. Which nodes make an order is decided when they are read (`orders/order.py`).
+A fact is stored under the ids that decide which order its record belongs to (`Node`): a webhook's fact under its order
+id, a pixel's under its checkout token together with the order id and the cart token of the event. Merging two nodes
+takes the newest, the first, the maximum or the union of each part, so it is commutative, associative and idempotent.
+The nodes that make up an order are chosen at read time (`orders/order.py`).
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
 from truepixel_dagster.events.touch import Touch
 
 ORDER, TOKEN = "order", "token"
-# The source of an event that was a visit, where it is added to an order.
+# The source of a visit that is added to an order.
 VISIT = "visit"
-# Clocks of browsers and of shops differ: a visit may be that much later than the order it led to.
+# The clocks of browsers and shops differ: a visit may appear this much later than the order that it led to.
 CLOCK_GRACE = 5 * 60_000
-# One order names no more clients, tokens and ids than these: whoever sends more cannot make a document without bound.
-# Of clients by default: TRUEPIXEL_CLIENTS_PER_ORDER says it.
+# The most clients, tokens and ids of one order, so that no sender can make a document grow without limit.
+# For clients it is the default of TRUEPIXEL_CLIENTS_PER_ORDER.
 CLIENTS_KEPT = 50
 IDS_KEPT = 200
 
-# Kind and id, and what pixel events name beside it: an order id, and a cart token.
+# Kind and id, and the order ids and the cart token that pixel events name beside it.
 Key = tuple[str, str, tuple[str, ...], str]
-# When a record was, in milliseconds since the epoch, and its event id: what tells the first and the newest.
+# A record's time in milliseconds since the epoch, and its event id: this decides which is first and newest.
 When = tuple[int, str]
 Moment = TypeVar("Moment", When, tuple[int, int])
 
 
 class Kept(NamedTuple):
-    """How much of an order is kept: its first sightings, its surest clients, and of each of them the newest touches."""
+    """Limit what is kept of an order: first sightings, surest clients, and each client's newest touches."""
 
     sightings: int
     touches: int
@@ -49,7 +49,7 @@ ALL = Kept(sys.maxsize, sys.maxsize, sys.maxsize)
 
 
 class Version(msgspec.Struct, frozen=True, order=True):
-    """Which of two payloads is newer: the later update, the later status, the higher event id."""
+    """Order payloads by age: the later update, the later status, the higher event id is newer."""
 
     updated_at: int
     rank: int
@@ -57,7 +57,7 @@ class Version(msgspec.Struct, frozen=True, order=True):
 
 
 class FirstCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The first `checkout_completed` of an order that has a value; one without, where none has."""
+    """Hold the first `checkout_completed` of an order that has a value; if none has, the first without."""
 
     has_no_value: bool
     when: When
@@ -65,12 +65,12 @@ class FirstCompletion(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def order(self) -> tuple[bool, When, bool]:
-        """Lowest first. A document of the first edition knew no lines: the record itself goes before it."""
+        """Return the sort key. A document of the first edition has no lines: the record itself sorts before it."""
         return self.has_no_value, self.when, not self.completion.lines
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """A record that reported the order itself."""
+    """Hold a record that reported the order itself."""
 
     source: str
     event_id: str
@@ -80,17 +80,17 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def order(self) -> tuple[int, str, int, int]:
-        """Lowest first."""
+        """Return the sort key."""
         return self.at, self.event_id, self.kafka.partition, self.kafka.offset
 
 
 class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the records of one client name an order, and the client's touches when the last of them did.
+    """Hold how one client's records name an order, and the client's touches at the time of the last of them.
 
     `completed` is the client's first `checkout_completed`, `in_checkout` its last other record of the checkout; `noted`
-    the first webhook whose note attributes name the client, `keyed` the first webhook that is keyed by it. `last` is
-    where the last record of the client itself stands, with the touches known then; a client that only notes name has
-    those that were known when they did.
+    is the first webhook whose note attributes name the client, `keyed` the first webhook with the client in its key.
+    `last` is the position of the client's own last record, with the touches known then; a client that only notes name
+    has the touches that were known at the time of the note.
     """
 
     client: str
@@ -103,11 +103,11 @@ class ClientFacts(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The facts of records that name the same ids.
+    """Hold the facts of records that name the same ids.
 
-    `order_ids` are those that pixel events beside `id` name, one or none; in a document of before they were kept apart
-    there may be several. `cart` is the cart token that a record without a webhook's order id names. `payloads` has the
-    newest payload, and for everything that it does not say the newest that does, in the order of their versions.
+    `order_ids` are the order ids that pixel events name beside `id`, one or none; documents from before the ids were
+    kept apart may hold several. `cart` is the cart token of a record without a webhook's order id. `payloads` holds the
+    newest payload and, for each thing that it omits, the newest payload that says it, in the order of their versions.
     """
 
     kind: str
@@ -124,25 +124,25 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def key(self) -> Key:
-        """What tells nodes apart. That of an order is its id, whoever names it."""
+        """Return the key that distinguishes nodes. The key of an order is its id, whichever record names it."""
         return self.kind, self.id, () if self.kind == ORDER else self.order_ids, self.cart or ""
 
     @property
     def is_named_by_shopify(self) -> bool:
-        """Whether a webhook has named the order by its id."""
+        """Return whether a webhook has named the order by its id."""
         return self.kind == ORDER and bool(self.payloads or self.refunds or self.deleted)
 
 
 def version_of(payload: OrderPayload) -> Version:
-    """Return by what a payload is compared with others of its order."""
+    """Return the version by which a payload is compared with others of its order."""
     return Version(payload.updated_at, STATUSES.index(payload.status), payload.event_id)
 
 
 def ids_of(event: Event) -> tuple[str, ...]:
-    """Return the ids of orders that an event names, as `shop:id`.
+    """Return the order ids that an event names, as `shop:id`.
 
-    Order ids and tokens are of one kind: new checkouts use one text as token of checkout and cart, and an order without
-    a token has its id in the place of one.
+    Order ids and tokens are of one kind: new checkouts use the same text as token of checkout and cart, and an order
+    without a token uses its id instead.
     """
     news = event.order
     if news is None:
@@ -152,11 +152,11 @@ def ids_of(event: Event) -> tuple[str, ...]:
 
 
 def names_landing(payload: OrderPayload) -> bool:
-    """Return whether a payload names the first page of the session before its order, be that a visit or not."""
+    """Return whether a payload names the first page of the session before its order, whether or not it is a visit."""
     return payload.names_landing or payload.landing is not None
 
 
-# What a payload may say, and another may not.
+# Each thing that a payload may say and another may omit.
 _SAYS: tuple[Callable[[OrderPayload], object], ...] = (
     lambda _payload: True,
     lambda payload: payload.total,
@@ -171,7 +171,7 @@ _SAYS: tuple[Callable[[OrderPayload], object], ...] = (
 
 
 def kept_payloads(payloads: Iterable[OrderPayload]) -> tuple[OrderPayload, ...]:
-    """Return the payloads that still say something: the newest of each thing, and the first number of orders."""
+    """Return the payloads that still contribute: the newest for each thing, and the first number of orders."""
     payloads = list(payloads)
     if len(payloads) <= 1:
         return tuple(payloads)
@@ -188,9 +188,9 @@ def _later(payload: OrderPayload, ordered: Sequence[OrderPayload]) -> bool:
 
 
 def latest_touch(event: Event) -> int:
-    """Return until when a visit may have led to the order that a webhook shows, milliseconds since the epoch.
+    """Return the latest time of a visit that may have led to a webhook's order, in milliseconds since the epoch.
 
-    Clocks of browsers and of shops differ.
+    The clocks of browsers and shops differ.
     """
     payload = event.order.payload if event.order else None
     at = payload.at if payload and payload.at is not None else event.occurred_at
@@ -198,7 +198,7 @@ def latest_touch(event: Event) -> int:
 
 
 def told_of_visit(event: Event, kind: str, id_: str) -> Event:
-    """Return what a visit tells an order whose notes name its user."""
+    """Return the event that adds a visit to an order whose notes name the visit's user."""
     news = OrderNews(order_id=id_) if kind == ORDER else OrderNews(checkout_token=id_)
     return msgspec.structs.replace(event, source=VISIT, order=news)
 
@@ -206,12 +206,12 @@ def told_of_visit(event: Event, kind: str, id_: str) -> Event:
 def facts_of(
     event: Event, touches: Sequence[Touch], noted_touches: Sequence[Touch] = (), kept: Kept = ALL
 ) -> Node | None:
-    """Return what one event says, in the form that merging gives; None where it only links ids.
+    """Return the facts of one event in a form that merges; None if the event only links ids.
 
     Arguments:
         event: An event that names an order.
-        touches: Those of its user up to its own offset, in order.
-        noted_touches: Those of the client whom its note attributes name, as far as they are known.
+        touches: The touches of its user up to its own offset, in order.
+        noted_touches: The known touches of the client in its note attributes.
         kept: How many of the newest touches are kept.
     """
     news = event.order
@@ -273,7 +273,7 @@ def _client(event: Event, touches: Sequence[Touch], kept: Kept, **when: When) ->
 
 
 def merged(one: Node, other: Node, kept: Kept) -> Node:
-    """Return what two nodes of one id say together."""
+    """Merge two nodes of one id."""
     return Node(
         kind=one.kind,
         id=one.id,
@@ -298,7 +298,7 @@ def kept_sightings(sightings: Sequence[Sighting], most: int) -> tuple[Sighting, 
 
 
 def merged_refunds(one: Sequence[Refund], other: Sequence[Refund]) -> tuple[Refund, ...]:
-    """Return refunds by their ids; of one that two records name the larger."""
+    """Return refunds by their ids; if two records name the same refund, the larger amount."""
     if not (one or other):
         return ()
     found: dict[str, Refund] = {}
@@ -321,7 +321,7 @@ def _clients(clients: Iterable[ClientFacts], kept: Kept) -> tuple[ClientFacts, .
 
 
 def surest(clients: tuple[ClientFacts, ...], most: int) -> tuple[ClientFacts, ...]:
-    """Return the surest of very many clients, those with touches before others, in the order of their names."""
+    """Return the surest clients of very many, those with touches first, sorted by name."""
     if len(clients) <= most:
         return clients
     best = sorted(clients, key=lambda each: (not each.touches, preference(each)))[:most]
@@ -329,10 +329,10 @@ def surest(clients: tuple[ClientFacts, ...], most: int) -> tuple[ClientFacts, ..
 
 
 def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> ClientFacts:
-    """Return how two sets of records of one client name an order.
+    """Merge two sets of one client's records of an order.
 
-    Touches are united, because a record that comes back late from the dead letters knows of one that later records did
-    not. Those after the client's last own record do not count.
+    The touches are united, because a record that is reprocessed late knows of a touch that later records did not know.
+    Touches after the client's own last record do not count.
     """
     last = _last(one.last, other.last)
     return ClientFacts(
@@ -347,10 +347,10 @@ def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> Cl
 
 
 def preference(client: ClientFacts) -> tuple[int, int, str, str]:
-    """Return by what the client of an order is chosen, lowest first.
+    """Return the sort key by which an order's client is chosen; the lowest wins.
 
-    A completed checkout goes before a begun one, that before a note, and a webhook's key comes last. Of several clients
-    the first completes, and the last is in the checkout.
+    A completed checkout wins over a begun one, that over a note, and a webhook's key comes last. Of several clients the
+    first one to complete wins, and for a begun checkout the last one in it.
     """
     name = client.client
     if client.completed:
@@ -367,7 +367,7 @@ def _united(touches: Sequence[Touch], last: tuple[int, int] | None, touches_kept
     if not touches:
         return ()
     found = {(touch.partition, touch.offset): touch for touch in touches}
-    # A touch of another partition came before: a user's partition changes only when partitions are added.
+    # A touch from another partition is earlier: a user's partition changes only when partitions are added.
     places = sorted(place for place in found if last is None or place[0] != last[0] or place <= last)
     return tuple(found[place] for place in places[-touches_kept:])
 

@@ -1,8 +1,8 @@
-"""What a document of the first edition says of an order, as facts of this one.
+"""Convert what a document of the first edition says of an order into facts of this edition.
 
-It names the sightings of an order, the client and the touches of the one that decided, and the value. Its order's lines
-and refunds it does not know: what it counted for products is taken to be what the next payload says was sold. A rebuild
-from the history makes it exact.
+The document names the order's sightings, the deciding client with its touches, and the value. It does not know the
+order's lines and refunds: its product counts are assumed to be what the next payload says was sold. A rebuild from the
+history makes them exact.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Touch(msgspec.Struct, frozen=True):
 
 
 class Document(msgspec.Struct, frozen=True):
-    """What is read of a document of the first edition. The first of its sightings counted the order."""
+    """Hold the fields that are read from a document of the first edition. The first sighting counted the order."""
 
     shop_id: str
     client_id: str

@@ -17,9 +17,9 @@ NO_RECORD = -1
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What an operator may set: window in days, half-life in days, the number of newest touches that count, what
-    position_based gives to the first touch and to the last one, how many sightings a document names, how many products
-    of an order count, how many clients it knows, and how many ids it may have."""
+    """Hold the rules that an operator may set: window in days, half-life in days, the number of newest touches that
+    count, the share of position_based for the first and for the last touch, and the limits per order: sightings in a
+    document, products that count, clients and ids."""
 
     window_days: int
     half_life_days: float
@@ -32,12 +32,12 @@ class Rules(msgspec.Struct, frozen=True):
 
     @property
     def kept(self) -> Kept:
-        """How much of an order is kept."""
+        """Return how much of an order is kept."""
         return Kept(self.sightings_kept, self.touches_kept, self.clients_per_order)
 
 
 class Journey(msgspec.Struct, frozen=True):
-    """The client of an order, None where nobody is known, and the visits before it, in order."""
+    """Hold the client of an order, None if unknown, and the visits before it, in order."""
 
     client: str | None
     touches: tuple[Touch, ...]
@@ -46,8 +46,8 @@ class Journey(msgspec.Struct, frozen=True):
 def journey_of(order: Order, rules: Rules) -> Journey:
     """Return whose order it is and which visits led to it.
 
-    Of the clients that name the order one with a journey goes before one without, then as `preference` says. An order
-    without a visit of its own has the landing page that its webhook names, at the order's time. One that was not placed
+    Of the clients that name the order, one with a journey wins over one without; then `preference` decides. An order
+    without a visit of its own has the landing page in its webhook, at the order's time. An order that was not placed
     online has no journey.
     """
     journeys = {client.client: _touches(order, client, rules) for client in order.clients}
@@ -59,9 +59,9 @@ def journey_of(order: Order, rules: Rules) -> Journey:
 
 
 def touches_until(touches: Sequence[Touch], partition: int, offset: int, kept: int) -> tuple[Touch, ...]:
-    """Return the newest touches of a user up to a record of the user's own.
+    """Return the newest touches of a user up to one of the user's own records.
 
-    A touch of another partition came before: a user's partition changes only when partitions are added.
+    A touch from another partition is earlier: a user's partition changes only when partitions are added.
     """
     known = [touch for touch in touches if touch.partition != partition or touch.offset <= offset]
     return tuple(known[-kept:])

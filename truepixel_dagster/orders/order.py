@@ -1,4 +1,4 @@
-"""An order as its facts show it: which facts are of one order, and what they come to.
+"""An order as its facts show it: which facts belong to one order, and what they add up to.
 
     >>> from truepixel_dagster.events.decode import decode
     >>> from truepixel_dagster.events.event import Message
@@ -12,7 +12,7 @@
     >>> order.document_id, order.figures
     ('shop:5', Figures(currency='EUR', value=1999, refunded=0, net=1999))
 
-The rules follow Shopify's admin: the newest payload says total, lines and status, refunds add up by their ids
+The rules follow Shopify's admin: the newest payload decides total, lines and status, and refunds add up by their ids
 (https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund).
 """
 
@@ -49,7 +49,7 @@ OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (
 
 
 class Figures(NamedTuple):
-    """An order's money in minor units of one currency. Without a value the currency is None and all amounts are 0."""
+    """Hold an order's amounts in minor units. Without a value the currency is None and all amounts are 0."""
 
     currency: str | None
     value: int
@@ -58,7 +58,7 @@ class Figures(NamedTuple):
 
 
 class Sold(NamedTuple):
-    """What was sold of a product by one line, after edits and discounts; returns are not taken off."""
+    """Hold what one line sold of a product, after edits and discounts; returns are not subtracted."""
 
     product_id: str
     units: int
@@ -66,51 +66,51 @@ class Sold(NamedTuple):
 
 
 class Order:
-    """One order: what all of its facts say together."""
+    """Combine all facts of one order."""
 
     def __init__(self, shop_id: str, facts: Node, order_id: str | None, cart: str | None = None) -> None:
         self.shop_id = shop_id
         self.order_id = order_id
-        #: Whether another order has the same checkout token, and the document under it.
+        #: Whether another order has the same checkout token and the document under it.
         self.is_second = False
         self._facts = facts
         self._cart = cart
 
     @property
     def payload(self) -> OrderPayload | None:
-        """What the newest webhook says of it."""
+        """Return what its newest webhook says."""
         return self._facts.payloads[-1] if self._facts.payloads else None
 
     @property
     def clients(self) -> tuple[ClientFacts, ...]:
-        """The clients whose records name it."""
+        """Return the clients whose records name it."""
         return self._facts.clients
 
     @cached_property
     def landing(self) -> OrderPayload | None:
-        """The newest payload that names the first page of the session before it."""
+        """Return the newest payload that names the first page of the session before it."""
         return self._newest(names_landing)
 
     @cached_property
     def identity(self) -> tuple[str | None, str | None]:
-        """The id of its customer and the hash of the e-mail address, by the newest payloads that say them."""
+        """Return the customer's id and the hash of the e-mail address, each from the newest payload that has it."""
         named = self._newest(lambda payload: payload.customer_id)
         mailed = self._newest(lambda payload: payload.email_hash)
         return named.customer_id if named else None, mailed.email_hash if mailed else None
 
     @property
     def test(self) -> bool:
-        """Whether it was placed to try the shop."""
+        """Return whether it is a test order."""
         return bool(self.payload and self.payload.test)
 
     @property
     def sales_channel(self) -> str:
-        """Where it was placed."""
+        """Return where it was placed."""
         return self.payload.sales_channel if self.payload else ONLINE
 
     @cached_property
     def checkout_token(self) -> str | None:
-        """The token of its checkout: a webhook's goes before a pixel's."""
+        """Return its checkout token: a webhook's wins over a pixel's."""
         if told := self._newest(lambda payload: payload.checkout_token):
             return told.checkout_token
         # A pixel's own token is the id of its node.
@@ -118,19 +118,19 @@ class Order:
 
     @cached_property
     def cart_token(self) -> str | None:
-        """The token of its cart: a webhook's goes before a pixel's."""
+        """Return its cart token: a webhook's wins over a pixel's."""
         told = self._newest(lambda payload: payload.cart_token)
         return told.cart_token if told else self._cart
 
     @property
     def document_id(self) -> str:
-        """The id of its attribution: the checkout token, else the order id, else the cart token."""
+        """Return the id of its attribution: the checkout token, else the order id, else the cart token."""
         token = None if self.is_second else self.checkout_token
         return f"{self.shop_id}:{token or self.order_id or self.cart_token}"
 
     @property
     def at(self) -> int:
-        """When it was placed, in milliseconds since the epoch."""
+        """Return when it was placed, in milliseconds since the epoch."""
         if self._placed and self._placed.at is not None:
             return self._placed.at
         if self._facts.completed_at:
@@ -139,7 +139,7 @@ class Order:
 
     @property
     def utc_offset(self) -> int:
-        """The offset in minutes that a webhook wrote its time with; 0 where only a pixel speaks of it."""
+        """Return the UTC offset in minutes that a webhook wrote its time with; 0 if only the pixel reported it."""
         return self._placed.utc_offset if self._placed else 0
 
     @cached_property
@@ -148,7 +148,7 @@ class Order:
 
     @property
     def new_customer(self) -> bool | None:
-        """Whether it is its customer's first order, where that is known."""
+        """Return whether it is its customer's first order; None if that is unknown."""
         for payload in self._facts.payloads:
             if payload.customer_orders is not None:
                 return payload.customer_orders <= 1
@@ -156,25 +156,25 @@ class Order:
 
     @cached_property
     def sold(self) -> tuple[Sold, ...]:
-        """What was sold: by the newest webhook, else by the first pixel event."""
+        """Return what was sold: by the newest webhook, else by the first pixel event."""
         return tuple(self._sold(line) for line in self._lines)
 
     @property
     def value_from(self) -> str | None:
-        """Who says the value: `webhook` or `pixel`; None where nobody does."""
+        """Return the source of the value: `webhook` or `pixel`; None without a value."""
         if self._valued:
             return "webhook"
         return "pixel" if self._total else None
 
     @cached_property
     def refunds(self) -> tuple[Refund, ...]:
-        """The refunds that gave money back, in the money of the order; what cannot be told in it is left out."""
+        """Return the refunds that gave money back, in the order's currency; leave out inconvertible ones."""
         found = (_in_currency(refund, self._total, self._valued) for refund in self._facts.refunds)
         return tuple(refund for refund in found if refund.is_money)
 
     @cached_property
     def figures(self) -> Figures:
-        """Value, what was given back, and what stays."""
+        """Return value, refunded amount and net."""
         total = self._total
         if total is None:
             return Figures(None, 0, 0, 0)
@@ -183,7 +183,7 @@ class Order:
 
     @property
     def status(self) -> str:
-        """What Shopify's admin shows."""
+        """Return the status that Shopify's admin shows."""
         own = self.payload.status if self.payload else OPEN
         money = self.figures
         if own == VOIDED:
@@ -196,12 +196,12 @@ class Order:
         return PARTIALLY_REFUNDED if money.refunded else own
 
     def sightings(self, most: int) -> tuple[Sighting, ...]:
-        """The first records that reported it."""
+        """Return the first records that reported it."""
         return self._facts.sightings[:most]
 
     @property
     def topic(self) -> str:
-        """The Kafka topic of its records."""
+        """Return the Kafka topic of its records."""
         return self._facts.sightings[0].kafka.topic if self._facts.sightings else ""
 
     @cached_property
@@ -240,7 +240,7 @@ class Order:
         return self._facts.completion.completion.lines if self._facts.completion else ()
 
     def _sold(self, line: SoldLine) -> Sold:
-        """A line after edits. What came back for money was sold; what a refund of no money names was taken out."""
+        """Return a line after edits. Items refunded with money were sold; items refunded without were removed."""
         if line.current_quantity is None:
             units = max(0, line.quantity - self._refunded_units(line, for_money=False))
         else:
@@ -251,7 +251,7 @@ class Order:
         return Sold(line.product_id, units, Money(line.price.amount * units - off, line.price.currency))
 
     def _refunded_units(self, line: SoldLine, *, for_money: bool) -> int:
-        """How many of a line the refunds name that the payload with the line knows of."""
+        """Count the line's units in the refunds that the line's payload includes."""
         if line.line_id is None:
             return 0
         known = (r for r in self._facts.refunds if r.is_money is for_money and _knows(self._listed, r))
@@ -263,14 +263,14 @@ def _amount(refund: Refund) -> int:
 
 
 def _knows(payload: OrderPayload | None, refund: Refund) -> bool:
-    """Whether a payload was written when a refund was known: Shopify may write both in one second."""
+    """Return whether a payload was written after a refund: Shopify may write both in one second."""
     if payload is None:
         return False
     return refund.at <= payload.updated_at or any(each.refund_id == refund.refund_id for each in payload.refunds)
 
 
 def _in_currency(refund: Refund, total: Money | None, payload: OrderPayload | None) -> Refund:
-    """A refund in the currency of the order's total."""
+    """Return a refund in the currency of the order's total."""
     if total is None:
         return refund
     amounts = (_converted(money, total, payload) for money in refund.amounts)
@@ -278,7 +278,7 @@ def _in_currency(refund: Refund, total: Money | None, payload: OrderPayload | No
 
 
 def _converted(money: Money, total: Money, payload: OrderPayload | None) -> Money | None:
-    """An amount of the money that the buyer saw by the ratio of the totals; None where that is not known."""
+    """Convert an amount in the buyer's currency by the ratio of the totals; None if the ratio is unknown."""
     if money.currency == total.currency:
         return money
     seen = payload.presentment if payload else None
@@ -288,15 +288,15 @@ def _converted(money: Money, total: Money, payload: OrderPayload | None) -> Mone
 
 
 def orders_of(shop_id: str, nodes: Sequence[Node], clients: int = CLIENTS_KEPT) -> list[Order]:
-    """Return the orders that nodes which are linked to each other make, in the order of their documents' ids.
+    """Return the orders that linked nodes make, in the order of their documents' ids.
 
-    Nearly always they make one order, or none as yet. Where webhooks name several order ids, each is an order of its
-    own, and what pixels say goes to the one that it is of: nobody's browser can make one order of two.
+    Nearly always the nodes make one order, or none yet. Where webhooks name several order ids, each is a separate
+    order, and what pixels say goes to the order that it belongs to: no browser can merge two orders into one.
 
     Arguments:
-        shop_id: Whose they are.
+        shop_id: The shop of the nodes.
         nodes: The facts.
-        clients: How many clients an order knows, the surest ones.
+        clients: The most clients to keep per order, the surest ones.
     """
     named = sorted((node for node in nodes if node.is_named_by_shopify), key=lambda node: node.id)
     groups = [list(nodes)] if len(named) <= 1 else _divided(nodes, named)
@@ -304,7 +304,7 @@ def orders_of(shop_id: str, nodes: Sequence[Node], clients: int = CLIENTS_KEPT) 
 
 
 def _apart(orders: Sequence[Order]) -> list[Order]:
-    """Orders in the order of their ids; of two with one token the first keeps it, and the other goes by its own id."""
+    """Sort orders by id; if two have one token, the first keeps it, and the other uses its own id."""
     taken: set[str] = set()
     for order in orders:
         if order.document_id in taken:
@@ -314,10 +314,10 @@ def _apart(orders: Sequence[Order]) -> list[Order]:
 
 
 def _divided(nodes: Sequence[Node], named: Sequence[Node]) -> list[list[Node]]:
-    """Nodes by the orders that they are of, the lowest order id first.
+    """Divide nodes among the orders that they belong to, the lowest order id first.
 
-    A token that an order's webhooks say is that order's. Else the order id that a record names decides, and where it
-    names none what other records say of its tokens; the lowest order takes what is left.
+    A token that an order's webhooks name belongs to that order. Otherwise the order id that a record names decides or,
+    if it names none, what other records say of its tokens; the lowest order takes what is left.
     """
     owned = {node.id: [node] for node in named}
     by_webhooks = _tokens_of(named)
@@ -338,7 +338,7 @@ def _divided(nodes: Sequence[Node], named: Sequence[Node]) -> list[list[Node]]:
 
 
 def _tokens_of(named: Sequence[Node]) -> tuple[dict[str, str], dict[str, str]]:
-    """The lowest order id by checkout token, and by cart token, as webhooks say them."""
+    """Return the lowest order id by checkout token, and by cart token, as webhooks name them."""
     checkouts: dict[str, str] = {}
     carts: dict[str, str] = {}
     for node in named:
@@ -349,7 +349,7 @@ def _tokens_of(named: Sequence[Node]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _owner(node: Node, orders: Container[str], by_webhooks: Sequence[Mapping[str, str]]) -> str | None:
-    """The order that facts name without a webhook's order id; None where they name none that is known."""
+    """Return the order that facts name without a webhook's order id; None if they name no known one."""
     tokens = _tokens(node)
     for token in tokens:
         for found in by_webhooks:
@@ -360,7 +360,7 @@ def _owner(node: Node, orders: Container[str], by_webhooks: Sequence[Mapping[str
 
 
 def _tokens(node: Node) -> list[str]:
-    """The checkout token that facts name, and then the cart tokens."""
+    """Return the checkout token that facts name, and then the cart tokens."""
     carts = [node.cart, *(payload.cart_token for payload in node.payloads)]
     return [token for token in (None if node.kind == ORDER else node.id, *carts) if token]
 
@@ -374,7 +374,7 @@ def _cart_token(node: Node) -> str | None:
 
 
 def _order(shop_id: str, group: Sequence[Node], clients: int) -> Order | None:
-    """The order of nodes; None where it is none yet, or was deleted."""
+    """Return the order of nodes; None if it is not an order yet, or was deleted."""
     if any(node.deleted for node in group) or not any(node.payloads or node.completed_at for node in group):
         return None
     carts = (node.cart for node in group if node.completed_at and node.cart)
@@ -388,14 +388,14 @@ def _order(shop_id: str, group: Sequence[Node], clients: int) -> Order | None:
 
 
 def _together(group: Sequence[Node]) -> Node:
-    """All facts as one node, named after the lowest checkout token that was completed."""
+    """Merge all facts into one node, named after the lowest checkout token that was completed."""
     completed = min((n for n in group if n.kind != ORDER and n.completed_at), key=lambda node: node.id, default=None)
     kind, id_ = (completed.kind, completed.id) if completed else (ORDER, "")
     return msgspec.structs.replace(_merged(group), kind=kind, id=id_)
 
 
 def _merged(nodes: Sequence[Node]) -> Node:
-    """Nodes as one, by halves: with one after the other, very many would all be sorted again for each."""
+    """Merge nodes into one, by halves: merging one after the other would sort very many of them again for each."""
     if len(nodes) == 1:
         return nodes[0]
     middle = len(nodes) // 2
@@ -403,7 +403,7 @@ def _merged(nodes: Sequence[Node]) -> Node:
 
 
 def _order_id(group: Iterable[Node]) -> str | None:
-    """The order's id: a webhook's, else the lowest that a completed checkout names."""
+    """Return the order's id: a webhook's, else the lowest that a completed checkout names."""
     webhooks = sorted(node.id for node in group if node.is_named_by_shopify)
     if webhooks:
         return webhooks[0]
