@@ -1,4 +1,4 @@
-"""Dead letters to look at: which there are, what has become of each, and one in full."""
+"""Inspect dead letters: list them, show what happened to each, and show one in full."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
 class Wanted(TypedDict, total=False):
-    """Which letters; all by default.
+    """Select letters; by default all of them.
 
-    Of one stage; written at a time or later (milliseconds since the epoch); of one shop; of some records; with a text
-    in their error, in whatever case.
+    The filters are: one stage; the earliest write time (milliseconds since the epoch); one shop; certain records; text
+    in the error, in any case.
     """
 
     stage: str | None
@@ -42,7 +42,7 @@ class Wanted(TypedDict, total=False):
 
 
 def is_wanted(letter: Letter, wanted: Wanted) -> bool:
-    """Whether a letter is among those that are wanted."""
+    """Return whether a letter matches the filters."""
     origins = wanted.get("origins")
     return (
         wanted.get("stage") in (None, letter.stage)
@@ -54,9 +54,9 @@ def is_wanted(letter: Letter, wanted: Wanted) -> bool:
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """A letter and what has become of it: `waiting`, `replayed` or `given up`.
+    """Hold a letter and its state: `waiting`, `replayed` or `given up`.
 
-    `older` is one of a record of an older log, which can be reprocessed all the same: the letter holds the record.
+    `older` marks a record of an older log. It can be reprocessed all the same: the letter contains the record.
     """
 
     letter: Letter
@@ -65,10 +65,10 @@ class Listed(msgspec.Struct, frozen=True):
 
 
 def parse_since(text: str, now: datetime) -> int:
-    """An ISO 8601 date or time (UTC unless it says otherwise) or an age (`90m`, `2h`, `3d`), as epoch milliseconds.
+    """Parse an ISO 8601 date or time (UTC by default) or an age (`90m`, `2h`, `3d`) into epoch milliseconds.
 
     Raises:
-        ValueError: Neither of them.
+        ValueError: The text is neither of them.
     """
     age = _AGE.fullmatch(text)
     try:
@@ -83,14 +83,14 @@ def parse_since(text: str, now: datetime) -> int:
 
 
 def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list[Listed]:
-    """The letter that counts of every record, the newest first.
+    """Return the current letter of every record, the newest first.
 
     Memory grows with the number of letters, about 1 KiB each.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Redis knows which have come back.
-        wanted: Which.
+        stores: Redis knows which records have been reprocessed.
+        wanted: The filters.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -104,7 +104,7 @@ def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list
 
 
 def _base(stores: Stores) -> int:
-    """Where the offsets of the log that is processed begin."""
+    """Return where the offsets of the current log begin."""
     kept = known(stores.mongodb)
     return base_of(kept.generation) if kept else 0
 
@@ -116,9 +116,9 @@ def _state(letter: Letter, done: set[tuple[int, int]]) -> str:
 
 
 def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Message] | None:
-    """The letter that counts of one record, with the record; None where there is none.
+    """Return the current letter of one record, with the record; None if there is none.
 
-    Of a letter by reference whose record is gone from the topic the message has no value.
+    If the letter is by reference and the topic no longer holds the record, the message has no value.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -135,7 +135,7 @@ def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Me
 
 
 def as_row(entry: Listed) -> dict[str, Any]:
-    """What a list shows of a letter."""
+    """Return the row of a letter in a list."""
     letter = entry.letter
     return {
         "origin": str(letter.origin),
@@ -148,7 +148,7 @@ def as_row(entry: Listed) -> dict[str, Any]:
 
 
 def as_document(entry: Listed, message: Message) -> dict[str, Any]:
-    """A letter in full as JSON: what is not UTF-8 has its bytes escaped, and the exact bytes beside it."""
+    """Return a letter in full for JSON: bytes that are not UTF-8 are escaped, and the exact bytes are added."""
     return {
         **as_row(entry),
         "key": _readable(message.key),
@@ -159,7 +159,7 @@ def as_document(entry: Listed, message: Message) -> dict[str, Any]:
 
 
 def as_text(entry: Listed, message: Message) -> str:
-    """A letter in full as lines; a value that is JSON is laid out, and nothing in it can reach the terminal."""
+    """Return a letter in full as lines; a JSON value is indented, and control characters cannot reach the terminal."""
     lines = [f"{name}: {printable(str(value))}" for name, value in as_row(entry).items()]
     lines.append(f"key: {printable(_readable(message.key) or '–')}")
     lines += [f"header {printable(name)}: {printable(_readable(value) or '')}" for name, value in message.headers]
@@ -172,7 +172,7 @@ def _readable(data: bytes | None) -> str | None:
 
 def _laid_out(value: bytes | None) -> bytes | None:
     try:
-        # Laid out as it stands: parsed and written again, a key that comes twice would be lost.
+        # Format the original text: parsing and serializing it would lose repeated keys.
         return msgspec.json.format(value) if value else value
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return value

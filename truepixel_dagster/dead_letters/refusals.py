@@ -1,10 +1,10 @@
-"""Refusals that stick: what a lane has refused it refuses again until the dead letter is replayed.
+"""Refusals are permanent: a lane refuses a record again until its dead letter is reprocessed.
 
-A crash between a dead letter and its offset's commit makes the batch run again. If the store took by then what it had
-refused, the event would count now and once more when its letter comes back. So a refusal is kept in Redis before its
-letter is sent, and a lane reads what was kept when it starts. Nobody else writes these: a lane has one owner.
+After a crash between a dead letter and the commit of its offset, the batch runs again. If the store now accepted the
+event, the event would count once now and once more when its letter is reprocessed. So a refusal is stored in Redis
+before its letter is sent, and a lane loads the stored refusals when it starts. Only the lane's owner writes them.
 
-A commit removes what was kept below it. Where the group's offsets are set back, the letters that wait say it again.
+A commit removes the refusals below it. If the group's offsets are reset, the waiting letters restore the refusals.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from truepixel_dagster.stream.micro_batch import OffsetRange
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """The stage that refused a record, and why."""
+    """Hold the stage that refused a record, and the reason."""
 
     stage: str
     reason: str
@@ -34,10 +34,10 @@ _MARK = msgspec.json.Decoder(Mark)
 
 
 class Refusals:
-    """The refusals of a lane above its committed offsets. Safe to use from several threads.
+    """Hold the refusals of a lane above its committed offsets. Safe to use from several threads.
 
     Arguments:
-        store: Where they are kept.
+        store: Stores them.
         partitions: The partitions of the lane.
 
     Raises:
@@ -54,10 +54,10 @@ class Refusals:
         }
 
     def restore(self, settings: Settings, again: Mapping[int, OffsetRange]) -> None:
-        """Keep the refusals of records that are read again though they were committed: their letters still count.
+        """Store the refusals of committed records that are read again: their letters still count.
 
         Arguments:
-            settings: Where the dead letters are.
+            settings: Name the topic of dead letters.
             again: The offsets that are read again, by partition.
 
         Raises:
@@ -72,12 +72,12 @@ class Refusals:
                 self.mark(letter.stage, {origin: letter.error})
 
     def reason(self, stage: str, origin: Origin) -> str | None:
-        """Why a stage refused a record before; None where it did not."""
+        """Return why a stage refused a record earlier; None if it did not."""
         mark = self._marks.get(_place(origin))
         return mark.reason if mark and mark.stage == stage else None
 
     def among(self, stage: str, events: Sequence[Event]) -> tuple[Refused, ...]:
-        """The events that a stage refused before, with the reason of then."""
+        """Return the events that a stage refused earlier, with the original reason."""
         with self._lock:
             reasons = {place: mark.reason for place, mark in self._marks.items() if mark.stage == stage}
         if not reasons:
@@ -86,7 +86,7 @@ class Refusals:
         return tuple(Refused(event, reason) for event, reason in found if reason is not None)
 
     def mark(self, stage: str, refused: Mapping[Origin, str]) -> None:
-        """Keep refusals and their reasons; before their letters are sent.
+        """Store refusals and their reasons; call this before sending their letters.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -97,7 +97,7 @@ class Refusals:
             self._marks.update({_place(origin): mark for origin, mark in new.items()})
 
     def forget(self, committed: Mapping[int, int]) -> None:
-        """Remove the refusals below these offsets, by partition; asks nothing of Redis where there are none.
+        """Remove the refusals below these offsets, by partition; without any, Redis is not called.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -112,7 +112,7 @@ class Refusals:
 
 
 def _mark(text: str) -> Mark:
-    """A mark as it was kept; one of another shape refuses its record at the first stage, so that it counts nowhere."""
+    """Parse a stored mark; an unknown format refuses its record at the first stage, so that it counts nowhere."""
     try:
         return _MARK.decode(text)
     except msgspec.MsgspecError:
@@ -120,5 +120,5 @@ def _mark(text: str) -> Mark:
 
 
 def _place(origin: Origin) -> tuple[int, int]:
-    """A lane reads one topic: partition and offset tell a record."""
+    """Return partition and offset, which identify a record because a lane reads one topic."""
     return origin.partition, origin.offset

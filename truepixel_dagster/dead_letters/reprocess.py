@@ -1,23 +1,24 @@
-"""Dead letters come back: from the stage that refused them, under their original origin, each applied exactly once.
+"""Reprocess dead letters from the stage that refused them, under their original origin, each applied exactly once.
 
-A letter has two tries, and a try counts only where something had changed: one that comes to another stage, or is
-refused there for another reason, is written anew with one try more, before anything says that it was tried. One that is
-refused as before stays as it is. Letters that are given up can be reopened: they are written anew without a try.
+A letter has two tries, and a try counts only if the outcome changes: a letter that reaches another stage, or is refused
+there for another reason, is written again with one more try before anything records the try. A letter that is refused
+for the same reason stays unchanged. A given-up letter can be reopened: it is written again without a try.
 
-A letter is replayed only when the stream has committed past its record, so that the stream will not take it up again by
-itself; it may run while the stream runs, and while another replay does:
+A letter is reprocessed only after the stream has committed past its record, so that the stream will not process the
+record itself. Reprocessing may run alongside the stream and alongside another reprocessing:
 
-- index, ad_lead, attribution and order status know a record by its origin, as for the stream's own replays;
-- a customer's document names the records that came back (`replayed`), and is replaced under its version;
-- product statistics are added by one Lua call that marks the record, or does neither;
-- last, the record is marked as replayed. Whatever ends a replay before that, the next one does it again to no effect.
+- index, ad_lead, attribution and order status recognise a record by its origin, as in the stream's own replays;
+- a customer's document names the reprocessed records (`replayed`), and is replaced under its version;
+- one Lua call adds to the product statistics and marks the record, or does neither;
+- last, the record is marked as replayed. If reprocessing stops before that, the next one repeats it without effect.
 
-A letter of stage `customer` has been counted in the product statistics: by the stream, or by the replay that wrote it.
+A letter of stage `customer` is already in the product statistics: the stream counted it, or the reprocessing that wrote
+it.
 
-Touches are inserted where their offsets belong, and orders that come back see them. An order that was attributed before
-is not credited again, and a touch that would now be a repeat of one that came back stays: a rebuild from the history
-does both. Which sighting counts an order, and which of two records with one event id stands, is settled by which is
-first at its stage, as in the stream.
+Touches are inserted by their offsets, and reprocessed orders see them. An order that is already attributed is not
+credited again, and a touch that would now repeat a reprocessed one stays: a rebuild from the history corrects both. As
+in the stream, the record that reaches its stage first decides which sighting counts an order, and which of two records
+with one event id remains.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ if TYPE_CHECKING:
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """What became of the letters that were asked for; each is counted once.
+    """Count what happened to the requested letters; each is counted once.
 
-    `given_up` had no try left, `in_flight` are those that the stream has not committed yet, `gone` were taken by the
-    topic's retention meanwhile. Of those that failed again, the ones that were refused as before have lost no try.
+    `given_up` had no try left, `in_flight` are not committed by the stream yet, `gone` were removed by the topic's
+    retention meanwhile. Letters that failed again for the same reason have lost no try.
     """
 
     replayed: int = 0
@@ -70,7 +71,7 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 class Plan(NamedTuple):
-    """What a replay would do: the letters that it would run, and how many it would leave alone."""
+    """Hold what a replay would do: the letters that it would run, and how many it would skip."""
 
     ready: list[Letter]
     in_flight: int
@@ -82,16 +83,16 @@ def replay(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     **wanted: Unpack[Wanted],
 ) -> Replay:
-    """Replay the letters that wait, in the order of their origins, in micro-batches.
+    """Reprocess the waiting letters in micro-batches, in the order of their origins.
 
     Arguments:
         settings: The pipeline's settings.
-        on_progress: Told how many are done, and of how many, before the first micro-batch and after each.
-        wanted: Which letters.
+        on_progress: Called with the number done and the total, before the first micro-batch and after each.
+        wanted: The filters for letters.
 
     Raises:
-        StateLost: Redis no longer knows which of them came back.
-        KafkaUnavailable, Unavailable: A server does not answer; what was not done waits for the next replay.
+        StateLost: Redis no longer knows which records have been reprocessed.
+        KafkaUnavailable, Unavailable: A server does not answer; the next replay does the rest.
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         ready, in_flight, given_up = _plan(settings, stores, wanted)
@@ -110,13 +111,13 @@ def replay(
 
 
 def _is_through(letter: Letter, base: int, committed: Mapping[int, int]) -> bool:
-    """Whether the stream will not take a record up again by itself: it is committed, or of an older log."""
+    """Return whether the stream will not process a record again: it is committed, or from an older log."""
     offset = letter.origin.offset
     return offset < base or offset < committed.get(letter.origin.partition, 0)
 
 
 def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
-    """Find out what a replay would do, without doing it.
+    """Plan a replay without doing it.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -126,7 +127,7 @@ def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
 
 
 def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
-    # Read before the letters: what is committed now has had its last letter from the stream.
+    # Read this before the letters: the stream writes no further letter for a record that is committed now.
     log = checked(settings, stores)
     committed = log.committed()
     check_applied(settings, stores, committed, log.base)
@@ -137,7 +138,7 @@ def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
 
 
 def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
-    """Give the letters that were given up their tries again; says how many. A second call ends an interrupted one.
+    """Give the given-up letters their tries back; return how many. A second call finishes an interrupted one.
 
     Raises:
         KafkaError, Unavailable: A server does not answer.
@@ -157,7 +158,7 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
 
 
 class _MicroBatch:
-    """Letters of one partition on their way through the stages, and those of them that failed again."""
+    """Pass letters of one partition through the stages, and collect those that fail again."""
 
     def __init__(self, letters: Sequence[DeadLetter], settings: Settings, stores: Stores, sites: Sites) -> None:
         self._letters = {letter.message.origin: letter for letter in letters}
@@ -168,7 +169,7 @@ class _MicroBatch:
         self._failed: dict[Origin, tuple[str, str]] = {}
 
     def run(self, out: DeadLetters) -> Replay:
-        """Run on from the stages that refused; write the letters of those that failed again, mark the others."""
+        """Continue from the refusing stages; write the letters that failed again, and mark the others."""
         events = self._decode()
         self._shops.learn(events)
         indexed = self._index(events)
@@ -189,7 +190,7 @@ class _MicroBatch:
         return [item for item in decoded if isinstance(item, Event)]
 
     def _index(self, events: Sequence[Event]) -> list[Event]:
-        """Stage 1; the events that are no duplicates."""
+        """Run stage 1; return the events that are not duplicates."""
         new = self._until(INDEX, events)
         indexed = index.run(new, self._stores.elasticsearch)
         self._refuse(INDEX, indexed.refused)
@@ -197,7 +198,7 @@ class _MicroBatch:
         return [event for event in events if event.origin not in stopped]
 
     def _attribute(self, events: Sequence[Event]) -> Attributed:
-        """Stages 2 and 3. For letters of stage customer nothing new is written."""
+        """Run stages 2 and 3. Letters of stage customer write nothing new."""
         settings, stores = self._settings, self._stores
         users = group_by_user(self._until(ATTRIBUTION, events))
         repeat = int(settings.touch_repeat * 1000)
@@ -211,7 +212,7 @@ class _MicroBatch:
         return found
 
     def _count(self, events: Sequence[Event], attributed: Attributed) -> None:
-        """Stages 4 and 5. What stage 4 refuses is counted in stage 5, as in the stream."""
+        """Run stages 4 and 5. Stage 5 counts what stage 4 refuses, as in the stream."""
         standing = self._standing(events)
         own = group_by_user(self._until(CUSTOMER, standing))
         refused = customer.replay(own, attributed.users, self._stores.mongodb)
@@ -223,7 +224,7 @@ class _MicroBatch:
         product_stats.replay(counting_now, attributed.changes, self._stores.redis, counting)
 
     def _write_again(self, out: DeadLetters) -> None:
-        """Write letters with one try more; those that were refused as before stay as they are."""
+        """Write letters with one more try; letters refused for the same reason stay unchanged."""
         for origin, (stage, reason) in self._failed.items():
             dead = self._letters[origin]
             if dead.letter.is_refused_as_before(stage, reason):
@@ -236,17 +237,17 @@ class _MicroBatch:
         self._failed.update({item.event.origin: (stage, item.reason) for item in refused})
 
     def _standing(self, events: Sequence[Event]) -> list[Event]:
-        """Those that have not failed again."""
+        """Return the events that have not failed again."""
         return [event for event in events if event.origin not in self._failed]
 
     def _until(self, stage: str, events: Sequence[Event]) -> list[Event]:
-        """Those that stopped at a stage or before it."""
+        """Return the events that stopped at a stage or before it."""
         last = REJECTING.index(stage)
         return [event for event in events if REJECTING.index(self._letters[event.origin].stage) <= last]
 
 
 def _readable(redactions: Redactions, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """The letters with their records as they may be read."""
+    """Return the letters with their records after redaction."""
     messages = {message.origin: message for message in redactions.shown(letter.message for letter in letters)}
     found = ((letter, messages.get(letter.letter.origin)) for letter in letters)
     return [msgspec.structs.replace(letter, message=message) for letter, message in found if message]

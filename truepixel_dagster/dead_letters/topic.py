@@ -1,13 +1,13 @@
-"""Where what cannot be processed goes: the raw record with the reason, the stage and its origin.
+"""The topic of dead letters: the raw record with the reason, the stage and its origin.
 
-A record may have several letters: a crash between a letter and its offset's commit, a try that came to another refusal,
-or reopening it writes another one. The newest counts.
+A record may have several letters: a crash between a letter and the commit of its offset, a try with a new refusal, or
+reopening writes another one. The newest counts.
 
-A try counts only where something had changed: the letter came to another stage, or was refused there for another
-reason. Numbers in a reason tell nothing apart.
+A try counts only if the outcome changes: the letter reached another stage, or was refused there for another reason. The
+comparison of reasons ignores numbers.
 
-A record too large for a letter has one **by reference**: its origin, size and digest, but neither value nor headers.
-The record itself is read from the topic of events, as long as it is there.
+A record that is too large for a letter has one **by reference**: its origin, size and digest, but neither value nor
+headers. The record itself is read from the topic of events, as long as the topic holds it.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from truepixel_dagster.stages.stage import CUSTOMER, ORDERS, REJECTING
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import read_all, read_at
 
-# Letters of these stages are in the product statistics already.
+# The product statistics already count letters of these stages.
 COUNTED_AFTER = (CUSTOMER, ORDERS)
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
 REOPENED = "reopened"
 SIZE, SHA256 = "value_size", "value_sha256"
-# A letter by reference keeps a key that says whose it is, and none that is itself too large.
+# A letter by reference keeps its key, which names the owner, unless the key itself is too large.
 _MAX_KEY_BYTES = 1024
-# What any topic takes.
+# The size that any topic accepts.
 _FITS_BYTES = 64 * 1024
-# A record's own time may be negative, as may be anything that a client says.
+# A record's timestamp may be negative, like any value that a client sets.
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
 _NUMBERS = re.compile(r"\d+")
 _ORIGIN_TEXT = re.compile(r"(?:([^/]+)/)?([0-9]{1,10})/([0-9]{1,19})(?:@([0-9]{1,4}))?")
@@ -45,11 +45,11 @@ OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, REOPENED, SIZE, 
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """What is known of a dead letter without its record.
+    """Hold what is known of a dead letter without its record.
 
-    `tries` counts the replays that failed, `written_at` is in milliseconds since the epoch, `place` is where the letter
-    itself stands, `size` is the record's in bytes, `shop` the one that its key names, `reopened` how often it was given
-    tries again. `sha256` is the digest of the record's value where the letter is by reference.
+    `tries` counts failed replays, `written_at` is in milliseconds since the epoch, `place` is the letter's own
+    position, `size` is the record's size in bytes, `shop` is the shop in its key, `reopened` counts how often it got
+    its tries back. `sha256` is the digest of the record's value if the letter is by reference.
     """
 
     origin: Origin
@@ -65,16 +65,16 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def given_up(self) -> bool:
-        """Whether no replay tries it until it is reopened."""
+        """Return whether no replay tries the letter until it is reopened."""
         return self.tries >= MAX_TRIES
 
     def is_refused_as_before(self, stage: str, error: str) -> bool:
-        """Whether a refusal says nothing new: the same stage, the same reason."""
+        """Return whether a refusal repeats the last one: the same stage, the same reason."""
         return stage == self.stage and _NUMBERS.sub("0", error) == _NUMBERS.sub("0", self.error)
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A dead letter as read back: the record as it was received, its original origin, why and where it stopped."""
+    """Hold a dead letter as read: the original record and origin, the reason and the stage."""
 
     message: Message
     error: str
@@ -83,7 +83,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class DeadLetters:
-    """The topic of dead letters, to write to. Safe to use from several threads."""
+    """Write to the topic of dead letters. Safe to use from several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -91,18 +91,18 @@ class DeadLetters:
         self._lock = threading.Lock()
 
     def send(self, message: Message, *, error: str, stage: str, tries: int = 0, reopened: int = 0) -> None:
-        """Queue a dead letter: raw value, original key and headers, and the headers that say why.
+        """Queue a dead letter: raw value, original key and headers, and headers with the reason.
 
-        By reference where the record is larger than `dead_letter_bytes`, or than Kafka takes.
+        The letter is by reference if the record is larger than `dead_letter_bytes`, or than Kafka accepts.
 
         Arguments:
             message: The record, with its original origin and timestamp.
-            error: Why, in one line.
-            stage: Which of `REJECTING` it did not get through.
+            error: The reason in one line.
+            stage: The stage of `REJECTING` that refused it.
             tries: How many tries have counted.
-            reopened: How often the letter was given tries again.
+            reopened: How often the letter got its tries back.
         """
-        # Of two producers made at once, one would be forgotten with what it has to send.
+        # If two threads each created a producer, one producer and its queue would be lost.
         with self._lock:
             producer = self._producer = self._producer or EventProducer(self._settings, self._settings.dead_topic)
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
@@ -124,32 +124,32 @@ class DeadLetters:
             producer.send(message.key, message.value, kept + headers)
 
     def flush(self) -> None:
-        """Wait until all are acknowledged: before their offsets are committed.
+        """Wait until all letters are acknowledged; call this before their offsets are committed.
 
         Raises:
-            KafkaError: One was not delivered.
+            KafkaError: A letter was not delivered.
         """
         if self._producer is not None:
             self._producer.flush()
 
     def close(self) -> None:
-        """Let go of the producer; `flush` first."""
+        """Release the producer; call `flush` first."""
         self._producer = None
 
 
 def read(settings: Settings) -> Iterator[DeadLetter]:
-    """Every dead letter, each partition in the order written; records that are none are passed over.
+    """Yield every dead letter, each partition in the order written; skip records that are not dead letters.
 
     Raises:
-        KafkaError: Kafka does not answer or has no such topic.
+        KafkaError: Kafka does not answer, or the topic does not exist.
     """
     return (letter for letter in map(parse, read_all(settings, settings.dead_topic)) if letter)
 
 
 def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
-    """Dead letters with their records, in the order given; those that retention has taken are left out.
+    """Return dead letters with their records, in the given order; leave out those that retention has removed.
 
-    So are letters by reference whose record is not in the topic of events any more.
+    It also leaves out letters by reference whose record is no longer in the topic of events.
 
     Raises:
         KafkaUnavailable: Kafka does not answer.
@@ -169,7 +169,7 @@ def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
 
 
 def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Message]:
-    """The records of letters by reference, as far as the topic of events still has them."""
+    """Return the records of letters by reference, if the topic of events still has them."""
     own = [letter for letter in letters if letter.origin.topic == settings.topic]
     offsets: dict[int, list[int]] = {}
     for letter in own:
@@ -178,7 +178,7 @@ def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Me
     there = {(record.origin.partition, record.origin.offset): record for record in records}
     found = ((each.origin, there.get((each.origin.partition, kafka_offset(each.origin.offset)))) for each in own)
     digests = {letter.origin: letter.sha256 for letter in own}
-    # A topic that was made anew has other records at the same places.
+    # A recreated topic has other records at the same offsets.
     return {
         origin: msgspec.structs.replace(record, origin=origin)
         for origin, record in found
@@ -187,11 +187,11 @@ def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Me
 
 
 def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
-    """The letter that counts of each record, by its origin: the one reopened most often, of these the one of most
-    tries, and of these the last one.
+    """Return the current letter of each record, by its origin: the one reopened most often, then the one with most
+    tries, then the last one.
 
     Arguments:
-        letters: As `read` gives them. Letters of one record have one key, so that they stand on one partition.
+        letters: As `read` yields them. Letters of one record have one key, so they are on one partition.
     """
     found: dict[Origin, Letter] = {}
     for dead in letters:
@@ -206,7 +206,7 @@ def _age(letter: Letter) -> tuple[int, int]:
 
 
 def parse(record: Message) -> DeadLetter | None:
-    """A record of the topic of dead letters as such; None for what is none."""
+    """Parse a record of the topic of dead letters; None if it is not a dead letter."""
     headers = {name: (value or b"").decode(errors="replace") for name, value in record.headers}
     origin = parse_origin(headers.get(ORIGIN, ""))
     if origin is None or headers.get(STAGE) not in REJECTING:
@@ -229,9 +229,9 @@ def parse(record: Message) -> DeadLetter | None:
 
 
 def parse_origin(text: str, topic: str = "") -> Origin | None:
-    """`topic/partition/offset` as an origin, or `partition/offset` of a topic that is given; None for anything else.
+    """Parse `topic/partition/offset`, or `partition/offset` of a given topic, into an origin; None for anything else.
 
-    An offset of a later log than the first has `@` and the log's number behind it.
+    An offset of a log later than the first is followed by `@` and the log's number.
     """
     found = _ORIGIN_TEXT.fullmatch(text)
     name = (found and found[1]) or topic
@@ -243,7 +243,7 @@ def _number(text: str | None, default: int) -> int:
 
 
 def batches(letters: Sequence[Letter], max_messages: int, max_bytes: int) -> Iterator[list[Letter]]:
-    """Letters in the order of their origins, cut by count and bytes and where a partition ends."""
+    """Yield letters in the order of their origins, split by count, by bytes and at the end of a partition."""
     batch: list[Letter] = []
     size = 0
     for letter in sorted(letters, key=lambda letter: letter.origin):

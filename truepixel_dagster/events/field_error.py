@@ -1,4 +1,4 @@
-"""What is refused of a payload, with the field that it is about."""
+"""The error for an unusable field of a payload; it names the field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Made = TypeVar("Made")
 
 
 class FieldError(ValueError):
-    """A field cannot be used. The message names it by its path, such as `line_items[2].price`, and says why."""
+    """A field cannot be used. The message names it by its path, such as `line_items[2].price`, and gives the reason."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")
@@ -19,17 +19,17 @@ class FieldError(ValueError):
 
 
 def within(field: str, error: ValueError) -> FieldError:
-    """Return an error about a part of a field, or about the whole of it, with the field's name before it."""
+    """Return an error about a part of a field, or about the whole field, prefixed with the field's name."""
     if isinstance(error, FieldError):
         return FieldError(f"{field}.{error.field}", error.why)
     return FieldError(field, str(error))
 
 
 def read_each(field: str, items: Iterable[T | None], read: Callable[[T], Made | None]) -> tuple[Made, ...]:
-    """Return what is read of the items of a list, without those that are nothing.
+    """Return what `read` makes of a list's items, without the empty results.
 
     Raises:
-        FieldError: An item cannot be used; its place in the list is told.
+        FieldError: An item cannot be used; the message gives its index.
     """
     found: list[Made] = []
     for number, item in enumerate(items):

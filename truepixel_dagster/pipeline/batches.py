@@ -1,4 +1,4 @@
-"""A micro-batch on its way through the stages: what each stage leaves for the next."""
+"""A micro-batch on its way through the stages: what each stage passes to the next."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class FetchedBatch(NamedTuple):
-    """A micro-batch as received, its messages as they may be read, and the events that they mean.
+    """Hold a micro-batch as received, its messages after redaction, and their events.
 
-    `fetched_at` is a moment of `time.perf_counter`, in seconds.
+    `fetched_at` is a value of `time.perf_counter`, in seconds.
     """
 
     batch: MicroBatch
@@ -26,14 +26,14 @@ class FetchedBatch(NamedTuple):
 
 
 class Prefetched(NamedTuple):
-    """What the stores hold of a micro-batch's users and orders before its stages 2 and 3."""
+    """Hold what the stores know of a micro-batch's users and orders before its stages 2 and 3."""
 
     leads: Mapping[str, dict[str, Any]]
     orders: attribution.Prefetched
 
 
 class IndexedBatch(NamedTuple):
-    """After stage 1: the events that continue, and what is being read for the next stages."""
+    """Hold the result of stage 1: the events that continue, and the data that is being read for the next stages."""
 
     fetched: FetchedBatch
     events: tuple[Event, ...]
@@ -41,7 +41,7 @@ class IndexedBatch(NamedTuple):
 
 
 class TouchedBatch(NamedTuple):
-    """After stage 2: the events that continue, and the touches of their users."""
+    """Hold the result of stage 2: the events that continue, and the touches of their users."""
 
     fetched: FetchedBatch
     events: tuple[Event, ...]
@@ -50,7 +50,7 @@ class TouchedBatch(NamedTuple):
 
 
 class AttributedBatch(NamedTuple):
-    """After stage 3: the events that continue, what they change in product statistics, and which users' orders.
+    """Hold the result of stage 3: events that continue, changes to product statistics, and users with changed orders.
 
     `changes` is by record, `concerns` by user.
     """

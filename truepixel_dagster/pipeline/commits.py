@@ -1,7 +1,7 @@
-"""Which offsets of a lane are committed, when, and with which notes beside them.
+"""Which offsets of a lane are committed, when, and with which notes.
 
-A micro-batch is committed when all of its parts have landed and nothing before it is missing (`pipeline/ledger.py`). A
-commit runs beside the next micro-batches; one that has not begun yet takes later ones along.
+A micro-batch is committed when all of its parts have landed and no earlier record is missing (`pipeline/ledger.py`). A
+commit runs in parallel with the next micro-batches; a commit that has not begun includes later ones.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class Commits:
-    """Commits the offsets of a lane. Safe to use from several threads.
+    """Commit the offsets of a lane. Safe to use from several threads.
 
     Arguments:
-        consumer: Where they are committed.
-        dead_letters: Acknowledged before the offsets of their records are committed.
+        consumer: Commits the offsets.
+        dead_letters: Its records are acknowledged before their offsets are committed.
         refusals: Forgotten once their offsets are committed.
-        lease: The lane's: who lost it commits nothing.
-        metrics: Where the run's ranges are, and when it committed last.
-        contiguity: What checks that no record is passed over.
+        lease: The lane's lease: a run that has lost it commits nothing.
+        metrics: Holds the run's ranges and the time of its last commit.
+        contiguity: Checks that no record is skipped.
     """
 
     def __init__(
@@ -55,15 +55,15 @@ class Commits:
         self._requested = False
         self._unlanded: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        #: What runs before this one committed and Dagster may not have been told, by partition.
+        #: What earlier runs committed and may not have reported to Dagster, by partition.
         self.unreported: dict[int, tuple[Span, ...]] = {
             partition: spans for partition, note in consumer.notes.items() if (spans := read_note(note))
         }
-        # Where the group's offsets were deleted, their notes were, too.
+        # Where the group's offsets were deleted, their notes were deleted, too.
         self.unreported |= {p: (UNKNOWN,) for p in consumer.redelivers() if p not in consumer.notes}
 
     def opened(self, batch: MicroBatch) -> None:
-        """Note that a micro-batch was fetched. Its first part is to be said to have landed by `request`."""
+        """Note that a micro-batch was fetched. `request` reports that its first part has landed."""
         with self._lock:
             self._ledger.opened(batch.ranges)
             self._unlanded[id(batch)] = 1
@@ -74,7 +74,7 @@ class Commits:
             self._unlanded[id(batch)] += 1
 
     def landed(self, batch: MicroBatch) -> None:
-        """Note that one part of a micro-batch has landed; with the last one its offsets may be committed."""
+        """Note that one part of a micro-batch has landed; after the last one its offsets may be committed."""
         with self._lock:
             self._unlanded[id(batch)] -= 1
             if self._unlanded[id(batch)] == 0:
@@ -82,31 +82,31 @@ class Commits:
                 self._ledger.landed(batch.ranges)
 
     def request(self, batch: MicroBatch) -> None:
-        """Say that no more parts of a micro-batch will begin, and have committed what has landed without a gap.
+        """Declare that a micro-batch has no more parts, and commit contiguously what has landed.
 
         Raises:
-            Exception: What an earlier commit failed by.
+            Exception: The error of an earlier commit.
         """
         self.landed(batch)
         self._thread.raise_failure()
         with self._lock:
-            # One that has not begun commits this as well: the first waits for its coordinator, the stages do not.
+            # A pending commit includes this one: only the first one waits for its coordinator, the stages do not.
             waits, self._requested = self._requested, True
         if not waits:
             self._thread.submit("", self.commit)
 
     def commit(self) -> None:
-        """Commit now what has landed without a gap.
+        """Commit now, contiguously, what has landed.
 
         Raises:
-            KafkaUnavailable: No acknowledgement.
+            KafkaUnavailable: Kafka does not acknowledge.
             LaneLost: Another run has the lane.
         """
         with self._lock:
             self._requested = False
             offsets = self._ledger.committable()
         if offsets:
-            # What landed has its letters sent: they are acknowledged before its offsets are.
+            # The dead letters of what has landed are acknowledged before its offsets are committed.
             self._dead_letters.flush()
             self._contiguity.committing(offsets)
             self._committed.update(offsets)
@@ -117,40 +117,40 @@ class Commits:
             self._refusals.forget(offsets)
 
     def drain(self) -> None:
-        """Wait for the commits that were requested.
+        """Wait for the requested commits.
 
         Raises:
-            Exception: What one of them failed by.
+            Exception: The error of one of them.
         """
         self._thread.drain()
 
     def over_gaps(self) -> None:
-        """Commit the offsets at a partition's end that hold no record: nothing that lands ever would."""
+        """Commit the offsets at a partition's end that hold no record: no record would ever land there."""
         offsets = self._consumer.without_record()
-        # Where something has not landed, the ledger would say how far.
+        # If something has not landed, the ledger decides how far to commit.
         if offsets and not self._ledger.pending:
             self._contiguity.without_record(offsets)
             self._contiguity.committing(offsets)
             self._consumer.commit(offsets, guard=self._lease.confirm)
 
     def reported(self, *run_ids: str) -> None:
-        """Dagster knows what runs before this one committed: the notes beside the offsets need not name them."""
+        """Note that Dagster knows the commits of earlier runs: the notes beside the offsets may omit them."""
         kept = {p: tuple(span for span in spans if span.run not in run_ids) for p, spans in self.unreported.items()}
         self.unreported = kept
-        # At once and for all partitions: a run that commits to some of them and dies would leave a part to be reported.
+        # All partitions at once: a run that commits only some of them and dies would leave the rest to be reported.
         self._consumer.annotate(self._notes({}), guard=self._lease.confirm)
 
     def handed_over(self) -> None:
-        """Note beside the offsets that this run can report what it committed: nobody else need do so."""
+        """Note beside the offsets that this run can report its own commits, so that no other run needs to."""
         notes = self._notes(self._committed, handed_over=True)
         self._consumer.annotate(notes, guard=self._lease.confirm)
 
     def close(self) -> None:
-        """End the thread; what was not committed stays so."""
+        """Stop the thread; it commits nothing more."""
         self._thread.close()
 
     def _notes(self, offsets: Mapping[int, int], *, handed_over: bool = False) -> dict[int, str]:
-        """What stands beside committed offsets: which runs Dagster may not have been told of, this one the last."""
+        """Return the notes for the offsets: the runs that may not have reported to Dagster, this one last."""
         spans = {p: list(self.unreported.get(p, ())) for p in {*self._consumer.notes, *offsets}}
         for partition, end in offsets.items():
             first = self._metrics.ranges[partition].first

@@ -1,4 +1,4 @@
-"""From received messages to events: first what privacy demands, then decoding."""
+"""Turn received messages into events: apply privacy requests first, then decode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class Taken(NamedTuple):
-    """A micro-batch's messages as they may be read, what they mean, and of how many something was left out."""
+    """Hold a micro-batch's messages after redaction, their events, and how many messages lost something."""
 
     messages: tuple[Message, ...]
     decoded: list[Event | Undecodable]
@@ -29,12 +29,12 @@ class Taken(NamedTuple):
 
 
 class Intake:
-    """Takes in the messages of a lane.
+    """Take in the messages of a lane.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Where requests and redactions are kept.
-        refusals: What the lane has rejected before.
+        stores: Hold privacy requests and redactions.
+        refusals: The lane's earlier rejections.
         shops: What is known of shops.
     """
 
@@ -46,7 +46,7 @@ class Intake:
         self._redactions = Redactions(stores.mongodb, self._sites)
 
     def take(self, batch: MicroBatch) -> Taken:
-        """Keep what its privacy webhooks ask for, leave out what is to be forgotten, and decode the rest.
+        """Store the requests of its privacy webhooks, apply the redactions, and decode the rest.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -66,7 +66,7 @@ class Intake:
         return Taken(messages, [decoded(message) for message in messages], redacted)
 
     def _keep_requests(self, webhooks: Sequence[Message]) -> Mapping[Origin, str]:
-        """Keep what webhooks about personal data ask for; why those that ask for nothing are refused."""
+        """Store the requests of privacy webhooks; return why the invalid ones are rejected."""
         asked: dict[str, PrivacyRequest] = {}
         refused: dict[Origin, str] = {}
         for message in webhooks:

@@ -1,7 +1,7 @@
-"""What a lane really did, looked at beside the code that promises it: each user's order, and commits without a gap.
+"""Check what a lane really did, independently of the code that ensures it: each user's order, and contiguous commits.
 
-Neither asks the ledger, the pool or the grouping by user. They are told of single records where something has happened
-to them, and count what they looked at: no violation among none looked at says nothing. Several threads may use them.
+The checks do not ask the ledger, the pool or the grouping by user. They receive single records after something has
+happened to them, and count what they checked: no violations mean nothing if no record was checked. Thread-safe.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from truepixel_dagster.stages.stage import IN_BACKGROUND
 
 @dataclass
 class CheckCounts:
-    """How many records were looked at, and how many of them broke the promise."""
+    """Count the records that were checked, and those that broke the promise."""
 
     checked: int = 0
     violations: int = 0
 
 
 class Order:
-    """Whether each user's records take effect in the order of their offsets, in every stage by itself.
+    """Check that each user's records take effect in the order of their offsets, separately in every stage.
 
     Arguments:
-        looked: Where to count.
-        users: How many users are remembered at least in a stage, with the offset seen last; those seen longest ago are
-            forgotten. It should be more than the micro-batches that can be under way at once may have.
+        looked: Holds the counts.
+        users: The minimum number of users that a stage remembers with their last offset; it forgets the users seen
+            longest ago. Choose more than the micro-batches in flight can contain.
     """
 
     def __init__(self, looked: CheckCounts, users: int) -> None:
@@ -39,7 +39,7 @@ class Order:
         self._lock = threading.Lock()
 
     def took_effect(self, stage: str, events: Iterable[Event]) -> None:
-        """These took effect in a stage, in this order."""
+        """Check events that took effect in a stage, in this order."""
         with self._lock:
             seen = self._seen[stage]
             for event in events:
@@ -49,9 +49,9 @@ class Order:
 
 
 class LastSeen:
-    """The offset seen last of each user, by the hash of its name, which is smaller than the name.
+    """Remember the last offset of each user, by the hash of the name, which is smaller than the name.
 
-    Two users of one hash among the thousands remembered are to be expected once in 10^12 micro-batches.
+    Expect two users with the same hash among the remembered thousands once in 10^12 micro-batches.
     """
 
     def __init__(self, users: int) -> None:
@@ -60,25 +60,25 @@ class LastSeen:
         self._older: dict[int, int] = {}
 
     def moves(self, partition: int, user: str, offset: int) -> bool:
-        """Whether an offset lies above the one that was seen last, which it then is."""
+        """Return whether an offset is above the user's last one, and store it."""
         name = hash((partition, user))
         last = self._recent.get(name, self._older.get(name, -1))
         self._recent[name] = max(offset, last)
         return offset > last
 
     def forget(self) -> None:
-        """Those seen longest ago, where there are more than need be."""
+        """Forget the users seen longest ago, if there are more than necessary."""
         if len(self._recent) > self._users:
             self._older, self._recent = self._recent, {}
 
 
 class Contiguity:
-    """Whether an offset is committed only when every record below it is dealt with.
+    """Check that an offset is committed only after every record below it is done.
 
-    A record is dealt with when it has come through every last stage, is a duplicate, or has its dead letter.
+    A record is done when it has passed every last stage, is a duplicate, or has its dead letter.
 
     Arguments:
-        looked: Where to count.
+        looked: Holds the counts.
     """
 
     def __init__(self, looked: CheckCounts) -> None:
@@ -89,7 +89,7 @@ class Contiguity:
         self._lock = threading.Lock()
 
     def fetched(self, messages: Iterable[Message]) -> None:
-        """These came in."""
+        """Note received messages."""
         with self._lock:
             for message in messages:
                 at = (message.origin.partition, message.origin.offset)
@@ -99,24 +99,24 @@ class Contiguity:
                     undone.add(at)
 
     def without_record(self, offsets: Mapping[int, int]) -> None:
-        """Of each partition nothing but offsets without a record comes between what came in and these."""
+        """Note that in each partition only offsets without a record lie between the last message and this offset."""
         with self._lock:
             for partition, end in offsets.items():
                 self._ends[partition] = max(end, self._ends.get(partition, 0))
 
     def dealt_with(self, origins: Iterable[Origin], stages: Iterable[str] = IN_BACKGROUND) -> None:
-        """These need nothing more of some of the last stages."""
+        """Note that these records need nothing more from some of the last stages."""
         done = [(origin.partition, origin.offset) for origin in origins]
         with self._lock:
             for stage in stages:
                 self._undone[stage].difference_update(done)
 
     def committing(self, offsets: Mapping[int, int]) -> None:
-        """These offsets, by partition the next one to read, are about to be committed."""
+        """Check offsets that are about to be committed; each is the next one to read of its partition."""
         with self._lock:
             for partition, end in offsets.items():
                 waiting = self._fetched[partition]
-                # What nobody has fetched cannot be committed.
+                # An offset that was never fetched cannot be committed.
                 self._looked.violations += end > self._ends.get(partition, 0)
                 while waiting and waiting[0] < end:
                     at = (partition, waiting.popleft())

@@ -24,12 +24,12 @@ Task = Callable[[], None]
 
 
 class KeyedPool:
-    """Runs tasks in the background: a key is always on the same worker, and a full worker makes `submit` wait.
+    """Run tasks in the background: each key always uses the same worker, and a full worker makes `submit` wait.
 
-    The first task that fails stops the pool: nothing behind it runs, and the next call raises its error as it is.
+    The first task that fails stops the pool: no later task runs, and the next call raises the task's error unchanged.
 
     Arguments:
-        workers: How many threads.
+        workers: The number of threads.
         pending: How many tasks may wait for each of them.
     """
 
@@ -45,14 +45,14 @@ class KeyedPool:
             thread.start()
 
     def worker_of(self, key: str) -> int:
-        """The worker that runs a key's tasks: the same in every process."""
+        """Return the number of the worker that runs a key's tasks: the same in every process."""
         return zlib.crc32(key.encode()) % len(self._queues)
 
     def submit(self, key: str, task: Task) -> None:
-        """Have a task run after all earlier ones of its key; waits while the worker's queue is full.
+        """Run a task after all earlier ones of its key; wait while the worker's queue is full.
 
         Raises:
-            BaseException: What the first task that failed raised.
+            BaseException: The error of the first task that failed.
         """
         self.raise_failure()
         self._queues[self.worker_of(key)].put(task)
@@ -61,19 +61,19 @@ class KeyedPool:
         """Wait until every task has run.
 
         Raises:
-            BaseException: What the first task that failed raised.
+            BaseException: The error of the first task that failed.
         """
         for tasks in self._queues:
             tasks.join()
         self.raise_failure()
 
     def raise_failure(self) -> None:
-        """Raise what the first task that failed raised, if one has."""
+        """Raise the error of the first task that failed, if there is one."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """End the threads; tasks that have not begun are dropped."""
+        """Stop the threads; tasks that have not begun are dropped."""
         if self._closed:
             return
         self._closed = True
@@ -93,7 +93,7 @@ class KeyedPool:
     def _work(self, tasks: queue.Queue[Task | None]) -> None:
         while (task := tasks.get()) is not None:
             try:
-                # After a failure or at the end, what waits is taken off the queue without being run.
+                # After a failure or at the end, remaining tasks are taken off the queue without being run.
                 if self._failure is None and not self._closed:
                     task()
             except BaseException as error:

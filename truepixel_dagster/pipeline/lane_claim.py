@@ -1,7 +1,7 @@
-"""A lane from before it is ours until it is given back.
+"""Claim a lane, hold it, and give it back.
 
-What can be looked at and planned while another run still has the lane is done then, so that between two runs nothing
-but the lane changes hands.
+A run checks and plans as much as possible while another run still holds the lane, so that the handover itself only
+passes on the lane.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import IdentityReader, PartitionLag, lag
 
-# A slot too many is skipped, which costs little; a run without a slot left ends, and starting one costs much.
+# An unused slot is skipped, which costs little; a run without a slot left ends, and starting a new one costs much.
 SLOTS_TO_GROW = 128
-# Python's threads take turns: of its own 5 ms one that only reads a short answer waits out most.
+# Python's threads take turns: with the default of 5 ms, a thread that only reads a short answer mostly waits.
 SWITCH_SECONDS = 0.001
 
 
 class LaneClaim:
-    """A lane that a run is about to take.
+    """Claim a lane for a run.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Where the stages will write.
+        stores: The stores that the stages write to.
         waiting: The lag of the lane's partitions.
-        count: How many partitions the topic has.
-        identity: A connection to ask Kafka which log the topic is.
+        count: The topic's number of partitions.
+        identity: A connection to Kafka that identifies the topic's log.
         owner: The run's id.
-        after: The run that has the lane, if one has.
+        after: The run that holds the lane, if there is one.
     """
 
     def __init__(
@@ -72,10 +72,10 @@ class LaneClaim:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Behind another run: be next, alive, for all to see, until the lane is taken or the block ends.
+        """Register as the visible standby run behind another run until the lane is taken or the block ends.
 
         Raises:
-            LaneBusy: Another run is next.
+            LaneBusy: Another run is already standing by.
             Unavailable: Redis does not answer.
         """
         if self._after is not None:
@@ -86,26 +86,26 @@ class LaneClaim:
             self._no_longer_next()
 
     def warnings(self) -> list[str]:
-        """What an operator should know of the servers: settings of theirs that lose data."""
+        """Return warnings for the operator: settings of the servers that can lose data."""
         try:
             facts = durability.ask(self._settings, self._stores)
         except (Unavailable, KafkaError) as error:
-            # The stage that needs that server says so, if it is still away by then.
+            # The stage that needs that server reports it, if it is still unreachable by then.
             return [f"settings of the servers were not looked at: {error}"]
         return durability.warnings(facts, self._settings)
 
     def slots(self) -> int:
-        """How many micro-batches to plan for: what lay there and what may come meanwhile, up to the limit."""
+        """Return how many micro-batches to plan: the lag and what may arrive meanwhile, up to the limit."""
         return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + SLOTS_TO_GROW)
 
     @contextmanager
     def taken(self) -> Iterator[LaneRunner]:
-        """The lane, owned until the block ends; waits for the run that has it.
+        """Take the lane, wait for the run that holds it, and own it until the block ends.
 
         Raises:
-            LaneBusy: Another run than the one waited for holds one of its partitions.
+            LaneBusy: A run other than the awaited one holds one of its partitions.
             LogChanged: The topic is not the log that was processed.
-            StateLost: Redis does not hold what was counted up to the committed offsets.
+            StateLost: Redis no longer holds the counts up to the committed offsets.
             Unavailable, KafkaError: A server does not answer.
         """
         self._lease.acquire(self._after)
@@ -126,7 +126,7 @@ class LaneClaim:
             # A worker that slept past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
         buried = Refusals(self._stores.redis, self._partitions)
-        # Again: the run that had the lane before has kept how far it came. Its id is looked at with the first messages.
+        # Read again: the previous run has stored its progress. The topic's id is checked with the first messages.
         kept = remember(self._settings, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
         consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
@@ -151,28 +151,28 @@ class LaneClaim:
 def claim_lane(
     settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None
 ) -> Iterator[LaneClaim]:
-    """A lane that is not ours yet.
+    """Return a claim to a lane.
 
     Arguments:
         settings: The pipeline's settings.
-        lane: Which of the lanes, from 0.
-        lanes: How many there are.
+        lane: The lane's number, from 0.
+        lanes: The number of lanes.
         owner: The run's id.
-        after: The run that has the lane: it is waited for.
+        after: The run that holds the lane: the claim waits for it.
 
     Raises:
-        LaneBusy: Another run waits for it.
+        LaneBusy: Another run already waits for it.
         LogChanged: The topic is not the log that was processed.
-        NotSetUp: Templates or indices are not as this version needs them.
+        NotSetUp: Templates or indices do not match this version.
         Unavailable, KafkaError: A server does not answer.
-        SettingsError: The memory budgets do not fit the process's limit.
+        SettingsError: The memory budgets exceed the process's limit.
     """
     check_memory(settings, memory_limit())
     stay_small()
     entries = {entry.partition: entry for entry in lag(settings, settings.kafka_timeout, settings.retries)}
     waiting = [entries[partition] for partition in partitions_of(lane, lanes, len(entries))]
     with open_stores(settings) as stores:
-        # An index that a document makes without its template gets fields that no search finds.
+        # Without its template, an index created by a document gets fields that no search finds.
         stores.elasticsearch.check()
         identity = IdentityReader(settings)
         verified(settings, stores, list(entries.values()), identity)
@@ -185,7 +185,7 @@ def claim_lane(
 def open_lane(
     settings: Settings, *, lane: int, lanes: int, owner: str, after: str | None = None
 ) -> Iterator[LaneRunner]:
-    """A lane, owned until the block ends; arguments and errors are those of `claim_lane` and of taking it."""
+    """Open a lane and own it until the block ends; for arguments and errors see `claim_lane` and `LaneClaim.taken`."""
     with (
         claim_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as coming,
         coming.taken() as run,
@@ -195,7 +195,7 @@ def open_lane(
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    # What is there by now stays: the collector need not go through all of Dagster for every few micro-batches.
+    # Exempt existing objects: the collector need not traverse all of Dagster every few micro-batches.
     gc.freeze()
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)

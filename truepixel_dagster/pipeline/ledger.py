@@ -1,4 +1,4 @@
-"""What may be committed: for each partition the contiguous prefix of what was fetched and has landed, never past a gap.
+"""The offsets that may be committed: per partition the contiguous prefix of what was fetched and has landed.
 
     >>> from truepixel_dagster.pipeline.ledger import Ledger
     >>> from truepixel_dagster.stream.micro_batch import OffsetRange
@@ -13,7 +13,7 @@
     >>> ledger.committable()
     {0: 20}
 
-Kafka's offsets have holes (compaction, transactions), so contiguity is by the order in which ranges were fetched.
+Kafka's offsets have gaps (compaction, transactions), so contiguity follows the order in which ranges were fetched.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from truepixel_dagster.stream.micro_batch import OffsetRange
 
 
 class LedgerError(Exception):
-    """A call that cannot be: a range that was never opened, or one that goes backward."""
+    """A caller broke the protocol: a range was never opened, or goes backward."""
 
 
 class Ledger:
-    """The open ranges of each partition, in the order fetched. Not for use by two threads at once."""
+    """Track the open ranges of each partition in the order fetched. Not thread-safe."""
 
     def __init__(self) -> None:
         self._open: dict[int, deque[OffsetRange]] = {}
@@ -38,7 +38,7 @@ class Ledger:
         self._committable: dict[int, int] = {}
 
     def opened(self, ranges: Mapping[int, OffsetRange]) -> None:
-        """Ranges were fetched.
+        """Add fetched ranges.
 
         Raises:
             LedgerError: One begins at or before the end of an earlier one.
@@ -51,10 +51,10 @@ class Ledger:
             self._open.setdefault(partition, deque()).append(new)
 
     def landed(self, ranges: Mapping[int, OffsetRange]) -> None:
-        """Every stage of these ranges has landed; in any order.
+        """Mark ranges as landed in every stage; the order does not matter.
 
         Raises:
-            LedgerError: One is not open.
+            LedgerError: A range is not open.
         """
         for partition, done in ranges.items():
             if done in self._landed or done not in self._open.get(partition, ()):
@@ -63,18 +63,18 @@ class Ledger:
             self._advance(partition)
 
     def committable(self) -> dict[int, int]:
-        """The next offset to read by partition, for those that moved since they were last committed."""
+        """Return the next offset to read of each partition that moved since its last commit."""
         return dict(self._committable)
 
     def committed(self, offsets: Mapping[int, int]) -> None:
-        """These offsets were committed."""
+        """Note committed offsets."""
         for partition, offset in offsets.items():
             if self._committable.get(partition) == offset:
                 del self._committable[partition]
 
     @property
     def pending(self) -> int:
-        """The number of ranges that were fetched and cannot be committed yet."""
+        """Return the number of ranges that were fetched and cannot be committed yet."""
         return sum(len(ranges) for ranges in self._open.values())
 
     def _advance(self, partition: int) -> None:

@@ -1,4 +1,4 @@
-"""How this process's C heap is told to stay small."""
+"""Keep this process's C heap small."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LARGE_BYTES = 64 * 1024
 
 
 def stay_small() -> None:
-    """Have glibc give blocks of 64 KiB and more back once they are free, and keep one heap; elsewhere nothing happens.
+    """Make glibc return free blocks of 64 KiB and more to the system, and use one heap; do nothing on other systems.
 
-    Of its own accord it takes the size of the largest block that was ever freed, up to 32 MiB, as the limit from then
-    on: requests' bodies and large messages then come from the heap, which small blocks in between keep from shrinking.
-    And it makes a heap for each thread that meets another one there, which Python's threads seldom do.
+    By default glibc raises this limit to the size of the largest freed block, up to 32 MiB. Requests' bodies and large
+    messages then come from the heap, and small blocks between them keep it from shrinking. glibc also creates another
+    heap for a thread that finds the first one in use, which rarely happens with Python's threads.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

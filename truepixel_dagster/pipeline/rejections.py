@@ -1,6 +1,6 @@
-"""What a lane rejects: dead letters, unless so many clients are rejected at once that it is an outage.
+"""What a lane rejects: records become dead letters, unless so many clients fail at once that it is an outage.
 
-What was rejected once stays rejected until its dead letter is reprocessed, also when the batch is processed again
+A rejected record stays rejected until its dead letter is reprocessed, even if its batch is processed again
 (`dead_letters/refusals.py`).
 """
 
@@ -30,21 +30,21 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class TooManyDeadLetters(Exception):
-    """Most clients of a batch would have dead letters: an outage or a bad deploy, not poison."""
+    """Most clients of a batch would have dead letters: this is an outage or a bad deploy, not bad data."""
 
 
 class Rejections:
-    """Writes the dead letters of a lane. Safe to use from several threads.
+    """Write the dead letters of a lane. Safe to use from several threads.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Which clients have a profile, and what has been counted.
-        lease: The lane's: who lost it writes nothing.
-        refusals: What the lane has rejected before.
-        dead_letters: Where dead letters are written.
-        metrics: Where they are counted.
+        stores: Know which clients have a profile, and what has been counted.
+        lease: The lane's lease: a run that has lost it writes nothing.
+        refusals: The lane's earlier rejections.
+        dead_letters: The topic of dead letters.
+        metrics: Counts them.
         metrics_lock: Held while something is counted.
-        contiguity: What checks that no record is passed over.
+        contiguity: Checks that no record is skipped.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class Rejections:
         self._writing = threading.Lock()
 
     def earlier(self, stage: str, events: Sequence[Event]) -> tuple[Refused, ...]:
-        """Return the events that a stage has rejected before, with the reason of then."""
+        """Return the events that a stage rejected earlier, with the original reason."""
         return self._refusals.among(stage, events)
 
     def unreadable(self, batch: MicroBatch, unreadable: Sequence[Undecodable]) -> None:
         """Write the dead letters of messages that could not be decoded.
 
         Raises:
-            TooManyDeadLetters: There are too many.
-            KafkaError, LaneLost, Unavailable: They cannot be written.
+            TooManyDeadLetters: There are too many dead letters.
+            KafkaError, LaneLost, Unavailable: A dead letter cannot be written.
         """
         if not unreadable:
             return
@@ -88,26 +88,25 @@ class Rejections:
     def rejected(
         self, stage: str, fetched: FetchedBatch, refused: Sequence[Refused], earlier: Sequence[Refused] = ()
     ) -> None:
-        """Write the dead letters of events that a stage rejects now, and of those that it rejected before.
+        """Write the dead letters of events that a stage rejects now or rejected earlier.
 
         Raises:
-            TooManyDeadLetters: There are too many new ones.
-            KafkaError, LaneLost, Unavailable: They cannot be written.
+            TooManyDeadLetters: There are too many new dead letters.
+            KafkaError, LaneLost, Unavailable: A dead letter cannot be written.
         """
         if not refused and not earlier:
             return
         self._check_clients(fetched.batch.messages, {item.event.origin: item.reason for item in refused})
         by_origin = {message.origin: message for message in fetched.messages}
-        # The newest letter of a record counts, and one of stage customer brings back what one of orders would.
+        # A record's newest letter counts, and reprocessing one of stage customer covers one of orders.
         with self._writing:
             kept = [item for item in refused if not self._stays_with_customer(stage, item.event.origin)]
             self._write(stage, [(by_origin[item.event.origin], item.reason) for item in (*kept, *earlier)])
 
     def not_counted_yet(self, refused: Sequence[Refused]) -> Sequence[Refused]:
-        """Return the events that no earlier run of the batch brought to the counters.
+        """Return the events that no earlier run of the batch passed to the counters.
 
-        The others have stages 2 and 3 behind them, and a dead letter would have them counted again when it is
-        reprocessed.
+        The others have already passed stages 2 and 3, and reprocessing a dead letter would count them again.
         """
         if not refused:
             return ()
@@ -133,7 +132,7 @@ class Rejections:
             self._dead_letters.send(message, error=reason, stage=stage)
         with self._metrics_lock:
             self._metrics.dead_letters[stage] += len(letters)
-        # What customer refuses is counted in the product statistics all the same.
+        # Product statistics count events that stage customer rejects, too.
         past = {ORDERS: (), CUSTOMER: (CUSTOMER,)}.get(stage, IN_BACKGROUND)
         self._contiguity.dealt_with((message.origin for message, _ in letters), past)
 
@@ -151,7 +150,7 @@ class Rejections:
             )
 
     def _known(self, clients: AbstractSet[str]) -> AbstractSet[str] | None:
-        """The clients that have a profile; None where nobody has one yet."""
+        """Return the clients that have a profile; None if there are no profiles yet."""
         store = self._stores.mongodb
         found = frozenset(store.ids(mongodb.CUSTOMERS, {"_id": {"$in": sorted(clients)}}))
         is_new = not found and next(store.ids(mongodb.CUSTOMERS, {}), None) is None

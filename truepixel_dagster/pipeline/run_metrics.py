@@ -1,4 +1,4 @@
-"""What a run counts: the figures of its report."""
+"""What a run counts for its report."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
 @dataclass
 class RunMetrics:
-    """Counts of one run. Times are seconds since the epoch; `days` counts events by asset and day.
+    """Hold a run's counts. Times are seconds since the epoch; `days` counts events by asset and day.
 
-    A latency (ms) is from fetch to the acknowledged attribution; a freshness (ms) from the arrival in Kafka of a
-    micro-batch's oldest message to the same. Both have an entry for each micro-batch.
+    A latency (ms) runs from the fetch to the acknowledged attribution; a freshness (ms) runs from the arrival of a
+    micro-batch's oldest message in Kafka to the same moment. Both have an entry for each micro-batch.
 
-    `received` is when its first messages came, `committed` when offsets were last committed, `waiting` how many
-    messages of the lane nobody had fetched when the run handed it over, `lost` by partition how many offsets retention
-    removed before they were read. `order` and `contiguity` are what the witnesses
-    saw (`pipeline/invariants.py`).
+    `received` is when the first messages arrived, `committed` when offsets were last committed, `waiting` the lane's
+    lag when the run handed it over, `lost` the number of offsets per partition that retention removed before they were
+    read. `order` and `contiguity` are the results of the invariant checks (`pipeline/invariants.py`).
     """
 
     started: float = field(default_factory=time.time)
@@ -54,7 +53,7 @@ class RunMetrics:
     contiguity: CheckCounts = field(default_factory=CheckCounts)
 
     def fetched(self, batch: MicroBatch) -> None:
-        """Count a micro-batch as it comes in."""
+        """Count a fetched micro-batch."""
         self.batches += 1
         self.messages += len(batch.messages)
         for partition, new in batch.ranges.items():
@@ -72,28 +71,28 @@ class RunMetrics:
         self.days[what].update(event.occurred_at // DAY for event in events)
 
     def by_day(self, what: str) -> dict[str, int]:
-        """What was written, by day (UTC)."""
+        """Return how many events were written, by day (UTC)."""
         return {day_of(day * DAY): count for day, count in sorted(self.days[what].items())}
 
     @property
     def seconds(self) -> float:
-        """Since the run began its work, until it handed its lane over."""
+        """Return the seconds from the start of work to the handover of the lane."""
         return (self.ended or time.time()) - self.started
 
     @property
     def per_minute(self) -> float:
-        """Messages a minute inside the run."""
+        """Return the run's messages per minute."""
         return 60 * self.messages / max(self.seconds, 1e-9)
 
 
 def percentile(values: Iterable[float], percent: int) -> float:
-    """The nearest-rank percentile; 0 of nothing."""
+    """Return the nearest-rank percentile; 0 for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else 0.0
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had resident, as the kernel counted it."""
+    """Return the process's peak resident memory in bytes, as the kernel counted it."""
     for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024

@@ -1,9 +1,9 @@
-"""Micro-batches of a lane through the five stages, the same whether Dagster's ops or a bare loop calls them.
+"""Pass the micro-batches of a lane through the five stages, whether Dagster's ops or a plain loop calls them.
 
-Fetch, index, ad_lead and attribution follow one after the other; customer and product_stats run in the background, in a
-bounded pool where a user is always on the same worker, beside the next micro-batch; the offsets are committed when all
-of it has landed.
-The first failure, wherever it happens, stops the lane: nothing is fetched, written or committed after it.
+Fetch, index, ad_lead and attribution run one after the other. Customer and product_stats run in the background, in
+parallel with the next micro-batch, in a bounded pool that keeps each user on one worker. The offsets of a micro-batch
+are committed when all of it has landed. The first failure, wherever it happens, stops the lane: it fetches, writes and
+commits nothing more.
 """
 
 from __future__ import annotations
@@ -52,16 +52,16 @@ class LaneStopped(Exception):
 
 
 class LaneRunner:
-    """Drives micro-batches of one lane. Each method is one op; call them in the order of the stages.
+    """Process micro-batches of one lane. Each method is one op; call them in the order of the stages.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: What the stages write to.
-        consumer: What reads the lane's partitions.
-        dead_letters: Where dead letters are written.
-        lease: The lane's.
-        refusals: What the lane has rejected before.
-        watch: What notices that the topic is another log, or has grown.
+        stores: The stores that the stages write to.
+        consumer: Reads the lane's partitions.
+        dead_letters: The topic of dead letters.
+        lease: The lane's lease.
+        refusals: The lane's earlier rejections.
+        watch: Notices that the topic is another log, or has grown.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class LaneRunner:
         self._rules = rules_of(settings)
         self._over = False
         self._lock = threading.Lock()
-        # One in hand, one at work in the pool, those that wait for it, and one for good measure.
+        # One is being fetched, one is in the pool, the pending ones wait, and one is a margin.
         under_way = settings.pool_pending + 3
         self._order = Order(self.metrics.order, users=under_way * settings.batch_messages)
         self._contiguity = Contiguity(self.metrics.contiguity)
@@ -99,7 +99,7 @@ class LaneRunner:
         )
 
     def warnings(self) -> list[str]:
-        """What an operator should know of the lane: records that are read again, or were gone before they were read."""
+        """Return warnings for the operator: records that are read again, or were removed before they were read."""
         again = [
             f"the group's offset of partition {each.partition} was set back or deleted: records from offset"
             f" {offset_text(each.first)} to {offset_text(each.last)} are read again, which changes nothing"
@@ -113,30 +113,30 @@ class LaneRunner:
 
     @property
     def unreported(self) -> Mapping[int, Sequence[Span]]:
-        """What runs before this one committed and Dagster may not have been told, by partition."""
+        """Return what earlier runs committed and may not have reported to Dagster, by partition."""
         return self._commits.unreported
 
     def reported(self, *run_ids: str) -> None:
-        """Dagster knows what runs before this one committed."""
+        """Note that Dagster knows what earlier runs committed."""
         self._commits.reported(*run_ids)
 
     @property
     def elasticsearch(self) -> ElasticsearchStore:
-        """Where the event history is."""
+        """Return the store of the event history."""
         return self._stores.elasticsearch
 
     def fetch(self) -> FetchedBatch | None:
-        """The next micro-batch with its events; None when the lane was idle, and so was handed over, or was stopped."""
+        """Return the next micro-batch with its events; None when the lane was idle (and handed over) or was stopped."""
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            # Lanes share partitions out by their number: one more is some lane's after this run.
+            # Lanes divide partitions by number: a new partition may belong to another lane after this run.
             batch = None if self._watch.has_grown else self._consumer.fetch()
             self.keep_lost()
             if batch is None:
                 self._hand_over()
                 return None
-            # What was fetched may be of another log: nothing is made of it before that has been looked at.
+            # The fetched messages may be from another log: check that before using them.
             self._watch.check()
             return self._taken(batch)
 
@@ -149,7 +149,7 @@ class LaneRunner:
         self._contiguity.fetched(batch.messages)
         if len(messages) < len(batch.messages):
             shown = {message.origin for message in messages}
-            # What may not be read any more is done with.
+            # Redacted records need no further work.
             self._contiguity.dealt_with(each.origin for each in batch.messages if each.origin not in shown)
         self._commits.opened(batch)
         self._rejections.unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
@@ -158,16 +158,16 @@ class LaneRunner:
         return FetchedBatch(batch, messages, events, fetched_at)
 
     def keep_lost(self) -> None:
-        """Keep and count what retention removed before it was read; before anything beyond it is committed."""
+        """Store and count what retention removed before it was read; do so before committing any later offset."""
         found = self._consumer.lost()
         if found:
             keep_lost(self._stores.mongodb, found)
             self.metrics.lost_to_retention(found)
 
     def index(self, fetched: FetchedBatch) -> IndexedBatch:
-        """Stage 1; the events that run on."""
+        """Run stage 1; return the events that continue."""
         with self._stage(INDEX):
-            # Beside Elasticsearch's work. Who changes any of it meanwhile is noticed by its version.
+            # Read in parallel with Elasticsearch's work. Versions reveal a concurrent change.
             stored = self._reader.submit(self._read_ahead, fetched.events)
             earlier = self._rejections.earlier(INDEX, fetched.events)
             indexed = index.run(_without(fetched.events, earlier), self._stores.elasticsearch)
@@ -181,7 +181,7 @@ class LaneRunner:
             return IndexedBatch(fetched, indexed.events, stored)
 
     def ad_lead(self, indexed: IndexedBatch) -> TouchedBatch:
-        """Stage 2; complete before stage 3 begins."""
+        """Run stage 2; it is complete before stage 3 begins."""
         with self._stage(AD_LEAD):
             repeat = int(self._settings.touch_repeat * 1000)
             kept = self._settings.touches_kept
@@ -197,7 +197,7 @@ class LaneRunner:
             return TouchedBatch(indexed.fetched, events, leads, stored)
 
     def attribution(self, touched: TouchedBatch) -> AttributedBatch:
-        """Stage 3."""
+        """Run stage 3."""
         with self._stage(ATTRIBUTION):
             earlier = self._rejections.earlier(ATTRIBUTION, touched.events)
             events = _without(touched.events, earlier)
@@ -216,19 +216,19 @@ class LaneRunner:
             return AttributedBatch(touched.fetched, events, found.changes, found.users)
 
     def _settling(self, touched: TouchedBatch) -> Settling:
-        """By what this batch's orders are settled."""
+        """Return the data with which this batch's orders are settled."""
         redis = self._stores.redis
-        # Of the batch's own partitions it must be known what is applied: read once for each.
+        # The applied offsets of the batch's own partitions must be known: read them once for each.
         applied = redis.known_applied() | redis.applied(sorted({event.origin.partition for event in touched.events}))
         days = self._days_of(touched.events)
         return settling(self._rules, touched.leads.touches, days, lambda p, offset: offset <= applied.get(p, -1))
 
     def _days_of(self, events: Sequence[Event]) -> ShopDays:
-        """What tells the days of the shops of events."""
+        """Return the object that maps times to the days of the events' shops."""
         return self._shops.days(event.shop_id for event in events)
 
     def customer(self, done: AttributedBatch) -> None:
-        """Stage 4, in the background; a user is always on the same worker."""
+        """Run stage 4 in the background; each user always uses the same worker."""
         earlier = self._rejections.earlier(CUSTOMER, done.events)
         of_orders = self._rejections.earlier(ORDERS, done.events)
         if earlier or of_orders:
@@ -238,30 +238,30 @@ class LaneRunner:
         shares: dict[int, dict[str, list[Event]]] = {}
         for user, mine in group_by_user(_without(done.events, earlier)).items():
             shares.setdefault(self._pool.worker_of(user), {})[user] = mine
-        # An order's client is often another than who its webhook is keyed by.
+        # An order's client is often not the one in its webhook's key.
         for user in done.concerns:
             shares.setdefault(self._pool.worker_of(user), {}).setdefault(user, [])
         for share in shares.values():
             self._background(CUSTOMER, done.fetched, next(iter(share)), partial(self._customer, done, share))
 
     def product_stats(self, done: AttributedBatch) -> None:
-        """Stage 5, in the background; batch after batch, because each moves its partitions' applied offsets."""
+        """Run stage 5 in the background, batch after batch, because each one moves its partitions' applied offsets."""
         self._background(PRODUCT_STATS, done.fetched, PRODUCT_STATS, partial(self._product_stats, done))
 
     def commit(self, fetched: FetchedBatch) -> None:
-        """Say that nothing more will come of this micro-batch, and have what has landed without a gap committed."""
+        """Declare that this micro-batch has no more work, and commit contiguously what has landed."""
         with self._stage("commit"):
             self._commits.request(fetched.batch)
 
     def finish(self) -> RunMetrics:
-        """Wait for the background stages, commit what they landed, and let the next run have the lane."""
+        """Wait for the background stages, commit what has landed, and hand the lane over to the next run."""
         if not self._over:
             with self._stage("finish"):
                 self._hand_over()
         return self.metrics
 
     def close(self) -> None:
-        """End the threads and connections; what has not landed stays uncommitted."""
+        """Stop the threads and close the connections; what has not landed stays uncommitted."""
         self._pool.close()
         self._commits.close()
         self._reader.shutdown(cancel_futures=True)
@@ -270,13 +270,13 @@ class LaneRunner:
         self._dead_letters.close()
 
     def _hand_over(self) -> None:
-        """Nothing is written after this: who waits for the lane need not wait for Dagster's end of this run."""
+        """Hand over the lane. This run writes nothing more, so the next one need not wait for Dagster to end it."""
         self._pool.drain()
         self._commits.drain()
         self._commits.commit()
         self._commits.over_gaps()
         keep_reached(self._stores.mongodb, self._consumer.committed)
-        # This run may still be killed before it has told Dagster, but it can tell: nobody else may by then.
+        # This run may still be killed before it has reported to Dagster, but it can report: other runs need not.
         self._commits.handed_over()
         self.metrics.waiting = sum(self._consumer.lag().values())
         self._lease.release()
@@ -324,7 +324,7 @@ class LaneRunner:
     def _stopped_at_index(self, fetched: FetchedBatch, indexed: Indexed, earlier: Sequence[Refused]) -> None:
         others = (*indexed.events, *(item.event for item in (*indexed.refused, *earlier)))
         stopped = {event.origin for event in fetched.events} - {event.origin for event in others}
-        # An event that stage 1 has lost is no duplicate: it is not dealt with.
+        # If stage 1 has lost an event, that event is not a duplicate, so it is not done.
         if len(stopped) == indexed.duplicates:
             self._contiguity.dealt_with(stopped)
 

@@ -1,4 +1,4 @@
-"""The stages, in their order: the one list of them from which every other is made.
+"""The stages in order: every other list of stages is derived from this one.
 
     from truepixel_dagster.stages.stage import STAGES
     [stage.name for stage in STAGES if stage.in_background]  # ["customer", "product_stats"]
@@ -14,10 +14,10 @@ from truepixel_dagster import asset_keys
 
 
 class Stage(NamedTuple):
-    """A stage.
+    """Hold a stage.
 
-    `asset` is what it writes. One `in_background` works beside the next micro-batch, the others one after the other.
-    What one that `rejects` cannot write becomes a dead letter.
+    `asset` is what it writes. A stage `in_background` runs in parallel with the next micro-batch; the others run one
+    after the other. If a stage `rejects`, an event that it cannot write becomes a dead letter.
     """
 
     name: str
@@ -37,12 +37,12 @@ STAGES = (
     Stage(PRODUCT_STATS, asset_keys.PRODUCT_STATS_BUFFER, in_background=True, rejects=False),
 )
 NAMES = tuple(stage.name for stage in STAGES)
-#: What every record that continues has to come through before its offset may be committed.
+#: The stages that every continuing record must pass before its offset may be committed.
 IN_BACKGROUND = tuple(stage.name for stage in STAGES if stage.in_background)
 
 DECODE = "decode"
-# No stage of its own: a record that counts for its own client, while MongoDB refused the profile of another client,
-# whose order it changes.
+# Not a stage of its own: the record counts for its own client, but MongoDB refused the profile of another client
+# whose order the record changes.
 ORDERS = "orders"
 #: Where a record can be rejected, in order. Dead letters name one of these.
 REJECTING = (DECODE, *(stage.name for stage in STAGES if stage.rejects), ORDERS)
