@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import remember
-from truepixel_dagster.stores.documents import SECOND_EDITION
+from truepixel_dagster.stores.documents import OLDER
 from truepixel_dagster.stores.errors import NotSetUp
 from truepixel_dagster.stores.index_templates import TEMPLATES
 from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import create_topics
-
-# A document without a number is of the first version.
-_OLDER: Mapping[str, Any] = {"bool": {"must_not": {"range": {"schema": {"gte": SECOND_EDITION}}}}}
 
 
 def older_documents(stores: Stores) -> dict[str, int]:
@@ -29,7 +24,7 @@ def older_documents(stores: Stores) -> dict[str, int]:
     for name in TEMPLATES:
         # Whoever needs a closed index says so.
         with suppress(NotSetUp):
-            if count := stores.elasticsearch.count(name, _OLDER):
+            if count := stores.elasticsearch.count(name, OLDER):
                 found[name] = count
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -15,20 +16,23 @@ from tests.integration.test_cli import run, truepixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.dead_letters.reprocess import replay
+from truepixel_dagster.events.event import Message
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import FIRST, FULL, traffic
 from truepixel_dagster.provision import older_documents, provision
-from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, stored, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
+from truepixel_dagster.rebuild.history import all_of
+from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.documents import SCHEMA
-from truepixel_dagster.stores.errors import NotSetUp
+from truepixel_dagster.stores.errors import NotSetUp, Unavailable
 from truepixel_dagster.stores.index_templates import TEMPLATES, index_faults, template_of
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
 from truepixel_dagster.stream.producer import EventProducer
-from truepixel_dagster.stream.topics import read_all
+from truepixel_dagster.stream.topics import bounds, delete_before, read_all
 
 # All days of the records, and of what the generator sends.
 DAYS = [(date(2026, 10, 1) + timedelta(days=n)).isoformat() for n in range(92)]
@@ -54,11 +58,19 @@ def further_records(settings: Settings) -> None:
         send(settings, ((r.key, r.value, r.headers) for r in records))
 
 
+def all_days() -> list[str]:
+    return [*(f"2026-01-{day:02d}" for day in range(1, 32)), *DAYS]
+
+
+def rebuild_events(settings: Settings) -> Rebuilt:
+    with rebuilding(settings) as context:
+        return events.rebuild_days(context, all_days())
+
+
 def rebuild_everything(settings: Settings) -> None:
     """What docs/operations.md says, in its order."""
-    days = [*(f"2026-01-{day:02d}" for day in range(1, 32)), *DAYS]
-    with rebuilding(settings) as context:
-        events.rebuild_days(context, days)
+    days = all_days()
+    rebuild_events(settings)
     with rebuilding(settings) as context:
         ad_leads.rebuild_days(context, days)
         attributions.rebuild_days(context, days, attributions.rules_of(context))
@@ -68,12 +80,17 @@ def rebuild_everything(settings: Settings) -> None:
 
 
 @contextmanager
-def installed_anew(settings: Settings) -> Iterator[tuple[Settings, Stores]]:
-    """A fresh installation of this version that has read the same records from the same places."""
+def installed_anew(settings: Settings, records: Iterable[Message] | None = None) -> Iterator[tuple[Settings, Stores]]:
+    """A fresh installation of this version that has read the same records from the same places.
+
+    Arguments:
+        settings: Of the other installation.
+        records: All that its topic has ever had, where it has lost some.
+    """
     fresh = settings.model_copy(update={"namespace": f"{settings.namespace}n"})
     provision(fresh)
     with EventProducer(fresh) as producer:
-        for message in read_all(settings):
+        for message in read_all(settings) if records is None else records:
             place = {"partition": message.origin.partition, "timestamp": message.timestamp}
             producer.send(message.key, message.value, message.headers, **place)
     drain(fresh)
@@ -132,6 +149,70 @@ def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(firs
         expected = documents(fresh, stores)
     wrong = list(unequal(expected, upgraded))
     assert not wrong, "\n".join(wrong[:40])
+
+
+def test_events_that_kafka_no_longer_has_are_understood_again(first: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    older = list(read_all(first))
+    retention_takes(first, share=2 / 3)
+    provision(first)
+    with open_stores(first) as stores:
+        further_records(first)
+        drain(first)
+        assert replay(first).replayed == 1
+        interrupt_before_the_old_ones_go(first, monkeypatch)
+        rebuild_everything(first)
+        found = audited(first, stores)
+        assert found.not_judged
+        assert found.lost_to_retention == 0
+        # An order that the first edition alone understood: its document is all that is left of it.
+        assert older_documents(stores) == {"events": 1}
+        upgraded = documents(first, stores)
+        assert upgraded["events"].pop("710003:odd")["schema"] < SCHEMA
+        again = rebuild_events(first)
+        assert (again.changed, again.removed, again.refused) == (0, 0, 1)
+        records = {message.origin: message for message in (*older, *read_all(first))}
+    with installed_anew(first, records.values()) as (fresh, stores):
+        flush(stores)
+        rebuild_everything(fresh)
+        audited(fresh, stores)
+        expected = documents(fresh, stores)
+        # Nothing is lost of what this edition wrote, either.
+        retention_takes(fresh, share=1)
+        again = rebuild_events(fresh)
+        assert (again.changed, again.removed, again.refused) == (0, 0, 0)
+        assert documents(fresh, stores) == expected
+    wrong = [line for line in unequal(expected, upgraded) if ": shop_domain is None" not in line]
+    assert not wrong, "\n".join(wrong[:40])
+
+
+def retention_takes(settings: Settings, *, share: float) -> None:
+    """Have Kafka remove the oldest records of each partition."""
+    _, high = bounds(settings)
+    delete_before(settings, settings.topic, {partition: int(end * share) for partition, end in high.items()})
+
+
+def interrupt_before_the_old_ones_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild that ends between the new documents and the removal of the old ones: nothing is read twice."""
+
+    def ends(*_: Any) -> int:
+        raise Unavailable("it ended")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stored, "_delete", ends)
+        with pytest.raises(Unavailable, match="it ended"):
+            rebuild_events(settings)
+    with rebuilding(settings) as context:
+        context.history.refresh()
+        twice = origins(hit["_source"]["kafka"] for page in context.history.documents(all_of()) for hit in page)
+        assert any(count > 1 for count in twice.values())
+        once = [event for page in context.history.events(all_of()) for event in page]
+        assert max(Counter(event.origin for event in once).values()) == 1
+        outlined = [event for page in context.history.outlines(all_of()) for event in page]
+        assert max(Counter(event.origin for event in outlined).values()) == 1
+
+
+def origins(places: Iterable[Doc]) -> Counter[tuple[int, int]]:
+    return Counter((place["partition"], place["offset"]) for place in places)
 
 
 def unequal(expected: dict[str, dict[str, Doc]], actual: dict[str, dict[str, Doc]]) -> Iterator[str]:

@@ -50,6 +50,9 @@ def rebuilding(
     if result.unreadable:
         line = f"{result.unreadable} documents cannot be read and stay as they are; the output says which"
         context.log.warning(printable(line))
+    if result.refused:
+        line = f"{result.refused} events are refused by this version; their documents stay, and the output says why"
+        context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
     return dg.MaterializeResult(
         metadata={
@@ -60,6 +63,7 @@ def rebuilding(
             "orders without attribution": counts["unknown"],
             "documents older than the events kept": counts["older"],
             "documents that cannot be read": counts["unreadable"],
+            "documents whose payload is refused": counts["refused"],
             "partitions of the run": len(keys),
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),

@@ -1,4 +1,5 @@
-"""The event history, made anew from Kafka, outside of the stream's consumer group."""
+"""The event history, made anew outside of the stream's consumer group: from Kafka, and where retention has removed the
+records from the documents themselves."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ from truepixel_dagster.events.event import Event, Message, day_of
 from truepixel_dagster.events.identifiers import topic_of
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop import SHOP_UPDATED
+from truepixel_dagster.rebuild import stored
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import on_days
+from truepixel_dagster.rebuild.history import all_of, before, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.shops import learn_from
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
 from truepixel_dagster.stages.stage import INDEX
@@ -70,8 +73,8 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     """Index the events of some days again and remove documents that no record in Kafka stands for.
 
     What shops say of themselves in the records that are read is kept first. Documents whose records retention has taken
-    stay as they are. Where an older version understood a record that this one does not, a dead letter takes the
-    document's place.
+    are understood again from the payload that they hold (`stored`). Where an older version understood a record that
+    this one does not, a dead letter takes the document's place.
 
     Raises:
         HistoryDropped: The events of a day are no longer kept.
@@ -81,10 +84,11 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     where = range_of(context, days)
     if _learn(context, where, progress):
         context = context.with_shops_of_now()
+    # First, so that they are there when a later record of the same event id is met.
+    result = stored.rewrite(context, all_of(on_days(days), before(where.first)), progress)
     wanted = set(days)
     known = array("Q")
     refused: Refusals = {}
-    result = Rebuilt()
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
         decoded = [decode(message, context.history.sites) for message in chunk]
         of_days = [event for event in decoded if isinstance(event, Event) and day_of(event.occurred_at) in wanted]
@@ -160,12 +164,12 @@ def events_of(context: Context, messages: Iterable[Message]) -> list[Event]:
 
 
 def _learn(context: Context, where: Range, progress: Progress) -> bool:
-    """Keep what the shops of a range say of themselves, as the stream does; whether anything was new.
+    """Keep what the shops of a range, and of documents from before it, say of themselves; whether anything was new.
 
     Before anything is indexed: by it visits are understood. The first edition kept none of it, and neither does a
     registry that was lost.
     """
-    learned = False
+    learned = learn_from(context, before(where.first))
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
         news = [message for message in chunk if topic_of(message) == SHOP_UPDATED]
         learned |= bool(news and learn(context.stores.mongodb, events_of(context, news)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from functools import partial
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,14 +24,15 @@ from truepixel_dagster.resources import Stores, sites_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores import shops
-from truepixel_dagster.stores.documents import report
-from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
+from truepixel_dagster.stores.documents import is_older, report
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 
 PAGE = 1000
 _NAMES_OF_ORDERS = ("order_id", "checkout_token", "cart_token")
 # Elasticsearch takes so many terms in a query, and several times as many.
 MOST_NAMED = 10_000
 Query = Mapping[str, Any]
+T = TypeVar("T")
 
 _FIELDS = (
     "shop_id",
@@ -46,6 +48,7 @@ _FIELDS = (
     "ad",
     "bot",
     "kafka",
+    "schema",
 )
 _BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
 # Decimals are written back as the numbers that they were.
@@ -80,15 +83,35 @@ class History:
         """The documents themselves, as search hits, in no order."""
         return chunks(self._store.scan(f"{EVENTS}-", query, size=PAGE), PAGE)
 
+    def messages(self, query: Query) -> Iterator[list[Message]]:
+        """The records that documents were made of, as far as it matters to decoding."""
+        return self._pages(query, None, message_of)
+
+    def found(self, places: Sequence[tuple[str, str]]) -> list[Found | None]:
+        """The documents of some indices and ids as they are now, numbers as they were written."""
+        return self._store.mget(places)
+
     def _pages(
-        self, query: Query, fields: Sequence[str] | None, read: Any, sort: Sequence[str] = _BY_OFFSET
-    ) -> Iterator[list[Event]]:
+        self, query: Query, fields: Sequence[str] | None, read: Callable[[Any], T], sort: Sequence[str] = _BY_OFFSET
+    ) -> Iterator[list[T]]:
         hits = self._store.scan(f"{EVENTS}-", query, fields=fields, sort=sort, size=PAGE)
-        return chunks(_readable(hits, read), PAGE)
+        return chunks(_readable(one_of_each_record(hits), read), PAGE)
 
 
-def _readable(hits: Iterable[Any], read: Any) -> Iterator[Event]:
-    """The events of documents; one that cannot be read is logged and skipped, and keeps no other back."""
+def one_of_each_record(hits: Iterable[Any]) -> Iterator[Any]:
+    """One document of each record, of those that follow one another: the one of the newest edition.
+
+    There are two where a rebuild was ended between writing a document under another id and removing the old one.
+    """
+    for record, same in groupby(hits, key=lambda hit: hit["_source"].get("kafka")):
+        if record is None:
+            yield from same
+        else:
+            yield min(same, key=lambda hit: is_older(hit["_source"]))
+
+
+def _readable(hits: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
+    """What documents say; one that cannot be read is logged and skipped, and keeps no other back."""
     for hit in hits:
         try:
             yield read(hit["_source"])
@@ -264,6 +287,15 @@ def beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> Query | None:
         if last > after.get(partition, -1)
     ]
     return {"bool": {"should": ranges, "minimum_should_match": 1}} if ranges else None
+
+
+def before(first: Mapping[int, int]) -> Query:
+    """Events below the first offset of their partition, and those of partitions that have none."""
+    others = [
+        all_of({"term": {"kafka.partition": partition}}, {"range": {"kafka.offset": {"gte": offset}}})
+        for partition, offset in first.items()
+    ]
+    return {"bool": {"must_not": others}}
 
 
 def _any_of(queries: Iterable[Query]) -> Query:

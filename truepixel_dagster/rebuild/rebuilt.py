@@ -18,7 +18,8 @@ class Rebuilt(msgspec.Struct, frozen=True):
 
     `unknown` counts orders that could not be counted because their attribution is missing. `older` counts documents
     that tell of times whose events are no longer kept: they stay as they are. `unreadable` counts documents that cannot
-    be read, and stay as they are, too.
+    be read, and stay as they are, too; `refused` those of events whose payload this version refuses, and whose record
+    Kafka no longer holds.
     """
 
     documents: int = 0
@@ -27,6 +28,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
     unknown: int = 0
     older: int = 0
     unreadable: int = 0
+    refused: int = 0
 
     def __add__(self, other: Rebuilt) -> Rebuilt:
         """The sum of two."""

@@ -6,7 +6,7 @@ from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop import SHOP_UPDATED
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import all_of, message_of
+from truepixel_dagster.rebuild.history import Query, all_of
 from truepixel_dagster.stores.shops import learn
 
 
@@ -16,7 +16,17 @@ def learn_again(context: Context, shop: str) -> None:
     Raises:
         Unavailable: A server does not answer.
     """
-    query = all_of({"term": {"shop_id": shop}}, {"term": {"name": SHOP_UPDATED}})
-    for hits in context.history.documents(query):
-        events = (decode(message_of(hit["_source"])) for hit in hits)
-        learn(context.stores.mongodb, (event for event in events if isinstance(event, Event)))
+    learn_from(context, {"term": {"shop_id": shop}})
+
+
+def learn_from(context: Context, query: Query) -> bool:
+    """Keep what those webhooks of shops say that are among some events of the history; whether anything was new.
+
+    Raises:
+        Unavailable: A server does not answer.
+    """
+    learned = False
+    for messages in context.history.messages(all_of(query, {"term": {"name": SHOP_UPDATED}})):
+        events = map(decode, messages)
+        learned |= bool(learn(context.stores.mongodb, (event for event in events if isinstance(event, Event))))
+    return learned

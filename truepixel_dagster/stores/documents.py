@@ -26,6 +26,8 @@ SCHEMA = 3
 FIRST_SCHEMA = 1
 # Documents of this version and later ones are of the second edition of the data contract.
 SECOND_EDITION = 3
+# Those of an earlier edition in Elasticsearch; a document without a number is of the first version.
+OLDER: Document = {"bool": {"must_not": {"range": {"schema": {"gte": SECOND_EDITION}}}}}
 _AGAIN = "then run `truepixel dead-letters replay`, or materialize its day"
 _WHERE_AND_WHY = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
@@ -135,6 +137,12 @@ def read_all(reader: Reader[T], documents: Mapping[str, Document]) -> tuple[dict
 def report(reason: object) -> None:
     """Log why a document is skipped."""
     LOG.warning("skipped: %s", reason)
+
+
+def is_older(document: Document) -> bool:
+    """Return whether a document is of an earlier edition of the data contract."""
+    schema = document.get("schema")
+    return not isinstance(schema, (int, float)) or schema < SECOND_EDITION
 
 
 def tidied(value: Any) -> Any:
