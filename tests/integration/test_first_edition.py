@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -24,6 +25,8 @@ from truepixel_dagster.rebuild import ad_leads, attributions, customers, events,
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.history import all_of
 from truepixel_dagster.rebuild.rebuilt import Rebuilt
+from truepixel_dagster.rebuild.replay import between
+from truepixel_dagster.rebuild.replay import replay as replay_range
 from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -185,6 +188,18 @@ def test_events_that_kafka_no_longer_has_are_understood_again(first: Settings, m
     assert not wrong, "\n".join(wrong[:40])
 
 
+def test_a_replay_after_the_upgrade_leaves_one_document_of_each_record(first: Settings) -> None:
+    provision(first)
+    with rebuilding(first) as context:
+        replay_range(context, between(context, 0, int(time.time() * 1000)), ["index"])
+        context.history.refresh()
+        places = origins(hit["_source"]["kafka"] for page in context.history.documents(all_of()) for hit in page)
+    assert set(places.values()) == {1}
+    with open_stores(first) as stores:
+        # That of the record that is refused now.
+        assert older_documents(stores)["events"] == 1
+
+
 def retention_takes(settings: Settings, *, share: float) -> None:
     """Have Kafka remove the oldest records of each partition."""
     _, high = bounds(settings)
@@ -194,8 +209,10 @@ def retention_takes(settings: Settings, *, share: float) -> None:
 def interrupt_before_the_old_ones_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild that ends between the new documents and the removal of the old ones: nothing is read twice."""
 
-    def ends(*_: Any) -> int:
-        raise Unavailable("it ended")
+    def ends(_: Any, documents: Sequence[Any]) -> int:
+        if documents:
+            raise Unavailable("it ended")
+        return 0
 
     with monkeypatch.context() as patch:
         patch.setattr(stored, "_delete", ends)

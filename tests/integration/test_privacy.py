@@ -215,6 +215,38 @@ def test_a_customer_is_forgotten_in_one_shop_and_no_replay_brings_the_person_bac
     audited(ours, stores)
 
 
+def test_what_is_left_of_a_person_stays_so_when_it_is_understood_again_without_kafka(
+    ours: Settings, stores: Stores
+) -> None:
+    send(ours, [*strangers(20), *of_person(SHOP)])
+    drain(ours)
+    redact("--shop", SHOP, "--customer", CUSTOMER)
+    audited(ours, stores)
+    before = everything(ours, stores, SHOP)
+    topics.delete_before(ours, ours.topic, bounds(ours)[1])
+    assert age(stores) > 8
+    with rebuilding(ours) as context:
+        made_anew = events.rebuild_days(context, [NOON[:10]])
+        assert (made_anew.changed, made_anew.refused, made_anew.unreadable) == (9, 0, 0)
+        customers.rebuild_days(context, [NOON[:10]])
+    assert everything(ours, stores, SHOP) == before
+    assert traces(ours, stores) == []
+
+
+def age(stores: Stores) -> int:
+    """Put the shop's event documents as the first edition left them; how many there were."""
+    found = list(stores.elasticsearch.scan("events-", {"term": {"shop_id": SHOP}}))
+    for hit in found:
+        source = hit["_source"]
+        event_id = source["event_id"].removeprefix(f"{source['name']}:")
+        new = {name: value for name, value in source.items() if name not in ("channel", "bot", "sales_channel")}
+        stores.elasticsearch.client.delete(index=hit["_index"], id=hit["_id"])
+        new |= {"event_id": event_id, "schema": 2}
+        stores.elasticsearch.client.index(index=hit["_index"], id=f"{SHOP}:{event_id}", document=new)
+    stores.elasticsearch.refresh()
+    return len(found)
+
+
 def test_everything_of_a_person_is_given_out_and_nothing_of_another_shop(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
     drain(ours)

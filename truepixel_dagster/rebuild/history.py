@@ -298,6 +298,17 @@ def before(first: Mapping[int, int]) -> Query:
     return {"bool": {"must_not": others}}
 
 
+def of_records(places: Iterable[tuple[int, int]]) -> Query:
+    """Events of some records, by partition and offset."""
+    offsets: dict[int, list[int]] = {}
+    for partition, offset in places:
+        offsets.setdefault(partition, []).append(offset)
+    return _any_of(
+        all_of({"term": {"kafka.partition": partition}}, {"terms": {"kafka.offset": own}})
+        for partition, own in offsets.items()
+    )
+
+
 def _any_of(queries: Iterable[Query]) -> Query:
     return {"bool": {"should": list(queries), "minimum_should_match": 1}}
 

@@ -19,10 +19,9 @@ from truepixel_dagster.rebuild import ad_leads, attributions, customers, product
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.events import Range, events_of, index_again, read
-from truepixel_dagster.rebuild.history import all_of, beyond
+from truepixel_dagster.rebuild.history import beyond
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, NAMES, PRODUCT_STATS
-from truepixel_dagster.stores.documents import OLDER
 from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.shops import learn
 from truepixel_dagster.stream.errors import BadRange
@@ -135,7 +134,7 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
         days.update(context.days.day(event) for event in found)
         weeks.update(context.days.week(event) for event in found if event.source == "pixel")
     if INDEX in stages:
-        indexed += _without_older(context, where)
+        indexed += _without_replaced(context, where)
     first_day = context.first_day.isoformat()
     whole_days = sorted(day for day in days if day >= first_day)
     whole_weeks = sorted(week for week in weeks if weekly_visitors.days_of(week)[0] >= first_day)
@@ -144,13 +143,13 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
     return Replayed(records, events, older, {**first, **done})
 
 
-def _without_older(context: Context, where: Range) -> Rebuilt:
+def _without_replaced(context: Context, where: Range) -> Rebuilt:
     """Remove the documents of an earlier edition that the records of a range had under other ids."""
     query = beyond(
         {partition: offset - 1 for partition, offset in where.first.items()},
         {partition: end - 1 for partition, end in where.end.items()},
     )
-    return stored.rewrite(context, all_of(OLDER, query)) if query else Rebuilt()
+    return Rebuilt(removed=stored.remove_replaced(context, query)) if query else Rebuilt()
 
 
 def _later_stages(

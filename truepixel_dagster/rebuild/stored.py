@@ -9,7 +9,8 @@ take one of them (`history`), and the next rebuild removes the old one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -22,11 +23,11 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.history import Query, message_of
+from truepixel_dagster.rebuild.history import Query, all_of, message_of, of_records
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.settled import Settled
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
-from truepixel_dagster.stores.documents import Unreadable, is_older, report
+from truepixel_dagster.stores.documents import NEWER, OLDER, Unreadable, is_older, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.redactions import ALIAS, Redactions
 
@@ -74,9 +75,9 @@ def rewrite(context: Context, query: Query, progress: Progress = silent) -> Rebu
         Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
     store = context.stores.elasticsearch
+    result, seen = Rebuilt(removed=remove_replaced(context, query)), 0
     store.refresh()
     redactions = Redactions(context.stores.mongodb, context.history.sites)
-    result, seen = Rebuilt(), 0
     for hits in chunks(store.scan(f"{EVENTS}-", query, fields=["kafka"]), _CHUNK):
         left: Sequence[Place] = [(hit["_index"], hit["_id"]) for hit in hits]
         # Those that somebody else wrote in between are read again; who goes on writing them has understood them.
@@ -90,15 +91,46 @@ def rewrite(context: Context, query: Query, progress: Progress = silent) -> Rebu
     return result
 
 
+def remove_replaced(context: Context, query: Query) -> int:
+    """Remove documents of an earlier edition where one of this edition is of the same record; how many there were.
+
+    What a record's headers say may give its event another id than the earlier edition knew: the record tells.
+
+    Raises:
+        Unavailable: A server does not answer.
+    """
+    store = context.stores.elasticsearch
+    store.refresh()
+    removed = 0
+    for hits in chunks(store.scan(f"{EVENTS}-", all_of(OLDER, query), fields=["kafka"]), _CHUNK):
+        older = list(_records(hits))
+        if not older:
+            continue
+        twins = store.scan(f"{EVENTS}-", all_of(NEWER, of_records(at for at, _ in older)), fields=["kafka"])
+        replaced = {at for at, _ in _records(twins)}
+        found = store.mget([place for at, place in older if at in replaced], fields=["kafka"])
+        removed += _delete(store, [old for old in found if old])
+    return removed
+
+
+def _records(hits: Iterable[Any]) -> Iterator[tuple[tuple[int, int], Place]]:
+    """Partition and offset of the records of documents, as far as they say, with their place."""
+    for hit in hits:
+        with suppress(Unreadable):
+            origin = STORED.read(hit["_id"], hit["_source"]).kafka
+            yield (origin.partition, origin.offset), (hit["_index"], hit["_id"])
+
+
 def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) -> tuple[Rebuilt, list[Place]]:
     """Write some documents anew; what was done, and those that somebody else wrote meanwhile."""
     store = context.stores.elasticsearch
     found = _understood(context, redactions, places)
     moving = [each.place for each in found.rewrites if each.moves]
     there = dict(zip(moving, context.history.found(moving)))
+    rewrites = [each for each in found.rewrites if _is_readable(there.get(each.place))]
     actions = {
         _place(each.old): action
-        for each in found.rewrites
+        for each in rewrites
         if (action := action_of(each, there.get(each.place), context.settled))
     }
     outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
@@ -107,16 +139,16 @@ def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) 
     for (_, id_), error in bad.items():
         report(f"the event document {id_!r} stays as it is: {error}")
     # After the new ones are there, so that a crash loses none.
-    moved = [each.old for each in found.rewrites if each.moves and _place(each.old) not in (*left, *bad)]
+    moved = [each.old for each in rewrites if each.moves and _place(each.old) not in (*left, *bad)]
     _delete(store, [old for old in moved if _place(old) in actions])
     removed = _delete(store, [*found.hidden, *(old for old in moved if _place(old) not in actions)])
     changed = len(actions) - len(left) - len(bad)
     return (
         Rebuilt(
-            len(found.rewrites) - len(left) - len(bad),
+            len(rewrites) - len(left) - len(bad),
             changed,
             removed,
-            unreadable=found.unreadable,
+            unreadable=found.unreadable + len(found.rewrites) - len(rewrites),
             refused=found.refused + len(bad),
         ),
         left,
@@ -198,6 +230,9 @@ def action_of(each: Rewrite, there: Found | None, settled: Settled) -> Action | 
         each: The document.
         there: What is under its new place, where that is another.
         settled: It knows which records came back from the dead letters.
+
+    Raises:
+        Unreadable: What is there does not say which record it is of.
     """
     index, id_ = each.place
     if not each.moves:
@@ -206,11 +241,8 @@ def action_of(each: Rewrite, there: Found | None, settled: Settled) -> Action | 
         return Action("index", index, id_, each.source, each.old.seq_no, each.old.primary_term)
     if there is None:
         return Action("create", index, id_, each.source)
-    return None if _stands(there, each.origin, settled) else _over(each, there)
-
-
-def _over(each: Rewrite, there: Found) -> Action:
-    index, id_ = each.place
+    if _stands(there, each.origin, settled):
+        return None
     return Action("index", index, id_, each.source, there.seq_no, there.primary_term)
 
 
@@ -220,15 +252,20 @@ def _stands(there: Found, origin: Origin, settled: Settled) -> bool:
     It does where it is of the same record, or of one that was first. Between partitions the older edition's was first:
     this one could not have had it under this id.
     """
-    try:
-        found = STORED.read(there.id, there.source).kafka
-    except Unreadable as error:
-        report(error)
-        return False
+    found = STORED.read(there.id, there.source).kafka
     if (found.partition, found.offset) == (origin.partition, origin.offset):
         return not is_older(there.source)
     first = found.partition == origin.partition and found.offset < origin.offset
     return first and not settled.has_returned(found)
+
+
+def _is_readable(there: Found | None) -> bool:
+    """Whether nothing is there, or a document that says what record it is of; another is nobody's to replace."""
+    try:
+        return there is None or bool(STORED.read(there.id, there.source))
+    except Unreadable as error:
+        report(error)
+        return False
 
 
 def _place(found: Found) -> Place:

@@ -26,8 +26,9 @@ SCHEMA = 3
 FIRST_SCHEMA = 1
 # Documents of this version and later ones are of the second edition of the data contract.
 SECOND_EDITION = 3
-# Those of an earlier edition in Elasticsearch; a document without a number is of the first version.
-OLDER: Document = {"bool": {"must_not": {"range": {"schema": {"gte": SECOND_EDITION}}}}}
+# Those in Elasticsearch, and those of an earlier edition; a document without a number is of the first version.
+NEWER: Document = {"range": {"schema": {"gte": SECOND_EDITION}}}
+OLDER: Document = {"bool": {"must_not": NEWER}}
 _AGAIN = "then run `truepixel dead-letters replay`, or materialize its day"
 _WHERE_AND_WHY = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
