@@ -305,7 +305,8 @@ def test_a_rebuild_skips_what_cannot_be_read_and_does_the_rest(settings: Setting
     put(stores, "events", "s:odd", {"shop_id": "s", "occurred_at": "2026-01-10T12:00:00.000Z", "source": "pixel"})
     stores.mongodb.delete(CUSTOMERS, {"_id": "s:c"})
     with rebuilding(settings) as context:
-        assert [rebuilt.unreadable for rebuilt in rebuilds(context)] == [0, 0, 0, 1, 0, 0]
+        # The events' own rebuild reads the documents of records that Kafka does not have, and so meets the odd one.
+        assert [rebuilt.unreadable for rebuilt in rebuilds(context)] == [1, 0, 0, 1, 0, 0]
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
     assert get(stores, CUSTOMERS, "s:bad")["events"] == "many"
     assert get(stores, "events", "s:odd")["shop_id"] == "s"
