@@ -425,8 +425,11 @@ def _given_back(transaction: Transaction, currency: str | None) -> Money | None:
     if not _gives_back(transaction):
         return None
     found = _of_set(_decoded(_MONEY_SET, transaction.amount_set, "amount_set"), "amount_set")
+    if found:
+        # The plain amount is not looked at, and so cannot refuse the refund.
+        return found
     amount = _decoded(_AMOUNT, transaction.amount, "amount")
-    return found or money(amount, _decoded(_CURRENCY, transaction.currency, "currency") or currency)
+    return money(amount, _decoded(_CURRENCY, transaction.currency, "currency") or currency)
 
 
 def _decoded(reader: Reader[T], raw: msgspec.Raw, field: str) -> T:

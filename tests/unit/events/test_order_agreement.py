@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.cases import PRODUCED_MS, cases
@@ -324,12 +324,35 @@ def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
     agree(sent(payload, ("topic", topic)))
 
 
+@example(
+    {
+        "id": 5,
+        "transactions": [
+            {
+                "kind": "refund",
+                "amount": "x",
+                "amount_set": {"shop_money": {"amount": "10.00", "currency_code": "USD"}},
+            }
+        ],
+    }
+)
 @settings(max_examples=600)
 @given(REFUND.filter(lambda payload: isinstance(payload, dict)))
 def test_of_any_refund(payload: dict[str, Any]) -> None:
     agree(sent(payload, ("topic", "refunds/create")))
 
 
+@example(
+    {
+        "lineItems": [
+            {
+                "quantity": 2,
+                "variant": {"product": {"id": 5}, "price": {"amount": "9999999999999.995", "currencyCode": "USD"}},
+            }
+        ]
+    },
+    "checkout_completed",
+)
 @settings(max_examples=600)
 @given(CHECKOUT, some("checkout_completed", "checkout_started", "payment_info_submitted"))
 def test_of_any_checkout(checkout: dict[str, Any], name: str) -> None:

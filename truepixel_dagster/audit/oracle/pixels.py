@@ -146,7 +146,7 @@ def _line(item: Doc, code: str | None) -> Line:
     code = code or currency(price.get("currencyCode"), "currencyCode")
     amount = number(price.get("amount"), "price")
     discounts = [number(inside(each, "amount").get("amount"), "discountAllocations") for each in allocations]
-    return Line(
+    line = Line(
         id=None,
         product=_product_of(variant),
         quantity=quantity(item.get("quantity")),
@@ -155,3 +155,7 @@ def _line(item: Doc, code: str | None) -> Line:
         discount=0 if code is None else sum(minor(each, code) for each in discounts if each is not None),
         currency=code,
     )
+    sold = (line.price or 0) * line.quantity - line.discount
+    if line.product is not None and line.price is not None and abs(sold) > 10**15:
+        raise DeadLetter("lineItems: revenue beyond 10^15 minor units")
+    return line
