@@ -3,30 +3,18 @@
 import dagster as dg
 
 from truepixel_dagster.asset_keys import AD_LEADS, EVENTS
-from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
 
-@dg.multi_asset(
-    name="rebuild_ad_leads",
-    partitions_def=DAYS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            AD_LEADS,
-            deps=[EVENTS],
-            description=(
-                "The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`. Materializing a day"
-                " works out every user who met an ad on it, from the whole event history."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"mongodb"},
-            partitions_def=DAYS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    AD_LEADS,
+    deps=[EVENTS],
+    description=(
+        "The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`. Materializing a day"
+        " works out every user who met an ad on it, from the whole event history."
+    ),
+    kind="mongodb",
 )
 def ad_leads(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the users of days."""

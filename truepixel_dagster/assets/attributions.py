@@ -6,9 +6,8 @@ import dagster as dg
 from pydantic import Field
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, EVENTS
-from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
 
 class AttributionRules(dg.Config):
@@ -25,26 +24,15 @@ class AttributionRules(dg.Config):
     )
 
 
-@dg.multi_asset(
-    name="rebuild_attributions",
-    partitions_def=DAYS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            ATTRIBUTIONS,
-            deps=[EVENTS, AD_LEADS],
-            description=(
-                "Every order with its journey and its credits by five models, which sum to its value exactly:"
-                " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day works out"
-                " every order sighted on it from the event history, by other rules if its config says so."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"elasticsearch"},
-            partitions_def=DAYS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    ATTRIBUTIONS,
+    deps=[EVENTS, AD_LEADS],
+    description=(
+        "Every order with its journey and its credits by five models, which sum to its value exactly:"
+        " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day works out"
+        " every order sighted on it from the event history, by other rules if its config says so."
+    ),
+    kind="elasticsearch",
 )
 def attributions(context: dg.AssetExecutionContext, config: AttributionRules) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the orders of days."""

@@ -3,30 +3,18 @@
 import dagster as dg
 
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, EVENTS
-from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
 
-@dg.multi_asset(
-    name="rebuild_customers",
-    partitions_def=DAYS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            CUSTOMERS,
-            deps=[EVENTS, ATTRIBUTIONS],
-            description=(
-                "First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."
-                " Materializing a day works out every customer who was seen on it, from the whole event history."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"mongodb"},
-            partitions_def=DAYS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    CUSTOMERS,
+    deps=[EVENTS, ATTRIBUTIONS],
+    description=(
+        "First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."
+        " Materializing a day works out every customer who was seen on it, from the whole event history."
+    ),
+    kind="mongodb",
 )
 def customers(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the customers of days."""

@@ -3,31 +3,19 @@
 import dagster as dg
 
 from truepixel_dagster.asset_keys import EVENTS, KAFKA_TOPIC
-from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
 
 
-@dg.multi_asset(
-    name="rebuild_events",
-    partitions_def=DAYS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            EVENTS,
-            deps=[KAFKA_TOPIC],
-            description=(
-                "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
-                " `<namespace>-events-YYYY.MM`, by the day on which it happened. Written by the runs of process_events."
-                " Materializing a day reads it from Kafka again, as far as its retention reaches, and sets it right."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"elasticsearch"},
-            partitions_def=DAYS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    EVENTS,
+    deps=[KAFKA_TOPIC],
+    description=(
+        "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
+        " `<namespace>-events-YYYY.MM`, by the day on which it happened. Written by the runs of process_events."
+        " Materializing a day reads it from Kafka again, as far as its retention reaches, and sets it right."
+    ),
+    kind="elasticsearch",
 )
 def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Index days again."""

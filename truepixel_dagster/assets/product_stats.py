@@ -4,8 +4,9 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS, PRODUCT_STATS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, DAYS, STREAM_FRESHNESS
+from truepixel_dagster.partitions import STREAM_FRESHNESS
 
 product_stats_buffer = dg.AssetSpec(
     PRODUCT_STATS_BUFFER,
@@ -21,27 +22,16 @@ product_stats_buffer = dg.AssetSpec(
 )
 
 
-@dg.multi_asset(
-    name="rebuild_product_stats",
-    partitions_def=DAYS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            PRODUCT_STATS,
-            deps=[PRODUCT_STATS_BUFFER, EVENTS, ATTRIBUTIONS],
-            description=(
-                "Views, carts, checkouts, orders, units and revenue by shop, product and the shop's day: Elasticsearch"
-                " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
-                " Materializing a day puts the totals of the event history in their place; what the stream counts"
-                " meanwhile adds up to them."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"elasticsearch"},
-            partitions_def=DAYS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    PRODUCT_STATS,
+    deps=[PRODUCT_STATS_BUFFER, EVENTS, ATTRIBUTIONS],
+    description=(
+        "Views, carts, checkouts, orders, units and revenue by shop, product and the shop's day: Elasticsearch"
+        " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
+        " Materializing a day puts the totals of the event history in their place; what the stream counts"
+        " meanwhile adds up to them."
+    ),
+    kind="elasticsearch",
 )
 def product_stats(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Put the totals of days in their place."""

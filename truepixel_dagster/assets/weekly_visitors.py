@@ -5,9 +5,9 @@ import warnings
 import dagster as dg
 
 from truepixel_dagster.asset_keys import EVENTS, PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
-from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.jobs.rebuilding import rebuilding
-from truepixel_dagster.partitions import BACKFILL, STREAM_FRESHNESS, WEEKS, iso_week
+from truepixel_dagster.partitions import WEEKS, iso_week
 
 with warnings.catch_warnings():
     # Dagster calls this parameter beta, and every command would say so.
@@ -16,27 +16,17 @@ with warnings.catch_warnings():
     SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
-@dg.multi_asset(
-    name="rebuild_weekly_visitors",
-    partitions_def=WEEKS,
-    backfill_policy=BACKFILL,
-    specs=[
-        dg.AssetSpec(
-            WEEKLY_VISITORS,
-            deps=[PRODUCT_STATS_BUFFER, dg.AssetDep(EVENTS, partition_mapping=SO_FAR)],
-            description=(
-                "Distinct clients with a pixel event by shop and the shop's ISO week: Elasticsearch"
-                " `<namespace>-weekly-visitors`."
-                " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"
-                " counts it exactly from the event history (`exact: true`) until somebody is seen in it again."
-            ),
-            group_name="truepixel",
-            owners=OWNERS,
-            kinds={"elasticsearch"},
-            partitions_def=WEEKS,
-            freshness_policy=STREAM_FRESHNESS,
-        )
-    ],
+@rebuilt(
+    WEEKLY_VISITORS,
+    deps=[PRODUCT_STATS_BUFFER, dg.AssetDep(EVENTS, partition_mapping=SO_FAR)],
+    description=(
+        "Distinct clients with a pixel event by shop and the shop's ISO week: Elasticsearch"
+        " `<namespace>-weekly-visitors`."
+        " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"
+        " counts it exactly from the event history (`exact: true`) until somebody is seen in it again."
+    ),
+    kind="elasticsearch",
+    partitions=WEEKS,
 )
 def weekly_visitors(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Count weeks exactly."""
