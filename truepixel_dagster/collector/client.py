@@ -6,17 +6,14 @@ the pixel; else the token itself. The pipeline joins all of them in any case.
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 import msgspec
 
 from truepixel_dagster.events.privacy_request import PRIVACY_CLIENT, PRIVACY_TOPICS
-from truepixel_dagster.events.shape import identifier, longer_than
+from truepixel_dagster.events.shape import identifier
 from truepixel_dagster.events.shopify_order import noted_client
-from truepixel_dagster.events.user_key import MAX_CLIENT_BYTES, is_no_client
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+from truepixel_dagster.events.user_key import can_be_client
 
 
 class _Body(msgspec.Struct):
@@ -103,7 +100,7 @@ def usable(value: Any) -> str | None:
         text = (identifier(value) or "").strip()
     except ValueError:
         return None
-    if not text or _CONTROL.search(text) or longer_than(MAX_CLIENT_BYTES, text) or is_no_client(text):
+    if not can_be_client(text):
         return None
     try:
         text.encode()

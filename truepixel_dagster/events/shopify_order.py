@@ -24,12 +24,11 @@ from truepixel_dagster.events.shape import (
     Id,
     email_hash,
     identifier,
-    longer_than,
     money,
     quantity,
 )
 from truepixel_dagster.events.times import FIRST, instant
-from truepixel_dagster.events.user_key import MAX_CLIENT_BYTES, is_no_client
+from truepixel_dagster.events.user_key import can_be_client, is_no_client
 from truepixel_dagster.events.visits import Alias
 
 POS, DRAFT, SUBSCRIPTION, IMPORT, OTHER = "pos", "draft", "subscription", "import", "other"
@@ -52,7 +51,6 @@ _NOTES = frozenset(
 _NO_LETTER = re.compile(r"[-_\s]")
 _BETWEEN_WORDS = re.compile(r"[-_ ]+")
 _OFFSET = re.compile(r"[0-9]([+-])([0-9]{2}):?([0-9]{2})$")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 _NOTHING = msgspec.Raw(b"null")
@@ -505,8 +503,7 @@ def _client(value: Any) -> str | None:
     """A client id as the key of a record may have it; None for what is none."""
     is_id = isinstance(value, (int, str)) and not isinstance(value, bool)
     client = str(value).strip() if is_id else ""
-    can_be_key = not _CONTROL.search(client) and not longer_than(MAX_CLIENT_BYTES, client)
-    return client if can_be_key and not is_no_client(client) else None
+    return client if can_be_client(client) else None
 
 
 def _count_of(customer: Customer) -> int | None:

@@ -2,7 +2,7 @@
 
 sites = Sites(load(path), {"548380009": (["hats.example"], {"flyer": "print"})})
 site = sites.of("548380009", "hats.myshopify.com")
-site.visit("https://hats.example/?utm_source=flyer", None, None)   # Ad(platform="print", …)
+site.seen("https://hats.example/?utm_source=flyer", None, None).visit   # Ad(platform="print", …)
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.shape import LINES_PER_EVENT
 from truepixel_dagster.events.shop import Shop
 from truepixel_dagster.events.sources import DEFAULT, Sources
-from truepixel_dagster.events.visits import NO_ALIASES, Alias, Seen, aliases_of, outside_host, remainder, seen, visit
+from truepixel_dagster.events.visits import NO_ALIASES, Alias, Seen, aliases_of, outside_host, remainder, seen
 
 # How many shops' sites are kept as they were put together last.
 _KEPT = 4096
@@ -27,10 +26,6 @@ class Site(NamedTuple):
     aliases: Mapping[str, str] = NO_ALIASES
     sources: Sources = DEFAULT
     lines: int = LINES_PER_EVENT
-
-    def visit(self, url: str | None, search: str | None, referrer: str | None) -> Ad | None:
-        """The visit that a page view speaks of: see `visits.visit`."""
-        return visit(url, search, referrer, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources)
 
     def seen(self, url: str | None, search: str | None, referrer: str | None) -> Seen:
         """The visit and where it came from: see `visits.seen`."""

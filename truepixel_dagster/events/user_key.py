@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from truepixel_dagster.events.shape import longer_than
+
 MAX_SHOP_BYTES = 128
 MAX_CLIENT_BYTES = 256
 _has_control_character = re.compile(r"[\x00-\x1f\x7f]").search
@@ -55,3 +57,8 @@ def is_no_client(text: str) -> bool:
         return False
     word = text.strip().lower()
     return word in _NO_CLIENTS or word.replace("-", "") == "0" * 32
+
+
+def can_be_client(text: str) -> bool:
+    """Return whether a text can be the client of a key: not too long, no control characters, no word for none."""
+    return not (_has_control_character(text) or longer_than(MAX_CLIENT_BYTES, text) or is_no_client(text))
