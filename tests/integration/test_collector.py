@@ -114,7 +114,7 @@ def test_nothing_unsigned_is_written_and_it_is_counted(served: Settings, collect
     assert collector.ask("POST", "/v1/webhooks", body, unsigned).status == 401
     assert collector.ask("POST", "/v1/webhooks", b'{"id": 2}', headers).status == 401
     assert collector.webhook("orders/create", body, secret=b"another").status == 401
-    # Of a shop that nobody knows no more is told.
+    # An unknown shop gets the same answer, which reveals nothing about it.
     assert collector.webhook("orders/create", body, secret=b"another", domain="who.myshopify.com").status == 401
     assert on_topic(served) == []
     assert collector.metrics()['events_total{outcome="unsigned",source="webhooks"}'] == 4

@@ -13,7 +13,8 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
     description=(
         "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
         " `<namespace>-events-YYYY.MM`, by the day on which it happened. Written by the runs of process_events."
-        " Materializing a day reads it from Kafka again, as far as its retention reaches, and sets it right."
+        " Materializing a day indexes it from Kafka again; events whose records retention has removed are decoded"
+        " again from their documents."
     ),
     kind="elasticsearch",
 )
