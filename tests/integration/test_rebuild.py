@@ -26,8 +26,9 @@ from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages import attribution
 from truepixel_dagster.stores.elasticsearch import Action
-from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS
 
 DAYS = ["2026-01-05", "2026-01-06", "2026-01-07", "2026-01-08", "2026-01-09"]
 DAY = "2026-01-06"
@@ -216,6 +217,34 @@ def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings:
             rebuild(settings, name, [day])
             flush(stores)
     # What raced with the rebuild of another store is settled by the next one.
+    audited(settings, stores)
+
+
+@pytest.mark.parametrize("is_lost", [True, False], ids=["an order that was lost", "an order that was changed"])
+def test_a_record_that_arrives_between_reading_the_history_and_the_orders_is_kept(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    at = f"{DAY}T10:00:00.000Z"
+    send(settings, [record("s:c", completed("seen", at=at))])
+    drain(settings)
+    if is_lost:
+        stores.mongodb.collection(ORDERS).delete_many({})
+    else:
+        stores.mongodb.collection(ORDERS).update_many({}, {"$set": {"nodes": []}})
+    read = attribution.read_attributions
+    late = [record("s:c", order(7), topic="orders/create", event_id="w")]
+
+    def read_late(*arguments: Any) -> Any:
+        if late:
+            send(settings, [late.pop()])
+            drain(settings)
+        return read(*arguments)
+
+    monkeypatch.setattr(attribution, "read_attributions", read_late)
+    rebuild(settings, "attributions")
+    monkeypatch.undo()
+    for name in ("customers", "product_stats"):
+        rebuild(settings, name)
     audited(settings, stores)
 
 

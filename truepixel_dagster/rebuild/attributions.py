@@ -7,7 +7,7 @@ then on what the history says: product statistics and customers of its days have
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -27,7 +27,7 @@ from truepixel_dagster.stages.ad_lead import noted_users
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import report
-from truepixel_dagster.stores.elasticsearch import Action
+from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS
 
@@ -110,39 +110,73 @@ def _of_ids(ids: Iterable[str]) -> Mapping[str, Any]:
 
 
 def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Rules) -> Rebuilt:
-    passed = [event for event in events if context.settled.passed(ATTRIBUTION, event)]
-    by = _settling(context, passed, rules)
     mongodb, elasticsearch = context.stores.mongodb, context.stores.elasticsearch
+    seen: dict[str, Any] = {}
     for _ in range(_REREADS):
+        passed = [event for event in events if context.settled.passed(ATTRIBUTION, event)]
+        by = _settling(context, passed, rules)
         likely = dict.fromkeys([*sorted(ids), *attribution.likely_documents(events)])
         attributions = attribution.read_attributions(likely, elasticsearch)
         stored = attribution.read_clusters(ids, mongodb)
-        clusters, unreadable = attribution.readable(stored)
-        for reason in unreadable.values():
-            report(reason)
         there = {id_ for id_, document in attributions.items() if document}
-        changed: dict[str, dict[str, Any]] = {}
-        groups: dict[str, tuple[Group, Cluster]] = {}
-        usable = [event for event in passed if not _is_of_unreadable(event, unreadable, stored)]
-        for group in groups_of(usable, clusters):
-            root, wanted = _wanted(context, group, by, there)
-            groups[root] = (group, wanted[root])
-            for id_, cluster in wanted.items():
-                if cluster != clusters.get(id_):
-                    changed[id_] = attribution.as_document(cluster, stored.get(id_, {}))
-        complete, rejected = mongodb.replace(ORDERS, changed, stored)
+        plan = _planned(context, passed, stored, by, there)
+        versions = {id_: document.get("v") for id_, document in stored.items()}
+        # A document read after the history may hold an event that is missing there: read the history after it, too.
+        if any(seen.get(id_) != versions[id_] for id_ in versions.keys() & (plan.changed.keys() | plan.unnamed)):
+            seen = versions
+            events, ids = _linked(context, ids)
+            continue
+        complete, rejected = mongodb.replace(ORDERS, plan.changed, stored)
         if rejected:
             raise ServerRefuses(f"MongoDB refused an order: {next(iter(rejected.values())).reason}")
         if complete:
-            written, refused = attribution.write(groups, by, mongodb, elasticsearch, attributions)
+            written, refused = attribution.write(plan.groups, by, mongodb, elasticsearch, attributions)
             if refused:
                 raise ServerRefuses(f"Elasticsearch refused an attribution: {next(iter(refused.values()))}")
-            standing = {id_ for _, cluster in groups.values() for id_ in cluster.documents}
-            gone = _remove_others(context, groups, stored, there - standing)
+            mongodb.remove(ORDERS, {id_: versions[id_] for id_ in plan.unnamed})
+            standing = {id_ for _, cluster in plan.groups.values() for id_ in cluster.documents}
+            gone = _remove(elasticsearch, [doc for id_, doc in attributions.items() if doc and id_ not in standing])
             made = written["create"] + written["index"]
-            orders = sum(len(cluster.orders(rules)) for _, cluster in groups.values())
-            return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(unreadable))
+            orders = sum(len(cluster.orders(rules)) for _, cluster in plan.groups.values())
+            for reason in plan.unreadable:
+                report(reason)
+            return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(plan.unreadable))
     raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
+
+
+class _Planned(NamedTuple):
+    """What the history says of orders, and how their documents have to change.
+
+    `groups` has records with their clusters, by document id; `changed` the documents to write; `unnamed` the ids of
+    documents that we wrote and no record stands for; `unreadable` why some documents cannot be read.
+    """
+
+    groups: dict[str, tuple[Group, Cluster]]
+    changed: dict[str, dict[str, Any]]
+    unnamed: set[str]
+    unreadable: Sequence[str]
+
+
+def _planned(
+    context: Context,
+    events: Sequence[Event],
+    stored: Mapping[str, Mapping[str, Any]],
+    by: Settling,
+    there: set[str],
+) -> _Planned:
+    clusters, unreadable = attribution.readable(stored)
+    changed: dict[str, dict[str, Any]] = {}
+    groups: dict[str, tuple[Group, Cluster]] = {}
+    usable = [event for event in events if not _is_of_unreadable(event, unreadable, stored)]
+    for group in groups_of(usable, clusters):
+        root, wanted = _wanted(context, group, by, there)
+        groups[root] = (group, wanted[root])
+        for id_, cluster in wanted.items():
+            if cluster != clusters.get(id_):
+                changed[id_] = attribution.as_document(cluster, stored.get(id_, {}))
+    named = {id_ for group, _ in groups.values() for id_ in group.clusters} | set(groups)
+    unnamed = {id_ for id_, document in stored.items() if id_ not in named and "nodes" in document}
+    return _Planned(groups, changed, unnamed, list(unreadable.values()))
 
 
 def _settling(context: Context, events: Sequence[Event], rules: Rules) -> Settling:
@@ -200,17 +234,10 @@ def _with_documents(cluster: Cluster, more: set[str]) -> Cluster:
     return msgspec.structs.replace(cluster, documents=tuple(sorted({*cluster.documents, *more})))
 
 
-def _remove_others(
-    context: Context, groups: Mapping[str, Any], stored: Mapping[str, Mapping[str, Any]], left: set[str]
-) -> int:
-    """Remove orders and attributions that we wrote and no history stands for; says how many attributions."""
-    known = {id_ for _, (group, _) in groups.items() for id_ in group.clusters} | set(groups)
-    versions = {id_: doc.get("v") for id_, doc in stored.items() if id_ not in known and "nodes" in doc}
-    context.stores.mongodb.remove(ORDERS, versions)
-    elasticsearch = context.stores.elasticsearch
-    found = attribution.read_attributions(sorted(left), elasticsearch)
+def _remove(elasticsearch: ElasticsearchStore, left: Iterable[Found]) -> int:
+    """Remove attributions that we wrote and no history stands for, unless they have changed; return how many."""
     # One without a sighting is an import, which no history stands for.
-    ours = [doc for doc in found.values() if doc and doc.source.get("sightings")]
+    ours = [doc for doc in left if doc.source.get("sightings")]
     actions = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in ours]
     return sum(not outcome.error for outcome in elasticsearch.write(actions))
 
