@@ -82,6 +82,24 @@ def to_millis(text: str) -> int:
     Raises:
         ValueError: Not a time.
     """
+    moment = _written_by_javascript(text) or _other(text)
+    since = moment - EPOCH
+    # Dividing a timedelta takes as long as all the rest.
+    return since.days * DAY + since.seconds * 1000 + since.microseconds // 1000
+
+
+def _written_by_javascript(text: str) -> datetime | None:
+    """A time such as `2026-01-05T10:00:00.000Z`, which nearly all are; None for any other."""
+    # The standard library takes a quarter of the time of msgspec, and forms that are no times here.
+    if len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z":
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            return None
+    return None
+
+
+def _other(text: str) -> datetime:
     try:
         # A number would be read as seconds; no date begins with so few digits.
         moment = msgspec.convert(text if len(text) <= 26 else _cut(text), datetime) if text[4:5] == "-" else None
@@ -89,11 +107,7 @@ def to_millis(text: str) -> int:
         moment = None
     if moment is None:
         raise ValueError(f"time {text[:40]!r} is not ISO 8601")
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    since = moment - EPOCH
-    # Dividing a timedelta takes as long as all the rest.
-    return since.days * DAY + since.seconds * 1000 + since.microseconds // 1000
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _cut(text: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from truepixel_dagster.events.event import DAY
+from truepixel_dagster.events.event import DAY, EPOCH
 from truepixel_dagster.events.times import MINUTE, When, to_millis, when
 
 ARRIVED = 1_767_607_200_000  # 2026-01-05T10:00:00Z
@@ -85,3 +88,24 @@ def test_what_is_no_time_is_none(text: str) -> None:
 
 def test_a_time_is_rounded_down() -> None:
     assert to_millis("2026-01-05T10:00:00.9999999Z") == ARRIVED + 999
+
+
+def as_msgspec_reads(text: str) -> int | None:
+    if text[4:5] != "-":
+        return None
+    try:
+        return (msgspec.convert(text, datetime) - EPOCH) // timedelta(milliseconds=1)
+    except msgspec.ValidationError:
+        return None
+
+
+@given(
+    st.from_regex(r"\A[0-9]{4}-[0-9W]{2}-[0-9]{2}T[0-9:]{2}:[0-9]{2}:[0-6][0-9]\.[0-9,٣]{3}Z\Z")
+    | st.datetimes(timezones=st.just(timezone.utc)).map(lambda t: t.isoformat(timespec="milliseconds")[:23] + "Z")
+)
+def test_a_time_as_javascript_writes_it_is_read_as_any_other_is(text: str) -> None:
+    try:
+        millis = to_millis(text)
+    except ValueError:
+        millis = None
+    assert millis == as_msgspec_reads(text)
