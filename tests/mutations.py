@@ -197,14 +197,14 @@ MUTATIONS = (
     Mutation(
         "a rebuilt customer holds what the stream has settled",
         P + "rebuild/customers.py",
-        "done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)",
+        "done = context.stream.is_committed(event.origin) or customer.is_applied(stored, event.origin)",
         "done = True",
         INTEGRATION + "test_rebuild.py -k while",
     ),
     Mutation(
         "a rebuilt order holds what the stream has settled",
         P + "rebuild/attributions.py",
-        "done = [event for event in group.events if context.settled.is_committed(event.origin)]",
+        "done = [event for event in group.events if context.stream.is_committed(event.origin)]",
         "done = list(group.events)",
         INTEGRATION + "test_rebuild.py -k while",
     ),

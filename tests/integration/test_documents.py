@@ -18,7 +18,7 @@ from truepixel_dagster.events.privacy_request import PrivacyRequest
 from truepixel_dagster.flush import FlushRefused
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import rules_of
-from truepixel_dagster.rebuild.context import Context, rebuilding
+from truepixel_dagster.rebuild.context import RebuildContext, rebuilding
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import privacy_requests
@@ -129,7 +129,7 @@ def test_rebuilding_a_day_upgrades_its_documents(
     audited(settings, stores)
 
 
-def rebuilds(context: Context) -> Iterator[Any]:
+def rebuilds(context: RebuildContext) -> Iterator[Any]:
     yield events.rebuild_days(context, DAYS)
     yield ad_leads.rebuild_days(context, DAYS)
     yield attributions.rebuild_days(context, DAYS, rules_of(context))

@@ -24,9 +24,9 @@ from truepixel_dagster.provision import older_documents, provision
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, stored, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.history import all_of
-from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.rebuild.replay import between
 from truepixel_dagster.rebuild.replay import replay as replay_range
+from truepixel_dagster.rebuild.stats import RebuildStats
 from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -65,7 +65,7 @@ def all_days() -> list[str]:
     return [*(f"2026-01-{day:02d}" for day in range(1, 32)), *DAYS]
 
 
-def rebuild_events(settings: Settings) -> Rebuilt:
+def rebuild_events(settings: Settings) -> RebuildStats:
     with rebuilding(settings) as context:
         return events.rebuild_days(context, all_days())
 

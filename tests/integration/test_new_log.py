@@ -185,9 +185,9 @@ def test_a_rebuild_of_two_logs_changes_nothing(settings: Settings, stores: Store
     counted = clients(stores)
     with rebuilding(settings) as context:
         # Once for the weeks, whose visitors are counted exactly then.
-        for partition in context.settled.committed:
+        for partition in context.stream.committed:
             done = replay(context, of_partition(context, partition, 0, 10**6))
-        for partition in context.settled.committed:
+        for partition in context.stream.committed:
             done = replay(context, of_partition(context, partition, 0, 10**6))
             assert all(stage.changed == stage.removed == 0 for stage in done.stages.values()), done
     assert clients(stores) == counted == {f"c{number}": 12 for number in range(6)}

@@ -21,8 +21,8 @@ from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
-from truepixel_dagster.rebuild.context import Context, rebuilding
-from truepixel_dagster.rebuild.rebuilt import Rebuilt
+from truepixel_dagster.rebuild.context import RebuildContext, rebuilding
+from truepixel_dagster.rebuild.stats import RebuildStats
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import Settings
@@ -36,15 +36,15 @@ WEEK = "2026-W02"
 ONE_DAY = timedelta(hours=23)
 
 
-def rebuild_attributions(context: Context, days: Sequence[str]) -> Rebuilt:
+def rebuild_attributions(context: RebuildContext, days: Sequence[str]) -> RebuildStats:
     return attributions.rebuild_days(context, days, attributions.rules_of(context))
 
 
-def rebuild_weeks(context: Context, days: Sequence[str]) -> Rebuilt:
+def rebuild_weeks(context: RebuildContext, days: Sequence[str]) -> RebuildStats:
     return weekly_visitors.rebuild_weeks(context, [WEEK])
 
 
-REBUILDS: dict[str, Callable[[Context, Sequence[str]], Rebuilt]] = {
+REBUILDS: dict[str, Callable[[RebuildContext, Sequence[str]], RebuildStats]] = {
     "events": events.rebuild_days,
     "ad_leads": ad_leads.rebuild_days,
     "attributions": rebuild_attributions,
@@ -64,7 +64,7 @@ def filled(settings: Settings, stores: Stores) -> Settings:
     return settings
 
 
-def rebuild(settings: Settings, name: str, days: Sequence[str] = (DAY,)) -> Rebuilt:
+def rebuild(settings: Settings, name: str, days: Sequence[str] = (DAY,)) -> RebuildStats:
     with rebuilding(settings) as context:
         return REBUILDS[name](context, days)
 
@@ -410,7 +410,7 @@ def test_a_rebuild_of_a_week_that_dies_loses_no_visitor(
 def test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused(
     filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Context, "kept", date(2026, 1, 7))
+    monkeypatch.setattr(RebuildContext, "kept", date(2026, 1, 7))
     for day in DAYS[:2]:
         hits = of_day(stores, "events-", day)
         stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])

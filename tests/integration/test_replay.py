@@ -18,7 +18,7 @@ from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
@@ -112,7 +112,7 @@ def test_events_older_than_those_that_are_kept_are_passed_over(
 ) -> None:
     send(filled, [record("s:c", pixel("yesterday", at="2016-01-01T12:00:00.000Z"))])
     drain(filled)
-    monkeypatch.setattr(Context, "kept", date(2017, 1, 1))
+    monkeypatch.setattr(RebuildContext, "kept", date(2017, 1, 1))
     found = call("--from", "2h")
     assert found["older"] == 1
     assert sum(stage["changed"] for name, stage in found["stages"].items() if name != "product_stats") == 0

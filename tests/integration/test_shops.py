@@ -24,9 +24,9 @@ from truepixel_dagster.health.counters import counters_match
 from truepixel_dagster.privacy.forget import forget_shop
 from truepixel_dagster.rebuild import ad_leads, customers, events, history, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
-from truepixel_dagster.rebuild.rebuilt import Rebuilt
 from truepixel_dagster.rebuild.redis import restore
 from truepixel_dagster.rebuild.replay import replay, where_of
+from truepixel_dagster.rebuild.stats import RebuildStats
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
@@ -282,7 +282,7 @@ def counted(settings: Settings, stores: Stores) -> Settings:
     return settings
 
 
-def rebuilt(settings: Settings) -> tuple[Rebuilt, Rebuilt]:
+def rebuilt(settings: Settings) -> tuple[RebuildStats, RebuildStats]:
     with rebuilding(settings) as context:
         return product_stats.rebuild_days(context, DAYS), weekly_visitors.rebuild_weeks(context, WEEKS)
 
@@ -411,7 +411,10 @@ def test_events_are_rebuilt_by_the_names_that_their_shop_has_for_platforms(setti
     assert audited(settings, stores).excused == []
     with rebuilding(settings) as context:
         where = where_of(context, since=0, until=None, partition=None, offsets=None)
-        assert replay(context, where, ["index", "ad_lead"]).stages == {"index": Rebuilt(1), "ad_lead": Rebuilt(1)}
+        assert replay(context, where, ["index", "ad_lead"]).stages == {
+            "index": RebuildStats(1),
+            "ad_lead": RebuildStats(1),
+        }
 
 
 def test_a_rebuild_of_events_knows_the_shops_that_they_tell_of_first(settings: Settings, stores: Stores) -> None:

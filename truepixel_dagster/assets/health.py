@@ -16,7 +16,7 @@ from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
     from truepixel_dagster.health.verdict import Verdict
-    from truepixel_dagster.rebuild.context import Context
+    from truepixel_dagster.rebuild.context import RebuildContext
 
 SHOWN = 50
 # Nothing is wrong with what was written yet: it is to be looked at soon.
@@ -75,7 +75,7 @@ def _judge(
     )
 
 
-def _with_history(look: Callable[["Context"], "Verdict"]) -> Callable[[], "Verdict"]:
+def _with_history(look: Callable[["RebuildContext"], "Verdict"]) -> Callable[[], "Verdict"]:
     from truepixel_dagster.rebuild.context import rebuilding
 
     def looking() -> "Verdict":

@@ -10,7 +10,7 @@ import msgspec
 
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
-from truepixel_dagster.audit.registry import changed_since, told
+from truepixel_dagster.audit.registry import changed_since, oracle_shops
 from truepixel_dagster.audit.registry import excused as of_registry
 from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
 from truepixel_dagster.audit.shape import well_formed
@@ -107,7 +107,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         replayed = stores.redis.replayed()
         actual, odd = well_formed(read_actual(settings, stores, replayed))
         registry = dict(shops.known(stores.mongodb))
-        left_out = outside(actual, scope, told(registry))
+        left_out = outside(actual, scope, oracle_shops(registry))
         records, count = [], 0
         first: dict[str, int] = {}
         sites = sites_of(settings)
@@ -138,7 +138,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         clients_per_order=settings.clients_per_order,
         winners={id_: _at(doc["kafka"]) for id_, doc in actual.events.items()},
         late=replayed,
-        shops=told(registry),
+        shops=oracle_shops(registry),
     )
     sides = judged(expected, actual, left_out, scope)
     found = differences(*sides)

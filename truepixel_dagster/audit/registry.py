@@ -38,7 +38,7 @@ class Changed(msgspec.Struct, frozen=True):
     origins: AbstractSet[str] = frozenset()
 
 
-def told(known: Mapping[str, Known]) -> dict[str, Shop]:
+def oracle_shops(known: Mapping[str, Known]) -> dict[str, Shop]:
     """Return the registered shops in the form that the oracle takes."""
     shops = {id_: each.shop for id_, each in known.items()}
     return {

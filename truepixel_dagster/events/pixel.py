@@ -290,7 +290,7 @@ def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
     data = _data(event.name or "", event.data)
     if isinstance(data, _CheckoutData) and data.checkout:
         _anonymise(data.checkout, alias)
-    query, referrer = site.remainder(location.href, location.search, document.referrer, alias)
+    query, referrer = site.anonymised_addresses(location.href, location.search, document.referrer, alias)
     context = _Context(
         _Document(_Location(query) if query else None, referrer) if query or referrer else None,
         _Navigator(A_BOT) if is_bot(_user_agent(event.context)) else None,

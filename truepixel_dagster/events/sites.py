@@ -13,7 +13,15 @@ from typing import NamedTuple
 from truepixel_dagster.events.shape import LINES_PER_EVENT
 from truepixel_dagster.events.shop import Shop
 from truepixel_dagster.events.sources import DEFAULT, Sources
-from truepixel_dagster.events.visits import NO_ALIASES, Alias, Seen, aliases_of, outside_host, remainder, seen
+from truepixel_dagster.events.visits import (
+    NO_ALIASES,
+    Alias,
+    Seen,
+    aliases_of,
+    anonymised_addresses,
+    outside_host,
+    seen,
+)
 
 # How many shops' sites are kept as they were put together last.
 _KEPT = 4096
@@ -35,11 +43,11 @@ class Site(NamedTuple):
         """The host outside of the shop that a page view came from: see `visits.outside_host`."""
         return outside_host(url, referrer, own_domains=self.own_domains, sources=self.sources)
 
-    def remainder(
+    def anonymised_addresses(
         self, url: str | None, search: str | None, referrer: str | None, alias: Alias
     ) -> tuple[str | None, str | None]:
-        """What is left of the visit without whom it is of: see `visits.remainder`."""
-        return remainder(
+        """What is left of the visit without whom it is of: see `visits.anonymised_addresses`."""
+        return anonymised_addresses(
             url, search, referrer, alias, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources
         )
 

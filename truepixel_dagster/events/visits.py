@@ -115,7 +115,7 @@ def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def remainder(
+def anonymised_addresses(
     url: str | None,
     search: str | None,
     referrer: str | None,

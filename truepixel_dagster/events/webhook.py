@@ -216,7 +216,7 @@ def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) ->
         site: The shop's site, as far as it is known.
     """
     body = _read(topic, payload)
-    landing = site.remainder(body.landing_site, None, body.referring_site, alias)
+    landing = site.anonymised_addresses(body.landing_site, None, body.referring_site, alias)
     if landing == (None, None):
         # That a page is named, and that it is no visit, says something of an order.
         landing = "/" if body.landing_site else None, "/" if body.referring_site else None

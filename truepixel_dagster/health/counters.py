@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from truepixel_dagster.flush import PRODUCT_STATS, counters_of, place_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import all_of
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -19,7 +19,7 @@ LOOKS = 5
 Counters = dict[str, int]
 
 
-def sample(context: Context, seed: int | None = None) -> tuple[str, str] | None:
+def sample(context: RebuildContext, seed: int | None = None) -> tuple[str, str] | None:
     """A shop and a day with product statistics whose events are kept, any with the same chance; None if there is none.
 
     Raises:
@@ -36,7 +36,7 @@ def sample(context: Context, seed: int | None = None) -> tuple[str, str] | None:
     return found
 
 
-def counters_match(context: Context, sampled: tuple[str, str] | None, pause: float = 1.0) -> Verdict:
+def counters_match(context: RebuildContext, sampled: tuple[str, str] | None, pause: float = 1.0) -> Verdict:
     """Compare documents and buffered counters of a shop's day with the event history, up to the applied offsets.
 
     The stream and flushes go on meanwhile: only what differs at every one of five looks is wrong.
@@ -79,7 +79,9 @@ def counters_match(context: Context, sampled: tuple[str, str] | None, pause: flo
     )
 
 
-def _look(context: Context, shop: str, day: str) -> tuple[dict[CounterKey, Counters], dict[CounterKey, Counters]]:
+def _look(
+    context: RebuildContext, shop: str, day: str
+) -> tuple[dict[CounterKey, Counters], dict[CounterKey, Counters]]:
     """What the history says, and what documents, claims and buffers say; without products that count nothing."""
     from truepixel_dagster.rebuild.product_stats import totals_of
 

@@ -9,7 +9,7 @@ from typing import Any
 from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.orders.facts import ids_of
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
@@ -30,7 +30,7 @@ def rebuild(days: Collection[str]) -> str:
     return f"Materialize attributions, customers and product_stats for {shown}{more}"
 
 
-def orders_attributed(context: Context) -> Verdict:
+def orders_attributed(context: RebuildContext) -> Verdict:
     """Look for orders in the event history that have no attribution though the record that reports them is committed.
 
     Raises:
@@ -46,8 +46,8 @@ def orders_attributed(context: Context) -> Verdict:
             id_: event
             for event in page
             if _reports(event)
-            and context.settled.is_committed(event.origin)
-            and context.settled.passed(ATTRIBUTION, event)
+            and context.stream.is_committed(event.origin)
+            and context.stream.passed(ATTRIBUTION, event)
             for id_ in ids_of(event)[:1]
         }
         sightings += len(reported)
@@ -65,7 +65,7 @@ def _reports(event: Event) -> bool:
     return event.order is not None and not event.bot and bool(event.order.payload or event.order.completion)
 
 
-def _without_attribution(context: Context, reported: Mapping[str, Event]) -> dict[str, str]:
+def _without_attribution(context: RebuildContext, reported: Mapping[str, Event]) -> dict[str, str]:
     """The attributions that are missing, by the ids that were reported; an order that was deleted has none.
 
     An order of which nothing is known stands for itself.
@@ -84,7 +84,7 @@ def _without_attribution(context: Context, reported: Mapping[str, Event]) -> dic
     return {id_: lacking.get(id_, id_) for id_ in reported if id_ in lacking or id_ not in known}
 
 
-def credits_sum(context: Context) -> Verdict:
+def credits_sum(context: RebuildContext) -> Verdict:
     """Look for attributions with a model whose credits do not sum to the order's value.
 
     Raises:

@@ -9,7 +9,7 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import beyond
 from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
@@ -39,16 +39,16 @@ class Marks:
                 yield self._first + at
 
 
-def records_accounted(context: Context) -> Verdict:
+def records_accounted(context: RebuildContext) -> Verdict:
     """Look for records below the committed offsets that are nowhere. It needs a bit of memory for each record.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     lows = {entry.partition: entry.low for entry in context.log.lag()}
-    committed = context.settled.committed
+    committed = context.stream.committed
     marks = {partition: Marks(low, committed[partition]) for partition, low in lows.items()}
-    for partition, offset in (*context.settled.waiting, *_indexed(context, lows, committed)):
+    for partition, offset in (*context.stream.waiting, *_indexed(context, lows, committed)):
         if partition in marks:
             marks[partition].mark(offset)
     redactions = Redactions(context.stores.mongodb, context.history.sites)
@@ -72,12 +72,14 @@ def records_accounted(context: Context) -> Verdict:
         records=records,
         unaccounted=unaccounted,
         duplicates=duplicates,
-        dead_letters_waiting=len(context.settled.waiting),
+        dead_letters_waiting=len(context.stream.waiting),
         examples=lost,
     )
 
 
-def _indexed(context: Context, lows: Mapping[int, int], committed: Mapping[int, int]) -> Iterator[tuple[int, int]]:
+def _indexed(
+    context: RebuildContext, lows: Mapping[int, int], committed: Mapping[int, int]
+) -> Iterator[tuple[int, int]]:
     query = beyond({p: low - 1 for p, low in lows.items()}, {p: end - 1 for p, end in committed.items()})
     if query is None:
         return
@@ -87,7 +89,7 @@ def _indexed(context: Context, lows: Mapping[int, int], committed: Mapping[int, 
         yield hit["_source"]["kafka"]["partition"], hit["_source"]["kafka"]["offset"]
 
 
-def _not_duplicates(context: Context, messages: Sequence[Message]) -> list[Message]:
+def _not_duplicates(context: RebuildContext, messages: Sequence[Message]) -> list[Message]:
     """The messages whose event id nobody has indexed, without those of months that were dropped."""
     store = context.stores.elasticsearch
     places = {}
@@ -104,7 +106,7 @@ def _not_duplicates(context: Context, messages: Sequence[Message]) -> list[Messa
     ]
 
 
-def _outdated(context: Context, indices: Iterable[str]) -> set[str]:
+def _outdated(context: RebuildContext, indices: Iterable[str]) -> set[str]:
     prefix = context.stores.elasticsearch.index(f"{EVENTS}-")
     today = datetime.now(timezone.utc).date()
     return set(outdated(indices, prefix, today, context.settings.event_retention_months))

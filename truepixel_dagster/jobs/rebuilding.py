@@ -16,15 +16,15 @@ from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
-    from truepixel_dagster.rebuild.context import Context
-    from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt
+    from truepixel_dagster.rebuild.context import RebuildContext
+    from truepixel_dagster.rebuild.stats import Progress, RebuildStats
 
 TOLD_EVERY = 5.0
 DOCUMENTS_OF_A_REBUILD = "documents worked out"
 
 
 def rebuilding(
-    context: dg.AssetExecutionContext, rebuild: Callable[[Context, list[str], Progress], Rebuilt]
+    context: dg.AssetExecutionContext, rebuild: Callable[[RebuildContext, list[str], Progress], RebuildStats]
 ) -> dg.MaterializeResult[None]:
     """Run a rebuild of the run's partitions.
 

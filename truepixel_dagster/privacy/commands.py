@@ -19,7 +19,7 @@ from truepixel_dagster.text import printable
 if TYPE_CHECKING:
     from truepixel_dagster.privacy.person import Person
     from truepixel_dagster.privacy.requests import Outcome
-    from truepixel_dagster.rebuild.context import Context
+    from truepixel_dagster.rebuild.context import RebuildContext
 
 of_shop = click.option("--shop", required=True, help="The shop id.")
 of_client = click.option("--client", help="A browser: the client id of the pixel, and the orders made with it.")
@@ -145,7 +145,7 @@ def _time(value: object) -> str | None:
     return iso(int(value)) if isinstance(value, (int, float)) else value and str(value)  # type: ignore[return-value]
 
 
-def _person(context: Context, shop: str, client: str | None, customer: str | None) -> Person | None:
+def _person(context: RebuildContext, shop: str, client: str | None, customer: str | None) -> Person | None:
     from truepixel_dagster.privacy.person import asked_for, find
 
     if client and customer:

@@ -16,7 +16,7 @@ from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.privacy.forget import clusters_of, ids_of_shop
 from truepixel_dagster.privacy.person import Person, not_committed, of_shop, order_ids
 from truepixel_dagster.private_files import private_folder_above
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
@@ -42,7 +42,7 @@ class Held(msgspec.Struct, frozen=True):
     document: Mapping[str, Any]
 
 
-def held(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
+def held(context: RebuildContext, shop: str, person: Person | None) -> Iterator[Held]:
     """Everything of a person, or of the shop if there is none; never anything of another shop.
 
     Raises:
@@ -59,7 +59,7 @@ def held(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
         yield from (Held(store, _record(message)) for message in messages if _is_of(message, shop, person))
 
 
-def _documents(context: Context, shop: str, person: Person | None) -> Iterator[Held]:
+def _documents(context: RebuildContext, shop: str, person: Person | None) -> Iterator[Held]:
     context.history.refresh()
     for page in context.history.documents(of_shop(shop)):
         for hit in page:

@@ -25,7 +25,7 @@ from truepixel_dagster.privacy.anonymous_order import anonymous_attribution, att
 from truepixel_dagster.privacy.person import Person, of_shop, order_ids
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import message_of, of_users
 from truepixel_dagster.rebuild.shops import learn_again
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
@@ -48,8 +48,8 @@ class Forgotten(msgspec.Struct):
     recount: set[str] = set()
 
 
-def forget_person(context: Context, person: Person, redactions: Redactions) -> Forgotten:
-    """Put what may remain in the place of everything of a person. `work_out` what rests on it next.
+def forget_person(context: RebuildContext, person: Person, redactions: Redactions) -> Forgotten:
+    """Put what may remain in the place of everything of a person. `recompute` what rests on it next.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer; do it again.
@@ -68,7 +68,7 @@ def forget_person(context: Context, person: Person, redactions: Redactions) -> F
     return forgotten
 
 
-def work_out(context: Context, forgotten: Forgotten) -> None:
+def recompute(context: RebuildContext, forgotten: Forgotten) -> None:
     """Work out from the history what rests on the remainders: orders, customers, and what may be counted twice.
 
     Raises:
@@ -89,7 +89,7 @@ def work_out(context: Context, forgotten: Forgotten) -> None:
         product_stats.rebuild_days(context, days)
 
 
-def forget_shop(context: Context, shop: str, redactions: Redactions) -> Forgotten:
+def forget_shop(context: RebuildContext, shop: str, redactions: Redactions) -> Forgotten:
     """Delete everything of a shop. What came after its redaction is worked out anew.
 
     Raises:
@@ -134,7 +134,7 @@ def is_order_of(person: Person, attribution: Document) -> bool:
     return any(id_.kind in (ORDER, TOKEN) for id_ in order_ids(attribution) & person.ids)
 
 
-def _forget_events(context: Context, shop: str, redactions: Redactions, forgotten: Forgotten) -> None:
+def _forget_events(context: RebuildContext, shop: str, redactions: Redactions, forgotten: Forgotten) -> None:
     """Put remainders in the place of a shop's events, or nothing.
 
     The remainder is written first: what is counted from the history must not miss it.
@@ -167,7 +167,7 @@ def _event(message: Message, sites: Sites) -> Event:
     return event
 
 
-def _forget_orders(context: Context, person: Person, redactions: Redactions, forgotten: Forgotten) -> None:
+def _forget_orders(context: RebuildContext, person: Person, redactions: Redactions, forgotten: Forgotten) -> None:
     store = context.stores.elasticsearch
     count = 0
     for hits in chunks(store.scan(ATTRIBUTIONS, of_shop(person.shop)), _CHUNK):
@@ -192,7 +192,7 @@ def clusters_of(person: Person) -> dict[str, Any]:
     return {"$or": [{"users": {"$in": person.users}}, {"ids": {"$in": ids}}]}
 
 
-def _forget_clusters(context: Context, person: Person, redactions: Redactions, forgotten: Forgotten) -> int:
+def _forget_clusters(context: RebuildContext, person: Person, redactions: Redactions, forgotten: Forgotten) -> int:
     """Delete what is known of a person's orders; it is recomputed from the remainders.
 
     Where the stream has met a remainder before, it has counted the order once more: its days are counted again.

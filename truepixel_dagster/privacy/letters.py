@@ -30,12 +30,12 @@ def forget(settings: Settings, redactions: Redactions) -> int:
     """
     _, ends = topics.bounds(settings, settings.dead_topic)
     counts = dict.fromkeys(ends, 0)
-    for record, remainder in _remainders(settings, redactions, ends):
+    for record, remainder in _anonymised(settings, redactions, ends):
         counts[record.origin.partition] += remainder is not record
     concerned = {partition: ends[partition] for partition, count in counts.items() if count}
     if concerned:
         with EventProducer(settings, settings.dead_topic) as producer:
-            for record, remainder in _remainders(settings, redactions, {**dict.fromkeys(ends, 0), **concerned}):
+            for record, remainder in _anonymised(settings, redactions, {**dict.fromkeys(ends, 0), **concerned}):
                 if remainder:
                     producer.send(
                         remainder.key,
@@ -48,7 +48,7 @@ def forget(settings: Settings, redactions: Redactions) -> int:
     return sum(counts.values())
 
 
-def _remainders(
+def _anonymised(
     settings: Settings, redactions: Redactions, ends: Mapping[int, int]
 ) -> Iterator[tuple[Message, Message | None]]:
     """Each record of the topic, and what may remain of it: itself, another one, or nothing."""

@@ -28,7 +28,7 @@ from truepixel_dagster.events.identifiers import (
 )
 from truepixel_dagster.events.privacy_request import PrivacyRequest, stripped
 from truepixel_dagster.events.shape import email_hash
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import Query, all_of, message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.mongodb import CUSTOMERS
@@ -86,7 +86,7 @@ def learned(known: frozenset[Identifier], named: frozenset[Identifier]) -> froze
     return frozenset(new | {Identifier(CLIENT, id_.value) for id_ in new if id_.kind == TOKEN})
 
 
-def find(context: Context, shop: str, seeds: Iterable[Identifier]) -> Person:
+def find(context: RebuildContext, shop: str, seeds: Iterable[Identifier]) -> Person:
     """Everything of a person in a shop: reads the shop's history, dead letters and what the stream has yet to read,
     until they teach nothing new.
 
@@ -121,7 +121,7 @@ def names(words: re.Pattern[str], message: Message) -> bool:
     return any(words.search(part.decode(errors="replace")) for part in parts if part)
 
 
-def messages_of(context: Context, shop: str) -> Iterator[Message]:
+def messages_of(context: RebuildContext, shop: str) -> Iterator[Message]:
     """A shop's records: those of the history, the dead letters (and those without a shop), and those not committed."""
     context.history.refresh()
     for page in context.history.documents(of_shop(shop)):
@@ -132,12 +132,12 @@ def messages_of(context: Context, shop: str) -> Iterator[Message]:
     yield from (message for message in not_committed(context) if shop_and_client(message)[0] in (shop, ""))
 
 
-def not_committed(context: Context) -> Iterator[Message]:
+def not_committed(context: RebuildContext) -> Iterator[Message]:
     """The records of all shops that the stream is not through with; requests about personal data tell nothing."""
     return map(stripped, context.log.read_all(first=context.log.committed()))
 
 
-def _documents(context: Context, shop: str) -> Iterator[frozenset[Identifier]]:
+def _documents(context: RebuildContext, shop: str) -> Iterator[frozenset[Identifier]]:
     """What customers and attributions name: they may be there when their events are not any more."""
     for document in context.stores.mongodb.find(CUSTOMERS, {"shop_id": shop}):
         named = ((CLIENT, "client_id"), (CUSTOMER, "customer_id"), (EMAIL, "email_hash"))

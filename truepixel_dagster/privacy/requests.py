@@ -19,12 +19,12 @@ from pymongo import UpdateOne
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import DATA_REQUEST, SHOP_REDACT
 from truepixel_dagster.privacy import export, letters
-from truepixel_dagster.privacy.forget import Forgotten, forget_person, forget_shop, work_out
+from truepixel_dagster.privacy.forget import Forgotten, forget_person, forget_shop, recompute
 from truepixel_dagster.privacy.person import asked_for, find
 from truepixel_dagster.privacy.search import Searched, search, search_shop
 from truepixel_dagster.private_files import private_folder
-from truepixel_dagster.rebuild.context import Context, rebuilding
-from truepixel_dagster.rebuild.settled import settled
+from truepixel_dagster.rebuild.context import RebuildContext, rebuilding
+from truepixel_dagster.rebuild.stream_progress import read_stream_progress
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import privacy_requests
 from truepixel_dagster.stores.errors import Unavailable
@@ -69,7 +69,7 @@ def run(settings: Settings, say: Say, shop: str | None = None) -> Iterator[Outco
         for request in privacy_requests.waiting(context.stores.mongodb, shop):
             say(f"{request.request.topic} ({request.id})")
             try:
-                yield _do(_settled(context), request, say)
+                yield _do(_with_progress(context), request, say)
             except LeftOver as error:
                 # The others need not wait for this one.
                 failed = error
@@ -77,7 +77,7 @@ def run(settings: Settings, say: Say, shop: str | None = None) -> Iterator[Outco
             raise failed
 
 
-def _do(context: Context, request: Waiting, say: Say) -> Outcome:
+def _do(context: RebuildContext, request: Waiting, say: Say) -> Outcome:
     if request.request.topic == DATA_REQUEST:
         return _answer(context, request, say)
     if request.request.topic == SHOP_REDACT:
@@ -85,7 +85,7 @@ def _do(context: Context, request: Waiting, say: Say) -> Outcome:
     return _redact(context, request, say, _person)
 
 
-def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
+def _answer(context: RebuildContext, request: Waiting, say: Say) -> Outcome:
     settings, shop = context.settings, request.request.shop_id
     person = find(context, shop, asked_for(request.request))
     # A folder that was chosen may hold other things, which are not ours to tighten.
@@ -102,7 +102,7 @@ def _answer(context: Context, request: Waiting, say: Say) -> Outcome:
     return outcome
 
 
-def _redact(context: Context, request: Waiting, say: Say, forget: Any) -> Outcome:
+def _redact(context: RebuildContext, request: Waiting, say: Say, forget: Any) -> Outcome:
     redactions = Redactions(context.stores.mongodb, context.history.sites)
     ids = asked_for(request.request) | set(request.found)
     counts: dict[str, int] = {}
@@ -121,7 +121,9 @@ def _redact(context: Context, request: Waiting, say: Say, forget: Any) -> Outcom
 Pass = tuple[frozenset[Identifier], Forgotten, Mapping[str, Searched]]
 
 
-def _person(context: Context, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Pass:
+def _person(
+    context: RebuildContext, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say
+) -> Pass:
     shop = request.request.shop_id
     say("looking for everything of the person")
     person = find(context, shop, ids)
@@ -137,7 +139,9 @@ def _person(context: Context, request: Waiting, ids: frozenset[Identifier], reda
     return person.ids, forgotten, search(context, person, redactions, request.id)
 
 
-def _shop(context: Context, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Pass:
+def _shop(
+    context: RebuildContext, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say
+) -> Pass:
     shop = request.request.shop_id
     context = _keep(context, shop, frozenset({WHOLE_SHOP}), redactions, say)
     forget = partial(forget_shop, shop=shop, redactions=redactions)
@@ -146,34 +150,36 @@ def _shop(context: Context, request: Waiting, ids: frozenset[Identifier], redact
 
 
 def _forget(
-    context: Context,
+    context: RebuildContext,
     request: Waiting,
     ids: frozenset[Identifier],
     redactions: Redactions,
     say: Say,
-    forget: Callable[[Context], Forgotten],
-) -> tuple[Context, Forgotten]:
+    forget: Callable[[RebuildContext], Forgotten],
+) -> tuple[RebuildContext, Forgotten]:
     """Forget everywhere, and work out what rests on what remains."""
     say("forgetting")
     counts = {"dead letters": letters.forget(context.settings, redactions)}
     counts |= _forget_requests(context, request.request.shop_id, ids, redactions, request.id)
-    forgotten = forget(_settled(context))
+    forgotten = forget(_with_progress(context))
     # What read touches before they were worked out has landed then.
     context = wait_for_lanes(context, say)
-    work_out(context, forgotten)
+    recompute(context, forgotten)
     forgotten.counts |= counts
     say("searching")
     return context, forgotten
 
 
-def _keep(context: Context, shop: str, ids: frozenset[Identifier], redactions: Redactions, say: Say) -> Context:
+def _keep(
+    context: RebuildContext, shop: str, ids: frozenset[Identifier], redactions: Redactions, say: Say
+) -> RebuildContext:
     """Keep the redaction; when this returns, nobody writes any more what was read without it."""
     moment = Moment({str(p): end for p, end in context.log.ends().items()}, int(time.time() * 1000))
     redactions.add(shop, ids, moment)
     return wait_for_lanes(context, say)
 
 
-def wait_for_lanes(context: Context, say: Say) -> Context:
+def wait_for_lanes(context: RebuildContext, say: Say) -> RebuildContext:
     """Wait until the lanes that are at work have committed what they may have read until now, or have ended.
 
     Raises:
@@ -191,7 +197,7 @@ def wait_for_lanes(context: Context, say: Say) -> Context:
         now = holders(client, settings.namespace, sorted(at_work))
         left = [p for p, run_ in at_work.items() if now.get(p) == run_ and committed.get(p, 0) < ends[p]]
         if not left:
-            return _settled(context)
+            return _with_progress(context)
         if time.monotonic() > deadline:
             raise Unavailable(
                 f"run {at_work[left[0]]} does not get on with partition {left[0]}: see why, then"
@@ -203,17 +209,17 @@ def wait_for_lanes(context: Context, say: Say) -> Context:
         time.sleep(_LOOK_SECONDS)
 
 
-def _settled(context: Context) -> Context:
-    return context._replace(settled=settled(context.log, context.stores))
+def _with_progress(context: RebuildContext) -> RebuildContext:
+    return context._replace(stream=read_stream_progress(context.log, context.stores))
 
 
-def _forget_reasons(context: Context, words: Any) -> None:
+def _forget_reasons(context: RebuildContext, words: Any) -> None:
     """A mark of a refusal may quote the person's ids; it stays, without its reason."""
     context.stores.redis.forget_reasons(lambda text: words is not None and bool(words.search(text)))
 
 
 def _forget_requests(
-    context: Context, shop: str, ids: frozenset[Identifier], redactions: Redactions, own: str
+    context: RebuildContext, shop: str, ids: frozenset[Identifier], redactions: Redactions, own: str
 ) -> dict[str, int]:
     """Answers that were given to data requests, and other requests about the same person, are gone with the person."""
     mongodb = context.stores.mongodb

@@ -17,7 +17,7 @@ from truepixel_dagster.events.identifiers import CLIENT, RECORD, Identifier, ide
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.privacy.forget import ids_of_shop
 from truepixel_dagster.privacy.person import Person, names, of_shop, order_ids
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
@@ -40,7 +40,7 @@ class Searched(msgspec.Struct):
         self.found += found
 
 
-def search(context: Context, person: Person, redactions: Redactions, request: str) -> dict[str, Searched]:
+def search(context: RebuildContext, person: Person, redactions: Redactions, request: str) -> dict[str, Searched]:
     """Search for a person; by place.
 
     Arguments:
@@ -87,7 +87,7 @@ def search(context: Context, person: Person, redactions: Redactions, request: st
     return found
 
 
-def search_shop(context: Context, shop: str, redactions: Redactions, request: str) -> dict[str, Searched]:
+def search_shop(context: RebuildContext, shop: str, redactions: Redactions, request: str) -> dict[str, Searched]:
     """Search for what is left of a shop; by place."""
     elasticsearch, mongodb = context.stores.elasticsearch, context.stores.mongodb
     context.history.refresh()
@@ -145,7 +145,7 @@ class _Look:
         return bool(self.words.search(text))
 
 
-def _events(context: Context, look: _Look, redactions: Redactions) -> Searched:
+def _events(context: RebuildContext, look: _Look, redactions: Redactions) -> Searched:
     """The history; it also tells which clients have come back."""
     found = Searched()
     context.history.refresh()
@@ -162,7 +162,7 @@ def _events(context: Context, look: _Look, redactions: Redactions) -> Searched:
     return found
 
 
-def _dead_letters(context: Context, look: _Look) -> Searched:
+def _dead_letters(context: RebuildContext, look: _Look) -> Searched:
     """Whole records, what is told of them in headers too; those of the shop, and those without a shop."""
     found = Searched()
     for record in read_all(context.settings, context.settings.dead_topic):
@@ -172,7 +172,7 @@ def _dead_letters(context: Context, look: _Look) -> Searched:
     return found
 
 
-def _redis(context: Context, look: _Look) -> Searched:
+def _redis(context: RebuildContext, look: _Look) -> Searched:
     """Keys and what they hold; those of counters and visitors name a shop, and others' are passed over."""
     found = Searched()
     for name, text in context.stores.redis.texts():

@@ -10,9 +10,9 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import days_beside
 from truepixel_dagster.events.touch import Touch
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_AD, all_of, of_users, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, noted_in, touch_of, with_noted
@@ -24,7 +24,7 @@ from truepixel_dagster.stores.mongodb import AD_LEADS, ORDERS
 USERS = 500
 
 
-def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Work out the touches of every user who met an ad on these days, whose document says so, or whom the notes of an
     order of these days name.
 
@@ -46,17 +46,17 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     return rebuild_users(context, users, progress)
 
 
-def rebuild_users(context: Context, users: Iterable[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progress = silent) -> RebuildStats:
     """Work out the touches of some users."""
     wanted = sorted(users)
-    result = Rebuilt()
+    result = RebuildStats()
     for chunk in chunks(wanted, USERS):
         result += _rebuild(context, chunk)
         progress("users", result.documents, len(wanted))
     return result
 
 
-def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
+def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
     settings, mongodb = context.settings, context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
     gone: dict[str, Any] = {}
@@ -91,10 +91,10 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
 
     rejected = mongodb.update(AD_LEADS, users, decide)
     removed = mongodb.remove(AD_LEADS, gone)
-    return Rebuilt(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
+    return RebuildStats(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
 
 
-def _noted(context: Context, users: Sequence[str]) -> dict[str, set[NotedOrder]]:
+def _noted(context: RebuildContext, users: Sequence[str]) -> dict[str, set[NotedOrder]]:
     """The orders whose notes name users, by user."""
     return _noted_by(context.stores.mongodb.find_by(ORDERS, "users", users))
 
@@ -109,16 +109,16 @@ def _noted_by(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, set[NotedOrd
     return found
 
 
-def _lead(context: Context, touches: Sequence[Touch], kept: int, orders: tuple[NotedOrder, ...]) -> Lead:
+def _lead(context: RebuildContext, touches: Sequence[Touch], kept: int, orders: tuple[NotedOrder, ...]) -> Lead:
     """The newest touches; beside them those that touches of a batch under way have pushed out (`stages.ad_lead`)."""
-    done = context.settled.is_committed
+    done = context.stream.is_committed
     under_way = sum(not done(Origin("", touch.partition, touch.offset)) for touch in touches)
     needed = touches[-(kept + under_way) :]
     return Lead(tuple(needed[-kept:]), tuple(needed[:-kept]), orders)
 
 
 def touches_of_users(
-    context: Context, users: Iterable[str], known: Mapping[str, set[tuple[int, int]]]
+    context: RebuildContext, users: Iterable[str], known: Mapping[str, set[tuple[int, int]]]
 ) -> dict[str, list[Touch]]:
     """All touches of users, as the history has them.
 
@@ -147,10 +147,10 @@ def _last_of_each(origins: Iterable[tuple[int, int]]) -> dict[int, int]:
     return last
 
 
-def _counts(context: Context, event: Event, reached: Mapping[int, int]) -> bool:
+def _counts(context: RebuildContext, event: Event, reached: Mapping[int, int]) -> bool:
     origin = event.origin
-    done = context.settled.is_committed(origin) or origin.offset <= reached.get(origin.partition, -1)
-    return done and context.settled.passed(AD_LEAD, event)
+    done = context.stream.is_committed(origin) or origin.offset <= reached.get(origin.partition, -1)
+    return done and context.stream.passed(AD_LEAD, event)
 
 
 def touches_of(events: Sequence[Event], repeat: int) -> list[Touch]:

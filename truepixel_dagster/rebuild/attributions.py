@@ -18,9 +18,9 @@ from truepixel_dagster.orders.cluster import Cluster, Group, Settling, groups_of
 from truepixel_dagster.orders.facts import ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.rebuild.ad_leads import touches_of_users
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution, settling
 from truepixel_dagster.stages.ad_lead import noted_users
@@ -35,12 +35,14 @@ IDS = 250
 _REREADS = 20
 
 
-def rules_of(context: Context, **others: Any) -> Rules:
+def rules_of(context: RebuildContext, **others: Any) -> Rules:
     """The stream's rules, but for those that are given."""
     return msgspec.structs.replace(settling.rules_of(context.settings), **others)
 
 
-def rebuild_days(context: Context, days: Sequence[str], rules: Rules, progress: Progress = silent) -> Rebuilt:
+def rebuild_days(
+    context: RebuildContext, days: Sequence[str], rules: Rules, progress: Progress = silent
+) -> RebuildStats:
     """Recompute every order that is named on these days, or whose document is of one of them.
 
     Arguments:
@@ -72,11 +74,13 @@ def names_of(events: Iterable[Event]) -> set[str]:
     return {id_ for event in events for id_ in ids_of(event)}
 
 
-def rebuild_orders(context: Context, ids: Iterable[str], rules: Rules, progress: Progress = silent) -> Rebuilt:
+def rebuild_orders(
+    context: RebuildContext, ids: Iterable[str], rules: Rules, progress: Progress = silent
+) -> RebuildStats:
     """Recompute the orders that have one of these ids."""
     wanted = sorted(ids)
     done: set[str] = set()
-    result = Rebuilt()
+    result = RebuildStats()
     for chunk in chunks(wanted, IDS):
         left = {id_ for id_ in chunk if id_ not in done}
         if left:
@@ -87,7 +91,7 @@ def rebuild_orders(context: Context, ids: Iterable[str], rules: Rules, progress:
     return result
 
 
-def _linked(context: Context, ids: set[str]) -> tuple[list[Event], set[str]]:
+def _linked(context: RebuildContext, ids: set[str]) -> tuple[list[Event], set[str]]:
     """Everything in the history that names these ids, or ids that are linked to them; and all of these ids."""
     context.history.refresh()
     found: dict[tuple[int, int], Event] = {}
@@ -109,11 +113,11 @@ def _of_ids(ids: Iterable[str]) -> Mapping[str, Any]:
     return of_orders(set(shops), set(names))
 
 
-def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Rules) -> Rebuilt:
+def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], rules: Rules) -> RebuildStats:
     mongodb, elasticsearch = context.stores.mongodb, context.stores.elasticsearch
     seen: dict[str, Any] = {}
     for _ in range(_REREADS):
-        passed = [event for event in events if context.settled.passed(ATTRIBUTION, event)]
+        passed = [event for event in events if context.stream.passed(ATTRIBUTION, event)]
         by = _settling(context, passed, rules)
         likely = dict.fromkeys([*sorted(ids), *attribution.likely_documents(events)])
         attributions = attribution.read_attributions(likely, elasticsearch)
@@ -140,7 +144,7 @@ def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Ru
             orders = sum(len(cluster.orders(rules)) for _, cluster in plan.groups.values())
             for reason in plan.unreadable:
                 report(reason)
-            return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(plan.unreadable))
+            return RebuildStats(orders, made, written["delete"] + gone, unreadable=len(plan.unreadable))
     raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
 
 
@@ -158,7 +162,7 @@ class _Planned(NamedTuple):
 
 
 def _planned(
-    context: Context,
+    context: RebuildContext,
     events: Sequence[Event],
     stored: Mapping[str, Mapping[str, Any]],
     by: Settling,
@@ -179,7 +183,7 @@ def _planned(
     return _Planned(groups, changed, unnamed, list(unreadable.values()))
 
 
-def _settling(context: Context, events: Sequence[Event], rules: Rules) -> Settling:
+def _settling(context: RebuildContext, events: Sequence[Event], rules: Rules) -> Settling:
     """By what the orders of events are settled: with the touches that the history has of everybody they name."""
     users = {event.user for event in events} | noted_users(events)
     seen: dict[str, set[tuple[int, int]]] = {}
@@ -195,10 +199,10 @@ def _is_of_unreadable(event: Event, unreadable: Mapping[str, str], stored: Mappi
     return any(named.intersection(map(str, stored[id_].get("ids") or ())) or id_ in named for id_ in unreadable)
 
 
-def _wanted(context: Context, group: Group, by: Settling, there: set[str]) -> tuple[str, dict[str, Cluster]]:
+def _wanted(context: RebuildContext, group: Group, by: Settling, there: set[str]) -> tuple[str, dict[str, Cluster]]:
     """What is to be known of a group: the document that stands for it, and those that are closed for its sake."""
-    done = [event for event in group.events if context.settled.is_committed(event.origin)]
-    under_way = [event for event in group.events if not context.settled.is_committed(event.origin)]
+    done = [event for event in group.events if context.stream.is_committed(event.origin)]
+    under_way = [event for event in group.events if not context.stream.is_committed(event.origin)]
     live = {id_: each for id_, each in group.clusters.items() if each.merged_into is None}
     root = min(live, default=None) or min(group.ids)
     fresh = _recomputed(group, done, under_way, by)

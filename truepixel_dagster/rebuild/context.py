@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.rebuild.history import History, open_history, sites_now
-from truepixel_dagster.rebuild.settled import Settled, settled
+from truepixel_dagster.rebuild.stream_progress import StreamProgress, read_stream_progress
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.retention import first_kept
@@ -19,14 +19,14 @@ from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream.events_log import EventsLog
 
 
-class Context(NamedTuple):
+class RebuildContext(NamedTuple):
     """Handed to every rebuild."""
 
     settings: Settings
     stores: Stores
     history: History
     log: EventsLog
-    settled: Settled
+    stream: StreamProgress
     days: ShopDays
 
     @property
@@ -39,7 +39,7 @@ class Context(NamedTuple):
         """The first day of any shop whose events are all kept: that of a shop ahead of UTC begins a day earlier."""
         return self.kept + timedelta(days=1) if self.days.zones else self.kept
 
-    def with_shops_of_now(self) -> Context:
+    def with_shops_of_now(self) -> RebuildContext:
         """The same with what is known of shops by now.
 
         Raises:
@@ -50,7 +50,7 @@ class Context(NamedTuple):
 
 
 @contextmanager
-def rebuilding(settings: Settings) -> Iterator[Context]:
+def rebuilding(settings: Settings) -> Iterator[RebuildContext]:
     """Everything that a rebuild needs, until the block ends.
 
     Raises:
@@ -60,6 +60,6 @@ def rebuilding(settings: Settings) -> Iterator[Context]:
     """
     with open_stores(settings) as stores, open_history(settings, stores) as history:
         log = checked(settings, stores)
-        progress = settled(log, stores)
+        progress = read_stream_progress(log, stores)
         check_applied(settings, stores, progress.committed, log.base)
-        yield Context(settings, stores, history, log, progress, all_days(stores.mongodb))
+        yield RebuildContext(settings, stores, history, log, progress, all_days(stores.mongodb))

@@ -8,9 +8,9 @@ from typing import Any
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import of_users, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution, customer
@@ -24,7 +24,7 @@ USERS = 500
 Document = Mapping[str, Any]
 
 
-def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Work out every customer who was seen on these days, or whose document says so.
 
     One who was first seen when events are no longer kept from stays as the stream left it. Attributions say which event
@@ -43,17 +43,17 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     return rebuild_users(context, users, progress)
 
 
-def rebuild_users(context: Context, users: Iterable[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progress = silent) -> RebuildStats:
     """Work out some customers."""
     wanted = sorted(users)
-    result = Rebuilt()
+    result = RebuildStats()
     for chunk in chunks(wanted, USERS):
         result += _rebuild(context, chunk)
         progress("customers", result.documents, len(wanted))
     return result
 
 
-def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
+def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
     mongodb = context.stores.mongodb
     changed: dict[str, dict[str, Any]] = {}
     gone: dict[str, Any] = {}
@@ -86,14 +86,16 @@ def _rebuild(context: Context, users: Sequence[str]) -> Rebuilt:
         return changed
 
     rejected = mongodb.update(CUSTOMERS, users, decide)
-    return Rebuilt(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), 0, older, bad)
+    return RebuildStats(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), 0, older, bad)
 
 
 def _others(document: Document) -> dict[str, Any]:
     return {name: value for name, value in document.items() if name not in customer.OWN_FIELDS}
 
 
-def _documents(context: Context, users: Sequence[str], stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
+def _documents(
+    context: RebuildContext, users: Sequence[str], stored: Mapping[str, Document]
+) -> dict[str, dict[str, Any]]:
     """The documents of users who have events or orders."""
     wanted = set(users)
     documents: dict[str, dict[str, Any]] = {}
@@ -106,13 +108,13 @@ def _documents(context: Context, users: Sequence[str], stored: Mapping[str, Docu
             by_user.setdefault(event.user, []).append(event)
         for user, events in by_user.items():
             after = customer.apply(documents.get(user), events) or documents[user]
-            returned = [_at(event.origin) for event in events if context.settled.has_returned(event.origin)]
+            returned = [_at(event.origin) for event in events if context.stream.has_returned(event.origin)]
             documents[user] = {**after, "replayed": [*after.get("replayed", ()), *returned]} if returned else after
     _add_orders(context, users, documents)
     return {user: _with_marks(document, stored.get(user, {})) for user, document in documents.items()}
 
 
-def _add_orders(context: Context, users: Sequence[str], documents: dict[str, dict[str, Any]]) -> None:
+def _add_orders(context: RebuildContext, users: Sequence[str], documents: dict[str, dict[str, Any]]) -> None:
     """Add what orders come to and whom they say their clients are."""
     mongodb = context.stores.mongodb
     sums = customer.order_sums(users, mongodb)
@@ -129,14 +131,14 @@ def _add_orders(context: Context, users: Sequence[str], documents: dict[str, dic
             documents[user] = customer.with_orders(document, own, identities.get(user, ()))
 
 
-def _counts(context: Context, event: Event, stored: Document) -> bool:
+def _counts(context: RebuildContext, event: Event, stored: Document) -> bool:
     """Whether the stream, or a replay of its dead letter, has counted an event or is through with it."""
     if _at(event.origin) in stored.get("replayed", ()):
         return True
     if not customer.counts(event):
         return False
-    done = context.settled.is_committed(event.origin) or customer.is_applied(stored, event.origin)
-    return done and context.settled.passed(CUSTOMER, event)
+    done = context.stream.is_committed(event.origin) or customer.is_applied(stored, event.origin)
+    return done and context.stream.passed(CUSTOMER, event)
 
 
 def _at(origin: Origin) -> str:

@@ -21,10 +21,10 @@ from truepixel_dagster.events.identifiers import topic_of
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop import SHOP_UPDATED
 from truepixel_dagster.rebuild import stored
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import all_of, before, on_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.shops import learn_from
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
 from truepixel_dagster.stages.stage import INDEX
@@ -56,7 +56,7 @@ class Range(msgspec.Struct, frozen=True):
         return sum(max(0, end - self.first.get(partition, 0)) for partition, end in self.end.items())
 
 
-def range_of(context: Context, days: Sequence[str]) -> Range:
+def range_of(context: RebuildContext, days: Sequence[str]) -> Range:
     """Where the records of some days may be: from a day before the first, as far as retention reaches, to what is
     committed. An event may arrive long after it happened, so that there is no earlier end.
 
@@ -66,10 +66,10 @@ def range_of(context: Context, days: Sequence[str]) -> Range:
     first_day = datetime.fromisoformat(min(days)).replace(tzinfo=timezone.utc)
     since = context.log.offsets_at(int((first_day - CLOCKS_APART).timestamp() * 1000))
     low = {entry.partition: entry.low for entry in context.log.lag()}
-    return Range({p: max(low.get(p, 0), offset) for p, offset in since.items()}, context.settled.committed)
+    return Range({p: max(low.get(p, 0), offset) for p, offset in since.items()}, context.stream.committed)
 
 
-def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Index the events of some days again and remove documents that no record in Kafka stands for.
 
     What shops say of themselves in the records that are read is kept first. Documents whose records retention has taken
@@ -94,11 +94,11 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
         of_days = [event for event in decoded if isinstance(event, Event) and day_of(event.occurred_at) in wanted]
         known.extend(_digest(event.document_id, event.origin) for event in of_days)
         refused.update(_without_letter(context, decoded))
-        result += Rebuilt(len(of_days), index_again(context, of_days))
-    return result + Rebuilt(removed=_remove_others(context, days, where, known, refused, progress))
+        result += RebuildStats(len(of_days), reindex(context, of_days))
+    return result + RebuildStats(removed=_remove_others(context, days, where, known, refused, progress))
 
 
-def index_again(context: Context, events: Sequence[Event]) -> int:
+def reindex(context: RebuildContext, events: Sequence[Event]) -> int:
     """Write the documents of events as the stream would have; says how many were made or set right.
 
     The first record of an event id stands: it takes the place of a later one's document, and a later record that meets
@@ -107,7 +107,7 @@ def index_again(context: Context, events: Sequence[Event]) -> int:
     store = context.stores.elasticsearch
     firsts: dict[tuple[str, str], Event] = {}
     for event in events:
-        if context.settled.passed(INDEX, event):
+        if context.stream.passed(INDEX, event):
             firsts.setdefault((index_name(event, store), event.document_id), event)
     keys = list(firsts)
     found = dict(zip(keys, store.mget(keys)))
@@ -117,7 +117,7 @@ def index_again(context: Context, events: Sequence[Event]) -> int:
     return sum(not outcome.error for outcome in outcomes)
 
 
-def _set_right(context: Context, key: tuple[str, str], event: Event, found: Found | None) -> Iterator[Action]:
+def _set_right(context: RebuildContext, key: tuple[str, str], event: Event, found: Found | None) -> Iterator[Action]:
     index, id_ = key
     source = document(event)
     if found is None:
@@ -132,7 +132,7 @@ def _set_right(context: Context, key: tuple[str, str], event: Event, found: Foun
     is_first = (
         origin.partition == event.origin.partition
         and event.origin.offset < origin.offset
-        and not context.settled.has_returned(event.origin)
+        and not context.stream.has_returned(event.origin)
     )
     new = msgspec.json.decode(source)
     if origin == event.origin:
@@ -145,7 +145,7 @@ def _set_right(context: Context, key: tuple[str, str], event: Event, found: Foun
         yield Action("index", index, id_, source, found.seq_no, found.primary_term)
 
 
-def read(context: Context, where: Range, progress: Progress = silent) -> Iterator[Message]:
+def read(context: RebuildContext, where: Range, progress: Progress = silent) -> Iterator[Message]:
     """The records of a range as they may be read, told every few thousand."""
     total, count = where.records, 0
     redactions = Redactions(context.stores.mongodb, context.history.sites)
@@ -157,13 +157,13 @@ def read(context: Context, where: Range, progress: Progress = silent) -> Iterato
             progress("records read", count, total)
 
 
-def events_of(context: Context, messages: Iterable[Message]) -> list[Event]:
+def events_of(context: RebuildContext, messages: Iterable[Message]) -> list[Event]:
     """The events among records, as the stream understands them with what is known of shops now."""
     decoded = (decode(message, context.history.sites) for message in messages)
     return [event for event in decoded if isinstance(event, Event)]
 
 
-def _learn(context: Context, where: Range, progress: Progress) -> bool:
+def _learn(context: RebuildContext, where: Range, progress: Progress) -> bool:
     """Keep what the shops of a range, and of documents from before it, say of themselves; whether anything was new.
 
     Before anything is indexed: by it visits are understood. The first edition kept none of it, and neither does a
@@ -176,14 +176,14 @@ def _learn(context: Context, where: Range, progress: Progress) -> bool:
     return learned
 
 
-def _without_letter(context: Context, decoded: Iterable[Event | Undecodable]) -> Refusals:
+def _without_letter(context: RebuildContext, decoded: Iterable[Event | Undecodable]) -> Refusals:
     """Why records cannot be understood that no dead letter holds."""
     refused = (item for item in decoded if isinstance(item, Undecodable))
     found = {(item.message.origin.partition, item.message.origin.offset): item.reason for item in refused}
-    return {place: reason for place, reason in found.items() if place not in context.settled.waiting}
+    return {place: reason for place, reason in found.items() if place not in context.stream.waiting}
 
 
-def _make_letters(context: Context, refused: Refusals) -> None:
+def _make_letters(context: RebuildContext, refused: Refusals) -> None:
     """Make dead letters of records, before their documents go."""
     if not refused:
         return
@@ -198,7 +198,12 @@ def _make_letters(context: Context, refused: Refusals) -> None:
 
 
 def _remove_others(
-    context: Context, days: Sequence[str], where: Range, digests: array[int], refused: Refusals, progress: Progress
+    context: RebuildContext,
+    days: Sequence[str],
+    where: Range,
+    digests: array[int],
+    refused: Refusals,
+    progress: Progress,
 ) -> int:
     """Remove the documents of these days that say they are of this range and are not."""
     store = context.stores.elasticsearch
@@ -237,7 +242,7 @@ def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> np
     return found
 
 
-def _remove(context: Context, places: Iterable[tuple[str, str]]) -> int:
+def _remove(context: RebuildContext, places: Iterable[tuple[str, str]]) -> int:
     store = context.stores.elasticsearch
     documents = [doc for doc in store.mget(list(places)) if doc]
     outcomes = store.write([Action("delete", d.index, d.id, b"", d.seq_no, d.primary_term) for d in documents])

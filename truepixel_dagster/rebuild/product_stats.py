@@ -30,9 +30,9 @@ from truepixel_dagster.flush import (
     write_under,
 )
 from truepixel_dagster.orders.cluster import Change, Cluster
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.product_stats import increments
@@ -59,7 +59,7 @@ class Row(NamedTuple):
     offset: int
 
 
-def rebuild_days(context: Context, days: Sequence[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Put the totals of the event history in the place of what is counted for these days, one day after the other.
 
     A day is each shop's own, by the time zone that is known of it when the rebuild begins. What orders count is known
@@ -73,14 +73,16 @@ def rebuild_days(context: Context, days: Sequence[str], progress: Progress = sil
     """
     check_kept(days, context.kept, (context.first_day - context.kept).days)
     buffered = _buffered(context, set(days))
-    result = Rebuilt()
+    result = RebuildStats()
     for number, day in enumerate(days, start=1):
         result += _rebuild_day(context, day, buffered.get(day, set()), progress)
         progress("days", number, len(days))
     return result
 
 
-def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], progress: Progress) -> Rebuilt:
+def _rebuild_day(
+    context: RebuildContext, day: str, buffered: AbstractSet[CounterKey], progress: Progress
+) -> RebuildStats:
     elasticsearch = context.stores.elasticsearch
     of_day = elasticsearch.scan(
         f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}", {"term": {"day": day}}, fields=["product_id", "shop_id"]
@@ -90,7 +92,7 @@ def _rebuild_day(context: Context, day: str, buffered: AbstractSet[CounterKey], 
     context.history.refresh()
     totals = _totals(context, None, {}, day, applied, progress)
     wanted = sorted(keys | totals.keys())
-    result = Rebuilt()
+    result = RebuildStats()
     for chunk in chunks(wanted, KEYS):
         result += _put(context, {key: totals.get(key, {}) for key in chunk}, applied, day)
         progress(f"products of {day}", result.documents, len(wanted))
@@ -102,7 +104,7 @@ def _named(hits: Iterable[Any]) -> Iterator[Mapping[str, str]]:
     return (hit["_source"] for hit in hits if {"shop_id", "product_id"} <= hit["_source"].keys())
 
 
-def totals_of(context: Context, shop: str, day: str, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
+def totals_of(context: RebuildContext, shop: str, day: str, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
     """What a shop's events and orders add up to on a day, as far as they are applied.
 
     Raises:
@@ -113,7 +115,7 @@ def totals_of(context: Context, shop: str, day: str, applied: Mapping[int, int])
 
 
 def _totals(
-    context: Context,
+    context: RebuildContext,
     events: Query | None,
     orders: Mapping[str, Any],
     day: str,
@@ -132,35 +134,37 @@ def _totals(
     return totals
 
 
-def _put(context: Context, totals: Mapping[CounterKey, Counters], applied: Mapping[int, int], day: str) -> Rebuilt:
+def _put(
+    context: RebuildContext, totals: Mapping[CounterKey, Counters], applied: Mapping[int, int], day: str
+) -> RebuildStats:
     """Write the totals of some keys, again where somebody else flushed one of them in between."""
     left = list(totals)
     changed = removed = 0
     unreadable: set[CounterKey] = set()
     for _ in range(_TRIES):
         if not left:
-            return Rebuilt(len(totals) - len(unreadable), changed, removed, unreadable=len(unreadable))
-        staked = _stake(context, left)
-        caught_up = _catch_up(context, staked, totals, applied, day)
-        written, differed = _write(context, staked, caught_up, unreadable)
+            return RebuildStats(len(totals) - len(unreadable), changed, removed, unreadable=len(unreadable))
+        claimed = _claim(context, left)
+        caught_up = _catch_up(context, claimed, totals, applied, day)
+        written, differed = _write(context, claimed, caught_up, unreadable)
         changed += differed
         removed += _remove_empty(context, [key for key in written if not any(caught_up[key].values())])
         left = [key for key in left if key not in written and key not in unreadable]
     raise Unavailable(f"Redis: {len(left)} counters kept being flushed under {_TRIES} tries")
 
 
-def _stake(context: Context, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[str, dict[int, int]]]:
+def _claim(context: RebuildContext, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[str, dict[int, int]]]:
     """Claim keys; token and applied offsets of each. Claims that others left are flushed first."""
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
-    staked: dict[CounterKey, tuple[str, dict[int, int]]] = {}
+    claimed: dict[CounterKey, tuple[str, dict[int, int]]] = {}
     left = list(keys)
     for _ in range(_TRIES):
         tokens = [secrets.token_hex(12) for _ in left]
         found = dict(zip(left, redis.stake(left, tokens)))
-        staked |= {key: (token, found[key] or {}) for key, token in zip(left, tokens) if found[key] is not None}
+        claimed |= {key: (token, found[key] or {}) for key, token in zip(left, tokens) if found[key] is not None}
         left = [key for key in left if found[key] is None]
         if not left:
-            return staked
+            return claimed
         refused: dict[CounterKey, str] = {}
         flush_keys(left, redis, elasticsearch, refused)
         if refused:
@@ -169,18 +173,18 @@ def _stake(context: Context, keys: Sequence[CounterKey]) -> dict[CounterKey, tup
 
 
 def _catch_up(
-    context: Context,
-    staked: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
+    context: RebuildContext,
+    claimed: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
     totals: Mapping[CounterKey, Counters],
     applied: Mapping[int, int],
     day: str,
 ) -> dict[CounterKey, Counters]:
     """The totals of each key up to the offsets under which it was claimed."""
     upto: dict[int, int] = {}
-    for _, offsets in staked.values():
+    for _, offsets in claimed.values():
         for partition, offset in offsets.items():
             upto[partition] = max(offset, upto.get(partition, offset))
-    found = {key: dict(totals[key]) for key in staked}
+    found = {key: dict(totals[key]) for key in claimed}
     query = beyond(applied, upto)
     if query is None:
         return found
@@ -194,7 +198,7 @@ def _catch_up(
         for row in _changes_of(context, cluster, applied, day)
     )
     for rows in (rows_of_events, rows_of_orders):
-        _add(found, (r for r in rows if r.key in staked and r.offset <= staked[r.key][1].get(r.partition, -1)))
+        _add(found, (r for r in rows if r.key in claimed and r.offset <= claimed[r.key][1].get(r.partition, -1)))
     return found
 
 
@@ -205,7 +209,7 @@ def _changed_beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> list[d
     ]
 
 
-def _clusters(context: Context, query: Mapping[str, Any]) -> Iterator[Cluster]:
+def _clusters(context: RebuildContext, query: Mapping[str, Any]) -> Iterator[Cluster]:
     """What is known of orders that count on a day; what cannot be read is logged and skipped."""
     for document in context.stores.mongodb.find(ORDERS, {"merged_into": None, **query}):
         try:
@@ -214,7 +218,7 @@ def _clusters(context: Context, query: Mapping[str, Any]) -> Iterator[Cluster]:
             report(error)
 
 
-def _counted_of(context: Context, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
+def _counted_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
     """What the orders of a cluster count on a day, without what the stream has still to apply."""
     for product, own_day, field, amount in cluster.counted:
         if own_day == day:
@@ -224,7 +228,7 @@ def _counted_of(context: Context, cluster: Cluster, applied: Mapping[int, int], 
             yield from (row._replace(amount=-row.amount) for row in _of_change(cluster, change, day))
 
 
-def _changes_of(context: Context, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
+def _changes_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
     """What changes that were not applied at some offsets, and may be by now, add."""
     for change in cluster.changes:
         if not _is_applied(context, change, applied):
@@ -237,22 +241,22 @@ def _of_change(cluster: Cluster, change: Change, day: str) -> Iterator[Row]:
             yield Row((cluster.shop_id, product, day), field, amount, change.partition, change.offset)
 
 
-def _is_applied(context: Context, change: Change, applied: Mapping[int, int]) -> bool:
+def _is_applied(context: RebuildContext, change: Change, applied: Mapping[int, int]) -> bool:
     """Whether the product statistics have a change: not where its record waits as a dead letter."""
-    if change.held and not context.settled.has_returned(Origin("", change.partition, change.offset)):
+    if change.held and not context.stream.has_returned(Origin("", change.partition, change.offset)):
         return False
     return change.offset <= applied.get(change.partition, -1)
 
 
-def _rows(context: Context, query: Query) -> Iterator[tuple[list[Row], int]]:
+def _rows(context: RebuildContext, query: Query) -> Iterator[tuple[list[Row], int]]:
     """What the events of a page add, and how many events they are."""
     products = context.settings.products_per_event
     for page in context.history.events(query):
-        events = [event for event in page if context.settled.passed(ATTRIBUTION, event)]
+        events = [event for event in page if context.stream.passed(ATTRIBUTION, event)]
         yield [row for event in events for row in _of(context, event, products)], len(page)
 
 
-def _of(context: Context, event: Event, products: int) -> Iterator[Row]:
+def _of(context: RebuildContext, event: Event, products: int) -> Iterator[Row]:
     day = context.days.day(event)
     for product, field, amount in increments(event, products):
         yield Row((event.shop_id, product, day), field, amount, event.origin.partition, event.origin.offset)
@@ -266,8 +270,8 @@ def _add(totals: dict[CounterKey, Counters], rows: Iterable[Row]) -> None:
 
 
 def _write(
-    context: Context,
-    staked: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
+    context: RebuildContext,
+    claimed: Mapping[CounterKey, tuple[str, Mapping[int, int]]],
     totals: Mapping[CounterKey, Counters],
     unreadable: set[CounterKey],
 ) -> tuple[set[CounterKey], int]:
@@ -276,13 +280,13 @@ def _write(
     The claim of a document that cannot be read stays open, for the flush after its repair.
     """
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
-    keys = list(staked)
+    keys = list(claimed)
     documents = dict(zip(keys, elasticsearch.mget([place_of(key, elasticsearch) for key in keys])))
     tokens = dict(zip(keys, redis.open_tokens(keys)))
     actions: dict[CounterKey, Action] = {}
-    for key in (key for key in keys if tokens[key] == staked[key][0]):
+    for key in (key for key in keys if tokens[key] == claimed[key][0]):
         try:
-            actions[key] = _action(context, key, staked[key][0], totals[key], documents[key])
+            actions[key] = _action(context, key, claimed[key][0], totals[key], documents[key])
         except Unreadable as error:
             report(error)
             unreadable.add(key)
@@ -291,11 +295,11 @@ def _write(
     if refused:
         raise FlushRefused(refused)
     written = {key for key, outcome in outcomes.items() if outcome.status != CONFLICT}
-    redis.acknowledge({key: staked[key][0] for key in written})
+    redis.acknowledge({key: claimed[key][0] for key in written})
     return written, sum(_differs(documents[key], totals[key]) for key in written)
 
 
-def _action(context: Context, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
+def _action(context: RebuildContext, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
     before = COUNTED.usable(document.id, document.source) if document else {}
     source = {**before, **_document(key, counters), "last_token": token}
     return write_under(place_of(key, context.stores.elasticsearch), source, document)
@@ -315,7 +319,7 @@ def _differs(document: Found | None, counters: Counters) -> bool:
     return {field: n for field, n in before.items() if n} != {field: n for field, n in counters.items() if n}
 
 
-def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
+def _remove_empty(context: RebuildContext, keys: Sequence[CounterKey]) -> int:
     """Remove documents that were found to count nothing, unless something was counted meanwhile."""
     elasticsearch = context.stores.elasticsearch
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
@@ -324,7 +328,7 @@ def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
     return sum(not outcome.error for outcome in elasticsearch.write(gone))
 
 
-def _buffered(context: Context, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:
+def _buffered(context: RebuildContext, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:
     """The keys of these days that have counters in Redis."""
     found: dict[str, set[CounterKey]] = {}
     for kind in ("claim", "buffer"):

@@ -28,10 +28,10 @@ from truepixel_dagster.events.shop_time import ShopDays, days_beside
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.flush import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.rebuild import product_stats, weekly_visitors
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import open_history
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
-from truepixel_dagster.rebuild.settled import settled
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
+from truepixel_dagster.rebuild.stream_progress import read_stream_progress
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.retention import first_kept
@@ -69,8 +69,8 @@ class Restored(msgspec.Struct, frozen=True):
     days: int = 0
     weeks: int = 0
     older: int = 0
-    product_stats: Rebuilt = Rebuilt()
-    weekly_visitors: Rebuilt = Rebuilt()
+    product_stats: RebuildStats = RebuildStats()
+    weekly_visitors: RebuildStats = RebuildStats()
 
 
 class _Plan(msgspec.Struct, frozen=True):
@@ -119,18 +119,20 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
                 " what it holds"
             )
         # What an older copy of our own knows is true; what another server knows is not of these records.
-        known = _known_to(stores, held) if held == expected.value else set()
+        known = _reprocessed_in(stores, held) if held == expected.value else set()
         if dry_run:
-            return _told(_planned(log, stores, known), reason or "--force")
-        with _alone(log, stores):
-            context = Context(settings, stores, history, log, settled(log, stores), all_days(stores.mongodb))
+            return _summary(_planned(log, stores, known), reason or "--force")
+        with _exclusively(log, stores):
+            context = RebuildContext(
+                settings, stores, history, log, read_stream_progress(log, stores), all_days(stores.mongodb)
+            )
             plan, counted, visitors = _rebuilt(context, known, progress)
             fresh = Epoch(secrets.token_hex(8), 0)
             # MongoDB first: if this ends in between, Redis still has the epoch of a restore that did not end.
             EpochKeeper(stores.mongodb, stores.redis).replace(fresh)
             stores.redis.replace_epoch(fresh)
             stores.redis.trust(fresh)
-        done = _told(plan, reason or "--force")
+        done = _summary(plan, reason or "--force")
         return msgspec.structs.replace(done, product_stats=counted, weekly_visitors=visitors)
 
 
@@ -150,14 +152,14 @@ def _reason(log: EventsLog, stores: Stores) -> str:
     return ""
 
 
-def _known_to(stores: Stores, held: str) -> set[Place]:
+def _reprocessed_in(stores: Stores, held: str) -> set[Place]:
     """The records that an older copy knows to have come back."""
     stores.redis.trust(Epoch(held, 0))
     return stores.redis.replayed()
 
 
 @contextmanager
-def _alone(log: EventsLog, stores: Stores) -> Iterator[None]:
+def _exclusively(log: EventsLog, stores: Stores) -> Iterator[None]:
     """Have everybody else stop, and hold the leases of all partitions until the block ends."""
     settings = log.settings
     restoring = Epoch(RESTORING + secrets.token_hex(8), 0)
@@ -183,14 +185,16 @@ def _alone(log: EventsLog, stores: Stores) -> Iterator[None]:
         lease.release()
 
 
-def _rebuilt(context: Context, known: set[Place], progress: Progress) -> tuple[_Plan, Rebuilt, Rebuilt]:
+def _rebuilt(
+    context: RebuildContext, known: set[Place], progress: Progress
+) -> tuple[_Plan, RebuildStats, RebuildStats]:
     """Set what Redis holds and the documents that rest on it, again if a commit was still on its way."""
     log, stores = context.log, context.stores
-    counted = visitors = Rebuilt()
+    counted = visitors = RebuildStats()
     for _ in range(_TRIES):
         plan = _planned(log, stores, known)
         stores.redis.start_over(plan.applied, plan.replayed, plan.refusals)
-        own = context._replace(settled=settled(log, stores))
+        own = context._replace(stream=read_stream_progress(log, stores))
         counted += product_stats.rebuild_days(own, plan.days, progress)
         visitors += weekly_visitors.rebuild_weeks(own, plan.weeks, progress)
         if log.committed() == plan.committed:
@@ -244,7 +248,7 @@ def _touched(settings: Settings, stores: Stores, shop_days: ShopDays) -> tuple[l
     return sorted(recent), sorted(whole), len(days - recent) + len(weeks - whole)
 
 
-def _told(plan: _Plan, reason: str) -> Restored:
+def _summary(plan: _Plan, reason: str) -> Restored:
     return Restored(
         reason=reason,
         applied=plan.applied,

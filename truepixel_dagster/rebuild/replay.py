@@ -17,10 +17,10 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import day_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, stored, weekly_visitors
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
-from truepixel_dagster.rebuild.context import Context
-from truepixel_dagster.rebuild.events import Range, events_of, index_again, read
+from truepixel_dagster.rebuild.context import RebuildContext
+from truepixel_dagster.rebuild.events import Range, events_of, read, reindex
 from truepixel_dagster.rebuild.history import beyond
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, NAMES, PRODUCT_STATS
 from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.shops import learn
@@ -36,7 +36,7 @@ class Replayed(msgspec.Struct, frozen=True):
     records: int
     events: int
     older: int
-    stages: dict[str, Rebuilt]
+    stages: dict[str, RebuildStats]
 
 
 def stages_of(names: Sequence[str]) -> Sequence[str]:
@@ -52,7 +52,7 @@ def stages_of(names: Sequence[str]) -> Sequence[str]:
 
 
 def where_of(
-    context: Context, *, since: int | None, until: int | None, partition: int | None, offsets: str | None
+    context: RebuildContext, *, since: int | None, until: int | None, partition: int | None, offsets: str | None
 ) -> Range:
     """The range that a user asks for: by time, or a partition's offsets as `FIRST:LAST`.
 
@@ -71,7 +71,7 @@ def where_of(
     return of_partition(context, partition, int(found[1]), int(found[2]))
 
 
-def between(context: Context, since: int, until: int) -> Range:
+def between(context: RebuildContext, since: int, until: int) -> Range:
     """The records that were written to Kafka from one time to another (milliseconds since the epoch), the second not
     included, as far as they are committed.
 
@@ -85,28 +85,30 @@ def between(context: Context, since: int, until: int) -> Range:
     return _within(context, Range(first, context.log.offsets_at(until)))
 
 
-def of_partition(context: Context, partition: int, first: int, last: int) -> Range:
+def of_partition(context: RebuildContext, partition: int, first: int, last: int) -> Range:
     """The records of a partition from one of Kafka's offsets to another, both included, as far as they are committed.
 
     Raises:
         BadRange: There is no such partition, or the offsets are the wrong way round.
         KafkaUnavailable: Kafka does not answer.
     """
-    if partition not in context.settled.committed:
-        known = ", ".join(map(str, sorted(context.settled.committed)))
+    if partition not in context.stream.committed:
+        known = ", ".join(map(str, sorted(context.stream.committed)))
         raise BadRange(f"there is no partition {partition}; the topic has {known}")
     if last < first:
         raise BadRange(f"offsets {first}:{last} are the wrong way round")
-    others, base = dict.fromkeys(context.settled.committed, 0), context.log.base
+    others, base = dict.fromkeys(context.stream.committed, 0), context.log.base
     return _within(context, Range({partition: base + first}, {**others, partition: base + last + 1}))
 
 
-def _within(context: Context, where: Range) -> Range:
-    committed = context.settled.committed
+def _within(context: RebuildContext, where: Range) -> Range:
+    committed = context.stream.committed
     return Range(where.first, {p: min(end, committed.get(p, 0)) for p, end in where.end.items()})
 
 
-def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progress: Progress = silent) -> Replayed:
+def replay(
+    context: RebuildContext, where: Range, stages: Sequence[str] = NAMES, progress: Progress = silent
+) -> Replayed:
     """Run a range through some stages, in their order.
 
     Raises:
@@ -115,7 +117,7 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
     records = events = older = 0
     kept = context.kept.isoformat()
     with_window = (context.kept + context.settings.window).isoformat()
-    indexed = Rebuilt()
+    indexed = RebuildStats()
     users: set[str] = set()
     orders: set[str] = set()
     days: set[str] = set()
@@ -128,7 +130,7 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
         records, events = records + len(chunk), events + len(found)
         older += len(all_found) - len(found)
         if INDEX in stages:
-            indexed += Rebuilt(len(found), index_again(context, found))
+            indexed += RebuildStats(len(found), reindex(context, found))
         users.update(event.user for event in found)
         orders |= names_of(event for event in found if day_of(event.occurred_at) >= with_window)
         days.update(context.days.day(event) for event in found)
@@ -143,25 +145,25 @@ def replay(context: Context, where: Range, stages: Sequence[str] = NAMES, progre
     return Replayed(records, events, older, {**first, **done})
 
 
-def _without_replaced(context: Context, where: Range) -> Rebuilt:
+def _without_replaced(context: RebuildContext, where: Range) -> RebuildStats:
     """Remove the documents of an earlier edition that the records of a range had under other ids."""
     query = beyond(
         {partition: offset - 1 for partition, offset in where.first.items()},
         {partition: end - 1 for partition, end in where.end.items()},
     )
-    return Rebuilt(removed=stored.remove_replaced(context, query)) if query else Rebuilt()
+    return RebuildStats(removed=stored.remove_replaced(context, query)) if query else RebuildStats()
 
 
 def _later_stages(
-    context: Context,
+    context: RebuildContext,
     stages: AbstractSet[str],
     users: AbstractSet[str],
     orders: AbstractSet[str],
     days: Sequence[str],
     weeks: Sequence[str],
     progress: Progress,
-) -> dict[str, Rebuilt]:
-    done: dict[str, Rebuilt] = {}
+) -> dict[str, RebuildStats]:
+    done: dict[str, RebuildStats] = {}
     if AD_LEAD in stages:
         done[AD_LEAD] = ad_leads.rebuild_users(context, users, progress)
     if ATTRIBUTION in stages:

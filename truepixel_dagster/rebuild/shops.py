@@ -5,12 +5,12 @@ from __future__ import annotations
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop import SHOP_UPDATED
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import Query, all_of
 from truepixel_dagster.stores.shops import learn
 
 
-def learn_again(context: Context, shop: str) -> None:
+def learn_again(context: RebuildContext, shop: str) -> None:
     """Keep what the webhooks of a shop in the history say of it: the newest word of each field.
 
     Raises:
@@ -19,7 +19,7 @@ def learn_again(context: Context, shop: str) -> None:
     learn_from(context, {"term": {"shop_id": shop}})
 
 
-def learn_from(context: Context, query: Query) -> bool:
+def learn_from(context: RebuildContext, query: Query) -> bool:
     """Keep what those webhooks of shops say that are among some events of the history; whether anything was new.
 
     Raises:

@@ -22,10 +22,10 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.sites import Sites
 from truepixel_dagster.events.times import to_millis
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import Query, all_of, message_of, of_records
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
-from truepixel_dagster.rebuild.settled import Settled
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
+from truepixel_dagster.rebuild.stream_progress import StreamProgress
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
 from truepixel_dagster.stores.documents import NEWER, OLDER, Unreadable, is_older, report
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
@@ -65,7 +65,7 @@ class _Read(msgspec.Struct):
     unreadable: int = 0
 
 
-def rewrite(context: Context, query: Query, progress: Progress = silent) -> Rebuilt:
+def rewrite(context: RebuildContext, query: Query, progress: Progress = silent) -> RebuildStats:
     """Understand the events of some documents again and write them anew, each under its sequence number.
 
     A payload that this version refuses, and a document that cannot be read, stay as they are and are counted. What was
@@ -75,7 +75,7 @@ def rewrite(context: Context, query: Query, progress: Progress = silent) -> Rebu
         Unavailable: A server does not answer; what was written is right, and the rest as it was.
     """
     store = context.stores.elasticsearch
-    result, seen = Rebuilt(removed=remove_replaced(context, query)), 0
+    result, seen = RebuildStats(removed=remove_replaced(context, query)), 0
     store.refresh()
     redactions = Redactions(context.stores.mongodb, context.history.sites)
     for hits in chunks(store.scan(f"{EVENTS}-", query, fields=["kafka"]), _CHUNK):
@@ -91,7 +91,7 @@ def rewrite(context: Context, query: Query, progress: Progress = silent) -> Rebu
     return result
 
 
-def remove_replaced(context: Context, query: Query) -> int:
+def remove_replaced(context: RebuildContext, query: Query) -> int:
     """Remove documents of an earlier edition where one of this edition is of the same record; how many there were.
 
     What a record's headers say may give its event another id than the earlier edition knew: the record tells.
@@ -121,7 +121,9 @@ def _records(hits: Iterable[Any]) -> Iterator[tuple[tuple[int, int], Place]]:
             yield (origin.partition, origin.offset), (hit["_index"], hit["_id"])
 
 
-def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) -> tuple[Rebuilt, list[Place]]:
+def _rewrite(
+    context: RebuildContext, redactions: Redactions, places: Sequence[Place]
+) -> tuple[RebuildStats, list[Place]]:
     """Write some documents anew; what was done, and those that somebody else wrote meanwhile."""
     store = context.stores.elasticsearch
     found = _understood(context, redactions, places)
@@ -131,7 +133,7 @@ def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) 
     actions = {
         _place(each.old): action
         for each in rewrites
-        if (action := action_of(each, there.get(each.place), context.settled))
+        if (action := action_of(each, there.get(each.place), context.stream))
     }
     outcomes = dict(zip(actions, store.bulk(list(actions.values()))))
     left = [place for place, outcome in outcomes.items() if outcome.status == CONFLICT]
@@ -144,7 +146,7 @@ def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) 
     removed = _delete(store, [*found.hidden, *(old for old in moved if _place(old) not in actions)])
     changed = len(actions) - len(left) - len(bad)
     return (
-        Rebuilt(
+        RebuildStats(
             len(rewrites) - len(left) - len(bad),
             changed,
             removed,
@@ -155,7 +157,7 @@ def _rewrite(context: Context, redactions: Redactions, places: Sequence[Place]) 
     )
 
 
-def _understood(context: Context, redactions: Redactions, places: Sequence[Place]) -> _Read:
+def _understood(context: RebuildContext, redactions: Redactions, places: Sequence[Place]) -> _Read:
     read = _Read()
     documents = list(_readable(context.history.found(places), read))
     views = _views(redactions, documents)
@@ -188,10 +190,10 @@ def _readable(found: Sequence[Found | None], read: _Read) -> Iterator[tuple[Foun
 def _views(redactions: Redactions, documents: Sequence[tuple[Found, Message]]) -> list[Message | None]:
     """The records as they may be read. A remainder is one already: its ids are aliases, and would get others."""
     views = redactions.views([message for _, message in documents])
-    return [message if is_remainder(old.source) else view for (old, message), view in zip(documents, views)]
+    return [message if is_anonymised(old.source) else view for (old, message), view in zip(documents, views)]
 
 
-def is_remainder(source: Document) -> bool:
+def is_anonymised(source: Document) -> bool:
     """Whether a document is what remained of an event when its person was forgotten: its event id is an alias."""
     return _ALIAS.fullmatch(str(source.get("event_id"))) is not None
 
@@ -223,13 +225,13 @@ def source_of(event: Event, before: Document) -> bytes:
     return source[:-1] + b"," + _ENCODER.encode(unknown)[1:] if unknown else source
 
 
-def action_of(each: Rewrite, there: Found | None, settled: Settled) -> Action | None:
+def action_of(each: Rewrite, there: Found | None, stream: StreamProgress) -> Action | None:
     """What writes a document anew; None where what is there stands.
 
     Arguments:
         each: The document.
         there: What is under its new place, where that is another.
-        settled: It knows which records came back from the dead letters.
+        stream: It knows which records came back from the dead letters.
 
     Raises:
         Unreadable: What is there does not say which record it is of.
@@ -241,12 +243,12 @@ def action_of(each: Rewrite, there: Found | None, settled: Settled) -> Action | 
         return Action("index", index, id_, each.source, each.old.seq_no, each.old.primary_term)
     if there is None:
         return Action("create", index, id_, each.source)
-    if _stands(there, each.origin, settled):
+    if _stands(there, each.origin, stream):
         return None
     return Action("index", index, id_, each.source, there.seq_no, there.primary_term)
 
 
-def _stands(there: Found, origin: Origin, settled: Settled) -> bool:
+def _stands(there: Found, origin: Origin, stream: StreamProgress) -> bool:
     """Whether a document goes before one of an earlier edition that comes to its id.
 
     It does where it is of the same record, or of one that was first. Between partitions the older edition's was first:
@@ -256,7 +258,7 @@ def _stands(there: Found, origin: Origin, settled: Settled) -> bool:
     if (found.partition, found.offset) == (origin.partition, origin.offset):
         return not is_older(there.source)
     first = found.partition == origin.partition and found.offset < origin.offset
-    return first and not settled.has_returned(found)
+    return first and not stream.has_returned(found)
 
 
 def _is_readable(there: Found | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from truepixel_dagster.rebuild.history import History, Query
-from truepixel_dagster.rebuild.rebuilt import Progress
+from truepixel_dagster.rebuild.stats import Progress
 
 
 def users_of(history: History, query: Query, progress: Progress) -> set[str]:

@@ -12,9 +12,9 @@ from datetime import date, timedelta
 from typing import Any
 
 from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS, write_under
-from truepixel_dagster.rebuild.context import Context
+from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_shop_days
-from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
+from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
@@ -24,7 +24,7 @@ _TRIES = 20
 _CLIENTS = 1000
 
 
-def rebuild_weeks(context: Context, weeks: Sequence[str], progress: Progress = silent) -> Rebuilt:
+def rebuild_weeks(context: RebuildContext, weeks: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Count the visitors of some ISO weeks, such as `2026-W05`: each shop's own, by the time zone that is known of it.
 
     Raises:
@@ -33,7 +33,7 @@ def rebuild_weeks(context: Context, weeks: Sequence[str], progress: Progress = s
     """
     days = (day for week in weeks for day in days_of(week))
     check_kept(days, context.kept, (context.first_day - context.kept).days)
-    result = Rebuilt()
+    result = RebuildStats()
     for number, week in enumerate(weeks, start=1):
         result += _rebuild_week(context, week, progress)
         progress("weeks", number, len(weeks))
@@ -50,7 +50,7 @@ def days_of(week: str) -> list[str]:
     return [(monday + timedelta(days=number)).isoformat() for number in range(7)]
 
 
-def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
+def _rebuild_week(context: RebuildContext, week: str, progress: Progress) -> RebuildStats:
     elasticsearch = context.stores.elasticsearch
     for _ in range(_TRIES):
         elasticsearch.refresh()
@@ -75,11 +75,11 @@ def _rebuild_week(context: Context, week: str, progress: Progress) -> Rebuilt:
         outcomes = elasticsearch.write(actions)
         if all(outcome.status != CONFLICT for outcome in outcomes):
             context.stores.redis.drop_visitors_aside(week)
-            return Rebuilt(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
+            return RebuildStats(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")
 
 
-def _documents(context: Context, week: str) -> dict[str, Found]:
+def _documents(context: RebuildContext, week: str) -> dict[str, Found]:
     """A week's documents by shop, as they are at this moment."""
     elasticsearch = context.stores.elasticsearch
     hits = elasticsearch.scan(WEEKLY_VISITORS, {"term": {"week": week}}, fields=["shop_id"])
@@ -87,7 +87,7 @@ def _documents(context: Context, week: str) -> dict[str, Found]:
     return {doc.id.partition(":")[0]: doc for doc in elasticsearch.mget(places) if doc}
 
 
-def _counted(context: Context, week: str, progress: Progress) -> Iterator[tuple[str, int]]:
+def _counted(context: RebuildContext, week: str, progress: Progress) -> Iterator[tuple[str, int]]:
     """Distinct clients by shop; the history comes sorted by them, so that only one is held at a time."""
     shop, client, visitors, seen = "", "", 0, 0
     new: list[str] = []

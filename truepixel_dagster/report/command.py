@@ -11,7 +11,7 @@ import click
 
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.report.figures import GROUPINGS, Row, Total
-from truepixel_dagster.report.period import Wish
+from truepixel_dagster.report.period import RequestedPeriod
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.terminal import echo, out, print_json, print_table, say, table
 
@@ -69,7 +69,7 @@ def report(
     from truepixel_dagster.resources import open_stores
 
     with open_stores(load_settings()) as stores:
-        found = shop_report(stores, shop, model, by, _wish(first, last, latest))
+        found = shop_report(stores, shop, model, by, _requested(first, last, latest))
         # Most likely the id is mistyped, or nothing was drained and flushed yet.
         known = busiest_shops(stores.elasticsearch) if found.empty else []
     if found.empty:
@@ -80,12 +80,12 @@ def report(
         say(f"{found.unreadable:,} documents are in no figure, such as this one: {found.why_unreadable}")
 
 
-def _wish(first: date | None, last: date | None, latest: int | None) -> Wish:
+def _requested(first: date | None, last: date | None, latest: int | None) -> RequestedPeriod:
     if latest is not None and (first or last):
         raise click.UsageError("--last stands alone: without --from and --to")
     if first and last and last < first:
         raise click.UsageError(f"--from {first} is later than --to {last}")
-    return Wish(first, last, latest)
+    return RequestedPeriod(first, last, latest)
 
 
 def _print(found: ShopReport) -> None:

@@ -66,7 +66,7 @@ class Period(msgspec.Struct, frozen=True):
         return f"{' '.join(ends)} ({zone})" if ends else ""
 
 
-class Wish(msgspec.Struct, frozen=True):
+class RequestedPeriod(msgspec.Struct, frozen=True):
     """The period that somebody asks for: days, both included, or the last so many milliseconds."""
 
     first: date | None = None

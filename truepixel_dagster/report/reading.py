@@ -8,7 +8,7 @@ from collections import Counter
 import msgspec
 
 from truepixel_dagster.report.figures import Figures, Row, Total, fields_of
-from truepixel_dagster.report.period import Period, Wish
+from truepixel_dagster.report.period import Period, RequestedPeriod
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.shops import Shops
@@ -64,7 +64,12 @@ def busiest_shops(store: ElasticsearchStore) -> list[str]:
 
 
 def shop_report(
-    stores: Stores, shop: str, model: str, by: str = "campaign", wish: Wish | None = None, now: int | None = None
+    stores: Stores,
+    shop: str,
+    model: str,
+    by: str = "campaign",
+    requested: RequestedPeriod | None = None,
+    now: int | None = None,
 ) -> ShopReport:
     """Read one shop's report from the stores.
 
@@ -73,7 +78,7 @@ def shop_report(
         shop: The shop id.
         model: The attribution model.
         by: What the rows are by, one of `GROUPINGS`.
-        wish: Which orders; all by default.
+        requested: Which orders; all by default.
         now: Milliseconds since the epoch; the clock's by default.
 
     Raises:
@@ -83,7 +88,7 @@ def shop_report(
     store.refresh()
     now = int(time.time() * 1000) if now is None else now
     shop_time = Shops(stores.mongodb).days([shop]).of(shop)
-    period = (wish or Wish()).of(shop_time, now)
+    period = (requested or RequestedPeriod()).of(shop_time, now)
     week = shop_time.week(now)
     (visitors,) = store.mget([(store.index("weekly-visitors"), f"{shop}:{week}")])
     figures = _figures(store, shop, Figures(model, by, period), period)

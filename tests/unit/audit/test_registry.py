@@ -8,7 +8,7 @@ import pytest
 
 from truepixel_dagster.audit.compare import Actual, Difference, differences
 from truepixel_dagster.audit.oracle import Expected, Shop
-from truepixel_dagster.audit.registry import Changed, changed_since, excused, told
+from truepixel_dagster.audit.registry import Changed, changed_since, excused, oracle_shops
 from truepixel_dagster.audit.scope import Outside
 from truepixel_dagster.stores.shops import ByOperator, Known
 
@@ -113,4 +113,6 @@ def test_only_what_changed_since_a_shops_first_record_counts() -> None:
 
 def test_the_oracle_is_told_zone_hosts_and_aliases() -> None:
     operator = ByOperator("Asia/Tokyo", "JPY", ("b.example",), {"x": "facebook"}, ("a.example",))
-    assert told({"s": Known(operator)}) == {"s": Shop("Asia/Tokyo", ("a.example", "b.example"), {"x": "facebook"})}
+    assert oracle_shops({"s": Known(operator)}) == {
+        "s": Shop("Asia/Tokyo", ("a.example", "b.example"), {"x": "facebook"})
+    }

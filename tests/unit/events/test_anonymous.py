@@ -132,7 +132,7 @@ def test_an_ad_has_the_same_remainder_as_the_address_that_names_it(url: str) -> 
     ad = visit(url, None, None)
     assert ad
     remainder = anonymous_ad(ad, alias)
-    left, _ = visits.remainder(url, None, None, alias)
+    left, _ = visits.anonymised_addresses(url, None, None, alias)
     assert visit(left, None, None) == remainder
     assert "anna" not in str(remainder).lower()
 

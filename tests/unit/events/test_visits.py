@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.hosts import host_of
 from truepixel_dagster.events.sources import CHANNELS, DEFAULT
-from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, remainder, visit
+from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, anonymised_addresses, visit
 
 SHOP = "https://demo-shop.example/"
 OWN = frozenset({"demo-shop.myshopify.com", "demo-shop.co.uk", "bücher.example"})
@@ -512,11 +512,11 @@ def test_whatever_an_address_holds_is_a_visit_within_bounds_or_none(
 def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, referrer: str | None) -> None:
     url = f"{SHOP}?{query}"
     ad = visit(url, None, referrer, own_domains=OWN)
-    left, origin = remainder(url, None, referrer, alias, own_domains=OWN)
+    left, origin = anonymised_addresses(url, None, referrer, alias, own_domains=OWN)
     again = visit(left, None, origin, own_domains=OWN)
     assert again == (anonymous_ad(ad, alias) if ad else None)
     assert host_of(origin) == (host_of(referrer) if ad else None)
-    left, origin = remainder(left, None, origin, alias, own_domains=OWN)
+    left, origin = anonymised_addresses(left, None, origin, alias, own_domains=OWN)
     assert visit(left, None, origin, own_domains=OWN) == (anonymous_ad(again, alias) if again else None)
 
 
@@ -533,7 +533,7 @@ def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, ref
 def test_of_addresses_only_hosts_and_what_tells_the_visit_are_left(
     url: str, referrer: str, left: str | None, origin: str | None
 ) -> None:
-    assert remainder(url, None, referrer, alias, own_domains=OWN) == (left, origin)
+    assert anonymised_addresses(url, None, referrer, alias, own_domains=OWN) == (left, origin)
 
 
 @given(QUERIES)

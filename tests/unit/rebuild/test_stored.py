@@ -19,8 +19,8 @@ from truepixel_dagster.events.sites import NOTHING_KNOWN
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.rebuild.history import message_of, one_of_each_record
-from truepixel_dagster.rebuild.settled import Settled
-from truepixel_dagster.rebuild.stored import _EXACT, Rewrite, action_of, is_remainder, source_of, understood
+from truepixel_dagster.rebuild.stored import _EXACT, Rewrite, action_of, is_anonymised, source_of, understood
+from truepixel_dagster.rebuild.stream_progress import StreamProgress
 from truepixel_dagster.stages.index import document
 from truepixel_dagster.stores.documents import SCHEMA, SECOND_EDITION
 from truepixel_dagster.stores.elasticsearch import Action, Found
@@ -29,7 +29,7 @@ SAMPLES = Path(__file__).parents[2] / "samples"
 # What the first edition did not write.
 _NEW = frozenset({"schema", "channel", "bot", "sales_channel", "test", "shop_domain", "ad", "order_id", "cart_token"})
 NOON = 1_767_268_800_000
-NOTHING_SETTLED = Settled({}, {}, frozenset())
+NOTHING_SETTLED = StreamProgress({}, {}, frozenset())
 Doc = dict[str, Any]
 
 
@@ -94,8 +94,8 @@ def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
         remainder = decode(anonymous(message, alias))
         assert isinstance(remainder, Event)
         source = read(remainder)
-        assert is_remainder(source)
-        assert is_remainder(of_first_edition(source))
+        assert is_anonymised(source)
+        assert is_anonymised(of_first_edition(source))
         assert read(again(source)) == source
         found = again(of_first_edition(source))
         assert (found.document_id, found.user) == (remainder.document_id, remainder.user)
@@ -104,7 +104,7 @@ def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
 
 @pytest.mark.parametrize("event_id", ["e1", "orders/paid:e1", "redacted-1", f"redacted-{'0' * 32}x", ""])
 def test_what_only_looks_like_an_alias_is_no_remainder(event_id: str) -> None:
-    assert not is_remainder({"event_id": event_id})
+    assert not is_anonymised({"event_id": event_id})
 
 
 def test_a_payload_that_this_version_refuses_is_told_apart() -> None:
@@ -175,7 +175,7 @@ def test_of_two_documents_of_an_event_the_first_stands(there: Found, stands: boo
 
 
 def test_a_record_that_came_back_from_the_dead_letters_is_not_the_first() -> None:
-    returned = Settled({}, {}, frozenset({(0, 4)}))
+    returned = StreamProgress({}, {}, frozenset({(0, 4)}))
     assert action_of(to("s:t:x"), stored("s:t:x", 4), returned)
 
 

@@ -17,7 +17,7 @@ from truepixel_dagster.cli import main
 from truepixel_dagster.report import command, reading
 from truepixel_dagster.report.command import major
 from truepixel_dagster.report.figures import Figures
-from truepixel_dagster.report.period import Wish
+from truepixel_dagster.report.period import RequestedPeriod
 from truepixel_dagster.report.reading import Product, ShopReport
 
 ORDER = {
@@ -44,8 +44,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def opened(_settings: Any) -> Iterator[Any]:
         yield SimpleNamespace(elasticsearch=None, mongodb=None)
 
-    def answer(_stores: Any, shop: str, model: str, by: str, wish: Wish) -> ShopReport:
-        calls.append((by, wish))
+    def answer(_stores: Any, shop: str, model: str, by: str, requested: RequestedPeriod) -> ShopReport:
+        calls.append((by, requested))
         figures = Figures(model, by)
         figures.add("s:1", ORDER)
         figures.add("s:2", {**ORDER, "test": True})
@@ -101,7 +101,7 @@ def test_rows_are_by_what_is_asked_for(asked: list[Any], by: str) -> None:
     (row,) = json.loads(report("--by", by, "--json").stdout)["sources"]
     named = {"channel": "paid_search", "platform": "google", "campaign": "brand"}
     assert row[by] == named[by]
-    assert asked == [(by, Wish())]
+    assert asked == [(by, RequestedPeriod())]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_rows_are_by_what_is_asked_for(asked: list[Any], by: str) -> None:
 )
 def test_the_last_hours_days_and_weeks(asked: list[Any], age: str, hours: int) -> None:
     assert report("--last", age).exit_code == 0
-    assert asked == [("campaign", Wish(latest=hours * 3_600_000))]
+    assert asked == [("campaign", RequestedPeriod(latest=hours * 3_600_000))]
 
 
 @pytest.mark.parametrize(

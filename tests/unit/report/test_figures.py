@@ -19,7 +19,7 @@ from truepixel_dagster.events.shop_time import ShopTime
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.credit import MODELS, credit
 from truepixel_dagster.report.figures import GROUPINGS, Figures, fields_of
-from truepixel_dagster.report.period import Period, Wish
+from truepixel_dagster.report.period import Period, RequestedPeriod
 
 SAMPLES = Path(__file__).parents[2] / "samples/documents"
 Doc = dict[str, Any]
@@ -215,21 +215,21 @@ def test_days_are_the_shops() -> None:
     times = ["2026-11-20T04:59:59.999Z", "2026-11-20T05:00:00.000Z", "2026-11-21T04:30:00.000Z"]
     documents = [order(10**n, 0, occurred_at=at) for n, at in enumerate([*times, "2026-11-21T05:00:00.000Z"])]
     day = date(2026, 11, 20)
-    of_new_york = Wish(day, day).of(ShopTime("America/New_York"), NOON)
+    of_new_york = RequestedPeriod(day, day).of(ShopTime("America/New_York"), NOON)
     assert figures(*documents, period=of_new_york).totals()[0].gross == 110
-    assert figures(*documents, period=Wish(day, day).of(ShopTime(), NOON)).totals()[0].gross == 11
-    assert figures(*documents, period=Wish(first=day).of(ShopTime("America/New_York"), NOON)).orders == 3
-    assert figures(*documents, period=Wish(last=day).of(ShopTime("America/New_York"), NOON)).orders == 3
+    assert figures(*documents, period=RequestedPeriod(day, day).of(ShopTime(), NOON)).totals()[0].gross == 11
+    assert figures(*documents, period=RequestedPeriod(first=day).of(ShopTime("America/New_York"), NOON)).orders == 3
+    assert figures(*documents, period=RequestedPeriod(last=day).of(ShopTime("America/New_York"), NOON)).orders == 3
 
 
 def test_days_of_a_shop_of_unknown_time_zone_are_those_of_its_webhooks() -> None:
     """As product statistics have them."""
     at, day = "2026-11-21T03:00:00.000Z", date(2026, 11, 20)
     new_york, by_pixel = order(1, 0, occurred_at=at, utc_offset=-5 * 60), order(10, 0, occurred_at=at)
-    of_day = Wish(day, day).of(ShopTime(), NOON)
+    of_day = RequestedPeriod(day, day).of(ShopTime(), NOON)
     assert [total.gross for total in figures(new_york, by_pixel, period=of_day).totals()] == [1]
     # What the registry knows goes before what a webhook writes.
-    tokyo = Wish(day, day).of(ShopTime("Asia/Tokyo"), NOON)
+    tokyo = RequestedPeriod(day, day).of(ShopTime("Asia/Tokyo"), NOON)
     assert figures(new_york, period=tokyo).orders == 0
 
 

@@ -10,30 +10,30 @@ from hypothesis import strategies as st
 from truepixel_dagster.events.event import DAY, iso
 from truepixel_dagster.events.shop_time import ShopTime, time_zones
 from truepixel_dagster.events.times import to_millis
-from truepixel_dagster.report.period import Period, Wish
+from truepixel_dagster.report.period import Period, RequestedPeriod
 
 NEW_YORK = ShopTime("America/New_York")
 NOW = to_millis("2026-03-10T02:00:00Z")
 
 
 def test_all_time_is_without_bounds() -> None:
-    period = Wish().of(NEW_YORK, NOW)
+    period = RequestedPeriod().of(NEW_YORK, NOW)
     assert (period.bounds, period.days, str(period)) == ({}, {}, "")
     assert period.holds(0)
 
 
 def test_days_are_of_the_shop_and_the_search_finds_a_day_more_on_both_sides() -> None:
-    period = Wish(date(2026, 1, 1), date(2026, 1, 31)).of(NEW_YORK, NOW)
+    period = RequestedPeriod(date(2026, 1, 1), date(2026, 1, 31)).of(NEW_YORK, NOW)
     assert period.bounds == {"gte": "2025-12-31T00:00:00.000Z", "lt": "2026-02-02T00:00:00.000Z"}
     assert period.days == {"gte": "2026-01-01", "lte": "2026-01-31"}
     assert str(period) == "from 2026-01-01 to 2026-01-31 (America/New_York)"
-    assert str(Wish(first=date(2026, 1, 1)).of(ShopTime(), NOW)) == "from 2026-01-01 (time zone unknown)"
-    assert str(Wish(last=date(2026, 1, 1)).of(ShopTime(), NOW)) == "to 2026-01-01 (time zone unknown)"
+    assert str(RequestedPeriod(first=date(2026, 1, 1)).of(ShopTime(), NOW)) == "from 2026-01-01 (time zone unknown)"
+    assert str(RequestedPeriod(last=date(2026, 1, 1)).of(ShopTime(), NOW)) == "to 2026-01-01 (time zone unknown)"
 
 
 def test_the_last_hours_are_exact_and_products_have_all_days_that_they_touch() -> None:
     # 9 March 22:00 in New York, where the clock was put forward on the 8th.
-    period = Wish(latest=2 * DAY).of(NEW_YORK, NOW)
+    period = RequestedPeriod(latest=2 * DAY).of(NEW_YORK, NOW)
     assert period.bounds == {"gte": "2026-03-08T02:00:00.000Z", "lt": "2026-03-10T02:00:00.000Z"}
     assert period.days == {"gte": "2026-03-07", "lte": "2026-03-09"}
     assert [period.holds(NOW - 2 * DAY + by) for by in (-1, 0)] == [False, True]
@@ -42,7 +42,7 @@ def test_the_last_hours_are_exact_and_products_have_all_days_that_they_touch() -
 
 
 def test_the_last_hours_have_a_webhooks_tomorrow_where_the_time_zone_is_not_known() -> None:
-    period = Wish(latest=DAY).of(ShopTime(), NOW)
+    period = RequestedPeriod(latest=DAY).of(ShopTime(), NOW)
     assert period.days == {"gte": "2026-03-09", "lte": "2026-03-11"}
     assert period.holds(NOW - 1, utc_offset=14 * 60)
 

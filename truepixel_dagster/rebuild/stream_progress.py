@@ -15,7 +15,7 @@ from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.stream.events_log import EventsLog
 
 
-class Settled(msgspec.Struct, frozen=True):
+class StreamProgress(msgspec.Struct, frozen=True):
     """The committed offset of each partition, the stage at which records wait as dead letters, and which came back.
 
     Every stage of a record below its partition's committed offset is done. Of one above it the stream may still be at
@@ -41,7 +41,7 @@ class Settled(msgspec.Struct, frozen=True):
         return (origin.partition, origin.offset) in self.returned
 
 
-def settled(log: EventsLog, stores: Stores) -> Settled:
+def read_stream_progress(log: EventsLog, stores: Stores) -> StreamProgress:
     """Ask Kafka and Redis. Memory grows with the number of dead letters, about 1 KiB each.
 
     Raises:
@@ -51,4 +51,6 @@ def settled(log: EventsLog, stores: Stores) -> Settled:
     letters = dead_letters.newest(dead_letters.read(log.settings))
     returned = stores.redis.replayed()
     at = {(origin.partition, origin.offset): letter.stage for origin, letter in letters.items()}
-    return Settled(committed, {key: stage for key, stage in at.items() if key not in returned}, returned, log.base)
+    return StreamProgress(
+        committed, {key: stage for key, stage in at.items() if key not in returned}, returned, log.base
+    )

@@ -13,7 +13,7 @@ def silent(_what: str, _done: int, _total: int) -> None:
     """Tell nobody."""
 
 
-class Rebuilt(msgspec.Struct, frozen=True):
+class RebuildStats(msgspec.Struct, frozen=True):
     """The documents that were worked out, those of them that had to be changed, and those that had to go.
 
     `unknown` counts orders that could not be counted because their attribution is missing. `older` counts documents
@@ -30,6 +30,6 @@ class Rebuilt(msgspec.Struct, frozen=True):
     unreadable: int = 0
     refused: int = 0
 
-    def __add__(self, other: Rebuilt) -> Rebuilt:
+    def __add__(self, other: RebuildStats) -> RebuildStats:
         """The sum of two."""
-        return Rebuilt(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
+        return RebuildStats(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
