@@ -138,7 +138,7 @@ def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
         (("--partition", "0", "--offsets", "five"), "not FIRST:LAST"),
         (("--partition", "9", "--offsets", "0:1"), "there is no partition 9; the topic has 0, 1, 2"),
         (("--from", "1h", "--to", "2h"), "must be later"),
-        (("--from", "1h", "--stages", "index,nonsense"), "'nonsense' is none of index, ad_lead"),
+        (("--from", "1h", "--stages", "index,nonsense"), "unknown stage 'nonsense'. The stages are index, ad_lead"),
     ],
 )
 def test_a_range_that_is_none_is_one_line(filled: Settings, arguments: tuple[str, ...], said: str) -> None:
@@ -165,4 +165,4 @@ def test_the_job_says_what_is_wrong_with_its_config(filled: Settings) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "stage 'decode' is none of index" in str(failed.step_failure_data.user_failure_data.description)
+    assert "unknown stage 'decode'. The stages are index" in str(failed.step_failure_data.user_failure_data.description)

@@ -1,4 +1,4 @@
-"""The touches of users, worked out anew from the event history."""
+"""Rebuild the touches of users from the event history."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ USERS = 500
 
 
 def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
-    """Work out the touches of every user who met an ad on these days, whose document says so, or whom the notes of an
-    order of these days name.
+    """Rebuild the touches of every user who has an ad on these days, by events or by the document, and of every user
+    whom the notes of an order of these days name.
 
-    One with a touch from when events are no longer kept stays as the stream left it.
+    A document with a touch from before the oldest kept event stays as the stream left it.
 
     Raises:
-        HistoryDropped: The events of a day are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed the events of a day.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     check_kept(days, context.kept)
     context.history.refresh()
@@ -47,7 +48,7 @@ def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progres
 
 
 def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progress = silent) -> RebuildStats:
-    """Work out the touches of some users."""
+    """Rebuild the touches of some users."""
     wanted = sorted(users)
     result = RebuildStats()
     for chunk in chunks(wanted, USERS):
@@ -78,7 +79,7 @@ def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
             if user in leads and any(touch.at < context.kept.isoformat() for touch in leads[user].all):
                 older += 1
                 continue
-            # Beside the document the orders say whose notes name a user: the document may have been lost.
+            # Orders also record which users their notes name, in case the document was lost.
             orders = with_noted(leads.get(user, Lead()), noted.get(user, ())).orders
             if user in touches or orders:
                 lead = _lead(context, touches.get(user, ()), settings.touches_kept, orders)
@@ -95,7 +96,7 @@ def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
 
 
 def _noted(context: RebuildContext, users: Sequence[str]) -> dict[str, set[NotedOrder]]:
-    """The orders whose notes name users, by user."""
+    """Return the orders whose notes name these users, by user."""
     return _noted_by(context.stores.mongodb.find_by(ORDERS, "users", users))
 
 
@@ -103,14 +104,14 @@ def _noted_by(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, set[NotedOrd
     found: dict[str, set[NotedOrder]] = {}
     clusters, _ = read_all(CLUSTER, stored)
     for cluster in clusters.values():
-        # One that was merged into another has its facts there.
+        # The facts of a merged cluster are in the cluster that absorbed it.
         for user, orders in noted_in(cluster).items() if cluster.merged_into is None else ():
             found.setdefault(user, set()).update(orders)
     return found
 
 
 def _lead(context: RebuildContext, touches: Sequence[Touch], kept: int, orders: tuple[NotedOrder, ...]) -> Lead:
-    """The newest touches; beside them those that touches of a batch under way have pushed out (`stages.ad_lead`)."""
+    """Return the newest touches, and those that touches of an uncommitted batch have displaced (`stages.ad_lead`)."""
     done = context.stream.is_committed
     under_way = sum(not done(Origin("", touch.partition, touch.offset)) for touch in touches)
     needed = touches[-(kept + under_way) :]
@@ -120,13 +121,13 @@ def _lead(context: RebuildContext, touches: Sequence[Touch], kept: int, orders: 
 def touches_of_users(
     context: RebuildContext, users: Iterable[str], known: Mapping[str, set[tuple[int, int]]]
 ) -> dict[str, list[Touch]]:
-    """All touches of users, as the history has them.
+    """Return all touches of users by the event history.
 
     Arguments:
-        context: Where.
-        users: Whose.
-        known: Partition and offset of records that stage 2 has seen of a user, though they may not be committed; all
-            that came before them, it has seen, too.
+        context: The settings, stores and history.
+        users: The users, as `shop:client`.
+        known: Partition and offset of records of each user that stage 2 has processed, committed or not. Stage 2 has
+            then also processed the user's earlier records of that partition.
     """
     wanted = set(users)
     reached = {user: _last_of_each(origins) for user, origins in known.items()}
@@ -154,13 +155,13 @@ def _counts(context: RebuildContext, event: Event, reached: Mapping[int, int]) -
 
 
 def touches_of(events: Sequence[Event], repeat: int) -> list[Touch]:
-    """The touches among a user's events: the same ad again within the time is the same touch.
+    """Return the touches among a user's events. A repeated ad within the given time is the same touch.
 
     Arguments:
         events: Events with ads, by partition and offset.
-        repeat: Milliseconds within which the same ad again is the same touch.
+        repeat: Milliseconds within which a repeated ad is the same touch.
     """
-    # A user's partition changes only when partitions are added: the one heard of first comes first.
+    # A user's partition changes only when partitions are added, so the partition with the earliest arrival is first.
     heard: dict[int, int] = {}
     for event in events:
         heard.setdefault(event.origin.partition, event.received_at)

@@ -1,7 +1,7 @@
-"""Orders and their attributions, recomputed from the event history, with the settings of the stream or with others.
+"""Recompute orders and their attributions from the event history, with the stream's settings or with others.
 
-What is known of an order stays as it is where it says just what the history says. Else it is replaced, and counts from
-then on what the history says: product statistics and customers of its days have to be rebuilt, too.
+An order's document stays unchanged if it agrees with the history. Otherwise it is replaced, and the order counts what
+the history says: rebuild the product statistics and customers of its days too.
 """
 
 from __future__ import annotations
@@ -36,24 +36,25 @@ _REREADS = 20
 
 
 def rules_of(context: RebuildContext, **others: Any) -> Rules:
-    """The stream's rules, but for those that are given."""
+    """Return the stream's rules, with the given ones replaced."""
     return msgspec.structs.replace(settling.rules_of(context.settings), **others)
 
 
 def rebuild_days(
     context: RebuildContext, days: Sequence[str], rules: Rules, progress: Progress = silent
 ) -> RebuildStats:
-    """Recompute every order that is named on these days, or whose document is of one of them.
+    """Recompute every order that an event of these days names, or whose document has one of these days.
 
     Arguments:
-        context: Where.
+        context: The settings, stores and history.
         days: UTC days, ISO.
-        rules: Window and half-life that the documents are to have.
-        progress: Told how far it has come.
+        rules: The window and half-life for the documents.
+        progress: Called with the progress.
 
     Raises:
-        HistoryDropped: The events of a day, or of the window before it, are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed events of a day, or of the window before it.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     check_kept(days, context.kept, rules.window_days)
     context.history.refresh()
@@ -92,7 +93,7 @@ def rebuild_orders(
 
 
 def _linked(context: RebuildContext, ids: set[str]) -> tuple[list[Event], set[str]]:
-    """Everything in the history that names these ids, or ids that are linked to them; and all of these ids."""
+    """Return the events that name these ids or ids linked to them, and all of these ids."""
     context.history.refresh()
     found: dict[tuple[int, int], Event] = {}
     known: set[str] = set()
@@ -125,7 +126,7 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
         there = {id_ for id_, document in attributions.items() if document}
         plan = _planned(context, passed, stored, by, there)
         versions = {id_: document.get("v") for id_, document in stored.items()}
-        # A document read after the history may hold an event that is missing there: read the history after it, too.
+        # A document read after the history may contain a newer event, so read the history again after the documents.
         if any(seen.get(id_) != versions[id_] for id_ in versions.keys() & (plan.changed.keys() | plan.unnamed)):
             seen = versions
             events, ids = _linked(context, ids)
@@ -149,10 +150,11 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
 
 
 class _Planned(NamedTuple):
-    """What the history says of orders, and how their documents have to change.
+    """Hold what the history says of orders, and the changes to their documents.
 
-    `groups` has records with their clusters, by document id; `changed` the documents to write; `unnamed` the ids of
-    documents that we wrote and no record stands for; `unreadable` why some documents cannot be read.
+    `groups` has records with their clusters, by document id. `changed` has the documents to write. `unnamed` has the
+    ids of documents that the pipeline wrote and that no record supports. `unreadable` has the reasons why documents
+    cannot be read.
     """
 
     groups: dict[str, tuple[Group, Cluster]]
@@ -184,11 +186,11 @@ def _planned(
 
 
 def _settling(context: RebuildContext, events: Sequence[Event], rules: Rules) -> Settling:
-    """By what the orders of events are settled: with the touches that the history has of everybody they name."""
+    """Return the data to settle the orders of events, with the history's touches of every user that they name."""
     users = {event.user for event in events} | noted_users(events)
     seen: dict[str, set[tuple[int, int]]] = {}
     for event in events:
-        # Whatever stage 3 has seen of a user, stage 2 has seen before.
+        # Stage 2 processes a record before stage 3.
         seen.setdefault(event.user, set()).add((event.origin.partition, event.origin.offset))
     touches: Mapping[str, Sequence[Touch]] = touches_of_users(context, users, seen) if users else {}
     return settling.settling(rules, touches, context.days, lambda _partition, _offset: False)
@@ -200,7 +202,7 @@ def _is_of_unreadable(event: Event, unreadable: Mapping[str, str], stored: Mappi
 
 
 def _wanted(context: RebuildContext, group: Group, by: Settling, there: set[str]) -> tuple[str, dict[str, Cluster]]:
-    """What is to be known of a group: the document that stands for it, and those that are closed for its sake."""
+    """Return the id of the document that represents a group, with that document and those closed in its favour."""
     done = [event for event in group.events if context.stream.is_committed(event.origin)]
     under_way = [event for event in group.events if not context.stream.is_committed(event.origin)]
     live = {id_: each for id_, each in group.clusters.items() if each.merged_into is None}
@@ -224,7 +226,7 @@ def _wanted(context: RebuildContext, group: Group, by: Settling, there: set[str]
 
 
 def _recomputed(group: Group, done: Sequence[Event], under_way: Sequence[Event], by: Settling) -> Cluster:
-    """What events say; those that are under way one after the other, as the stream has them or will have them."""
+    """Return the cluster of events. Uncommitted events are added one by one, as the stream adds them."""
     cluster = Cluster(group.events[0].shop_id)
     if done:
         settled = settle(Group(tuple(names_of(done)), tuple(done), {}), by)
@@ -239,15 +241,15 @@ def _with_documents(cluster: Cluster, more: set[str]) -> Cluster:
 
 
 def _remove(elasticsearch: ElasticsearchStore, left: Iterable[Found]) -> int:
-    """Remove attributions that we wrote and no history stands for, unless they have changed; return how many."""
-    # One without a sighting is an import, which no history stands for.
+    """Remove attributions that the pipeline wrote and no event supports, unless they changed; return how many."""
+    # An attribution without a sighting was imported, so the history never supports it.
     ours = [doc for doc in left if doc.source.get("sightings")]
     actions = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in ours]
     return sum(not outcome.error for outcome in elasticsearch.write(actions))
 
 
 def _documents_among(ids: Iterable[str], there: set[str]) -> set[str]:
-    """The attributions of orders with these ids: a document is named as its shop and one of them."""
+    """Return the attributions of orders with these ids. A document's id is its shop and one of the order's ids."""
     return there.intersection(ids)
 
 

@@ -1,4 +1,4 @@
-"""What every rebuild works with: settings, stores, the history, and what the stream has settled."""
+"""The settings, stores, history and stream progress that every rebuild uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from truepixel_dagster.stream.events_log import EventsLog
 
 
 class RebuildContext(NamedTuple):
-    """Handed to every rebuild."""
+    """Hold what every rebuild is given. `days` tells the days of shops."""
 
     settings: Settings
     stores: Stores
@@ -31,16 +31,16 @@ class RebuildContext(NamedTuple):
 
     @property
     def kept(self) -> date:
-        """The first day whose events are kept."""
+        """Return the first day whose events are kept."""
         return first_kept(datetime.now(timezone.utc).date(), self.settings.event_retention_months)
 
     @property
     def first_day(self) -> date:
-        """The first day of any shop whose events are all kept: that of a shop ahead of UTC begins a day earlier."""
+        """Return the first day whose events are all kept for every shop. East of UTC a shop's day begins earlier."""
         return self.kept + timedelta(days=1) if self.days.zones else self.kept
 
     def with_shops_of_now(self) -> RebuildContext:
-        """The same with what is known of shops by now.
+        """Return the context with the current registry of shops.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -51,11 +51,11 @@ class RebuildContext(NamedTuple):
 
 @contextmanager
 def rebuilding(settings: Settings) -> Iterator[RebuildContext]:
-    """Everything that a rebuild needs, until the block ends.
+    """Open everything that a rebuild needs, until the block ends.
 
     Raises:
         LogChanged: The topic is not the log that was processed.
-        StateLost: Redis does not hold what the stream has counted: totals up to its offsets would be wrong.
+        StateLost: Redis lacks counts of committed records, so totals up to its offsets would be wrong.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores, open_history(settings, stores) as history:

@@ -1,4 +1,4 @@
-"""Customers, worked out anew from the event history."""
+"""Rebuild customers from the event history."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ Document = Mapping[str, Any]
 
 
 def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
-    """Work out every customer who was seen on these days, or whose document says so.
+    """Rebuild every customer who was seen on these days, by events or by the document.
 
-    One who was first seen when events are no longer kept from stays as the stream left it. Attributions say which event
-    counts an order: where they are missing, too, rebuild them first.
+    A customer first seen before the oldest kept event stays as the stream left it. Attributions decide which event
+    counts an order: if they are missing too, rebuild them first.
 
     Raises:
-        HistoryDropped: The events of a day are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed the events of a day.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     check_kept(days, context.kept)
     context.history.refresh()
@@ -44,7 +45,7 @@ def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progres
 
 
 def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progress = silent) -> RebuildStats:
-    """Work out some customers."""
+    """Rebuild some customers."""
     wanted = sorted(users)
     result = RebuildStats()
     for chunk in chunks(wanted, USERS):
@@ -76,12 +77,12 @@ def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
                 continue
             before = {key: value for key, value in stored.get(user, {}).items() if key not in ("_id", "v")}
             if user in documents:
-                # What this version does not know is not in the history.
+                # Keep fields that this version does not know: the history does not have them.
                 documents[user] = {**_others(before), **documents[user]}
                 if documents[user] != before:
                     changed[user] = documents[user]
             elif "v" in stored.get(user, {}):
-                # One without a version was never written by us: an import, for which no history stands.
+                # A document without a version was imported, so it stays although no event supports it.
                 gone[user] = stored[user]["v"]
         return changed
 
@@ -96,10 +97,10 @@ def _others(document: Document) -> dict[str, Any]:
 def _documents(
     context: RebuildContext, users: Sequence[str], stored: Mapping[str, Document]
 ) -> dict[str, dict[str, Any]]:
-    """The documents of users who have events or orders."""
+    """Return the documents of users who have events or orders."""
     wanted = set(users)
     documents: dict[str, dict[str, Any]] = {}
-    # After the documents have been read: every event that one of them counts is in the history then.
+    # Refresh after the documents were read: the history then has every event that they count.
     context.history.refresh()
     for page in context.history.events(of_users(wanted)):
         mine = [e for e in page if e.user in wanted and _counts(context, e, stored.get(e.user, {}))]
@@ -115,7 +116,7 @@ def _documents(
 
 
 def _add_orders(context: RebuildContext, users: Sequence[str], documents: dict[str, dict[str, Any]]) -> None:
-    """Add what orders come to and whom they say their clients are."""
+    """Add the sums of orders and the identities that orders give their clients."""
     mongodb = context.stores.mongodb
     sums = customer.order_sums(users, mongodb)
     clusters, _ = attribution.readable(mongodb.find_by(ORDERS, "users", users))
@@ -132,7 +133,7 @@ def _add_orders(context: RebuildContext, users: Sequence[str], documents: dict[s
 
 
 def _counts(context: RebuildContext, event: Event, stored: Document) -> bool:
-    """Whether the stream, or a replay of its dead letter, has counted an event or is through with it."""
+    """Return whether the stream, or reprocessing its dead letter, has counted an event."""
     if _at(event.origin) in stored.get("replayed", ()):
         return True
     if not customer.counts(event):
@@ -146,7 +147,7 @@ def _at(origin: Origin) -> str:
 
 
 def _with_marks(document: dict[str, Any], stored: Document) -> dict[str, Any]:
-    """With the marks of what was counted before: none of it may be counted once more."""
+    """Add the marks of the records counted before, so that none of them is counted twice."""
     applied = dict(document["applied"])
     for partition, offset in stored.get("applied", {}).items():
         applied[partition] = max(offset, applied.get(partition, offset))

@@ -1,5 +1,5 @@
-"""The event history, made anew outside of the stream's consumer group: from Kafka, and where retention has removed the
-records from the documents themselves."""
+"""Rebuild the event history outside of the stream's consumer group: from Kafka or, where retention has removed the
+records, from the documents themselves."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import learn
 
-# How far a sender's clock may be ahead of Kafka's: records of a day are looked for from that long before it.
+# How far a sender's clock may be ahead of Kafka's: the search for a day's records begins this long before it.
 CLOCKS_APART = timedelta(days=1)
 _TOLD_EVERY = 5000
-# Why records are refused, by partition and offset.
+# The reasons why records are rejected, by partition and offset.
 Refusals = dict[tuple[int, int], str]
 
 
 class Range(msgspec.Struct, frozen=True):
-    """Offsets by partition: from `first`, up to and without `end`."""
+    """Hold offsets by partition: from `first` up to but excluding `end`."""
 
     first: Mapping[int, int]
     end: Mapping[int, int]
 
     def holds(self, origin: Origin) -> bool:
-        """Whether a record is within the range."""
+        """Return whether a record is within the range."""
         return self.first.get(origin.partition, 0) <= origin.offset < self.end.get(origin.partition, 0)
 
     @property
     def records(self) -> int:
-        """How many offsets it spans."""
+        """Return how many offsets the range spans."""
         return sum(max(0, end - self.first.get(partition, 0)) for partition, end in self.end.items())
 
 
 def range_of(context: RebuildContext, days: Sequence[str]) -> Range:
-    """Where the records of some days may be: from a day before the first, as far as retention reaches, to what is
-    committed. An event may arrive long after it happened, so that there is no earlier end.
+    """Return where the records of some days may be: from a day before the first, limited by retention, to the committed
+    offsets. An event may arrive long after it happened, so the range cannot end earlier.
 
     Raises:
         KafkaUnavailable: Kafka does not answer.
@@ -72,19 +72,20 @@ def range_of(context: RebuildContext, days: Sequence[str]) -> Range:
 def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
     """Index the events of some days again and remove documents that no record in Kafka stands for.
 
-    What shops say of themselves in the records that are read is kept first. Documents whose records retention has taken
-    are understood again from the payload that they hold (`stored`). Where an older version understood a record that
-    this one does not, a dead letter takes the document's place.
+    The registry of shops is updated from the records first. Documents whose records retention has removed are decoded
+    again from the payload that they contain (`stored`). If an older version could decode a record that this one cannot,
+    a dead letter replaces the document.
 
     Raises:
-        HistoryDropped: The events of a day are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed the events of a day.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     check_kept(days, context.kept)
     where = range_of(context, days)
     if _learn(context, where, progress):
         context = context.with_shops_of_now()
-    # First, so that they are there when a later record of the same event id is met.
+    # First, so that these documents exist when a later record of the same event id is read.
     result = stored.rewrite(context, all_of(on_days(days), before(where.first)), progress)
     wanted = set(days)
     known = array("Q")
@@ -94,15 +95,15 @@ def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progres
         of_days = [event for event in decoded if isinstance(event, Event) and day_of(event.occurred_at) in wanted]
         known.extend(_digest(event.document_id, event.origin) for event in of_days)
         refused.update(_without_letter(context, decoded))
-        result += RebuildStats(len(of_days), reindex(context, of_days))
+        result += RebuildStats(len(of_days), index_events(context, of_days))
     return result + RebuildStats(removed=_remove_others(context, days, where, known, refused, progress))
 
 
-def reindex(context: RebuildContext, events: Sequence[Event]) -> int:
-    """Write the documents of events as the stream would have; says how many were made or set right.
+def index_events(context: RebuildContext, events: Sequence[Event]) -> int:
+    """Write the documents of events as the stream does; return how many were created or corrected.
 
-    The first record of an event id stands: it takes the place of a later one's document, and a later record that meets
-    an earlier one's document is a duplicate. Between partitions, which one came first is told by the document only.
+    The first record of an event id wins: it replaces a later record's document, and a later record that finds an
+    earlier record's document is a duplicate. Between partitions, the existing document counts as the first.
     """
     store = context.stores.elasticsearch
     firsts: dict[tuple[str, str], Event] = {}
@@ -113,7 +114,7 @@ def reindex(context: RebuildContext, events: Sequence[Event]) -> int:
     found = dict(zip(keys, store.mget(keys)))
     actions = [action for key in keys for action in _set_right(context, key, firsts[key], found[key])]
     outcomes = store.bulk(actions)
-    # A conflict is somebody who wrote the same; a refusal stays what it was in the stream, a dead letter.
+    # On a conflict, another writer wrote the same document. A refused document already has its dead letter.
     return sum(not outcome.error for outcome in outcomes)
 
 
@@ -128,7 +129,7 @@ def _set_right(context: RebuildContext, key: tuple[str, str], event: Event, foun
     except Unreadable as error:
         report(error)
         return
-    # One that came back from the dead letters may be the earlier record and yet the later document.
+    # A reprocessed dead letter may be the earlier record and yet have arrived later.
     is_first = (
         origin.partition == event.origin.partition
         and event.origin.offset < origin.offset
@@ -136,17 +137,17 @@ def _set_right(context: RebuildContext, key: tuple[str, str], event: Event, foun
     )
     new = msgspec.json.decode(source)
     if origin == event.origin:
-        # Of one record the document keeps what this version does not know.
+        # The document of the same record keeps fields that this version does not know.
         unknown = {name: value for name, value in found.source.items() if name not in KNOWN}
         new = {**new, **unknown}
-        # Not encoded anew: a payload's numbers stay as they were written.
+        # Append bytes instead of encoding again, so that the payload's numbers keep their form.
         source = source[:-1] + b"," + msgspec.json.encode(unknown)[1:] if unknown else source
     if is_first or (origin == event.origin and found.source != new):
         yield Action("index", index, id_, source, found.seq_no, found.primary_term)
 
 
 def read(context: RebuildContext, where: Range, progress: Progress = silent) -> Iterator[Message]:
-    """The records of a range as they may be read, told every few thousand."""
+    """Yield the records of a range after redaction, reporting the progress every few thousand."""
     total, count = where.records, 0
     redactions = Redactions(context.stores.mongodb, context.history.sites)
     records = context.log.read_all(first=where.first, end=where.end)
@@ -158,16 +159,16 @@ def read(context: RebuildContext, where: Range, progress: Progress = silent) -> 
 
 
 def events_of(context: RebuildContext, messages: Iterable[Message]) -> list[Event]:
-    """The events among records, as the stream understands them with what is known of shops now."""
+    """Return the events among records, decoded with the current registry of shops."""
     decoded = (decode(message, context.history.sites) for message in messages)
     return [event for event in decoded if isinstance(event, Event)]
 
 
 def _learn(context: RebuildContext, where: Range, progress: Progress) -> bool:
-    """Keep what the shops of a range, and of documents from before it, say of themselves; whether anything was new.
+    """Store what a range's records, and documents from before it, say of their shops; return whether any was new.
 
-    Before anything is indexed: by it visits are understood. The first edition kept none of it, and neither does a
-    registry that was lost.
+    Call this before indexing, because decoding visits needs it. The first edition stored none of it, and a registry may
+    have been lost.
     """
     learned = learn_from(context, before(where.first))
     for chunk in chunks(read(context, where, progress), context.settings.batch_messages):
@@ -177,14 +178,14 @@ def _learn(context: RebuildContext, where: Range, progress: Progress) -> bool:
 
 
 def _without_letter(context: RebuildContext, decoded: Iterable[Event | Undecodable]) -> Refusals:
-    """Why records cannot be understood that no dead letter holds."""
+    """Return the reasons of undecodable records that have no dead letter."""
     refused = (item for item in decoded if isinstance(item, Undecodable))
     found = {(item.message.origin.partition, item.message.origin.offset): item.reason for item in refused}
     return {place: reason for place, reason in found.items() if place not in context.stream.waiting}
 
 
 def _make_letters(context: RebuildContext, refused: Refusals) -> None:
-    """Make dead letters of records, before their documents go."""
+    """Write dead letters of records before their documents are removed."""
     if not refused:
         return
     offsets: dict[int, list[int]] = {}
@@ -205,7 +206,7 @@ def _remove_others(
     refused: Refusals,
     progress: Progress,
 ) -> int:
-    """Remove the documents of these days that say they are of this range and are not."""
+    """Remove the documents of these days that name a record in this range but do not belong to one."""
     store = context.stores.elasticsearch
     store.refresh()
     stands = np.sort(np.frombuffer(digests, dtype=np.uint64)) if digests else np.empty(0, np.uint64)
@@ -225,7 +226,7 @@ def _remove_others(
 
 
 def _says_where(source: Mapping[str, Any]) -> bool:
-    """Whether a document says which record it is of; another is nobody's to remove."""
+    """Return whether a document names its record; a document that does not is never removed."""
     try:
         STORED.read("", source)
     except Unreadable:
@@ -234,7 +235,7 @@ def _says_where(source: Mapping[str, Any]) -> bool:
 
 
 def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which of some numbers are among others that are in order."""
+    """Return which of some numbers are among others, which are sorted."""
     if not len(ordered):
         return np.zeros(len(asked), np.bool_)
     places = np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""The event history, read in pages of bounded size, each user's events in the order of their offsets."""
+"""Read the event history in pages of bounded size, each user's events in the order of their offsets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 
 PAGE = 1000
 _NAMES_OF_ORDERS = ("order_id", "checkout_token", "cart_token")
-# Elasticsearch takes so many terms in a query, and several times as many.
+# Elasticsearch accepts several times as many terms in a query.
 MOST_NAMED = 10_000
 Query = Mapping[str, Any]
 T = TypeVar("T")
@@ -51,44 +51,44 @@ _FIELDS = (
     "schema",
 )
 _BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
-# Decimals are written back as the numbers that they were.
+# Write decimals in their original form.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class History:
-    """The event history in Elasticsearch. Payloads are decoded and let go, so that a page is small."""
+    """Read the event history in Elasticsearch. Payloads are decoded and dropped, so that a page is small."""
 
     def __init__(self, store: ElasticsearchStore, sites: Sites) -> None:
         self._store = store
-        #: What is known of the shops' sites.
+        #: The known sites of shops.
         self.sites = sites
 
     def with_sites(self, sites: Sites) -> History:
-        """The same history, read with what is known of the shops' sites by then."""
+        """Return the same history, read with other sites of shops."""
         return History(self._store, sites)
 
     def refresh(self) -> None:
-        """Make what was indexed until now visible to the reads that follow."""
+        """Make everything indexed so far visible to the next reads."""
         self._store.refresh()
 
     def events(self, query: Query) -> Iterator[list[Event]]:
-        """Events as the stages see them, without their payload."""
+        """Yield events as the stages see them, without their payload."""
         return self._pages(query, None, partial(event_of, sites=self.sites))
 
     def outlines(self, query: Query, sort: Sequence[str] = _BY_OFFSET) -> Iterator[list[Event]]:
-        """Events as far as their documents tell without the payload: no items, no order, no customer."""
+        """Yield events from the documents without the payload: they lack items, order and customer."""
         return self._pages(query, _FIELDS, partial(_outline, sites=self.sites), sort)
 
     def documents(self, query: Query) -> Iterator[list[Any]]:
-        """The documents themselves, as search hits, in no order."""
+        """Yield the documents themselves, as search hits, in no order."""
         return chunks(self._store.scan(f"{EVENTS}-", query, size=PAGE), PAGE)
 
     def messages(self, query: Query) -> Iterator[list[Message]]:
-        """The records that documents were made of, as far as it matters to decoding."""
+        """Yield the records of documents, with everything that decoding needs."""
         return self._pages(query, None, message_of)
 
     def found(self, places: Sequence[tuple[str, str]]) -> list[Found | None]:
-        """The documents of some indices and ids as they are now, numbers as they were written."""
+        """Return the current documents of some indices and ids, with numbers in their original form."""
         return self._store.mget(places)
 
     def _pages(
@@ -99,9 +99,9 @@ class History:
 
 
 def one_of_each_record(hits: Iterable[Any]) -> Iterator[Any]:
-    """One document of each record, of those that follow one another: the one of the newest edition.
+    """Yield one document of each record, the one of the newest edition; documents of one record are adjacent.
 
-    There are two where a rebuild was ended between writing a document under another id and removing the old one.
+    A record has two documents if a rebuild ended between writing one under a new id and removing the old one.
     """
     for record, same in groupby(hits, key=lambda hit: hit["_source"].get("kafka")):
         if record is None:
@@ -111,7 +111,7 @@ def one_of_each_record(hits: Iterable[Any]) -> Iterator[Any]:
 
 
 def _readable(hits: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
-    """What documents say; one that cannot be read is logged and skipped, and keeps no other back."""
+    """Yield what documents say; log and skip documents that cannot be read."""
     for hit in hits:
         try:
             yield read(hit["_source"])
@@ -122,10 +122,10 @@ def _readable(hits: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
 
 @contextmanager
 def open_history(settings: Settings, stores: Stores) -> Iterator[History]:
-    """The history, with numbers as they were written, and with what is known of shops now.
+    """Open the history, with numbers in their original form and the current registry of shops.
 
     Raises:
-        SettingsError: What an operator adds to the tables of sources cannot be used.
+        SettingsError: The operator's additions to the tables of sources are invalid.
         Unavailable: MongoDB does not answer.
     """
     with closing(ElasticsearchStore(settings, exact=True)) as store:
@@ -133,30 +133,30 @@ def open_history(settings: Settings, stores: Stores) -> Iterator[History]:
 
 
 def sites_now(settings: Settings, stores: Stores) -> Sites:
-    """What is known of all shops' sites now.
+    """Return the currently known sites of all shops.
 
     Raises:
-        SettingsError: What an operator adds to the tables of sources cannot be used.
+        SettingsError: The operator's additions to the tables of sources are invalid.
         Unavailable: MongoDB does not answer.
     """
     return sites_of(settings).with_shops({id_: found.shop for id_, found in shops.known(stores.mongodb)})
 
 
 def event_of(document: Mapping[str, Any], sites: Sites = NOTHING_KNOWN) -> Event:
-    """The event that a document of the history was made of, without its payload.
+    """Return the event of a document, without its payload.
 
     Arguments:
-        document: The history's.
-        sites: What is known of the shops' sites.
+        document: A document of the history.
+        sites: The known sites of shops.
 
     Raises:
-        ValueError: Its payload is none that this version understands.
+        ValueError: This version cannot decode the payload.
     """
     message = message_of(document)
     event = decode(message, sites)
     if isinstance(event, Undecodable):
         raise ValueError(f"the event of {message.origin} in the history cannot be read: {event.reason}")  # noqa: TRY004
-    # The document's times stand: which of them were replaced is not to be decided again without the record.
+    # Keep the document's times: without the record, nothing can decide again which of them to replace.
     return msgspec.structs.replace(
         event,
         payload=b"",
@@ -167,11 +167,11 @@ def event_of(document: Mapping[str, Any], sites: Sites = NOTHING_KNOWN) -> Event
 
 
 def message_of(document: Mapping[str, Any]) -> Message:
-    """The record that a document of the history was made of, as far as it matters to decoding."""
+    """Return the record of a document, with everything that decoding needs."""
     headers = {
         "source": document["source"],
         "event_id": document["event_id"],
-        # Whether the record had this header is not known. It matters only where a time was replaced: so it is again.
+        # Whether the record had this header is unknown. It matters only if a time was replaced, so set it then.
         "received_at": document["received_at"] if document.get("client_at") else None,
         "topic": document["name"] if document["source"] == "webhook" else None,
         # It decides which referrers are the shop's own.
@@ -211,15 +211,15 @@ def _outline(document: Mapping[str, Any], sites: Sites) -> Event:
 
 
 def on_days(days: Iterable[str]) -> Query:
-    """Events of some days (UTC)."""
+    """Query events of some days (UTC)."""
     return _any_of(_within(UTC.span(first, last)) for first, last in _stretches(days))
 
 
 def on_shop_days(days: Iterable[str], shops: ShopDays) -> Query:
-    """Events of some days of their shops, and some of the hours beside: whoever reads them looks at each one's day.
+    """Query events of some days of their shops, and some events of adjacent hours: the caller checks each one's day.
 
-    Shops of one time zone are asked for together. Where they are too many to be named, all events are found that may be
-    of one of these days anywhere.
+    Shops of one time zone share a query. If the shops are too many to name, the query finds all events that may be of
+    one of these days in any time zone.
     """
     if len(shops.zones) > MOST_NAMED:
         return on_days(days_beside(days))
@@ -240,7 +240,7 @@ def on_shop_days(days: Iterable[str], shops: ShopDays) -> Query:
 
 
 def _stretches(days: Iterable[str]) -> list[tuple[date, date]]:
-    """Days as first and last of those that follow one another."""
+    """Return consecutive days as pairs of the first and the last."""
     found: list[tuple[date, date]] = []
     for day in sorted({date.fromisoformat(text) for text in days}):
         if found and found[-1][1] + timedelta(days=1) == day:
@@ -251,13 +251,13 @@ def _stretches(days: Iterable[str]) -> list[tuple[date, date]]:
 
 
 def of_users(users: Iterable[str]) -> Query:
-    """Events of some users, and of others who share a shop with one of them and a client id with another."""
+    """Query events of some users, and of others who share a shop with one of them and a client id with another."""
     shops, clients = zip(*(user.split(":", 1) for user in users))
     return all_of({"terms": {"shop_id": sorted(set(shops))}}, {"terms": {"client_id": sorted(set(clients))}})
 
 
 def of_orders(shops: Iterable[str], names: Iterable[str]) -> Query:
-    """Events that name one of these order ids or tokens."""
+    """Query events that name one of these order ids or tokens."""
     wanted = sorted(names)
     named = [{"terms": {field: wanted}} for field in _NAMES_OF_ORDERS]
     return all_of({"terms": {"shop_id": sorted(shops)}}, {"bool": {"should": named, "minimum_should_match": 1}})
@@ -272,12 +272,12 @@ WITH_AD: Query = {"bool": {"filter": [FROM_PIXEL, {"exists": {"field": "ad.platf
 
 
 def all_of(*queries: Query) -> Query:
-    """What all of the queries find."""
+    """Query what all of the queries find."""
     return {"bool": {"filter": list(queries)}}
 
 
 def beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> Query | None:
-    """Events of an offset above `after` and not above `upto`, by partition; None where there is no such offset."""
+    """Query events with offsets above `after` and up to `upto`, by partition; None if there is no such offset."""
     ranges = [
         all_of(
             {"term": {"kafka.partition": partition}},
@@ -290,7 +290,7 @@ def beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> Query | None:
 
 
 def before(first: Mapping[int, int]) -> Query:
-    """Events below the first offset of their partition, and those of partitions that have none."""
+    """Query events below the first offset of their partition, and those of partitions without one."""
     others = [
         all_of({"term": {"kafka.partition": partition}}, {"range": {"kafka.offset": {"gte": offset}}})
         for partition, offset in first.items()
@@ -299,7 +299,7 @@ def before(first: Mapping[int, int]) -> Query:
 
 
 def of_records(places: Iterable[tuple[int, int]]) -> Query:
-    """Events of some records, by partition and offset."""
+    """Query events of some records, by partition and offset."""
     offsets: dict[int, list[int]] = {}
     for partition, offset in places:
         offsets.setdefault(partition, []).append(offset)
@@ -314,5 +314,5 @@ def _any_of(queries: Iterable[Query]) -> Query:
 
 
 def _within(span: tuple[int, int]) -> Query:
-    # In the format of the mapping: a strict one, which takes no bare date.
+    # The format of the mapping is strict and accepts no bare date.
     return {"range": {"occurred_at": {"gte": iso(span[0]), "lt": iso(span[1])}}}

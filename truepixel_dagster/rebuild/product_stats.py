@@ -1,9 +1,9 @@
-"""Product statistics of a day, worked out anew while the stream goes on counting.
+"""Rebuild the product statistics of a day while the stream continues to count.
 
-A rebuild is a flush that sets where a flush adds. It claims a key together with the applied offsets of that very
-moment: what was buffered until then is part of the history up to those offsets, and what is buffered from then on is
-beyond them. So the totals up to those offsets take the place of document and claim, and later increments add up to
-them. If the rebuild dies, the next flush takes over the claim and adds it to the document as it was.
+A rebuild is a flush that sets a document where a flush adds to it. It claims a key together with the applied offsets of
+the same moment: everything buffered before is in the history up to these offsets, and everything buffered later is
+above them. So the totals up to these offsets replace the document and the claim, and later increments are added to
+them. If the rebuild stops, the next flush takes over the claim and adds it to the unchanged document.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Counters = dict[str, int]
 
 
 class Row(NamedTuple):
-    """What one event adds to one field of one key, and where the event stands."""
+    """Hold what one event adds to one field of one key, and the event's position."""
 
     key: CounterKey
     field: str
@@ -60,15 +60,16 @@ class Row(NamedTuple):
 
 
 def rebuild_days(context: RebuildContext, days: Sequence[str], progress: Progress = silent) -> RebuildStats:
-    """Put the totals of the event history in the place of what is counted for these days, one day after the other.
+    """Replace the counts of these days by the totals of the event history, one day after the other.
 
-    A day is each shop's own, by the time zone that is known of it when the rebuild begins. What orders count is known
-    with them, on days that were the shop's then: where that is missing, or the time zone has changed, rebuild
-    attributions first.
+    A day is each shop's own, by the time zone known when the rebuild begins. The orders' documents hold what orders
+    count, on the shop's days at that time: if they are missing, or the time zone has changed, rebuild attributions
+    first.
 
     Raises:
-        HistoryDropped: The events of a day are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed the events of a day.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
         FlushRefused: Elasticsearch refused a document.
     """
     check_kept(days, context.kept, (context.first_day - context.kept).days)
@@ -100,12 +101,12 @@ def _rebuild_day(
 
 
 def _named(hits: Iterable[Any]) -> Iterator[Mapping[str, str]]:
-    """Documents that say which product they are of; others are nobody's to rebuild."""
+    """Yield the documents that name their product; a rebuild leaves the others alone."""
     return (hit["_source"] for hit in hits if {"shop_id", "product_id"} <= hit["_source"].keys())
 
 
 def totals_of(context: RebuildContext, shop: str, day: str, applied: Mapping[int, int]) -> dict[CounterKey, Counters]:
-    """What a shop's events and orders add up to on a day, as far as they are applied.
+    """Return the totals of a shop's events and orders on a day, up to the applied offsets.
 
     Raises:
         Unavailable: A server does not answer.
@@ -137,7 +138,7 @@ def _totals(
 def _put(
     context: RebuildContext, totals: Mapping[CounterKey, Counters], applied: Mapping[int, int], day: str
 ) -> RebuildStats:
-    """Write the totals of some keys, again where somebody else flushed one of them in between."""
+    """Write the totals of some keys; repeat for keys that were flushed in between."""
     left = list(totals)
     changed = removed = 0
     unreadable: set[CounterKey] = set()
@@ -150,11 +151,11 @@ def _put(
         changed += differed
         removed += _remove_empty(context, [key for key in written if not any(caught_up[key].values())])
         left = [key for key in left if key not in written and key not in unreadable]
-    raise Unavailable(f"Redis: {len(left)} counters kept being flushed under {_TRIES} tries")
+    raise Unavailable(f"Redis: {len(left)} counters were flushed by others during each of {_TRIES} tries")
 
 
 def _claim(context: RebuildContext, keys: Sequence[CounterKey]) -> dict[CounterKey, tuple[str, dict[int, int]]]:
-    """Claim keys; token and applied offsets of each. Claims that others left are flushed first."""
+    """Claim keys; return the token and applied offsets of each. Flush claims that others left first."""
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
     claimed: dict[CounterKey, tuple[str, dict[int, int]]] = {}
     left = list(keys)
@@ -169,7 +170,7 @@ def _claim(context: RebuildContext, keys: Sequence[CounterKey]) -> dict[CounterK
         flush_keys(left, redis, elasticsearch, refused)
         if refused:
             raise FlushRefused(refused)
-    raise Unavailable(f"Redis: {len(left)} claims stayed open under {_TRIES} tries")
+    raise Unavailable(f"Redis: {len(left)} claims stayed open during {_TRIES} tries")
 
 
 def _catch_up(
@@ -179,7 +180,7 @@ def _catch_up(
     applied: Mapping[int, int],
     day: str,
 ) -> dict[CounterKey, Counters]:
-    """The totals of each key up to the offsets under which it was claimed."""
+    """Return the totals of each key up to the offsets at which it was claimed."""
     upto: dict[int, int] = {}
     for _, offsets in claimed.values():
         for partition, offset in offsets.items():
@@ -210,7 +211,7 @@ def _changed_beyond(after: Mapping[int, int], upto: Mapping[int, int]) -> list[d
 
 
 def _clusters(context: RebuildContext, query: Mapping[str, Any]) -> Iterator[Cluster]:
-    """What is known of orders that count on a day; what cannot be read is logged and skipped."""
+    """Yield the clusters of orders that count on a day; log and skip those that cannot be read."""
     for document in context.stores.mongodb.find(ORDERS, {"merged_into": None, **query}):
         try:
             yield attribution.CLUSTER.read(document["_id"], document)
@@ -219,7 +220,7 @@ def _clusters(context: RebuildContext, query: Mapping[str, Any]) -> Iterator[Clu
 
 
 def _counted_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
-    """What the orders of a cluster count on a day, without what the stream has still to apply."""
+    """Yield what the orders of a cluster count on a day, minus the changes that the stream has not applied yet."""
     for product, own_day, field, amount in cluster.counted:
         if own_day == day:
             yield Row((cluster.shop_id, product, day), field, amount, -1, -1)
@@ -229,7 +230,7 @@ def _counted_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int,
 
 
 def _changes_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
-    """What changes that were not applied at some offsets, and may be by now, add."""
+    """Yield what changes add that were not applied at the given offsets and may be applied now."""
     for change in cluster.changes:
         if not _is_applied(context, change, applied):
             yield from _of_change(cluster, change, day)
@@ -242,14 +243,14 @@ def _of_change(cluster: Cluster, change: Change, day: str) -> Iterator[Row]:
 
 
 def _is_applied(context: RebuildContext, change: Change, applied: Mapping[int, int]) -> bool:
-    """Whether the product statistics have a change: not where its record waits as a dead letter."""
+    """Return whether the product statistics include a change. They do not while its record waits as a dead letter."""
     if change.held and not context.stream.has_returned(Origin("", change.partition, change.offset)):
         return False
     return change.offset <= applied.get(change.partition, -1)
 
 
 def _rows(context: RebuildContext, query: Query) -> Iterator[tuple[list[Row], int]]:
-    """What the events of a page add, and how many events they are."""
+    """Yield what the events of each page add, and the number of events."""
     products = context.settings.products_per_event
     for page in context.history.events(query):
         events = [event for event in page if context.stream.passed(ATTRIBUTION, event)]
@@ -265,7 +266,7 @@ def _of(context: RebuildContext, event: Event, products: int) -> Iterator[Row]:
 def _add(totals: dict[CounterKey, Counters], rows: Iterable[Row]) -> None:
     for row in rows:
         own = totals.setdefault(row.key, {})
-        # In the order of offsets, and by 64 bits, as the stream counts.
+        # In the order of offsets and limited to 64 bits, as the stream counts.
         own[row.field] = bounded_sum(own.get(row.field, 0), row.amount)
 
 
@@ -275,9 +276,9 @@ def _write(
     totals: Mapping[CounterKey, Counters],
     unreadable: set[CounterKey],
 ) -> tuple[set[CounterKey], int]:
-    """Write under the claims that are still ours, and acknowledge them; which were written, how many were different.
+    """Write under the claims that still hold, and acknowledge them; return the written keys and how many had changed.
 
-    The claim of a document that cannot be read stays open, for the flush after its repair.
+    The claim of a document that cannot be read stays open until a flush after its repair.
     """
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
     keys = list(claimed)
@@ -320,7 +321,7 @@ def _differs(document: Found | None, counters: Counters) -> bool:
 
 
 def _remove_empty(context: RebuildContext, keys: Sequence[CounterKey]) -> int:
-    """Remove documents that were found to count nothing, unless something was counted meanwhile."""
+    """Remove documents that count nothing, unless something was counted in between; return how many."""
     elasticsearch = context.stores.elasticsearch
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
     empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, *AMOUNTS))]
@@ -329,7 +330,7 @@ def _remove_empty(context: RebuildContext, keys: Sequence[CounterKey]) -> int:
 
 
 def _buffered(context: RebuildContext, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:
-    """The keys of these days that have counters in Redis."""
+    """Return the keys of these days that have counters in Redis, by day."""
     found: dict[str, set[CounterKey]] = {}
     for kind in ("claim", "buffer"):
         for keys in context.stores.redis.counter_keys(kind, 1000):

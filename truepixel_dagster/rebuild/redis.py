@@ -1,15 +1,15 @@
-"""Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
+"""Restore what Redis held, exactly, after it lost all or some of its data.
 
-Everything that Redis holds can be found elsewhere. An offset is committed after it was counted, so the **applied
-offsets** are the committed ones. The **buffered counters** are what the history up to there has and the documents
-lack, so the documents are set to the totals of the history and nothing is buffered. The **visitors** are in the
-history, the **dead letters that came back** in the customers' documents, the **refusals** above the committed offsets
-in the topic of dead letters.
+Everything in Redis exists elsewhere too. An offset is committed after it was counted, so the **applied offsets** are
+the committed ones. The **buffered counters** are what the history up to these offsets has and the documents lack, so
+the documents are set to the totals of the history and nothing is buffered. The **visitors** are in the history, the
+**reprocessed dead letters** in the customers' documents, and the **refusals** above the committed offsets in the topic
+of dead letters.
 
-Nobody else may write meanwhile. So Redis is first given the epoch of a restore, which nobody accepts but the restore:
-lanes, flushes and rebuilds stop at their next call. Then it takes the leases of all partitions. The new epoch comes
-last: if a restore is interrupted, the next one starts over. What a lane has counted beyond the committed offsets is
-taken out of the documents, too, and counted when its records are read again.
+No other process may write during a restore. So Redis first gets the epoch of a restore, which only the restore accepts:
+lanes, flushes and rebuilds stop at their next call. Then the restore takes the leases of all partitions. The new epoch
+is set last, so that an interrupted restore starts from the beginning. Counts beyond the committed offsets are removed
+from the documents, and counted when their records are read again.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from truepixel_dagster.stream.topics import IdentityReader
 
 OWNER = "restore-redis"
 _LOOK_AGAIN = 0.5
-# How often committed offsets may move while they are restored: by a commit that was on its way, once.
+# How often to try while committed offsets move. A commit that was already sent can move them once.
 _TRIES = 3
 
 
 class Restored(msgspec.Struct, frozen=True):
-    """What a restore did, or would do: why it was needed (empty where it was not), and what it set.
+    """Hold what a restore did, or would do. `reason` says why it was needed; it is empty if it was not.
 
-    `applied` are offsets by partition, `letters` counts those that had come back, `refusals` those above the committed
-    offsets, `days` and `weeks` those that were rebuilt, `older` the days and weeks whose events are no longer kept:
-    their documents stay as they are.
+    `applied` has offsets by partition. `letters` counts the reprocessed dead letters, `refusals` those above the
+    committed offsets, `days` and `weeks` what was rebuilt, and `older` the days and weeks whose events retention has
+    removed: their documents stay unchanged.
     """
 
     reason: str = ""
@@ -74,7 +74,7 @@ class Restored(msgspec.Struct, frozen=True):
 
 
 class _Plan(msgspec.Struct, frozen=True):
-    """What Redis is to hold, and which documents rest on what it held."""
+    """Hold what Redis must contain, and the days and weeks that depend on what it contained."""
 
     committed: dict[int, int]
     base: int
@@ -86,24 +86,24 @@ class _Plan(msgspec.Struct, frozen=True):
 
     @property
     def applied(self) -> dict[int, int]:
-        # All of an older log is done.
+        # Every record of an older log is processed.
         ends = {partition: max(offset, self.base) for partition, offset in self.committed.items()}
         return {partition: end - 1 for partition, end in ends.items() if end > 0}
 
 
 def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, progress: Progress = silent) -> Restored:
-    """Rebuild what Redis held, where it has lost any of it.
+    """Restore the data of Redis if any of it is lost.
 
     Arguments:
         settings: The pipeline's settings.
-        dry_run: Change nothing; say what would be done.
-        force: Also where nothing is found to be lost, or where Redis holds the data of another installation.
-        progress: Told how far it has come.
+        dry_run: Change nothing; return what would be done.
+        force: Also if nothing seems lost, or if Redis holds the data of another installation.
+        progress: Called with the progress.
 
     Raises:
         LogChanged: The topic is not the log that was processed.
-        StateLost: Redis holds the data of another installation, or lost its data again meanwhile.
-        KafkaError, Unavailable: A server does not answer; do it again.
+        StateLost: Redis holds the data of another installation, or lost its data during the restore.
+        KafkaError, Unavailable: A server does not answer; run it again.
     """
     with open_stores(settings) as stores, open_history(settings, stores) as history:
         expected, held = stores.redis.expected_epoch(), stores.redis.held_epoch()
@@ -114,11 +114,10 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
         foreign = held is not None and held != expected.value and not held.startswith(RESTORING)
         if foreign and not force:
             raise StateLost(
-                f"Redis holds the data of another installation (its epoch is {held}, and {expected.value} is kept in"
-                " MongoDB): nothing was changed. Check TRUEPIXEL_REDIS_URL; `truepixel restore-redis --force` replaces"
-                " what it holds"
+                f"Redis holds the data of another installation (its epoch is {held}, MongoDB has {expected.value});"
+                " nothing was changed. Check TRUEPIXEL_REDIS_URL; `truepixel restore-redis --force` replaces the data"
             )
-        # What an older copy of our own knows is true; what another server knows is not of these records.
+        # An older copy of this installation's data is still true; another server's data is about other records.
         known = _reprocessed_in(stores, held) if held == expected.value else set()
         if dry_run:
             return _summary(_planned(log, stores, known), reason or "--force")
@@ -128,7 +127,7 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
             )
             plan, counted, visitors = _rebuilt(context, known, progress)
             fresh = Epoch(secrets.token_hex(8), 0)
-            # MongoDB first: if this ends in between, Redis still has the epoch of a restore that did not end.
+            # MongoDB first: if this stops in between, Redis still has the epoch of an unfinished restore.
             EpochKeeper(stores.mongodb, stores.redis).replace(fresh)
             stores.redis.replace_epoch(fresh)
             stores.redis.trust(fresh)
@@ -137,14 +136,14 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
 
 
 def _log(settings: Settings, stores: Stores) -> EventsLog:
-    """The topic of events, if it is the log that was processed, as far as that can be told without Redis."""
+    """Return the topic of events after checking, without Redis, that it is the log that was processed."""
     kept = remember(settings, stores.mongodb)
     compare(settings, kept, IdentityReader(settings).read())
     return EventsLog(settings, kept.generation)
 
 
 def _reason(log: EventsLog, stores: Stores) -> str:
-    """Why a restore is needed; empty where it is not."""
+    """Return why a restore is needed; empty if it is not."""
     try:
         check_applied(log.settings, stores, log.committed(), log.base)
     except StateLost as lost:
@@ -153,14 +152,14 @@ def _reason(log: EventsLog, stores: Stores) -> str:
 
 
 def _reprocessed_in(stores: Stores, held: str) -> set[Place]:
-    """The records that an older copy knows to have come back."""
+    """Return the reprocessed records that an older copy of the data names."""
     stores.redis.trust(Epoch(held, 0))
     return stores.redis.replayed()
 
 
 @contextmanager
 def _exclusively(log: EventsLog, stores: Stores) -> Iterator[None]:
-    """Have everybody else stop, and hold the leases of all partitions until the block ends."""
+    """Stop all other writers, and hold the leases of all partitions until the block ends."""
     settings = log.settings
     restoring = Epoch(RESTORING + secrets.token_hex(8), 0)
     stores.redis.replace_epoch(restoring)
@@ -175,7 +174,7 @@ def _exclusively(log: EventsLog, stores: Stores) -> Iterator[None]:
             break
         except LaneBusy as busy:
             if time.monotonic() > end:
-                raise Unavailable(f"{busy}, and it does not stop: end that run, then run this again") from None
+                raise Unavailable(f"{busy} and does not stop. End that run, then run this again") from None
             time.sleep(_LOOK_AGAIN)
     for store in stores:
         store.guard = lease.check
@@ -188,7 +187,7 @@ def _exclusively(log: EventsLog, stores: Stores) -> Iterator[None]:
 def _rebuilt(
     context: RebuildContext, known: set[Place], progress: Progress
 ) -> tuple[_Plan, RebuildStats, RebuildStats]:
-    """Set what Redis holds and the documents that rest on it, again if a commit was still on its way."""
+    """Set the data of Redis and the documents that depend on it; repeat if an earlier commit moved the offsets."""
     log, stores = context.log, context.stores
     counted = visitors = RebuildStats()
     for _ in range(_TRIES):
@@ -199,7 +198,7 @@ def _rebuilt(
         visitors += weekly_visitors.rebuild_weeks(own, plan.weeks, progress)
         if log.committed() == plan.committed:
             return plan, counted, visitors
-    raise Unavailable("the committed offsets kept moving: end all runs of process_events, then run this again")
+    raise Unavailable("the committed offsets keep moving. End all runs of process_events, then run this again")
 
 
 def _planned(log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
@@ -215,10 +214,10 @@ def _planned(log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
 
 
 def _returned(stores: Stores) -> set[Place]:
-    """The records that customers know to have come back.
+    """Return the reprocessed records that the customers' documents name.
 
-    It is the last stage of a replay before the counters. A letter that is not among them is as one that waits, in the
-    totals too, so that it counts when it comes back again.
+    Stage customer is the last one before the counters. A letter that no customer names is treated as waiting, in the
+    totals too, so that it counts when it is reprocessed.
     """
     found: set[Place] = set()
     for document in stores.mongodb.find(CUSTOMERS, {"replayed": {"$exists": True}}):
@@ -229,7 +228,7 @@ def _returned(stores: Stores) -> set[Place]:
 
 
 def _touched(settings: Settings, stores: Stores, shop_days: ShopDays) -> tuple[list[str], list[str], int]:
-    """The days and weeks that have events or documents and can be rebuilt, and how many cannot."""
+    """Return the days and weeks with events or documents that can be rebuilt, and how many cannot."""
     store = stores.elasticsearch
     store.refresh()
     oldest = first_kept(datetime.now(timezone.utc).date(), settings.event_retention_months)
@@ -237,8 +236,8 @@ def _touched(settings: Settings, stores: Stores, shop_days: ShopDays) -> tuple[l
     of_events = set(store.days(f"{EVENTS}-", "occurred_at"))
     if shop_days.zones:
         of_events |= {day for day in days_beside(of_events) if day >= kept}
-    # An order that was imported counts on a day of its own, on which nothing else may have happened.
-    # Orders that count nothing have no day, which MongoDB shows as one of no value.
+    # An imported order may count on a day that has no events.
+    # MongoDB returns None for orders that count on no day.
     of_orders = set(stores.mongodb.distinct(ORDERS, "days")) - {None}
     days = {*of_events, *of_orders, *store.days(f"{PRODUCT_STATS}-", "day")}
     weeks = {week_of(to_millis(f"{day}T00:00:00.000Z")) for day in of_events}

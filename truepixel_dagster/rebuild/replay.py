@@ -1,7 +1,7 @@
-"""A range of Kafka through the stages again, outside of the stream's consumer group.
+"""Process a range of Kafka again, outside of the stream's consumer group.
 
-Records are indexed again, and then whatever they touch is worked out anew from the history: their users, their orders,
-their days. So a replay changes nothing where all is well, however often it is made, and sets right what is not.
+Records are indexed again, and then their users, orders and days are rebuilt from the history. So a replay corrects what
+is wrong, changes nothing that is correct, and may be repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from truepixel_dagster.events.event import day_of
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, product_stats, stored, weekly_visitors
 from truepixel_dagster.rebuild.attributions import names_of, rules_of
 from truepixel_dagster.rebuild.context import RebuildContext
-from truepixel_dagster.rebuild.events import Range, events_of, read, reindex
+from truepixel_dagster.rebuild.events import Range, events_of, index_events, read
 from truepixel_dagster.rebuild.history import beyond
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, NAMES, PRODUCT_STATS
@@ -28,9 +28,9 @@ from truepixel_dagster.stream.errors import BadRange
 
 
 class Replayed(msgspec.Struct, frozen=True):
-    """What a replay went through: records and those of them that are events, and what each stage had to change.
+    """Count the records and events of a replay, and hold what each stage changed.
 
-    `older` events happened when events are no longer kept from: they are passed over.
+    `older` counts events from before the oldest kept month: they are skipped.
     """
 
     records: int
@@ -40,29 +40,29 @@ class Replayed(msgspec.Struct, frozen=True):
 
 
 def stages_of(names: Sequence[str]) -> Sequence[str]:
-    """The stages that are asked for; all where none is.
+    """Return the requested stages; all if none is named.
 
     Raises:
-        BadRange: One is none.
+        BadRange: A name is not a stage.
     """
     for name in names:
         if name not in NAMES:
-            raise BadRange(f"stage {name!r} is none of {', '.join(NAMES)}")
+            raise BadRange(f"unknown stage {name!r}. The stages are {', '.join(NAMES)}")
     return names or NAMES
 
 
 def where_of(
     context: RebuildContext, *, since: int | None, until: int | None, partition: int | None, offsets: str | None
 ) -> Range:
-    """The range that a user asks for: by time, or a partition's offsets as `FIRST:LAST`.
+    """Return the requested range: by time, or by a partition's offsets as `FIRST:LAST`.
 
     Raises:
-        BadRange: Neither or both of them, or one that is none.
+        BadRange: Neither or both are given, or the range is invalid.
         KafkaUnavailable: Kafka does not answer.
     """
     by_offsets = partition is not None and offsets is not None
     if by_offsets == (since is not None) or (partition is None) != (offsets is None) or (by_offsets and until):
-        raise BadRange("say either from when (and until when), or a partition and its offsets FIRST:LAST")
+        raise BadRange("no range, or two: give either --from (and --to), or --partition and --offsets FIRST:LAST")
     if since is not None:
         return between(context, since, until if until is not None else int(time.time() * 1000))
     found = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", offsets or "")
@@ -72,11 +72,11 @@ def where_of(
 
 
 def between(context: RebuildContext, since: int, until: int) -> Range:
-    """The records that were written to Kafka from one time to another (milliseconds since the epoch), the second not
-    included, as far as they are committed.
+    """Return the committed records that were written to Kafka from one time up to but excluding another, both in
+    milliseconds since the epoch.
 
     Raises:
-        BadRange: The times are the wrong way round.
+        BadRange: The second time is not later than the first.
         KafkaUnavailable: Kafka does not answer.
     """
     if until <= since:
@@ -86,10 +86,10 @@ def between(context: RebuildContext, since: int, until: int) -> Range:
 
 
 def of_partition(context: RebuildContext, partition: int, first: int, last: int) -> Range:
-    """The records of a partition from one of Kafka's offsets to another, both included, as far as they are committed.
+    """Return the committed records of a partition from one of Kafka's offsets to another, both included.
 
     Raises:
-        BadRange: There is no such partition, or the offsets are the wrong way round.
+        BadRange: The partition does not exist, or the last offset is below the first.
         KafkaUnavailable: Kafka does not answer.
     """
     if partition not in context.stream.committed:
@@ -109,10 +109,11 @@ def _within(context: RebuildContext, where: Range) -> Range:
 def replay(
     context: RebuildContext, where: Range, stages: Sequence[str] = NAMES, progress: Progress = silent
 ) -> Replayed:
-    """Run a range through some stages, in their order.
+    """Process a range by some stages, in their order.
 
     Raises:
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     records = events = older = 0
     kept = context.kept.isoformat()
@@ -130,7 +131,7 @@ def replay(
         records, events = records + len(chunk), events + len(found)
         older += len(all_found) - len(found)
         if INDEX in stages:
-            indexed += RebuildStats(len(found), reindex(context, found))
+            indexed += RebuildStats(len(found), index_events(context, found))
         users.update(event.user for event in found)
         orders |= names_of(event for event in found if day_of(event.occurred_at) >= with_window)
         days.update(context.days.day(event) for event in found)
@@ -146,7 +147,7 @@ def replay(
 
 
 def _without_replaced(context: RebuildContext, where: Range) -> RebuildStats:
-    """Remove the documents of an earlier edition that the records of a range had under other ids."""
+    """Remove the documents that an earlier edition wrote for the records of a range under other ids."""
     query = beyond(
         {partition: offset - 1 for partition, offset in where.first.items()},
         {partition: end - 1 for partition, end in where.end.items()},
@@ -168,7 +169,7 @@ def _later_stages(
         done[AD_LEAD] = ad_leads.rebuild_users(context, users, progress)
     if ATTRIBUTION in stages:
         done[ATTRIBUTION] = attributions.rebuild_orders(context, orders, rules_of(context), progress)
-    # An order counts for another client than who its webhook is keyed by, and returns on later days.
+    # An order may count for another client than the one in its webhook's key, and its returns on later days.
     clusters = context.stores.mongodb.find_by(ORDERS, "ids", orders).values()
     if CUSTOMER in stages:
         concerned = {user for cluster in clusters for user in cluster.get("users", ())}

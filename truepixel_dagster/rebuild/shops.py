@@ -1,4 +1,4 @@
-"""The registry of shops, from the event history."""
+"""Restore the registry of shops from the event history."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from truepixel_dagster.stores.shops import learn
 
 
 def learn_again(context: RebuildContext, shop: str) -> None:
-    """Keep what the webhooks of a shop in the history say of it: the newest word of each field.
+    """Store what a shop's webhooks in the history say of it: the newest value of each field.
 
     Raises:
         Unavailable: A server does not answer.
@@ -20,7 +20,7 @@ def learn_again(context: RebuildContext, shop: str) -> None:
 
 
 def learn_from(context: RebuildContext, query: Query) -> bool:
-    """Keep what those webhooks of shops say that are among some events of the history; whether anything was new.
+    """Store what the shop webhooks among some events of the history say; return whether anything was new.
 
     Raises:
         Unavailable: A server does not answer.

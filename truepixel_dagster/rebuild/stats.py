@@ -1,4 +1,4 @@
-"""What a rebuild did, and how it tells how far it has come."""
+"""The result of a rebuild, and how it reports its progress."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Callable
 
 import msgspec
 
+#: Called with what is counted, how many are done, and the total (0 if unknown).
 Progress = Callable[[str, int, int], None]
 
 
 def silent(_what: str, _done: int, _total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 class RebuildStats(msgspec.Struct, frozen=True):
-    """The documents that were worked out, those of them that had to be changed, and those that had to go.
+    """Count the documents that were rebuilt, changed and removed.
 
-    `unknown` counts orders that could not be counted because their attribution is missing. `older` counts documents
-    that tell of times whose events are no longer kept: they stay as they are. `unreadable` counts documents that cannot
-    be read, and stay as they are, too; `refused` those of events whose payload this version refuses, and whose record
-    Kafka no longer holds.
+    `unknown` counts orders without an attribution, which could not be counted. `older`, `unreadable` and `refused`
+    count documents that stay unchanged: because they depend on events that retention has removed, because they cannot
+    be read, or because this version refuses their payload and Kafka no longer has the record.
     """
 
     documents: int = 0
@@ -31,5 +31,5 @@ class RebuildStats(msgspec.Struct, frozen=True):
     refused: int = 0
 
     def __add__(self, other: RebuildStats) -> RebuildStats:
-        """The sum of two."""
+        """Return the sum of two."""
         return RebuildStats(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))

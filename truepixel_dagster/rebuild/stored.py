@@ -1,9 +1,9 @@
-"""Events whose records Kafka's retention has removed, understood again from their own documents.
+"""Decode events again from their own documents, because Kafka's retention has removed their records.
 
-A document holds the payload, the times, the name and the place of its record: enough to decode it once more, by what
-this version and the registry of shops know now. It is written in place, or under the id that the event has now and then
-removed from where it was. A crash in between leaves two documents of one record, never none: readers of the history
-take one of them (`history`), and the next rebuild removes the old one.
+A document has the payload, times, name and position of its record: enough to decode it again with this version and the
+current registry of shops. The result replaces the document. If the event now has another id, the result is written
+under that id first, and then the old document is removed. A crash in between leaves two documents of one record, never
+none: readers of the history take one of them (`history`), and the next rebuild removes the old one.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from truepixel_dagster.stores.documents import NEWER, OLDER, Unreadable, is_olde
 from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
 from truepixel_dagster.stores.redactions import ALIAS, Redactions
 
-# Payloads may be large, and those of a chunk are in memory at once.
+# Payloads may be large, and all payloads of a chunk are in memory at once.
 _CHUNK = 500
 _TRIES = 5
 _ALIAS = re.compile(rf"(?:.*:)?{ALIAS}[0-9a-f]{{32}}", re.DOTALL)
-# As the history reads numbers, so that equal documents are equal; and back as they were written.
+# Decode numbers as the history does, so that equal documents compare equal; encode them in their original form.
 _EXACT = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 Place = tuple[str, str]
@@ -43,7 +43,7 @@ Document = Mapping[str, Any]
 
 
 class Rewrite(msgspec.Struct, frozen=True):
-    """What one document is to become, and under which index and id."""
+    """Hold what one document becomes, and its new index and id."""
 
     old: Found
     place: Place
@@ -52,12 +52,12 @@ class Rewrite(msgspec.Struct, frozen=True):
 
     @property
     def moves(self) -> bool:
-        """Whether its id, or its month, is another now."""
+        """Return whether its id or its month has changed."""
         return self.place != _place(self.old)
 
 
 class _Read(msgspec.Struct):
-    """What documents say: those to write anew, those that may not be read any more, and how many say nothing."""
+    """Hold the documents to rewrite, the redacted ones to remove, and how many cannot be used."""
 
     rewrites: list[Rewrite] = []
     hidden: list[Found] = []
@@ -66,13 +66,13 @@ class _Read(msgspec.Struct):
 
 
 def rewrite(context: RebuildContext, query: Query, progress: Progress = silent) -> RebuildStats:
-    """Understand the events of some documents again and write them anew, each under its sequence number.
+    """Decode the events of some documents again and rewrite them, each under its sequence number.
 
-    A payload that this version refuses, and a document that cannot be read, stay as they are and are counted. What was
-    redacted stays so. A document whose event another one stands for goes.
+    A document with a payload that this version refuses, or that cannot be read, stays unchanged and is counted.
+    Redacted documents stay redacted. A document is removed if another one represents its event.
 
     Raises:
-        Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        Unavailable: A server does not answer. The documents written so far are correct, and the others are unchanged.
     """
     store = context.stores.elasticsearch
     result, seen = RebuildStats(removed=remove_replaced(context, query)), 0
@@ -80,21 +80,21 @@ def rewrite(context: RebuildContext, query: Query, progress: Progress = silent) 
     redactions = Redactions(context.stores.mongodb, context.history.sites)
     for hits in chunks(store.scan(f"{EVENTS}-", query, fields=["kafka"]), _CHUNK):
         left: Sequence[Place] = [(hit["_index"], hit["_id"]) for hit in hits]
-        # Those that somebody else wrote in between are read again; who goes on writing them has understood them.
+        # Documents that changed in between are read again. A writer that keeps changing them decodes them itself.
         for _ in range(_TRIES):
             done, left = _rewrite(context, redactions, left)
             result += done
             if not left:
                 break
         seen += len(hits)
-        progress("documents understood again", seen, 0)
+        progress("documents decoded again", seen, 0)
     return result
 
 
 def remove_replaced(context: RebuildContext, query: Query) -> int:
-    """Remove documents of an earlier edition where one of this edition is of the same record; how many there were.
+    """Remove documents of an earlier edition if this edition has one of the same record; return how many.
 
-    What a record's headers say may give its event another id than the earlier edition knew: the record tells.
+    A record's headers may give its event another id than the earlier edition did, so records are compared, not ids.
 
     Raises:
         Unavailable: A server does not answer.
@@ -114,7 +114,7 @@ def remove_replaced(context: RebuildContext, query: Query) -> int:
 
 
 def _records(hits: Iterable[Any]) -> Iterator[tuple[tuple[int, int], Place]]:
-    """Partition and offset of the records of documents, as far as they say, with their place."""
+    """Yield partition and offset of each document's record, with the document's place; skip unreadable documents."""
     for hit in hits:
         with suppress(Unreadable):
             origin = STORED.read(hit["_id"], hit["_source"]).kafka
@@ -124,7 +124,7 @@ def _records(hits: Iterable[Any]) -> Iterator[tuple[tuple[int, int], Place]]:
 def _rewrite(
     context: RebuildContext, redactions: Redactions, places: Sequence[Place]
 ) -> tuple[RebuildStats, list[Place]]:
-    """Write some documents anew; what was done, and those that somebody else wrote meanwhile."""
+    """Rewrite some documents; return what was done, and the documents that changed in between."""
     store = context.stores.elasticsearch
     found = _understood(context, redactions, places)
     moving = [each.place for each in found.rewrites if each.moves]
@@ -139,8 +139,8 @@ def _rewrite(
     left = [place for place, outcome in outcomes.items() if outcome.status == CONFLICT]
     bad = {place: outcome.error for place, outcome in outcomes.items() if outcome.refused}
     for (_, id_), error in bad.items():
-        report(f"the event document {id_!r} stays as it is: {error}")
-    # After the new ones are there, so that a crash loses none.
+        report(f"event document {id_!r} stays unchanged: {error}")
+    # Remove them after the new documents exist, so that a crash loses none.
     moved = [each.old for each in rewrites if each.moves and _place(each.old) not in (*left, *bad)]
     _delete(store, [old for old in moved if _place(old) in actions])
     removed = _delete(store, [*found.hidden, *(old for old in moved if _place(old) not in actions)])
@@ -168,7 +168,7 @@ def _understood(context: RebuildContext, redactions: Redactions, places: Sequenc
         event = understood(old.source, view, context.history.sites)
         if isinstance(event, Undecodable):
             read.refused += 1
-            report(f"the event document {old.id!r} stays as it is, because its payload is refused: {event.reason}")
+            report(f"event document {old.id!r} stays unchanged: its payload is refused: {event.reason}")
             continue
         place = (index_name(event, context.stores.elasticsearch), event.document_id)
         read.rewrites.append(Rewrite(old, place, event.origin, source_of(event, old.source)))
@@ -188,23 +188,23 @@ def _readable(found: Sequence[Found | None], read: _Read) -> Iterator[tuple[Foun
 
 
 def _views(redactions: Redactions, documents: Sequence[tuple[Found, Message]]) -> list[Message | None]:
-    """The records as they may be read. A remainder is one already: its ids are aliases, and would get others."""
+    """Return the records after redaction. Anonymised ones stay: redacting their aliases again would change them."""
     views = redactions.views([message for _, message in documents])
     return [message if is_anonymised(old.source) else view for (old, message), view in zip(documents, views)]
 
 
 def is_anonymised(source: Document) -> bool:
-    """Whether a document is what remained of an event when its person was forgotten: its event id is an alias."""
+    """Return whether a document was anonymised: its event id is an alias then."""
     return _ALIAS.fullmatch(str(source.get("event_id"))) is not None
 
 
 def understood(source: Document, message: Message, sites: Sites) -> Event | Undecodable:
-    """The event of a document, as this version understands it.
+    """Return the event of a document, decoded by this version.
 
     Arguments:
         source: The document.
-        message: Its record, as it may be read.
-        sites: What is known of the shops' sites.
+        message: Its record after redaction.
+        sites: The known sites of shops.
     """
     event = decode(message, sites)
     if isinstance(event, Undecodable):
@@ -212,29 +212,29 @@ def understood(source: Document, message: Message, sites: Sites) -> Event | Unde
     arrived = to_millis(source["received_at"])
     if is_older(source):
         return msgspec.structs.replace(event, received_at=arrived)
-    # This edition has decided with the record which times are to be replaced.
+    # A document of this edition has the right times: the record decided which of them to replace.
     return msgspec.structs.replace(
         event, occurred_at=to_millis(source["occurred_at"]), received_at=arrived, client_at=source.get("client_at")
     )
 
 
 def source_of(event: Event, before: Document) -> bytes:
-    """The event's document as JSON, with the fields of the one before that this version does not know."""
+    """Return the event's document as JSON, with the previous document's fields that this version does not know."""
     source = document(event)
     unknown = {name: value for name, value in before.items() if name not in KNOWN}
     return source[:-1] + b"," + _ENCODER.encode(unknown)[1:] if unknown else source
 
 
 def action_of(each: Rewrite, there: Found | None, stream: StreamProgress) -> Action | None:
-    """What writes a document anew; None where what is there stands.
+    """Return the action that rewrites a document; None if the existing document stays.
 
     Arguments:
         each: The document.
-        there: What is under its new place, where that is another.
-        stream: It knows which records came back from the dead letters.
+        there: The document at its new place, if its place changes.
+        stream: Says which dead letters were reprocessed.
 
     Raises:
-        Unreadable: What is there does not say which record it is of.
+        Unreadable: The document at its new place does not name its record.
     """
     index, id_ = each.place
     if not each.moves:
@@ -249,10 +249,10 @@ def action_of(each: Rewrite, there: Found | None, stream: StreamProgress) -> Act
 
 
 def _stands(there: Found, origin: Origin, stream: StreamProgress) -> bool:
-    """Whether a document goes before one of an earlier edition that comes to its id.
+    """Return whether a document wins over one of an earlier edition that gets its id.
 
-    It does where it is of the same record, or of one that was first. Between partitions the older edition's was first:
-    this one could not have had it under this id.
+    It wins if it has the same record, or an earlier one. Between partitions the older edition's document is the earlier
+    one: this edition could not find it, because it looked under the new id.
     """
     found = STORED.read(there.id, there.source).kafka
     if (found.partition, found.offset) == (origin.partition, origin.offset):
@@ -262,7 +262,7 @@ def _stands(there: Found, origin: Origin, stream: StreamProgress) -> bool:
 
 
 def _is_readable(there: Found | None) -> bool:
-    """Whether nothing is there, or a document that says what record it is of; another is nobody's to replace."""
+    """Return whether a place is free or has a document that names its record; no other document is replaced."""
     try:
         return there is None or bool(STORED.read(there.id, there.source))
     except Unreadable as error:
@@ -275,6 +275,6 @@ def _place(found: Found) -> Place:
 
 
 def _delete(store: ElasticsearchStore, documents: Sequence[Found]) -> int:
-    """Remove documents that nobody has changed since; how many there were."""
+    """Remove documents unless they have changed; return how many."""
     actions = [Action("delete", old.index, old.id, b"", old.seq_no, old.primary_term) for old in documents]
     return sum(not outcome.error for outcome in store.write(actions))

@@ -1,4 +1,4 @@
-"""What the stream has settled, so that a rebuild and the stream never both count a record, and never neither."""
+"""Which records the stream has processed, so that exactly one of a rebuild and the stream counts each record."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from truepixel_dagster.stream.events_log import EventsLog
 
 
 class StreamProgress(msgspec.Struct, frozen=True):
-    """The committed offset of each partition, the stage at which records wait as dead letters, and which came back.
+    """Hold the committed offset of each partition, the stages that rejected records, and the reprocessed records.
 
-    Every stage of a record below its partition's committed offset is done. Of one above it the stream may still be at
-    work: whether it counts is told by the document that would hold it.
+    `waiting` has the stage of each waiting dead letter, `returned` the reprocessed ones, both by partition and offset.
+    A record below its partition's committed offset has passed every stage. The stream may still be processing a record
+    above it: the document that would count it says whether it counts.
     """
 
     committed: Mapping[int, int]
@@ -28,21 +29,21 @@ class StreamProgress(msgspec.Struct, frozen=True):
     base: int = 0
 
     def is_committed(self, origin: Origin) -> bool:
-        """Whether the stream is through with a record: with all of an older log, whatever it had not come to."""
+        """Return whether the stream has finished with a record. It has finished with every record of an older log."""
         return origin.offset < self.base or origin.offset < self.committed.get(origin.partition, 0)
 
     def passed(self, stage: str, event: Event) -> bool:
-        """Whether no dead letter of this stage or one before it keeps an event back."""
+        """Return whether an event has no waiting dead letter of this stage or an earlier one."""
         stopped = self.waiting.get((event.origin.partition, event.origin.offset))
         return stopped is None or REJECTING.index(stopped) > REJECTING.index(stage)
 
     def has_returned(self, origin: Origin) -> bool:
-        """Whether a record was a dead letter and has been replayed."""
+        """Return whether a record was a dead letter and has been reprocessed."""
         return (origin.partition, origin.offset) in self.returned
 
 
 def read_stream_progress(log: EventsLog, stores: Stores) -> StreamProgress:
-    """Ask Kafka and Redis. Memory grows with the number of dead letters, about 1 KiB each.
+    """Read the stream's progress from Kafka and Redis. Memory grows by about 1 KiB for each dead letter.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.

@@ -1,4 +1,4 @@
-"""Which users a rebuild of some days is about."""
+"""Find the users that a rebuild of some days affects."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from truepixel_dagster.rebuild.stats import Progress
 
 
 def users_of(history: History, query: Query, progress: Progress) -> set[str]:
-    """The users of the events that a query finds. Memory grows with the number of users, about 150 bytes each."""
+    """Return the users of the events that a query finds. Memory grows by about 150 bytes for each user."""
     found: set[str] = set()
     seen = 0
     for page in history.outlines(query):

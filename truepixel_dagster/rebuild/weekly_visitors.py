@@ -1,8 +1,8 @@
-"""Weekly visitors, counted exactly from the event history.
+"""Count weekly visitors exactly, from the event history.
 
-Documents are read first, then the history, then the documents are replaced if nobody else has done so meanwhile. A
-visitor who comes after that marks the week in Redis, and the next flush says that the count is an estimate again. That
-estimate is made anew from the history, too: the one before may hold visitors who do not count, or not in this week.
+A rebuild reads the documents, then the history, and then replaces the documents if they have not changed. A later
+visitor marks the week in Redis, and the next flush marks the count as an estimate. The estimate is rebuilt from the
+history too, because the previous one may include visitors who do not count, or not in this week.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _CLIENTS = 1000
 
 
 def rebuild_weeks(context: RebuildContext, weeks: Sequence[str], progress: Progress = silent) -> RebuildStats:
-    """Count the visitors of some ISO weeks, such as `2026-W05`: each shop's own, by the time zone that is known of it.
+    """Count the visitors of some ISO weeks, such as `2026-W05`: each shop's own, by its known time zone.
 
     Raises:
-        HistoryDropped: The events of a week are no longer kept.
-        KafkaUnavailable, Unavailable: A server does not answer; what was written is right, and the rest as it was.
+        HistoryDropped: Retention has removed events of a week.
+        KafkaUnavailable, Unavailable: A server does not answer. The documents written so far are correct, and the
+            others are unchanged.
     """
     days = (day for week in weeks for day in days_of(week))
     check_kept(days, context.kept, (context.first_day - context.kept).days)
@@ -41,10 +42,10 @@ def rebuild_weeks(context: RebuildContext, weeks: Sequence[str], progress: Progr
 
 
 def days_of(week: str) -> list[str]:
-    """The days of an ISO week.
+    """Return the days of an ISO week.
 
     Raises:
-        ValueError: There is no such week.
+        ValueError: The week does not exist.
     """
     monday = date.fromisocalendar(int(week[:4]), int(week[6:]), 1)
     return [(monday + timedelta(days=number)).isoformat() for number in range(7)]
@@ -57,7 +58,7 @@ def _rebuild_week(context: RebuildContext, week: str, progress: Progress) -> Reb
         documents = _documents(context, week)
         _, unreadable = read_all(VISITED, {shop: doc.source for shop, doc in documents.items()})
         there = {shop: doc for shop, doc in documents.items() if shop not in unreadable}
-        # Whoever was added until now is in the history that is read from now on.
+        # Every visitor added before this is in the history, which is read after it.
         context.stores.redis.set_visitors_aside(week)
         context.history.refresh()
         counts = {s: count for s, count in _counted(context, week, progress) if s not in unreadable}
@@ -76,11 +77,11 @@ def _rebuild_week(context: RebuildContext, week: str, progress: Progress) -> Reb
         if all(outcome.status != CONFLICT for outcome in outcomes):
             context.stores.redis.drop_visitors_aside(week)
             return RebuildStats(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
-    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors kept changing under {_TRIES} tries")
+    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors changed during each of {_TRIES} tries")
 
 
 def _documents(context: RebuildContext, week: str) -> dict[str, Found]:
-    """A week's documents by shop, as they are at this moment."""
+    """Return a week's current documents by shop."""
     elasticsearch = context.stores.elasticsearch
     hits = elasticsearch.scan(WEEKLY_VISITORS, {"term": {"week": week}}, fields=["shop_id"])
     places = [(hit["_index"], hit["_id"]) for hit in hits]
@@ -88,7 +89,7 @@ def _documents(context: RebuildContext, week: str) -> dict[str, Found]:
 
 
 def _counted(context: RebuildContext, week: str, progress: Progress) -> Iterator[tuple[str, int]]:
-    """Distinct clients by shop; the history comes sorted by them, so that only one is held at a time."""
+    """Yield each shop and its number of distinct clients. The history is sorted by client, so memory is constant."""
     shop, client, visitors, seen = "", "", 0, 0
     new: list[str] = []
     for page in context.history.outlines(
@@ -99,7 +100,7 @@ def _counted(context: RebuildContext, week: str, progress: Progress) -> Iterator
             if event.anonymous or is_known or context.days.week(event) != week:
                 continue
             if event.shop_id != shop or len(new) == _CLIENTS:
-                # What is flushed later must not fall behind.
+                # Add them to the estimate too, so that a later flush does not count fewer.
                 context.stores.redis.add_visitors((shop, week), new)
                 new = []
             if event.shop_id != shop:
