@@ -1,7 +1,7 @@
-"""Do the servers keep what they acknowledge? What the guarantees need of their settings, and what to say if it lacks.
+"""Check the servers' settings that the guarantees need: whether they keep what they acknowledge.
 
-`setup` makes topics and indices so, and every write of ours asks for it (Kafka: acks of all replicas, idempotent;
-MongoDB: a journaled majority). What only the server's operator can set is looked at here.
+`setup` creates topics and indices with these settings, and every write requests them (Kafka: acks of all replicas,
+idempotent; MongoDB: a journaled majority). This module checks what only the server's operator can set.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from truepixel_dagster.stream.topics import TopicDurability, topic_durability
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What the servers say; None where one does not say it.
+    """Hold the servers' answers; None if a server does not give one.
 
-    `topics` by name; `redis` by setting; `async_indices` are those whose translog is not synced with each request;
-    `journal` is whether MongoDB has one.
+    `topics` is by name, `redis` by setting. `async_indices` are the indices whose translog is not synced with each
+    request. `journal` is whether MongoDB has a journal.
     """
 
     topics: dict[str, TopicDurability]
@@ -41,7 +41,7 @@ def ask(settings: Settings, stores: Stores) -> Facts:
 
 
 def warnings(facts: Facts, settings: Settings) -> list[str]:
-    """What is not as the guarantees need it, each with what to do, in one line."""
+    """Return one line for each setting that does not meet the guarantees, with what to do about it."""
     return [
         *(line for name, topic in facts.topics.items() for line in _topic(name, topic, settings)),
         *_redis(facts.redis),
@@ -54,13 +54,13 @@ def _topic(name: str, topic: TopicDurability, settings: Settings) -> list[str]:
     found = []
     if topic.replicas < settings.kafka_replication:
         found.append(
-            f"Kafka topic {name} has {topic.replicas} replicas and TRUEPIXEL_KAFKA_REPLICATION asks for"
+            f"Kafka topic {name} has {topic.replicas} replicas, and TRUEPIXEL_KAFKA_REPLICATION is"
             f" {settings.kafka_replication}: add replicas with kafka-reassign-partitions"
         )
     if topic.replicas >= 3 and topic.min_in_sync < 2:
         found.append(
-            f"Kafka topic {name} has min.insync.replicas={topic.min_in_sync}: an acknowledged record may be lost with"
-            " one broker; set it to 2 with kafka-configs"
+            f"Kafka topic {name} has min.insync.replicas={topic.min_in_sync}: losing one broker may lose an"
+            " acknowledged record; set it to 2 with kafka-configs"
         )
     if topic.unclean_election:
         found.append(
@@ -72,16 +72,16 @@ def _topic(name: str, topic: TopicDurability, settings: Settings) -> list[str]:
 
 def _redis(found: dict[str, str] | None) -> list[str]:
     if found is None:
-        return ["Redis does not tell its settings (CONFIG GET is refused): make sure of appendonly yes and noeviction"]
+        return ["Redis does not show its settings (CONFIG GET is refused): make sure of appendonly yes and noeviction"]
     lines = []
     if found.get("appendonly") != "yes":
         lines.append(
-            "Redis has appendonly no: a restart loses buffered counters and applied offsets; type"
-            " `CONFIG SET appendonly yes` and put it into its configuration"
+            "Redis has appendonly no: a restart loses buffered counters and applied offsets; run"
+            " `CONFIG SET appendonly yes` and add it to the configuration file"
         )
     if found.get("maxmemory-policy") != "noeviction":
         lines.append(
-            f"Redis has maxmemory-policy {found.get('maxmemory-policy')}: when it is full it drops counters; type"
+            f"Redis has maxmemory-policy {found.get('maxmemory-policy')}: a full Redis drops counters; run"
             " `CONFIG SET maxmemory-policy noeviction`"
         )
     return lines

@@ -1,17 +1,17 @@
-"""The flush: buffered counters from Redis to Elasticsearch, claim → write → acknowledge.
+"""Flush buffered counters from Redis to Elasticsearch: claim → write → acknowledge.
 
-A crash loses nothing and counts nothing twice, wherever it comes:
+A crash loses nothing and counts nothing twice, wherever it happens:
 
-- before the claim: the counters are in the buffer;
-- after the claim, before the write: the claim is left, and the next flush is given it with the same token;
-- after the write, before the acknowledgement: the document's last token is the claim's, so it is left as it is;
-- after the acknowledgement: done.
+- before the claim: the counters are still in the buffer;
+- after the claim, before the write: the claim stays open, and the next flush gets it with the same token;
+- after the write, before the acknowledgement: the document's last token is the claim's, so it is not written again;
+- after the acknowledgement: the flush is complete.
 
-Several flushes at once are safe. A claim may be given to two of them, and one may have written and acknowledged it, and
-claimed and written newer counters, while the other slept: then the document's last token is a newer one and tells
-nothing. So each reads the document first, then makes sure that the claim is still open, and then writes under the
-document's sequence number. While a claim is open no newer one can exist; so the document as read holds this claim
-exactly if its last token says so, and the sequence number refuses the write if anybody wrote since.
+Several flushes at once are safe. Two of them may get the same claim. While one is paused, the other may write and
+acknowledge it, and then claim and write newer counters: the document's last token is then a newer one and proves
+nothing. So each flush reads the document, then checks that the claim is still open, and then writes under the
+document's sequence number. While a claim is open, no newer one exists. So the document contains this claim exactly if
+its last token is the claim's, and the sequence number refuses the write if the document has changed since.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKe
 BATCH = 100
 _REREADS = 50
 COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS, RETURNED_UNITS)
-# What a document names so has a counter of this prefix for each currency.
+# Fields of a document that hold amounts by currency, and the prefix of their counters.
 AMOUNTS = {"revenue": REVENUE, "returned_revenue": RETURNED}
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
 
@@ -43,7 +43,7 @@ K = TypeVar("K")
 
 
 class _Counted(msgspec.Struct, frozen=True):
-    """What is read of a product's day."""
+    """Hold the fields that are read from a product's day."""
 
     views: int = 0
     carts: int = 0
@@ -57,7 +57,7 @@ class _Counted(msgspec.Struct, frozen=True):
 
 
 class _Visited(msgspec.Struct, frozen=True):
-    """What is read of a shop's week."""
+    """Hold the fields that are read from a shop's week."""
 
     visitors: int = 0
     exact: bool = False
@@ -69,10 +69,10 @@ Progress = Callable[[int], None]
 
 
 class FlushResult(msgspec.Struct, frozen=True):
-    """What a flush did. `oldest_seconds` is the age of the oldest counter that it met.
+    """Count what a flush did. `oldest_seconds` is the age of the oldest flushed counter.
 
-    `retries` counts how often documents had to be read again because somebody else had changed them, `partitions` the
-    keys by day, or by ISO week.
+    `recovered` counts the claims of interrupted flushes, `retries` how often documents were read again because they had
+    changed, and `partitions` the keys by day or ISO week.
     """
 
     keys: int = 0
@@ -85,7 +85,7 @@ class FlushResult(msgspec.Struct, frozen=True):
 
 
 class FlushRefused(Exception):
-    """Elasticsearch refused documents; all others are written, and these are left in Redis for the next flush."""
+    """Raised when Elasticsearch refuses documents. All others are written; these stay in Redis for the next flush."""
 
     def __init__(self, refused: Mapping[Any, str]) -> None:
         super().__init__(f"Elasticsearch refused {len(refused)} documents, such as: {next(iter(refused.values()))}")
@@ -98,13 +98,13 @@ def flush_product_stats(
     batch: int = BATCH,
     progress: Progress = lambda _: None,
 ) -> FlushResult:
-    """Flush every buffered counter; claims that interrupted flushes left come first.
+    """Flush every buffered counter, after the claims of interrupted flushes.
 
     Arguments:
-        redis: Where the counters are.
-        elasticsearch: Where they go.
-        batch: Keys claimed at a time.
-        progress: Told the number of keys flushed so far.
+        redis: The store with the counters.
+        elasticsearch: The store to write to.
+        batch: The number of keys claimed at a time.
+        progress: Called with the number of keys flushed so far.
 
     Raises:
         Unavailable: A server does not answer; nothing is lost.
@@ -136,13 +136,13 @@ def flush_keys(
     """Claim, write and acknowledge some keys.
 
     Arguments:
-        keys: Which.
-        redis: Where their counters are.
-        elasticsearch: Where they go.
-        refused: Told which documents were refused, and why; their claims stay open.
+        keys: The keys to flush.
+        redis: The store with their counters.
+        elasticsearch: The store to write to.
+        refused: Receives the reason for each refused document; its claim stays open.
 
     Returns:
-        The claims that were written, and how often documents had to be read again.
+        The claims that were written, and how often documents were read again.
 
     Raises:
         Unavailable: A server does not answer; nothing is lost.
@@ -159,8 +159,8 @@ def flush_keys(
 def _write_claims(
     claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore, refused: dict[CounterKey, str]
 ) -> int:
-    """Write claims to their documents; adds to `refused`, and returns how often it had to read again."""
-    # A month whose index is wrong holds up no other.
+    """Write claims to their documents; add to `refused`, and return how often documents were read again."""
+    # A month with a wrong index must not block the other months.
     indices = {claim.key: place_of(claim.key, elasticsearch)[0] for claim in claims}
     wrong = elasticsearch.refusing(set(indices.values()))
     refused.update({key: wrong[index] for key, index in indices.items() if index in wrong})
@@ -185,25 +185,25 @@ def _write_claims(
 
 
 def _refusals(keys: Sequence[K], outcomes: Sequence[Outcome]) -> dict[K, str]:
-    """Which documents were refused, and why; a conflict is no refusal."""
+    """Return the reason for each refused document; a conflict is not a refusal."""
     return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.refused}
 
 
 def place_of(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
-    """Index and id of the document of a product's day."""
+    """Return index and id of the document of a product's day."""
     shop, product, day = key
     return elasticsearch.index(f"{PRODUCT_STATS}-{day[:4]}.{day[5:7]}"), f"{shop}:{product}:{day}"
 
 
 def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
-    """The document after a claim."""
+    """Return the document with a claim added."""
     shop, product, day = claim.key
     before = COUNTED.usable(document.id, document.source) if document else {}
     amounts = {name: dict(before.get(name, {})) for name in AMOUNTS}
     for name, added in amounts_of(claim.counters).items():
         for currency, amount in added.items():
             amounts[name][currency] = bounded_sum(amounts[name].get(currency, 0), amount)
-    # An order that another day counts now leaves nothing behind.
+    # Drop zero amounts, such as those of an order that now counts on another day.
     amounts = {name: {c: amount for c, amount in own.items() if amount} for name, own in amounts.items()}
     counts = {field: bounded_sum(before.get(field, 0), claim.counters.get(field, 0)) for field in COUNTS}
     head = {"schema": SCHEMA, "shop_id": shop, "product_id": product, "day": day}
@@ -211,7 +211,7 @@ def _added(claim: Claim, document: Found | None) -> dict[str, Any]:
 
 
 def counters_of(source: Mapping[str, Any]) -> dict[str, int]:
-    """Return what a document counts, by the names that counters have in Redis."""
+    """Return the counts of a document by the names of their Redis counters."""
     found = {field: source.get(field, 0) for field in COUNTS}
     for name, prefix in AMOUNTS.items():
         found |= {prefix + currency: amount for currency, amount in source.get(name, {}).items()}
@@ -219,7 +219,7 @@ def counters_of(source: Mapping[str, Any]) -> dict[str, int]:
 
 
 def amounts_of(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Return the amounts among counters, by their name in the document and by currency."""
+    """Return the amounts among counters, by the document's field and by currency."""
     return {
         name: {field[len(prefix) :]: amount for field, amount in counters.items() if field.startswith(prefix)}
         for name, prefix in AMOUNTS.items()
@@ -227,7 +227,7 @@ def amounts_of(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
 
 
 def write_under(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
-    """Write a document at a place if it is still as it was found there, or still missing."""
+    """Return the action that writes a document if it is unchanged since it was read, or still missing."""
     index, id_ = place
     if document is None:
         return Action("create", index, id_, msgspec.json.encode(source))
@@ -241,7 +241,7 @@ def flush_weekly_visitors(
     batch: int = BATCH,
     progress: Progress = lambda _: None,
 ) -> FlushResult:
-    """Write the visitors of every week that changed; a week that grows meanwhile stays to be written again.
+    """Write the visitors of every changed week; a week that grows in between stays marked for the next flush.
 
     Raises:
         Unavailable: A server does not answer; nothing is lost.
@@ -288,14 +288,14 @@ def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStor
 
 
 def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any] | None:
-    """The document of a week; None where the one that is there may stay.
+    """Return the document of a week; None if the existing one stays.
 
-    A count never shrinks, so a higher one that is there came from a later look. One that a rebuild has counted exactly
-    is an estimate again as soon as anybody else has been seen in the week.
+    A count never shrinks, so a higher stored count is newer. An exact count of a rebuild becomes an estimate again when
+    another visitor is seen in the week.
     """
     shop, week = key
     if document is None and not visitors:
-        # A rebuild has found that none of them counts.
+        # A rebuild found that no visitor counts.
         return None
     before = document.source if document else {}
     known = VISITED.read(document.id, before) if document else _Visited(exact=True)

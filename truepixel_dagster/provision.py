@@ -1,4 +1,4 @@
-"""Make what the pipeline needs in its servers: topics, index templates, indexes. Run twice, it changes nothing."""
+"""Create what the pipeline needs in its servers: topics, index templates, indexes. A second run changes nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from truepixel_dagster.stream.topics import create_topics
 
 
 def older_documents(stores: Stores) -> dict[str, int]:
-    """How many documents of the first edition of the data contract there are in Elasticsearch, by their template.
+    """Return the number of documents of the data contract's first edition in Elasticsearch, by their template.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
     """
     found: dict[str, int] = {}
     for name in TEMPLATES:
-        # Whoever needs a closed index says so.
+        # Ignore a closed index: what uses it reports it.
         with suppress(NotSetUp):
             if count := stores.elasticsearch.count(name, OLDER):
                 found[name] = count
@@ -30,10 +30,10 @@ def older_documents(stores: Stores) -> dict[str, int]:
 
 
 def provision(settings: Settings) -> list[str]:
-    """Create what is missing and bring templates up to date, and indices as far as their documents can stay.
+    """Create what is missing, and update templates, and indices if their documents can stay.
 
     Returns:
-        What was changed, in words; empty where everything was there.
+        The changes, in words; empty if there were none.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -44,7 +44,7 @@ def provision(settings: Settings) -> list[str]:
             f"Elasticsearch {'template ' if name in TEMPLATES else ''}{name}" for name in stores.elasticsearch.setup()
         ]
         changed += [f"MongoDB index {name}" for name in stores.mongodb.setup()]
-        # Where brokers do not know of a new topic yet, the first lane does so.
+        # If the brokers do not know a new topic yet, the first lane stores its identity.
         with suppress(NoTopic):
             remember(settings, stores.mongodb)
     return changed

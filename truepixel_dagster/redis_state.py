@@ -1,8 +1,8 @@
-"""Does Redis hold what the committed offsets say was counted?
+"""Check that Redis holds the counts of all committed records.
 
-An offset is committed only after its batch was counted in Redis, so a Redis whose applied offset is below an event that
-is committed has lost what that event added. Not every committed record adds something: duplicates and dead letters of
-the stages before the counters move no applied offset. So the event history decides.
+An offset is committed only after its batch was counted in Redis. So if a committed event is above Redis's applied
+offset, Redis has lost what the event added. Duplicates, and dead letters of the stages before the counters, move no
+applied offset, so the event history decides.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Place = tuple[int, int]
 
 
 def check_applied(settings: Settings, stores: Stores, committed: Mapping[int, int], base: int = 0) -> None:
-    """Make sure that Redis has its epoch, and has counted every event below the committed offsets.
+    """Check that Redis has its epoch and has counted every event below the committed offsets.
 
-    Two requests where the last record of each partition was counted; a search in the history where it was not.
+    This takes two requests if the last record of each partition was counted, and otherwise a search in the history.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Where.
-        committed: The next offset to read by partition, as committed.
-        base: Where the log begins: what an older log held beyond its committed offsets was never counted.
+        stores: The stores to check.
+        committed: The committed offsets: the next offset to read, by partition.
+        base: The first offset of the log: uncommitted records of an older log were never counted.
 
     Raises:
-        StateLost: It has not.
+        StateLost: Redis lacks its epoch, or the count of a committed event.
         KafkaError, Unavailable: A server does not answer.
     """
     applied = stores.redis.last_applied(sorted(committed))
@@ -48,14 +48,14 @@ def check_applied(settings: Settings, stores: Stores, committed: Mapping[int, in
         if place not in excused:
             partition, offset = place
             raise StateLost(
-                f"Redis ({settings.namespace}:applied) has counted partition {partition} up to offset"
-                f" {applied.get(partition, -1)} only, and the event of offset {offset} is committed: it is an older"
-                f" copy. {ADVICE}"
+                f"Redis ({settings.namespace}:applied) has counted partition {partition} only up to offset"
+                f" {applied.get(partition, -1)}, but the event at offset {offset} is committed: it is an older copy."
+                f" {ADVICE}"
             )
 
 
 def _indexed(stores: Stores, behind: Mapping[int, Place]) -> Iterator[Place]:
-    """Where the events of some ranges of offsets stand: above the first offset, up to the second."""
+    """Yield the positions of events within ranges of offsets, above the first offset and up to the second."""
     ranges: list[Any] = [
         {
             "bool": {
@@ -74,6 +74,6 @@ def _indexed(stores: Stores, behind: Mapping[int, Place]) -> Iterator[Place]:
 
 
 def _not_counted(settings: Settings, stores: Stores) -> set[Place]:
-    """The records that the stream did not count: dead letters of a stage before the counters, and those replayed."""
+    """Return the records that the stream did not count: dead letters of earlier stages, and reprocessed ones."""
     letters = (dead.letter for dead in dead_letters.read(settings) if dead.letter.stage not in COUNTED_AFTER)
     return {(letter.origin.partition, letter.origin.offset) for letter in letters} | stores.redis.replayed()

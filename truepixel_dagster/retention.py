@@ -1,4 +1,4 @@
-"""How long the event history is kept: whole months, by the index that holds them."""
+"""Keep the event history for whole months: each month has an index, and retention drops it."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from truepixel_dagster.stages.index import EVENTS
 
 
 class HistoryDropped(Exception):
-    """What is to be worked out anew needs events of a month that is no longer kept."""
+    """Raised when a rebuild needs events of a month that retention has removed."""
 
 
 _MONTH = re.compile(r"([0-9]{4})\.([0-9]{2})")
 
 
 def first_kept(today: date, months: int) -> date:
-    """The first day of the oldest month that is kept beside the one that is going on."""
+    """Return the first day of the oldest month kept, `months` before the current one."""
     count = today.year * 12 + today.month - 1 - months
     return date(count // 12, count % 12 + 1, 1)
 
 
 def check_kept(days: Iterable[str], kept: date, earlier_days: int = 0) -> None:
-    """Check that the events are kept that some days are worked out from.
+    """Check that the events for rebuilding some days are kept.
 
     Arguments:
         days: ISO days.
-        kept: The first day that is kept.
-        earlier_days: How many days before each of them are needed, too.
+        kept: The first day whose events are kept.
+        earlier_days: How many days before each day are needed too.
 
     Raises:
-        HistoryDropped: They are not; the message says which day is the first that can be worked out.
+        HistoryDropped: Retention has removed some of them; the message names the first day that can be rebuilt.
     """
     first = kept + timedelta(days=earlier_days)
     dropped = [day for day in days if day < first.isoformat()]
     if dropped:
-        needed = f" and {earlier_days} days before a day are needed" if earlier_days else ""
+        needed = f", and a rebuild needs the {earlier_days} days before a day" if earlier_days else ""
         raise HistoryDropped(
-            f"{min(dropped)} cannot be worked out anew: events are kept from {kept} on"
-            f" (TRUEPIXEL_EVENT_RETENTION_MONTHS){needed}. {first} is the first day that can"
+            f"cannot rebuild {min(dropped)}: events before {kept} were removed by retention"
+            f" (TRUEPIXEL_EVENT_RETENTION_MONTHS){needed}. The first day that can be rebuilt is {first}"
         )
 
 
 def outdated(indices: Iterable[str], prefix: str, today: date, months: int) -> list[str]:
-    """Which of some indices hold a month that is over and older than to be kept.
+    """Return the indices whose month is older than retention keeps.
 
     Arguments:
-        indices: Full names; those that are not `prefix` + `YYYY.MM` are none of ours.
-        prefix: What the names begin with.
-        today: The day, UTC.
-        months: Months kept beside the one that is going on.
+        indices: Full names; names other than `prefix` + `YYYY.MM` are ignored.
+        prefix: The beginning of the names.
+        today: The current day, UTC.
+        months: The number of months kept besides the current one.
     """
     kept = first_kept(today, months)
     names = {name: _MONTH.fullmatch(name.removeprefix(prefix)) for name in indices if name.startswith(prefix)}
@@ -61,7 +61,7 @@ def outdated(indices: Iterable[str], prefix: str, today: date, months: int) -> l
 
 
 def drop_outdated(settings: Settings, stores: Stores, today: date) -> Sequence[str]:
-    """Drop the event indices that are older than the setting says; returns their names.
+    """Drop the event indices that are older than the setting allows; return their names.
 
     Raises:
         Unavailable: Elasticsearch does not answer.

@@ -1,10 +1,10 @@
-"""Is the topic of events the log that was processed? Its identity is kept in MongoDB, and compared with Kafka's.
+"""Check that the topic of events is the log that was processed: MongoDB stores its identity, and Kafka's must match.
 
-A topic that was deleted and created again, moved to another cluster or cut off has records at offsets that were applied
-before: the guards would skip them. So nothing is read before this has been looked at, and a lane looks again every
-second. `adopt` accepts the topic as it is now as a new log, whose offsets lie above all that were ever applied.
+A topic that was deleted and created again, moved to another cluster or truncated has new records at offsets that were
+applied before, and the guards would skip them. So this check precedes every read, and a lane repeats it every second.
+`adopt` accepts the current topic as a new log, whose offsets are above all that were ever applied.
 
-Kept beside it: how far each partition was committed, when partitions were added, and what retention removed unread.
+MongoDB also stores how far each partition was committed, when partitions were added, and what retention removed unread.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WATCH_SECONDS = 1.0
 
 
 class PartitionChange(msgspec.Struct, frozen=True):
-    """The topic was seen with more partitions than before: how many, when (ms), and each one's end by then."""
+    """Hold an increase of the number of partitions: the new number, when it was noticed (ms), and each end then."""
 
     count: int
     at: int
@@ -40,7 +40,7 @@ class PartitionChange(msgspec.Struct, frozen=True):
 
 
 class KnownLog(msgspec.Struct, frozen=True):
-    """What is kept of the topic of events; `began_at` in milliseconds since the epoch."""
+    """Hold what is stored about the topic of events. `began_at` is in milliseconds since the epoch."""
 
     topic_id: str
     cluster_id: str
@@ -52,7 +52,7 @@ class KnownLog(msgspec.Struct, frozen=True):
 
 
 class LostRange(msgspec.Struct, frozen=True):
-    """Offsets that retention removed before they were committed, both ends included; found at (ms)."""
+    """Hold offsets that retention removed before they were committed, both ends included. `found_at` is in ms."""
 
     partition: int
     first: int
@@ -65,7 +65,7 @@ class LostRange(msgspec.Struct, frozen=True):
 
 
 def known(store: MongoStore) -> KnownLog | None:
-    """Return what is kept of the topic; None before the first `setup` or lane.
+    """Return what is stored about the topic; None before the first `setup` or lane.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -75,7 +75,7 @@ def known(store: MongoStore) -> KnownLog | None:
 
 
 def remember(settings: Settings, store: MongoStore) -> KnownLog:
-    """Keep the topic's identity unless one is kept already, and return the one that is kept.
+    """Store the topic's identity unless one is stored already, and return the stored one.
 
     Raises:
         NoTopic: The topic does not exist.
@@ -88,7 +88,7 @@ def remember(settings: Settings, store: MongoStore) -> KnownLog:
 
 
 def checked(settings: Settings, stores: Stores, partitions: Sequence[PartitionLag] | None = None) -> EventsLog:
-    """Return the topic of events, if it is the log that was processed; arguments and errors are those of `verified`."""
+    """Return the topic of events after checking it; arguments and errors are those of `verified`."""
     return EventsLog(settings, verified(settings, stores, partitions).generation)
 
 
@@ -98,23 +98,23 @@ def verified(
     partitions: Sequence[PartitionLag] | None = None,
     reader: IdentityReader | None = None,
 ) -> KnownLog:
-    """Return what is kept of the topic, if it is the log that was processed; the first look keeps its identity.
+    """Check that the topic is the log that was processed, and return what is stored; the first check stores it.
 
     Arguments:
         settings: The pipeline's settings.
         stores: MongoDB holds the identity, Redis the offsets that were applied.
-        partitions: The lag, where it was measured already.
-        reader: A connection to ask Kafka over; one of its own by default.
+        partitions: The lag, if it was measured already.
+        reader: The connection to Kafka; a new one by default.
 
     Raises:
-        LogChanged: It is another log, or was cut off; one line says what happened and what to do.
-        NoTopic: It does not exist.
+        LogChanged: The topic is another log, or was truncated; the message says what to do.
+        NoTopic: The topic does not exist.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     kept = remember(settings, stores.mongodb)
     now = (reader or IdentityReader(settings)).read()
     compare(settings, kept, now)
-    # Before Kafka's ends: a lane that is at work moves them, and never the other way round.
+    # Read this before Kafka's ends: a running lane raises the applied offsets, never above the ends.
     applied = stores.redis.last_applied(range(max(now.partitions, kept.partitions)))
     _check_ends(settings, kept, applied, partitions or topics.lag(settings))
     if now.partitions > kept.partitions:
@@ -123,7 +123,7 @@ def verified(
 
 
 def compare(settings: Settings, kept: KnownLog, now: LogIdentity) -> None:
-    """Compare the identity that is kept with Kafka's; one that Kafka does not give says nothing.
+    """Compare the stored identity with Kafka's; skip ids that Kafka does not report.
 
     Raises:
         LogChanged: They differ.
@@ -136,15 +136,15 @@ def compare(settings: Settings, kept: KnownLog, now: LogIdentity) -> None:
         )
     if kept.topic_id and now.topic_id and kept.topic_id != now.topic_id:
         raise LogChanged(
-            f"{where} was deleted and created again: its id is {now.topic_id}, and records of {kept.topic_id} were"
-            f" processed so far. {ADOPT}"
+            f"{where} was deleted and created again: its id is {now.topic_id}, and the records processed so far are"
+            f" of {kept.topic_id}. {ADOPT}"
         )
 
 
 def _check_ends(
     settings: Settings, kept: KnownLog, applied: Mapping[int, int], partitions: Sequence[PartitionLag]
 ) -> None:
-    """Raise LogChanged where a partition ends below what was committed or applied."""
+    """Raise LogChanged if a partition ends below a committed or applied offset."""
     base = base_of(kept.generation)
     reached = {}
     for entry in partitions:
@@ -153,7 +153,7 @@ def _check_ends(
         reached[entry.partition] = max([entry.committed or 0, *own])
     if all(reached[entry.partition] <= entry.high for entry in partitions):
         return
-    # The lag was measured before: a lane may have gone on since.
+    # A lane may have made progress since the lag was measured.
     _, ends = topics.bounds(settings)
     for partition, mark in reached.items():
         if mark > ends.get(partition, mark):
@@ -161,14 +161,14 @@ def _check_ends(
 
 
 def _keep_partitions(settings: Settings, store: MongoStore, kept: KnownLog, count: int) -> None:
-    """Keep that partitions were added, and where the others ended by then; the first of several writers wins."""
+    """Store that partitions were added, and the ends of the others; the first of several writers wins."""
     change = PartitionChange(count, _now(), _ends(topics.bounds(settings)[1], kept.generation))
     update = {"$set": {"partitions": count}, "$push": {"changes": msgspec.to_builtins(change)}}
     store.write(IDENTITIES, [UpdateOne({"_id": TOPIC, "partitions": kept.partitions}, update)])
 
 
 def keep_reached(store: MongoStore, offsets: Mapping[int, int]) -> None:
-    """Keep up to where partitions are committed, outside of Kafka.
+    """Store the committed offsets outside of Kafka.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -178,7 +178,7 @@ def keep_reached(store: MongoStore, offsets: Mapping[int, int]) -> None:
 
 
 def keep_lost(store: MongoStore, ranges: Iterable[OffsetRange]) -> None:
-    """Keep what retention removed before it was read; the same range again changes nothing.
+    """Store what retention removed before it was read; a repeated range changes nothing.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -191,7 +191,7 @@ def keep_lost(store: MongoStore, ranges: Iterable[OffsetRange]) -> None:
 
 
 def lost_records(store: MongoStore) -> list[LostRange]:
-    """Return what retention removed before it was read, in order, ranges that meet as one.
+    """Return what retention removed before it was read, in order, with adjacent ranges joined.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -205,7 +205,7 @@ def lost_records(store: MongoStore) -> list[LostRange]:
 
 
 def merged(ranges: Iterable[LostRange]) -> list[LostRange]:
-    """Return ranges in order, those of a partition that meet or overlap as one."""
+    """Return ranges in order, with adjacent and overlapping ranges of a partition joined."""
     result: list[LostRange] = []
     for new in sorted(ranges, key=lambda each: (each.partition, each.first)):
         old = result[-1] if result else None
@@ -223,13 +223,13 @@ def count_of(ranges: Iterable[LostRange]) -> int:
 
 
 class LogWatch:
-    """Looks once a second whether the topic is still the log that a lane reads.
+    """Check once a second that the topic is still the log that a lane reads.
 
     Arguments:
-        settings: Which topic.
+        settings: The settings that name the topic.
         kept: The log that the lane was started for.
-        partitions: How many partitions it had when they were shared out among the lanes.
-        reader: A connection to ask Kafka over.
+        partitions: The number of partitions when they were divided among the lanes.
+        reader: The connection to Kafka.
     """
 
     def __init__(self, settings: Settings, kept: KnownLog, partitions: int, reader: IdentityReader) -> None:
@@ -238,15 +238,15 @@ class LogWatch:
         self._partitions = partitions
         self._reader = reader
         self._looked_at = float("-inf")
-        #: Whether the topic has more partitions than when the lane was started: its lanes are others now.
+        #: Whether partitions were added since the lane started, so that the lanes have changed.
         self.has_grown = False
 
     def check(self) -> None:
-        """Look, unless a look was made within the last second.
+        """Check the topic, unless it was checked within the last second.
 
         Raises:
-            LogChanged: It is another log.
-            NoTopic: It does not exist any more.
+            LogChanged: The topic is another log.
+            NoTopic: The topic does not exist any more.
             KafkaUnavailable: Kafka does not answer.
         """
         now = time.monotonic()
@@ -262,7 +262,7 @@ class LogWatch:
 
 
 class Adoption(msgspec.Struct, frozen=True):
-    """What `adopt` does, or would do: the log that ends, the one that begins, and why."""
+    """Hold what `adopt` does, or would do: the log that ends, the log that begins, and the reason."""
 
     reason: str
     before: KnownLog
@@ -270,7 +270,7 @@ class Adoption(msgspec.Struct, frozen=True):
 
 
 def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
-    """Return what it takes to accept the topic as it is now as a new log; None where it is the one that was processed.
+    """Return the plan to accept the current topic as a new log; None if it is the log that was processed.
 
     Raises:
         NoTopic: The topic does not exist.
@@ -283,7 +283,7 @@ def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
         reason = str(changed).removesuffix(f" {ADOPT}")
     else:
         return None
-    # Redis knows of later logs than MongoDB where MongoDB was emptied or restored from an old backup.
+    # Redis has offsets of later logs than MongoDB if MongoDB was emptied or restored from an old backup.
     applied = [generation_of(offset) for offset in stores.redis.applied_now().values() if offset > 0]
     generation = max([before.generation, *applied]) + 1
     after = _begun(IdentityReader(settings).read(), topics.bounds(settings)[1], generation)
@@ -291,16 +291,16 @@ def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
 
 
 def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
-    """Begin a new log: its records are read from its beginning, and all of them are new to the guards.
+    """Begin a new log: it is read from its beginning, and all of its records are new to the guards.
 
-    The caller owns the leases of all partitions. A crash in between is put right by doing it again.
+    The caller owns the leases of all partitions. After a crash in between, run it again.
 
     Raises:
-        LogChanged: Somebody else began another log meanwhile.
+        LogChanged: Another process began a new log in between.
         KafkaError, Unavailable: A server does not answer.
     """
     low, _ = topics.bounds(settings)
-    # First: what the group committed of the old log must not be skipped in the new one.
+    # Reset first: the group's offsets of the old log must not skip records of the new one.
     topics.reset_offsets(settings, low)
     new = msgspec.to_builtins(adoption.after)
     reached = {**adoption.before.reached}
@@ -309,12 +309,12 @@ def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
     stores.mongodb.write(IDENTITIES, [UpdateOne(was, fields)])
     now = known(stores.mongodb)
     if now is None or (now.generation, now.topic_id) != (adoption.after.generation, adoption.after.topic_id):
-        raise LogChanged(f"Kafka topic {settings.topic}: another log was begun meanwhile; look again")
+        raise LogChanged(f"Kafka topic {settings.topic}: another process began a new log in between. Run this again")
 
 
 def _begun(identity: LogIdentity, ends: Mapping[int, int], generation: int) -> KnownLog:
     now = _now()
-    # What lies there already may be older than a change of partitions that nobody saw.
+    # Existing records may be older than an unnoticed increase of partitions.
     change = PartitionChange(identity.partitions, now, _ends(ends, generation))
     return KnownLog(identity.topic_id, identity.cluster_id, identity.partitions, now, generation, [change])
 

@@ -1,4 +1,4 @@
-"""What commands print: the only place that writes to a terminal, and nothing that it writes can give it orders.
+"""Print the output of commands. Only this module writes to a terminal, and never control characters from outside.
 
 Results go to stdout, progress to stderr. Rich's markup is off everywhere: a campaign named `[/]` is a name.
 """
@@ -20,7 +20,7 @@ from rich.text import Text
 
 from truepixel_dagster.text import printable
 
-# A column of names is folded where there is no room, and not below this.
+# A column of names is folded if space is short, but not below this width.
 NARROWEST_NAMES = 12
 
 out = Console(markup=False, emoji=False, highlight=False)
@@ -28,37 +28,36 @@ err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def say(line: str) -> None:
-    """One line of progress, on stderr so that it never mixes with results."""
+    """Print one line of progress to stderr, so that it never mixes with results."""
     err.print(printable(line))
 
 
 def echo(line: str, *, keep: str = "", to_stderr: bool = False) -> None:
-    """One line of a result, as long as it may be.
+    """Print one line of a result, of any length.
 
     Arguments:
         line: The line.
-        keep: Characters that it may have though they cannot be seen, such as the line breaks of several lines.
-        to_stderr: Beside the results instead of among them.
+        keep: Invisible characters to keep, such as the line breaks between several lines.
+        to_stderr: Print to stderr instead of stdout.
     """
     click.echo(printable(line, keep), err=to_stderr)
 
 
 def print_json(value: Any) -> None:
-    """A value as JSON, exactly."""
-    # All that is not ASCII as its escape.
+    """Print a value as JSON, with escapes for everything outside ASCII."""
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
 def table(
     columns: Iterable[str], rows: Iterable[Iterable[object]], title: str = "", numbers: Collection[str] = ()
 ) -> Table:
-    """A table whose cells are text and nothing else; empty for what is None.
+    """Return a table whose cells are plain text; a cell of None is empty.
 
     Arguments:
-        columns: Their names.
-        rows: The cells of each.
-        title: What stands above.
-        numbers: The columns whose cells stand at the right, each in one line.
+        columns: The names of the columns.
+        rows: The cells of each row.
+        title: The title above the table.
+        numbers: The columns whose cells are right-aligned and never folded.
     """
     made = Table(title=cell(title) if title else None)
     for column in columns:
@@ -70,8 +69,8 @@ def table(
 
 
 def print_table(made: Table, to: Console = out) -> None:
-    """Print a table with every number whole: names are folded, and where that is not enough it is wider than the
-    terminal, whose lines then run on."""
+    """Print a table with every number whole: names are folded, and if that is not enough, the table is wider than the
+    terminal."""
     least = 1 + sum(3 + _least_width(to, made, number) for number in range(len(made.columns)))
     if least > to.width:
         made.width = least
@@ -79,7 +78,7 @@ def print_table(made: Table, to: Console = out) -> None:
 
 
 def _least_width(to: Console, made: Table, number: int) -> int:
-    """What a column needs: a number all of it, a name a few characters."""
+    """Return the least width of a column: a number needs all of its characters, a name a few."""
     column = made.columns[number]
     parts = [column.header, *column.cells]
     widest = max(to.measure(part).maximum for part in parts)
@@ -87,12 +86,12 @@ def _least_width(to: Console, made: Table, number: int) -> int:
 
 
 def cell(value: object) -> Text:
-    """A value as it stands in a table; a list has a line for each of its values."""
+    """Return a value as a table's cell; a list has a line for each of its values."""
     values = value if isinstance(value, list) else ["" if value is None else value]
     return Text("\n".join(printable(str(each)) for each in values), overflow="fold")
 
 
 def print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An error that nobody expected, with its trace: for `sys.excepthook`."""
+    """Print an unexpected error with its trace; for `sys.excepthook`."""
     lines = "".join(traceback.format_exception(kind, error, trace))
     sys.stderr.write(printable(lines, keep="\n"))

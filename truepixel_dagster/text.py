@@ -1,4 +1,4 @@
-r"""Text from outside (campaigns, ids, headers, what a server says) as text that nothing takes for an instruction.
+r"""Make text from outside (campaigns, ids, headers, servers' messages) safe to show: nothing in it is an instruction.
 
     >>> from truepixel_dagster.text import code, printable
     >>> print(printable("spring\x1b[31m sale"))
@@ -6,9 +6,9 @@ r"""Text from outside (campaigns, ids, headers, what a server says) as text that
     >>> print(code("a`b"))
     `a\x60b`
 
-A terminal obeys escape sequences, a reader believes what a bidirectional override shows, a log of lines believes line
-breaks. What is shown to a person therefore goes through `printable`; where it stands in Markdown, through `code`. What
-programs read is JSON, which stays exact: `printable_json`.
+Escape sequences control a terminal, bidirectional overrides mislead a reader, and line breaks fake lines of a log. So
+text for people goes through `printable`, in Markdown through `code`, and JSON for programs, which must stay exact,
+through `printable_json`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _LONGEST_NAME = 100
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""A text with every character that cannot be seen as its escape, such as `\x1b`, `\u202e`, `\n`.
+    r"""Return a text with every invisible character as its escape, such as `\x1b`, `\u202e`, `\n`.
 
     These are the control characters (C0, DEL and C1), format characters (bidirectional overrides, zero width),
     separators but the space, surrogates, and code points without a character.
 
     Arguments:
         text: Any text.
-        keep: Characters to leave as they are, such as the line breaks of a text that is meant to have lines.
+        keep: Characters to keep, such as the line breaks of a text with several lines.
     """
     if text.isprintable() and not _INVISIBLE.search(text):
         return text
@@ -42,26 +42,26 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def printable_json(text: str) -> str:
-    r"""JSON that reads the same and has no character that cannot be seen: in strings it is `\uXXXX`, as JSON has it."""
+    r"""Return equivalent JSON without invisible characters: in strings they become `\uXXXX`."""
     if text.isprintable() and not _INVISIBLE.search(text):
         return text
     return "".join(c if c == "\n" or _visible(c) else _as_json(c) for c in text)
 
 
 def code(text: str) -> str:
-    """A text as code in Markdown, where nothing in it is markup: no link, no picture, no heading."""
+    """Return a text as code in Markdown, so that nothing in it is markup: no link, no picture, no heading."""
     return f"`{printable(text).replace('`', _BACKTICK)}`"
 
 
 def file_name(prefix: str, text: str, suffix: str) -> str:
-    """A name for one file in one folder, on whatever system, of at most 128 characters beside prefix and suffix.
+    """Return a file name that is valid on every system, with at most 128 characters besides prefix and suffix.
 
-    Letters and digits of the text stay readable. A digest of all of it tells names of different texts apart.
+    Letters and digits of the text stay readable. A digest of the text distinguishes names of different texts.
 
     Arguments:
-        prefix: What the name begins with: so it is no name that a system keeps for itself, and no hidden file.
+        prefix: The beginning of the name, so that the name is neither reserved by a system nor hidden.
         text: Any text.
-        suffix: What the name ends with, such as `.jsonl`.
+        suffix: The end of the name, such as `.jsonl`.
     """
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
     return f"{prefix}-{_NOT_IN_NAMES.sub('-', text)[:_LONGEST_NAME]}-{digest}{suffix}"

@@ -134,7 +134,7 @@ def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
         (("--from", "1h", "--partition", "0", "--offsets", "0:1"), "either from when"),
         (("--partition", "0"), "either from when"),
         (("--offsets", "0:1"), "either from when"),
-        (("--partition", "0", "--offsets", "5:1"), "the wrong way round"),
+        (("--partition", "0", "--offsets", "5:1"), "5:1 end before they begin"),
         (("--partition", "0", "--offsets", "five"), "not FIRST:LAST"),
         (("--partition", "9", "--offsets", "0:1"), "there is no partition 9; the topic has 0, 1, 2"),
         (("--from", "1h", "--to", "2h"), "must be later"),

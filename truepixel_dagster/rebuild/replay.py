@@ -96,7 +96,7 @@ def of_partition(context: RebuildContext, partition: int, first: int, last: int)
         known = ", ".join(map(str, sorted(context.stream.committed)))
         raise BadRange(f"there is no partition {partition}; the topic has {known}")
     if last < first:
-        raise BadRange(f"offsets {first}:{last} are the wrong way round")
+        raise BadRange(f"offsets {first}:{last} end before they begin: give FIRST:LAST")
     others, base = dict.fromkeys(context.stream.committed, 0), context.log.base
     return _within(context, Range({partition: base + first}, {**others, partition: base + last + 1}))
 
