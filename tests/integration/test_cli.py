@@ -50,7 +50,7 @@ def test_from_a_file_to_a_report(settings: Settings) -> None:
     assert report["test_orders"] > 0
     assert shop in truepixel(settings, "report", "--shop", shop)
     mistyped = run(settings, "report", "--shop", "7")
-    assert f"nothing is known of shop 7; shops with events: {shop}" in " ".join(mistyped.stderr.split())
+    assert f"no data of shop 7. Shops with events: {shop}" in " ".join(mistyped.stderr.split())
     assert "shop 7: 0 orders" in mistyped.stdout
 
 

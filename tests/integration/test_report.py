@@ -143,7 +143,7 @@ def test_the_report_is_what_the_documents_say(sold: Settings, stores: Stores) ->
     assert report(sold, "--from", "2026-01-12")["orders"] == 8
     assert report(sold, "--last", "1h")["orders"] == 0
     long_ago = run(sold, "report", "--shop", SHOP, "--to", "2020-01-01")
-    assert f"nothing is known of shop {SHOP} to 2020-01-01 ({ZONE}); shops" in " ".join(long_ago.stderr.split())
+    assert f"no data of shop {SHOP} to 2020-01-01 ({ZONE}). Shops" in " ".join(long_ago.stderr.split())
 
     # Without the registry's word a webhook's own offset tells the day, as it does for products.
     stores.mongodb.collection("shops").delete_one({"_id": SHOP})
@@ -151,9 +151,9 @@ def test_the_report_is_what_the_documents_say(sold: Settings, stores: Stores) ->
     assert report(sold, "--from", "2026-01-12")["orders"] == 8
 
     shown = run(sold, "report", "--shop", SHOP, "--by", "campaign", "--last", "999w").stdout
-    assert "test orders, in no figure: 1" in shown
+    assert "test orders, not counted: 1" in shown
     assert "\x1b" not in shown
     assert "[/]" in shown
     refused = run(sold, "report", "--shop", SHOP, "--last", "soon")
     assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].endswith("'soon' is no time such as 24h, 7d or 4w")
+    assert refused.stderr.splitlines()[-1].endswith("'soon' is not a time such as 24h, 7d or 4w")

@@ -1,6 +1,6 @@
-"""Every Kafka record accounted for, from the servers alone: indexed, a duplicate of one that is, or a dead letter.
+"""Account for every Kafka record from the servers alone: indexed, a duplicate of an indexed one, or a dead letter.
 
-A record that is indexed and has a letter of a later stage counts as indexed. A letter that came back counts no more.
+An indexed record with a dead letter of a later stage counts as indexed. Reprocessed dead letters do not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHUNK = 1000
 
 
 class Account(msgspec.Struct, frozen=True):
-    """What the servers hold. `lost` names records that are nowhere: up to 100.
+    """Count what the servers hold. `lost` names up to 100 unaccounted records.
 
     Records of redacted shops are not counted.
     """
@@ -45,9 +45,9 @@ class Account(msgspec.Struct, frozen=True):
 
 
 def account(settings: Settings) -> Account:
-    """Read the topic and the stores, and tell where every record went.
+    """Read the topic and the stores, and account for every record.
 
-    Memory grows with the number of records: about 100 bytes each.
+    Memory grows by about 100 bytes for each record.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -93,14 +93,14 @@ def _readable(redactions: Redactions, messages: Iterator[Message]) -> Iterator[M
 
 
 def _indexed(stores: Stores) -> dict[str, str]:
-    """Document id → origin of the record that made it."""
+    """Return the origin of each document's record, by document id."""
     documents = stores.elasticsearch.scan("events-", fields=["kafka"])
     kafka = ((hit["_id"], hit["_source"]["kafka"]) for hit in documents)
     return {id_: str(msgspec.convert(origin, Origin)) for id_, origin in kafka}
 
 
 def _dead(settings: Settings, stores: Stores) -> set[str]:
-    """Origins of the records whose dead letters have not come back."""
+    """Return the origins of the records whose dead letters wait."""
     replayed = stores.redis.replayed()
     found = {dead.letter.origin for dead in dead_letters.read(settings)}
     return {str(origin) for origin in found if (origin.partition, origin.offset) not in replayed}

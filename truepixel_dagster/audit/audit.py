@@ -1,4 +1,4 @@
-"""Is what the stores hold what the topic says they should? Read the topic, ask the oracle, compare."""
+"""Audit the stores: read the topic, ask the oracle what the stores should hold, and compare."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stream.events_log import EventsLog
 
 CHUNK = 1000
-# What of an event document is compared; the raw payload is what the oracle reads from the topic itself.
+# The compared fields of an event document. The raw payload is not one: the oracle reads it from the topic itself.
 EVENT_FIELDS = (
     "shop_id",
     "client_id",
@@ -58,12 +58,12 @@ EVENT_FIELDS = (
 
 
 class Audit(msgspec.Struct, frozen=True):
-    """What an audit looked at and every difference that it found; `not_judged` counts events outside of its range.
+    """Hold what an audit checked and every difference that it found. `not_judged` counts events outside of its range.
 
-    `excused` are differences in the order of events of users whose key went to another partition when partitions were
-    added (`scope.moved_users`), and those of shops that became known while their events were counted (`registry`).
-    `lost_to_retention` counts offsets that retention removed before they were read, in `lost_ranges`: nobody can judge
-    them.
+    `excused` has differences in the order of events of users whose key moved to another partition when partitions were
+    added (`scope.moved_users`), and differences of shops that became known while their events were counted
+    (`registry`). `lost_to_retention` counts offsets that retention removed before they were read; `lost_ranges` names
+    them. An audit cannot judge them.
     """
 
     records: int
@@ -79,21 +79,20 @@ class Audit(msgspec.Struct, frozen=True):
 
 
 def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, *, since: int | None = None) -> Audit:
-    """Compare the stores with what the independent oracle expects of the topic, while the stream goes on.
+    """Compare the stores with what the independent oracle expects from the topic; the stream may run meanwhile.
 
-    Buffered counters are flushed first. What lies beyond the committed offsets, before `since`, or before where the
-    topic's retention has left off is not judged, and neither are documents that rest on it too (see `scope`). Of
-    what was redacted the oracle is given what may be read of it. Memory grows with the number of records, about 5 KiB
-    each.
+    Buffered counters are flushed first. Records beyond the committed offsets, before `since`, or removed by retention
+    are not judged, and neither are documents that depend on them (see `scope`). The oracle gets records after
+    redaction. Memory grows by about 5 KiB for each record.
 
     Arguments:
         settings: The pipeline's settings.
-        progress: Told the number of records read, every 1,000.
+        progress: Called with the number of records read, every 1,000.
         since: Only records written to Kafka at this time or later (milliseconds since the epoch); all by default.
 
     Raises:
         LogChanged: The topic is not the log that was processed.
-        StateLost: Redis does not hold what the stream has counted; nothing is flushed.
+        StateLost: Redis lacks counts of committed records; nothing is flushed.
         KafkaUnavailable, Unavailable: A server does not answer.
         FlushRefused: Elasticsearch refused counters.
     """
@@ -120,7 +119,7 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
             records += [_record(message) for message in shown if not _repeats_one_outside(message, left_out, sites)]
             count += len(chunk)
             progress(count)
-        # Read last: partitions may have been added meanwhile.
+        # Read the changes last: partitions may have been added during the audit.
         moved = moved_users(actual.events, (known(stores.mongodb) or kept).changes)
         lost = lost_records(stores.mongodb)
     more = Path(settings.sources_file).read_text("utf-8") if settings.sources_file else "{}"
@@ -169,15 +168,15 @@ def _scope(log: EventsLog, since: int | None) -> Scope:
 
 
 def _repeats_one_outside(message: Message, left_out: Outside, sites: Sites) -> bool:
-    """Whether a record is a duplicate of an event that is not judged."""
+    """Return whether a record is a duplicate of an event that is not judged."""
     event = decode(message, sites) if left_out.events else None
     return isinstance(event, Event) and event.document_id in left_out.events
 
 
 def read_actual(settings: Settings, stores: Stores, replayed: AbstractSet[tuple[int, int]]) -> Actual:
-    """Everything that the stores hold of the contract's documents, and the dead letters that have not come back.
+    """Return all documents of the contract in the stores, and the waiting dead letters.
 
-    The event history is read last: whatever shows in another store is then in it.
+    The event history is read last, so that it has the events of all other documents.
     """
 
     def elasticsearch(name: str, fields: list[str] | None = None) -> dict[str, dict[str, object]]:
@@ -195,7 +194,7 @@ def read_actual(settings: Settings, stores: Stores, replayed: AbstractSet[tuple[
         product_stats=elasticsearch("product-stats-"),
         customers=mongodb(CUSTOMERS),
         attributions=elasticsearch("attributions"),
-        # A user without a touch is one whom an order's notes name.
+        # A document without touches belongs to a user whom only an order's notes name.
         ad_leads={id_: lead for id_, lead in mongodb(AD_LEADS).items() if lead.get("touches")},
         events=elasticsearch("events-", list(EVENT_FIELDS)),
     )

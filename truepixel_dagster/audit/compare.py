@@ -26,7 +26,7 @@ EITHER = "true or false"
 
 @dataclass(frozen=True)
 class Actual:
-    """What the stores hold, by document id: the documents as read, and the reason of each dead letter by its origin."""
+    """Hold the documents of the stores by id, and the reason of each dead letter by its origin."""
 
     events: Docs = field(default_factory=dict)
     dead: Mapping[tuple[int, int], str] = field(default_factory=dict)
@@ -39,9 +39,9 @@ class Actual:
 
 @dataclass(frozen=True)
 class Difference:
-    """One place in which a store is not as expected; as a string, one line.
+    """Hold one difference between a store and the expectation; `str` makes it one line.
 
-    `path` names the field (`credits.linear[0].amount`) and is empty where the whole document is missing or unexpected.
+    `path` names the field (`credits.linear[0].amount`); it is empty if the whole document is missing or unexpected.
     """
 
     store: str
@@ -59,17 +59,17 @@ class Difference:
 
 
 def differences(expected: Expected, actual: Actual) -> list[Difference]:
-    """Every difference, store by store in the order of ids; none when the stores are as expected.
+    """Return every difference, by store and then by id; empty if the stores are as expected.
 
-    - Fields beyond the contract are ignored.
-    - Null, an empty string, list or object, and no field at all are the same; so are a count of 0 and no count, false
-      and no mark, an amount of 0 and no amount where amounts are given back or summed by currency, and a product's day
-      or a customer of whom nothing is known and no such document.
+    - Fields outside of the contract are ignored.
+    - Null, an empty string, list or object, and a missing field are equal. So are a count of 0 and no count, false and
+      a missing mark, a refunded or summed amount of 0 and no amount, and an empty document of a product's day or a
+      customer and no such document.
     - Times are compared as instants, sightings as a set of event id, partition and offset.
-    - Visitors may be off by 3 %, and by 2 where that is more, if the document says that they are not exact.
-    - Of dead letters the origins are compared, not the words of the reasons.
-    - An order id that no record names is of an import, and is kept.
-    - Duplicates leave no document: where one was taken for the first record, the event's `kafka` differs.
+    - Visitors may differ by 3 %, or by 2 if that is more, if the document says that they are not exact.
+    - Dead letters are compared by origin, not by the text of the reason.
+    - An order id that no record names was imported, and is not a difference.
+    - Duplicates have no document: if a duplicate was indexed instead of the first record, the event's `kafka` differs.
     """
     weeks = {id_: _week_doc(id_, visitors) for id_, visitors in expected.weekly_visitors.items()}
     stores: list[tuple[str, Reader, Docs, Docs]] = [
@@ -106,7 +106,7 @@ def _compare(store: str, read: Reader, expected: Docs, actual: Docs) -> Iterator
 
 
 def _unequal(path: str, expected: Any, actual: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Path, expected and actual value of each leaf that is not the same."""
+    """Yield path, expected and actual value of each leaf that differs."""
     if isinstance(expected, Mapping) and isinstance(actual, Mapping):
         for name in sorted(expected.keys() | actual.keys()):
             yield from _unequal(f"{path}.{name}" if path else name, expected.get(name), actual.get(name))
@@ -131,7 +131,7 @@ def _as_is(value: Any) -> Any:
 
 
 def _record(**readers: Reader) -> Reader:
-    """Reads the named fields of an object, without the empty ones."""
+    """Return a reader of an object's named fields, without the empty ones."""
 
     def read(value: Any) -> Any:
         if not isinstance(value, Mapping):
@@ -150,7 +150,7 @@ def _list_of(reader: Reader) -> Reader:
 
 
 def _instant(value: Any) -> Any:
-    """An ISO 8601 string or a datetime as a datetime in UTC (taken as UTC without an offset), else as it is."""
+    """Return an ISO 8601 string or a datetime, in UTC by default, as a datetime in UTC; other values unchanged."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.replace("Z", "+00:00"))
@@ -162,17 +162,17 @@ def _instant(value: Any) -> Any:
 
 
 def _count(value: Any) -> Any:
-    """A number of things; 0 is the same as none."""
+    """Read a number of things; 0 equals no number."""
     return None if value == 0 and isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _mark(value: Any) -> Any:
-    """True, or nothing."""
+    """Read a mark; false equals no mark."""
     return None if value is False else value
 
 
 def _given_back(value: Any) -> Any:
-    """An amount of money; 0 is the same as none."""
+    """Read an amount of money; 0 equals no amount."""
     read = MONEY(value)
     return None if isinstance(read, Mapping) and _count(read.get("amount")) is None else read
 
@@ -184,7 +184,7 @@ def _amounts(value: Any) -> Any:
 
 
 def _sightings(value: Any) -> Any:
-    """What tells sightings apart, in an order that does not depend on theirs."""
+    """Read what identifies sightings, in an order of its own."""
     if not isinstance(value, list):
         return value
     read = _record(event_id=_as_is, kafka=_record(partition=_as_is, offset=_as_is))
@@ -308,11 +308,11 @@ WEEK = _record(
 )
 
 
-# --- What is put into another form first ---
+# --- Documents that are converted before the comparison ---
 
 
 def _without_imported(expected: Expected, actual: Actual) -> Docs:
-    """The attributions without order ids that no record names, where the records name none."""
+    """Return the attributions without imported order ids: those that no record names."""
     named = {(event["shop_id"], event.get("order_id")) for event in expected.events.values()}
 
     def is_imported(id_: str, doc: Mapping[str, Any]) -> bool:
@@ -329,13 +329,13 @@ def _by_name(dead: Mapping[tuple[int, int], str]) -> Docs:
 
 
 def _counted(days: Docs, others: Docs) -> Docs:
-    """Without the days on which nothing was counted, unless the other side has them too."""
+    """Drop the days on which nothing was counted, unless the other side has them too."""
     naming = ("shop_id", "product_id", "day")
     return {id_: day for id_, day in days.items() if id_ in others or PRODUCT_DAY(day).keys() - naming}
 
 
 def _known(customers: Docs, others: Docs) -> Docs:
-    """Without the customers of whom nothing is known, unless the other side has them too."""
+    """Drop the customers without data, unless the other side has them too."""
     return {id_: doc for id_, doc in customers.items() if id_ in others or CUSTOMER(doc)}
 
 
@@ -345,7 +345,7 @@ def _week_doc(id_: str, visitors: int) -> Doc:
 
 
 def _settled(weeks: Docs, expected: Mapping[str, int]) -> Docs:
-    """The documents, with the exact count in place of an approximate one that is near enough."""
+    """Return the documents, with the exact count instead of an approximate one that is close enough."""
     return {
         id_: {**week, "visitors": expected[id_]} if id_ in expected and _is_near(week, expected[id_]) else week
         for id_, week in weeks.items()

@@ -1,7 +1,7 @@
-"""Which differences come of nothing but that a shop became known, or known differently, while its events were counted.
+"""Excuse differences that exist only because the registry of shops changed while a shop's events were counted.
 
-A change of the registry takes effect from then on, and for the past by materializing. The oracle goes by the registry
-as it is; so where it changed after a shop's first record that is judged, the stores may hold what was right before.
+A change of the registry affects later events, and earlier ones after materializing. The oracle uses the current
+registry. So if it changed after a shop's first judged record, the stores may hold what was right before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from truepixel_dagster.stores.shops import Known
 Docs = Mapping[str, Mapping[str, Any]]
 _COUNTS = ("views", "carts", "checkouts", "orders", "units", "returned_units")
 _AMOUNTS = ("revenue", "returned_revenue")
-# What depends on which visits come from outside, and on the platforms' names, by store; None for everything.
+# The fields by store that depend on which visits come from outside and on the platforms' names; None means all fields.
 _OF_ORIGINS: dict[str, frozenset[str] | None] = {
     "events": frozenset({"ad", "channel"}),
     "ad_leads": None,
@@ -32,7 +32,7 @@ _OF_ORIGINS: dict[str, frozenset[str] | None] = {
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """The shops of which something changed after their first record: the time zone, or domains, hosts and aliases."""
+    """Hold the shops that changed after their first record: their time zone, or their domains, hosts and aliases."""
 
     zones: AbstractSet[str] = frozenset()
     origins: AbstractSet[str] = frozenset()
@@ -42,7 +42,7 @@ def oracle_shops(known: Mapping[str, Known]) -> dict[str, Shop]:
     """Return the registered shops in the form that the oracle takes."""
     shops = {id_: each.shop for id_, each in known.items()}
     return {
-        # Who comes back from paying is not from outside either.
+        # A visitor who returns from a payment page does not come from outside either.
         id_: Shop(shop.time_zone, tuple(sorted(shop.domains | shop.payment_hosts)), shop.aliases)
         for id_, shop in shops.items()
     }
@@ -68,16 +68,16 @@ def _is_later(since: int | None, at: int) -> bool:
 def excused(
     found: Iterable[Difference], expected: Expected, actual: Actual, changed: Changed, left_out: Outside
 ) -> list[Difference]:
-    """Return the differences that may come of nothing but a change of the registry.
+    """Return the differences that a change of the registry alone may explain.
 
-    A day's counts are excused only where a product's counts over all days are as expected: an event that is on another
-    day is on one day. A week's visitors are excused where they are an estimate or the week is there on one side only.
+    A day's counts are excused only if the product's counts over all days are as expected: a moved event is still on one
+    day. A week's visitors are excused if they are an estimate, or if only one side has the week.
 
     Arguments:
         found: All differences.
-        expected: What is judged, as the oracle expects it.
-        actual: The same, as the stores hold it.
-        changed: What changed.
+        expected: The judged documents that the oracle expects.
+        actual: The judged documents of the stores.
+        changed: The changes of the registry.
         left_out: What is not judged.
     """
     balanced: dict[str, bool] = {}
@@ -104,7 +104,7 @@ def excused(
 
 
 def _is_balanced(product: str, expected: Docs, actual: Docs, left_out: Outside) -> bool:
-    """Whether a product's counts over all days are as expected, or cannot be told because some are not judged."""
+    """Return whether a product's counts over all days are as expected, or unknown because some are not judged."""
     shop, _, name = product.partition(":")
     if (shop, name) in left_out.products or any(id_.rpartition(":")[0] == product for id_ in left_out.product_days):
         return True

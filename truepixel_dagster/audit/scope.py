@@ -1,9 +1,9 @@
-"""What an audit can judge while the stream goes on: the documents that rest on records within its range alone.
+"""Limit an audit to what it can judge while the stream runs: documents that depend only on records within its range.
 
-The range ends at the committed offsets: what lies beyond may be half applied. It begins at a given time, or where the
-topic's retention has left off. A document that rests on a record outside of it too, such as a customer who has been
-seen since, is left out on both sides; so are an order with such a record, the customers that it may be of, and the
-days on which it counts its products.
+The range ends at the committed offsets, because later records may be partly applied. It begins at a given time, or at
+the oldest record that retention has kept. A document that also depends on a record outside of the range, such as a
+customer who was seen since, is left out on both sides. So are an order with such a record, the customers that it may
+belong to, and the days on which it counts its products.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from truepixel_dagster.source_log import PartitionChange
 Doc = Mapping[str, Any]
 Name = tuple[str, str]
 
-# What depends on the order of a user's events, by store: an order is of the client that has a journey.
+# The fields by store that depend on the order of a user's events: an order belongs to the client that has a journey.
 _OF_ORDER = {
     "ad_leads": frozenset({"touches"}),
     "customers": frozenset({"last_ad", "email_hash", "customer_id"}),
@@ -34,26 +34,27 @@ Docs = dict[str, dict[str, Any]]
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """A range of each partition: from `first`, up to and without `end`."""
+    """Hold a range of each partition: from `first` up to but excluding `end`."""
 
     first: Mapping[int, int]
     end: Mapping[int, int]
 
     def holds(self, partition: int, offset: int) -> bool:
-        """Whether a record is within the range."""
+        """Return whether a record is within the range."""
         return self.first.get(partition, 0) <= offset < self.end.get(partition, 0)
 
     def holds_origin(self, kafka: Doc) -> bool:
-        """Whether a document's record is within the range."""
+        """Return whether a document's record is within the range."""
         return self.holds(kafka["partition"], kafka["offset"])
 
 
 class Outside(msgspec.Struct, frozen=True):
-    """What rests on records outside of the range.
+    """Hold what depends on records outside of the range.
 
-    `events` are outside themselves; `users` have events there, and so touches and counts; `orders` are ids (with their
-    shop) of orders that have a record there or may be of such a user; `customers` are of all of these. `product_days`
-    and `weeks` are document ids; of `products` (with their shop) every day from the given one may have a return.
+    `events` are outside themselves. `users` have events outside, and so touches and counts. `orders` has the ids (with
+    their shop) of orders that have a record outside or may belong to such a user. `customers` are the customers of all
+    of these. `product_days` and `weeks` have document ids. Products in `products` (with their shop) may have returns on
+    every day from the given one.
     """
 
     events: AbstractSet[str]
@@ -66,10 +67,10 @@ class Outside(msgspec.Struct, frozen=True):
 
 
 def outside(actual: Actual, scope: Scope, shops: Mapping[str, Shop] | None = None) -> Outside:
-    """What cannot be judged, from the event history and the orders' documents.
+    """Return what cannot be judged, by the event history and the orders' documents.
 
     Arguments:
-        actual: What the stores hold.
+        actual: The documents of the stores.
         scope: The range.
         shops: The shops by id; their time zones decide the days.
     """
@@ -103,21 +104,21 @@ def outside(actual: Actual, scope: Scope, shops: Mapping[str, Shop] | None = Non
 
 
 def _origins(doc: Doc) -> list[Doc]:
-    """The records of an event's or an order's document."""
+    """Return the records of an event's or an order's document."""
     return [doc["kafka"]] if "kafka" in doc else [sighting["kafka"] for sighting in doc["sightings"]]
 
 
-# --- Orders: what is connected by an order id or a token ---
+# --- Orders: documents that share an order id or a token ---
 
 
 def _names(doc: Doc) -> set[Name]:
-    """The ids that a document names an order by, with its shop."""
+    """Return the ids by which a document names an order, with its shop."""
     ids = (doc.get(name) for name in ("order_id", "checkout_token", "cart_token"))
     return {(doc["shop_id"], id_) for id_ in ids if id_}
 
 
 def _groups(docs: Iterable[Doc]) -> list[list[Doc]]:
-    """Documents of events and orders that name an order, grouped by what connects them."""
+    """Return the documents of events and orders that name an order, grouped by the ids that connect them."""
     leader: dict[Name, Name] = {}
 
     def lead(name: Name) -> Name:
@@ -138,14 +139,14 @@ def _groups(docs: Iterable[Doc]) -> list[list[Doc]]:
 
 
 def _days_of_order(group: list[Doc], shops: Mapping[str, Shop]) -> set[str]:
-    """The product days that an order may count on: those of its own time and of its records."""
+    """Return the product days on which an order may count: those of its own time and of its records."""
     products = {product for doc in group for product in _products(doc)}
     days = {on for doc in group for on in _possible_days(doc, shops)}
     return {_product_day(group[0]["shop_id"], product, on) for product in products for on in days}
 
 
 def _returned(groups: list[list[Doc]]) -> dict[Name, str]:
-    """The products of orders with money given back, and the day before which none of it can have been."""
+    """Return the products of refunded orders, and the earliest possible day of the refund."""
     found: dict[Name, str] = {}
     for group in groups:
         if not any(doc.get("refunded") or doc.get("name") == "refunds/create" for doc in group):
@@ -181,7 +182,7 @@ def _week(doc: Doc, shops: Mapping[str, Shop]) -> str:
 
 
 def _possible_days(doc: Doc, shops: Mapping[str, Shop]) -> set[str]:
-    """The shop's day; all that it can be where only the webhook said what its clocks show."""
+    """Return the shop's day, or every possible day if only the webhook's offset tells the shop's time."""
     shop = shops.get(doc["shop_id"])
     if shop and shop.time_zone:
         return {_day(doc, shops)}
@@ -192,11 +193,11 @@ def _shifted(at: str, by: timedelta) -> str:
     return (datetime.fromisoformat(at.replace("Z", "+00:00")) + by).strftime("%Y-%m-%d")
 
 
-# --- Both sides without it ---
+# --- Both sides without what is left out ---
 
 
 def judged(expected: Expected, actual: Actual, left_out: Outside, scope: Scope) -> tuple[Expected, Actual]:
-    """Both sides without what cannot be judged."""
+    """Return both sides without what cannot be judged."""
     dead = {at: reason for at, reason in actual.dead.items() if scope.holds(*at)}
     customers = left_out.customers | {
         f"{doc['shop_id']}:{client}"
@@ -241,14 +242,14 @@ def _without_days(days: Mapping[str, Any], left_out: Outside) -> dict[str, Any]:
 
 
 def moved_users(events: Mapping[str, Doc], changes: Sequence[PartitionChange]) -> frozenset[str]:
-    """Users whose events lie in several partitions because partitions were added: nobody kept the order of these.
+    """Return users whose events are in several partitions because partitions were added, which breaks their order.
 
-    All but one of a user's partitions must end, for that user, before a change of partitions was noticed. A producer
-    that goes on writing a user's events to two partitions breaks the order by itself: that is no excuse.
+    In all but one of the partitions, the user's events must end before a change of partitions was noticed. A producer
+    that continues to write a user's events to two partitions breaks the order itself, which is not excused.
 
     Arguments:
         events: The event history, by document id.
-        changes: When partitions were seen to have been added.
+        changes: The noticed additions of partitions.
     """
     last: dict[str, dict[int, int]] = {}
     for doc in events.values():
@@ -263,9 +264,9 @@ def _by_a_change(last: Mapping[int, int], changes: Sequence[PartitionChange]) ->
 
 
 def is_of_order(difference: Difference, moved: AbstractSet[str], actual: Actual) -> bool:
-    """Whether a difference may come of nothing but the order between a moved user's partitions.
+    """Return whether the order between a moved user's partitions alone may explain a difference.
 
-    Counts, sums, visitors, and which documents there are, do not depend on it.
+    Counts, sums, visitors and the existence of documents do not depend on it.
     """
     field = re.split(r"[.\[]", difference.path)[0]
     if difference.kind != "differs":

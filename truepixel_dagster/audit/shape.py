@@ -1,4 +1,4 @@
-"""Which documents an audit cannot look into: they lack what every document of the pipeline has."""
+"""Find the documents that an audit cannot read: they lack what every document of the pipeline has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXPECTED = "a document of the pipeline's"
 
 
 def well_formed(actual: Actual) -> tuple[Actual, list[Difference]]:
-    """Leave out the events and attributions that cannot be looked into; each is a difference."""
+    """Leave out the events and attributions that cannot be read; each is a difference."""
     events = {id_: doc for id_, doc in actual.events.items() if _is_event(doc)}
     attributions = {id_: doc for id_, doc in actual.attributions.items() if _is_attribution(doc)}
     odd = [
@@ -39,13 +39,13 @@ def _is_attribution(doc: Doc) -> bool:
     if not isinstance(sightings, list) or not sightings or not isinstance(touches, list):
         return False
     named = all(isinstance(entry, Mapping) and "event_id" in entry for entry in sightings)
-    # The landing page of a webhook stands for no record of its own.
+    # The landing page in a webhook has no record of its own.
     places = [*(entry.get("kafka") for entry in sightings), *(entry["kafka"] for entry in touches if "kafka" in entry)]
     return named and isinstance(doc.get("shop_id"), str) and _is_dated(doc) and all(map(_is_origin, places))
 
 
 def _is_dated(doc: Doc) -> bool:
-    """Whether a document has a time, and ids and products that can be looked up where it has any."""
+    """Return whether a document has a time, and whether its ids and products, if any, can be looked up."""
     ids = [doc.get(name) for name in ("order_id", "checkout_token", "cart_token")]
     products = doc.get("product_ids") or []
     if not isinstance(products, list) or not all(id_ is None or isinstance(id_, str) for id_ in [*ids, *products]):

@@ -33,7 +33,7 @@ def _day(_context: click.Context, _option: click.Parameter, value: str | None) -
     except ValueError:
         day = None
     if day is None or day.isoformat() != value or day.year not in _YEARS:
-        raise click.BadParameter(f"{value[:80]!r} is no day such as 2026-01-31")
+        raise click.BadParameter(f"{value[:80]!r} is not a day such as 2026-01-31")
     return day
 
 
@@ -42,7 +42,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
         return None
     found = _AGE.fullmatch(value)
     if found is None:
-        raise click.BadParameter(f"{value[:80]!r} is no time such as 24h, 7d or 4w")
+        raise click.BadParameter(f"{value[:80]!r} is not a time such as 24h, 7d or 4w")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -50,39 +50,45 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
 @click.option("--shop", required=True, help="The shop id.")
 @click.option("--model", type=click.Choice(MODELS), default="last_click", show_default=True, help="Attribution model.")
 @click.option(
-    "--by", type=click.Choice(list(GROUPINGS)), default="campaign", show_default=True, help="What the rows are by."
+    "--by", type=click.Choice(list(GROUPINGS)), default="campaign", show_default=True, help="How to group the rows."
 )
 @click.option("--from", "first", metavar="DAY", callback=_day, help="The first day, such as 2026-01-01; the shop's.")
 @click.option("--to", "last", metavar="DAY", callback=_day, help="The last day; the shop's.")
-@click.option("--last", "latest", metavar="TIME", callback=_age, help="24h, 7d or 4w until now, without other days.")
+@click.option(
+    "--last",
+    "latest",
+    metavar="TIME",
+    callback=_age,
+    help="The time until now: 24h, 7d or 4w; without --from and --to.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def report(
     shop: str, model: str, by: str, first: date | None, last: date | None, latest: int | None, as_json: bool
 ) -> None:
-    """Orders and revenue by channel, platform or campaign, visitors this week, best products.
+    """Show orders and revenue by channel, platform or campaign, visitors this week, and the best products.
 
-    Gross is what orders were worth, refunded what went back, net what stays, in the shop's money. An order that several
-    rows have a part in counts in each by its share. New and returning are orders of such customers; of the others it is
-    not known. Test orders count nowhere.
+    Gross is the value of the orders, refunded the amount paid back, and net the difference, in the shop's currency. An
+    order that is credited to several rows counts in each by its share. New and returning count the orders of new and
+    returning customers; for the other orders this is unknown. Test orders are not counted.
     """
     from truepixel_dagster.report.reading import busiest_shops, shop_report
     from truepixel_dagster.resources import open_stores
 
     with open_stores(load_settings()) as stores:
         found = shop_report(stores, shop, model, by, _requested(first, last, latest))
-        # Most likely the id is mistyped, or nothing was drained and flushed yet.
+        # Probably the id is mistyped, or nothing was drained and flushed yet.
         known = busiest_shops(stores.elasticsearch) if found.empty else []
     if found.empty:
         what = f"shop {shop} {found.period}".rstrip()
-        say(f"nothing is known of {what}; shops with events: {', '.join(known) or 'none yet'}")
+        say(f"no data of {what}. Shops with events: {', '.join(known) or 'none yet'}")
     print_json(found) if as_json else _print(found)
     if found.unreadable:
-        say(f"{found.unreadable:,} documents are in no figure, such as this one: {found.why_unreadable}")
+        say(f"{found.unreadable:,} unreadable documents were not counted, such as: {found.why_unreadable}")
 
 
 def _requested(first: date | None, last: date | None, latest: int | None) -> RequestedPeriod:
     if latest is not None and (first or last):
-        raise click.UsageError("--last stands alone: without --from and --to")
+        raise click.UsageError("--last excludes --from and --to: give either")
     if first and last and last < first:
         raise click.UsageError(f"--from {first} is later than --to {last}")
     return RequestedPeriod(first, last, latest)
@@ -98,7 +104,7 @@ def _print(found: ShopReport) -> None:
         shown.rows[-2].end_section = True
         print_table(shown, out)
     if found.test_orders:
-        echo(f"test orders, in no figure: {found.test_orders:,}")
+        echo(f"test orders, not counted: {found.test_orders:,}")
     products = (
         (p.product_id, p.units, p.orders, p.views, [f"{major(c, a)} {c}" for c, a in p.revenue.items()])
         for p in found.products
@@ -108,7 +114,7 @@ def _print(found: ShopReport) -> None:
 
 
 def _cells(found: ShopReport, total: Total) -> Iterator[tuple[object, ...]]:
-    """The rows of one currency, and their total."""
+    """Yield the rows of one currency, and their total."""
     names = GROUPINGS[found.by]
     for row in found.sources:
         if row.currency == total.currency:
@@ -124,7 +130,7 @@ def _figures(row: Row | Total) -> Iterator[str]:
 
 
 def major(currency: str, amount: int) -> str:
-    """Return minor units as people write them: `1,234.50`."""
+    """Return minor units in major units, as people write them: `1,234.50`."""
     from truepixel_dagster.events.money import decimals
 
     places = decimals(currency)

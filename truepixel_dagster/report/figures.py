@@ -1,8 +1,8 @@
-"""What orders brought a shop by channel, platform or campaign: sums over attribution documents, without any I/O.
+"""Sum up a shop's orders by channel, platform or campaign, from attribution documents and without I/O.
 
-Each order is divided among the credits of one model: gross and net as the document credits them, what was refunded and
-the order itself by the weights that made these credits. All are whole numbers that are divided by largest remainder, so
-that the sums over rows are those of the documents.
+Each order is divided among the credits of one model: gross and net as the document credits them, the refunded amount
+and the order itself by the weights behind these credits. All are integers that are divided by largest remainder, so
+that the sums over the rows equal those of the documents.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from truepixel_dagster.orders.credit import DIRECT, ENDS_PERCENT, Weight, weight
 from truepixel_dagster.report.period import Period
 from truepixel_dagster.stores.documents import Reader
 
-#: What rows may be by, and which names of a credit make a row of each.
+#: The groupings of rows, and the fields of a credit that make a row in each.
 GROUPINGS: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "platform": ("platform",),
@@ -45,7 +45,7 @@ class _Touch(msgspec.Struct, frozen=True):
 
 
 class _Order(msgspec.Struct, frozen=True):
-    """What is read of an attribution document, of either edition."""
+    """Hold the fields that are read from an attribution document, of either edition."""
 
     occurred_at: str
     credits: dict[str, tuple[_Credit, ...]] = {}
@@ -66,13 +66,13 @@ _OF_ORDERS = _ORDERS.known - {"credits", "touches"}
 
 
 def fields_of(model: str) -> list[str]:
-    """Return the fields of documents that the figures of a model are from, to read no others."""
+    """Return the fields of documents that a model's figures need."""
     of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(_Credit))
     return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
 
 
 class Sums(msgspec.Struct):
-    """Amounts in minor units; orders, and those of new and of returning customers, in millionths."""
+    """Hold amounts in minor units, and orders, those of new and of returning customers too, in millionths."""
 
     gross: int = 0
     refunded: int = 0
@@ -82,16 +82,16 @@ class Sums(msgspec.Struct):
     returning: int = 0
 
     def add(self, other: Sums) -> None:
-        """Add others to these."""
+        """Add other sums to these."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
 class Row(msgspec.Struct, frozen=True):
-    """What the orders credited to one name brought, in one currency; amounts in minor units.
+    """Hold the figures of the orders credited to one name, in one currency; amounts are in minor units.
 
-    `channel`, `platform` and `campaign` are None where the rows are not by them. An order of which several rows have a
-    credit counts in each by its share. `currency` is empty for orders without a value.
+    `channel`, `platform` and `campaign` are None if the rows are not grouped by them. An order that is credited to
+    several rows counts in each by its share. `currency` is empty for orders without a value.
     """
 
     channel: str | None
@@ -107,7 +107,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True):
-    """The sums of all rows of one currency; orders are whole."""
+    """Hold the sums of all rows of one currency; orders are whole numbers."""
 
     currency: str
     gross: int
@@ -119,12 +119,12 @@ class Total(msgspec.Struct, frozen=True):
 
 
 class Figures:
-    """Adds up documents one by one. Memory grows with the rows, not with the documents.
+    """Add up documents one by one. Memory grows with the rows, not with the documents.
 
     Arguments:
         model: The attribution model.
         by: One of `GROUPINGS`.
-        period: Which orders count.
+        period: The period whose orders count.
     """
 
     def __init__(self, model: str, by: str, period: Period | None = None) -> None:
@@ -136,7 +136,7 @@ class Figures:
         self._sums: dict[str, dict[_Names, Sums]] = {}
 
     def add(self, id_: str, document: Mapping[str, Any]) -> None:
-        """Add the order of one document; one that cannot be read is counted as such, and in nothing else."""
+        """Add the order of one document; an unreadable document is only counted as unreadable."""
         try:
             order = _ORDERS.read(id_, document)
             if not self._period.holds(to_millis(order.occurred_at), order.utc_offset):
@@ -155,7 +155,7 @@ class Figures:
             rows.setdefault(tuple(getattr(credit, name) for name in self._names), Sums()).add(sums)
 
     def rows(self) -> list[Row]:
-        """Return the rows by currency, those that brought most first."""
+        """Return the rows by currency, those with the highest gross first."""
         return [
             _row(dict(zip(self._names, names)), currency, sums)
             for currency, rows in sorted(self._sums.items())
@@ -168,7 +168,7 @@ class Figures:
 
 
 def _divided(order: _Order, model: str) -> Iterator[tuple[_Credit, Sums]]:
-    """An order's credits, each with its part of the order's figures."""
+    """Yield an order's credits, each with its part of the order's figures."""
     credited = [_with_channel(credit, order) for credit in order.credits.get(model, ())] or [_only_credit(order)]
     weights = _weights(order, model, credited)
     refunded = shares(order.refunded.amount if order.refunded else 0, weights)
@@ -179,21 +179,21 @@ def _divided(order: _Order, model: str) -> Iterator[tuple[_Credit, Sums]]:
 
 
 def _with_channel(credit: _Credit, order: _Order) -> _Credit:
-    """A credit with its channel: the first edition has none, and names what is no visit by the platform."""
+    """Return a credit with its channel: the first edition has none, and names orders without a visit by platform."""
     if credit.channel is not None:
         return credit
     return msgspec.structs.replace(credit, channel=UNASSIGNED if order.touches else credit.platform)
 
 
 def _only_credit(order: _Order) -> _Credit:
-    """The credit of an order whose document has none."""
+    """Return the credit of an order whose document has none."""
     place = DIRECT if order.sales_channel == ONLINE else order.sales_channel
     platform, channel = (UNKNOWN, UNASSIGNED) if order.touches else (place, place)
     return _Credit(platform, order.value.amount if order.value else 0, channel=channel)
 
 
 def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence[Weight]:
-    """The weights that made an order's credits; their amounts, where its touches do not tell these weights."""
+    """Return the weights of an order's credits; the amounts of the credits if its touches do not give the weights."""
     if len(credited) == 1:
         return (1,)
     at, half_life = to_millis(order.occurred_at), int(order.half_life_days * DAY)
@@ -205,7 +205,7 @@ def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence
 
 
 def _nets(order: _Order, credited: Sequence[_Credit], weights: Sequence[Weight]) -> list[int]:
-    """What stays of each credit: all of it where the document, of the first edition, knows no net."""
+    """Return the net of each credit: all of it if the document, of the first edition, has no net."""
     own = [credit.net for credit in credited if credit.net is not None]
     if len(own) == len(credited):
         return own

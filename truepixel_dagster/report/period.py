@@ -1,4 +1,4 @@
-"""Which orders a report is of: those of some of the shop's days, or of the last hours, days or weeks."""
+"""The period of a report: some of the shop's days, or the last hours, days or weeks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 from truepixel_dagster.events.event import DAY, iso
 from truepixel_dagster.events.shop_time import UTC, ShopTime
 
-# No shop's clock is further from UTC than this.
+# The largest difference between a shop's clock and UTC.
 _FURTHEST = DAY
 
 
 class Period(msgspec.Struct, frozen=True):
-    """From `first` to `last`, days of the shop, both included; of these from `since` on and before `until`.
+    """Hold a period from `first` to `last`, days of the shop, both included, limited to `since` and before `until`.
 
-    `since` and `until` are milliseconds since the epoch. What is None bounds nothing.
+    `since` and `until` are milliseconds since the epoch. None means no limit.
     """
 
     time: ShopTime = UTC
@@ -26,11 +26,11 @@ class Period(msgspec.Struct, frozen=True):
     until: int | None = None
 
     def holds(self, millis: int, utc_offset: int = 0) -> bool:
-        """Return whether a moment is of this period.
+        """Return whether a moment is within the period.
 
         Arguments:
             millis: Milliseconds since the epoch.
-            utc_offset: The minutes with which a webhook wrote the time: for shops of unknown time zone.
+            utc_offset: The UTC offset in minutes that a webhook wrote the time with, for shops of unknown time zone.
         """
         if self.since is not None and self.until is not None:
             return self.since <= millis < self.until
@@ -41,7 +41,7 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def bounds(self) -> dict[str, str]:
-        """The bounds of a search that finds all moments of the period, and a few beside it."""
+        """Return bounds for a search that finds all moments of the period, and some around it."""
         first = None if self.first is None else _midnight(self.first) - _FURTHEST
         last = None if self.last is None else _midnight(self.last) + DAY + _FURTHEST
         since, until = first if self.since is None else self.since, last if self.until is None else self.until
@@ -49,9 +49,9 @@ class Period(msgspec.Struct, frozen=True):
 
     @property
     def days(self) -> dict[str, str]:
-        """The bounds of a search for days of the shop.
+        """Return the bounds of a search for days of the shop.
 
-        Where its time zone is not known, a webhook may write the time of now as one of tomorrow.
+        If its time zone is unknown, a webhook may write the current time as a time of tomorrow.
         """
         is_tomorrow = self.until is not None and self.time.time_zone is None
         last = self.last + timedelta(days=1) if self.last and is_tomorrow else self.last
@@ -67,14 +67,14 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class RequestedPeriod(msgspec.Struct, frozen=True):
-    """The period that somebody asks for: days, both included, or the last so many milliseconds."""
+    """Hold the requested period: days, both included, or the number of last milliseconds."""
 
     first: date | None = None
     last: date | None = None
     latest: int | None = None
 
     def of(self, time: ShopTime, now: int) -> Period:
-        """Return the period by a shop's time, at a moment in milliseconds since the epoch."""
+        """Return the period in a shop's time, at a moment in milliseconds since the epoch."""
         if self.latest is None:
             return Period(time, self.first, self.last)
         since = now - self.latest

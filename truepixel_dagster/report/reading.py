@@ -1,4 +1,4 @@
-"""What a merchant asks first: what brought orders and revenue, who visited, what sells; read from the stores."""
+"""Read a shop's report from the stores: the sources of orders and revenue, visitors and the best products."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUSIEST_SHOPS = 10
 
 
 class Product(msgspec.Struct, frozen=True):
-    """One product over the days of the period; revenue in minor units by currency."""
+    """Hold the sums of one product over the days of the period; revenue is in minor units by currency."""
 
     product_id: str
     units: int
@@ -28,10 +28,10 @@ class Product(msgspec.Struct, frozen=True):
 
 
 class ShopReport(msgspec.Struct, frozen=True):
-    """One shop's report under one attribution model.
+    """Hold one shop's report under one attribution model.
 
-    `period` is empty for all time; `week` is the shop's ISO week now, of which `visitors` are. `unreadable` documents
-    are in no figure, and `why_unreadable` says what is wrong with the first one.
+    `period` is empty for all time. `visitors` are those of `week`, the shop's current ISO week. `unreadable` documents
+    are not counted, and `why_unreadable` gives the reason of the first one.
     """
 
     shop: str
@@ -50,7 +50,7 @@ class ShopReport(msgspec.Struct, frozen=True):
 
     @property
     def empty(self) -> bool:
-        """Whether it says nothing of the shop."""
+        """Return whether the report has no data."""
         return not (self.orders or self.test_orders or self.unreadable or self.visitors or self.products)
 
 
@@ -74,12 +74,12 @@ def shop_report(
     """Read one shop's report from the stores.
 
     Arguments:
-        stores: Where the documents are, and what is known of the shop.
+        stores: The stores with the documents and the registry of shops.
         shop: The shop id.
         model: The attribution model.
-        by: What the rows are by, one of `GROUPINGS`.
-        requested: Which orders; all by default.
-        now: Milliseconds since the epoch; the clock's by default.
+        by: How to group the rows, one of `GROUPINGS`.
+        requested: The period of the orders; all time by default.
+        now: Milliseconds since the epoch; the current time by default.
 
     Raises:
         Unavailable: Elasticsearch or MongoDB does not answer.

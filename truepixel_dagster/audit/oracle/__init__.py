@@ -1,7 +1,7 @@
-"""What the stores must hold after a topic has been worked off: slow, obvious, and written from the contract alone.
+"""Compute what the stores must hold after a topic is processed: slow, obvious, and written from the contract alone.
 
-It shares no code with the pipeline, not even the decoding, so that one mistake cannot hide on both sides; the lists of
-referrers, click ids, platforms and bots are data, which both read. It reads as the contract does: `decoding`,
+It shares no code with the pipeline, not even the decoding, so that one mistake cannot hide on both sides. Only the
+lists of referrers, click ids, platforms and bots are shared, as data. It reads as the contract does: `decoding`,
 `duplicates`, `touches`, `ids` (which records are of one order), `figures`, `journeys`, `credits`, `attributions`,
 `customers`, `products`, `visitors`.
 

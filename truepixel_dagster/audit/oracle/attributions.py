@@ -16,7 +16,7 @@ from truepixel_dagster.audit.oracle.touches import Touch, touch_doc
 
 @dataclass(frozen=True)
 class Resolved:
-    """An order with its figures and the clients that its records name, the one that it is of first."""
+    """An order with its figures and the clients that its records name, its own client first."""
 
     order: Order
     figures: Figures
@@ -28,12 +28,12 @@ class Resolved:
 
     @property
     def counts(self) -> bool:
-        """Whether it counts for customers and products: test orders and deleted ones do not."""
+        """Return whether it counts for customers and products; test orders and deleted ones do not."""
         return self.order.exists and not self.figures.test
 
 
 def attribution_doc(resolved: Resolved, window_days: int, half_life_days: float, sightings_kept: int) -> Doc:
-    """The order's document."""
+    """Return the order's document."""
     order, figures = resolved.order, resolved.figures
     journey = _journey(resolved)
     amount = figures.value["amount"] if figures.value else 0
@@ -63,7 +63,7 @@ def attribution_doc(resolved: Resolved, window_days: int, half_life_days: float,
 
 
 def _journey(resolved: Resolved) -> list[Touch]:
-    """Only an order that was made online has one."""
+    """Return the journey of an order that was placed online; other orders have none."""
     if resolved.figures.sales_channel != "online":
         return []
     own = resolved.candidates[0].journey if resolved.candidates else []
@@ -75,7 +75,7 @@ def _money(amount: int, figures: Figures) -> Doc | None:
 
 
 def sightings_of(order: Order) -> list[Event]:
-    """The records that report the order, earliest first."""
+    """Return the records that report the order, earliest first."""
     return sorted([*order.payloads, *order.completed], key=lambda event: (event.occurred_at, event.event_id))
 
 

@@ -12,5 +12,5 @@ _LIST = CrawlerDetect()
 
 @lru_cache(maxsize=10_000)
 def is_bot(user_agent: str | None) -> bool:
-    """Whether a program that is no browser of a visitor says that it is one."""
+    """Return whether a user agent is that of a bot and not of a visitor's browser."""
     return bool(user_agent and _LIST.isCrawler(user_agent[:LONGEST_LOOKED_AT]))

@@ -20,7 +20,7 @@ NOTHING = ("", "(direct)", "(none)", "(not set)", "null", "undefined")
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a visit is from: the place, and what its source and medium are called."""
+    """Where a visit comes from: the place, and the names of its source and medium."""
 
     place: Place
     source: str | None
@@ -35,17 +35,17 @@ class Channels:
 
     @classmethod
     def with_more(cls, more: str) -> Channels:
-        """The rules with what an operator adds, as JSON."""
+        """Return the rules with an operator's additions, given as JSON."""
         return cls(tables(more))
 
     def visit(
         self, url: str | None, search: str | None, referrer: str | None, own: Iterable[str], aliases: Mapping[str, str]
     ) -> Doc | None:
-        """The ad of a visit, None where the page is none.
+        """Return the ad of a visit; None if the page is not a visit.
 
         Arguments:
             url: The page's address.
-            search: The query as the page has it, where the address has none.
+            search: The page's query, if the address has none.
             referrer: The page before.
             own: The shop's own domains.
             aliases: The shop's own names of platforms.
@@ -67,11 +67,11 @@ class Channels:
         return self._ad(from_, utm, click, ids)
 
     def outside(self, url: str | None, referrer: str | None, own: Iterable[str]) -> str | None:
-        """The referrer's host, if it is outside of the shop."""
+        """Return the referrer's host, if it is outside of the shop."""
         host = host_of(referrer)
         return host if host and is_outside(host, host_of(url), own, self.tables) else None
 
-    # --- What the referrer says ---
+    # --- The referrer ---
 
     def _of_referrer(
         self, referrer: str | None, page: str | None, own: Iterable[str], aliases: Mapping[str, str]
@@ -103,7 +103,7 @@ class Channels:
     def _place_of_alias(self, platform: str) -> Place:
         return self.tables.names.get(key(platform), Place(platform.lower(), None))
 
-    # --- What the URL says ---
+    # --- The URL ---
 
     def _campaign_id(self, said: Mapping[str, str], clicks: list[ClickId]) -> str | None:
         names = [*self.tables.campaign_ids, *(click.name for click in clicks if click.kind == "campaign")]
@@ -131,7 +131,7 @@ class Channels:
         return _Source(own if click.paid == "always" or proves else named, source, medium)
 
     def _named(self, source: str, aliases: Mapping[str, str]) -> Place:
-        """The place that a `utm_source` names."""
+        """Return the place that a `utm_source` names."""
         name = key(source)
         if name in aliases:
             return self._place_of_alias(aliases[name])
@@ -177,7 +177,7 @@ class Channels:
 
 
 def _holds(rule: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
-    """Whether all conditions of a rule hold."""
+    """Return whether all conditions of a rule hold."""
     conditions: dict[str, Callable[[Any], bool]] = {
         "category": lambda wanted: facts["category"] in wanted,
         "paid": lambda wanted: facts["paid"] == wanted,
@@ -192,7 +192,7 @@ def _holds(rule: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
 
 
 def _without_address(text: str | None) -> str:
-    """A text in lower case; one with an e-mail address in it is missing."""
+    """Return a text in lower case; empty if it contains an e-mail address."""
     return "" if text is None or "@" in text else text.lower()
 
 
@@ -201,7 +201,7 @@ def _query(url: str | None) -> str:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """The parameters that say something, by their names in lower case; of several values the first."""
+    """Return the parameters with a value, by their names in lower case; the first of several values counts."""
     found: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")

@@ -13,7 +13,7 @@ MODELS = ("last_click", "first_click", "linear", "time_decay", "position_based")
 
 
 def credits_of_nobody(platform: str, amount: int, net: int) -> dict[str, list[Doc]]:
-    """One credit in every model for an order without a journey: direct, or of a channel that is not online."""
+    """Return one credit in every model for an order without a journey: direct, or of a channel that is not online."""
     credit = {"platform": platform, "channel": platform, "amount": amount, "net": net}
     return {model: [credit] for model in MODELS}
 
@@ -21,7 +21,7 @@ def credits_of_nobody(platform: str, amount: int, net: int) -> dict[str, list[Do
 def credits_of(
     journey: list[Touch], ordered_at: int, amount: int, net: int, half_life_days: float
 ) -> dict[str, list[Doc]]:
-    """Each model's credits of a journey, which must not be empty. Amounts sum to `amount`, nets to `net`."""
+    """Return each model's credits of a journey, which must not be empty. Amounts sum to `amount`, nets to `net`."""
     ages = [ordered_at - touch.at for touch in journey]
     last = len(journey) - 1
     weights: dict[str, list[Fraction]] = {
@@ -59,7 +59,7 @@ def _credit(touch: Touch, amount: int, net: int) -> Doc:
 
 
 def decay_weights(ages_ms: list[int], half_life_days: float) -> list[Fraction]:
-    """2^(−age / half-life) for each age, to 60 digits and a common factor: the youngest weighs 1."""
+    """Return 2^(−age / half-life) for each age, to 60 digits and a common factor: the youngest weighs 1."""
     youngest = min(ages_ms)
     with localcontext() as context:
         context.prec = 60
@@ -68,7 +68,7 @@ def decay_weights(ages_ms: list[int], half_life_days: float) -> list[Fraction]:
 
 
 def position_weights(touches: int) -> list[Fraction]:
-    """40 % for the first, 40 % for the last, 20 % shared by the rest; half each for two; all for one."""
+    """Return 40 % for the first, 40 % for the last, 20 % shared by the rest; half each for two; all for one."""
     if touches <= 2:
         return [Fraction(1)] * touches
     rest = touches - 2
@@ -78,7 +78,7 @@ def position_weights(touches: int) -> list[Fraction]:
 def split(amount: int, weights: list[Fraction]) -> list[int]:
     """Split minor units by weight, the units left over to the largest remainders, ties to the earlier weight."""
     total = sum(weights)
-    # To 40 digits: powers of two are not exact beyond, and equal remainders have to be seen as equal.
+    # Round to 40 digits: powers of two are not exact beyond, and equal remainders must compare equal.
     shares = [round(amount * weight / total, 40) for weight in weights]
     amounts = [share.numerator // share.denominator for share in shares]
     by_remainder = sorted(range(len(shares)), key=lambda place: amounts[place] - shares[place])

@@ -15,7 +15,7 @@ When = tuple[int, str]
 
 
 def customers_of(events: Iterable[Event], orders: Iterable[Resolved]) -> dict[str, Doc]:
-    """The document of each client that is one and no bot."""
+    """Return the document of each client that is neither anonymous nor a bot."""
     customers: dict[str, Doc] = {}
     said: dict[str, list[tuple[When, str | None, str | None]]] = {}
     for event in sorted(events, key=lambda event: event.origin):
@@ -57,7 +57,7 @@ def _see(customer: Doc, event: Event) -> None:
 
 
 def _identity(resolved: Resolved) -> tuple[When, str | None, str | None] | None:
-    """Who an order is of, by the newest payload that says it, at the time of the newest."""
+    """Return whose an order is, by the newest payload that says it, at the time of the newest."""
     payloads = [payload_of(event) for event in resolved.order.payloads]
     if not payloads:
         return None

@@ -1,4 +1,4 @@
-"""From a Kafka record to an event: key, headers, payload, source, name, id, times."""
+"""Decode a Kafka record into an event: key, headers, payload, source, name, id, times."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HEADERS = {
 def decoded(
     records: Iterable[Record], dead: dict[Origin, str], shops: Mapping[str, Shop], channels: Channels, lines: int
 ) -> Iterator[Event]:
-    """The events of the records; why a record is none goes to `dead`. A record that comes twice counts once."""
+    """Yield the events of the records; `dead` gets the reasons of the others. A repeated record counts once."""
     seen: set[Origin] = set()
     for record in records:
         origin = (record.partition, record.offset)
@@ -59,10 +59,10 @@ def decode(
     channels: Channels | None = None,
     lines: int = LINES_PER_EVENT,
 ) -> Event:
-    """The event of a record, which has so many lines at most.
+    """Return the event of a record with at most `lines` lines.
 
     Raises:
-        DeadLetter: The record cannot be understood.
+        DeadLetter: The record cannot be decoded.
     """
     shop, client = _shop_and_client(record.key)
     known = (shops or {}).get(shop, Shop())
@@ -155,7 +155,7 @@ def _payload(value: bytes | None) -> Doc:
 
 
 def _json_number(written: str) -> Decimal | int:
-    # Neither the event history nor Python reads longer ones.
+    # Neither the event history nor Python reads longer numbers.
     if sum(character.isdigit() for character in written) > LONGEST_NUMBER:
         raise DeadLetter("value: a number of more than 1,000 digits")
     if written.lstrip("-").isdigit():
@@ -170,7 +170,7 @@ def _json_object(pairs: list[tuple[str, Any]]) -> Doc:
     # The event history refuses an object that names something twice.
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise DeadLetter("value: a name comes twice in one object")
+        raise DeadLetter("value: an object has a name twice")
     return found
 
 
@@ -192,11 +192,11 @@ def _children(parent: Any) -> list[Any]:
     return [value for value in values if isinstance(value, (dict, list))]
 
 
-# --- Who says so, what, and when ---
+# --- Source, name, time and id ---
 
 
 def _header(headers: Mapping[str, bytes | None], name: str) -> str | None:
-    """The header's text, ours or Shopify's; None where none of them has any."""
+    """Return the header's text, ours or Shopify's; None if neither has one."""
     for each in HEADERS[name]:
         try:
             found = (headers.get(each) or b"").decode("utf-8")
@@ -247,7 +247,7 @@ def _webhook_time(topic: str, payload: Doc) -> Any:
 
 
 def _event_id(headers: Mapping[str, bytes | None], source: str, name: str, payload: Doc) -> str:
-    """A pixel's own id; a webhook's with its topic before it, so that two topics never share one."""
+    """Return a pixel event's id, or a webhook's with its topic as prefix, so that two topics never share an id."""
     found = _header(headers, "event_id")
     if found is None:
         found = id_as_it_is(payload.get("id"), "id") if source == "pixel" else _own_id(name, payload)

@@ -1,4 +1,4 @@
-"""Of several records of one event id the first counts; the others are duplicates."""
+"""Find duplicates: the first record of an event id counts, and the others are duplicates."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from truepixel_dagster.audit.oracle.records import Origin
 def without_duplicates(
     decoded: list[Event], winners: Mapping[str, Origin], late: AbstractSet[Origin], duplicate_origins: set[Origin]
 ) -> list[Event]:
-    """The record of each event id that was there first; the origins of the others go to `duplicate_origins`."""
+    """Return the first record of each event id; `duplicate_origins` gets the origins of the others."""
     same_id: dict[str, list[Event]] = defaultdict(list)
     for event in decoded:
         same_id[event.id].append(event)
@@ -23,9 +23,9 @@ def without_duplicates(
 
 
 def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) -> Event:
-    """The event that came first: the one that the caller names, if it is late or the first of its partition.
+    """Return the first event: the one that the caller names, if it is late or the first of its partition.
 
-    Else the first that was read.
+    Otherwise it is the first that was read.
     """
     first_of_partition: dict[int, Event] = {}
     for event in events:

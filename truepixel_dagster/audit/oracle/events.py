@@ -1,4 +1,4 @@
-"""What a record says once it is understood, and the event's document."""
+"""A decoded record, and the event's document."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from truepixel_dagster.audit.oracle.times import Moment, iso
 
 @dataclass(frozen=True)
 class Line:
-    """A line of an order: price and discount in minor units, `left` what is left of it (`current_quantity`)."""
+    """A line of an order: price and discount in minor units; `left` is its remaining quantity (`current_quantity`)."""
 
     id: str | None
     product: str | None
@@ -24,7 +24,7 @@ class Line:
 
 @dataclass(frozen=True)
 class RefundedLine:
-    """A line that went back; `subtotal` in units of the currency, of the order's where it has none."""
+    """A returned line; `subtotal` is in units of its currency, or of the order's if it has none."""
 
     id: str | None
     product: str | None
@@ -35,7 +35,7 @@ class RefundedLine:
 
 @dataclass(frozen=True)
 class Refund:
-    """One report of a refund: what was paid back, by transaction, and the lines that went back with it."""
+    """One report of a refund: the amounts paid back, by transaction, and the returned lines."""
 
     id: str
     at: int
@@ -46,7 +46,7 @@ class Refund:
 
 @dataclass(frozen=True)
 class Payload:
-    """An order as an `orders/*` webhook tells it. Times are milliseconds since the epoch, money minor units."""
+    """An order in an `orders/*` webhook. Times are milliseconds since the epoch, money is in minor units."""
 
     order_id: str | None
     checkout_token: str | None
@@ -75,7 +75,7 @@ class Payload:
 
 @dataclass(frozen=True)
 class Checkout:
-    """What a pixel's checkout event tells of an order."""
+    """An order in a pixel's checkout event."""
 
     completed: bool
     order_id: str | None
@@ -88,7 +88,7 @@ class Checkout:
 
 @dataclass(frozen=True)
 class Links:
-    """Ids that belong to one order, by a webhook that is no order itself."""
+    """Ids that belong to one order, from a webhook that does not show the order itself."""
 
     order_id: str | None = None
     checkout_token: str | None = None
@@ -97,7 +97,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Content:
-    """What the payload says besides who and when. `ad` is the visit's, `referrer_host` where it came from."""
+    """What the payload says besides identity and time. `ad` is the visit's, `referrer_host` its outside referrer."""
 
     url: str | None = None
     referrer: str | None = None
@@ -118,7 +118,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Event:
-    """A record that was understood. Times are milliseconds since the epoch."""
+    """A decoded record. Times are milliseconds since the epoch."""
 
     topic: str
     partition: int
@@ -149,12 +149,12 @@ class Event:
 
     @property
     def is_visit(self) -> bool:
-        """Whether the event can be a touch of its user: no bot's, nobody's or webhook's can."""
+        """Return whether the event can be a touch of its user: not a webhook's, a bot's or one without a client."""
         return self.source == "pixel" and self.content.ad is not None and not self.bot and not self.nobody
 
 
 def event_doc(event: Event) -> Doc:
-    """The event's document, without the raw payload."""
+    """Return the event's document, without the raw payload."""
     content = event.content
     payload = content.payload
     return present(
@@ -181,5 +181,5 @@ def event_doc(event: Event) -> Doc:
 
 
 def kafka(event: Event) -> Doc:
-    """Where the event's record is."""
+    """Return the position of the event's record."""
     return {"topic": event.topic, "partition": event.partition, "offset": event.offset}

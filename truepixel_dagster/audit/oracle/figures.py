@@ -1,4 +1,4 @@
-"""What an order is worth: value, refunds, net, status, and when and where it was made."""
+"""The figures of an order: value, refunds, net, status, and when and where it was placed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from truepixel_dagster.audit.oracle.ids import Order, checkout_of, payload_of
 from truepixel_dagster.audit.oracle.records import Doc
 from truepixel_dagster.audit.oracle.values import minor_units, share
 
-# Financial statuses of an order that nobody has paid.
+# Financial statuses of unpaid orders.
 UNPAID = ("", "pending", "authorized", "voided", "expired")
 
 
@@ -18,7 +18,7 @@ UNPAID = ("", "pending", "authorized", "voided", "expired")
 class Return:
     """A refund of an order: its money in minor units of the order's currency, and whether the newest payload knows it.
 
-    A payload includes the refunds that it names, and those that are not newer than the payload.
+    A payload includes the refunds that it names, and those that are not newer than it.
     """
 
     refund: Refund
@@ -27,7 +27,7 @@ class Return:
 
     @property
     def of_money(self) -> bool:
-        """A refund of no money is none: its lines were removed from the order (an order edit)."""
+        """Return whether money was paid back. Without money, an order edit removed the lines, which is not a refund."""
         return self.amount > 0 or any(paid > 0 for paid, _ in self.refund.paid)
 
 
@@ -49,7 +49,7 @@ class Figures:
 
 
 def figures_of(order: Order) -> Figures:
-    """Work out an order's figures; the order must exist."""
+    """Compute an order's figures; the order must exist."""
     newest = payload_of(order.payloads[0]) if order.payloads else None
     value, value_from = _value(order)
     returns = _returns(order, value)
@@ -71,7 +71,7 @@ def figures_of(order: Order) -> Figures:
 
 
 def _value(order: Order) -> tuple[Doc | None, str | None]:
-    """The newest payload's total, which is the shop's money; until there is one, what the buyer's first page showed."""
+    """Return the newest payload's total, in the shop's money; without a payload, what the buyer's first page showed."""
     for event in order.payloads:
         if total := payload_of(event).total:
             return total, "webhook"
@@ -91,7 +91,7 @@ def _reports(order: Order) -> list[tuple[Refund, Event]]:
 
 
 def _returns(order: Order, value: Doc | None) -> list[Return]:
-    """Every refund once, however often and wherever it is named."""
+    """Return every refund once, even if several records name it."""
     best: dict[str, tuple[Refund, Event]] = {}
     for refund, event in _reports(order):
         if refund.id not in best or _weight(refund, event) > _weight(*best[refund.id]):
@@ -107,12 +107,12 @@ def _returns(order: Order, value: Doc | None) -> list[Return]:
 
 
 def _weight(refund: Refund, event: Event) -> tuple[Decimal, int, int, str]:
-    """Of two reports of one refund the one that tells more: the money may still be under way when the first comes."""
+    """Return the sort key that puts the fuller of two reports of one refund last: the first may lack the money."""
     return sum((paid for paid, _ in refund.paid), Decimal(0)), len(refund.lines), refund.at, event.event_id
 
 
 def _money(refund: Refund, value: Doc | None, newest: Payload | None) -> int:
-    """The refund's money in the order's currency. What was paid in the buyer's is converted as the order was."""
+    """Return the refund's money in the order's currency; the buyer's currency is converted as in the order."""
     if value is None:
         return 0
     sums: dict[str, int] = {}
@@ -129,7 +129,7 @@ def _money(refund: Refund, value: Doc | None, newest: Payload | None) -> int:
 
 
 def _net(newest: Payload | None, value: Doc | None, returns: list[Return]) -> int:
-    """What is left of the order: its current total less refunds that this does not know; 0 if it was never paid."""
+    """Return the order's net: its current total minus refunds that this does not include; 0 if it was never paid."""
     if value is None or (newest and newest.financial_status == "voided"):
         return 0
     if newest and newest.cancelled and newest.financial_status in UNPAID:
@@ -159,7 +159,7 @@ def _status(newest: Payload | None, value: Doc | None, returns: list[Return]) ->
 
 
 def _time(order: Order, newest: Payload | None) -> tuple[int, int]:
-    """The order's time and its offset from UTC: when it was created; an imported one when it was processed."""
+    """Return the order's time and UTC offset: its creation, or the processing of an imported order."""
     payloads = [payload_of(event) for event in order.payloads]
     moments = [payload.created for payload in payloads]
     if newest and newest.sales_channel == "import":
@@ -172,7 +172,7 @@ def _time(order: Order, newest: Payload | None) -> tuple[int, int]:
 
 
 def _new_customer(order: Order) -> bool | None:
-    """Whether the customer's first order: by the earliest payload that says how many there are, else by the pixel."""
+    """Return whether it is the customer's first order, by the earliest payload with an order count, else the pixel."""
     for event in reversed(order.payloads):
         count = payload_of(event).orders_count
         if count is not None:

@@ -10,7 +10,7 @@ from publicsuffixlist import PublicSuffixList
 from truepixel_dagster.audit.oracle.tables import Tables, plain, suffixes
 
 LONGEST_HOST = 253
-# Shared data as the other lists: Mozilla's public suffixes.
+# Shared data like the other lists: Mozilla's public suffixes.
 _SUFFIXES = PublicSuffixList()
 _ADDRESS = re.compile(r"(https?|android-app|ios-app)://([^/?#\\\s]*)", re.IGNORECASE)
 # A name of letters, digits, dots, hyphens and underscores, or an IPv6 address in brackets.
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 
 def address(url: str | None) -> tuple[str, str] | None:
-    """The scheme and the host of an address of the web or of an app; None of anything else."""
+    """Return the scheme and the host of a web or app address; None for anything else."""
     found = _ADDRESS.match((url or "").strip())
     if found is None:
         return None
@@ -27,13 +27,13 @@ def address(url: str | None) -> tuple[str, str] | None:
 
 
 def host_of(url: str | None) -> str | None:
-    """The host of an address."""
+    """Return the host of an address."""
     found = address(url)
     return found[1] if found else None
 
 
 def host_name(authority: str) -> str | None:
-    """A host without user and port, in lower case and ASCII."""
+    """Return a host without user and port, in lower case and ASCII."""
     host = authority.rpartition("@")[2]
     host = re.sub(r":[0-9]*$", "", host).rstrip(".").lower()
     if not host.isascii():
@@ -45,13 +45,13 @@ def host_name(authority: str) -> str | None:
 
 
 def registered(host: str) -> str | None:
-    """The registered domain of a host: `shop.co.uk` of `www.shop.co.uk`."""
+    """Return the registered domain of a host: `shop.co.uk` of `www.shop.co.uk`."""
     domain: str | None = _SUFFIXES.privatesuffix(host)
     return domain
 
 
 def is_outside(referrer: str, page: str | None, own: Iterable[str], tables: Tables) -> bool:
-    """Whether a referrer's host is outside of the shop."""
+    """Return whether a referrer's host is outside of the shop."""
     own_hosts = [host.lower() for host in [page or "", *own] if host]
     if any(_of_one_domain(referrer, host) for host in own_hosts):
         return False
@@ -70,7 +70,7 @@ def _of_one_domain(one: str, other: str) -> bool:
 
 
 def _is_second_factor(host: str, tables: Tables) -> bool:
-    """Whether a bank's page for the second factor of a payment: `acs.bank.example`, `3ds-secure.bank.example`."""
+    """Return whether a host is a bank's page for a second factor: `acs.bank.example`, `3ds-secure.bank.example`."""
     domain = registered(host)
     left = host[: -len(domain)] if domain else ""
     labels = [label for label in left.split(".") if label]

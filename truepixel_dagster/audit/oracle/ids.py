@@ -1,7 +1,7 @@
-"""One order under many ids: which records are of one order.
+"""Find the records of one order, which has several ids.
 
-An order is known by its order id, its checkout token and its cart token. What shares one of them belongs together;
-where that joins several orders that webhooks name, each of these is an order of its own.
+An order has an order id, a checkout token and a cart token. Records that share one of them belong together. If that
+joins several orders that webhooks name, each of these is a separate order.
 """
 
 from __future__ import annotations
@@ -30,51 +30,51 @@ class Order:
 
     @property
     def completed(self) -> list[Event]:
-        """The `checkout_completed` events, earliest first."""
+        """Return the `checkout_completed` events, earliest first."""
         return [event for event in self.checkouts if checkout_of(event).completed]
 
     @property
     def exists(self) -> bool:
-        """Whether a record shows the order itself. Until one does, other facts about it have no effect."""
+        """Return whether a record shows the order itself; without one, other facts about it have no effect."""
         return bool((self.payloads or self.completed) and not self.deletions)
 
     @property
     def checkout_token(self) -> str | None:
-        """The newest payload's that has one, else the lowest that a `checkout_completed` names."""
+        """Return the checkout token of the newest payload with one, else the lowest of a `checkout_completed`."""
         told = [payload_of(event).checkout_token for event in self.payloads]
         seen = sorted(token for event in self.completed if (token := checkout_of(event).checkout_token))
         return next((token for token in [*told, *seen] if token), None)
 
     @property
     def cart_token(self) -> str | None:
-        """The newest payload's that has one, else the lowest that a `checkout_completed` names."""
+        """Return the cart token of the newest payload with one, else the lowest of a `checkout_completed`."""
         told = [payload_of(event).cart_token for event in self.payloads]
         seen = sorted(token for event in self.completed if (token := checkout_of(event).cart_token))
         return next((token for token in [*told, *seen] if token), None)
 
     @property
     def known_order_id(self) -> str | None:
-        """The one that webhooks name, else the lowest that a `checkout_completed` names."""
+        """Return the order id that webhooks name, else the lowest of a `checkout_completed`."""
         seen = sorted(id_ for event in self.completed if (id_ := checkout_of(event).order_id))
         return self.order_id or next(iter(seen), None)
 
 
 def payload_of(event: Event) -> Payload:
-    """The event's order payload, which it must have."""
+    """Return the event's order payload, which it must have."""
     if event.content.payload is None:
         raise TypeError(f"{event.id} is no order payload")
     return event.content.payload
 
 
 def checkout_of(event: Event) -> Checkout:
-    """The event's pixel checkout, which it must have."""
+    """Return the event's pixel checkout, which it must have."""
     if event.content.checkout is None:
         raise TypeError(f"{event.id} is no pixel checkout")
     return event.content.checkout
 
 
 def orders_of(events: Iterable[Event]) -> list[Order]:
-    """All orders that the events name, those that are only named too. Bots name none."""
+    """Return all orders that the events name, even orders that no event shows. Bots name none."""
     found: list[Order] = []
     for cluster in _clusters([event for event in events if not event.bot]):
         orders = _split(cluster)
@@ -84,7 +84,7 @@ def orders_of(events: Iterable[Event]) -> list[Order]:
     return found
 
 
-# --- What is connected ---
+# --- Connected events ---
 
 
 def _ids_of(event: Event) -> list[str]:
@@ -94,7 +94,7 @@ def _ids_of(event: Event) -> list[str]:
 
 
 def _clusters(events: list[Event]) -> list[list[Event]]:
-    """The events that name an order, grouped by what connects them: any id that two of one shop share."""
+    """Return the events that name an order, grouped by the ids that events of one shop share."""
     parent: dict[Name, Name] = {}
 
     def root(name: Name) -> Name:
@@ -115,7 +115,7 @@ def _clusters(events: list[Event]) -> list[list[Event]]:
     return list(clusters.values())
 
 
-# --- Which order of a cluster a record is of ---
+# --- The order of a record within a cluster ---
 
 
 def _webhook_order_id(event: Event) -> str | None:
@@ -146,8 +146,8 @@ def _split(cluster: list[Event]) -> list[Order]:
 
 
 def _orders_of_others(events: list[Event], orders: dict[str, Order]) -> list[Order]:
-    """Of each event without a webhook's order id the order: the one that it names, else the lowest that other events
-    with its checkout token, or else with its cart token, are of, else the lowest."""
+    """Return the order of each event without a webhook's order id: the named one, else the lowest order of other events
+    with its checkout token, else of those with its cart token, else the lowest."""
     named = [_named_order(event, orders) for event in events]
     lowest: dict[str, str] = {}
     for event, order in zip(events, named):
@@ -162,7 +162,7 @@ def _orders_of_others(events: list[Event], orders: dict[str, Order]) -> list[Ord
 
 
 def _named_order(event: Event, orders: dict[str, Order]) -> Order | None:
-    """The order whose payload names the record's token, else the one whose id the record names."""
+    """Return the order whose payload names the record's token, else the one whose id the record names."""
     for token in _tokens_of(event):
         for own_token in (_own_checkout_token, _own_cart_token):
             for order in orders.values():
@@ -209,8 +209,8 @@ def _sort(orders: list[Order]) -> None:
 
 
 def _name(orders: list[Order]) -> None:
-    """Checkout token, else order id, else cart token. A token that several orders have is the lowest order id's; one
-    that does not exist has no document, and takes none."""
+    """Name orders by checkout token, else order id, else cart token. If several orders have a token, the lowest order
+    id keeps it. An order that does not exist has no document, and takes no token."""
     order_ids = {order.order_id for order in orders if len(orders) > 1}
     taken: set[str] = set()
     for order in orders:

@@ -1,4 +1,4 @@
-"""Whose order it is, and the touches that led to it."""
+"""The client of an order, and the touches that led to it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLOCKS_GRACE_MS = 5 * MINUTE_MS
 
 @dataclass
 class Candidate:
-    """A client that records of an order name: how surely, since when, and its last record that does."""
+    """A client that records of an order name: how surely, since when, and the client's last such record."""
 
     client: str
     rank: int
@@ -30,7 +30,7 @@ class Candidate:
     journey: list[Touch] = field(default_factory=list)
 
     def sureness(self) -> tuple[int, tuple[int, str], str]:
-        """Lowest first: the surest naming; then the earliest, of checkouts under way the latest."""
+        """Return the sort key: the surest naming is lowest, then the earliest, or the latest of begun checkouts."""
         times = sorted((event.occurred_at, event.event_id) for event in self.naming)
         since = (-times[-1][0], "") if self.rank == CHECKOUT else times[0]
         return self.rank, since, self.client
@@ -39,9 +39,9 @@ class Candidate:
 def candidates_of(
     order: Order, figures: Figures, touches: Mapping[str, list[Touch]], kept: int, window_days: int, most: int
 ) -> list[Candidate]:
-    """The clients that the order's records name, the one that it is of first.
+    """Return the clients that the order's records name, its own client first.
 
-    Of more than `most` the order knows the surest, those that have visited before others.
+    If there are more than `most`, keep the surest, clients with visits first.
     """
     found: dict[str, Candidate] = {}
     for client, rank, event in _namings(order):
@@ -70,18 +70,18 @@ def _namings(order: Order) -> list[tuple[str, int, Event]]:
 
 
 def _known(touches: list[Touch], bound: Origin | None, kept: int) -> list[Touch]:
-    """The newest touches before the client's last record that names the order."""
+    """Return the newest touches before the client's last record that names the order."""
     return [touch for touch in touches if bound is None or (touch.origin or bound) <= bound][-kept:]
 
 
 def _journey(known: list[Touch], ordered_at: int, window_days: int) -> list[Touch]:
-    """Of the touches that are known those near the order's time."""
+    """Return the known touches within the window of the order's time."""
     earliest, latest = ordered_at - window_days * DAY_MS, ordered_at + CLOCKS_GRACE_MS
     return [touch for touch in known if earliest <= touch.at <= latest]
 
 
 def landing_touch(order: Order, figures: Figures) -> list[Touch]:
-    """The first page of a session before the order, as its webhook tells: the last resort of an order made online."""
+    """Return the landing page in the order's webhook, which an order placed online has if it has no other touch."""
     for event in order.payloads:
         payload = payload_of(event)
         if payload.has_landing:

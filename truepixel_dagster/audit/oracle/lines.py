@@ -1,4 +1,4 @@
-"""How many lines an event may have: more than an operator allows make it a dead letter."""
+"""Limit the lines of an event: an event with more than the operator allows is a dead letter."""
 
 from __future__ import annotations
 

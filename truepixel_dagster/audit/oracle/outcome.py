@@ -25,7 +25,7 @@ from truepixel_dagster.audit.oracle.visitors import weekly_visitors
 class Expected:
     """The final state, by document id. `dead` maps (partition, offset) to the reason; visitors are exact counts.
 
-    `clients` are those that the records of an order name, by the id of its attribution.
+    `clients` has the clients that the records of an order name, by the id of its attribution.
     """
 
     events: dict[str, Doc] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Expected:
 
     @property
     def duplicates(self) -> int:
-        """How many records repeat the event id of another record."""
+        """Return how many records repeat the event id of another record."""
         return len(self.duplicate_origins)
 
 
@@ -61,24 +61,24 @@ def expected(
     winners: Mapping[str, Origin] | None = None,
     late: AbstractSet[Origin] = frozenset(),
 ) -> Expected:
-    """Work out the final state. It depends on the set of records alone, not on how the partitions interleave.
+    """Compute the final state. It depends on the set of records alone, not on how the partitions interleave.
 
     Arguments:
-        records: The topic, each partition in offset order; a record that comes twice counts once.
-        shops: What is known of the shops, by their ids.
-        channels: The rules for visits, with what the settings add to them.
-        count_bots: Whether bots count as visitors do.
-        window_days: Age up to which a touch counts for an order.
-        half_life_days: Age at which time decay halves a touch's weight.
-        touches_kept: Newest touches kept for a user.
-        touch_repeat_seconds: Time in which the same ad again is the same touch.
-        sightings_kept: Sightings that an order's document names.
-        products_per_event: Products of one event or order that count for product statistics, the first ones.
-        lines_per_event: Lines of one event; one with more is a dead letter.
-        clients_per_order: Clients that one order knows, the surest ones of more.
-        winners: Event id with its shop → (partition, offset) of the record that was indexed, where partitions raced.
-            An origin that cannot have come first is not believed.
-        late: Records that came back from the dead letters: later ones of their partition may have come before them.
+        records: The topic, each partition in offset order; a record that occurs twice counts once.
+        shops: The registry of shops by id.
+        channels: The rules for visits, with the additions of the settings.
+        count_bots: Whether bots count as visitors.
+        window_days: The age in days up to which a touch counts for an order.
+        half_life_days: The age in days at which time decay halves a touch's weight.
+        touches_kept: The number of newest touches kept for a user.
+        touch_repeat_seconds: The time within which a repeated ad is the same touch.
+        sightings_kept: The maximum number of sightings in an order's document.
+        products_per_event: The maximum number of products that count per event or order, the first ones.
+        lines_per_event: The maximum number of lines of one event; an event with more is a dead letter.
+        clients_per_order: The maximum number of clients per order, the surest ones.
+        winners: Event id with its shop → (partition, offset) of the indexed record, where partitions raced. An origin
+            that cannot have been first is ignored.
+        late: Reprocessed dead letters: later records of their partition may have been indexed before them.
     """
     known_shops = shops or {}
     result = Expected()

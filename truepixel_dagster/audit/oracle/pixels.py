@@ -1,4 +1,4 @@
-"""What a pixel event says: Shopify's web pixel standard events.
+"""Read pixel events: Shopify's web pixel standard events.
 
 Fields: https://shopify.dev/docs/api/web-pixels-api/standard-events (`data.checkout` of `checkout_completed` and the
 other `checkout_*` events; amounts are what the buyer saw).
@@ -32,7 +32,7 @@ from truepixel_dagster.audit.oracle.values import (
 
 
 def pixel_content(name: str, payload: Doc, shop: Shop, domain: str | None, channels: Channels) -> Content:
-    """What the event says, and the visit that its page is."""
+    """Return the content of the event, with the visit of its page."""
     page = inside(payload, "context", "document")
     location = inside(page, "location")
     url = text(location.get("href"), "href")
@@ -127,7 +127,7 @@ def _checkout(name: str, checkout: Doc) -> Content:
 
 
 def _cart_token(checkout: Doc) -> str | None:
-    """Not among Shopify's fields; scripts of shops add it. What is no token is missing."""
+    """Return the cart token, which shops' scripts add to Shopify's fields; an invalid token is missing."""
     try:
         tokens: Iterable[Any] = (order_name(checkout.get(name), name) for name in ("cartToken", "cart_token"))
         return next((token for token in tokens if token), None)

@@ -1,4 +1,4 @@
-"""Products by the shop's day: views, carts, checkouts by their events; orders and returns by the orders."""
+"""Count products by the shop's day: views, carts and checkouts from events, sales and returns from orders."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COUNTERS = {"product_viewed": "views", "product_added_to_cart": "carts", "checko
 
 
 class Days:
-    """The documents of the days, made when something is first counted."""
+    """The documents of the days, created when something is first counted."""
 
     def __init__(self, shops: Mapping[str, Shop]) -> None:
         self.docs: dict[str, Doc] = {}
         self._shops = shops
 
     def of(self, shop: str, product: str, at: int, offset: int = 0) -> Doc:
-        """The product's document of the shop's day."""
+        """Return the product's document of the shop's day."""
         on = day(at, self._shops.get(shop), offset)
         counters = {"views": 0, "carts": 0, "checkouts": 0, "orders": 0, "units": 0, "revenue": {}}
         returns = {"returned_units": 0, "returned_revenue": {}}
@@ -34,7 +34,7 @@ class Days:
 def product_stats(
     events: Iterable[Event], orders: Iterable[Resolved], shops: Mapping[str, Shop], products_per_event: int
 ) -> dict[str, Doc]:
-    """The document of each product's day."""
+    """Return the document of each product's day."""
     days = Days(shops)
     for event in events:
         if not event.bot:
@@ -80,7 +80,7 @@ def _count_order(days: Days, resolved: Resolved, products_per_event: int) -> Non
 
 
 def _lines(order: Order) -> list[Line]:
-    """The newest payload's that has lines, else those that the pixel's first page showed."""
+    """Return the lines of the newest payload with lines, else of the pixel's first page."""
     for event in order.payloads:
         lines = payload_of(event).lines
         if lines is not None:
@@ -89,7 +89,7 @@ def _lines(order: Order) -> list[Line]:
 
 
 def _units(line: Line, returns: list[Return]) -> int:
-    """How many were sold: what is left and what was returned for money; what an edit removed was not sold."""
+    """Return the units sold: those left and those returned for money; units that an edit removed were not sold."""
     known = [each for each in returns if each.known]
     if line.left is not None:
         return min(line.quantity, line.left + _went_back(line, [each for each in known if each.of_money]))

@@ -1,4 +1,4 @@
-"""What goes into the oracle: Kafka records and what is known of the shops."""
+"""The oracle's input: Kafka records and the registry of shops."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Origin = tuple[int, int]
 
 
 class DeadLetter(Exception):
-    """A record that cannot be understood, and why."""
+    """Raised when a record cannot be decoded; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Shop:
-    """What is known of a shop: its IANA time zone, its own domains, and its names of platforms (alias → platform)."""
+    """A registered shop: its IANA time zone, its own domains, and its names of platforms (alias → platform)."""
 
     time_zone: str | None = None
     domains: tuple[str, ...] = ()
@@ -37,5 +37,5 @@ class Shop:
 
 
 def present(**fields: Any) -> Doc:
-    """The fields that are not None."""
+    """Return the fields that are not None."""
     return {name: value for name, value in fields.items() if value is not None}

@@ -1,6 +1,6 @@
-"""Types of what is read of a payload, or may be, under each topic: what has another type is a dead letter.
+"""The types of a payload's fields by topic: a payload with another type is a dead letter.
 
-Null and nothing are always understood, and what is not named here may be anything.
+Null and missing fields are always valid, and fields that are not named here may have any type.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _SALE = {**_PERSON, **_LINES, "currency": TEXT, "presentment_currency": TEXT, "t
 
 
 def webhook_types(topic: str) -> dict[str, Any]:
-    """The types of a webhook's payload."""
+    """Return the types of a webhook's payload."""
     if topic == "refunds/create":
         return {**_WEBHOOK, **_REFUND, "order_id": ID}
     if topic.startswith("orders/"):
@@ -94,10 +94,10 @@ def webhook_types(topic: str) -> dict[str, Any]:
 
 
 def check_types(value: Any, wanted: Any, name: str = "value") -> None:
-    """Look at everything that is named.
+    """Check every named field.
 
     Raises:
-        DeadLetter: Something has another type.
+        DeadLetter: A field has another type.
     """
     if value is None:
         return

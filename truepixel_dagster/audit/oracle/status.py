@@ -1,4 +1,4 @@
-"""An order's own status, and which of its payloads is the newest."""
+"""The status that an order's payload shows, and the order of its payloads by age."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ RANKS = ("open", "paid", "partially_refunded", "refunded", "cancelled", "voided"
 
 
 def status_of(payload: Payload) -> str:
-    """The status that a payload tells, without what is known from elsewhere."""
+    """Return the status that a payload shows by itself."""
     if payload.financial_status == "voided":
         return "voided"
     if payload.cancelled:
@@ -20,7 +20,7 @@ def status_of(payload: Payload) -> str:
 
 
 def version(event: Event) -> tuple[int, int, str]:
-    """Higher is newer: the time of the update, then the later status, then the higher event id."""
+    """Return the sort key by age: the time of the update, then the later status, then the higher event id."""
     payload = event.content.payload
     if payload is None:
         raise TypeError(f"{event.id} is no order payload")

@@ -1,4 +1,4 @@
-"""The shared data on where visits come from: platforms, hosts, click ids, rules of channels."""
+"""The shared data about the sources of visits: platforms, hosts, click ids, rules of channels."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class ClickId:
 
     @property
     def kin(self) -> frozenset[str]:
-        """The platforms whose links have it."""
+        """Return the platforms whose links have it."""
         return self.family | {self.platform}
 
 
 @dataclass(frozen=True)
 class Tables:
-    """Everything that the data files say. Names are by their key, hosts in lower case without `www.`."""
+    """The content of the data files. Names are stored by their key, hosts in lower case without `www.`."""
 
     names: Mapping[str, Place]
     hosts: Mapping[str, Place]
@@ -58,24 +58,24 @@ class Tables:
 
 
 def key(name: str) -> str:
-    """A name as it is looked up: `FB-Ads` and `fb ads` are `fbads`."""
+    """Return the key of a name: `FB-Ads` and `fb ads` are `fbads`."""
     return name.strip().lower().replace(" ", "").replace("-", "").replace("_", "")
 
 
 def plain(host: str) -> str:
-    """A host as it is looked up."""
+    """Return the key of a host."""
     return host.lower().removeprefix("www.")
 
 
 def suffixes(host: str) -> list[str]:
-    """The host and all domains that it is in, longest first."""
+    """Return the host and all of its parent domains, longest first."""
     labels = plain(host).split(".")
     return [".".join(labels[place:]) for place in range(len(labels))]
 
 
 @lru_cache(maxsize=4)
 def tables(more: str = "{}") -> Tables:
-    """The data files as they are in the tree, with what an operator adds to them (docs/channels.md), as JSON."""
+    """Return the data files of the tree with an operator's additions (docs/channels.md), given as JSON."""
     added: dict[str, Any] = json.loads(more)
     platforms = _read("platforms.json")
     for name, about in added.get("platforms", {}).items():
@@ -93,7 +93,7 @@ def tables(more: str = "{}") -> Tables:
     hosts: dict[str, Place] = {}
     apps: dict[str, Place] = {}
     categories = {name: about["category"] for name, about in platforms["platforms"].items()}
-    # An operator's word on a name or a host comes last, and stands.
+    # An operator's additions come last, so that they win.
     for said in (platforms, added):
         for platform, about in said.get("platforms", {}).items():
             found = Place(platform, categories[platform])
@@ -125,10 +125,10 @@ def tables(more: str = "{}") -> Tables:
 
 
 def _add_google(names: dict[str, Place], hosts: dict[str, Place]) -> None:
-    """Google's own list of sources, where ours has not the same name or host."""
+    """Add Google's own list of sources, except names and hosts that ours has."""
     found = _read("ga4_sources.json")["sources"]
     entries = [(entry, category) for category, listed in found.items() for entry in listed]
-    # Shorter ones first: what is in another has its platform.
+    # Shorter names first: a subdomain belongs to its domain's platform.
     for entry, category in sorted(entries, key=lambda each: each[0].count(".")):
         if "." not in entry:
             names.setdefault(key(entry), Place(entry, category))
@@ -141,7 +141,7 @@ def _add_google(names: dict[str, Place], hosts: dict[str, Place]) -> None:
 
 
 def _click_ids(entries: list[dict[str, Any]]) -> tuple[ClickId, ...]:
-    """In the order in which they decide."""
+    """Return the click ids in the order in which they decide."""
     found = [
         ClickId(
             name=entry["name"],

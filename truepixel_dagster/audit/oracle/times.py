@@ -1,4 +1,4 @@
-"""Times: what a text says, which clock is believed, and the shop's day and week."""
+"""Times: parsing, plausibility, and the shop's day and week."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _SIX_DIGIT_YEAR = re.compile(r"([+-])[0-9]{6}-[0-9]{2}-[0-9]{2}T[0-9:.]{5,12}Z")
 
 
 def milliseconds(said: str) -> int | None:
-    """Milliseconds since the epoch of an ISO 8601 time, rounded down; None for what is no time.
+    """Return an ISO 8601 time in milliseconds since the epoch, rounded down; None if the text is not a time.
 
-    JavaScript writes years before 0 and beyond 9999 with a sign and six digits: long ago, and far ahead.
+    JavaScript writes years before 0 and beyond 9999 with a sign and six digits: they count as long ago or far ahead.
     """
     if beyond := _SIX_DIGIT_YEAR.fullmatch(said):
         return LONG_AFTER_MS if beyond.group(1) == "+" else LONG_AGO_MS
@@ -48,7 +48,7 @@ def milliseconds(said: str) -> int | None:
 
 
 def offset_minutes(said: str) -> int:
-    """The offset from UTC that a time is written with, in minutes; 0 where it has none."""
+    """Return the UTC offset of a written time in minutes; 0 if it has none."""
     found = _TIME.fullmatch(said)
     if not found or found.group(9) is None:
         return 0
@@ -57,7 +57,7 @@ def offset_minutes(said: str) -> int:
 
 
 class Moment:
-    """A time as a payload wrote it: `at` in milliseconds since the epoch, `offset` in minutes from UTC."""
+    """A time in a payload: `at` is in milliseconds since the epoch, `offset` in minutes from UTC."""
 
     def __init__(self, at: int, offset: int) -> None:
         self.at = at
@@ -65,7 +65,7 @@ class Moment:
 
 
 def moment(*said: Any) -> Moment | None:
-    """The first of these that is a time."""
+    """Return the first valid time."""
     for each in said:
         written = maybe_text(each)
         at = None if written is None else milliseconds(written)
@@ -75,7 +75,7 @@ def moment(*said: Any) -> Moment | None:
 
 
 def believable(at: int, received_at: int) -> bool:
-    """Whether a webhook may speak of that time: since 2015, and of the next 30 days."""
+    """Return whether a webhook's time is plausible: since 2015, and at most 30 days after its arrival."""
     return YEAR_2015_MS <= at <= received_at + 30 * DAY_MS
 
 
@@ -84,14 +84,14 @@ def _in_range(millis: int | None) -> int | None:
 
 
 def event_times(said: Any, source: str, arrival_header: bytes | None, record_ms: int) -> tuple[int, int, str | None]:
-    """When the event happened, when it arrived, and what its own clock said if that is not believed.
+    """Return when the event happened, when it arrived, and the payload's own time if it is implausible.
 
-    A pixel's clock is not believed more than 5 minutes ahead of the arrival, before 2015, or more than 30 days behind
-    an arrival that a header tells; a webhook's not more than 30 days ahead, or before 2015. The header is not believed
-    more than 366 days ahead of the record's own time.
+    A pixel's time is implausible more than 5 minutes after the arrival, before 2015, or more than 30 days before an
+    arrival given by a header. A webhook's time is implausible more than 30 days after the arrival or before 2015. The
+    header is implausible more than 366 days after the record's own time.
 
     Raises:
-        DeadLetter: There is no time, or none that can be right.
+        DeadLetter: There is no time, or no plausible one.
     """
     header = (arrival_header or b"").decode("utf-8", "replace")
     told = _in_range(int(header) if re.fullmatch("[0-9]{1,15}", header) else milliseconds(header))
@@ -116,18 +116,18 @@ def event_times(said: Any, source: str, arrival_header: bytes | None, record_ms:
 
 
 def iso(millis: int) -> str:
-    """ISO 8601 in UTC with milliseconds."""
+    """Return a time as ISO 8601 in UTC with milliseconds."""
     when = EPOCH + timedelta(milliseconds=millis)
     return when.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def day(millis: int, shop: Shop | None, offset: int = 0) -> str:
-    """The shop's day: by its time zone, else by the offset from UTC in minutes."""
+    """Return the shop's day: by its time zone, else by the offset from UTC in minutes."""
     return f"{_local(millis, shop, offset):%Y-%m-%d}"
 
 
 def week(millis: int, shop: Shop | None) -> str:
-    """The shop's ISO week: by its time zone, else UTC."""
+    """Return the shop's ISO week: by its time zone, else UTC."""
     year, number, _ = _local(millis, shop, 0).isocalendar()
     return f"{year:04d}-W{number:02d}"
 
@@ -140,7 +140,7 @@ def _local(millis: int, shop: Shop | None, offset: int) -> datetime:
 
 @lru_cache(maxsize=1_000)
 def _zone(name: str | None) -> ZoneInfo | None:
-    """The zone as the package tzdata has it: machines' own tables are of different years."""
+    """Return the zone from the package tzdata, because machines' own tables differ."""
     if not name or not re.fullmatch(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*", name):
         return None
     try:

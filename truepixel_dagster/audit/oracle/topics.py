@@ -1,9 +1,9 @@
-"""Names of webhook topics: `orders/paid`, `ORDERS_PAID` and ` Orders/Paid ` are one."""
+"""Names of webhook topics: `orders/paid`, `ORDERS_PAID` and ` Orders/Paid ` are the same."""
 
 from __future__ import annotations
 
-# What a topic is about, by Shopify's list of webhook topics (https://shopify.dev/docs/api/webhooks): the resources
-# whose names or actions have underscores of their own, and the others.
+# The resources of topics by Shopify's list of webhook topics (https://shopify.dev/docs/api/webhooks): first those whose
+# names or actions contain underscores, then the others.
 RESOURCES = [
     *["app", "app_purchases_one_time", "app_subscriptions", "audit_events", "bulk_operations", "carts", "channels"],
     *["checkout_and_accounts_configurations", "checkouts", "collection_listings", "collection_publications"],
@@ -24,7 +24,7 @@ RESOURCES = [
 
 
 def topic_of(said: str | None) -> str | None:
-    """The topic as `resource/action` in lower case; None where nothing is said."""
+    """Return the topic as `resource/action` in lower case; None if it is empty or missing."""
     topic = (said or "").strip().lower()
     if not topic or "/" in topic:
         return topic or None

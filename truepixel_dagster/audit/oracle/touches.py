@@ -12,7 +12,7 @@ from truepixel_dagster.audit.oracle.times import iso
 
 @dataclass(frozen=True)
 class Touch:
-    """A visit. `at` in milliseconds; the touch of an order's landing page has no origin."""
+    """A visit. `at` is in milliseconds since the epoch; the touch of an order's landing page has no origin."""
 
     event_id: str
     at: int
@@ -22,7 +22,7 @@ class Touch:
 
 
 def touches_of_users(events: Iterable[Event], repeat_ms: float) -> dict[str, list[Touch]]:
-    """All touches of each user. The same ad again soon after the user's previous touch is the same touch."""
+    """Return all touches of each user. An ad repeated soon after the user's previous touch is the same touch."""
     touches: dict[str, list[Touch]] = {}
     for event in sorted(events, key=lambda event: event.origin):
         if not event.is_visit:
@@ -47,7 +47,7 @@ def _same_ad(one: Doc, other: Doc) -> bool:
 
 
 def lead_doc(touches: list[Touch]) -> Doc:
-    """The document of a user's touches. Their channel stands in their ads alone."""
+    """Return the document of a user's touches. Only their ads have a channel."""
     docs = []
     for touch in touches:
         partition, offset = touch.origin or (None, None)
@@ -56,7 +56,7 @@ def lead_doc(touches: list[Touch]) -> Doc:
 
 
 def touch_doc(touch: Touch) -> Doc:
-    """A touch as the documents hold it."""
+    """Return a touch as part of a document."""
     return present(
         event_id=touch.event_id,
         at=iso(touch.at),

@@ -1,4 +1,4 @@
-"""Single values of a payload: text, ids, numbers, quantities, money. What has the wrong type is a dead letter."""
+"""Read single values of a payload: text, ids, numbers, quantities, money. A value of a wrong type is a dead letter."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CURRENCIES_BY_DECIMALS = {
     3: "BHD IQD JOD KWD LYD OMR TND",
     4: "CLF UYW",
 }
-# ISO 4217 by the letter that a code begins with, Shopify's withdrawn ones and Jersey's among them.
+# ISO 4217 by the first letter of a code, with the withdrawn codes that Shopify uses and Jersey's.
 CURRENCIES = {
     first + rest
     for first, all_rests in {
@@ -63,7 +63,7 @@ DECIMALS = {code: decimals for decimals, codes in CURRENCIES_BY_DECIMALS.items()
 
 
 def object_(value: Any, name: str) -> Doc:
-    """An object; null and an empty list (PHP's empty object) are an empty one."""
+    """Return an object; null and an empty list (PHP's empty object) become an empty one."""
     if value is None or value == []:
         return {}
     if not isinstance(value, dict):
@@ -72,14 +72,14 @@ def object_(value: Any, name: str) -> Doc:
 
 
 def inside(payload: Doc, *path: str) -> Doc:
-    """The object at the end of the path."""
+    """Return the object at the end of the path."""
     for name in path:
         payload = object_(payload.get(name), name)
     return payload
 
 
 def objects(value: Any, name: str) -> list[Doc]:
-    """A list of objects; nulls in it are left out."""
+    """Return a list of objects; nulls in it are left out."""
     if value is None:
         return []
     if not isinstance(value, list) or not all(item is None or item == [] or isinstance(item, dict) for item in value):
@@ -91,12 +91,12 @@ def objects(value: Any, name: str) -> list[Doc]:
 
 
 def cleaned(value: str) -> str:
-    """Half a surrogate pair and NUL are no text: U+FFFD stands in their place."""
+    """Return a text with U+FFFD instead of NUL and half surrogate pairs."""
     return re.sub("[\ud800-\udfff\0]", "\ufffd", value)
 
 
 def text(value: Any, name: str) -> str | None:
-    """A string."""
+    """Return a string."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -105,17 +105,17 @@ def text(value: Any, name: str) -> str | None:
 
 
 def maybe_text(value: Any) -> str | None:
-    """A string; anything else is missing."""
+    """Return a string; None for anything else."""
     return cleaned(value) if isinstance(value, str) else None
 
 
 def cut(value: str | None) -> str | None:
-    """A free text as the event's document holds it."""
+    """Return a free text, cut as in the event's document."""
     return (value or "")[:LONGEST_TEXT] or None
 
 
 def id_as_it_is(value: Any, name: str) -> str | None:
-    """An integer or a string as a string; None where it is null or empty."""
+    """Return an integer or a string as a string; None if it is null or empty."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if value is not None and not isinstance(value, str):
@@ -124,7 +124,7 @@ def id_as_it_is(value: Any, name: str) -> str | None:
 
 
 def id_(value: Any, name: str) -> str | None:
-    """As `id_as_it_is`, with `gid://shopify/Product/123?query` as `123`."""
+    """Return an id like `id_as_it_is`, with `gid://shopify/Product/123?query` as `123`."""
     whole = id_as_it_is(value, name)
     found = re.fullmatch(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", whole or "", re.DOTALL)
     short = found.group(1) if found else whole
@@ -134,24 +134,24 @@ def id_(value: Any, name: str) -> str | None:
 
 
 def order_name(value: Any, name: str) -> str | None:
-    """An order's id or token; words such as `undefined` and `null`, which scripts write, are none."""
+    """Return an order's id or token; None for words such as `undefined` and `null`, which scripts write."""
     found = id_(value, name)
     return None if found is None or is_nobody(found) else found
 
 
 def is_nobody(client: str) -> bool:
-    """Whether a client id is one that many visitors share because they have none."""
+    """Return whether a client id is one that many visitors share because they have none."""
     word = client.strip().lower()
     return word in NOBODY or (word.replace("-", "") == "0" * 32)
 
 
 def distinct(ids: Iterable[str | None]) -> list[str]:
-    """The ids in their order, each once."""
+    """Return the ids in their order, each once."""
     return list(dict.fromkeys(id_ for id_ in ids if id_ is not None))
 
 
 def email_hash(candidates: list[Any]) -> str | None:
-    """SHA-256 of the first address, trimmed and in lower case."""
+    """Return the SHA-256 of the first address, trimmed and in lower case."""
     for candidate in candidates:
         address = (text(candidate, "email") or "").strip().lower()
         if address:
@@ -163,7 +163,7 @@ def email_hash(candidates: list[Any]) -> str | None:
 
 
 def decimal(value: Any, name: str) -> Decimal | None:
-    """A number or the text of one; an empty text is missing."""
+    """Return a number, or the number in a text; None for an empty text."""
     if value is None or value == "":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, Decimal, str)):
@@ -175,7 +175,7 @@ def decimal(value: Any, name: str) -> Decimal | None:
 
 
 def number(value: Any, name: str) -> Decimal | None:
-    """An amount of money: finite, not negative, at most 10^15."""
+    """Return an amount of money: finite, not negative, at most 10^15."""
     found = decimal(value, name)
     if found is None:
         return None
@@ -187,7 +187,7 @@ def number(value: Any, name: str) -> Decimal | None:
 
 
 def whole(value: Any, name: str) -> int | None:
-    """A whole number of 0 to 1,000,000, also as `"2"` and `2.0`."""
+    """Return a whole number of 0 to 1,000,000, also written as `"2"` or `2.0`."""
     found = decimal(value, name)
     if found is None:
         return None
@@ -197,7 +197,7 @@ def whole(value: Any, name: str) -> int | None:
 
 
 def quantity(value: Any, name: str = "quantity") -> int:
-    """How many; 1 where nothing is said."""
+    """Return a quantity; 1 if it is missing."""
     found = whole(value, name)
     return 1 if found is None else found
 
@@ -206,7 +206,7 @@ def quantity(value: Any, name: str = "quantity") -> int:
 
 
 def currency(value: Any, name: str = "currency") -> str | None:
-    """An ISO 4217 code in upper case."""
+    """Return an ISO 4217 code in upper case."""
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not re.fullmatch("[A-Za-z]{3}", value) or value.upper() not in CURRENCIES:
@@ -215,14 +215,14 @@ def currency(value: Any, name: str = "currency") -> str | None:
 
 
 def minor_units(amount: Decimal, code: str) -> int:
-    """The amount in the currency's minor units, halves rounded up."""
+    """Return the amount in the currency's minor units, halves rounded up."""
     decimals = DECIMALS.get(code, 2)
     rounded = amount.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=Context(prec=60))
     return int(rounded * 10**decimals)
 
 
 def minor(amount: Decimal, code: str) -> int:
-    """As `minor_units`; beyond 10^15 is a dead letter."""
+    """Return the amount like `minor_units`; an amount beyond 10^15 is a dead letter."""
     units = minor_units(amount, code)
     if units > LARGEST_AMOUNT:
         raise DeadLetter("amount: too large")
@@ -230,7 +230,7 @@ def minor(amount: Decimal, code: str) -> int:
 
 
 def money(amount: Any, code: str | None, name: str = "amount") -> Doc | None:
-    """`{amount, currency}` in minor units, None where the amount or the currency is missing."""
+    """Return `{amount, currency}` in minor units; None if the amount or the currency is missing."""
     found = number(amount, name)
     if found is None or code is None:
         return None
@@ -238,13 +238,13 @@ def money(amount: Any, code: str | None, name: str = "amount") -> Doc | None:
 
 
 def shop_money(payload: Doc, name: str) -> Doc | None:
-    """The shop's part of a money bag such as `total_price_set`."""
+    """Return the shop's part of a money bag such as `total_price_set`."""
     bag = inside(payload, name, "shop_money")
     return money(bag.get("amount"), currency(bag.get("currency_code"), f"{name} currency_code"), name)
 
 
 def bounded(total: int) -> int:
-    """A sum as every store keeps it, in 64 bits."""
+    """Return a sum limited to 64 bits, as every store does."""
     return min(max(total, -LARGEST_SUM - 1), LARGEST_SUM)
 
 
@@ -255,5 +255,5 @@ def add(sums: Doc, value: Doc | None) -> None:
 
 
 def share(amount: int, part: int, of: int) -> int:
-    """amount × part ÷ of in whole units, halves rounded up."""
+    """Return amount × part ÷ of in whole units, halves rounded up."""
     return (2 * amount * part + of) // (2 * of)

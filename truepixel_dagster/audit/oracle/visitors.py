@@ -11,7 +11,7 @@ from truepixel_dagster.audit.oracle.times import week
 
 
 def weekly_visitors(events: Iterable[Event], shops: Mapping[str, Shop]) -> dict[str, int]:
-    """Visitors by shop and week; bots and clients that are none are not counted."""
+    """Return the visitors by shop and week; bots and anonymous clients are not counted."""
     clients: dict[str, set[str]] = defaultdict(set)
     for event in events:
         if event.source == "pixel" and not event.bot and not event.nobody:

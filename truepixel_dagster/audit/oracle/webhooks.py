@@ -1,7 +1,7 @@
-"""What a webhook says: orders, refunds, deletions, checkouts, carts, customers.
+"""Read webhooks: orders, refunds, deletions, checkouts, carts, customers.
 
-Fields: https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund, …/transaction. `currency` is the
-shop's and `total_price`, `price`, `current_total_price` are in it; `…_set` holds `shop_money` and `presentment_money`.
+Fields: https://shopify.dev/docs/api/admin-rest/latest/resources/order and …/refund, …/transaction. `total_price`,
+`price` and `current_total_price` are in `currency`, the shop's; `…_set` holds `shop_money` and `presentment_money`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from truepixel_dagster.audit.oracle.values import (
     whole,
 )
 
-# Names under which a theme or an app notes the pixel's client at an order; lower case, without - _ and spaces.
+# The names of note attributes in which a theme or an app stores the pixel's client; lower case, without - _ and spaces.
 CLIENT_NOTES = {
     "truepixelclientid",
     "tpclientid",
@@ -50,7 +50,7 @@ CLIENT_NOTES = {
 def webhook_content(
     topic: str, payload: Doc, shop: Shop, domain: str | None, channels: Channels, occurred_at: int, received_at: int
 ) -> Content:
-    """What the webhook says; the two times are those of its event."""
+    """Return the content of the webhook; the two times are those of its event."""
     url = text(payload.get("landing_site"), "landing_site")
     referrer = text(payload.get("referring_site"), "referring_site")
     own = [*shop.domains, domain or ""]
@@ -68,7 +68,7 @@ def webhook_content(
         items = objects(payload.get("line_items"), "line_items")
         products = distinct(id_(item.get("product_id"), "product_id") for item in items)
         for item in items:
-            # What no line can be is refused. Nobody looks for a cart's line by its id, and it has no currency.
+            # Invalid lines are refused. A cart's line has no currency, and its id is not used.
             if _is_sold(item):
                 _line(*(({**item, "id": None}, None) if topic.startswith("carts/") else (item, _currency(payload))))
     return Content(
@@ -89,7 +89,7 @@ def webhook_content(
 
 
 def is_order_payload(topic: str, payload: Doc) -> bool:
-    """Whether the webhook tells the whole order; deletions and edits only name it."""
+    """Return whether the webhook shows the whole order; deletions and edits only name it."""
     if not topic.startswith("orders/") or topic in ("orders/delete", "orders/edited"):
         return False
     shown = payload.get("line_items"), payload.get("total_price") or None, payload.get("financial_status")
@@ -179,7 +179,7 @@ def _word(value: Any) -> str:
 
 
 def _current_total(payload: Doc, code: str | None) -> Doc | None:
-    """What the order is worth now. An order that was refunded beyond its total is worth nothing."""
+    """Return the order's current total; 0 if more than its total was refunded."""
     if payload.get("current_total_price") in (None, ""):
         return shop_money(payload, "current_total_price_set")
     worth = decimal(payload["current_total_price"], "current_total_price")
@@ -187,7 +187,7 @@ def _current_total(payload: Doc, code: str | None) -> Doc | None:
 
 
 def _believed(said: Any, received_at: int) -> Moment | None:
-    """A time that the order may have; where it says one that it cannot have, the time of arrival."""
+    """Return the order's time; the time of arrival if the order's own is implausible."""
     found = moment(said)
     if found is None:
         return None
@@ -215,7 +215,7 @@ def _line(item: Doc, code: str | None) -> Line:
 
 
 def _discounts(item: Doc, code: str | None) -> list[int]:
-    """The line's discounts in minor units: its allocations, or where there are none told, its total discount."""
+    """Return the line's discounts in minor units: its allocations, or its total discount if it has none."""
     if item.get("discount_allocations") is None:
         found = [money(item.get("total_discount"), code, "total_discount")]
         number(item.get("total_discount"), "total_discount")
@@ -237,7 +237,7 @@ def _orders_count(customer: Doc) -> int | None:
 
 
 def _noted_client(attributes: Any) -> str | None:
-    """The pixel's client that the theme noted at the order (`note_attributes`)."""
+    """Return the pixel's client in the order's `note_attributes`."""
     for entry in attributes if isinstance(attributes, list) else []:
         if not isinstance(entry, dict):
             continue
@@ -265,7 +265,7 @@ IMPORTERS = ("import", "matrixify", "excelify", "transporter")
 
 
 def sales_channel(payload: Doc) -> str:
-    """Where the order was made: online, pos, draft, subscription, import or other."""
+    """Return where the order was placed: online, pos, draft, subscription, import or other."""
     source = _source_name(payload)
     app = APPS.get(source) or (APPS.get(_number_text(payload.get("app_id"))) if not source else None)
     tags = _tags(payload.get("tags"))
@@ -305,9 +305,9 @@ def _tags(said: Any) -> list[str]:
 
 
 def _refund(payload: Doc, code: str | None, occurred_at: int, received_at: int) -> Refund | None:
-    """One report of a refund, in an order's payload or alone; None where it has no id.
+    """Return one report of a refund, in an order's payload or alone; None if it has no id.
 
-    Its money is what its successful transactions of kind `refund` moved.
+    Its money is the sum of its successful transactions of kind `refund`.
     """
     refund_id = order_name(payload.get("id"), "refund id")
     when = Moment(occurred_at, 0)
@@ -339,7 +339,7 @@ def _paid(transaction: Doc, code: str | None) -> tuple[Decimal, str] | None:
 
 
 def _is_sold(line: Doc) -> bool:
-    """Whether a line is of a product and no gift card. Nothing else of another line is looked at."""
+    """Return whether a line is of a product and not a gift card. Nothing else is read from other lines."""
     return id_(line.get("product_id"), "product_id") is not None and line.get("gift_card") is not True
 
 
