@@ -1,4 +1,4 @@
-"""Do the counters of a day say what the event history says, and does the flush keep up?"""
+"""Check that the counters of a day match the event history, and that the flush keeps up."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Counters = dict[str, int]
 
 
 def sample(context: RebuildContext, seed: int | None = None) -> tuple[str, str] | None:
-    """A shop and a day with product statistics whose events are kept, any with the same chance; None if there is none.
+    """Return a random shop and day with product statistics whose events are kept; None if there is none.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
@@ -39,12 +39,12 @@ def sample(context: RebuildContext, seed: int | None = None) -> tuple[str, str] 
 def counters_match(context: RebuildContext, sampled: tuple[str, str] | None, pause: float = 1.0) -> Verdict:
     """Compare documents and buffered counters of a shop's day with the event history, up to the applied offsets.
 
-    The stream and flushes go on meanwhile: only what differs at every one of five looks is wrong.
+    The stream and flushes continue meanwhile, so only a difference in each of five comparisons is wrong.
 
     Arguments:
-        context: Where.
-        sampled: Shop and day; None where there is nothing to look at.
-        pause: Seconds between two looks.
+        context: The settings, stores and history.
+        sampled: Shop and day; None if there is nothing to compare.
+        pause: Seconds between two comparisons.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -67,7 +67,7 @@ def counters_match(context: RebuildContext, sampled: tuple[str, str] | None, pau
         f"{len(differing)} products of shop {code(shop)} on {day} differ from the history, such as"
         f" {', '.join(map(code, examples[:3]))}"
     )
-    advice = f"Materialize product_stats for {day}: it puts the totals of the history in their place"
+    advice = f"Materialize product_stats for {day}: it replaces them by the totals of the history"
     return verdict(
         wrong if differing else "",
         advice,
@@ -82,7 +82,7 @@ def counters_match(context: RebuildContext, sampled: tuple[str, str] | None, pau
 def _look(
     context: RebuildContext, shop: str, day: str
 ) -> tuple[dict[CounterKey, Counters], dict[CounterKey, Counters]]:
-    """What the history says, and what documents, claims and buffers say; without products that count nothing."""
+    """Return the counts of the history, and those of documents, claims and buffers; without empty products."""
     from truepixel_dagster.rebuild.product_stats import totals_of
 
     applied = context.stores.redis.applied_now()
@@ -115,11 +115,11 @@ def _some(counters: Mapping[str, int]) -> Counters:
 
 
 def buffer_age(settings: Settings, stores: Stores, now: float) -> Verdict:
-    """Look for counters that wait in Redis for longer than the setting says, buffered or in an open claim.
+    """Check for counters that wait in Redis for longer than the setting allows, buffered or in an open claim.
 
     Arguments:
         settings: `alert_buffer`, in seconds.
-        stores: Where.
+        stores: The stores; Redis is read.
         now: Seconds since the epoch.
 
     Raises:
@@ -135,7 +135,7 @@ def buffer_age(settings: Settings, stores: Stores, now: float) -> Verdict:
     age = round(now - oldest, 1)
     wrong = f"counters have waited in Redis for {age:.0f} s" if age > settings.alert_buffer else ""
     advice = (
-        "Is the schedule flush_every_minute on, and what does the last run of the job flush say? `truepixel flush`"
-        " does one now"
+        "Check that the schedule flush_every_minute is on, and the last run of the job flush. `truepixel flush` flushes"
+        " now"
     )
     return verdict(wrong, advice, oldest_seconds=age, buffered=counts["buffer"], open_claims=counts["claim"])

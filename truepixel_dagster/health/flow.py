@@ -1,4 +1,4 @@
-"""Does the stream keep up, and how much of it cannot be processed?"""
+"""Check that the stream keeps up, and the share of records that cannot be processed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.errors import LogChanged
 
 HOUR_MS = 3_600_000
-# A loss stays lost: for so long it is a failure, and afterwards a figure.
+# A loss is permanent. The check fails for this many days, and then only reports the number.
 LOST_DAYS = 7
-# Fewer say nothing about a rate.
+# Fewer letters are no evidence for a rate.
 FEW_LETTERS = 10
 
 
 def keeps_up(settings: Settings, now: float) -> Verdict:
-    """Look at how many messages wait, and for how long the oldest of them has.
+    """Check how many messages wait, and the age of the oldest.
 
     Arguments:
         settings: `alert_lag` in messages, `alert_waiting` in seconds.
@@ -33,7 +33,7 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
     """
     partitions = topics.lag(settings)
     try:
-        # A store that is unreachable is another check's.
+        # Other checks report an unreachable store.
         with open_stores(settings) as stores, suppress(Unavailable):
             verified(settings, stores, partitions)
     except LogChanged as changed:
@@ -45,14 +45,14 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
     reasons = [f"{total} messages wait"] if total > settings.alert_lag else []
     reasons += [f"the oldest message has waited for {age:.0f} s"] if age > settings.alert_waiting else []
     advice = (
-        "The sensor kafka_lag says of its last tick why a lane is not started, and the last run of process_events why"
-        " it failed; if all runs, raise TRUEPIXEL_LANES"
+        "The last tick of the sensor kafka_lag says why a lane does not start, and the last run of process_events why"
+        " it failed. If all lanes run, raise TRUEPIXEL_LANES"
     )
     return verdict(" and ".join(reasons), advice, lag=total, oldest_seconds=age)
 
 
 def read_in_time(settings: Settings, now: float) -> Verdict:
-    """Look for records that retention removed before they were read.
+    """Check for records that retention removed before they were read.
 
     Arguments:
         settings: The pipeline's settings.
@@ -69,17 +69,17 @@ def read_in_time(settings: Settings, now: float) -> Verdict:
     waiting = sum(entry.lost for entry in topics.lag(settings))
     named = "; ".join(map(str, recent[:3]))
     reasons = [f"retention removed {count_of(recent)} records before they were read ({named})"] if recent else []
-    reasons += [f"{waiting} records were removed that no run has come to yet"] if waiting else []
+    reasons += [f"retention removed {waiting} records that no run has reached yet"] if waiting else []
     advice = (
-        "They cannot be read any more: send them again if their sender still has them. Raise retention.ms of the topic,"
-        " or TRUEPIXEL_LANES if the stream does not keep up"
+        "They are lost to the pipeline: send them again if their sender still has them. Raise retention.ms of the"
+        " topic, or TRUEPIXEL_LANES if the stream does not keep up"
     )
     ranges = [str(each) for each in lost[:EXAMPLES]]
     return verdict(" and ".join(reasons), advice, lost=count_of(lost), not_reached_yet=waiting, ranges=ranges)
 
 
 def dead_letter_share(settings: Settings, now: float) -> Verdict:
-    """Look at the share of the last hour's records that became dead letters.
+    """Check the share of the last hour's records that became dead letters.
 
     Arguments:
         settings: `alert_dead_letter_share`.
@@ -97,6 +97,6 @@ def dead_letter_share(settings: Settings, now: float) -> Verdict:
     too_many = len(letters) >= FEW_LETTERS and share > settings.alert_dead_letter_share
     where = ", ".join(f"{stage} {count}" for stage, count in stages.most_common())
     wrong = f"{len(letters)} of the last hour's {records} records became dead letters ({where})" if too_many else ""
-    advice = "`truepixel dead-letters list` says why; put it right, then `truepixel dead-letters replay`"
+    advice = "`truepixel dead-letters list` says why. Correct the cause, then run `truepixel dead-letters replay`"
     figures = {f"letters of stage {stage}": count for stage, count in stages.items()}
     return verdict(wrong, advice, records=records, dead_letters=len(letters), share=round(share, 4), **figures)

@@ -1,4 +1,4 @@
-"""Is every order attributed, and do the credits of each sum to its value and to its net?"""
+"""Check that every order is attributed, and that its credits sum to its value and to its net."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 def rebuild(days: Collection[str]) -> str:
-    """What to do about orders of some days that are wrong."""
+    """Return the advice for wrong orders of some days."""
     named = sorted(days)
     more = f" and {len(named) - DAYS_NAMED} more days" if len(named) > DAYS_NAMED else ""
-    # A document may hold anything in the place of its day.
+    # A wrong document may have any text as its day.
     shown = ", ".join(day if _DAY.fullmatch(day) else code(day) for day in named[:DAYS_NAMED])
     return f"Materialize attributions, customers and product_stats for {shown}{more}"
 
 
 def orders_attributed(context: RebuildContext) -> Verdict:
-    """Look for orders in the event history that have no attribution though the record that reports them is committed.
+    """Check for orders in the event history without an attribution although a record that reports them is committed.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     context.history.refresh()
     sightings = 0
-    # By document: an order is reported under several of its ids, and on several pages.
+    # By document, because several ids and several pages report one order.
     missing: dict[str, str] = {}
     days: set[str] = set()
     for page in context.history.events(WITH_ORDER):
@@ -61,14 +61,14 @@ def orders_attributed(context: RebuildContext) -> Verdict:
 
 
 def _reports(event: Event) -> bool:
-    """Whether an event reports an order itself."""
+    """Return whether an event reports an order itself."""
     return event.order is not None and not event.bot and bool(event.order.payload or event.order.completion)
 
 
 def _without_attribution(context: RebuildContext, reported: Mapping[str, Event]) -> dict[str, str]:
-    """The attributions that are missing, by the ids that were reported; an order that was deleted has none.
+    """Return the missing attributions by the reported ids; a deleted order needs none.
 
-    An order of which nothing is known stands for itself.
+    An order without a cluster is named by its reported id.
     """
     store, rules = context.stores.elasticsearch, rules_of(context.settings)
     clusters, _ = attribution.readable(attribution.read_clusters(reported, context.stores.mongodb))
@@ -85,7 +85,7 @@ def _without_attribution(context: RebuildContext, reported: Mapping[str, Event])
 
 
 def credits_sum(context: RebuildContext) -> Verdict:
-    """Look for attributions with a model whose credits do not sum to the order's value.
+    """Check for attributions with a model whose credits do not sum to the order's value or net.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
@@ -109,7 +109,7 @@ def credits_sum(context: RebuildContext) -> Verdict:
 
 
 def uneven(document: Mapping[str, Any]) -> list[str]:
-    """The models whose credits do not sum to the order's value."""
+    """Return the models whose credits do not sum to the order's value, or to its net."""
     value = (document.get("value") or {}).get("amount", 0)
     found = document.get("credits") or {}
     net = (document.get("net") or {}).get("amount")

@@ -1,4 +1,4 @@
-"""Is every Kafka record accounted for: indexed, a duplicate of an event that is, or a dead letter?"""
+"""Check that every Kafka record is accounted for: indexed, a duplicate of an indexed event, or a dead letter."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
 from truepixel_dagster.stores.redactions import Redactions
 
-ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` runs them through the stages again"
+ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` processes them again"
 
 
 class Marks:
-    """One bit for each offset of a partition, from a first one to before an end."""
+    """Hold one bit for each offset of a partition, from `first` up to but excluding `end`."""
 
     def __init__(self, first: int, end: int) -> None:
         self._first = first
@@ -27,20 +27,20 @@ class Marks:
         self._bits = bytearray((self._count + 7) // 8)
 
     def mark(self, offset: int) -> None:
-        """Mark an offset; one outside of the range is passed over."""
+        """Mark an offset; ignore it if it is outside of the range."""
         at = offset - self._first
         if 0 <= at < self._count:
             self._bits[at >> 3] |= 1 << (at & 7)
 
     def unmarked(self) -> Iterator[int]:
-        """The offsets that were not marked, in order."""
+        """Yield the offsets that were not marked, in order."""
         for at in range(self._count):
             if not self._bits[at >> 3] >> (at & 7) & 1:
                 yield self._first + at
 
 
 def records_accounted(context: RebuildContext) -> Verdict:
-    """Look for records below the committed offsets that are nowhere. It needs a bit of memory for each record.
+    """Check for unaccounted records below the committed offsets. This needs one bit of memory for each record.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -85,12 +85,12 @@ def _indexed(
         return
     context.history.refresh()
     for hit in context.stores.elasticsearch.scan(f"{EVENTS}-", query, fields=["kafka"]):
-        # The query asks for both.
+        # The query requires both fields.
         yield hit["_source"]["kafka"]["partition"], hit["_source"]["kafka"]["offset"]
 
 
 def _not_duplicates(context: RebuildContext, messages: Sequence[Message]) -> list[Message]:
-    """The messages whose event id nobody has indexed, without those of months that were dropped."""
+    """Return the messages whose event id is not indexed, without those of months that retention has dropped."""
     store = context.stores.elasticsearch
     places = {}
     for message in messages:

@@ -1,4 +1,4 @@
-"""What a look at the pipeline's health comes to."""
+"""The result of a health check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Figure = int | float | str | list[str]
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Whether all is well; if not, what is wrong and what to do, in a sentence or two; and the figures looked at."""
+    """Hold whether a check passed, what is wrong and what to do otherwise, and the checked figures."""
 
     passed: bool
     description: str
@@ -19,12 +19,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def verdict(wrong: str, advice: str, **figures: Figure) -> Verdict:
-    """Healthy if nothing is wrong.
+    """Return a verdict, which passes if nothing is wrong.
 
     Arguments:
-        wrong: What is wrong, as Markdown: text from outside as `code`. Empty where nothing is.
-        advice: What to do about it, likewise.
-        figures: What was looked at.
+        wrong: What is wrong, as Markdown: text from outside as `code`. Empty if nothing is wrong.
+        advice: What to do about it, as Markdown too.
+        figures: The checked figures.
     """
     named = {name.replace("_", " "): _shown(value) for name, value in figures.items()}
     return Verdict(not wrong, printable(f"{wrong}. {advice}") if wrong else "", named)

@@ -1,4 +1,4 @@
-"""An order's documents when its person is forgotten: amounts, ads and times stay, and every id is an alias."""
+"""Anonymise an order's documents: amounts, ads and times stay, and every id becomes an alias."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _ID_FIELDS = {
     "checkout_token": TOKEN,
     "cart_token": TOKEN,
 }
-# Of credits: a platform that is no ad platform is the source in lower case.
+# In credits, the platform of an unknown source is the source in lower case.
 _NAMES = {"campaign": "campaign", "platform": "source", "source": "source", "medium": "medium"}
 
 
 def anonymous_attribution(document: Document, alias: Alias) -> dict[str, Any]:
-    """The attribution, with the ids that its events have now, and without what this version does not know: it may say
-    whom it is about.
+    """Return the attribution with the current ids of its events, without fields that this version does not know: they
+    may name the person.
 
-    What is in `touches` and `credits` is worked out from the history again where that still has the events.
+    `touches` and `credits` are recomputed later if the history still has the events.
     """
     return {name: _anonymous(name, value, alias) for name, value in document.items() if name in _KNOWN}
 
@@ -46,7 +46,7 @@ def _ad(value: Document, alias: Alias) -> dict[str, Any]:
 
 
 def attribution_id(document: Document) -> str:
-    """`shop:` + checkout token, else order id, else cart token."""
+    """Return `shop:` + checkout token, else order id, else cart token."""
     named = (document.get(field) for field in ("checkout_token", "order_id", "cart_token"))
     return f"{document['shop_id']}:{next((name for name in named if name), None)}"
 

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import RebuildContext
 
 of_shop = click.option("--shop", required=True, help="The shop id.")
-of_client = click.option("--client", help="A browser: the client id of the pixel, and the orders made with it.")
-of_customer = click.option("--customer", help="A customer id: the addresses, clients and orders that go with it, too.")
+of_client = click.option("--client", help="A browser: the client id of the pixel, with its orders.")
+of_customer = click.option("--customer", help="A customer id, with its addresses, clients and orders.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def privacy() -> None:
-    """Give out or forget everything that is held on a person or a shop.
+    """Export or redact all data of a person or a shop.
 
-    Shopify's webhooks customers/data_request, customers/redact and shop/redact are answered by themselves: the job
-    `privacy` does within minutes what they ask for.
+    The job `privacy` answers Shopify's webhooks customers/data_request, customers/redact and shop/redact within
+    minutes.
     """
 
 
@@ -40,9 +40,11 @@ def privacy() -> None:
 @of_shop
 @of_client
 @of_customer
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="A file that only you may read.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write to a file that only you may read."
+)
 def export(shop: str, client: str | None, customer: str | None, output: Path | None) -> None:
-    """Everything held on a person as JSON lines, each with its store; on the whole shop if nobody is named."""
+    """Export all data of a person as JSON lines, each with its store; without a person, of the whole shop."""
     from truepixel_dagster.privacy.export import held, line, write
     from truepixel_dagster.rebuild.context import rebuilding
 
@@ -61,14 +63,14 @@ def export(shop: str, client: str | None, customer: str | None, output: Path | N
 @of_client
 @of_customer
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--dry-run", is_flag=True, help="Only say how many documents it would be.")
+@click.option("--dry-run", is_flag=True, help="Only count the documents.")
 @as_json
 def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
-    """Forget a person in every store, dead letter and buffer, then search for what is left; all of the shop if nobody
-    is named. It cannot be undone, and no replay undoes it.
+    """Redact a person in every store, dead letter and buffer, then search for remaining data; without a person, redact
+    the whole shop. This cannot be undone, and no replay undoes it.
 
-    Counts, revenue and credits stay true: a person's events and orders remain without whom they are about. Of a shop
-    nothing remains. Safe while the stream runs; what is interrupted goes on with the same command.
+    Counts, revenue and credits stay true: a person's events and orders are anonymised. All data of a shop is deleted.
+    Safe while the stream runs; after an interruption, run the same command again.
     """
     from truepixel_dagster.privacy.export import held
     from truepixel_dagster.privacy.requests import LeftOver, run
@@ -86,7 +88,7 @@ def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_r
     if not (client or customer):
         whom = f"the whole shop {shop}"
     if not yes:
-        click.confirm(printable(f"Forget {whom}, for ever?"), abort=True, err=True)
+        click.confirm(printable(f"Redact {whom}? This cannot be undone."), abort=True, err=True)
     topic = CUSTOMER_REDACT if client or customer else SHOP_REDACT
     request = PrivacyRequest(topic, shop, customer_id=customer, client_id=client)
     with open_stores(settings) as stores:
@@ -101,7 +103,7 @@ def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_r
 @privacy.command(name="run")
 @as_json
 def run_all(as_json: bool) -> None:
-    """Do what was asked for and is not done: what the job `privacy` does every few minutes."""
+    """Process the waiting requests, as the job `privacy` does every few minutes."""
     from truepixel_dagster.privacy.requests import LeftOver, run
 
     try:
@@ -114,7 +116,7 @@ def run_all(as_json: bool) -> None:
 @privacy.command(name="requests")
 @as_json
 def list_requests(as_json: bool) -> None:
-    """What was asked for, waiting or done, without whom it is about."""
+    """List the requests, waiting or done, without the persons' data."""
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 
@@ -139,7 +141,7 @@ def list_requests(as_json: bool) -> None:
 
 
 def _time(value: object) -> str | None:
-    """A time in milliseconds as text; as it is where it is none."""
+    """Return a time in milliseconds as text; any other value as its text."""
     from truepixel_dagster.events.event import iso
 
     return iso(int(value)) if isinstance(value, (int, float)) else value and str(value)  # type: ignore[return-value]
@@ -149,7 +151,7 @@ def _person(context: RebuildContext, shop: str, client: str | None, customer: st
     from truepixel_dagster.privacy.person import asked_for, find
 
     if client and customer:
-        raise click.UsageError("say either --client or --customer")
+        raise click.UsageError("--client excludes --customer: give either")
     if not (client or customer):
         return None
     return find(context, shop, asked_for(PrivacyRequest(DATA_REQUEST, shop, customer_id=customer, client_id=client)))
@@ -166,9 +168,9 @@ def _print(value: object, as_json: bool, outcomes: list[Outcome] | None = None) 
     for outcome in outcomes:
         echo(f"{outcome.topic} ({outcome.id})")
         for store, count in outcome.documents.items():
-            echo(f"  {store}: {count:,} {'written' if outcome.file else 'forgotten'}")
+            echo(f"  {store}: {count:,} {'written' if outcome.file else 'redacted'}")
         for place, searched in outcome.searched.items():
-            echo(f"  searched {place}: {searched.looked_at:,} looked at, {searched.found} found")
+            echo(f"  searched {place}: {searched.looked_at:,} documents, {searched.found} found")
         if outcome.file:
             echo(f"  in {outcome.file}")
     if any(place.found for outcome in outcomes for place in outcome.searched.values()):

@@ -1,4 +1,4 @@
-"""Everything that is held on a person, or on a whole shop: what `truepixel privacy export` gives out."""
+"""Export all data of a person or of a whole shop, for `truepixel privacy export`."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ DEAD_LETTERS, WAITING = "dead letters", "not processed yet"
 
 
 def _plain(value: Any) -> int | str:
-    """MongoDB's own types: large whole numbers as such, others as their text."""
+    """Convert MongoDB's own types: large integers to integers, others to text."""
     return int(value) if isinstance(value, int) else str(value)
 
 
-# Decimals are written back as the numbers that they were.
+# Write decimals in their original form.
 _ENCODER = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 
 
 class Held(msgspec.Struct, frozen=True):
-    """One document or record, and where it is."""
+    """Hold one document or record, and its store."""
 
     store: str
     document: Mapping[str, Any]
 
 
 def held(context: RebuildContext, shop: str, person: Person | None) -> Iterator[Held]:
-    """Everything of a person, or of the shop if there is none; never anything of another shop.
+    """Yield all data of a person, or of the whole shop if `person` is None; never data of another shop.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -74,7 +74,7 @@ def _documents(context: RebuildContext, shop: str, person: Person | None) -> Ite
 
 
 def write(path: Path, everything: Iterator[Held]) -> dict[str, int]:
-    """Write JSON lines to a file that only its owner may read; says how many, by store.
+    """Write JSON lines to a file that only its owner may read; return their number by store.
 
     Raises:
         OSError: The file cannot be written.
@@ -92,7 +92,7 @@ def write(path: Path, everything: Iterator[Held]) -> dict[str, int]:
 
 
 def line(item: Held) -> bytes:
-    """As JSON on one line, in which no character is one that a terminal would obey."""
+    """Return an item as JSON on one line, without control characters."""
     return printable_json(_ENCODER.encode(item).decode()).encode()
 
 
@@ -106,7 +106,7 @@ def _is_of(message: Message, shop: str, person: Person | None) -> bool:
     own = shop_and_client(message)[0]
     if person is None or own not in (shop, ""):
         return own == shop
-    # A record without a shop is the person's only where its text names the person.
+    # A record without a shop belongs to the person only if its text names the person.
     ids = person.ids if own else {id_ for id_ in person.ids if id_.kind == RECORD}
     return bool(identifiers(message) & ids)
 

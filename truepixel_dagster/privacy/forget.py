@@ -1,11 +1,11 @@
-"""Forget a person, or a whole shop, in every store. Each step may be done again, and does no harm then.
+"""Redact a person or a whole shop in every store. Every step may be repeated without harm.
 
-Of a person the events remain without whom they are about (`events/anonymous.py`), and so do orders; profiles and
-touches are worked out anew from what remains. Of a shop nothing remains.
+A person's events and orders are anonymised (`events/anonymous.py`), and profiles and touches are rebuilt from them. All
+data of a shop is deleted.
 
-While this is at work the stream may meet an event or an order again, and see it as its remainder, before the remainder
-of what is there is written: it counts it once more. That shows when the remainder is written, and the product
-statistics of such days are worked out anew.
+During a redaction, the stream may read an event or an order again and index its anonymised record before the redaction
+has replaced the existing document. The stream then counts it twice. The redaction notices this when it writes the
+anonymised document, and rebuilds the product statistics of that day.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Document = Mapping[str, Any]
 
 
 class Forgotten(msgspec.Struct):
-    """How many documents were forgotten, by store; whose remainders there are; the days that may be counted twice."""
+    """Hold the number of redacted documents by store, the users of anonymised ones, and days that may count twice."""
 
     counts: dict[str, int] = {}
     users: set[str] = set()
@@ -49,10 +49,10 @@ class Forgotten(msgspec.Struct):
 
 
 def forget_person(context: RebuildContext, person: Person, redactions: Redactions) -> Forgotten:
-    """Put what may remain in the place of everything of a person. `recompute` what rests on it next.
+    """Replace all data of a person by anonymised data. Call `recompute` next for what depends on it.
 
     Raises:
-        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+        KafkaUnavailable, Unavailable: A server does not answer; run it again.
     """
     aliases = {redactions.alias(person.shop, CLIENT, client) for client in person.of(CLIENT)}
     forgotten = Forgotten(users={*person.users, *(f"{person.shop}:{alias}" for alias in aliases)})
@@ -69,10 +69,10 @@ def forget_person(context: RebuildContext, person: Person, redactions: Redaction
 
 
 def recompute(context: RebuildContext, forgotten: Forgotten) -> None:
-    """Work out from the history what rests on the remainders: orders, customers, and what may be counted twice.
+    """Rebuild from the history what depends on anonymised events: orders, customers, and days that may count twice.
 
     Raises:
-        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+        KafkaUnavailable, Unavailable: A server does not answer; run it again.
     """
     context = context._replace(days=all_days(context.stores.mongodb))
     with_window = context.kept + context.settings.window
@@ -90,10 +90,10 @@ def recompute(context: RebuildContext, forgotten: Forgotten) -> None:
 
 
 def forget_shop(context: RebuildContext, shop: str, redactions: Redactions) -> Forgotten:
-    """Delete everything of a shop. What came after its redaction is worked out anew.
+    """Delete all data of a shop, and rebuild what came after its redaction.
 
     Raises:
-        KafkaUnavailable, Unavailable: A server does not answer; do it again.
+        KafkaUnavailable, Unavailable: A server does not answer; run it again.
     """
     store, mongodb = context.stores.elasticsearch, context.stores.mongodb
     forgotten = Forgotten()
@@ -104,7 +104,7 @@ def forget_shop(context: RebuildContext, shop: str, redactions: Redactions) -> F
     for name in (AD_LEADS, CUSTOMERS, ORDERS):
         forgotten.counts[name] = mongodb.delete(name, ids_of_shop(shop))
     forgotten.counts[SHOPS] = mongodb.delete(SHOPS, {"_id": shop})
-    # One that was connected anew has nothing to do with what is to be forgotten.
+    # Keep the connection of a shop that was connected again after it was uninstalled.
     left = {"_id": shop, "uninstalled_at": {"$exists": True}}
     forgotten.counts[CONNECTIONS] = mongodb.delete(CONNECTIONS, left)
     learn_again(context, shop)
@@ -125,19 +125,19 @@ def forget_shop(context: RebuildContext, shop: str, redactions: Redactions) -> F
 
 
 def ids_of_shop(shop: str) -> dict[str, Any]:
-    """The documents whose id begins with the shop; `;` is what comes after `:`."""
+    """Return the query for documents whose id begins with the shop; `;` follows `:` in ASCII."""
     return {"_id": {"$gte": f"{shop}:", "$lt": f"{shop};"}}
 
 
 def is_order_of(person: Person, attribution: Document) -> bool:
-    """Whether an attribution is of one of the person's orders."""
+    """Return whether an attribution is of one of the person's orders."""
     return any(id_.kind in (ORDER, TOKEN) for id_ in order_ids(attribution) & person.ids)
 
 
 def _forget_events(context: RebuildContext, shop: str, redactions: Redactions, forgotten: Forgotten) -> None:
-    """Put remainders in the place of a shop's events, or nothing.
+    """Replace a shop's redacted events by anonymised ones, or delete them.
 
-    The remainder is written first: what is counted from the history must not miss it.
+    The anonymised event is written first, so that a count from the history cannot miss it.
     """
     store = context.stores.elasticsearch
     count = 0
@@ -178,7 +178,7 @@ def _forget_orders(context: RebuildContext, person: Person, redactions: Redactio
         ]
         index = store.index(ATTRIBUTIONS)
         there = store.mget([(index, attribution_id(doc)) for doc in new])
-        # One that the stream has made of remainders meanwhile is recomputed with them.
+        # If the stream has already written one from anonymised records, it is recomputed with them.
         absent = [doc for doc, found in zip(new, there) if found is None]
         _write(store, [Action("index", index, attribution_id(doc), msgspec.json.encode(doc)) for doc in absent])
         count += _delete(store, mine)
@@ -187,15 +187,15 @@ def _forget_orders(context: RebuildContext, person: Person, redactions: Redactio
 
 
 def clusters_of(person: Person) -> dict[str, Any]:
-    """Return the query for what is known of a person's orders."""
+    """Return the query for the clusters of a person's orders."""
     ids = [f"{person.shop}:{id_}" for id_ in person.of(ORDER, TOKEN)]
     return {"$or": [{"users": {"$in": person.users}}, {"ids": {"$in": ids}}]}
 
 
 def _forget_clusters(context: RebuildContext, person: Person, redactions: Redactions, forgotten: Forgotten) -> int:
-    """Delete what is known of a person's orders; it is recomputed from the remainders.
+    """Delete the clusters of a person's orders; they are recomputed from the anonymised records.
 
-    Where the stream has met a remainder before, it has counted the order once more: its days are counted again.
+    If the stream has already read an anonymised record, it has counted the order twice, so its days are rebuilt.
     """
     mongodb, shop = context.stores.mongodb, person.shop
     found = list(mongodb.find(ORDERS, {"shop_id": shop, **clusters_of(person)}))
@@ -203,7 +203,7 @@ def _forget_clusters(context: RebuildContext, person: Person, redactions: Redact
     met = mongodb.find_by(ORDERS, "ids", aliases)
     forgotten.recount.update(day for doc in met.values() for day in doc.get("days", ()))
     for doc in found:
-        # Others who had a hand in an order, such as the token that its webhook is keyed by.
+        # Other users that an order names, such as the token in its webhook's key.
         forgotten.users.update(user for user in doc.get("users", ()) if user not in person.users)
     return mongodb.delete(ORDERS, {"_id": {"$in": [doc["_id"] for doc in found]}})
 
@@ -211,7 +211,9 @@ def _forget_clusters(context: RebuildContext, person: Person, redactions: Redact
 def _write(store: ElasticsearchStore, actions: Sequence[Action]) -> None:
     changed = next((outcome.error for outcome in store.write(actions) if outcome.error), None)
     if changed:
-        raise Unavailable(f"Elasticsearch at {store.address}: what is to remain of a document met another: {changed}")
+        raise Unavailable(
+            f"Elasticsearch at {store.address}: anonymised documents conflict with existing ones: {changed}"
+        )
 
 
 def _delete(store: ElasticsearchStore, hits: Iterable[Any]) -> int:

@@ -1,8 +1,8 @@
-"""Dead letters without what is to be forgotten.
+"""Redact dead letters.
 
-Kafka deletes no single record. So the letters of a partition that holds such a one are written once more, behind the
-others: as they were, but for those to be forgotten; then everything before them is deleted. Of two letters of one
-record the later counts, so that a crash in between changes nothing, and neither do replays: they go by the origin.
+Kafka cannot delete a single record. So if a partition holds a letter to redact, all of its letters are written again at
+its end, redacted where necessary, and then everything before them is deleted. The later of two letters of one record
+counts, so a crash in between changes nothing. Reprocessing is not affected either, because it uses the origin.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ REDACTED = b"redacted"
 
 
 def forget(settings: Settings, redactions: Redactions) -> int:
-    """Write the partitions anew that hold letters to be forgotten; says how many letters were.
+    """Rewrite the partitions that hold letters to redact; return the number of redacted letters.
 
     Raises:
-        KafkaError: Kafka does not answer, or does not let us delete records.
+        KafkaError: Kafka does not answer, or does not permit deleting records.
         Unavailable: MongoDB does not answer.
     """
     _, ends = topics.bounds(settings, settings.dead_topic)
@@ -51,7 +51,7 @@ def forget(settings: Settings, redactions: Redactions) -> int:
 def _anonymised(
     settings: Settings, redactions: Redactions, ends: Mapping[int, int]
 ) -> Iterator[tuple[Message, Message | None]]:
-    """Each record of the topic, and what may remain of it: itself, another one, or nothing."""
+    """Yield each record of the topic, and what remains of it: the record itself, an anonymised one, or nothing."""
     records = topics.read_all(settings, settings.dead_topic, end=ends)
     for chunk in chunks(records, _CHUNK):
         letters = [(record, dead) for record in chunk if (dead := parse(record))]

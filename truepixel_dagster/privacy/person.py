@@ -1,7 +1,7 @@
-"""Who a request is about: everything by which one shop's records can be found to be this person's.
+"""Find the ids of the person that a request names, within one shop.
 
-From a customer to the addresses, clients and orders of their records; from a client to its orders; from an order to the
-clients that reported it. Never from a client or an order to another customer: a device may have several.
+A customer leads to the addresses, clients and orders of its records, a client to its orders, and an order to the
+clients that reported it. A client or an order never leads to another customer, because several may share a device.
 """
 
 from __future__ import annotations
@@ -33,30 +33,30 @@ from truepixel_dagster.rebuild.history import Query, all_of, message_of
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.mongodb import CUSTOMERS
 
-# Shorter ids are looked for where ids stand; as a word in a text they could be anything.
+# Shorter ids are only searched in fields of ids, because a short word in a text could be anything.
 SHORTEST_WORD = 8
 Document = Mapping[str, Any]
 _TAUGHT_BY_ALL = frozenset({CLIENT, ORDER, TOKEN})
 
 
 class Person(msgspec.Struct, frozen=True):
-    """The ids of a person in one shop, and the addresses in plain. Records are among the ids that only a text names."""
+    """Hold the ids of a person in one shop, and the plain addresses. Ids of kind record are found by text only."""
 
     shop: str
     ids: frozenset[Identifier]
     addresses: frozenset[str] = frozenset()
 
     def of(self, *kinds: str) -> list[str]:
-        """The ids of some kinds, in order."""
+        """Return the ids of some kinds, sorted."""
         return sorted({id_.value for id_ in self.ids if id_.kind in kinds})
 
     @property
     def users(self) -> list[str]:
-        """`shop:client` of each client, a cart's or order's token among them."""
+        """Return `shop:client` of each client; a cart's or an order's token may be one."""
         return [f"{self.shop}:{client}" for client in self.of(CLIENT)]
 
     def words(self) -> re.Pattern[str] | None:
-        """What finds the person in a text: an id as a whole word, or an address, also as a URL writes it."""
+        """Return the pattern of the person in a text: an id as a whole word, or an address, also URL-encoded."""
         named = [value for value in self.of(CLIENT, CUSTOMER, EMAIL, ORDER, TOKEN) if len(value) >= SHORTEST_WORD]
         texts = {re.escape(text) for text in [*named, *self.addresses]}
         texts |= {re.escape(address).replace("@", "%40") for address in self.addresses}
@@ -64,31 +64,31 @@ class Person(msgspec.Struct, frozen=True):
 
 
 def asked_for(request: PrivacyRequest) -> frozenset[Identifier]:
-    """The ids that a request names."""
+    """Return the ids that a request names."""
     named = [(CLIENT, request.client_id), (CUSTOMER, request.customer_id), (EMAIL, request.email_hash)]
     named += [(ORDER, order) for order in request.orders]
     return frozenset(Identifier(kind, value) for kind, value in named if value)
 
 
 def learned(known: frozenset[Identifier], named: frozenset[Identifier]) -> frozenset[Identifier]:
-    """The ids that a record or document teaches about a person.
+    """Return the new ids of a person that a record or document adds.
 
     Arguments:
-        known: Of the person.
-        named: By the record; nothing is learned from one that names nothing known.
+        known: The person's known ids.
+        named: The ids that the record names; it adds nothing if none of them is known.
     """
     met = {id_.kind for id_ in known & named} - {RECORD}
     if not met:
         return frozenset()
     kinds = _TAUGHT_BY_ALL | ({EMAIL} if CUSTOMER in met else set())
     new = {id_ for id_ in named if id_.kind in kinds}
-    # Where a theme does not pass the client id on, a webhook's client is the cart's or order's token.
+    # If a theme does not pass the client id on, a webhook's client is the cart's or the order's token.
     return frozenset(new | {Identifier(CLIENT, id_.value) for id_ in new if id_.kind == TOKEN})
 
 
 def find(context: RebuildContext, shop: str, seeds: Iterable[Identifier]) -> Person:
-    """Everything of a person in a shop: reads the shop's history, dead letters and what the stream has yet to read,
-    until they teach nothing new.
+    """Return the person with all ids in a shop: read the shop's history, dead letters and unprocessed records until
+    they add nothing.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -116,13 +116,13 @@ def _after(person: Person, message: Message, words: re.Pattern[str] | None) -> P
 
 
 def names(words: re.Pattern[str], message: Message) -> bool:
-    """Whether a record has one of the words in it, wherever."""
+    """Return whether any part of a record contains one of the words."""
     parts = [message.key, message.value, *(value for _, value in message.headers)]
     return any(words.search(part.decode(errors="replace")) for part in parts if part)
 
 
 def messages_of(context: RebuildContext, shop: str) -> Iterator[Message]:
-    """A shop's records: those of the history, the dead letters (and those without a shop), and those not committed."""
+    """Yield a shop's records: of the history, dead letters (with those without a shop), and uncommitted ones."""
     context.history.refresh()
     for page in context.history.documents(of_shop(shop)):
         yield from (message_of(hit["_source"]) for hit in page)
@@ -133,12 +133,12 @@ def messages_of(context: RebuildContext, shop: str) -> Iterator[Message]:
 
 
 def not_committed(context: RebuildContext) -> Iterator[Message]:
-    """The records of all shops that the stream is not through with; requests about personal data tell nothing."""
+    """Yield the uncommitted records of all shops, without privacy requests, which add no ids."""
     return map(stripped, context.log.read_all(first=context.log.committed()))
 
 
 def _documents(context: RebuildContext, shop: str) -> Iterator[frozenset[Identifier]]:
-    """What customers and attributions name: they may be there when their events are not any more."""
+    """Yield the ids that customers and attributions name; they may exist longer than their events."""
     for document in context.stores.mongodb.find(CUSTOMERS, {"shop_id": shop}):
         named = ((CLIENT, "client_id"), (CUSTOMER, "customer_id"), (EMAIL, "email_hash"))
         yield frozenset(Identifier(kind, document[field]) for kind, field in named if document.get(field))
@@ -148,13 +148,13 @@ def _documents(context: RebuildContext, shop: str) -> Iterator[frozenset[Identif
 
 
 def order_ids(attribution: Document) -> frozenset[Identifier]:
-    """The ids that an attribution names."""
+    """Return the ids that an attribution names."""
     fields = ((CLIENT, "client_id"), (ORDER, "order_id"), (TOKEN, "checkout_token"), (TOKEN, "cart_token"))
-    # In the first edition each sighting named them, too.
+    # In the first edition, each sighting named them too.
     parts = [attribution, *attribution.get("sightings", ())]
     return frozenset(Identifier(kind, part[field]) for part in parts for kind, field in fields if part.get(field))
 
 
 def of_shop(shop: str) -> Query:
-    """Documents of a shop."""
+    """Return the query for documents of a shop."""
     return all_of({"term": {"shop_id": shop}})

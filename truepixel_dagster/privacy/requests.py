@@ -1,8 +1,8 @@
-"""Do what was asked for about personal data: requests in the order in which they came, each until it is done.
+"""Process requests about personal data in the order in which they arrived, each until it is done.
 
-A redaction goes: find who it is and note it; keep the redaction, which the stream then reads records by; wait until
-what the stream had in hand has landed; look again; forget, store by store; search. Whatever ends it on the way, the
-request waits, and the next run goes on with all that had been found.
+A redaction has these steps: find the person's ids and store them; store the redaction, which the stream then applies to
+the records that it reads; wait until the stream has written what it read before; find ids again; redact store by store;
+search. If a step fails, the request waits, and the next run continues with all ids found so far.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from truepixel_dagster.stores.privacy_requests import Waiting
 from truepixel_dagster.stores.redactions import KNOWN_SECONDS, WHOLE_SHOP, Moment, Redactions
 from truepixel_dagster.text import file_name
 
-# What is in hand lands within a run; one that takes longer is stuck.
+# In seconds. A micro-batch is written within a run; a lane that takes longer makes no progress.
 LONGEST_WAIT = 600.0
 _LOOK_SECONDS = 0.2
 _PASSES = 5
@@ -43,11 +43,11 @@ Say = Callable[[str], None]
 
 
 class LeftOver(Exception):
-    """Something of a person or shop was still found after it was forgotten."""
+    """Raised when the search after a redaction still finds data of the person or shop."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a request: how many documents by store, what the search looked at, where the answer is."""
+    """Hold the result of a request: the number of documents by store, what was searched, and the file of the answer."""
 
     id: str
     topic: str
@@ -57,10 +57,10 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def run(settings: Settings, say: Say, shop: str | None = None) -> Iterator[Outcome]:
-    """Do the requests that wait, those of one shop or all.
+    """Process the waiting requests of one shop, or of all.
 
     Raises:
-        LeftOver: A search still found something; the request waits.
+        LeftOver: A search still found data; the request waits.
         KafkaUnavailable, Unavailable: A server does not answer; the request waits.
         OSError: An answer cannot be written; the request waits.
     """
@@ -71,7 +71,7 @@ def run(settings: Settings, say: Say, shop: str | None = None) -> Iterator[Outco
             try:
                 yield _do(_with_progress(context), request, say)
             except LeftOver as error:
-                # The others need not wait for this one.
+                # Continue with the other requests.
                 failed = error
         if failed:
             raise failed
@@ -88,7 +88,7 @@ def _do(context: RebuildContext, request: Waiting, say: Say) -> Outcome:
 def _answer(context: RebuildContext, request: Waiting, say: Say) -> Outcome:
     settings, shop = context.settings, request.request.shop_id
     person = find(context, shop, asked_for(request.request))
-    # A folder that was chosen may hold other things, which are not ours to tighten.
+    # A configured folder may hold other files, so its permissions stay.
     folder = settings.privacy_dir or private_folder(settings.data_dir / "privacy")
     path = folder / file_name(_ANSWER, request.id, _ANSWER_TYPE)
     counts = export.write(path, export.held(context, shop, person))
@@ -113,9 +113,9 @@ def _redact(context: RebuildContext, request: Waiting, say: Say, forget: Any) ->
         if not any(place.found for place in found.values()):
             privacy_requests.done(context.stores.mongodb, request.id, {"documents": counts})
             return Outcome(request.id, request.request.topic, counts, found)
-        say("something was still found: once more")
+        say("the search still found data: redacting again")
     places = ", ".join(f"{name} {place.found}" for name, place in found.items() if place.found)
-    raise LeftOver(f"after {_PASSES} passes something is still there ({places}); the request waits, run it again")
+    raise LeftOver(f"the search still finds data after {_PASSES} passes ({places}). The request waits: run it again")
 
 
 Pass = tuple[frozenset[Identifier], Forgotten, Mapping[str, Searched]]
@@ -125,7 +125,7 @@ def _person(
     context: RebuildContext, request: Waiting, ids: frozenset[Identifier], redactions: Redactions, say: Say
 ) -> Pass:
     shop = request.request.shop_id
-    say("looking for everything of the person")
+    say("finding the ids of the person")
     person = find(context, shop, ids)
     while True:
         privacy_requests.note(context.stores.mongodb, request.id, person.ids)
@@ -157,12 +157,12 @@ def _forget(
     say: Say,
     forget: Callable[[RebuildContext], Forgotten],
 ) -> tuple[RebuildContext, Forgotten]:
-    """Forget everywhere, and work out what rests on what remains."""
-    say("forgetting")
+    """Redact every store, and recompute what depends on the anonymised data."""
+    say("redacting")
     counts = {"dead letters": letters.forget(context.settings, redactions)}
     counts |= _forget_requests(context, request.request.shop_id, ids, redactions, request.id)
     forgotten = forget(_with_progress(context))
-    # What read touches before they were worked out has landed then.
+    # Afterwards, every batch that read the old touches is written.
     context = wait_for_lanes(context, say)
     recompute(context, forgotten)
     forgotten.counts |= counts
@@ -173,19 +173,19 @@ def _forget(
 def _keep(
     context: RebuildContext, shop: str, ids: frozenset[Identifier], redactions: Redactions, say: Say
 ) -> RebuildContext:
-    """Keep the redaction; when this returns, nobody writes any more what was read without it."""
+    """Store the redaction; when this returns, no process still writes records read without it."""
     moment = Moment({str(p): end for p, end in context.log.ends().items()}, int(time.time() * 1000))
     redactions.add(shop, ids, moment)
     return wait_for_lanes(context, say)
 
 
 def wait_for_lanes(context: RebuildContext, say: Say) -> RebuildContext:
-    """Wait until the lanes that are at work have committed what they may have read until now, or have ended.
+    """Wait until the running lanes have committed what they may have read so far, or have ended.
 
     Raises:
-        Unavailable: One has not for ten minutes.
+        Unavailable: A lane has done neither for ten minutes.
     """
-    # By then every reader asks again which shops have redactions.
+    # After this time, every reader has reloaded which shops have redactions.
     time.sleep(KNOWN_SECONDS)
     settings, client = context.settings, context.stores.redis.client
     ends = context.log.ends()
@@ -200,11 +200,11 @@ def wait_for_lanes(context: RebuildContext, say: Say) -> RebuildContext:
             return _with_progress(context)
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"run {at_work[left[0]]} does not get on with partition {left[0]}: see why, then"
+                f"run {at_work[left[0]]} makes no progress on partition {left[0]}. See its log for the reason, then run"
                 " `truepixel privacy run`"
             )
         if not told:
-            say("waiting for what the stream has in hand")
+            say("waiting for the stream to commit the records that it has read")
             told = True
         time.sleep(_LOOK_SECONDS)
 
@@ -214,20 +214,20 @@ def _with_progress(context: RebuildContext) -> RebuildContext:
 
 
 def _forget_reasons(context: RebuildContext, words: Any) -> None:
-    """A mark of a refusal may quote the person's ids; it stays, without its reason."""
+    """Remove reasons that quote the person's ids from the stored refusals; the refusals stay."""
     context.stores.redis.forget_reasons(lambda text: words is not None and bool(words.search(text)))
 
 
 def _forget_requests(
     context: RebuildContext, shop: str, ids: frozenset[Identifier], redactions: Redactions, own: str
 ) -> dict[str, int]:
-    """Answers that were given to data requests, and other requests about the same person, are gone with the person."""
+    """Delete the answers to data requests, and other requests, about the same person; return their numbers."""
     mongodb = context.stores.mongodb
     digests = [redactions.digest(shop, id_) for id_ in ids]
     answered = list(mongodb.find(PRIVACY_REQUESTS, {"subject": {"$in": digests}}))
     for answer in answered:
         file = Path(answer["file"])
-        # Whoever writes to MongoDB may name any file there: nothing else than an answer is deleted.
+        # A writer to MongoDB could name any file there, so only answers are deleted.
         if file.name.startswith(f"{_ANSWER}-") and file.suffix == _ANSWER_TYPE:
             file.unlink(missing_ok=True)
     forgotten = [UpdateOne({"_id": answer["_id"]}, {"$unset": {"subject": "", "file": ""}}) for answer in answered]

@@ -1,7 +1,7 @@
-"""Is anything left? A search through every store, the dead letters and the buffers for a person's ids and addresses.
+"""Search every store, the dead letters and the buffers for a redacted person's ids and addresses.
 
-It looks at every document of the shop as it stands, not at indexed fields: for ids as whole words in any text, and for
-short ones where ids stand. Of somebody who has come back, what came after the redaction is passed over.
+The search reads every document of the shop in full, not indexed fields. It finds ids as whole words in any text, and
+short ids in fields of ids. If the person has come back, data from after the redaction is skipped.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ DEAD_LETTERS, REDIS = "dead letters", "redis"
 
 
 class Searched(msgspec.Struct):
-    """How many documents of one place were looked at, and where something was found."""
+    """Hold how many documents of one place were searched, and how many contained data."""
 
     looked_at: int = 0
     found: int = 0
 
     def count(self, found: bool) -> None:
-        """One more document."""
+        """Count one document."""
         self.looked_at += 1
         self.found += found
 
 
 def search(context: RebuildContext, person: Person, redactions: Redactions, request: str) -> dict[str, Searched]:
-    """Search for a person; by place.
+    """Search for a person; return the results by place.
 
     Arguments:
-        context: Where.
-        person: Whom.
-        redactions: They tell what came after.
-        request: The id of the request that is at work: it still names the person.
+        context: The settings, stores and history.
+        person: The person.
+        redactions: Say what came after the redaction.
+        request: The id of the current request, which still names the person.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -88,7 +88,7 @@ def search(context: RebuildContext, person: Person, redactions: Redactions, requ
 
 
 def search_shop(context: RebuildContext, shop: str, redactions: Redactions, request: str) -> dict[str, Searched]:
-    """Search for what is left of a shop; by place."""
+    """Search for remaining data of a shop; return the results by place."""
     elasticsearch, mongodb = context.stores.elasticsearch, context.stores.mongodb
     context.history.refresh()
     found = {EVENTS: Searched()}
@@ -115,7 +115,7 @@ def search_shop(context: RebuildContext, shop: str, redactions: Redactions, requ
 
 
 def _left(documents: Iterable[Any], rests: bool) -> Searched:
-    """Nothing may be left, unless what came after the redaction has begun anew."""
+    """Count documents as found, unless the shop has data from after the redaction."""
     found = Searched()
     for _ in documents:
         found.count(not rests)
@@ -131,12 +131,12 @@ class _Look:
         self.later_records: set[tuple[int, int]] = set()
 
     def came_later(self, sightings: Iterable[Mapping[str, Any]]) -> bool:
-        """Whether all records that reported an order came after the redaction."""
+        """Return whether all records that reported an order came after the redaction."""
         places = ((each["kafka"]["partition"], each["kafka"]["offset"]) for each in sightings)
         return all(place in self.later_records for place in places)
 
     def finds(self, id_: str, document: Mapping[str, Any], named: frozenset[Identifier] = frozenset()) -> bool:
-        """Whether a document names the person."""
+        """Return whether a document names the person."""
         if named & self.ids:
             return True
         if self.words is None:
@@ -146,14 +146,14 @@ class _Look:
 
 
 def _events(context: RebuildContext, look: _Look, redactions: Redactions) -> Searched:
-    """The history; it also tells which clients have come back."""
+    """Search the history; it also shows which clients have come back."""
     found = Searched()
     context.history.refresh()
     for page in context.history.documents(of_shop(look.person.shop)):
         messages = [message_of(hit["_source"]) for hit in page]
         for hit, message, view in zip(page, messages, redactions.views(messages)):
             named = look.finds(hit["_id"], hit["_source"], identifiers(message))
-            # Nothing of a redaction covers it, though its ids are redacted: it came after.
+            # No redaction changed it although its ids are redacted, so it came after the redaction.
             after = view is message and bool(identifiers(message) & look.ids)
             if after:
                 look.later.add(hit["_source"]["client_id"])
@@ -163,7 +163,7 @@ def _events(context: RebuildContext, look: _Look, redactions: Redactions) -> Sea
 
 
 def _dead_letters(context: RebuildContext, look: _Look) -> Searched:
-    """Whole records, what is told of them in headers too; those of the shop, and those without a shop."""
+    """Search whole dead letters with their headers: those of the shop, and those without a shop."""
     found = Searched()
     for record in read_all(context.settings, context.settings.dead_topic):
         if shop_and_client(record)[0] in (look.person.shop, ""):
@@ -173,7 +173,7 @@ def _dead_letters(context: RebuildContext, look: _Look) -> Searched:
 
 
 def _redis(context: RebuildContext, look: _Look) -> Searched:
-    """Keys and what they hold; those of counters and visitors name a shop, and others' are passed over."""
+    """Search keys and their values; counters and visitors of other shops are skipped."""
     found = Searched()
     for name, text in context.stores.redis.texts():
         _, kind, shop, *_ = [*name.split(":"), "", ""]
