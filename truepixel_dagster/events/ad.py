@@ -1,4 +1,4 @@
-"""Where a visit came from, ad or not."""
+"""The source of a visit, whether or not it is an ad."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import msgspec
 
 
 class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where a visit came from; every field but the platform may be missing.
+    """Hold the source of a visit; every field except the platform may be missing.
 
-    `source` and `medium` are as the URL writes them, or as GA4 names them where only a referrer says it. `channel` is
+    `source` and `medium` are as written in the URL, or GA4's names if only a referrer gives the source. `channel` is
     one of GA4's default groups. `campaign_id` is the platform's number of the campaign.
     """
 
@@ -26,7 +26,7 @@ class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
     channel: str | None = None
 
     def same_as(self, other: Ad) -> bool:
-        """Whether both are the same: the same click id, or with none the same platform, source, medium and campaign."""
+        """Return whether both are equal: by click id or, without one, by platform, source, medium and campaign."""
         if self.click_id or other.click_id:
             return (self.click_id, self.click_id_type) == (other.click_id, other.click_id_type)
         own, others = (self.platform, self.source, self.medium), (other.platform, other.source, other.medium)
@@ -34,10 +34,10 @@ class Ad(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def anonymous_ad(ad: Ad, alias: Callable[[str, str], str]) -> Ad:
-    """The same, its click id, content and term by aliases."""
+    """Return the ad with aliases for its click id, content and term."""
 
     def named(name: str, value: str | None) -> str | None:
-        # An address in a campaign's name is somebody's, too.
+        # An e-mail address in a campaign's name is personal data too.
         return alias(name, value) if value and "@" in value else value
 
     def personal(name: str, value: str | None) -> str | None:
@@ -46,7 +46,7 @@ def anonymous_ad(ad: Ad, alias: Callable[[str, str], str]) -> Ad:
     source = named("source", ad.source)
     return msgspec.structs.replace(
         ad,
-        # A platform that no table has is the source in lower case.
+        # The platform of an unknown source is the source in lower case.
         platform=(source or "").lower() if ad.source and ad.platform == ad.source.lower() else ad.platform,
         source=source,
         medium=named("medium", ad.medium),

@@ -1,8 +1,8 @@
-"""What may remain of a record when its person is to be forgotten: what it counts, without whom it is about.
+"""Anonymise a record when its person is redacted: keep what it counts, without personal data.
 
-The remainder is a record like others. It decodes to the same name, time, products, amounts and ad; every id is an alias
-and whatever no stage uses is gone. So counts, revenue and credits stay true, and everything that reads records
-(the stream, replays, rebuilds, audits) comes to the same documents by reading remainders.
+The anonymised record is a record like others. It decodes to the same name, time, products, amounts and ad; every id is
+an alias, and fields that no stage uses are removed. So counts, revenue and credits stay true, and everything that reads
+records (the stream, replays, rebuilds, audits) produces the same documents from anonymised ones.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ EVENT = "event"
 
 
 def anonymous(message: Message, alias: Alias, sites: Sites = NOTHING_KNOWN) -> Message:
-    """The remainder of a record; of one that cannot be decoded only that it was there.
+    """Return the anonymised record; of an undecodable record, only its existence remains.
 
     Arguments:
         message: The record.
-        alias: From the kind of an id and the id to its alias.
-        sites: What is known of the shops' sites.
+        alias: Maps the kind of an id and the id to its alias.
+        sites: The known sites of shops.
     """
     shop, client = shop_and_client(message)
-    # A client that is none stays so: its alias would be a visitor.
+    # Keep the word for no client: its alias would be a visitor.
     key = f"{shop}:{client if is_no_client(client) else alias(CLIENT, client)}".encode() if shop else None
     event = decode(message, sites)
     if isinstance(event, Undecodable):
@@ -58,6 +58,6 @@ def anonymous(message: Message, alias: Alias, sites: Sites = NOTHING_KNOWN) -> M
 
 
 def event_alias(event_id: str, alias: Alias) -> str:
-    """The alias of an event id, where the id alone is known. A webhook's has its topic before it, which is kept."""
+    """Return the alias of an event id alone. The topic in front of a webhook's id is kept."""
     topic, _, rest = event_id.partition(":")
     return f"{topic}:{alias(EVENT, event_id)}" if rest and is_topic(topic) else alias(EVENT, event_id)

@@ -1,4 +1,4 @@
-"""Whether a user agent is a program's that crawls, by the list of crawlerdetect, a library that is kept for this.
+"""Detect the user agents of bots, by the list of the library crawlerdetect.
 
 from truepixel_dagster.events.bots import is_bot
 is_bot("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")  # True
@@ -12,31 +12,31 @@ from threading import Lock
 
 from crawlerdetect.providers import crawlers, exclusions
 
-#: As much of a user agent as is looked at, in characters.
+#: How much of a user agent is checked, in characters.
 MAX_USER_AGENT = 1024
-#: What stands for a bot's user agent where nothing else is to be left of it.
+#: Replaces the user agent of a bot in an anonymised record.
 A_BOT = "bot"
-# Browsers differ by some hundred bytes, and most visitors have one of a few thousand.
+# A user agent has some hundred bytes, and most visitors have one of a few thousand.
 CACHE_BYTES = 4 * 1024 * 1024
-# What the interpreter takes for an entry beside its text.
+# The interpreter's bytes for an entry besides its text.
 _ENTRY = 150
 _PLAIN = re.compile(r"(?:[\w \-,;:!@'&=~%<>/\"]|\\[^\w])+")
 
 
 def is_bot(user_agent: str | None) -> bool:
-    """Whether a user agent is known for a crawler, a preview, a monitor or a library; False where there is none."""
+    """Return whether a user agent belongs to a crawler, a preview, a monitor or a library; False without one."""
     return _CACHE.is_bot(user_agent[:MAX_USER_AGENT].strip()) if user_agent else False
 
 
 def _is_listed(user_agent: str) -> bool:
-    """What the library's own `is_crawler` says, in a tenth of the time: most of its patterns are plain text."""
+    """Return the same as the library's `is_crawler`, in a tenth of the time: most of its patterns are plain text."""
     told = _LEFT_OUT.sub("", user_agent)
     lower = told.lower()
     return any(text in lower for text in _TEXTS) or _OTHERS.search(told) is not None
 
 
 class _Cache:
-    """What user agents were said to be, the ones used last within a bound of bytes."""
+    """Cache the results of the last used user agents, limited by bytes."""
 
     def __init__(self, bound: int) -> None:
         self._bound = bound

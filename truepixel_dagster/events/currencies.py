@@ -1,6 +1,6 @@
-"""The currencies that there are: ISO 4217, withdrawn codes that Shopify still names, and Jersey's, which it names too.
+"""The valid currencies: ISO 4217, withdrawn codes that Shopify still uses, and Jersey's, which Shopify uses too.
 
-Whoever could invent codes could fill documents that keep a sum for each currency.
+Other codes are refused, because documents keep a sum for each currency and a sender could fill them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a Kafka message to an event, or to the reason why it is none.
+"""Decode a Kafka message into an event, or into the reason why it is not one.
 
     >>> from truepixel_dagster.events.decode import Undecodable, decode
     >>> from truepixel_dagster.events.event import Message
@@ -10,7 +10,7 @@
     >>> isinstance(decode(Message(Origin("events", 0, 8), b"shop:c1", b"no JSON")), Undecodable)
     True
 
-Errors are values: a message that cannot be understood becomes `Undecodable` and goes its own way.
+Errors are values: a message that cannot be decoded becomes an `Undecodable`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from truepixel_dagster.events.user_key import is_no_client, parse_user_key
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128
-# Of a webhook without its topic, which goes before it.
+# For a webhook, the topic in front of the id is not counted.
 MAX_EVENT_ID_BYTES = 256
-# As Elasticsearch bounds a document's id.
+# Elasticsearch's limit for the id of a document.
 MAX_DOCUMENT_ID_BYTES = 512
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _BOM = b"\xef\xbb\xbf"
-# An escape sequence of JSON, a whole surrogate pair as one. The group is half of a pair, or NUL.
+# An escape sequence of JSON; a surrogate pair is one. The group is half of a pair, or NUL.
 _ESCAPE = re.compile(
     rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2}|u0000)|.)",
     re.DOTALL,
@@ -55,18 +55,18 @@ _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|([\[{])|[\]}]', re.DOTALL)
 
 
 class Undecodable(msgspec.Struct, frozen=True):
-    """A message that cannot be understood, and why, in one line."""
+    """Hold a message that cannot be decoded, and the reason in one line."""
 
     message: Message
     reason: str
 
 
 def decode(message: Message, sites: Sites = NOTHING_KNOWN) -> Event | Undecodable:
-    """Understand a message by its headers, or where it has none by its payload's shape (docs/architecture.md, wire).
+    """Decode a message by its headers or, without headers, by its payload's shape (docs/architecture.md, wire format).
 
     Arguments:
         message: The record.
-        sites: What is known of the shops' sites beside what the headers say.
+        sites: The known sites of shops, in addition to the headers.
     """
     try:
         return _decode(message, sites)
@@ -90,7 +90,7 @@ def _decode(message: Message, sites: Sites) -> Event:
         raise ValueError(f"the event id with its shop and topic is longer than {MAX_DOCUMENT_ID_BYTES} bytes")
     times = when(
         facts.occurred_at,
-        # One that cannot be read is not worth losing the event for.
+        # An unreadable header must not cost the event.
         received=headers.raw(RECEIVED_AT).decode(errors="replace"),
         timestamp=message.timestamp,
         pixel=facts.source == "pixel",
@@ -129,7 +129,7 @@ def _decode(message: Message, sites: Sites) -> Event:
 
 
 def _event_id(headers: Headers, facts: Facts) -> str:
-    """The event id. A webhook's begins with its topic: Shopify may name one act by one id under several topics."""
+    """Return the event id. A webhook's begins with its topic, because Shopify may use one id under several topics."""
     written = headers.text(EVENT_ID) or facts.event_id or ""
     topic = f"{facts.name}:" if facts.source == "webhook" else ""
     own = written.removeprefix(topic) if topic else written
@@ -141,7 +141,7 @@ def _event_id(headers: Headers, facts: Facts) -> str:
 
 
 def _checked(value: bytes | None) -> bytes:
-    """The payload, known to be UTF-8 and within the bounds of size and depth; without what no store takes as text."""
+    """Return the payload after checking UTF-8, size and depth, without characters that no store accepts as text."""
     if not value:
         raise ValueError("the value is empty")
     if len(value) > MAX_VALUE_BYTES:
@@ -152,14 +152,14 @@ def _checked(value: bytes | None) -> bytes:
     # Hardly any value has an escape, and a single byte is found at once.
     if b"\\" in value and (b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value):
         value = _ESCAPE.sub(_mended, value)
-    # Only a message with many brackets can be deep: most never pay for the measuring.
+    # Only a message with many brackets can be deep, so most are not measured.
     if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     return value
 
 
 def _mended(escape: re.Match[bytes]) -> bytes:
-    """U+FFFD in the place of half a surrogate pair, which JavaScript's `substring` leaves of an emoji, and of NUL."""
+    """Return U+FFFD instead of NUL, or of half a surrogate pair, which JavaScript's `substring` leaves of an emoji."""
     return b"\\ufffd" if escape[1] else escape[0]
 
 
@@ -167,7 +167,7 @@ def _depth(value: bytes) -> int:
     try:
         level: list[object] = [msgspec.json.decode(value)]
     except (msgspec.MsgspecError, ValueError):
-        # Not JSON, which is told later, or with a number beyond what can be read and nobody reads.
+        # Not JSON, which is reported later, or an unused number that is too large to read.
         return _depth_of_brackets(value)
     depth = 0
     while level:

@@ -1,4 +1,4 @@
-"""What the pipeline knows: a Kafka message as received, and the event that it means."""
+"""A Kafka message as received, and the event that it decodes to."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ DAY = 86_400_000  # milliseconds
 
 
 class Message(msgspec.Struct, frozen=True):
-    """A Kafka record as received.
-
-    `timestamp` is the record's own, in milliseconds since the epoch.
-    """
+    """Hold a Kafka record as received. `timestamp` is the record's own, in milliseconds since the epoch."""
 
     origin: Origin
     key: bytes | None
@@ -30,13 +27,13 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of key, value and headers."""
+        """Return the bytes of key, value and headers."""
         headers = sum(len(name) + len(value or b"") for name, value in self.headers)
         return len(self.key or b"") + len(self.value or b"") + headers
 
 
 class LineItem(msgspec.Struct, frozen=True):
-    """One line of a cart, checkout or order. `revenue` is what it brought after its discounts, if that is known."""
+    """Hold one line of a cart, checkout or order. `revenue` is its amount after discounts, if known."""
 
     product_id: str
     quantity: int
@@ -44,10 +41,10 @@ class LineItem(msgspec.Struct, frozen=True):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """An event as the stages use it. Times are milliseconds since the epoch, UTC.
+    """Hold an event as the stages use it. Times are milliseconds since the epoch, UTC.
 
-    `client_at` is the time that the payload says, as it writes it, where that one cannot be right. `shop_domain` is the
-    domain that the record's headers name, `came_from` the host outside of the shop that a page view came from.
+    `client_at` is the payload's own time as written, if it was implausible and replaced. `shop_domain` is the domain in
+    the record's headers, `came_from` the host outside of the shop that a page view came from.
     """
 
     shop_id: str
@@ -79,48 +76,48 @@ class Event(msgspec.Struct, frozen=True):
 
     @property
     def user(self) -> str:
-        """`shop:client`: the key by which order is kept."""
+        """Return `shop:client`, the key by which order is kept."""
         return f"{self.shop_id}:{self.client_id}"
 
     @property
     def document_id(self) -> str:
-        """`shop:event_id`: what a duplicate is told by. A shop id holds no colon, so no two shops can meet."""
+        """Return `shop:event_id`, which duplicates share. A shop id has no colon, so two shops never share one."""
         return f"{self.shop_id}:{self.event_id}"
 
 
 def from_millis(millis: int) -> datetime:
-    """Milliseconds since the epoch as a UTC datetime."""
+    """Return milliseconds since the epoch as a UTC datetime."""
     return EPOCH + timedelta(milliseconds=millis)
 
 
 def day_of(millis: int) -> str:
-    """The UTC day of a moment in milliseconds since the epoch: `2026-01-31`."""
+    """Return the UTC day of a moment in milliseconds since the epoch: `2026-01-31`."""
     return _day(millis // DAY)
 
 
 def month_of(millis: int) -> str:
-    """The month of a moment in milliseconds since the epoch, UTC: `2026.01`."""
+    """Return the month of a moment in milliseconds since the epoch, UTC: `2026.01`."""
     return _month(millis // DAY)
 
 
 def week_of(millis: int) -> str:
-    """The ISO week of a moment in milliseconds since the epoch, UTC: `2026-W05`."""
+    """Return the ISO week of a moment in milliseconds since the epoch, UTC: `2026-W05`."""
     return _week(millis // DAY)
 
 
 def iso(millis: int) -> str:
-    """Milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
+    """Return milliseconds since the epoch as ISO 8601 UTC with milliseconds: `2026-01-31T09:30:00.000Z`."""
     minute, rest = divmod(millis, 60_000)
     return f"{_minute(minute)}{rest // 1000:02d}.{rest % 1000:03d}Z"
 
 
-# Twice for every event, and the events of a micro-batch are of few minutes.
+# Called twice for every event, and the events of a micro-batch span few minutes.
 @lru_cache(maxsize=4096)
 def _minute(number: int) -> str:
     return from_millis(number * 60_000).isoformat()[:17]
 
 
-# Events are of few days, and formatting a date costs more than all else that is done with it.
+# Events span few days, and formatting a date costs more than everything else here.
 @lru_cache(maxsize=1024)
 def _day(number: int) -> str:
     return from_millis(number * DAY).strftime("%Y-%m-%d")

@@ -10,7 +10,7 @@ Made = TypeVar("Made")
 
 
 class FieldError(ValueError):
-    """A field cannot be used. The message names it by its path, such as `line_items[2].price`, and gives the reason."""
+    """Raised when a field cannot be used. The message has its path, such as `line_items[2].price`, and the reason."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")

@@ -1,16 +1,15 @@
-"""A record's headers: ours, and those with which Shopify itself sends a webhook.
+"""Read a record's headers: ours, and those that Shopify itself sends with a webhook.
 
-    ours            Shopify's, with X- or without
+    ours            Shopify's, with or without X-
     source          -
     topic           X-Shopify-Topic
     event_id        X-Shopify-Webhook-Id
     shop_domain     X-Shopify-Shop-Domain
     received_at     X-Shopify-Triggered-At
 
-Names are of any case, of a name that comes several times the last one counts. Ours goes before Shopify's, and one that
-is empty is as none. Headers of any other name are not looked at, whatever bytes they hold. `X-Shopify-Event-Id` is none
-of ours: it names what a merchant did, and one act can send several topics
-(https://shopify.dev/docs/apps/build/webhooks).
+Names are case-insensitive, and the last header of a name counts. Our header wins over Shopify's, and an empty header
+counts as missing. Headers of other names are ignored, whatever bytes they contain. `X-Shopify-Event-Id` is not used: it
+identifies an action of the merchant, which may send several topics (https://shopify.dev/docs/apps/build/webhooks).
 """
 
 from __future__ import annotations
@@ -20,14 +19,14 @@ from functools import lru_cache
 
 SOURCE, TOPIC, EVENT_ID, SHOP_DOMAIN, RECEIVED_AT = "source", "topic", "event_id", "shop_domain", "received_at"
 _SHOPIFYS = {TOPIC: "topic", EVENT_ID: "webhook-id", SHOP_DOMAIN: "shop-domain", RECEIVED_AT: "triggered-at"}
-# Beside ours what says the same, the first one before the other.
+# Shopify's names of our headers, by precedence.
 _THEIRS: dict[str, tuple[str, ...]] = {SOURCE: ()} | {
     ours: (f"x-shopify-{theirs}", f"shopify-{theirs}") for ours, theirs in _SHOPIFYS.items()
 }
 _LOOKED_AT = frozenset((*_THEIRS, *(name for names in _THEIRS.values() for name in names)))
 
-# As Shopify names topics, by https://shopify.dev/docs/api/webhooks: the resource before the slash. The longest that a
-# name begins with counts, so that `CUSTOMERS_MARKETING_CONSENT_UPDATE` is not of `customers`.
+# The resources of Shopify's topics, in front of the slash, by https://shopify.dev/docs/api/webhooks. The longest
+# resource that a name begins with counts, so that `CUSTOMERS_MARKETING_CONSENT_UPDATE` is not of `customers`.
 _LISTED = """
 app app_purchases_one_time app_subscriptions audit_events bulk_operations carts channels
 checkout_and_accounts_configurations checkouts collection_listings collection_publications collections companies
@@ -46,23 +45,23 @@ _RESOURCES = sorted(_LISTED.split(), key=len, reverse=True)
 
 
 class Headers:
-    """What the headers of a record say."""
+    """Read the headers of a record."""
 
     __slots__ = ("_found",)
 
     def __init__(self, headers: Iterable[tuple[str, bytes | None]]) -> None:
         self._found: dict[str, bytes] = {}
         for name, value in headers:
-            # Hardly any is not in lower case already.
+            # Nearly all names are in lower case already.
             known = name if name in _LOOKED_AT else name.lower()
             if known in _LOOKED_AT:
                 self._found[known] = value or b""
 
     def text(self, name: str) -> str | None:
-        """What a header says; None where it is missing or empty.
+        """Return the text of a header; None if it is missing or empty.
 
         Raises:
-            ValueError: Not UTF-8.
+            ValueError: The header is not UTF-8.
         """
         value = self.raw(name)
         try:
@@ -71,7 +70,7 @@ class Headers:
             raise ValueError(f"the header {name} is not UTF-8") from None
 
     def raw(self, name: str) -> bytes:
-        """The bytes of a header; none where it is missing."""
+        """Return the bytes of a header; empty if it is missing."""
         if value := self._found.get(name):
             return value
         for each in _THEIRS[name]:
@@ -80,15 +79,15 @@ class Headers:
         return b""
 
 
-# Few topics come again and again.
+# A few topics repeat all the time.
 @lru_cache(maxsize=256)
 def topic_name(written: str | None) -> str | None:
-    """A topic as Shopify's documentation writes it: `orders/paid` for ` Orders/Paid` and `ORDERS_PAID`.
+    """Return a topic as Shopify's documentation writes it: `orders/paid` for ` Orders/Paid` and `ORDERS_PAID`.
 
-    Of a resource that is not listed the action is what stands after the last underscore.
+    If the resource is not listed, the action begins after the last underscore.
 
     Returns:
-        None where nothing is written.
+        The topic; None if it is missing or empty.
     """
     name = written.strip().lower() if written else ""
     if "/" not in name and "_" in name:
@@ -98,6 +97,6 @@ def topic_name(written: str | None) -> str | None:
 
 
 def is_topic(name: str) -> bool:
-    """Whether a name is a topic of one of Shopify's resources."""
+    """Return whether a name is a topic of one of Shopify's resources."""
     resource, _, action = name.partition("/")
     return bool(action) and resource in _RESOURCES

@@ -1,4 +1,4 @@
-"""Hosts in addresses, and the domain that somebody registered for them."""
+"""Find the host of an address, and its registered domain."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ _PORT = re.compile(r":[0-9]*$")
 
 
 def host_of(address: str | None) -> str | None:
-    """The host of an http(s) address, or the package of an app's: lower-case, without user, port and last dot.
+    """Return the host of an http(s) address, or an app's package: lower-case, without user, port and last dot.
 
-    None where the address has none, is of another kind (`about:blank`, a path) or longer than a host can be.
+    None if the address has none, is of another kind (`about:blank`, a path), or if the host is too long.
     """
     found = _ADDRESS.match(address) if address else None
     if not found:
         return None
     host = _PORT.sub("", found[2].rpartition("@")[2])
-    # Beyond that a name has no host in it, whatever dots it may lose.
+    # A longer name is never a host, even without its last dots.
     return normal(host) if len(host) <= 2 * MAX_HOST else None
 
 
 def is_app(address: str) -> bool:
-    """Whether an address names an app and no host."""
+    """Return whether an address names an app instead of a host."""
     return address.lstrip()[:11].lower() == APP
 
 
 @lru_cache(maxsize=1024)
 def normal(host: str) -> str | None:
-    """A host in the one form that hosts are compared in: lower-case, IDNA, no dot at its end; None where it is none."""
+    """Return a host in its normal form: lower-case, IDNA, without a final dot; None if it is not a host."""
     host = host.lower().rstrip(".")
     if not host.isascii():
         try:
@@ -46,9 +46,9 @@ def normal(host: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def registered(host: str) -> str:
-    """The domain that somebody registered: `shop.co.uk` of `www.shop.co.uk`, by Mozilla's list of public suffixes.
+    """Return the registered domain: `shop.co.uk` of `www.shop.co.uk`, by Mozilla's list of public suffixes.
 
-    An address of numbers, and what is itself such a suffix, stand for themselves.
+    An IP address and a public suffix are returned unchanged.
     """
     if host.startswith("[") or host.replace(".", "").isdigit():
         return host
@@ -57,5 +57,5 @@ def registered(host: str) -> str:
 
 @lru_cache(maxsize=1)
 def _suffixes() -> PublicSuffixList:
-    # Read when it is first needed: it takes a tenth of a second.
+    # Read on first use: it takes a tenth of a second.
     return PublicSuffixList()

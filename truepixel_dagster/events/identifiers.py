@@ -1,6 +1,6 @@
-"""By what a record can be found to be somebody's: the client, customer, address, order and tokens that it names.
+"""Find the ids that link a record to a person: client, customer, e-mail address, order and tokens.
 
-Lenient, because it also looks at records that cannot be decoded: what is not there or of another type is passed over.
+This is lenient, because it also reads undecodable records: missing fields and fields of other types are skipped.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ _EMAILS = (
     (*_CHECKOUT, "order", "customer", "email"),
     ("data", "customer", "email"),
 )
-# Whose id the payload's own is.
+# The kind of the payload's own id, by the topic's resource.
 _OWN_ID = {"orders": ORDER, "customers": CUSTOMER}
 
 
 class Identifier(NamedTuple):
-    """One thing that a record names. An address is its SHA-256; a record is its `partition/offset`."""
+    """Hold one id of a record. An e-mail address is its SHA-256; a record is its `partition/offset`."""
 
     kind: str
     value: str
 
 
 def shop_and_client(message: Message) -> tuple[str, str]:
-    """The shop and client of a record's key; both empty where the key is none."""
+    """Return the shop and client of a record's key; both are empty if the key is invalid."""
     try:
         return parse_user_key(message.key)
     except ValueError:
@@ -60,7 +60,7 @@ def shop_and_client(message: Message) -> tuple[str, str]:
 
 
 def identifiers(message: Message) -> frozenset[Identifier]:
-    """All that a record names, its own place among them."""
+    """Return all ids of a record, its own position included."""
     payload = _payload(message)
     found = {Identifier(RECORD, f"{message.origin.partition}/{message.origin.offset}")}
     values: list[tuple[str, Any]] = [(CLIENT, shop_and_client(message)[1])]
@@ -70,20 +70,20 @@ def identifiers(message: Message) -> frozenset[Identifier]:
         own = ORDER
     values += [(own, payload.get("id"))] if own else []
     values += [(CLIENT, noted_client(payload.get("note_attributes")))]
-    # Words such as `undefined` are nobody's: they would make one person of all who have them.
+    # Skip words such as `undefined`: they would join all of their users into one person.
     found.update(Identifier(kind, text) for kind, value in values if (text := _text(value)) and not is_no_client(text))
     return frozenset(found | {Identifier(EMAIL, email_hash(address) or "") for address in addresses(message)})
 
 
 def addresses(message: Message) -> frozenset[str]:
-    """The e-mail addresses of the customer whom a record names, trimmed and in lower case."""
+    """Return the e-mail addresses of a record's customer, trimmed and in lower case."""
     payload = _payload(message)
     texts = (_at(payload, path) for path in _EMAILS)
     return frozenset(text.strip().lower() for text in texts if isinstance(text, str) and text.strip())
 
 
 def topic_of(message: Message) -> str:
-    """The topic of a webhook as its header says, in Shopify's form; empty where it has none."""
+    """Return the topic in a webhook's header, in Shopify's form; empty if it has none."""
     return topic_name(Headers(message.headers).raw(TOPIC).decode(errors="replace")) or ""
 
 

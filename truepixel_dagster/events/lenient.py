@@ -1,10 +1,10 @@
-"""Read JSON of a type, and what people's scripts make of such JSON.
+"""Decode JSON of a type, and common variants of it that scripts write.
 
     Reader(Order).decode(b'{"line_items": [{"quantity": "2", "price": ""}], "customer": []}')
 
-Understood beside the type itself: a whole number as a text or with decimals (`"2"`, `2.0`), an empty text for a number
-that is not there, and an empty list for an object that is not there, as PHP writes it. All else is refused, by a
-message that names the field.
+These variants are accepted: an integer as a text or with decimals (`"2"`, `2.0`), an empty text instead of a missing
+number, and an empty list instead of a missing object, as PHP writes it. Everything else is refused with a message that
+names the field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from msgspec import inspect
 
 T = TypeVar("T")
-# Beyond every bound of what is read as a whole number.
+# Larger than any limit for an integer field.
 _BOUND = 10**20
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
@@ -25,18 +25,18 @@ _NULL = b"null"
 
 
 class Reader(Generic[T]):
-    """Reads JSON of a type. What is of that type at once costs nothing more."""
+    """Decode JSON of a type. JSON that has the type already costs nothing more."""
 
     def __init__(self, type_: Any) -> None:
-        """Prepare to read a type: an object (a `Struct`), or such an object or null."""
+        """Prepare to decode a type: a `Struct`, or a `Struct` or null."""
         self._strict: msgspec.json.Decoder[T] = msgspec.json.Decoder(type_)
         self._plan = _plan(inspect.type_info(type_))
 
     def decode(self, raw: bytes | msgspec.Raw) -> T:
-        """The value.
+        """Return the value.
 
         Raises:
-            msgspec.DecodeError: Not JSON, or not of the type: the message names the field.
+            msgspec.DecodeError: The text is not JSON, or not of the type; the message names the field.
         """
         try:
             return self._strict.decode(raw)
@@ -66,14 +66,14 @@ class _Amount(msgspec.Struct):
     """Any number."""
 
 
-# Of what may be mended: how. None: as it is.
+# How to mend a type; None if there is nothing to mend.
 _Plan = _Fields | _Items | _Whole | _Amount | None
 
 
 def _plan(type_: inspect.Type) -> _Plan:
     if isinstance(type_, inspect.UnionType):
         plans = [_plan(each) for each in type_.types if not isinstance(each, inspect.NoneType)]
-        # An id may be a number or a text: there is nothing to mend.
+        # An id may be a number or a text, so there is nothing to mend.
         return plans[0] if len(plans) == 1 else None
     if isinstance(type_, inspect.StructType):
         found = {field.encode_name: _plan(field.type) for field in type_.fields}
@@ -87,7 +87,7 @@ def _plan(type_: inspect.Type) -> _Plan:
 
 
 def _mended(raw: bytes, plan: _Plan) -> bytes | None:
-    """The JSON as the type has it, without fields that the type does not name; None where nothing could be mended."""
+    """Return the JSON in the type's form, without fields that the type lacks; None if nothing could be mended."""
     first = raw.lstrip()[:1]
     if isinstance(plan, _Fields):
         if first == b"[":
@@ -125,7 +125,7 @@ def _whole(raw: bytes, first: bytes) -> bytes | None:
         number = Decimal(text)
     except InvalidOperation:
         return None
-    # Comparing keeps a number such as 1e999999999 from being written out in full.
+    # Compare first, so that a number such as 1e999999999 is not written out in full.
     if not number.is_finite() or not -_BOUND < number < _BOUND or number != int(number):
         return None
     return str(int(number)).encode()

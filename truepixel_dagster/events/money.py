@@ -48,61 +48,61 @@ _DECIMALS = (
 )
 MAX_AMOUNT = 10**15
 _NOTHING, _MOST = Decimal(0), Decimal(MAX_AMOUNT)
-# By the number of decimals: the smallest unit, and how many of it make a major one.
+# By the number of decimals: the smallest unit, and how many of them make a major unit.
 _UNITS = [(Decimal(1).scaleb(-places), 10**places) for places in range(5)]
-# A sum is kept in 64 bits by every store. What goes beyond stops at the bound.
+# Every store keeps a sum in 64 bits. A larger sum stops at this limit.
 MAX_SUM = 2**63 - 1
 
 
 class Money(msgspec.Struct, frozen=True):
-    """An amount in minor units (cents, yen, fils) of an ISO 4217 currency."""
+    """Hold an amount in minor units (cents, yen, fils) of an ISO 4217 currency."""
 
     amount: int
     currency: str
 
 
 def currency_code(text: str) -> str:
-    """The upper-case ISO 4217 code.
+    """Return the upper-case ISO 4217 code.
 
     Raises:
-        ValueError: Not a code of `CURRENCIES`, in whatever case.
+        ValueError: The text is not a code of `CURRENCIES` in any case.
     """
     if text in CURRENCIES:
         return text
     code = text.upper()
-    # `upper` makes three letters of some single ones that are none of ours.
+    # `upper` turns some single non-ASCII characters into several letters.
     if code in CURRENCIES and text.isascii():
         return code
     raise ValueError(f"currency {text[:20]!r} is not in ISO 4217")
 
 
 def bounded_sum(one: int, other: int) -> int:
-    """The sum of two amounts or counts, at most what 64 bits hold."""
+    """Return the sum of two amounts or counts, limited to 64 bits."""
     return max(-MAX_SUM - 1, min(MAX_SUM, one + other))
 
 
 def amount_of(amount: Decimal) -> Decimal:
-    """An amount as it is.
+    """Return an amount after checking it.
 
     Raises:
-        ValueError: Negative, not a number, or beyond 10^15.
+        ValueError: The amount is negative, not a number, or beyond 10^15.
     """
-    # Comparing keeps a number such as 1e999999999 from being written out in full.
+    # Compare first, so that a number such as 1e999999999 is not written out in full.
     if not (amount.is_finite() and _NOTHING <= amount <= _MOST):
         raise ValueError(f"amount {str(amount)[:40]} is not between 0 and {MAX_AMOUNT}")
     return amount
 
 
 def decimals(currency: str) -> int:
-    """How many decimals a currency's major unit has, by ISO 4217."""
+    """Return the number of decimals of a currency's major unit, by ISO 4217."""
     return _DECIMALS.get(currency, 2)
 
 
 def minor_units(amount: Decimal, currency: str) -> int:
-    """An amount in major units as minor units, halves rounded up.
+    """Return an amount in major units as minor units, halves rounded up.
 
     Raises:
-        ValueError: Negative, not a number, or beyond 10^15 minor units.
+        ValueError: The amount is negative, not a number, or beyond 10^15 minor units.
     """
     unit, in_major = _UNITS[decimals(currency)]
     units = int(amount_of(amount).quantize(unit, ROUND_HALF_UP) * in_major)

@@ -1,4 +1,4 @@
-"""What one record says of an order: the ids that it names and, by what kind of record it is, the rest."""
+"""What one record says of an order: its ids and, depending on the kind of record, the rest."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import msgspec
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.money import Money
 
-#: The statuses of an order, the later one of two last. Of a payload they are a part of its version.
+#: The statuses of an order, sorted from earlier to later. They are a part of a payload's version.
 STATUSES = ("open", "paid", "partially_refunded", "refunded", "cancelled", "voided")
 ONLINE = "online"
 
 
 class SoldLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of an order that names a product. Gift cards are none.
+    """Hold a line of an order that names a product; gift cards are left out.
 
-    `quantity` is what was ordered, `current_quantity` what a webhook says is left of it after edits and returns;
-    `discount` is what all of `quantity` costs less, in minor units of the price.
+    `quantity` is the ordered quantity, `current_quantity` what remains of it by a webhook, after edits and returns.
+    `discount` is the total discount for `quantity`, in minor units of the price's currency.
     """
 
     product_id: str
@@ -28,9 +28,9 @@ class SoldLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RefundedLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A line of a refund that names a product: how many came back, or were taken out, and their subtotal.
+    """Hold a line of a refund that names a product: how many were returned or removed, and their subtotal.
 
-    `bare` is the subtotal in major units where the record does not say in which currency: it is in the order's.
+    `bare` is the subtotal in major units if the record does not name its currency: it is the order's.
     """
 
     product_id: str
@@ -41,10 +41,10 @@ class RefundedLine(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A refund: what its successful transactions of kind `refund` sum to, by currency, which may be nothing.
+    """Hold a refund: the sums of its successful transactions of kind `refund` by currency, which may be empty.
 
-    `at` is in milliseconds since the epoch; `utc_offset` is what its time was written with, in minutes. One of no money
-    is no refund: an order's edit takes its lines out.
+    `at` is in milliseconds since the epoch, and `utc_offset` is the offset in minutes that it was written with. Without
+    money it is not a refund: an edit of the order removed its lines.
     """
 
     refund_id: str
@@ -55,20 +55,20 @@ class Refund(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def is_money(self) -> bool:
-        """Whether it gave money back."""
+        """Return whether money was paid back."""
         return any(money.amount for money in self.amounts)
 
 
 class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An order as one of Shopify's `orders/…` webhooks shows it, in the shop's money.
+    """Hold an order as one of Shopify's `orders/…` webhooks shows it, in the shop's currency.
 
-    What a payload does not say is None: a webhook may be subscribed to with some of its fields. Times are
-    milliseconds since the epoch. `updated_at` is the time of its version, `received_at` that of its event. `at` is
-    the order's own time and `utc_offset` what that was written with, in minutes. `status` is its own, whatever other
-    payloads and refunds say. `was_paid` is whether its financial status says that money came in, `was_refunded` that
-    all of it went back, also where the order was cancelled. `current_total` is what is left of `total` after edits
-    and refunds, `presentment` the total that the buyer saw. `landing` is the visit that its landing page speaks of,
-    if it is one; `names_landing` is whether it names a landing page at all.
+    Missing fields are None: a webhook's subscription may select some of its fields. Times are milliseconds since the
+    epoch. `updated_at` is the time of the payload's version, `received_at` that of its event. `at` is the order's own
+    time, and `utc_offset` the offset in minutes that it was written with. `status` is the payload's own, regardless of
+    other payloads and refunds. By its financial status, `was_paid` says whether money was paid, and `was_refunded`
+    whether all of it was paid back, even if the order was cancelled. `current_total` is `total` after edits and
+    refunds, `presentment` the total that the buyer saw. `landing` is the visit of its landing page, if it is a visit;
+    `names_landing` says whether it names a landing page at all.
     """
 
     updated_at: int
@@ -97,7 +97,7 @@ class OrderPayload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An order as a pixel's `checkout_completed` shows it, in the money that the buyer saw."""
+    """Hold an order as a pixel's `checkout_completed` shows it, in the currency that the buyer saw."""
 
     value: Money | None = None
     lines: tuple[SoldLine, ...] = ()
@@ -105,9 +105,9 @@ class Completion(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class OrderNews(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a record says of an order. At least one id is there.
+    """Hold what a record says of an order. It has at least one id.
 
-    `noted_client` is the client that a webhook's `note_attributes` name.
+    `noted_client` is the client in a webhook's `note_attributes`.
     """
 
     order_id: str | None = None

@@ -113,7 +113,7 @@ class _Products(msgspec.Struct, omit_defaults=True):
 
 
 class _Said(NamedTuple):
-    """What the data of an event say, whatever its name."""
+    """Hold what the data of an event say, whatever its name."""
 
     product_ids: tuple[str, ...] = ()
     items: tuple[LineItem, ...] = ()
@@ -165,7 +165,7 @@ class _CheckoutData(msgspec.Struct, omit_defaults=True):
         if checkout is None:
             return _NOTHING
         lines = checkout.lineItems or ()
-        # First: what the lines share with the total is told as the total's.
+        # Read the total first, so that an error in a shared field names the total's.
         value = _total(checkout)
         return _Said(
             product_ids=_products([line.variant if line else None for line in lines], most),
@@ -220,7 +220,7 @@ class _Pixel(msgspec.Struct, omit_defaults=True):
 
 
 _ENVELOPE: Reader[_Pixel] = Reader(_Pixel)
-# Made at import: a second thread may come by while a type is looked at for the first time.
+# Created at import, because two threads may use a type for the first time at once.
 _BY_NAME: dict[str, Reader[Any]] = {
     PRODUCT_VIEWED: Reader(_ViewedData | None),
     ADDED_TO_CART: Reader(_LineData | None),
@@ -236,14 +236,14 @@ _LINES = "data.checkout.lineItems"
 
 
 def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
-    """What a pixel event says.
+    """Return the facts of a pixel event.
 
     Arguments:
         payload: The JSON.
-        site: The shop's site, as far as it is known.
+        site: What is known of the shop's site.
 
     Raises:
-        ValueError: Not JSON, of wrong types or out of bounds.
+        ValueError: The payload is not JSON, or a field has a wrong type or is out of bounds.
     """
     event = _ENVELOPE.decode(payload)
     name = name_of(event.name)
@@ -277,12 +277,12 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
 
 
 def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
-    """The payload without whom it is about: what the fields above hold, its ids by aliases.
+    """Return the payload with personal data removed: only the fields above, with aliases for its ids.
 
     Arguments:
-        payload: One that `facts` understands.
-        alias: From the kind of an id and the id to its alias.
-        site: The shop's site, as far as it is known.
+        payload: A payload that `facts` accepts.
+        alias: Maps the kind of an id and the id to its alias.
+        site: What is known of the shop's site.
     """
     event = _ENVELOPE.decode(payload)
     document = (event.context and event.context.document) or _NO_DOCUMENT
@@ -315,7 +315,7 @@ def _anonymise(checkout: _Checkout, alias: Alias) -> None:
 
 
 def _data(name: str, raw: msgspec.Raw) -> _Data | None:
-    """What the event's data say; those of a name that no stage looks into are not looked at."""
+    """Return the event's data; None if no stage uses the data of events of this name."""
     reader = _BY_NAME.get(name)
     if reader is None:
         if not (name.startswith("checkout_") or name == "payment_info_submitted"):
@@ -338,7 +338,7 @@ def _amount(amount: _Amount | None, field: str) -> Money | None:
 
 
 def _total(checkout: _Checkout) -> Money | None:
-    """A checkout's total; where that has no currency of its own, in the checkout's."""
+    """Return a checkout's total, in the checkout's currency if it has none of its own."""
     total = checkout.totalPrice or _Amount()
     if total.currencyCode:
         return _amount(total, "data.checkout.totalPrice")
@@ -373,7 +373,7 @@ def _checkout_item(line: _CheckoutLine, checkout: _Checkout) -> LineItem | None:
 
 
 def _order(name: str, checkout: _Checkout, placed: _PlacedOrder, _arrival: Arrival) -> OrderNews | None:
-    """What an event of a checkout says of its order."""
+    """Return what a checkout's event says of its order."""
     token = order_identifier(checkout.token, "data.checkout.token")
     order_id, cart = order_identifier(placed.id), _cart_token(checkout)
     if not (token or order_id or cart):
@@ -383,7 +383,7 @@ def _order(name: str, checkout: _Checkout, placed: _PlacedOrder, _arrival: Arriv
 
 
 def _cart_token(checkout: _Checkout) -> str | None:
-    """The cart's token, which some shops' scripts add; what is no token is none."""
+    """Return the cart's token, which some shops' scripts add; None if it is not a token."""
     for written in (checkout.cartToken, checkout.cart_token):
         if written is not None and (isinstance(written, bool) or not isinstance(written, (int, str))):
             return None

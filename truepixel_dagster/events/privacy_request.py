@@ -1,11 +1,11 @@
-"""Shopify's three webhooks about personal data, which every app must answer.
+"""Read Shopify's three webhooks about personal data, which every app must answer.
 
     customers/data_request {shop_id, customer {id, email}, orders_requested, data_request {id}}
     customers/redact       {shop_id, customer {id, email}, orders_to_redact}
     shop/redact            {shop_id}
 
-They name a person, and so they never go further than this: the pipeline sees them `stripped`, and what they ask for is
-kept as a request until it is done.
+They name a person, so nothing but this module reads them: the pipeline sees them `stripped`, and the request is stored
+until it is done.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from truepixel_dagster.events.shape import Id, email_hash, identifier
 
 DATA_REQUEST, CUSTOMER_REDACT, SHOP_REDACT = "customers/data_request", "customers/redact", "shop/redact"
 PRIVACY_TOPICS = frozenset({DATA_REQUEST, CUSTOMER_REDACT, SHOP_REDACT})
-# Under which client they stand in the event history: senders may key them by the customer.
+# Their client in the event history, because senders may use the customer as the key.
 PRIVACY_CLIENT = "privacy"
 _STRIPPED = b'{"stripped":true}'
 
 
 class PrivacyRequest(msgspec.Struct, frozen=True):
-    """What a merchant or Shopify asks for. `email_hash` is the SHA-256 of the address."""
+    """Hold a request of a merchant or of Shopify. `email_hash` is the SHA-256 of the address."""
 
     topic: str
     shop_id: str
@@ -51,15 +51,15 @@ _DECODER = msgspec.json.Decoder(_Payload)
 
 
 def is_privacy_request(message: Message) -> bool:
-    """Whether a record is one of these webhooks as sent, by its header, in whichever form."""
+    """Return whether a record is one of these webhooks as sent, by its header in any form."""
     return message.value != _STRIPPED and topic_of(message) in PRIVACY_TOPICS
 
 
 def requested(message: Message) -> PrivacyRequest:
-    """What such a webhook asks for.
+    """Return the request of such a webhook.
 
     Raises:
-        ValueError: It is of another shop than its key says, or says nothing of whom it is about.
+        ValueError: The payload names another shop than the key, or no customer.
     """
     topic, shop = topic_of(message), shop_and_client(message)[0]
     try:
@@ -85,7 +85,7 @@ def requested(message: Message) -> PrivacyRequest:
 
 
 def stripped(message: Message) -> Message:
-    """A record as the pipeline sees it: of such a webhook only that it came; one that asks for nothing is empty."""
+    """Return a record as the pipeline sees it: of such a webhook, only its arrival; an invalid one is empty."""
     if not is_privacy_request(message):
         return message
     topic, headers, origin = topic_of(message), Headers(message.headers), message.origin

@@ -1,4 +1,4 @@
-"""What the payload shapes of pixel and webhook have in common."""
+"""The common parts of pixel and webhook payloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from truepixel_dagster.events.order import OrderNews
 # Shopify's pixel sends ids as strings, its webhooks as integers, its GraphQL as gid://shopify/Product/1.
 Id: TypeAlias = int | str | None
 
-# By default: TRUEPIXEL_LINES_PER_EVENT says it.
+# The default of TRUEPIXEL_LINES_PER_EVENT.
 LINES_PER_EVENT = 2_000
 MAX_QUANTITY = 1_000_000
 MAX_ID_BYTES = 256
@@ -29,11 +29,11 @@ _GID = re.compile(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", re.DOTALL)
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a payload says.
+    """Hold the facts of a payload.
 
-    `occurred_at` is the time as the payload writes it, `utc_offset` the minutes of offset that it is written with.
-    `order` makes of the time of arrival what is said of an order. `landing` is the visit of a webhook's landing page,
-    `came_from` the host outside of the shop that a page view came from.
+    `occurred_at` is the time as written, and `utc_offset` its offset in minutes. `order` is called with the arrival and
+    returns what the payload says of an order. `landing` is the visit of a webhook's landing page, `came_from` the host
+    outside of the shop that a page view came from.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 def identifier(value: Id, field: str = "id") -> str | None:
-    """An id as a string, `gid://shopify/Product/1?x` as `1`; None for null and the empty string.
+    """Return an id as a string, `gid://shopify/Product/1?x` as `1`; None for null and the empty string.
 
     Raises:
         FieldError: Longer than 256 bytes.
@@ -73,18 +73,18 @@ def identifier(value: Id, field: str = "id") -> str | None:
 
 
 def longer_than(limit: int, text: str) -> bool:
-    """Whether a text takes more bytes than a limit, in UTF-8."""
-    # A character takes four bytes at most: hardly any text has to be encoded to be measured.
+    """Return whether a text takes more bytes than a limit, in UTF-8."""
+    # A character has at most four bytes, so few texts must be encoded to measure them.
     return 4 * len(text) > limit and len(text.encode()) > limit
 
 
 def money(
     amount: Decimal | None, currency: str | None, field: str = "amount", currency_field: str = "currency"
 ) -> Money | None:
-    """An amount in major units as money; None where amount or currency is missing.
+    """Return an amount in major units as money; None if amount or currency is missing.
 
     Raises:
-        FieldError: The amount or the currency is no such thing.
+        FieldError: The amount or the currency is invalid.
     """
     code = _code(currency, currency_field) if currency else None
     if amount is None:
@@ -106,10 +106,10 @@ def _code(currency: str, field: str) -> str:
 
 
 def quantity(value: int | None, field: str = "quantity") -> int:
-    """How many; 1 where nothing says it.
+    """Return a quantity; 1 if it is missing.
 
     Raises:
-        FieldError: Not between 0 and 1,000,000.
+        FieldError: The quantity is not between 0 and 1,000,000.
     """
     count = 1 if value is None else value
     if not 0 <= count <= MAX_QUANTITY:
@@ -120,7 +120,7 @@ def quantity(value: int | None, field: str = "quantity") -> int:
 def line_item(
     product: Id, count: int | None, price: Decimal | None, discounts: Iterable[Decimal | None], currency: str | None
 ) -> LineItem | None:
-    """One line; None where it names no product (a tip, a custom item).
+    """Return one line; None if it names no product (a tip, a custom item).
 
     Raises:
         FieldError: A quantity or an amount is out of bounds.
@@ -141,7 +141,7 @@ def line_item(
 
 
 def distinct(ids: Iterable[str | None]) -> tuple[str, ...]:
-    """The ids without repeats and nulls, in order of appearance."""
+    """Return the ids without repeats and nulls, in order of appearance."""
     return tuple(dict.fromkeys(item for item in ids if item))
 
 
@@ -149,14 +149,14 @@ def bounded(items: Sequence[object] | None, field: str, most: int) -> None:
     """Check the number of lines or products.
 
     Raises:
-        FieldError: There are more.
+        FieldError: There are more than `most`.
     """
     if items and len(items) > most:
         raise FieldError(field, f"{len(items)} items, more than {most}")
 
 
 def email_hash(*candidates: str | None) -> str | None:
-    """SHA-256 of the first address that is not empty, trimmed and lower-cased."""
+    """Return the SHA-256 of the first address that is not empty, trimmed and lower-cased."""
     for address in candidates:
         normal = address.strip().lower() if address else ""
         if normal:
@@ -165,16 +165,15 @@ def email_hash(*candidates: str | None) -> str | None:
 
 
 def text(value: str | None) -> str | None:
-    """A free text cut to 4,096 characters; None for the empty string."""
+    """Return a free text cut to 4,096 characters; None for the empty string."""
     return value[:MAX_TEXT] if value else None
 
 
 def name_of(value: str | None) -> str | None:
-    """The name of an event or topic; None for the empty string.
+    """Return the name of an event or topic; None for the empty string.
 
     Raises:
-        ValueError: Longer than 256 bytes: names are counted and listed, and whoever could make them of any length could
-            fill what lists them.
+        ValueError: The name is longer than 256 bytes. Names are counted and listed, so a sender could fill the lists.
     """
     if value and longer_than(MAX_NAME_BYTES, value):
         raise ValueError(f"the name of the event is longer than {MAX_NAME_BYTES} bytes")

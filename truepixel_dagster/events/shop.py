@@ -1,8 +1,8 @@
-"""What is known of a shop beside its events, and what a `shop/update` webhook says of it.
+"""The registered facts of a shop, and what a `shop/update` webhook says of it.
 
-Shopify sends the shop as its REST API shows it whenever a merchant changes its settings: `iana_timezone`, `currency`
-(the shop's own, in which its reports are), `domain` (the primary one) and `myshopify_domain`; `updated_at` may be null.
-See the resource Shop and the topic `shop/update` in Shopify's reference of the Admin API.
+When a merchant changes the shop's settings, Shopify sends the shop as in its REST API: `iana_timezone`, `currency` (the
+shop's own, used in its reports), `domain` (the primary one) and `myshopify_domain`; `updated_at` may be null. See the
+resource Shop and the topic `shop/update` in Shopify's reference of the Admin API.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})+")
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """What is known of a shop; of one that nothing is known of, nothing.
+    """Hold what is known of a shop; it is empty for an unknown shop.
 
-    `domains` are its own, `payment_hosts` further hosts through which buyers come back from paying: neither is outside
-    of the shop. `aliases` are names of platforms as its links write them, with the platform that each stands for.
+    `domains` are its own, `payment_hosts` further hosts from which buyers return after payment: neither is outside of
+    the shop. `aliases` maps names of platforms in the shop's links to the platforms.
     """
 
     time_zone: str | None = None
@@ -38,7 +38,7 @@ class Shop(msgspec.Struct, frozen=True):
 
     @property
     def time(self) -> ShopTime:
-        """Its time."""
+        """Return its time."""
         return ShopTime(self.time_zone) if self.time_zone else UTC
 
 
@@ -46,7 +46,7 @@ UNKNOWN = Shop()
 
 
 class ShopNews(msgspec.Struct, frozen=True):
-    """What a webhook says of its shop. `updated_at` is the version of that, in milliseconds since the epoch."""
+    """Hold what a webhook says of its shop. `updated_at` is its version, in milliseconds since the epoch."""
 
     time_zone: str | None = None
     currency: str | None = None
@@ -66,10 +66,10 @@ _DECODER = msgspec.json.Decoder(_Payload)
 
 
 def shop_news(payload: bytes) -> ShopNews:
-    """Return what the payload of a `shop/update` says; a field that cannot be used counts as missing.
+    """Return what the payload of a `shop/update` says; an invalid field counts as missing.
 
     Raises:
-        ValueError: It is no JSON object.
+        ValueError: The payload is not a JSON object.
     """
     body = _DECODER.decode(payload)
     zone = body.iana_timezone
@@ -83,13 +83,13 @@ def shop_news(payload: bytes) -> ShopNews:
 
 
 def currency_of(text: Any) -> str | None:
-    """Return the code of a currency as ISO 4217 writes it; None where it is none."""
+    """Return the ISO 4217 code of a currency; None if it is not one."""
     code = text.strip().upper() if isinstance(text, str) else ""
     return code if code in CURRENCIES else None
 
 
 def host_of(text: Any) -> str | None:
-    """Return the host of a domain or an address as browsers write it, in lower case and punycode; None if none."""
+    """Return the host of a domain or an address as browsers write it, in lower case and punycode; None without one."""
     if not isinstance(text, str) or len(text) > _MAX_ADDRESS:
         return None
     name = _SCHEME.sub("", text.strip().lower(), count=1)

@@ -1,4 +1,4 @@
-"""The day and the ISO week of a moment in a shop's own time, by which products and visitors are counted.
+"""Compute the day and the ISO week of a moment in a shop's own time, by which products and visitors are counted.
 
     >>> from truepixel_dagster.events.shop_time import ShopTime
     >>> midnight_utc = 1_767_225_600_000  # 2026-01-01T00:00:00Z
@@ -7,9 +7,9 @@
     >>> ShopTime("America/New_York").week(midnight_utc)
     '2026-W01'
 
-A shop's time is that of its time zone, where the registry of shops knows it; else that of the UTC offset with which a
-webhook writes its own times; else UTC. Time zones are those of the package `tzdata`, which the lock pins, and not the
-machine's: two machines must not put an event on two days.
+A shop's time is that of its time zone if the registry of shops has it, else that of the UTC offset in a webhook's own
+times, else UTC. Time zones are those of the package `tzdata`, which the lock pins, and not the machine's: two machines
+must not put an event on two days.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class ShopTime(msgspec.Struct, frozen=True):
-    """The time of one shop. `time_zone` is an IANA name; one that there is none of counts as unknown."""
+    """Hold the time of one shop. `time_zone` is an IANA name; an unknown name counts as missing."""
 
     time_zone: str | None = None
 
@@ -38,7 +38,7 @@ class ShopTime(msgspec.Struct, frozen=True):
 
         Arguments:
             millis: Milliseconds since the epoch.
-            utc_offset: The minutes with which a webhook wrote the time, where it did: for shops of unknown time zone.
+            utc_offset: The UTC offset in minutes of a time in a webhook, for shops of unknown time zone.
         """
         return day_of(millis + _offset(self.time_zone, utc_offset, millis))
 
@@ -47,9 +47,9 @@ class ShopTime(msgspec.Struct, frozen=True):
         return week_of(millis + _offset(self.time_zone, utc_offset, millis))
 
     def span(self, first: date, last: date) -> tuple[int, int]:
-        """Return a range of milliseconds since the epoch, its end not included, that holds all of some days.
+        """Return a range of milliseconds since the epoch, excluding its end, that contains all of some days.
 
-        It may hold up to a few hours of the days beside them, where the clock is changed.
+        It may contain a few hours of adjacent days if the clock changes.
 
         Arguments:
             first: The first of the shop's days.
@@ -65,7 +65,7 @@ UTC = ShopTime()
 
 
 class ShopDays(msgspec.Struct, frozen=True):
-    """What tells the days of shops: `zones` are the time zones of those that are known, by shop."""
+    """Compute the days of shops. `zones` has the known time zones by shop."""
 
     zones: Mapping[str, str] = {}
 
@@ -74,33 +74,33 @@ class ShopDays(msgspec.Struct, frozen=True):
         return _shop_time(zone) if (zone := self.zones.get(shop)) else UTC
 
     def day(self, event: Event) -> str:
-        """Return the day of its shop on which an event happened."""
+        """Return the shop's day on which an event happened."""
         return self.of(event.shop_id).day(event.occurred_at, event.utc_offset)
 
     def week(self, event: Event) -> str:
-        """Return the ISO week of its shop in which an event happened."""
+        """Return the shop's ISO week in which an event happened."""
         return self.of(event.shop_id).week(event.occurred_at, event.utc_offset)
 
 
 @cache
 def time_zones() -> frozenset[str]:
     """Return the names of all time zones."""
-    # `Factory` is what a machine has before anybody has set its zone.
+    # `Factory` is the zone of a machine that is not configured.
     return frozenset((files("tzdata") / "zones").read_text().split()) - {"Factory"}
 
 
 def is_time_zone(name: str) -> bool:
-    """Return whether there is a time zone of this name, in exactly this spelling."""
+    """Return whether a time zone has exactly this name."""
     return name in time_zones()
 
 
 def days_beside(days: Iterable[str]) -> set[str]:
-    """Return some UTC days and all days of shops that they have a part of: the day before and the day after each."""
+    """Return some UTC days and all overlapping days of shops: the day before and the day after each."""
     return {(date.fromisoformat(day) + timedelta(days=number)).isoformat() for day in days for number in (-1, 0, 1)}
 
 
 def _offset(time_zone: str | None, utc_offset: int | None, millis: int) -> int:
-    """How far a shop's clock is ahead of UTC at a moment, in milliseconds."""
+    """Return how far a shop's clock is ahead of UTC at a moment, in milliseconds."""
     if time_zone is None:
         return (utc_offset or 0) * MINUTE
     found = _of_hour(time_zone, millis // HOUR)
@@ -110,10 +110,10 @@ def _offset(time_zone: str | None, utc_offset: int | None, millis: int) -> int:
     return found
 
 
-# Events are of few hours and zones, and asking a zone takes several times as long as all the rest.
+# Events span few hours and zones, and asking a zone takes several times as long as everything else.
 @lru_cache(maxsize=8192)
 def _of_hour(time_zone: str, hour: int) -> int | None:
-    """How far a zone is ahead of UTC all through an hour; None where that changes within it, or there is no zone."""
+    """Return how far a zone is ahead of UTC during an hour; None if that changes within it, or the zone is unknown."""
     zone = _zone(time_zone)
     if zone is None:
         return None
@@ -128,7 +128,7 @@ def _of_zone(zone: ZoneInfo, millis: int) -> int:
 
 
 def _zone(name: str) -> ZoneInfo | None:
-    # Names come from operators and from Shopify: none that is not listed becomes a path, or stays in a cache.
+    # Names come from operators and from Shopify, so an unlisted name must not become a path or stay in a cache.
     return _loaded(name) if is_time_zone(name) else None
 
 

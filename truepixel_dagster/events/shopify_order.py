@@ -1,7 +1,7 @@
-"""What Shopify's webhooks say of an order: https://shopify.dev/docs/api/admin-rest/latest/resources/order.
+"""Read orders in Shopify's webhooks: https://shopify.dev/docs/api/admin-rest/latest/resources/order.
 
-Amounts are the shop's money, never what the buyer saw. Fields that decide nothing about money or identity cost nobody
-an event: of another type than Shopify's they are as missing.
+Amounts are in the shop's currency, never in the buyer's. A field that affects neither money nor identity never refuses
+an event: with another type than Shopify's it counts as missing.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from truepixel_dagster.events.user_key import can_be_client, is_no_client
 from truepixel_dagster.events.visits import Alias
 
 POS, DRAFT, SUBSCRIPTION, IMPORT, OTHER = "pos", "draft", "subscription", "import", "other"
-# An order may be planned: its time is believed so far beyond its arrival.
+# An order may be planned: its time is plausible up to this long after its arrival.
 _AHEAD = 30 * DAY
-# The financial statuses of an order for which no money came in.
+# The financial statuses of an unpaid order.
 _UNPAID = frozenset({"", "pending", "authorized", "voided", "expired"})
 # Those that a payload may have by itself; a cancelled one is that before all but voided ones.
 _OWN_STATUSES = frozenset({"voided", "refunded", "partially_refunded", "paid"})
@@ -65,13 +65,13 @@ class ShopMoney(msgspec.Struct, omit_defaults=True):
 
 
 class MoneySet(msgspec.Struct, omit_defaults=True):
-    """An amount in the shop's money; nobody looks at what the buyer saw of it."""
+    """An amount in the shop's currency; the buyer's amount is not read."""
 
     shop_money: ShopMoney | None = None
 
 
 class TotalSet(MoneySet, omit_defaults=True):
-    """An amount in the shop's money, and in what the buyer saw."""
+    """An amount in the shop's currency and in the buyer's."""
 
     presentment_money: ShopMoney | None = None
 
@@ -103,7 +103,7 @@ class Line(CartLine, omit_defaults=True):
 
 
 class ItemOfRefund(msgspec.Struct, omit_defaults=True):
-    """The line of the order that a line of a refund is of."""
+    """The order's line to which a line of a refund belongs."""
 
     id: Id = None
     product_id: Id = None
@@ -121,18 +121,18 @@ class LineOfRefund(msgspec.Struct, omit_defaults=True):
 
 
 class Transaction(msgspec.Struct, omit_defaults=True):
-    """Money that went one way or the other."""
+    """A payment or a repayment."""
 
     kind: Any = None
     status: Any = None
-    # CheckCounts at where money went back: a sale's amount costs nobody an event.
+    # Read only for repayments, so that the amount of a sale never refuses an event.
     amount: msgspec.Raw = _NOTHING
     currency: msgspec.Raw = _NOTHING
     amount_set: msgspec.Raw = _NOTHING
 
 
 class RefundBody(msgspec.Struct, omit_defaults=True):
-    """A refund, as an order names it or as `refunds/create` sends it."""
+    """A refund, in an order or in `refunds/create`."""
 
     id: Id = None
     order_id: Id = None
@@ -143,7 +143,7 @@ class RefundBody(msgspec.Struct, omit_defaults=True):
 
 
 class Customer(msgspec.Struct, omit_defaults=True):
-    """Whose order it is."""
+    """The customer of an order."""
 
     id: Id = None
     email: str | None = None
@@ -153,7 +153,7 @@ class Customer(msgspec.Struct, omit_defaults=True):
 
 
 class OrderBody(msgspec.Struct, omit_defaults=True):
-    """What is read of an order."""
+    """The fields that are read of an order."""
 
     id: Id = None
     checkout_token: Id = None
@@ -190,7 +190,7 @@ _MONEY_SET: Reader[MoneySet | None] = Reader(MoneySet | None)
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """When an event was and when it arrived (milliseconds since the epoch), and its id."""
+    """Hold the times of an event and of its arrival (milliseconds since the epoch), and its id."""
 
     occurred_at: int
     received_at: int
@@ -205,7 +205,7 @@ class HasCurrency(Protocol):
 
 
 class Landing(NamedTuple):
-    """The first page of the session before an order: the visit that it is, if it is one, and the host before it."""
+    """Hold the first page of the session before an order: its visit, if it is one, and the outside host before it."""
 
     visit: Ad | None
     referrer: str | None
@@ -214,14 +214,14 @@ class Landing(NamedTuple):
 def order_news(
     name: str, body: OrderBody, arrival: Arrival, landing: Landing, lines: tuple[SoldLine, ...]
 ) -> OrderNews | None:
-    """What an order's webhook says of it; None where it does not show the order.
+    """Return what an order's webhook says of it; None if it neither shows the order nor names its client.
 
     Arguments:
         name: The topic.
         body: The order.
-        arrival: When the webhook came.
+        arrival: The arrival of the webhook.
         landing: Its landing page.
-        lines: Its lines as `sold_lines` has them in the currency of `shop_currency`.
+        lines: Its lines from `sold_lines` in the currency of `shop_currency`.
 
     Raises:
         ValueError: An amount or an id is out of bounds.
@@ -247,14 +247,14 @@ def order_news(
 
 
 def is_payload(name: str, body: OrderBody) -> bool:
-    """Whether a webhook shows the order, not only that something happened to it."""
+    """Return whether a webhook shows the order itself and not only a change of it."""
     if name in ("orders/delete", "orders/edited"):
         return False
     return not (body.line_items is None and body.total_price is None and body.financial_status is None)
 
 
 def refund_news(body: RefundBody, arrival: Arrival) -> OrderNews:
-    """What `refunds/create` says of an order.
+    """Return what `refunds/create` says of an order.
 
     Raises:
         ValueError: An amount or an id is out of bounds.
@@ -265,28 +265,28 @@ def refund_news(body: RefundBody, arrival: Arrival) -> OrderNews:
 
 
 def order_identifier(value: Id, field: str = "id") -> str | None:
-    """An id or token of an order; None for the words in whose place a collector has none, which would join all orders.
+    """Return an id or token of an order; None for words for no id, which would join all orders.
 
     Raises:
-        FieldError: Longer than 256 bytes.
+        FieldError: The id is longer than 256 bytes.
     """
     text = identifier(value, field)
     return None if text is None or is_no_client(text) else text
 
 
 def total_of(body: OrderBody) -> Money | None:
-    """An order's total in the shop's money."""
+    """Return an order's total in the shop's currency."""
     found = _of_set(body.total_price_set, "total_price_set")
     return found or money(body.total_price, shop_currency(body), "total_price", currency_field(body))
 
 
 def shop_currency(body: HasCurrency) -> str | None:
-    """The currency of an order's plain amounts."""
+    """Return the currency of an order's plain amounts."""
     return body.currency or body.presentment_currency
 
 
 def currency_field(body: HasCurrency) -> str:
-    """The field that `shop_currency` is of."""
+    """Return the name of the field that `shop_currency` reads."""
     return "currency" if body.currency else "presentment_currency"
 
 
@@ -308,10 +308,10 @@ def _payload(name: str, body: OrderBody, arrival: Arrival, lines: tuple[SoldLine
     placed = body.processed_at if channel == IMPORT and _moment(body.processed_at) is not None else body.created_at
     total = total_of(body)
     currency = shop_currency(body)
-    # One that there is not is refused, also where no amount is in it.
+    # An invalid currency is refused, even if no amount uses it.
     money(None, currency, "total_price", currency_field(body))
     if total and total.currency != (currency or "").upper():
-        # Of an order that Shopify cannot have sent: the total decides.
+        # Shopify cannot have sent such an order; the total decides.
         currency = total.currency
         lines = sold_lines(body.line_items or (), currency)
     refunds = read_each("refunds", body.refunds or (), lambda each: _refund(each, currency, arrival))
@@ -341,7 +341,7 @@ def _payload(name: str, body: OrderBody, arrival: Arrival, lines: tuple[SoldLine
 
 
 def _current_total(body: OrderBody, currency: str | None) -> Money | None:
-    """What is left of the total. An order of which more went back than it cost is worth nothing."""
+    """Return the current total; 0 if more than the total was paid back."""
     left = body.current_total_price
     if left is None:
         return _of_set(body.current_total_price_set, "current_total_price_set")
@@ -354,7 +354,7 @@ def _presentment(body: OrderBody) -> Money | None:
 
 
 def _status(name: str, body: OrderBody, financial: str) -> str:
-    """The status that a payload has by itself."""
+    """Return the payload's own status."""
     is_cancelled = body.cancelled_at not in (None, "") or name == "orders/cancelled"
     if is_cancelled and financial != "voided":
         return "cancelled"
@@ -364,17 +364,17 @@ def _status(name: str, body: OrderBody, financial: str) -> str:
 def sold_lines(
     lines: Sequence[CartLine | None], currency: str | None, currency_field: str = "currency"
 ) -> tuple[SoldLine, ...]:
-    """The lines of an order that name products, gift cards left out.
+    """Return the lines of an order that name products, gift cards left out.
 
     Arguments:
-        lines: As the payload has them.
-        currency: What plain amounts are in.
-        currency_field: The field of the payload that says it.
+        lines: The lines of the payload.
+        currency: The currency of plain amounts.
+        currency_field: The payload's field with the currency.
 
     Raises:
-        FieldError: One is out of bounds.
+        FieldError: A value of a line is out of bounds.
     """
-    # It is told as the payload's, and not as a line's.
+    # Report a wrong currency as the payload's, not as a line's.
     if any(line and line.product_id not in (None, "") and line.gift_card is not True for line in lines):
         money(None, currency, "line_items", currency_field)
     return read_each("line_items", lines, lambda line: _line(line, currency))
@@ -382,7 +382,7 @@ def sold_lines(
 
 def _line(line: CartLine, currency: str | None) -> SoldLine | None:
     product = identifier(line.product_id, "product_id")
-    # Nothing else of such a line is read, so that nothing else of it can refuse the order.
+    # Nothing else of such a line is read, so it cannot refuse the order.
     if product is None or line.gift_card is True:
         return None
     count = quantity(line.quantity)
@@ -395,7 +395,7 @@ def _line(line: CartLine, currency: str | None) -> SoldLine | None:
 
 
 def _discounts(line: CartLine, currency: str | None) -> Iterable[Money]:
-    """What a line costs less."""
+    """Return the discounts of a line."""
     if line.discount_allocations is None:
         total = money(line.total_discount, currency, "total_discount")
         return (total,) if total else ()
@@ -424,7 +424,7 @@ def _given_back(transaction: Transaction, currency: str | None) -> Money | None:
         return None
     found = _of_set(_decoded(_MONEY_SET, transaction.amount_set, "amount_set"), "amount_set")
     if found:
-        # The plain amount is not looked at, and so cannot refuse the refund.
+        # The plain amount is not read, so it cannot refuse the refund.
         return found
     amount = _decoded(_AMOUNT, transaction.amount, "amount")
     return money(amount, _decoded(_CURRENCY, transaction.currency, "currency") or currency)
@@ -456,7 +456,7 @@ def _refunded(line: LineOfRefund, currency: str | None) -> RefundedLine | None:
 
 
 def _sales_channel(body: OrderBody) -> str:
-    """Where an order was placed, by `source_name`, `app_id` and tags."""
+    """Return the sales channel of an order, by `source_name`, `app_id` and tags."""
     source, tags = _number_text(body.source_name) or _word(body.source_name), _tags(body.tags)
     app = _APPS.get(source or _number_text(body.app_id))
     if source in _POS_SOURCES or app == POS:
@@ -473,7 +473,7 @@ def _sales_channel(body: OrderBody) -> str:
 
 
 def _number_text(value: Any) -> str:
-    """A number, or the text of one, as text; empty for anything else."""
+    """Return a number, or the text of one, as text; empty for anything else."""
     text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     return text if text.isdigit() else ""
 
@@ -491,7 +491,7 @@ def _tags(tags: Any) -> set[str]:
 
 
 def noted_client(notes: Any) -> str | None:
-    """The client that an order's `note_attributes` name, as a theme writes it; the first of several."""
+    """Return the client in an order's `note_attributes`, as a theme writes it; the first of several."""
     for note in notes if isinstance(notes, list) else ():
         name, value = (note.get("name"), note.get("value")) if isinstance(note, dict) else (None, None)
         if _NO_LETTER.sub("", _word(name)) in _NOTES and (client := _client(value)):
@@ -500,14 +500,14 @@ def noted_client(notes: Any) -> str | None:
 
 
 def _client(value: Any) -> str | None:
-    """A client id as the key of a record may have it; None for what is none."""
+    """Return a client id that is valid in a record's key; None for anything else."""
     is_id = isinstance(value, (int, str)) and not isinstance(value, bool)
     client = str(value).strip() if is_id else ""
     return client if can_be_client(client) else None
 
 
 def _count_of(customer: Customer) -> int | None:
-    """How many orders a customer has; None where nothing says it."""
+    """Return the number of a customer's orders; None if it is missing."""
     for count in (customer.orders_count, customer.number_of_orders, customer.numberOfOrders):
         if isinstance(count, bool) or not isinstance(count, (int, float, str)) or count == "":
             continue
@@ -528,7 +528,7 @@ def _word(value: Any) -> str:
 
 
 def _moment(text: Any) -> int | None:
-    """A time in milliseconds since the epoch; None for what is none."""
+    """Return a time in milliseconds since the epoch; None if it is not a time."""
     try:
         return instant(text) if isinstance(text, str) else None
     except (ValueError, OverflowError):
@@ -536,7 +536,7 @@ def _moment(text: Any) -> int | None:
 
 
 def _first_time(arrival: Arrival, *texts: Any) -> tuple[int, int] | None:
-    """The first of some times that can be believed, and the minutes of offset that it was written with."""
+    """Return the first plausible time, and the UTC offset in minutes that it was written with."""
     for text in texts:
         moment = _moment(text)
         if moment is not None and _is_believed(moment, arrival):
@@ -553,8 +553,8 @@ def _is_believed(moment: int, arrival: Arrival) -> bool:
 
 
 def offset_of(text: Any) -> int:
-    """The minutes of offset that a time was written with; 0 for UTC and for what is no time."""
-    # Most times end as Shopify writes them: 2026-01-31T09:30:00-05:00.
+    """Return the UTC offset of a written time in minutes; 0 for UTC and for an invalid time."""
+    # Shopify writes most times with an offset: 2026-01-31T09:30:00-05:00.
     found = _OFFSET.search(text) if isinstance(text, str) else None
     if found is None or _moment(text) is None:
         return 0
@@ -562,15 +562,15 @@ def offset_of(text: Any) -> int:
     return -minutes if found[1] == "-" else minutes
 
 
-# --- Without whom it is about ---
+# --- Removing personal data ---
 
 
 def anonymise_order(body: OrderBody, alias: Alias) -> None:
-    """Leave of an order what it counts: its ids become aliases, and what others may write in only what is read of it.
+    """Anonymise an order: its ids become aliases, and free text keeps only what is read of it.
 
     Arguments:
-        body: What is read of the order; changed.
-        alias: From the kind of an id and the id to its alias.
+        body: The order; it is changed.
+        alias: Maps the kind of an id and the id to its alias.
     """
     noted = noted_client(body.note_attributes)
     body.id = alias_of("order", order_identifier(body.id), alias)
@@ -592,12 +592,12 @@ def anonymise_order(body: OrderBody, alias: Alias) -> None:
     for refund in body.refunds or ():
         if refund:
             anonymise_refund(refund, alias)
-            # It is the order's that it stands in.
+            # A refund inside an order belongs to that order.
             refund.order_id = None
 
 
 def anonymise_refund(body: RefundBody, alias: Alias) -> None:
-    """Leave of a refund what it counts; the ids of it and of its lines become aliases."""
+    """Anonymise a refund: its ids and those of its lines become aliases."""
     body.id = alias_of("refund", order_identifier(body.id), alias)
     body.created_at, body.processed_at = _time_or_none(body.created_at), _time_or_none(body.processed_at)
     for line in body.refund_line_items or ():
@@ -609,7 +609,7 @@ def anonymise_refund(body: RefundBody, alias: Alias) -> None:
 
 
 def anonymise_lines(lines: Iterable[Line | ItemOfRefund | None] | None, alias: Alias) -> None:
-    """Put aliases in the place of the ids of lines."""
+    """Replace the ids of lines by aliases."""
     for line in lines or ():
         if line:
             line.id = alias_of("line", identifier(line.id), alias)
@@ -617,12 +617,12 @@ def anonymise_lines(lines: Iterable[Line | ItemOfRefund | None] | None, alias: A
 
 
 def alias_of(kind: str, id_: str | None, alias: Alias) -> str | None:
-    """The alias of an id, where there is one."""
+    """Return the alias of an id, or None without an id."""
     return alias(kind, id_) if id_ else None
 
 
 def _anonymous_transaction(transaction: Transaction) -> Transaction:
-    """Its amounts; of what stands beside them nothing."""
+    """Return the transaction with its amounts and nothing else."""
     found = [
         _ENCODE(reader.decode(raw))
         for reader, raw in (
@@ -641,7 +641,7 @@ def _anonymous_tags(tags: Any) -> str | None:
 
 
 def _anonymous_source(body: OrderBody) -> str | None:
-    """A source of the same channel: an app may write anything in it."""
+    """Return a source name of the same channel, because an app may write anything in the original."""
     source = _number_text(body.source_name) or _word(body.source_name)
     if source.isdigit() or source in _KNOWN_SOURCES:
         return source or None

@@ -1,4 +1,4 @@
-"""What is known of shops' sites, to tell who comes from elsewhere and what their links call a platform.
+"""Know shops' sites: which hosts are outside of a shop, and how its links name a platform.
 
 sites = Sites(load(path), {"548380009": (["hats.example"], {"flyer": "print"})})
 site = sites.of("548380009", "hats.myshopify.com")
@@ -23,12 +23,12 @@ from truepixel_dagster.events.visits import (
     seen,
 )
 
-# How many shops' sites are kept as they were put together last.
+# The number of cached sites.
 _KEPT = 4096
 
 
 class Site(NamedTuple):
-    """A shop's site: hosts that are its own, names of platforms, the tables; and how many lines its events have."""
+    """Hold a shop's site: its own hosts, names of platforms, the tables, and the maximum number of lines per event."""
 
     own_domains: frozenset[str] = frozenset()
     aliases: Mapping[str, str] = NO_ALIASES
@@ -36,17 +36,17 @@ class Site(NamedTuple):
     lines: int = LINES_PER_EVENT
 
     def seen(self, url: str | None, search: str | None, referrer: str | None) -> Seen:
-        """The visit and where it came from: see `visits.seen`."""
+        """Return the visit and its outside host: see `visits.seen`."""
         return seen(url, search, referrer, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources)
 
     def came_from(self, url: str | None, referrer: str | None) -> str | None:
-        """The host outside of the shop that a page view came from: see `visits.outside_host`."""
+        """Return the host outside of the shop that a page view came from: see `visits.outside_host`."""
         return outside_host(url, referrer, own_domains=self.own_domains, sources=self.sources)
 
     def anonymised_addresses(
         self, url: str | None, search: str | None, referrer: str | None, alias: Alias
     ) -> tuple[str | None, str | None]:
-        """What is left of the visit without whom it is of: see `visits.anonymised_addresses`."""
+        """Return the visit's addresses without personal data: see `visits.anonymised_addresses`."""
         return anonymised_addresses(
             url, search, referrer, alias, own_domains=self.own_domains, aliases=self.aliases, sources=self.sources
         )
@@ -56,13 +56,13 @@ NO_SITE = Site()
 
 
 class Sites:
-    """The sites of shops.
+    """Hold the sites of shops.
 
     Arguments:
         sources: The tables.
-        shops: By shop id its own hosts and its names of platforms; a shop that is not there has none that are known.
-        count_bots: Whether bots count as people do.
-        lines: How many lines an event may have.
+        shops: Own hosts and names of platforms by shop id; other shops have no known ones.
+        count_bots: Whether bots count as visitors.
+        lines: The maximum number of lines of an event.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Sites:
         self._known: dict[tuple[str, str], Site] = {}
 
     def with_shops(self, shops: Mapping[str, Shop]) -> Sites:
-        """The same with what the registry says of some shops; what was known of shops before is not kept."""
+        """Return these sites with the registry's facts of some shops instead of the earlier ones."""
         said = {
             id_: (shop.domains | shop.payment_hosts, shop.aliases)
             for id_, shop in shops.items()
@@ -89,7 +89,7 @@ class Sites:
         return Sites(self._sources, said, count_bots=self.count_bots, lines=self._lines)
 
     def of(self, shop: str, domain: str | None) -> Site:
-        """The site of a shop; `domain` is what the record's headers say of it, if they do."""
+        """Return the site of a shop; `domain` is the shop's domain in the record's headers, if any."""
         key = (shop, domain or "")
         site = self._known.get(key)
         if site is None:

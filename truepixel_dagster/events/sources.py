@@ -1,7 +1,7 @@
-"""Where visits come from: platforms by their names, hosts and click ids, and the rules of channels. Data, not code.
+"""Look up the sources of visits: platforms by their names, hosts and click ids, and the rules of channels.
 
-The tables are the files of `data/`, each with its source and date (`data/README.md` has their format), and what an
-operator adds to them.
+The tables are data: the files of `data/`, each with its source and date (`data/README.md` has their format), and the
+operator's additions.
 
     from truepixel_dagster.events.sources import DEFAULT
     DEFAULT.named("FB-Ads").platform        # "facebook"
@@ -44,11 +44,11 @@ CHANNELS = (*get_args(Channel), "direct")
 
 
 class SourcesError(ValueError):
-    """What an operator adds to the tables cannot be used. The message says where, and why."""
+    """Raised when an operator's additions to the tables are invalid. The message says where and why."""
 
 
 class Place(NamedTuple):
-    """A platform, the kind of its place, its name as GA4's source has it, and whether a table has it."""
+    """Hold a platform, the kind of its place, GA4's name of it as a source, and whether a table has it."""
 
     platform: str
     category: str | None
@@ -57,11 +57,11 @@ class Place(NamedTuple):
 
 
 class ClickId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A parameter by which a platform marks the links that lead out of it.
+    """Hold a parameter with which a platform marks its outgoing links.
 
-    `paid`: its being there proves an ad `always`, together with a paid `medium`, or `never`. `kind`: its value is of
-    the one `click`, the `campaign`'s id, or says nothing (`mark`). `channel` holds whatever the medium; `family` are
-    platforms whose links have it, too.
+    `paid` says whether its presence proves an ad: `always`, together with a paid `medium`, or `never`. `kind` says what
+    its value identifies: the `click`, the `campaign`, or nothing (`mark`). `channel` applies regardless of the medium.
+    `family` has other platforms whose links have it.
     """
 
     name: str
@@ -73,7 +73,7 @@ class ClickId(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A channel, and all that must hold for it. `ga4`: whether it is one of Google's rules, or ours beside them."""
+    """Hold a channel and its conditions, which must all hold. `ga4` says whether the rule is Google's or ours."""
 
     channel: Channel
     ga4: bool
@@ -87,7 +87,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     campaign_shop: bool = False
 
     def holds(self, said: Said) -> bool:
-        """Whether a visit is of this channel, unless a rule before it holds."""
+        """Return whether a visit matches this rule; an earlier matching rule wins."""
         return (
             (not self.paid or said.paid)
             and (not self.proven or said.proven)
@@ -101,7 +101,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Said(NamedTuple):
-    """What rules look at, in lower case. `shop`: whether the campaign's name speaks of shopping."""
+    """Hold the input of rules, in lower case. `shop` says whether the campaign's name is about shopping."""
 
     category: str | None
     source: str
@@ -131,10 +131,10 @@ class _Place(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Additions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an operator adds: entries as in the data files.
+    """Hold an operator's additions: entries as in the data files.
 
-    To a platform that is there names, hosts and apps are added, its category and GA4's name replaced. A click id goes
-    before those of the same proof, and replaces one of its name.
+    An existing platform gets the names, hosts and apps in addition; its category and GA4's name are replaced. A click
+    id precedes others with the same proof, and replaces one of the same name.
     """
 
     platforms: dict[str, _Platform] = {}
@@ -171,10 +171,10 @@ class _Channels(msgspec.Struct, frozen=True):
 
 
 class Sources:
-    """The tables, ready to be looked things up in. Not changed once made.
+    """Hold the tables, prepared for lookups; they never change.
 
-    `parameters` are the names of a URL's parameters that matter, by their lower-case form; `rank` is a click id's place
-    among those of one URL, the first one decides.
+    `parameters` has the names of a URL's relevant parameters by their lower-case form. `rank` is the precedence of a
+    click id among those of one URL; the first one decides.
     """
 
     def __init__(self, additions: Additions | None = None) -> None:
@@ -188,7 +188,7 @@ class Sources:
         self._apps: dict[str, Place] = {}
         joined = _joined(listed.platforms, more.platforms)
         self._add(joined, listed.places)
-        # Once more alone: what an operator says goes before what the files say of the same name or host.
+        # Add them again alone, so that an operator's additions win over the files.
         self._add(_own(joined, more.platforms), more.places)
         self._add_ga4(_read("ga4_sources.json", _Ga4))
         self.inside = frozenset(map(_host, (*inside.hosts, *more.inside)))
@@ -211,16 +211,16 @@ class Sources:
         self.channel = lru_cache(maxsize=1024)(self._channel)
 
     def is_paid(self, medium: str) -> bool:
-        """Whether a medium, in lower case, says that somebody paid for the click."""
+        """Return whether a medium, in lower case, means a paid click."""
         paid = self._paid
         return medium in paid.equals or medium.startswith(paid.starts) or any(word in medium for word in paid.contains)
 
     def referrer_medium(self, place: Place) -> str:
-        """The medium that GA4 gives a visit by its referrer alone."""
+        """Return the medium that GA4 gives a visit with only a referrer."""
         return self._referrer_medium.get(place.category or "") or self._referrer_medium[""]
 
     def said(self, category: str | None, source: str | None, medium: str, *, shop: bool, proven: bool) -> Said:
-        """What rules look at. A source that no rule names is left out, so that few of these differ."""
+        """Return the input of rules. A source that no rule names is left out, so that few inputs differ."""
         word = (source or "").lower()
         return Said(
             category,
@@ -232,15 +232,15 @@ class Sources:
         )
 
     def app(self, package: str) -> Place:
-        """The platform of an app that opened the page."""
+        """Return the platform of an app that opened the page."""
         return self._apps.get(package) or _unknown(package)
 
     def place(self, platform: str) -> Place:
-        """A platform by its own name; one that is in no table is of no kind."""
+        """Return a platform by its own name; an unknown platform has no kind."""
         return self._names.get(name_key(platform)) or _unknown(platform)
 
     def _named(self, source: str) -> Place:
-        """The platform that a `utm_source` names; unknown is the name in lower case."""
+        """Return the platform that a `utm_source` names; the name in lower case if it is unknown."""
         if found := self._names.get(name_key(source)):
             return found
         lower = source.lower()
@@ -251,7 +251,7 @@ class Sources:
         return _unknown(lower)
 
     def _at(self, host: str) -> Place:
-        """The platform of a host; unknown is the host without `www.`."""
+        """Return the platform of a host; the host without `www.` if it is unknown."""
         return self._by_suffix(host) or _unknown(host.removeprefix("www."))
 
     def _by_suffix(self, host: str) -> Place | None:
@@ -275,9 +275,9 @@ class Sources:
             (self._hosts if "." in name else self._names)[_host(name) if "." in name else name_key(name)] = place
 
     def _add_ga4(self, listed: _Ga4) -> None:
-        """GA4's sources beside ours. `bebo.com` is the platform `bebo` where the list has that name, too."""
+        """Add GA4's sources to ours. `bebo.com` becomes the platform `bebo` if the list has that name too."""
         entries = [(source, category) for category, sources in listed.sources.items() for source in sources]
-        # A domain before the hosts in it, which are of its platform, wherever in the list they stand.
+        # Add a domain before its hosts, which belong to its platform wherever the list has them.
         for source, category in sorted(entries, key=lambda entry: entry[0].count(".")):
             name = source.rpartition(".")[0]
             platform = name if name in listed.sources[category] else source
@@ -294,22 +294,22 @@ def _unknown(name: str) -> Place:
 
 
 def name_key(name: str) -> str:
-    """A name as tables have it: in lower case, without spaces, hyphens and underscores."""
+    """Return a name as the tables have it: in lower case, without spaces, hyphens and underscores."""
     return name.translate(_LEFT_OUT).lower()
 
 
 def suffixes(host: str) -> Iterator[str]:
-    """The host and the domains that it is in: `a.b.c`, `b.c`, `c`."""
+    """Yield the host and its parent domains: `a.b.c`, `b.c`, `c`."""
     while host:
         yield host
         host = host.partition(".")[2]
 
 
 def additions(text: bytes | str) -> Additions:
-    """What an operator adds, from JSON.
+    """Return an operator's additions, from JSON.
 
     Raises:
-        SourcesError: It cannot be used.
+        SourcesError: They are invalid.
     """
     try:
         found = msgspec.json.decode(text, type=Additions)
@@ -320,10 +320,10 @@ def additions(text: bytes | str) -> Additions:
 
 
 def load(path: Path | None) -> Sources:
-    """The tables with what a file of JSON adds to them; without a file as they are.
+    """Return the tables with the additions of a JSON file; without a file, unchanged.
 
     Raises:
-        SourcesError: The file cannot be read or used; the message names it.
+        SourcesError: The file cannot be read or is invalid; the message names it.
     """
     if path is None:
         return DEFAULT
@@ -341,13 +341,13 @@ def _check(found: Additions) -> None:
     names += [*found.places, *(entry.platform for entry in found.places.values()), *found.paid_mediums]
     for name in names:
         if not name_key(name):
-            raise SourcesError(f"{name!r} is no name")
+            raise SourcesError(f"{name!r} is not a name")
         if "@" in name:
-            raise SourcesError(f"{name!r} holds an @, and may be somebody's address")
+            raise SourcesError(f"{name!r} contains an @, and may be an e-mail address")
     hosts = [*found.inside, *(host for entry in found.platforms.values() for host in entry.hosts)]
     for host in hosts:
         if host_of(f"https://{host}/") != host.lower().removeprefix("www."):
-            raise SourcesError(f"{host!r} is no host: write it as in shop.example.com")
+            raise SourcesError(f"{host!r} is not a host: write it like shop.example.com")
 
 
 def _joined(listed: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> dict[str, _Platform]:
@@ -365,7 +365,7 @@ def _joined(listed: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> d
 
 
 def _own(joined: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> dict[str, _Platform]:
-    """The platforms of additions with their own names and hosts alone, of the category that they have together."""
+    """Return the additions' platforms with only the added names and hosts, in the category of the joined platforms."""
     return {
         name: msgspec.structs.replace(entry, category=joined[name].category, source=joined[name].source)
         for name, entry in more.items()
@@ -373,7 +373,7 @@ def _own(joined: Mapping[str, _Platform], more: Mapping[str, _Platform]) -> dict
 
 
 def _ranked(listed: Iterable[ClickId], more: Iterable[ClickId]) -> list[ClickId]:
-    """Those that prove an ad by themselves first, and of equals those that were added."""
+    """Sort click ids: those that prove an ad by themselves first, then the additions first."""
     added = {entry.name.lower(): entry for entry in more}
     rest = [entry for entry in listed if entry.name.lower() not in added]
     proof = ("always", "medium", "never")

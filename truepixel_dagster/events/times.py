@@ -1,4 +1,4 @@
-"""When an event happened, and by whose clock.
+"""Decide when an event happened, and by which clock.
 
     >>> from truepixel_dagster.events.times import when
     >>> arrival = 1_767_607_201_000  # 2026-01-05T10:00:01Z
@@ -7,8 +7,8 @@
     >>> when("1970-01-01T00:04:10Z", received="", timestamp=arrival, pixel=True).client_at
     '1970-01-01T00:04:10Z'
 
-A browser's clock may say anything, and an event makes a document in the index of its month, a day of product statistics
-and a week of visitors. So a time that cannot be right is replaced by the time of arrival, and the original is kept.
+A browser's clock may be wrong, and an event creates a document in the index of its month, a day of product statistics
+and a week of visitors. So an implausible time is replaced by the time of arrival, and the original is kept.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import msgspec
 from truepixel_dagster.events.event import DAY, EPOCH
 
 MINUTE = 60_000
-# No time of arrival and no event lies outside of these: the years 2015 to 2099.
+# The plausible times of events and arrivals: the years 2015 to 2099.
 FIRST, LAST = 1_420_070_400_000, 4_102_444_800_000
-# How far ahead of its arrival an event may be: a browser's clock, or a shop's that plans.
+# How long after its arrival an event may be: a browser's clock may be fast, and a shop may plan an order.
 PIXEL_AHEAD, WEBHOOK_AHEAD = 5 * MINUTE, 30 * DAY
-# How far behind it, where the collector says when it arrived. Webhooks speak of orders of any age.
+# How long before it, if the collector gives the arrival. Webhooks are about orders of any age.
 PIXEL_BEHIND = 30 * DAY
-# A collector's word for the arrival stands against Kafka's, whose clock may be wrong, but not by years.
+# A collector's time of arrival wins over Kafka's, whose clock may be wrong, but not by years.
 HEADER_AHEAD = 366 * DAY
 _FAR = 10**18
 # JavaScript writes years beyond 9999 and before 0 with a sign and six digits.
@@ -38,7 +38,7 @@ _MAX_SHOWN = 64
 
 
 class When(NamedTuple):
-    """Times in milliseconds since the epoch; `client_at` is the payload's own where it was replaced, as written."""
+    """Hold times in milliseconds since the epoch; `client_at` is the payload's own as written, if it was replaced."""
 
     occurred_at: int
     received_at: int
@@ -46,16 +46,16 @@ class When(NamedTuple):
 
 
 def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool) -> When:
-    """When an event happened and when it arrived.
+    """Return when an event happened and when it arrived.
 
     Arguments:
-        claimed: The time as the payload writes it; None where it says none.
-        received: The header `received_at`; what is no time counts as none.
-        timestamp: The record's own, milliseconds since the epoch.
-        pixel: Whether a browser's clock wrote `claimed`, or Shopify's.
+        claimed: The payload's time as written; None if it has none.
+        received: The header `received_at`; an invalid time counts as missing.
+        timestamp: The record's own time, in milliseconds since the epoch.
+        pixel: Whether a browser's clock wrote `claimed`; otherwise Shopify's.
 
     Raises:
-        ValueError: The payload's time is none, or nothing says when the event was.
+        ValueError: The payload's time is invalid, or there is no plausible time.
     """
     by_record = timestamp if FIRST <= timestamp < LAST else None
     by_header = _header_time(received, (by_record or LAST) + HEADER_AHEAD)
@@ -77,10 +77,10 @@ def when(claimed: str | None, *, received: str, timestamp: int, pixel: bool) -> 
 
 
 def to_millis(text: str) -> int:
-    """An ISO 8601 time as milliseconds since the epoch, rounded down; without an offset it is UTC.
+    """Return an ISO 8601 time as milliseconds since the epoch, rounded down; without an offset it is UTC.
 
     Raises:
-        ValueError: Not a time.
+        ValueError: The text is not a time.
     """
     moment = _written_by_javascript(text) or _other(text)
     since = moment - EPOCH
@@ -89,8 +89,8 @@ def to_millis(text: str) -> int:
 
 
 def _written_by_javascript(text: str) -> datetime | None:
-    """A time such as `2026-01-05T10:00:00.000Z`, which nearly all are; None for any other."""
-    # The standard library takes a quarter of the time of msgspec, and forms that are no times here.
+    """Parse a time such as `2026-01-05T10:00:00.000Z`, the form of nearly all times; None for any other."""
+    # The standard library takes a quarter of msgspec's time, but it also accepts forms that are invalid here.
     if len(text) == 24 and text[4:20:3] == "--T::." and text[23] == "Z":
         try:
             return datetime.fromisoformat(text)
@@ -111,15 +111,15 @@ def _other(text: str) -> datetime:
 
 
 def _cut(text: str) -> str:
-    """Without the digits beyond microseconds, which would be rounded up."""
+    """Remove the digits beyond microseconds, which would be rounded up."""
     return _BEYOND_MICROSECONDS.sub(r"\1", text)
 
 
 def instant(claimed: str) -> int:
-    """A time as a payload writes it, in milliseconds since the epoch; a year of six digits is long ago, or far ahead.
+    """Return a payload's time in milliseconds since the epoch; a year of six digits is long ago or far ahead.
 
     Raises:
-        ValueError: Not a time.
+        ValueError: The text is not a time.
     """
     if claimed.startswith(("+", "-")) and _EXPANDED_YEAR.fullmatch(claimed):
         return _FAR if claimed[0] == "+" else -_FAR

@@ -1,4 +1,4 @@
-"""A visit that brought a user to the shop: what stage 2 keeps, and what journeys are made of."""
+"""A visit that brought a user to the shop. Stage 2 stores touches, and journeys consist of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from truepixel_dagster.events.times import to_millis
 
 
 class Touch(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One visit. `at` is ISO 8601 UTC; `referrer` is the host that it came from, where there is one."""
+    """Hold one visit. `at` is ISO 8601 UTC; `referrer` is the host that it came from, if any."""
 
     event_id: str
     at: str
@@ -20,5 +20,5 @@ class Touch(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def millis(self) -> int:
-        """`at` as milliseconds since the epoch."""
+        """Return `at` in milliseconds since the epoch."""
         return to_millis(self.at)

@@ -1,4 +1,4 @@
-"""The Kafka key `shopID:clientID`: who an event belongs to, and whose events stay in order.
+"""Parse the Kafka key `shopID:clientID`, which names the user whose events stay in order.
 
 >>> from truepixel_dagster.events.user_key import is_no_client, parse_user_key
 >>> parse_user_key(b"548380009:4c1e")
@@ -19,16 +19,16 @@ MAX_CLIENT_BYTES = 256
 _has_control_character = re.compile(r"[\x00-\x1f\x7f]").search
 
 
-# A user's events come close together.
+# A user's events arrive close together.
 @lru_cache(maxsize=1024)
 def parse_user_key(key: bytes | None) -> tuple[str, str]:
-    """Split a key at its first colon, so that a client id may hold colons and a shop id may not.
+    """Split a key at its first colon, so that a client id may contain colons and a shop id may not.
 
     Returns:
-        Shop id and client id. The shop is not empty; an empty client is none, as `is_no_client` says.
+        Shop id and client id. The shop is never empty; an empty client means no client (`is_no_client`).
 
     Raises:
-        ValueError: The key is no `shop:client`; the message says why.
+        ValueError: The key is not `shop:client`; the message says why.
     """
     if not key:
         raise ValueError("the key is empty, not shop:client")
@@ -46,13 +46,13 @@ def parse_user_key(key: bytes | None) -> tuple[str, str]:
     return shop, client
 
 
-# What a collector writes where a visitor has no client id, or has not agreed to one.
+# What a collector writes if a visitor has no client id, or has not consented to one.
 _NO_CLIENTS = frozenset({"", "undefined", "null", "none", "nan", "0", "anonymous"})
 
 
 def is_no_client(text: str) -> bool:
-    """Whether a client id, or another id that a collector passes on, is one of the words for none."""
-    # Ids are longer than all of the words but for a UUID of zeros.
+    """Return whether a client id, or another id that a collector passes on, is a word for no id."""
+    # Ids are longer than all of the words, except a UUID of zeros.
     if len(text) > 9 and text[0] not in "0-" and not (text[0].isspace() or text[-1].isspace()):
         return False
     word = text.strip().lower()
@@ -60,5 +60,5 @@ def is_no_client(text: str) -> bool:
 
 
 def can_be_client(text: str) -> bool:
-    """Return whether a text can be the client of a key: not too long, no control characters, no word for none."""
+    """Return whether a text can be the client of a key: not too long, no control characters, no word for no id."""
     return not (_has_control_character(text) or longer_than(MAX_CLIENT_BYTES, text) or is_no_client(text))

@@ -1,4 +1,4 @@
-"""The visit that a page view speaks of: by its URL, or by a referrer that is outside of the shop.
+"""Find the visit of a page view, by its URL or by a referrer outside of the shop.
 
     >>> from truepixel_dagster.events.visits import visit
     >>> ad = visit("https://shop.example/?utm_source=ig&utm_medium=paid_social", None, None)
@@ -7,10 +7,10 @@
     >>> search = visit("https://shop.example/", None, "https://www.google.de/")
     >>> search.platform, search.channel
     ('google', 'organic_search')
-    >>> visit("https://shop.example/hats", None, "https://shop.example/") is None  # somebody goes from page to page
+    >>> visit("https://shop.example/hats", None, "https://shop.example/") is None  # from page to page
     True
 
-docs/channels.md has the rules for people.
+docs/channels.md explains the rules.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ Alias = Callable[[str, str], str]
 MAX_VALUE = 512
 UNKNOWN = "unknown"
 NO_ALIASES: Mapping[str, str] = MappingProxyType({})
-# A parameter's name and value. An address may be megabytes of others: nothing is kept of them. Without its beginning, a
-# megabyte that has no `=` would be looked through once for each of its characters.
+# A parameter's name and value. An address may contain megabytes of other parameters, which are not kept. Without the
+# anchor, a megabyte without `=` would be searched once for each of its characters.
 _PARAMETER = re.compile(r"(?:^|&)([^&=]+)=([^&]+)")
-# As long as the longest name that matters with every letter as %xx.
+# The length of the longest relevant name, with every letter as %xx.
 _LONGEST_NAME = 3 * 64
-# In characters: what is remembered of queries takes a megabyte or two.
+# In characters: the cache of queries needs one or two megabytes.
 _MOST_REMEMBERED = 512
-# What GA4 writes, and JavaScript, where nothing is said.
+# What GA4 and JavaScript write for a missing value.
 _UNSAID = frozenset({"(direct)", "(none)", "(not set)", "null", "undefined"})
-# Google's ^(.*(([^a-df-z]|^)shop|shopping).*)$, in a name in lower case.
+# Google's ^(.*(([^a-df-z]|^)shop|shopping).*)$, for a name in lower case.
 _SHOP = re.compile(r"(?:[^a-df-z]|^)shop|shopping")
 
 
 class Seen(NamedTuple):
-    """What a page view tells: the visit, and the host outside of the shop that it came from."""
+    """Hold the visit of a page view, and the host outside of the shop that it came from."""
 
     visit: Ad | None = None
     came_from: str | None = None
@@ -62,10 +62,10 @@ def visit(
     aliases: Mapping[str, str] = NO_ALIASES,
     sources: Sources = DEFAULT,
 ) -> Ad | None:
-    """The ad of the URL, else the visit that an outside referrer speaks of; None where nobody came from elsewhere.
+    """Return the ad of the URL, else the visit of an outside referrer; None if the page view is not a visit.
 
     Arguments:
-        url, search, referrer, own_domains, aliases, sources: As of `seen`.
+        url, search, referrer, own_domains, aliases, sources: Those of `seen`.
     """
     return seen(url, search, referrer, own_domains=own_domains, aliases=aliases, sources=sources).visit
 
@@ -79,14 +79,14 @@ def seen(
     aliases: Mapping[str, str] = NO_ALIASES,
     sources: Sources = DEFAULT,
 ) -> Seen:
-    """The visit of a page view, if it is one, and the host outside of the shop that it came from.
+    """Return the visit of a page view, if it is one, and the host outside of the shop that it came from.
 
     Arguments:
         url: The page's address, or a path such as a webhook's `landing_site`.
-        search: Its query, looked at only where the URL has none.
-        referrer: The address of the page before.
-        own_domains: The shop's domains beside that of `url`.
-        aliases: The shop's own names of platforms, as `aliases_of` makes them.
+        search: Its query, used only if the URL has none.
+        referrer: The address of the previous page.
+        own_domains: The shop's domains besides that of `url`.
+        aliases: The shop's own names of platforms, from `aliases_of`.
         sources: The tables.
     """
     query = _query(url, search)
@@ -102,15 +102,15 @@ def seen(
 
 
 def aliases_of(names: Mapping[str, str]) -> dict[str, str]:
-    """A shop's names and hosts of platforms, and each platform's name, as `visit` looks them up.
+    """Return a shop's names and hosts of platforms, with each platform's name, in the form for `visit`.
 
-    The platform is named by any of its names in the tables, or by one of the shop's own.
+    A platform may have any of its names in the tables, or one of the shop's own.
     """
     found: dict[str, str] = {}
     for name, platform in names.items():
         found[name_key(name)] = platform.strip().lower()
         if "." in name and (host := normal(name.strip().removeprefix("www."))):
-            # Of a host the hyphens count: no name begins with slashes.
+            # Hyphens are significant in a host. The slashes distinguish hosts from names.
             found[f"//{host}"] = platform.strip().lower()
     return found
 
@@ -125,13 +125,13 @@ def anonymised_addresses(
     aliases: Mapping[str, str] = NO_ALIASES,
     sources: Sources = DEFAULT,
 ) -> tuple[str | None, str | None]:
-    """An address and a referrer of which `visit` says what `anonymous_ad` leaves of the visit; None without a visit.
+    """Return an address and a referrer whose `visit` is the one that `anonymous_ad` returns; None without a visit.
 
-    Of both the host is left, and of the query the parameters that make the visit.
+    Both keep their host, and the query keeps the parameters that decide the visit.
 
     Arguments:
-        url, search, referrer, own_domains, aliases, sources: As of `visit`.
-        alias: From the kind of an id and the id to its alias.
+        url, search, referrer, own_domains, aliases, sources: Those of `visit`.
+        alias: Maps the kind of an id and the id to its alias.
     """
     ad = visit(url, search, referrer, own_domains=own_domains, aliases=aliases, sources=sources)
     if ad is None:
@@ -146,7 +146,7 @@ def anonymised_addresses(
 
 
 def _said(found: Mapping[str, str], ad: Ad, sources: Sources) -> dict[str, str]:
-    """The parameters that say of a URL's visit what `ad` says, where the URL said it."""
+    """Return the parameters of a URL's visit with the values of `ad`."""
     click = _deciding(found, sources)
     said = {
         "utm_source": ad.source if "utm_source" in found else None,
@@ -162,19 +162,19 @@ def _said(found: Mapping[str, str], ad: Ad, sources: Sources) -> dict[str, str]:
 
 
 def _query(url: str | None, search: str | None) -> str:
-    """The query of the page's address, or where that has none what stands in `search`."""
+    """Return the query of the page's address, else `search`."""
     query = url.partition("#")[0].partition("?")[2] if url and "?" in url else ""
     return query or (search.lstrip("?").partition("#")[0] if search else "")
 
 
 def _goes_on(url: str, referrer: str) -> bool:
-    """Whether the page before is of the same host, seen without looking closely: most are."""
+    """Return whether the previous page certainly has the same host, by a quick comparison: most have."""
     end = url.find("/", 8)
     return end > 0 and referrer.startswith(url[: end + 1])
 
 
 def _parameters(query: str, sources: Sources) -> dict[str, str]:
-    """What a query says by the names that matter; of several values the first that says something."""
+    """Return the relevant parameters of a query; the first non-empty value of several counts."""
     names = sources.parameters
     found: dict[str, str] = {}
     for match in _PARAMETER.finditer(query):
@@ -196,7 +196,7 @@ def _value(raw: str) -> str:
 
 
 def _deciding(found: Mapping[str, str], sources: Sources) -> ClickId | None:
-    """Of the click ids of a URL the one that decides."""
+    """Return the deciding click id of a URL."""
     ranks = [rank for name in found if (rank := sources.rank.get(name)) is not None]
     return sources.ranked[min(ranks)] if ranks else None
 
@@ -207,7 +207,7 @@ def _of_query(query: str, place: Place | None, aliases: Mapping[str, str], sourc
     return _of_referrer(place, sources) if place else None
 
 
-# What a visitor does on one page comes close together, each time with its address.
+# A visitor's events on one page arrive close together, each with the page's address.
 @lru_cache(maxsize=1024)
 def _remembered(query: str, place: Place | None, sources: Sources) -> Ad | None:
     return _of_query(query, place, NO_ALIASES, sources)
@@ -219,7 +219,7 @@ def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str
     named = _named(source, aliases, sources) if source else None
     place = _chosen(click, named, before, sources.is_paid(_word(medium)), sources)
     if before and not click and not named:
-        # The URL says what it is a part of, but not where it was.
+        # The URL names the campaign but not the source.
         source, medium = before.source, medium or sources.referrer_medium(before)
     return Ad(
         platform=place.platform,
@@ -236,10 +236,10 @@ def _of_url(found: Mapping[str, str], before: Place | None, aliases: Mapping[str
 
 
 def _chosen(click: ClickId | None, named: Place | None, before: Place | None, paid: bool, sources: Sources) -> Place:
-    """Whose visit it is, by click id, `utm_source` and referrer.
+    """Return the platform of a visit, by click id, `utm_source` and referrer.
 
-    A click id that proves an ad stands against any source. One that is on every link out of its platform stands against
-    none that is known, for such links are copied; with a paid medium it tells what an unknown source means.
+    A click id that proves an ad wins over any source. A click id that its platform adds to every outgoing link never
+    wins over a known source, because such links are copied; with a paid medium it decides for an unknown source.
     """
     if click is None:
         return named or before or Place(UNKNOWN, None, UNKNOWN)
@@ -267,7 +267,7 @@ def _channel(
 
 
 def _word(said: str | None) -> str:
-    """What rules look at. Where there is an @ it may be somebody's, and becomes an alias that must not change them."""
+    """Return a word for the rules; empty with an @: an e-mail address becomes an alias, which must not matter."""
     return said.lower() if said and "@" not in said else ""
 
 
@@ -284,7 +284,7 @@ def _of_referrer(place: Place, sources: Sources) -> Ad:
 
 
 def _place_at(host: str, referrer: str, aliases: Mapping[str, str], sources: Sources) -> Place:
-    """Where a visit came from, by a referrer that is outside of the shop."""
+    """Return the place of a visit by its outside referrer."""
     if is_app(referrer):
         return sources.app(host)
     if aliases and (own := next((own for name in suffixes(host) if (own := aliases.get(f"//{name}"))), None)):
@@ -295,14 +295,14 @@ def _place_at(host: str, referrer: str, aliases: Mapping[str, str], sources: Sou
 def outside_host(
     url: str | None, referrer: str | None, *, own_domains: Collection[str] = (), sources: Sources = DEFAULT
 ) -> str | None:
-    """The host of the page before; None where that is not outside of the shop."""
+    """Return the host of the previous page; None if it is not outside of the shop."""
     host = None if referrer and url and _goes_on(url, referrer) else host_of(referrer)
     return host if host and _is_outside(host, host_of(url), frozenset(own_domains), sources) else None
 
 
 @lru_cache(maxsize=4096)
 def _is_outside(host: str, page: str | None, own_domains: frozenset[str], sources: Sources) -> bool:
-    """Whether a host is neither the shop's, nor one that belongs to buying in it."""
+    """Return whether a host belongs neither to the shop nor to its checkout and payment."""
     own = {registered(name) for name in (page, *map(normal, own_domains)) if name}
     if host == page or not own.isdisjoint((host, registered(host))):
         return False
@@ -312,12 +312,12 @@ def _is_outside(host: str, page: str | None, own_domains: frozenset[str], source
 
 
 def _is_shop(host: str, own: Collection[str], sources: Sources) -> bool:
-    """Whether a host is a shop's at Shopify, and the own one's is not known to be another."""
+    """Return whether a host is a shop's host at Shopify, unless the shop's own is known to be another."""
     place = next((f".{suffix}" for suffix in sources.shops if host.endswith(f".{suffix}")), None)
     return place is not None and not any(name.endswith(place) for name in own)
 
 
 def _is_bank(host: str, sources: Sources) -> bool:
-    """Whether a host below somebody's domain is named as those that ask for a card's second factor are."""
+    """Return whether a host has the name of a bank's page for a card's second factor."""
     labels = host.removesuffix(registered(host)).split(".")
     return any(part in sources.labels for label in labels for part in (label, *label.split("-")))

@@ -52,7 +52,7 @@ ORDER_CREATED = "orders/create"
 ORDER_PAID = "orders/paid"
 ORDER_CANCELLED = "orders/cancelled"
 REFUND_CREATED = "refunds/create"
-# These say one thing once; an order or a cart may be updated many times.
+# These topics occur once per order; an order or a cart may be updated many times.
 _ONCE = {ORDER_CREATED, ORDER_PAID, ORDER_CANCELLED}
 
 
@@ -61,7 +61,7 @@ class _WithId(msgspec.Struct, omit_defaults=True):
 
 
 class _Any(msgspec.Struct, omit_defaults=True):
-    """What is read of every webhook, whatever its topic."""
+    """The fields that are read of every webhook."""
 
     id: Id = None
     created_at: Any = None
@@ -72,7 +72,7 @@ class _Any(msgspec.Struct, omit_defaults=True):
 
 
 class _OfOrder(_Any, omit_defaults=True):
-    """What names an order and says nothing of it."""
+    """A webhook that only names an order."""
 
     order_id: Id = None
 
@@ -113,7 +113,7 @@ ORDER_DELETED = "orders/delete"
 _Body: TypeAlias = "_Any | _OfOrder | _OfPerson | _Cart | _Checkout | _Refund | OrderBody"
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-# Made at import: a second thread may come by while a type is looked at for the first time.
+# Created at import, because two threads may use a type for the first time at once.
 _REFUND: Reader[Any] = Reader(_Refund)
 _OTHER: Reader[Any] = Reader(_Any)
 _BY_RESOURCE: dict[str, Reader[Any]] = {
@@ -127,15 +127,15 @@ _BY_RESOURCE: dict[str, Reader[Any]] = {
 
 
 def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
-    """What a webhook says.
+    """Return the facts of a webhook.
 
     Arguments:
         payload: The JSON.
-        topic: The webhook's topic such as `orders/create`; None has the payload's shape decide.
-        site: The shop's site, as far as it is known.
+        topic: The webhook's topic such as `orders/create`; if it is None, the payload's shape decides.
+        site: What is known of the shop's site.
 
     Raises:
-        ValueError: Not JSON, of no known shape, of wrong types or out of bounds.
+        ValueError: The payload is not JSON or has no known shape, or a field has a wrong type or is out of bounds.
     """
     name = name_of(topic) or _topic(payload)
     body = _read(name, payload)
@@ -161,7 +161,7 @@ def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
 
 
 def _read(name: str, payload: bytes) -> _Body:
-    """What a payload says of what is read of its topic."""
+    """Return the payload, decoded as its topic's type."""
     resource, slash, _ = name.partition("/")
     decoder = _REFUND if name == REFUND_CREATED else _BY_RESOURCE.get(resource + slash, _OTHER)
     found: _Body = decoder.decode(payload)
@@ -169,7 +169,7 @@ def _read(name: str, payload: bytes) -> _Body:
 
 
 def _news(name: str, body: _Body, landing: Landing, lines: tuple[SoldLine, ...], arrival: Arrival) -> OrderNews | None:
-    """What a webhook says of an order; None where it says nothing of one."""
+    """Return what a webhook says of an order; None if it names none."""
     news: OrderNews | None = None
     if isinstance(body, _Refund):
         news = refund_news(body, arrival)
@@ -198,7 +198,7 @@ def _email_hash(body: _Body) -> str | None:
 
 
 def _order_id(body: _Body) -> str | None:
-    """The order that a webhook names, also one that says nothing of it."""
+    """Return the id of the order that a webhook names, even if it says nothing else of it."""
     if isinstance(body, OrderBody):
         return order_identifier(body.id)
     if isinstance(body, (_Refund, _OfOrder)):
@@ -207,18 +207,18 @@ def _order_id(body: _Body) -> str | None:
 
 
 def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) -> bytes:
-    """The payload without whom it is about: what the fields above hold, its ids by aliases.
+    """Return the payload with personal data removed: only the fields above, with aliases for its ids.
 
     Arguments:
-        payload: One that `facts` understands.
-        topic: The webhook's topic, as `facts` names it.
-        alias: From the kind of an id and the id to its alias.
-        site: The shop's site, as far as it is known.
+        payload: A payload that `facts` accepts.
+        topic: The webhook's topic, as `facts` returns it.
+        alias: Maps the kind of an id and the id to its alias.
+        site: What is known of the shop's site.
     """
     body = _read(topic, payload)
     landing = site.anonymised_addresses(body.landing_site, None, body.referring_site, alias)
     if landing == (None, None):
-        # That a page is named, and that it is no visit, says something of an order.
+        # Whether a page is named that is not a visit matters for the order.
         landing = "/" if body.landing_site else None, "/" if body.referring_site else None
     body.landing_site, body.referring_site = landing
     if isinstance(body, OrderBody):
@@ -244,7 +244,7 @@ def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) ->
 
 
 def _topic(payload: bytes) -> str:
-    """The topic that a payload's shape speaks of."""
+    """Return the topic by the payload's shape."""
     fields = _OBJECT.decode(payload)
     if "refund_line_items" in fields:
         return REFUND_CREATED
@@ -259,7 +259,7 @@ def _topic(payload: bytes) -> str:
 
 
 def _event_id(name: str, body: _Body) -> str | None:
-    """`topic:id`, and the time of the update where a topic may come many times for one id."""
+    """Return `topic:id`, with the time of the update if the topic may repeat for one id."""
     number = identifier(body.id)
     if number is None:
         return None
@@ -269,10 +269,10 @@ def _event_id(name: str, body: _Body) -> str | None:
 
 
 def _occurred_at(name: str, body: _Body) -> str | None:
-    """When it happened.
+    """Return the time at which it happened.
 
     Raises:
-        ValueError: The time is no text.
+        ValueError: The time is not text.
     """
     if name == ORDER_PAID or name.endswith("/create"):
         times = [body.created_at]
@@ -281,15 +281,15 @@ def _occurred_at(name: str, body: _Body) -> str | None:
         times = [cancelled, body.updated_at, body.created_at]
     found = next((time for time in times if time is not None), None)
     if found is not None and not isinstance(found, str):
-        raise ValueError(f"the time of the event is no text but {str(found)[:40]!r}")
+        raise ValueError(f"the time of the event is not text but {str(found)[:40]!r}")
     return found
 
 
 def _check_lines(name: str, body: _Body, most: int) -> None:
-    """Check how many lines there are in everything that is read.
+    """Check the number of lines in everything that is read.
 
     Raises:
-        FieldError: There are more.
+        FieldError: There are more than `most`.
     """
     if isinstance(body, (OrderBody, _Checkout, _Cart)):
         bounded(body.line_items, "line_items", most)
@@ -300,7 +300,7 @@ def _check_lines(name: str, body: _Body, most: int) -> None:
 
 
 def _lines(body: _Body) -> tuple[SoldLine, ...]:
-    """The lines of an order, checkout or cart that name a product, within bounds."""
+    """Return the lines of an order, checkout or cart that name a product, within bounds."""
     if isinstance(body, _Cart):
         # A cart has no currency of its own.
         return sold_lines(body.line_items or (), None)
@@ -310,6 +310,6 @@ def _lines(body: _Body) -> tuple[SoldLine, ...]:
 
 
 def _product_ids(body: _Body) -> tuple[str, ...]:
-    """The products of an order, checkout or cart, gift cards among them."""
+    """Return the products of an order, checkout or cart, gift cards among them."""
     lines = body.line_items if isinstance(body, (OrderBody, _Checkout, _Cart)) else None
     return distinct(read_each("line_items", lines or (), lambda line: identifier(line.product_id, "product_id")))

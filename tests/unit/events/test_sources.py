@@ -124,10 +124,10 @@ def test_an_operator_adds_to_the_tables() -> None:
         ('{"click_ids": [{"name": "x", "platform": "y"}]}', "missing required field `paid`"),
         ('{"click_ids": [{"name": "x", "platform": "y", "paid": "sometimes"}]}', "Invalid enum value 'sometimes'"),
         ('{"platforms": {"x": {"category": "serach"}}}', "Invalid enum value 'serach'"),
-        ('{"platforms": {"x": {"hosts": ["https://x.example/"]}}}', "'https://x.example/' is no host"),
-        ('{"inside": ["a b"]}', "'a b' is no host"),
-        ('{"platforms": {" ": {}}}', "' ' is no name"),
-        ('{"platforms": {"x": {"aliases": ["a@b"]}}}', "'a@b' holds an @"),
+        ('{"platforms": {"x": {"hosts": ["https://x.example/"]}}}', "'https://x.example/' is not a host"),
+        ('{"inside": ["a b"]}', "'a b' is not a host"),
+        ('{"platforms": {" ": {}}}', "' ' is not a name"),
+        ('{"platforms": {"x": {"aliases": ["a@b"]}}}', "'a@b' contains an @"),
     ],
 )
 def test_what_cannot_be_added_says_why(text: str, reason: str, tmp_path: Path) -> None:
