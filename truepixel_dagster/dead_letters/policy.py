@@ -1,7 +1,7 @@
 """When dead letters are an outage or a bad deploy that should stop the lane: the rule counts clients, not messages.
 
 One client may send any number of messages, so the share of a batch's messages means nothing. If most clients fail at
-once, no single client is the cause, unless somebody invents clients. So where customers exist, only clients with a
+once, no single client is the cause, unless a sender invents clients. So where customers exist, only clients with a
 profile count: to stop a lane, an attacker must be as many known clients as all others in a batch.
 """
 
