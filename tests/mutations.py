@@ -174,7 +174,7 @@ MUTATIONS = (
         INTEGRATION + "test_guards.py " + INTEGRATION + "test_dagster.py",
     ),
     Mutation(
-        "a letter that came back is counted once in customers",
+        "a reprocessed letter is counted once in customers",
         P + "stages/customer.py",
         "if _at(event.origin) not in known]",
         "]",
@@ -706,7 +706,7 @@ MUTATIONS = (
         INTEGRATION + "test_new_log.py -k beyond",
     ),
     Mutation(
-        "a lane at work looks whether its log is still there",
+        "a running lane checks whether its log still exists",
         P + "pipeline/runner.py",
         "self._watch.check()",
         "pass",
@@ -720,7 +720,7 @@ MUTATIONS = (
         INTEGRATION + "test_new_log.py -k counts_from_its_beginning",
     ),
     Mutation(
-        "a new log begins while no lane is at work",
+        "a new log begins while no lane is processing",
         P + "pipeline/adoption.py",
         "        lease.acquire()\n",
         "",
