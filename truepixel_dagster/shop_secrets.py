@@ -48,7 +48,7 @@ class Sealer:
             self._fernet = MultiFernet([Fernet(line) for line in lines])
         except ValueError as error:
             raise SecretsError(
-                f"TRUEPIXEL_SHOP_KEYS_FILE={str(file)!r} has to have a key of Fernet's a line"
+                f"TRUEPIXEL_SHOP_KEYS_FILE={str(file)!r} must contain a Fernet key on each line"
             ) from error
 
     def seal(self, shop: str, secret: bytes) -> str:
@@ -65,10 +65,10 @@ class Sealer:
             found = msgspec.json.decode(self._fernet.decrypt(sealed), type=_Sealed)
         except (InvalidToken, msgspec.MsgspecError) as error:
             raise SecretsError(
-                f"a secret of shop {shop!r} was encrypted by a key that is not in TRUEPIXEL_SHOP_KEYS_FILE"
+                f"a secret of shop {shop!r} was encrypted with a key that is not in TRUEPIXEL_SHOP_KEYS_FILE"
             ) from error
         if found.shop != shop:
-            raise SecretsError(f"a secret that stands with shop {shop!r} is another shop's")
+            raise SecretsError(f"a secret stored for shop {shop!r} belongs to another shop")
         return found.secret
 
 
@@ -80,7 +80,7 @@ def sealer_of(settings: Settings) -> Sealer:
     """
     if settings.shop_keys_file is None:
         raise SecretsError(
-            "TRUEPIXEL_SHOP_KEYS_FILE is not set: secrets in MongoDB are encrypted by a key of that file"
+            "TRUEPIXEL_SHOP_KEYS_FILE is not set: it names the file of keys that encrypt secrets in MongoDB"
         )
     return Sealer(Path(settings.shop_keys_file))
 
@@ -94,7 +94,7 @@ def mounted(settings: Settings, name: str) -> bytes:
     if settings.shop_secrets_dir is None:
         raise SecretsError("TRUEPIXEL_SHOP_SECRETS_DIR is not set: it names the folder of mounted secrets")
     if not _NAME.fullmatch(name):
-        raise SecretsError(f"{name[:80]!r} is no name of a file in TRUEPIXEL_SHOP_SECRETS_DIR")
+        raise SecretsError(f"{name[:80]!r} is not a file name in TRUEPIXEL_SHOP_SECRETS_DIR")
     return one_secret(read_file(settings.shop_secrets_dir / name), name)
 
 
@@ -106,7 +106,7 @@ def one_secret(raw: bytes, where: str) -> bytes:
     """
     secret = raw.strip()
     if not secret or len(secret) > MAX_SECRET_BYTES or b"\n" in secret:
-        raise SecretsError(f"{where} has to hold one secret: a line of at most {MAX_SECRET_BYTES} bytes")
+        raise SecretsError(f"{where} must contain one secret: a line of at most {MAX_SECRET_BYTES} bytes")
     return secret
 
 

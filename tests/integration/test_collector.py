@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import signal
 import socket
 import ssl
@@ -41,6 +42,8 @@ from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
+from truepixel_dagster.identity import new_identity
+from truepixel_dagster.local.stack import identified
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -203,6 +206,41 @@ def test_the_commands_add_list_and_show_a_shop(settings: Settings, stores: Store
     assert "TRUEPIXEL_SHOP_SECRETS_DIR" in refused
     truepixel(settings, "shops", "remove", SHOP)
     assert stores.mongodb.count(CONNECTIONS) == 0
+
+
+def test_an_older_pixel_token_stays_valid_until_its_time(served: Settings, collector: Running) -> None:
+    assert collector.pixel(VISIT).status == 200
+    truepixel(served, "shops", "rotate-token", SHOP)
+    row = json.loads(truepixel(served, "shops", "show", SHOP, "--json"))["connection"]
+    newer = row["pixel_token"]
+    assert newer != TOKEN
+    assert [older["token"] for older in row["older_tokens"]] == [TOKEN]
+    # Longer than the collector caches a shop.
+    until(lambda: collector.pixel(VISIT, token=newer).status == 200)
+    time.sleep(5.5)
+    assert [collector.pixel(VISIT, token=token).status for token in (TOKEN, newer)] == [200, 200]
+    truepixel(served, "shops", "rotate-token", SHOP, "--overlap", "0")
+    newest = json.loads(truepixel(served, "shops", "show", SHOP, "--json"))["connection"]["pixel_token"]
+    until(lambda: collector.pixel(VISIT, token=newest).status == 200)
+    until(lambda: {collector.pixel(VISIT, token=token).status for token in (TOKEN, newer)} == {403})
+    assert "not connected" in truepixel(served, "shops", "rotate-token", "9", code=1)
+
+
+def test_servers_of_others_are_not_used(served: Settings, servers: Settings, stores: Stores) -> None:
+    others = served.model_copy(update={"servers_identity": new_identity()})
+    with running(others, ready=False) as collector:
+        named = re.compile(r"(Kafka|MongoDB|Redis) \S+(?: \S+)? is not the server")
+        until(lambda: set(named.findall(" ".join(collector.lines))) == {"Kafka", "MongoDB", "Redis"})
+        assert collector.ask("GET", "/readyz").status == 503
+        assert collector.webhook("orders/create", {"id": 1}).status == 503
+        assert collector.pixel({**completed("e2", "token-1", at=ago(1)), "clientId": "c-9"}).status == 503
+        collector.end()
+    assert on_topic(served) == []
+    assert stores.redis.client.keys(f"{served.namespace}:client:*") == []
+    own = served.model_copy(update={"servers_identity": identified(servers).servers_identity})
+    with running(own) as collector:
+        assert collector.pixel({**completed("e2", "token-1", at=ago(1)), "clientId": "c-9"}).status == 200
+        until(lambda: stores.redis.client.get(client_key(served.namespace, SHOP, "token-1")) == "c-9")
 
 
 def test_a_secret_in_mongodb_is_encrypted_and_of_one_shop(settings: Settings, stores: Stores, tmp_path: Path) -> None:
@@ -413,7 +451,11 @@ def test_a_redaction_by_http_forgets_the_tokens_as_well(served: Settings, stores
     (done,) = json.loads(truepixel(served, "privacy", "run", "--json"))["requests"]
     assert all(place["found"] == 0 for place in done["searched"].values())
     assert stores.redis.client.get(key) is None
-    assert not any("77" in str(document) for document in stores.mongodb.find("customers", {}))
+    assert all(document.get("customer_id") != "77" for document in stores.mongodb.find("customers", {}))
+    # The collector itself remembers nothing of the buyer either.
+    assert collector.webhook("checkouts/update", {"id": 8, "checkout_token": "token-1"}).status == 200
+    keys = [record.key for record in on_topic(served) if record.headers.get("topic") == b"checkouts/update"]
+    assert keys == [f"{SHOP}:token-1".encode()]
 
 
 # --- HTTP ---
@@ -441,10 +483,21 @@ def test_it_speaks_tls(served: Settings, tmp_path: Path) -> None:
         connection.request("POST", "/v1/webhooks", body, signed("orders/create", body))
         assert connection.getresponse().status == 200
         connection.close()
+        # A renewal needs no restart: new connections get the new certificate.
+        renewed = authority.issue_cert("127.0.0.1", common_name="renewed")
+        renewed.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+        until(lambda: "renewed" in _names(collector.port, context))
     (tmp_path / "bad.pem").write_text("no certificate")
     refused = run(served, "collector", "--port", "0", "--tls-cert", str(tmp_path / "bad.pem"))
     assert refused.returncode == 1
     assert "cannot be used" in refused.stderr
+
+
+def _names(port: int, context: ssl.SSLContext) -> str:
+    """Return the subject of the certificate that a new connection gets."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+        return str(connection.getpeercert())
 
 
 def _status(connection: http.client.HTTPSConnection, path: str) -> int:

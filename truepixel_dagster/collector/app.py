@@ -45,7 +45,7 @@ class Endpoint:
             return
         except Exception:
             # The sender retries later. The log never contains what it sent.
-            LOG.exception("a request of %s met a defect", self._answering.name)
+            LOG.exception("a request to %s failed because of a defect", self._answering.name)
             answer = AWAY
         self._services.metrics.answered(self._answering.name, answer.status, loop.time() - began)
         await answer.send(send)

@@ -13,20 +13,27 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for any free one.")
-@click.option("--tls-cert", type=_FILE, help="PEM file of the certificate and those above it; HTTP without.")
-@click.option("--tls-key", type=_FILE, help="PEM file of its key, if that is not in the same.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="0 for any free port.",
+)
+@click.option("--tls-cert", type=_FILE, help="PEM file of the certificate and its chain; without it, HTTP.")
+@click.option("--tls-key", type=_FILE, help="PEM file of the key, unless --tls-cert contains it.")
 def collector(host: str, port: int, tls_cert: Path | None, tls_key: Path | None) -> None:
-    """Take Shopify's webhooks and the pixel's events over HTTP, and bring them to the topic.
+    """Receive Shopify's webhooks and the pixel's events over HTTP, and write them to the topic.
 
-    What is answered with 200 is acknowledged by Kafka or synced to the journal on disk. See docs/collector.md.
+    A 2xx answer means that Kafka has acknowledged the record or the journal has synced it to disk. See
+    docs/collector.md.
     """
     from truepixel_dagster.collector.journal_file import JournalFailed
     from truepixel_dagster.collector.serve import CollectorFailed, run
 
     if tls_key and not tls_cert:
-        raise click.UsageError("--tls-key goes with --tls-cert")
+        raise click.UsageError("--tls-key requires --tls-cert")
     try:
         run(load_settings(), say, host=host, port=port, certificate=tls_cert, key=tls_key)
     except (CollectorFailed, JournalFailed) as error:

@@ -91,7 +91,7 @@ class JournalFile:
         except OSError:
             self._lock.close()
             raise JournalFailed(
-                f"the journal in {folder} belongs to another collector that runs: give each its own folder"
+                f"the journal in {folder} is in use by another collector: give each its own folder"
                 " (TRUEPIXEL_COLLECTOR_JOURNAL_DIR)"
             ) from None
         try:
@@ -224,6 +224,6 @@ class JournalFile:
 
     def _failed(self, error: Exception) -> JournalFailed:
         return JournalFailed(
-            f"the journal {self._path} cannot be used: {error}; make room on its disk, or move the file away to be"
-            " looked at and restart: records in it were promised"
+            f"the journal {self._path} cannot be used: {error}. Make room on its disk, or move the file away and"
+            " restart. Keep the file: its records were promised"
         )

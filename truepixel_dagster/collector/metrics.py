@@ -38,7 +38,7 @@ class Metrics:
         )
         self._events = Counter(
             "truepixel_collector_events",
-            "Events by where they come from and what became of them.",
+            "Events by source and outcome.",
             ["source", "outcome"],
             registry=self.registry,
         )
@@ -87,29 +87,33 @@ class State(Collector):
         delivery, journal = self._delivery, self._delivery.journal
         gauges: list[Found] = [
             ("underway_records", "Records in the queue of Kafka's client.", delivery.underway),
-            ("kafka_slow", "Whether Kafka does not acknowledge in time.", delivery.is_slow),
-            ("takes", "Whether anything can be promised now.", delivery.takes),
-            ("body_bytes", "Bytes of bodies in memory.", self._room.used),
-            ("shops_cached", "Names of shops that are kept.", self._registry.size),
-            ("registry_away", "Whether MongoDB could not be asked.", self._registry.trouble is not None),
+            (
+                "kafka_slow",
+                "Whether Kafka is away or acknowledges late.",
+                not delivery.topic or delivery.is_slow,
+            ),
+            ("takes", "Whether the collector can accept a record now.", delivery.takes),
+            ("body_bytes", "Bytes of request bodies in memory.", self._room.used),
+            ("shops_cached", "Names of shops in the cache.", self._registry.size),
+            ("registry_away", "Whether the last query of MongoDB failed.", self._registry.trouble is not None),
         ]
         if journal is not None:
             held = journal.held
             age = max(0.0, time.time() - held.oldest) if held.oldest is not None else 0.0
             gauges += [
                 ("journal_records", "Records in the journal.", held.records),
-                ("journal_waiting_records", "Those that are in the journal alone.", delivery.waiting),
+                ("journal_waiting_records", "Records that only the journal holds.", delivery.waiting),
                 ("journal_bytes", "Bytes of records in the journal.", held.size),
-                ("journal_max_bytes", "Bytes that it may hold.", journal.most_bytes),
+                ("journal_max_bytes", "Capacity of the journal in bytes.", journal.most_bytes),
                 ("journal_age_seconds", "Age of the oldest record in the journal.", age),
-                ("journal_refused_records", "Records that Kafka will never take.", held.refused),
-                ("journal_failing", "Whether the journal's disk has failed at its last commit.", bool(journal.failure)),
+                ("journal_refused_records", "Records in the journal that Kafka will never accept.", held.refused),
+                ("journal_failing", "Whether the journal's last commit failed.", bool(journal.failure)),
             ]
         return [(name, text, float(value)) for name, text, value in gauges]
 
     def _counters(self) -> list[Found]:
         return [
             ("acknowledged_records", "Records that Kafka has acknowledged.", float(self._delivery.acknowledged)),
-            ("refused_records", "Records that Kafka has refused for good.", float(self._delivery.refused)),
-            ("redis_failures", "Calls to Redis that failed or took too long.", float(self._tokens.failures)),
+            ("refused_records", "Records that Kafka has refused permanently.", float(self._delivery.refused)),
+            ("redis_failures", "Calls to Redis that failed or timed out.", float(self._tokens.failures)),
         ]

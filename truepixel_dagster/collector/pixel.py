@@ -135,7 +135,7 @@ def _changed(record: Record, payload: bytes, agent: str, *, strip: bool) -> Take
             _mark(event, agent)
         return Taken(record._replace(value=without_person(event) if strip else msgspec.json.encode(event)))
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        return Refused(f"it cannot be written anew: {_words(error)}")
+        return Refused(f"the event cannot be rewritten: {_words(error)}")
 
 
 def _mark(event: dict[str, Any], agent: str) -> None:

@@ -64,10 +64,10 @@ def _refusal(status: int, reason: str, *headers: Header) -> Answer:
     return refusal(status, reason, (*_ANYBODY, *headers))
 
 
-AWAY = _refusal(503, "it could not be made safe: come again", again_after(RETRY_SECONDS))
-UNKNOWN = _refusal(403, "the token is no connected shop's")
+AWAY = _refusal(503, "the events could not be stored: retry later", again_after(RETRY_SECONDS))
+UNKNOWN = _refusal(403, "no connected shop has this token")
 TOO_LARGE = _refusal(413, f"the batch is larger than {MAX_BATCH_BYTES} bytes")
-NEVER_TAKEN = _refusal(413, "an event is larger than what is taken")
+NEVER_TAKEN = _refusal(413, "an event is larger than Kafka accepts")
 TYPE = _refusal(415, "send text/plain or application/json")
 
 
@@ -104,7 +104,7 @@ class Pixels:
             if known is None:
                 return self._counted(UNKNOWN)
             if wait := services.by_shop.take(known.shop, len(batch.events)):
-                return self._counted(_refusal(429, "too many events of this shop", again_after(wait)))
+                return self._counted(_refusal(429, "too many events from this shop", again_after(wait)))
             return await self._take(known, batch, _bots_agent(headers), deadline)
 
     async def _take(self, known: Known, batch: Batch, agent: str, deadline: float) -> Answer:
@@ -133,14 +133,14 @@ class Pixels:
         return AWAY if answer is RETRY else NEVER_TAKEN if answer is NEVER else answer
 
     async def _shop(self, query: bytes) -> Known | None:
-        """Return the shop of a query string's token; None for an unknown token or an uninstalled app.
+        """Return the shop of a query string's token; None for an unknown or expired token or an uninstalled app.
 
         Raises:
             RegistryAway: MongoDB cannot say.
         """
         token = parse_qs(query[:_MAX_QUERY_BYTES].decode("latin-1")).get("token", [""])[0]
         known = await self._services.registry.by_pixel_token(token) if token and token.isascii() else None
-        return known if known is not None and known.connection.uninstalled_at is None else None
+        return known if known is not None and known.connection.accepts(token, int(time.time() * 1000)) else None
 
     def _sender(self, scope: Scope) -> str:
         peer = scope.get("client") or ("", 0)

@@ -20,7 +20,7 @@ import msgspec
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.shop_secrets import SecretsError, all_secrets, mounted, read_file, sealer_of
-from truepixel_dagster.stores.connections import DOMAIN, PIXEL_TOKEN, Connection, Secret, change, find
+from truepixel_dagster.stores.connections import DOMAIN, OLDER_TOKEN, PIXEL_TOKEN, Connection, Secret, change, find
 from truepixel_dagster.stores.mongodb import MongoStore
 
 LOG = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class Registry:
         return await self._known((DOMAIN, domain))
 
     async def by_pixel_token(self, token: str) -> Known | None:
-        """Return the shop of a pixel token; None if no shop has it.
+        """Return the shop of a pixel token, an older one included; None if no shop has it.
 
         Raises:
             RegistryAway: MongoDB cannot say.
@@ -95,8 +95,10 @@ class Registry:
 
     def forget(self, known: Known) -> None:
         """Drop a shop from the cache, so that the next lookup asks MongoDB."""
-        self._cached.pop((DOMAIN, known.connection.domain), None)
-        self._cached.pop((PIXEL_TOKEN, known.connection.pixel_token), None)
+        connection = known.connection
+        self._cached.pop((DOMAIN, connection.domain), None)
+        for token in (connection.pixel_token, *(older.token for older in connection.older_tokens)):
+            self._cached.pop((PIXEL_TOKEN, token), None)
 
     async def ask_once(self) -> None:
         """Check whether MongoDB answers."""
@@ -171,12 +173,16 @@ class Looker:
         self._store = store
 
     def __call__(self, field: str, value: str) -> Known | None:
-        """Return the shop that has this domain or pixel token.
+        """Return the shop that has this domain or pixel token, an older token included.
 
         Raises:
             Unavailable: MongoDB does not answer.
+            WrongServer: It is not the server that the settings name.
         """
+        self._prove()
         found = find(self._store, field, value)
+        if found is None and field == PIXEL_TOKEN:
+            found = find(self._store, OLDER_TOKEN, value)
         if found is None:
             return None
         shop, connection = found
@@ -192,7 +198,9 @@ class Looker:
 
         Raises:
             Unavailable: MongoDB does not answer.
+            WrongServer: It is not the server that the settings name.
         """
+        self._prove()
 
         def decide(before: Connection | None) -> Connection | None:
             if before is None or before.connected_at > at or before.uninstalled_at is not None:
@@ -200,6 +208,10 @@ class Looker:
             return msgspec.structs.replace(before, uninstalled_at=at)
 
         change(self._store, shop, decide)
+
+    def _prove(self) -> None:
+        if self._settings.servers_identity:
+            self._store.prove(self._settings.servers_identity)
 
     def _opened(self, shop: str, secret: Secret) -> bytes | None:
         """Return a secret; None, with a log line, if it cannot be read: the other secrets remain valid."""

@@ -22,6 +22,7 @@ import uvicorn
 import uvloop
 
 from truepixel_dagster.collector.app import application
+from truepixel_dagster.collector.certificate import Certificate
 from truepixel_dagster.collector.delivery import Delivery
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import JournalFile
@@ -46,6 +47,7 @@ MOST_ADDRESSES = 50_000
 # An answer is due within seconds, so a slow MongoDB counts as unreachable.
 _SHORT = {"retries": 1, "mongodb_timeout": 1.5}
 _SWEEP_TICKS = 5
+_CERTIFICATE_SECONDS = 5.0
 # The time at shutdown for records that neither Kafka has acknowledged nor the journal has stored.
 _FLUSH_SECONDS = 4.0
 
@@ -106,7 +108,9 @@ def run(
         JournalFailed: The journal cannot be used.
     """
     with closing(listening(host, port)) as listener:
-        uvloop.run(_serve(settings, say, listener, _config(settings, certificate, key)))
+        config = _config(settings, certificate, key)
+        renewed = None if certificate is None else Certificate(certificate, key)
+        uvloop.run(_serve(settings, say, listener, config, renewed))
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -119,7 +123,7 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        raise CollectorFailed(f"cannot listen at {host}:{port}: {error.strerror}; choose --host or --port") from error
+        raise CollectorFailed(f"cannot listen at {host}:{port}: {error.strerror}. Choose another address") from error
 
 
 def _config(settings: Settings, certificate: Path | None, key: Path | None) -> uvicorn.Config:
@@ -150,17 +154,21 @@ async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     """Stand in for the application until it is built."""
 
 
-async def _serve(settings: Settings, say: Say, listener: socket.socket, config: uvicorn.Config) -> None:
+async def _serve(
+    settings: Settings, say: Say, listener: socket.socket, config: uvicorn.Config, certificate: Certificate | None
+) -> None:
     file = JournalFile(settings.collector_journal_dir or settings.data_dir / "collector")
     journal = Journal(file, settings.collector_journal_bytes, asyncio.get_running_loop())
     delivery = Delivery(journal, file.keys())
     if held := journal.held.records:
-        say(f"{held:,} records are in the journal from before: they go to Kafka first")
+        say(f"{held:,} records are in the journal from before: the collector sends them first")
     with closing(MongoStore(settings.model_copy(update=_SHORT))) as mongodb:
         services = _services(settings, delivery, mongodb)
         config.loaded_app = application(services)
         server = Server(config, lambda: setattr(services, "is_leaving", True), settings.collector_leave)
         beside = [asyncio.create_task(_connect(settings, delivery, say)), asyncio.create_task(_watch(services, server))]
+        if certificate is not None and config.ssl is not None:
+            beside.append(asyncio.create_task(_renew(certificate, config.ssl)))
         scheme = "https" if config.is_ssl else "http"
         address, port = listener.getsockname()[:2]
         say(
@@ -177,9 +185,9 @@ async def _serve(settings: Settings, say: Say, listener: socket.socket, config: 
             await delivery.close(_FLUSH_SECONDS)
             services.registry.close()
             journal.close()
-            say(f"ended: {journal.held.records:,} records are in the journal")
+            say(f"stopped: {journal.held.records:,} records are in the journal")
     if delivery.topic is not None and delivery.topic.is_broken:
-        raise CollectorFailed(f"Kafka's client is broken for good: {delivery.topic.trouble}; a restart makes a new one")
+        raise CollectorFailed(f"Kafka's client has failed for good: {delivery.topic.trouble}. Restart the collector")
 
 
 def _services(settings: Settings, delivery: Delivery, mongodb: MongoStore) -> Services:
@@ -189,7 +197,7 @@ def _services(settings: Settings, delivery: Delivery, mongodb: MongoStore) -> Se
     services = Services(
         delivery=delivery,
         registry=Registry(look),
-        tokens=Tokens(_redis(settings), settings.namespace),
+        tokens=Tokens(_redis(settings), settings.namespace, settings.servers_identity),
         app_secrets=AppSecrets(Path(file) if file else None),
         uninstalled=look.uninstalled,
         by_shop=Limiter(shop_rate, shop_rate * BURST_SECONDS, MOST_SHOPS),
@@ -224,16 +232,25 @@ async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
         except KafkaError as error:
             if str(error) != told:
                 told = str(error)
-                say(f"the journal takes what comes: {told}")
+                say(f"the journal stores all records until Kafka answers: {told}")
             await asyncio.sleep(1.0)
             continue
         return delivery.start(topic)
 
 
+async def _renew(certificate: Certificate, context: ssl.SSLContext) -> None:
+    """Reload the certificate whenever its files change."""
+    while True:
+        await asyncio.sleep(_CERTIFICATE_SECONDS)
+        certificate.refresh(context)
+
+
 async def _watch(services: Services, server: Server) -> None:
-    """Ask the registry until it answers, and stop the server if Kafka's client fails for good."""
+    """Ask Redis and the registry until they answer, and stop the server if Kafka's client fails for good."""
     await services.tokens.begin()
     while True:
+        if not services.tokens.is_proven:
+            await services.tokens.begin()
         if not services.registry.has_answered:
             await services.registry.ask_once()
         topic = services.delivery.topic

@@ -21,8 +21,8 @@ RETRY_SECONDS = 10
 # The limit on the bytes of all bodies in memory at once.
 ROOM_BYTES = 32 * 1024 * 1024
 
-RETRY = refusal(503, "it could not be made safe: come again", [again_after(RETRY_SECONDS)])
-NEVER = refusal(413, "Kafka takes no record of this size")
+RETRY = refusal(503, "the record could not be stored: retry later", [again_after(RETRY_SECONDS)])
+NEVER = refusal(413, "Kafka accepts no record of this size")
 
 
 @dataclass
@@ -75,10 +75,10 @@ class Services:
     def unready(self) -> str | None:
         """Return why the collector should receive no traffic; None if it is ready."""
         if self.is_leaving:
-            return "it is ending"
+            return "the collector is shutting down"
         if not self.registry.has_answered:
             return "the registry of shops has not answered yet"
         topic = self.delivery.topic
         if topic is not None and topic.is_broken:
-            return "Kafka's client is broken"
-        return None if self.delivery.takes else "neither Kafka nor the journal takes anything"
+            return "Kafka's client has failed for good"
+        return None if self.delivery.takes else "neither Kafka nor the journal accepts records"

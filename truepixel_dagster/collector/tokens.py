@@ -2,24 +2,27 @@
 
 The map only keeps a user's events on one partition, so no answer waits long for it: concurrent lookups share one call,
 which is given up after 20 ms, and after a failure the collector does not ask Redis for a second. It writes the pixel's
-reports after it has answered the pixel.
+reports after it has answered the pixel. The process keeps no copy of the map, so that a redaction, which deletes its
+entries from Redis, takes effect at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 
+from truepixel_dagster.identity import mistaken
 from truepixel_dagster.stores.redis import client_key
+
+LOG = logging.getLogger(__name__)
 
 ANSWER_SECONDS, WRITE_SECONDS, AWAY_SECONDS = 0.02, 2.0, 1.0
 # A purchase takes minutes; when a visitor returns to an old cart, the next event reports its token again.
 KEPT_SECONDS = 2 * 86_400
-MOST_TOLD, MOST_ASKED, MOST_KNOWN = 5_000, 1_000, 20_000
+MOST_TOLD, MOST_ASKED = 5_000, 1_000
 
 
 class Client(Protocol):
@@ -27,6 +30,9 @@ class Client(Protocol):
 
     async def ping(self) -> Any:
         """Connect."""
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """Return a section of the server's description of itself."""
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the values of keys."""
@@ -41,14 +47,20 @@ class Tokens:
     Arguments:
         client: Redis.
         prefix: The prefix of the keys.
+        identity: The identity that Redis must show before it is used; None for any.
         clock: Returns seconds.
     """
 
-    def __init__(self, client: Client, prefix: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, client: Client, prefix: str, identity: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._client = client
         self._prefix = prefix
+        self._identity = identity
         self._clock = clock
-        self._known: OrderedDict[str, str] = OrderedDict()
+        #: Whether Redis may be used: it has shown its identity, or no identity is required.
+        self.is_proven = identity is None
+        self._reported: str | None = None
         self._asked: dict[str, asyncio.Future[str | None]] = {}
         self._told: dict[str, str] = {}
         self._asking: asyncio.Task[None] | None = None
@@ -61,8 +73,8 @@ class Tokens:
         """Return the client of the first known token; None if no token is known in time."""
         keys = [self._key(shop, token) for token in tokens]
         for key in keys:
-            if (known := self._known.get(key)) is not None:
-                return known
+            if (told := self._told.get(key)) is not None:
+                return told
         if not keys or self._is_away or len(self._asked) >= MOST_ASKED:
             return None
         answers = [self._ask(key) for key in keys]
@@ -76,25 +88,23 @@ class Tokens:
     def tell(self, shop: str, tokens: Iterable[str], client: str) -> None:
         """Store the client of tokens in the background."""
         for token in tokens:
-            key = self._key(shop, token)
-            if self._known.get(key) == client:
-                continue
-            self._keep(key, client)
             if self._is_away or len(self._told) >= MOST_TOLD:
                 self.untold += 1
             else:
-                self._told[key] = client
+                self._told[self._key(shop, token)] = client
         if self._told and (self._telling is None or self._telling.done()):
             self._telling = asyncio.get_running_loop().create_task(self._write())
 
     async def begin(self) -> None:
-        """Connect in advance, because connecting takes longer than a lookup may."""
-        with suppress(Exception):
-            await asyncio.wait_for(self._client.ping(), WRITE_SECONDS)
+        """Connect in advance, because connecting takes longer than a lookup may, and check the server's identity."""
+        try:
+            await asyncio.wait_for(self._prove(), WRITE_SECONDS)
+        except Exception:
+            self._failed()
 
     @property
     def _is_away(self) -> bool:
-        return self._clock() < self._away_until
+        return not self.is_proven or self._clock() < self._away_until
 
     def _key(self, shop: str, token: str) -> str:
         return client_key(self._prefix, shop, token)
@@ -105,11 +115,17 @@ class Tokens:
             answer = self._asked[key] = asyncio.get_running_loop().create_future()
         return answer
 
-    def _keep(self, key: str, client: str) -> None:
-        self._known[key] = client
-        self._known.move_to_end(key)
-        while len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
+    async def _prove(self) -> None:
+        await self._client.ping()
+        if self._identity is None:
+            return
+        found = await self._client.info("server")
+        shown = str(found.get("availability_zone") or "") or None
+        reason = mistaken("Redis (TRUEPIXEL_REDIS_URL)", shown, self._identity)
+        self.is_proven = reason is None
+        if reason != self._reported:
+            self._reported = reason
+            LOG.warning("%s", reason)
 
     def _failed(self) -> None:
         self.failures += 1
@@ -126,8 +142,6 @@ class Tokens:
                 self._failed()
             found = {key: value.decode() for key, value in zip(asked, values) if value}
             for key, answer in asked.items():
-                if key in found:
-                    self._keep(key, found[key])
                 if not answer.done():
                     answer.set_result(found.get(key))
 

@@ -48,9 +48,9 @@ _PLACES = {f"{prefix}shopify-{name}".encode(): at for at, name in enumerate(_NAM
 
 SAFE = Answer(200)
 UNSIGNED = refusal(401, "the signature is missing or wrong")
-NO_TOPIC = refusal(400, "the header X-Shopify-Topic is missing or no topic")
-OTHERS = refusal(403, "the body is another shop's than the header X-Shopify-Shop-Domain says")
-UNKNOWN = refusal(404, "no shop of this domain is connected")
+NO_TOPIC = refusal(400, "the header X-Shopify-Topic is missing or invalid")
+OTHERS = refusal(403, "the body names another shop than the header X-Shopify-Shop-Domain")
+UNKNOWN = refusal(404, "no connected shop has this domain")
 TOO_LARGE = refusal(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
 
 

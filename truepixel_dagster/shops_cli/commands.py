@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 # The most entries that an operator may set for one shop: every micro-batch with the shop's events reads all of them.
 MOST_HOSTS, MOST_ALIASES = 200, 500
 _PAST = (
-    "from now on events are counted by this time zone; for the past materialize attributions, product_stats and"
-    " weekly_visitors of all days and weeks, see docs/shops.md"
+    "new events use this time zone. For earlier events, materialize attributions, product_stats and weekly_visitors of"
+    " all days and weeks: see docs/shops.md"
 )
 
 
 @click.group()
 def shops() -> None:
-    """Which shops send to the collector, and what is known of each: time zone, currency, domains, names of platforms.
+    """Manage the shops that send to the collector, and their time zones, currencies, domains and platform names.
 
-    Shopify's webhook shop/update says it, and an operator's word stands over that. Product statistics and weekly
-    visitors go by the shop's day, which is UTC where no time zone is known.
+    Shopify's webhook shop/update provides these values; values that an operator sets take precedence. Product
+    statistics and weekly visitors use the shop's day, which is UTC if the time zone is unknown.
     """
 
 
 @shops.command(name="list")
 @as_json
 def list_shops(as_json: bool) -> None:
-    """Every shop of which something is known."""
+    """List all known shops."""
     from truepixel_dagster.stores.connections import all_of
     from truepixel_dagster.stores.shops import Known, known
 
@@ -46,7 +46,7 @@ def list_shops(as_json: bool) -> None:
     if as_json:
         return print_json(found)
     if not found:
-        return say("nothing is known of any shop: all days are UTC")
+        return say("no shop is known: all days are UTC")
     columns = ("shop", "connected as", "time zone", "currency", "domains")
     out.print(table(columns, [_cells(row) for row in found]))
     return None
@@ -62,7 +62,7 @@ def _cells(row: Mapping[str, Any]) -> list[str | None]:
 @click.argument("shop", callback=options.shop)
 @as_json
 def show(shop: str, as_json: bool) -> None:
-    """What is known of one shop, and who said it."""
+    """Show one shop, and who set each value."""
     with registry() as store:
         show_shop(store, shop, as_json)
 
@@ -72,7 +72,7 @@ def show(shop: str, as_json: bool) -> None:
 @click.option("--time-zone", callback=options.time_zone, help="IANA name, such as America/New_York.")
 @click.option("--currency", callback=options.currency, help="ISO 4217 code.")
 @click.option(
-    "--domain", "domains", multiple=True, callback=options.hosts, help="A domain of the shop's own; may be repeated."
+    "--domain", "domains", multiple=True, callback=options.hosts, help="A domain of the shop; may be repeated."
 )
 @click.option(
     "--alias",
@@ -80,14 +80,14 @@ def show(shop: str, as_json: bool) -> None:
     multiple=True,
     metavar="SOURCE=PLATFORM",
     callback=options.aliases,
-    help="A name that the shop's links have for a platform, such as fb2=facebook; may be repeated.",
+    help="A name for a platform in the shop's links, such as fb2=facebook; may be repeated.",
 )
 @click.option(
     "--payment-host",
     "payment_hosts",
     multiple=True,
     callback=options.hosts,
-    help="A host from which buyers come back after paying: not outside of the shop; may be repeated.",
+    help="A payment host: a visit that returns from it is no new visit; may be repeated.",
 )
 @as_json
 def set_(
@@ -99,11 +99,11 @@ def set_(
     payment_hosts: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Say something of a shop: it stands over what webhooks say. Domains, aliases and hosts add to those there are."""
+    """Set values of a shop, which take precedence over webhooks. Domains, aliases and hosts are added."""
     import msgspec
 
     if not (time_zone or currency or domains or aliases or payment_hosts):
-        raise click.UsageError("say what to set: --time-zone, --currency, --domain, --alias or --payment-host")
+        raise click.UsageError("give one of --time-zone, --currency, --domain, --alias, --payment-host")
 
     def change(before: ByOperator) -> ByOperator:
         return msgspec.structs.replace(
@@ -120,12 +120,12 @@ def set_(
 
 @shops.command()
 @click.argument("shop", callback=options.shop)
-@click.option("--time-zone", is_flag=True, help="What webhooks say of it counts again.")
-@click.option("--currency", is_flag=True, help="What webhooks say of it counts again.")
+@click.option("--time-zone", is_flag=True, help="Use the time zone from webhooks again.")
+@click.option("--currency", is_flag=True, help="Use the currency from webhooks again.")
 @click.option("--domain", "domains", multiple=True, callback=options.hosts, help="May be repeated.")
 @click.option("--alias", "aliases", multiple=True, metavar="SOURCE", callback=options.sources, help="May be repeated.")
 @click.option("--payment-host", "payment_hosts", multiple=True, callback=options.hosts, help="May be repeated.")
-@click.option("--all", "everything", is_flag=True, help="Everything that is known of the shop, by webhooks, too.")
+@click.option("--all", "everything", is_flag=True, help="Also the values from webhooks.")
 @as_json
 def unset(
     shop: str,
@@ -137,7 +137,7 @@ def unset(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Take back what was set. What webhooks say stays, and counts again; with --all it goes, until the next one."""
+    """Remove values that an operator set. Those from webhooks stay, except with --all."""
     import msgspec
 
     from truepixel_dagster.stores.shops import remove
@@ -145,10 +145,10 @@ def unset(
     if everything:
         with registry() as store:
             if not remove(store, shop):
-                say(f"nothing was known of shop {shop}")
+                say(f"shop {shop} was unknown")
             return show_shop(store, shop, as_json)
     if not (time_zone or currency or domains or aliases or payment_hosts):
-        raise click.UsageError("say what to unset: --time-zone, --currency, --domain, --alias, --payment-host or --all")
+        raise click.UsageError("give one of --time-zone, --currency, --domain, --alias, --payment-host, --all")
 
     def change(before: ByOperator) -> ByOperator:
         return msgspec.structs.replace(
@@ -169,7 +169,7 @@ def _change(shop: str, change: Any, as_json: bool) -> None:
     with registry() as store:
         before = known_of(store, shop)
         if not set_by_operator(store, shop, change):
-            say("nothing to do: it is so")
+            say("nothing changed: the shop already has these values")
         after = known_of(store, shop)
         show_shop(store, shop, as_json)
     if before.shop.time_zone != after.shop.time_zone:

@@ -1,4 +1,4 @@
-"""`truepixel shops add | rotate-secret | remove`: set which shops send to the collector, and how they prove it."""
+"""`truepixel shops add | rotate-secret | rotate-token | remove`: set which shops may send, and how they prove it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 _HOUR = 3_600_000
 
 secret_file = click.option(
-    "--secret-file", type=click.File("rb"), help="File with the secret, `-` for standard input; kept encrypted."
+    "--secret-file", type=click.File("rb"), help="File with the secret, `-` for standard input; stored encrypted."
 )
 secret_ref = click.option(
-    "--secret-ref", metavar="NAME", help="Name of a file in TRUEPIXEL_SHOP_SECRETS_DIR that holds the secret."
+    "--secret-ref", metavar="NAME", help="Name of a file in TRUEPIXEL_SHOP_SECRETS_DIR that contains the secret."
 )
 
 
 def _domain(_context: click.Context, _option: click.Parameter, value: str) -> str:
     host = host_of(value)
     if host is None:
-        raise click.BadParameter(f"{value[:80]!r} is no domain, such as toys.myshopify.com")
+        raise click.BadParameter(f"{value[:80]!r} is not a domain, such as toys.myshopify.com")
     return host
 
 
@@ -58,10 +58,10 @@ def add(
     domains: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Let a shop send: SHOP is its numeric id, DOMAIN its `….myshopify.com`. Shows its pixel token.
+    """Connect a shop, and show its pixel token. SHOP is its numeric id, DOMAIN its `….myshopify.com`.
 
-    Webhooks of an app are signed with the app's secret (TRUEPIXEL_COLLECTOR_APP_SECRETS_FILE); those made in the shop's
-    admin with a secret of the shop's own. A shop that was uninstalled is connected again.
+    An app's webhooks are signed with the app's secret (TRUEPIXEL_COLLECTOR_APP_SECRETS_FILE), webhooks created in the
+    shop's admin with the shop's own secret. The command also reconnects a shop that has uninstalled the app.
     """
     from truepixel_dagster.stores import connections
     from truepixel_dagster.stores.shops import set_by_operator
@@ -105,28 +105,28 @@ def add(
     type=click.FloatRange(0, 24 * 365),
     default=24.0,
     show_default=True,
-    help="Hours for which the older secrets count, too.",
+    help="Hours for which the older secrets stay valid.",
 )
-@click.option("--end", metavar="ID", help="End this secret at once, instead of adding one.")
+@click.option("--end", metavar="ID", help="Remove this secret at once, instead of adding one.")
 @as_json
 def rotate_secret(
     shop: str, secret_file: IO[bytes] | None, secret_ref: str | None, overlap: float, end: str | None, as_json: bool
 ) -> None:
-    """Add a secret of the shop's own; those before it count for a day, or as long as --overlap says.
+    """Add a secret of the shop's own; the older ones stay valid for the hours of --overlap.
 
-    Collectors know it within five seconds. The app's secrets are lines of TRUEPIXEL_COLLECTOR_APP_SECRETS_FILE instead:
-    add the new one, and take the old one out when Shopify uses it no more.
+    Collectors use it within five seconds. The app's secrets are lines of TRUEPIXEL_COLLECTOR_APP_SECRETS_FILE instead:
+    add the new one, and remove the old one when Shopify has stopped using it.
     """
     from truepixel_dagster.stores import connections
 
     settings, now = load_settings(), int(time.time() * 1000)
     secret = _secret(settings, shop, secret_file, secret_ref, now)
     if (secret is None) == (end is None):
-        raise click.UsageError("give the new secret, by --secret-file or --secret-ref, or the one to --end")
+        raise click.UsageError("give one of --secret-file, --secret-ref and --end")
 
     def rotated(before: Connection | None) -> Connection:
         if before is None:
-            raise click.ClickException(f"shop {shop} is not connected: `truepixel shops add`")
+            raise _not_connected(shop)
         if end is not None:
             return _without(before, shop, end)
         until = now + int(overlap * _HOUR)
@@ -139,14 +139,56 @@ def rotate_secret(
         show_shop(store, shop, as_json)
 
 
+@shops.command(name="rotate-token")
+@click.argument("shop", callback=options.shop)
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 24 * 365),
+    default=24.0,
+    show_default=True,
+    help="Hours for which the older tokens stay valid.",
+)
+@as_json
+def rotate_token(shop: str, overlap: float, as_json: bool) -> None:
+    """Replace the pixel token; the older ones stay valid for the hours of --overlap.
+
+    Write the new token into the shop's pixel within that time. With `--overlap 0` the older tokens expire at once.
+    """
+    from truepixel_dagster.stores import connections
+
+    now = int(time.time() * 1000)
+    until = now + int(overlap * _HOUR)
+
+    def rotated(before: Connection | None) -> Connection:
+        if before is None:
+            raise _not_connected(shop)
+        older = (*before.older_tokens, connections.OlderToken(before.pixel_token, until))
+        kept = tuple(msgspec.structs.replace(each, until=min(each.until, until)) for each in older)
+        valid = tuple(each for each in kept if each.until > now)
+        if len(valid) > connections.MOST_OLDER_TOKENS:
+            raise click.ClickException(
+                f"a shop has at most {connections.MOST_OLDER_TOKENS} older tokens: use a shorter --overlap"
+            )
+        token = connections.new_pixel_token()
+        return msgspec.structs.replace(before, pixel_token=token, older_tokens=valid)
+
+    with registry() as store:
+        connections.change(store, shop, rotated)
+        show_shop(store, shop, as_json)
+
+
 @shops.command()
 @click.argument("shop", callback=options.shop)
 def remove(shop: str) -> None:
-    """Let a shop send no more: its domain, secrets and pixel token go. What is known of it and its events stay."""
+    """Disconnect a shop: remove its domain, secrets and pixel token. Its other values and its events stay."""
     from truepixel_dagster.stores import connections
 
     with registry() as store:
-        say(f"shop {shop} sends no more" if connections.remove(store, shop) else f"shop {shop} was not connected")
+        say(f"shop {shop} is disconnected" if connections.remove(store, shop) else f"shop {shop} was not connected")
+
+
+def _not_connected(shop: str) -> click.ClickException:
+    return click.ClickException(f"shop {shop} is not connected: connect it with `truepixel shops add`")
 
 
 def _secret(settings: Settings, shop: str, file: IO[bytes] | None, name: str | None, now: int) -> Secret | None:
@@ -156,7 +198,7 @@ def _secret(settings: Settings, shop: str, file: IO[bytes] | None, name: str | N
 
     try:
         if file is not None and name is not None:
-            raise click.UsageError("--secret-file or --secret-ref, not both")
+            raise click.UsageError("give --secret-file or --secret-ref, not both")
         if name is not None:
             # Check the file now, so that a wrong name fails at once.
             mounted(settings, name)
@@ -175,14 +217,14 @@ def _bounded(secrets: tuple[Secret, ...], now: int) -> tuple[Secret, ...]:
 
     counting = tuple(secret for secret in secrets if secret.counts(now))
     if len(counting) > MOST_SECRETS:
-        raise click.ClickException(f"a shop has at most {MOST_SECRETS} secrets at once: --end one first")
+        raise click.ClickException(f"a shop has at most {MOST_SECRETS} secrets at once: remove one with --end")
     return counting
 
 
 def _without(connection: Connection, shop: str, end: str) -> Connection:
     kept = tuple(secret for secret in connection.secrets if secret.id != end)
     if len(kept) == len(connection.secrets):
-        raise click.ClickException(f"shop {shop} has no secret {end}: `truepixel shops show {shop}`")
+        raise click.ClickException(f"shop {shop} has no secret {end}: see `truepixel shops show {shop}`")
     return msgspec.structs.replace(connection, secrets=kept)
 
 
@@ -192,4 +234,4 @@ def _check_free(store: MongoStore, shop: str, domain: str) -> None:
 
     found = connections.find(store, connections.DOMAIN, domain)
     if found is not None and found[0] != shop:
-        raise click.ClickException(f"{domain} is shop {found[0]}: remove that one first")
+        raise click.ClickException(f"{domain} is shop {found[0]}: remove that shop first")

@@ -29,7 +29,7 @@ def shop(_context: click.Context, _option: click.Parameter, value: str) -> str:
     except ValueError:
         shop = ""
     if not value or shop != value:
-        raise click.BadParameter(f"{value[:80]!r} is no shop id: at most 128 bytes, without a colon")
+        raise click.BadParameter(f"{value[:80]!r} is not a shop id: use at most 128 bytes, without a colon")
     return shop
 
 
@@ -43,7 +43,7 @@ def time_zone(_context: click.Context, _option: click.Parameter, value: str | No
         return value
     near = nearest(value)
     advice = f"; did you mean {', '.join(near)}?" if near else ", such as America/New_York"
-    raise click.BadParameter(f"there is no IANA time zone {value[:80]!r}{advice}")
+    raise click.BadParameter(f"{value[:80]!r} is not an IANA time zone{advice}")
 
 
 def currency(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -54,7 +54,7 @@ def currency(_context: click.Context, _option: click.Parameter, value: str | Non
     """
     found = currency_of(value)
     if value is not None and found is None:
-        raise click.BadParameter(f"{value[:80]!r} is no ISO 4217 code, such as USD")
+        raise click.BadParameter(f"{value[:80]!r} is not an ISO 4217 code, such as USD")
     return found
 
 
@@ -66,7 +66,7 @@ def hosts(_context: click.Context, _option: click.Parameter, values: Sequence[st
     """
     for value in values:
         if host_of(value) is None:
-            raise click.BadParameter(f"{value[:80]!r} is no host name, such as shop.example.com")
+            raise click.BadParameter(f"{value[:80]!r} is not a host name, such as shop.example.com")
     return tuple(dict.fromkeys(host for value in values if (host := host_of(value))))
 
 

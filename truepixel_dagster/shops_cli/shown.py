@@ -55,6 +55,9 @@ def _as_row(connection: Connection) -> dict[str, Any]:
     return {
         "domain": connection.domain,
         "pixel_token": connection.pixel_token,
+        "older_tokens": [
+            {"token": older.token, "until": iso(older.until)} for older in connection.older_tokens if older.until > now
+        ],
         "connected_at": iso(connection.connected_at),
         "uninstalled_at": None if connection.uninstalled_at is None else iso(connection.uninstalled_at),
         "secrets": [_secret(secret) for secret in connection.secrets if secret.counts(now)],
@@ -96,7 +99,7 @@ def show_shop(store: MongoStore, shop: str, as_json: bool) -> None:
         return print_json(row)
     by = {name: ", ".join(who) for name, who in row["set_by"].items()}
     values = {
-        "time_zone": row["time_zone"] or "unknown: its days are UTC",
+        "time_zone": row["time_zone"] or "unknown: days are UTC",
         "currency": row["currency"],
         "domains": ", ".join(row["domains"]),
         "aliases": ", ".join(f"{source} = {platform}" for source, platform in row["aliases"].items()),
@@ -105,7 +108,7 @@ def show_shop(store: MongoStore, shop: str, as_json: bool) -> None:
     rows = [(name.replace("_", " "), value, by.get(name)) for name, value in values.items()]
     out.print(table(("shop", shop, "set by"), rows))
     if row["time_zone_since"]:
-        echo(f"counted by this time zone since {row['time_zone_since']}")
+        echo(f"this time zone applies since {row['time_zone_since']}")
     _show_connection(row.get("connection"))
     return None
 
@@ -116,8 +119,10 @@ def _show_connection(row: dict[str, Any] | None) -> None:
     since = f"uninstalled {row['uninstalled_at']}" if row["uninstalled_at"] else f"since {row['connected_at']}"
     echo(f"connected as {row['domain']}, {since}")
     echo(f"pixel token {row['pixel_token']}")
+    for older in row["older_tokens"]:
+        echo(f"older pixel token {older['token']}, valid until {older['until']}")
     for secret in row["secrets"]:
-        until = f", counts until {secret['until']}" if secret["until"] else ""
+        until = f", valid until {secret['until']}" if secret["until"] else ""
         echo(f"secret {secret['id']}, {secret['kept']}, added {secret['added_at']}{until}")
 
 
@@ -131,4 +136,6 @@ def registry() -> Iterator[MongoStore]:
         with open_stores(load_settings()) as stores:
             yield stores.mongodb
     except Unreadable as error:
-        raise click.ClickException(f"{error}. `truepixel shops unset SHOP --all` deletes it") from error
+        raise click.ClickException(
+            f"{error}. Delete it: `truepixel shops unset SHOP --all`, or for a connection `truepixel shops remove SHOP`"
+        ) from error

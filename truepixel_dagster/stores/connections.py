@@ -15,8 +15,8 @@ from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, repor
 from truepixel_dagster.stores.errors import ServerRefuses
 from truepixel_dagster.stores.mongodb import CONNECTIONS, Document, MongoStore
 
-MOST_SECRETS = 20
-DOMAIN, PIXEL_TOKEN = "domain", "pixel_token"
+MOST_SECRETS = MOST_OLDER_TOKENS = 20
+DOMAIN, PIXEL_TOKEN, OLDER_TOKEN = "domain", "pixel_token", "older_tokens.token"
 _TOKEN_BYTES, _ID_BYTES = 18, 4
 
 
@@ -37,6 +37,13 @@ class Secret(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.until is None or now < self.until
 
 
+class OlderToken(msgspec.Struct, frozen=True):
+    """Hold a pixel token that a newer one replaces, and when it expires, in milliseconds since the epoch."""
+
+    token: str
+    until: int
+
+
 class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hold a shop that may send. Times are milliseconds since the epoch."""
 
@@ -45,6 +52,12 @@ class Connection(msgspec.Struct, frozen=True, omit_defaults=True):
     connected_at: int
     secrets: tuple[Secret, ...] = ()
     uninstalled_at: int | None = None
+    older_tokens: tuple[OlderToken, ...] = ()
+
+    def accepts(self, token: str, now: int) -> bool:
+        """Return whether pixel events with this token are the shop's at a time."""
+        valid = {older.token for older in self.older_tokens if now < older.until}
+        return self.uninstalled_at is None and (token == self.pixel_token or token in valid)
 
 
 CONNECTION = Reader(Connection, f"MongoDB {CONNECTIONS}")
@@ -77,7 +90,7 @@ def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | 
 
     Arguments:
         store: MongoDB.
-        field: `domain` or `pixel_token`.
+        field: `domain`, `pixel_token` or `older_tokens.token`.
         value: The domain or token.
 
     Raises:
@@ -85,7 +98,7 @@ def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | 
     """
     found = store.find_by(CONNECTIONS, field, [value])
     if len(found) > 1:
-        report(f"{field} {value!r} stands with {len(found)} shops, so that it counts for none: {sorted(found)}")
+        report(f"{len(found)} shops have the {field} {value!r}, so none of them may use it: {sorted(found)}")
     for id_, document in found.items() if len(found) == 1 else ():
         try:
             return id_, CONNECTION.read(id_, document)
@@ -138,7 +151,7 @@ def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], C
         return {shop: {**unknown, **msgspec.to_builtins(new), "schema": SCHEMA}}
 
     for refused in store.update(CONNECTIONS, [shop], decided).values():
-        raise ServerRefuses(f"MongoDB refuses what is to be kept of shop {shop!r}: {refused.reason}")
+        raise ServerRefuses(f"MongoDB refuses the connection of shop {shop!r}: {refused.reason}")
     return after
 
 

@@ -379,7 +379,7 @@ class MongoStore(Store):
         changed += self._make_index(ORDERS, [("ids", 1)], unique=True)
         for field in ("users", "entries.user", "days"):
             changed += self._make_index(ORDERS, [(field, 1)])
-        for field in ("domain", "pixel_token"):
+        for field in ("domain", "pixel_token", "older_tokens.token"):
             changed += self._make_index(CONNECTIONS, [(field, 1)])
         return changed
 

@@ -7,19 +7,25 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+import pytest
+
 from truepixel_dagster.collector import tokens as module
 from truepixel_dagster.collector.tokens import Tokens
 
 
 class FakeRedis:
     def __init__(self) -> None:
+        self.identity = ""
         self.values: dict[str, str] = {}
         self.calls: list[list[str]] = []
         self.delay = 0.0
         self.is_away = False
 
     async def ping(self) -> None:
-        return
+        await self._reach()
+
+    async def info(self, section: str) -> dict[str, Any]:
+        return {"availability_zone": self.identity}
 
     async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
         self.calls.append(list(keys))
@@ -49,10 +55,10 @@ class FakePipeline:
         self._redis.values |= self._values
 
 
-def run(scenario: Callable[[Tokens, FakeRedis], Awaitable[None]]) -> None:
+def run(scenario: Callable[[Tokens, FakeRedis], Awaitable[None]], identity: str | None = None) -> None:
     async def whole() -> None:
         redis = FakeRedis()
-        await scenario(Tokens(redis, "ns"), redis)
+        await scenario(Tokens(redis, "ns", identity), redis)
 
     asyncio.run(whole())
 
@@ -64,11 +70,39 @@ def test_questions_of_a_moment_are_one_call() -> None:
         found = await asyncio.gather(*asked)
         assert found == [("c-1" if number % 3 == 1 else None) for number in range(20)]
         assert len(redis.calls) == 1
-        # What was found is known from then on.
-        redis.is_away = True
-        assert await tokens.client_of("s", ["t1"]) == "c-1"
 
     run(scenario)
+
+
+def test_an_entry_that_a_redaction_deletes_is_unknown_at_once() -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        tokens.tell("s", ["t1"], "c-1")
+        await asyncio.sleep(0.01)
+        assert await tokens.client_of("s", ["t1"]) == "c-1"
+        redis.values.clear()
+        assert await tokens.client_of("s", ["t1"]) is None
+
+    run(scenario)
+
+
+def test_redis_is_not_used_before_it_shows_the_identity_that_the_settings_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
+        redis.values["ns:client:s:t1"] = "c-1"
+        for redis.identity in ("", "another", "another"):
+            await tokens.begin()
+            assert await tokens.client_of("s", ["t1"]) is None
+            tokens.tell("s", ["t2"], "c-2")
+        assert redis.calls == []
+        assert len(caplog.messages) == 2
+        assert "'another'" in caplog.messages[1]
+        redis.identity = "ours"
+        await tokens.begin()
+        assert await tokens.client_of("s", ["t1"]) == "c-1"
+        assert redis.values == {"ns:client:s:t1": "c-1"}
+
+    run(scenario, identity="ours")
 
 
 def test_what_is_told_is_known_at_once_and_written_behind() -> None:
@@ -93,17 +127,17 @@ def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second()
             assert await tokens.client_of("s", ["t1"]) is None
             tokens.tell("s", ["t2"], "c-2")
         assert len(redis.calls) == 1
-        assert tokens.untold == 1
+        assert tokens.untold == 5
         assert await tokens.client_of("s", []) is None
 
     run(scenario)
 
 
-def test_what_is_known_is_bounded() -> None:
+def test_what_waits_to_be_written_is_bounded() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 0.5
         tokens.tell("s", (f"t{number}" for number in range(module.MOST_TOLD + 10)), "c")
         assert tokens.untold == 10
-        assert len(tokens._known) <= module.MOST_KNOWN
+        assert len(tokens._told) == module.MOST_TOLD
 
     run(scenario)
