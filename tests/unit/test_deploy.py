@@ -9,6 +9,7 @@ import subprocess
 from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import kubernetes.client
 import pytest
@@ -19,7 +20,9 @@ from dagster._core.instance.ref import InstanceRef
 from dagster_k8s import K8sRunLauncher
 from dagster_k8s.job import construct_dagster_k8s_job
 from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
+from starlette.routing import Route
 
+from truepixel_dagster.collector.app import application
 from truepixel_dagster.instance.postgres_event_log import PooledPostgresEventLogStorage
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.settings import Settings
@@ -42,6 +45,8 @@ LOCAL_OR_DEV = (
     "mypy",
     "hypothesis",
 )
+ENABLED = ("--set", "collector.enabled=true")
+THIRTY = ROOT / "deploy/helm/values-30-lanes.yaml"
 SECRET = re.compile("PASSWORD|API_KEY|POSTGRES_URL|MONGODB_URL|REDIS_URL")
 POSTGRES = "postgresql+psycopg2://truepixel:hidden@127.0.0.1:1/truepixel"
 
@@ -91,6 +96,10 @@ def test_values_take_nothing_secret() -> None:
         "lane=3",
         "runs.resources.limits=null",
         "instance.run_launcher=mine",
+        "settings.TRUEPIXEL_COLLECTOR_JOURNAL_DIR=/tmp",
+        "collector.ingress.enabled=true,collector.ingress.host=events.example.com",
+        "collector.ingress.enabled=true,collector.ingress.tlsSecret=certificate",
+        "collector.journal.size=2GB",
     ],
 )
 def test_values_that_cannot_be_right_are_refused(setting: str) -> None:
@@ -116,7 +125,8 @@ def test_every_pod_is_hardened_and_has_limits(values: Path, tmp_path: Path, monk
     documents = rendered(values)
     pods = [document["spec"]["template"]["spec"] for document in documents if "template" in document.get("spec", {})]
     pods.append(pod_of_a_run(documents, tmp_path, monkeypatch))
-    assert len(pods) == 5, "code location, webserver, daemon, setup, run"
+    collectors = sum(document["kind"] == "StatefulSet" for document in documents)
+    assert len(pods) == 5 + collectors, "code location, webserver, daemon, setup, run, collector"
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
@@ -171,6 +181,95 @@ def test_large_numbers_are_written_as_they_are() -> None:
 
 
 @needs_helm
+def test_a_collectors_journal_outlives_its_pod() -> None:
+    (collector,) = collectors("StatefulSet")
+    spec, pod = collector["spec"], collector["spec"]["template"]["spec"]
+    (claim,) = spec["volumeClaimTemplates"]
+    (container,) = pod["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    variables = environment(container)
+    assert Path(variables["TRUEPIXEL_COLLECTOR_JOURNAL_DIR"]).is_relative_to(mounts[claim["metadata"]["name"]])
+    assert claim["metadata"]["name"] not in {volume["name"] for volume in pod["volumes"]}, "no emptyDir"
+    assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    assert int(size.removesuffix("Gi")) * 2**30 >= 2 * int(variables["TRUEPIXEL_COLLECTOR_JOURNAL_BYTES"])
+
+
+@needs_helm
+def test_a_collector_has_the_time_to_end_that_its_settings_take() -> None:
+    times = ["--set", "collector.leaveSeconds=15", "--set", "collector.graceSeconds=45"]
+    (collector,) = collectors("StatefulSet", *times)
+    pod = collector["spec"]["template"]["spec"]
+    variables = environment(pod["containers"][0])
+    given = Settings(
+        collector_leave=variables["TRUEPIXEL_COLLECTOR_LEAVE"], collector_grace=variables["TRUEPIXEL_COLLECTOR_GRACE"]
+    )
+    assert (given.collector_leave, given.collector_grace) == (15, 45)
+    assert pod["terminationGracePeriodSeconds"] > given.collector_leave + given.collector_grace
+
+
+@needs_helm
+def test_every_setting_of_a_collector_is_one_and_none_is_of_postgresql() -> None:
+    (collector,) = collectors("StatefulSet", "--set", "collector.secret=s", "--set", "collector.shopSecrets=t")
+    (container,) = collector["spec"]["template"]["spec"]["containers"]
+    assert set(environment(container)) <= {f"TRUEPIXEL_{name.upper()}" for name in Settings.model_fields}
+    assert "TRUEPIXEL_POSTGRES_URL" not in json.dumps(container)
+    assert container["args"][:2] == ["truepixel", "collector"]
+
+
+@needs_helm
+def test_probes_ask_what_the_collector_answers_over_http_or_tls() -> None:
+    paths = {route.path for route in application(Mock())._others.routes if isinstance(route, Route)}
+    for secret, scheme, port in (("", "HTTP", 80), ("certificate", "HTTPS", 443)):
+        tls = ["--set", f"collector.tlsSecret={secret}"]
+        (collector,) = collectors("StatefulSet", *tls)
+        (service,) = collectors("Service", *tls)
+        (container,) = collector["spec"]["template"]["spec"]["containers"]
+        probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
+        assert [probe["path"] for probe in probes] == ["/healthz", "/healthz", "/readyz"]
+        assert {probe["path"] for probe in probes} <= paths
+        assert {probe["scheme"] for probe in probes} == {scheme}
+        assert ("--tls-cert" in container["args"]) == bool(secret)
+        assert service["spec"]["ports"][0]["port"] == port
+
+
+@needs_helm
+def test_the_internet_reaches_the_endpoints_and_neither_health_nor_metrics() -> None:
+    (ingress,) = collectors("Ingress", values=THIRTY)
+    (rule,) = ingress["spec"]["rules"]
+    assert [path["path"] for path in rule["http"]["paths"]] == ["/v1/"]
+    (tls,) = ingress["spec"]["tls"]
+    assert tls["hosts"] == [rule["host"]]
+    (policy,) = (
+        one
+        for one in rendered(THIRTY)
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"].endswith("-collector")
+    )
+    assert policy["spec"]["ingress"][0]["ports"] == [{"port": "http"}]
+    assert collectors("Ingress") == []
+    closed = rendered(CHART / "values.yaml", *ENABLED)
+    assert {"ingress": []}.items() <= next(
+        one["spec"] for one in closed if one["kind"] == "NetworkPolicy" and "collector" in one["metadata"]["name"]
+    ).items()
+
+
+@needs_helm
+def test_collectors_scale_by_themselves_or_have_a_fixed_number() -> None:
+    (scaler,) = collectors("HorizontalPodAutoscaler")
+    (collector,) = collectors("StatefulSet")
+    assert scaler["spec"]["scaleTargetRef"] == {
+        "apiVersion": collector["apiVersion"],
+        "kind": collector["kind"],
+        "name": collector["metadata"]["name"],
+    }
+    assert "replicas" not in collector["spec"], "an upgrade would undo what the autoscaler did"
+    fixed = ["--set", "collector.autoscaling.enabled=false", "--set", "collector.replicas=3"]
+    assert collectors("HorizontalPodAutoscaler", *fixed) == []
+    assert collectors("StatefulSet", *fixed)[0]["spec"]["replicas"] == 3
+    assert [one["spec"]["maxUnavailable"] for one in collectors("PodDisruptionBudget")] == [1]
+
+
+@needs_helm
 def test_helm_finds_nothing_wrong() -> None:
     done = helm("lint", "--strict", release="")
     assert "0 chart(s) failed" in done.stdout
@@ -202,6 +301,17 @@ def helm(
 def rendered(values: Path, *arguments: str) -> list[dict[str, Any]]:
     text = helm("template", "--values", str(values), *arguments).stdout
     return [document for document in yaml.safe_load_all(text) if document]
+
+
+def collectors(kind: str, *arguments: str, values: Path = CHART / "values.yaml") -> list[dict[str, Any]]:
+    """Return the documents of one kind that belong to the collector."""
+    found = rendered(values, *ENABLED, *arguments)
+    ours = (one for one in found if one["metadata"]["labels"].get("app.kubernetes.io/component") == "collector")
+    return [one for one in ours if one["kind"] == kind]
+
+
+def environment(container: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container["env"]}
 
 
 def instance_map(documents: list[dict[str, Any]]) -> dict[str, str]:

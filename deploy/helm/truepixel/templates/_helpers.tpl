@@ -64,12 +64,16 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{- /* What the pipeline's own processes know, too. */ -}}
-{{- define "truepixel.env" -}}
+{{- define "truepixel.settings" -}}
 - {name: TRUEPIXEL_LANES, value: {{ .Values.lanes | int | quote }}}
 {{- range $name, $value := .Values.settings }}
 - {name: {{ $name }}, value: {{ include "truepixel.text" $value | quote }}}
 {{- end }}
+{{- end }}
+
+{{- /* What the pipeline's own processes know, too. */ -}}
+{{- define "truepixel.env" -}}
+{{ include "truepixel.settings" . }}
 {{ include "truepixel.dagsterEnv" . }}
 {{- end }}
 
