@@ -95,6 +95,74 @@ LATE_REPORT = f"{flat(50, 70)} {flat(60, 200)}"
 LONG_RUN = witnesses(LATE_REPORT, LATE_REPORT, f"{flat(100, 60)} 100+100x40 {flat(4100, 190)}", LATE_REPORT)
 AUDITED = series("check_timestamp_seconds", flat(0, 1000), check="audit")
 AGE, WAITS = "newest_attribution_age_seconds", "oldest_uncommitted_age_seconds"
+
+
+def collector(metric: str, *values: str, **labels: object) -> list[Series]:
+    return [series(f"collector_{metric}", *values, **{"job": "truepixel-collector", "instance": "a:8080", **labels})]
+
+
+def answers(well: str, unavailable: str) -> list[Series]:
+    found = [("200", well), ("503", unavailable)]
+    return [
+        one
+        for status, values in found
+        for one in collector("answers_total", values, endpoint="webhooks", status=status)
+    ]
+
+
+def webhooks(promised: str, unsigned: str) -> list[Series]:
+    found = [("promised", promised), ("unsigned", unsigned)]
+    return [
+        one
+        for outcome, values in found
+        for one in collector("events_total", values, source="webhooks", outcome=outcome)
+    ]
+
+
+def filled(size: float) -> list[Series]:
+    return [*collector("journal_bytes", flat(size, 20)), *collector("journal_max_bytes", flat(1000, 20))]
+
+
+def answered(within_two_and_a_half: str) -> list[Series]:
+    buckets = {"1.0": "0+95x80", "2.5": within_two_and_a_half, "+Inf": "0+100x80"}
+    return [one for le, values in buckets.items() for one in collector("answer_seconds_bucket", values, le=le)]
+
+
+def state(name: str, metric: str, at: str = "15m", bad: float = 1, good: float = 0) -> list[Case]:
+    alert = f"TruePixelCollector{name}"
+    return [
+        Case("bad", alert, True, at, collector(metric, flat(bad, 20))),
+        Case("good", alert, False, at, collector(metric, flat(good, 20))),
+        Case("a moment", alert, False, at, collector(metric, flat(good, 10), flat(bad, 0.5), flat(good, 10))),
+    ]
+
+
+COLLECTOR_CASES = [
+    Case("none is scraped", "TruePixelCollectorDown", True, "15m", collector("takes", flat(1, 10), "stale")),
+    Case("one of two", "TruePixelCollectorDown", False, "15m", collector("takes", flat(1, 20))),
+    Case("none was ever there", "TruePixelCollectorDown", False, "15m", up(20)),
+    Case("a twentieth", "TruePixelCollectorUnavailable", True, "15m", answers("0+95x80", "0+5x80")),
+    Case("very few", "TruePixelCollectorUnavailable", False, "15m", answers("0+995x80", "0+5x80")),
+    Case("half", "TruePixelCollectorUnsigned", True, "35m", webhooks("0+5x200", "0+5x200")),
+    Case("few", "TruePixelCollectorUnsigned", False, "35m", webhooks("0+95x200", "0+5x200")),
+    Case(
+        "one forgery and nothing else",
+        "TruePixelCollectorUnsigned",
+        False,
+        "35m",
+        webhooks(flat(0, 50), "0+0x50 1+0x150"),
+    ),
+    *state("KafkaAway", "kafka_slow"),
+    Case("more than half", "TruePixelCollectorJournalFull", True, "15m", filled(600)),
+    Case("less", "TruePixelCollectorJournalFull", False, "15m", filled(400)),
+    *state("JournalOld", "journal_age_seconds", bad=700, good=500),
+    *state("JournalFails", "journal_failing"),
+    Case("some", "TruePixelCollectorRecordsRefused", True, "15m", collector("journal_refused_records", flat(2, 20))),
+    Case("none", "TruePixelCollectorRecordsRefused", False, "15m", collector("journal_refused_records", flat(0, 20))),
+    Case("late", "TruePixelCollectorSlow", True, "15m", answered("0+96x80")),
+    Case("in time", "TruePixelCollectorSlow", False, "15m", answered("0+100x80")),
+    *state("RegistryAway", "registry_away"),
+]
 SOMETIMES = " ".join("stale" if number % 6 == 5 else str(2000 + 15 * number) for number in range(120))
 
 CASES = [
@@ -151,6 +219,7 @@ CASES = [
     ),
     Case("none ever ran", "TruePixelChecksStopped", True, "240m", up(300)),
     Case("just deployed", "TruePixelChecksStopped", False, "120m", up(300)),
+    *COLLECTOR_CASES,
 ]
 
 
