@@ -57,13 +57,41 @@ def test_whatever_is_waited_for_or_mounted_is_there() -> None:
             assert (DEPLOY / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], mount
 
 
+def test_the_collectors_journal_is_on_a_volume_that_its_user_may_write_to() -> None:
+    collector = SERVICES["collector"]
+    folder = Path(collector["environment"]["TRUEPIXEL_COLLECTOR_JOURNAL_DIR"])
+    (place,) = (mount.split(":")[1] for mount in collector["volumes"])
+    assert folder.is_relative_to(place)
+    # A named volume gets the owner of the folder in the image.
+    owned = re.search(r"chown 10001:10001 (.+)", (DEPLOY / "Dockerfile").read_text())
+    assert owned
+    assert place in owned[1].split()
+    assert collector["stop_grace_period"] == "30s"
+    assert Settings.model_fields["collector_grace"].default < 30
+
+
+def test_the_collectors_secrets_are_files_and_not_variables() -> None:
+    collector = SERVICES["collector"]
+    files = {name for name, value in collector["environment"].items() if str(value).startswith("/run/secrets/")}
+    assert files == {"TRUEPIXEL_COLLECTOR_APP_SECRETS_FILE", "TRUEPIXEL_SHOP_KEYS_FILE"}
+    assert {Path(collector["environment"][name]).name for name in files} == set(collector["secrets"])
+    assert set(collector["secrets"]) == set(COMPOSE["secrets"])
+
+
+def test_prometheus_scrapes_the_exporter_and_the_collector() -> None:
+    jobs = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())["scrape_configs"]
+    targets = {target for job in jobs for static in job["static_configs"] for target in static["targets"]}
+    ports = {name: SERVICES[name]["ports"][0].rpartition(":")[2] for name in ("exporter", "collector")}
+    assert targets == {f"{name}:{port}" for name, port in ports.items()}
+
+
 def test_images_have_versions() -> None:
     images = {service["image"] for service in SERVICES.values()}
     assert all(":" in image and not image.endswith(":latest") for image in images)
 
 
 def test_secrets_come_from_a_file_that_git_ignores() -> None:
-    asked_for = set(re.findall(r"\$\{(\w+)", TEXT))
+    asked_for = set(re.findall(r"\$\{(\w+)", TEXT)) | {secret["environment"] for secret in COMPOSE["secrets"].values()}
     offered = set(re.findall(r"^(?:# )?(\w+)=", (DEPLOY / "env.example").read_text(), re.MULTILINE))
     assert asked_for == offered
     assert ".env" in (ROOT / ".gitignore").read_text().split()
