@@ -40,6 +40,7 @@ from tests.integration.collectors import (
 from tests.integration.driving import drain, flush
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
+from tests.unit.deploy.test_alerts import dashboard_expressions, rules
 from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.identity import new_identity
@@ -468,6 +469,22 @@ def test_health_readiness_metrics_and_what_is_not_there(collector: Running) -> N
     assert (found["journal_records"], found["journal_age_seconds"], found["takes"]) == (0, 0, 1)
     assert collector.ask("GET", "/nothing").status == 404
     assert collector.ask("GET", "/v1/webhooks").status == 405
+
+
+def test_it_exports_every_metric_that_dashboard_and_alerts_name(served: Settings, collector: Running) -> None:
+    assert collector.webhook("orders/create", {"id": 1}).status == 200
+    assert collector.webhook("orders/create", {"id": 1}, secret=b"another").status == 401
+    exported = set(collector.metrics())
+    families = {name.partition("{")[0] for name in exported}
+    expressions = [*dashboard_expressions(), *(rule["expr"] for rule in rules())]
+    named = set(re.findall(r"truepixel_collector_(\w+)", " ".join(expressions)))
+    assert len(named) > 10
+    assert named <= families
+    # The labels by which an alert selects.
+    assert {
+        'events_total{outcome="unsigned",source="webhooks"}',
+        'answers_total{endpoint="webhooks",status="401"}',
+    } <= exported
 
 
 def test_it_speaks_tls(served: Settings, tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def filled(size: float) -> list[Series]:
     return [*collector("journal_bytes", flat(size, 20)), *collector("journal_max_bytes", flat(1000, 20))]
 
 
-def answered(within_two_and_a_half: str) -> list[Series]:
-    buckets = {"1.0": "0+95x80", "2.5": within_two_and_a_half, "+Inf": "0+100x80"}
+def answered(within_a_second: str) -> list[Series]:
+    buckets = {"1.0": within_a_second, "2.5": within_a_second, "+Inf": "0+100x80"}
     return [one for le, values in buckets.items() for one in collector("answer_seconds_bucket", values, le=le)]
 
 
@@ -159,7 +159,7 @@ COLLECTOR_CASES = [
     *state("JournalFails", "journal_failing"),
     Case("some", "TruePixelCollectorRecordsRefused", True, "15m", collector("journal_refused_records", flat(2, 20))),
     Case("none", "TruePixelCollectorRecordsRefused", False, "15m", collector("journal_refused_records", flat(0, 20))),
-    Case("late", "TruePixelCollectorSlow", True, "15m", answered("0+96x80")),
+    Case("late", "TruePixelCollectorSlow", True, "15m", answered("0+95x80")),
     Case("in time", "TruePixelCollectorSlow", False, "15m", answered("0+100x80")),
     *state("RegistryAway", "registry_away"),
 ]
