@@ -41,6 +41,7 @@ _FILES = (
     "sources_file",
     "shop_keys_file",
     "collector_app_secrets_file",
+    "collector_eventbridge_keys_file",
 )
 
 
@@ -196,6 +197,20 @@ class Settings(BaseSettings):
     collector_app_secrets_file: str | None = Field(
         None, description="file of the Shopify app's client secrets, one a line; read anew when it changes"
     )
+    collector_pubsub_audience: str | None = Field(
+        None, description="audience of the tokens of Shopify's Pub/Sub push subscription; unset: no /v1/pubsub"
+    )
+    collector_pubsub_account: str | None = Field(
+        None, description="email address of the service account that the push subscription's tokens name"
+    )
+    collector_google_keys_url: str = Field(
+        "https://www.googleapis.com/oauth2/v1/certs",
+        pattern=r"^(https://|http://127\.0\.0\.1[:/])",
+        description="where Google publishes the certificates of its tokens",
+    )
+    collector_eventbridge_keys_file: str | None = Field(
+        None, description="file of API keys of EventBridge's API destination, one a line; unset: no /v1/eventbridge"
+    )
     collector_journal_dir: Path | None = Field(
         None, description="where the collector's journal is; `collector` in TRUEPIXEL_DATA_DIR if unset"
     )
@@ -303,6 +318,8 @@ class Settings(BaseSettings):
         for server in ("elasticsearch", "mongodb", "redis"):
             if getattr(self, f"{server}_username"):
                 wanted[f"TRUEPIXEL_{server.upper()}_USERNAME"] = (f"{server}_password",)
+        if self.collector_pubsub_audience:
+            wanted["TRUEPIXEL_COLLECTOR_PUBSUB_AUDIENCE"] = ("collector_pubsub_account",)
         if self.mongodb_password:
             wanted["TRUEPIXEL_MONGODB_PASSWORD"] = ("mongodb_username",)
         if self.elasticsearch_password:

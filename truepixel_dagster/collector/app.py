@@ -10,6 +10,7 @@ from typing import Protocol
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from truepixel_dagster.collector.bridge import Bridge, eventbridge, pubsub
 from truepixel_dagster.collector.http import TEXT, Answer, Gone, Receive, Scope, Send, told
 from truepixel_dagster.collector.pixels import AWAY, Pixels
 from truepixel_dagster.collector.services import Services
@@ -106,10 +107,16 @@ class Front:
 def application(services: Services) -> Front:
     """Build the application on the given services."""
     webhooks, pixels = Endpoint(Webhooks(services), services), Endpoint(Pixels(services), services)
+    bridges: list[Bridge] = []
+    if services.google is not None:
+        bridges.append(pubsub(services, services.google))
+    if services.eventbridge_keys is not None:
+        bridges.append(eventbridge(services, services.eventbridge_keys))
     others = Starlette(
         routes=[
             Route("/v1/webhooks", webhooks, methods=["POST"]),
             Route("/v1/pixel", pixels, methods=["POST", "OPTIONS"]),
+            *(Route(f"/v1/{bridge.name}", Endpoint(bridge, services), methods=["POST"]) for bridge in bridges),
             Route("/healthz", Alive(), methods=["GET"]),
             Route("/readyz", Ready(services), methods=["GET"]),
             Route("/metrics", Scraped(services), methods=["GET"]),

@@ -44,7 +44,7 @@ class Metrics:
         )
         self._answered: dict[tuple[str, int], Counter] = {}
         self._counted: dict[tuple[str, str], Counter] = {}
-        self._timed = {name: self._seconds.labels(name) for name in ("webhooks", "pixel")}
+        self._timed = {name: self._seconds.labels(name) for name in ("webhooks", "pixel", "pubsub", "eventbridge")}
 
     def answered(self, endpoint: str, status: int, seconds: float) -> None:
         """Count an answered request of an endpoint."""

@@ -14,6 +14,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import uvloop
 from truepixel_dagster.collector.app import application
 from truepixel_dagster.collector.certificate import Certificate
 from truepixel_dagster.collector.delivery import Delivery
+from truepixel_dagster.collector.google_tokens import GoogleTokens, download
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import JournalFile
 from truepixel_dagster.collector.kafka import KafkaTopic
@@ -192,13 +194,15 @@ async def _serve(
 
 def _services(settings: Settings, delivery: Delivery, mongodb: MongoStore) -> Services:
     look = Looker(settings, mongodb)
-    file = settings.collector_app_secrets_file
+    file, keys = settings.collector_app_secrets_file, settings.collector_eventbridge_keys_file
     shop_rate, address_rate = settings.collector_shop_rate, settings.collector_address_rate
     services = Services(
         delivery=delivery,
         registry=Registry(look),
         tokens=Tokens(_redis(settings), settings.namespace, settings.servers_identity),
         app_secrets=AppSecrets(Path(file) if file else None),
+        google=_google(settings),
+        eventbridge_keys=AppSecrets(Path(keys)) if keys else None,
         uninstalled=look.uninstalled,
         by_shop=Limiter(shop_rate, shop_rate * BURST_SECONDS, MOST_SHOPS),
         by_address=Limiter(address_rate, address_rate * BURST_SECONDS, MOST_ADDRESSES),
@@ -207,6 +211,12 @@ def _services(settings: Settings, delivery: Delivery, mongodb: MongoStore) -> Se
     )
     services.metrics.registry.register(State(delivery, services.registry, services.tokens, services.room))
     return services
+
+
+def _google(settings: Settings) -> GoogleTokens | None:
+    audience, account = settings.collector_pubsub_audience, settings.collector_pubsub_account
+    keys = partial(download, settings.collector_google_keys_url)
+    return GoogleTokens(audience, account, keys) if audience and account else None
 
 
 def _redis(settings: Settings) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from truepixel_dagster.collector.delivery import LATE, TOO_LARGE, Delivery, Promise
+from truepixel_dagster.collector.google_tokens import GoogleTokens
 from truepixel_dagster.collector.http import Answer, Room, again_after
 from truepixel_dagster.collector.http import error as refusal
 from truepixel_dagster.collector.limits import Limiter, Network
@@ -29,13 +30,16 @@ NEVER = refusal(413, "Kafka accepts no record of this size")
 class Services:
     """Hold all that the endpoints need.
 
-    `uninstalled` records that a shop has uninstalled the app, from its id and the time; it may block.
+    `google` and `eventbridge_keys` are None if their endpoints are off. `uninstalled` records that a shop has
+    uninstalled the app, from its id and the time; it may block.
     """
 
     delivery: Delivery
     registry: Registry
     tokens: Tokens
     app_secrets: AppSecrets
+    google: GoogleTokens | None
+    eventbridge_keys: AppSecrets | None
     uninstalled: Callable[[str, int], None]
     by_shop: Limiter
     by_address: Limiter

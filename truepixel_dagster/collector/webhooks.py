@@ -98,56 +98,88 @@ class Webhooks:
                 services.metrics.count(self.name, "away")
                 return RETRY
             if isinstance(found, Answer):
-                services.metrics.count(self.name, _OUTCOMES.get(found.status, "refused"))
-                return found
+                return counted(services, self.name, found)
             return await services.promised(self.name, [found], SAFE, deadline)
 
     async def _record(self, says: Sent, body: bytes) -> Record | Answer:
-        """Return the record of a delivery, or the answer that refuses it.
+        """Return the record of a signed delivery, or the answer that refuses it.
 
         Raises:
             RegistryAway: MongoDB cannot say which shop it is from.
         """
         services, now = self._services, int(time.time() * 1000)
-        domain = _domain(says.domain)
         if not says.signature:
             return UNSIGNED
         by_app = await _signed(body, says.signature, services.app_secrets.now())
-        known = await services.registry.by_domain(domain) if domain else None
+        known = await shop_of(services, says)
         if not by_app and not (known and await _signed(body, says.signature, known.keys(now))):
             return UNSIGNED
-        topic = topic_name(says.topic.decode("latin-1")) or ""
-        if not topic.isprintable() or not topic.isascii() or not 0 < len(topic) <= _MAX_TOPIC_BYTES:
-            return NO_TOPIC
-        names = named(topic, body)
-        shop = _shop(topic, domain, names, known)
-        if isinstance(shop, Answer):
-            return shop
-        if topic == UNINSTALLED and known is not None:
-            await self._uninstalled(known, says, now)
-        event_id = says.event_id.decode("latin-1")[:_MAX_ID_BYTES]
-        client = None if names.client else await services.tokens.client_of(shop, names.tokens)
-        key = f"{shop}:{client_of(names, client, event_id)}".encode()
-        return webhook_record(key, body, domain, now, topic=topic, event_id=event_id.encode())
-
-    async def _uninstalled(self, known: Known, says: Sent, now: int) -> None:
-        """Record that a shop has uninstalled the app, before its record is promised.
-
-        Raises:
-            RegistryAway: MongoDB does not answer.
-        """
-        try:
-            at = to_millis(says.triggered_at.decode("latin-1"))
-        except ValueError:
-            at = now
-        try:
-            await asyncio.get_running_loop().run_in_executor(None, self._services.uninstalled, known.shop, at)
-        except Exception as error:
-            raise RegistryAway(str(error)) from error
-        self._services.registry.forget(known)
+        return await record_of(services, says, body, known, now)
 
 
-_OUTCOMES = {401: "unsigned", 403: "other shop", 404: "unknown shop"}
+_OUTCOMES = {400: "refused", 401: "unsigned", 403: "other shop", 404: "unknown shop", 413: "too large"}
+
+
+def counted(services: Services, source: str, answer: Answer) -> Answer:
+    """Count a refusal, and return it."""
+    services.metrics.count(source, _OUTCOMES[answer.status])
+    return answer
+
+
+async def shop_of(services: Services, says: Sent) -> Known | None:
+    """Return the connected shop that the headers name; None if there is none.
+
+    Raises:
+        RegistryAway: MongoDB cannot say.
+    """
+    domain = _domain(says.domain)
+    return await services.registry.by_domain(domain) if domain else None
+
+
+async def record_of(services: Services, says: Sent, body: bytes, known: Known | None, now: int) -> Record | Answer:
+    """Return the record of a delivery that has proved where it comes from, or the answer that refuses it.
+
+    Arguments:
+        services: What endpoints need.
+        says: What Shopify's headers say.
+        body: The webhook's body.
+        known: The connected shop that the headers name.
+        now: When it arrived, in milliseconds since the epoch.
+
+    Raises:
+        RegistryAway: MongoDB cannot record that a shop has uninstalled the app.
+    """
+    domain = _domain(says.domain)
+    topic = topic_name(says.topic.decode("latin-1")) or ""
+    if not topic.isprintable() or not topic.isascii() or not 0 < len(topic) <= _MAX_TOPIC_BYTES:
+        return NO_TOPIC
+    names = named(topic, body)
+    shop = _shop(topic, domain, names, known)
+    if isinstance(shop, Answer):
+        return shop
+    if topic == UNINSTALLED and known is not None:
+        await _uninstalled(services, known, says, now)
+    event_id = says.event_id.decode("latin-1")[:_MAX_ID_BYTES]
+    client = None if names.client else await services.tokens.client_of(shop, names.tokens)
+    key = f"{shop}:{client_of(names, client, event_id)}".encode()
+    return webhook_record(key, body, domain, now, topic=topic, event_id=event_id.encode())
+
+
+async def _uninstalled(services: Services, known: Known, says: Sent, now: int) -> None:
+    """Record that a shop has uninstalled the app, before its record is promised.
+
+    Raises:
+        RegistryAway: MongoDB does not answer.
+    """
+    try:
+        at = to_millis(says.triggered_at.decode("latin-1"))
+    except ValueError:
+        at = now
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, services.uninstalled, known.shop, at)
+    except Exception as error:
+        raise RegistryAway(str(error)) from error
+    services.registry.forget(known)
 
 
 # A few shops send most requests.
