@@ -12,7 +12,7 @@ import pytest
 
 from truepixel_dagster.collector import registry as module
 from truepixel_dagster.collector.registry import AppSecrets, Known, Registry, RegistryAway
-from truepixel_dagster.stores.connections import Connection, Secret
+from truepixel_dagster.stores.connections import Connection, OlderToken, Secret
 
 
 class Clock:
@@ -132,6 +132,15 @@ def test_a_secret_counts_until_its_time() -> None:
     found = known("a")._replace(secrets=own)
     assert found.keys(99) == (b"old", b"new")
     assert found.keys(100) == (b"new",)
+
+
+def test_an_older_pixel_token_counts_until_its_time() -> None:
+    connection = Connection("a.example", "tp_new", 1, older_tokens=(OlderToken("tp_old", 100),))
+    assert connection.accepts("tp_new", 1000)
+    assert connection.accepts("tp_old", 99)
+    assert not connection.accepts("tp_old", 100)
+    assert not connection.accepts("tp_other", 99)
+    assert not Connection("a.example", "tp_new", 1, uninstalled_at=2).accepts("tp_new", 3)
 
 
 def test_the_apps_secrets_are_read_anew_and_stay_while_their_file_is_away(tmp_path: Path) -> None:
