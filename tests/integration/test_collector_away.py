@@ -103,6 +103,7 @@ def test_kafka_killed_under_load_loses_nothing_and_what_waits_goes_on_by_itself(
         assert found["journal_records"] > 0
         assert found["journal_age_seconds"] > 0
         assert found["kafka_slow"] == 1
+        until(lambda: any("Kafka fails: " in line for line in collector.lines))
         assert collector.ask("GET", "/readyz").status == 200
         kafka.start()
         until(lambda: len(load.promised) > before + 1500)
@@ -219,6 +220,7 @@ def test_a_disk_that_takes_nothing_leaves_kafka_and_is_told(served: Settings, ka
         answer = collector.webhook("orders/create", {"id": 2, "note": "x" * 200_000})
         assert (answer.status, answer.seconds < ANSWER_SECONDS) == (503, True)
         until(lambda: collector.metrics()["journal_failing"] == 1, 5)
+        until(lambda: any("the journal fails: the journal" in line for line in collector.lines))
         kafka.start()
         until(lambda: collector.webhook("orders/create", {"id": 3}).status == 200)
         collector.end()

@@ -14,13 +14,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    default=8080,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="0 for any free port.",
-)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for any free port.")
 @click.option("--tls-cert", type=_FILE, help="PEM file of the certificate and its chain; without it, HTTP.")
 @click.option("--tls-key", type=_FILE, help="PEM file of the key, unless --tls-cert contains it.")
 def collector(host: str, port: int, tls_cert: Path | None, tls_key: Path | None) -> None:

@@ -168,7 +168,10 @@ async def _serve(
         services = _services(settings, delivery, mongodb)
         config.loaded_app = application(services)
         server = Server(config, lambda: setattr(services, "is_leaving", True), settings.collector_leave)
-        beside = [asyncio.create_task(_connect(settings, delivery, say)), asyncio.create_task(_watch(services, server))]
+        beside = [
+            asyncio.create_task(_connect(settings, delivery, say)),
+            asyncio.create_task(_watch(services, server, say)),
+        ]
         if certificate is not None and config.ssl is not None:
             beside.append(asyncio.create_task(_renew(certificate, config.ssl)))
         scheme = "https" if config.is_ssl else "http"
@@ -255,15 +258,24 @@ async def _renew(certificate: Certificate, context: ssl.SSLContext) -> None:
         certificate.refresh(context)
 
 
-async def _watch(services: Services, server: Server) -> None:
-    """Ask Redis and the registry until they answer, and stop the server if Kafka's client fails for good."""
+async def _watch(services: Services, server: Server, say: Say) -> None:
+    """Ask Redis and the registry until they answer, and stop the server if Kafka's client fails for good.
+
+    It also reports when Kafka or the journal begins to fail, and when it works again.
+    """
+    failing: dict[str, bool] = {}
     await services.tokens.begin()
     while True:
         if not services.tokens.is_proven:
             await services.tokens.begin()
         if not services.registry.has_answered:
             await services.registry.ask_once()
-        topic = services.delivery.topic
+        topic, journal = services.delivery.topic, services.delivery.journal
         if topic is not None and topic.is_broken:
             server.leave()
+        for name, reason in (("Kafka", topic and topic.trouble), ("the journal", journal and journal.failure)):
+            # The words change from try to try: only the first ones are reported.
+            if bool(reason) != failing.get(name, False):
+                failing[name] = bool(reason)
+                say(f"{name} fails: {reason}" if reason else f"{name} works again")
         await asyncio.sleep(0.25)

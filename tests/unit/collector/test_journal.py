@@ -16,6 +16,7 @@ import pytest
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import NAME, JournalFailed, JournalFile
 from truepixel_dagster.collector.record import Record
+from truepixel_dagster.jobs.drain import ROOT
 
 
 def record(number: int, key: str = "s:c", size: int = 10) -> Record:
@@ -76,6 +77,19 @@ def test_what_kafka_refuses_for_good_is_set_aside_and_takes_room(tmp_path: Path)
     assert numbers(file) == []
     file.close()
     assert sqlite3.connect(tmp_path / NAME).execute("SELECT reason FROM refused").fetchall() == [("too large",)]
+
+
+def test_the_runbook_moves_refused_records_back(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    first, _ = file.append([record(1), record(2)])
+    file.refuse(first, "too large")
+    file.close()
+    section = (ROOT / "docs/runbook.md").read_text().partition("### TruePixelCollectorRecordsRefused")[2]
+    command = section.partition("\n\n    ")[2].partition("\n\n")[0]
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True)
+    file = JournalFile(tmp_path)
+    assert (numbers(file), file.held().refused) == ([1, 2], 0)
+    file.close()
 
 
 def test_it_is_its_owners_only(tmp_path: Path) -> None:
