@@ -106,7 +106,10 @@ def signed(body: bytes) -> dict[str, str]:
 
 @contextmanager
 def serving(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, int]]:
-    """A server's process, and the port that it was given in the place of `PORT`."""
+    """A server's process, and the port that it was given in the place of `PORT`.
+
+    It is stopped except while `load` is on: a server that waits costs processor time, too.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = [str(port) if part == "PORT" else part for part in command]
@@ -119,8 +122,11 @@ def serving(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process,
             if child.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[1]} does not listen")
             time.sleep(0.1)
-        yield psutil.Process(child.pid), port
+        process = psutil.Process(child.pid)
+        process.suspend()
+        yield process, port
     finally:
+        child.send_signal(signal.SIGCONT)
         child.send_signal(signal.SIGTERM)
         child.wait(30)
 
@@ -140,15 +146,18 @@ def load(
     options = [option for name, value in headers.items() for option in ("-H", f"{name}: {value}")]
     command = [bombardier(), "-c", str(connections), "-d", f"{seconds}s", "-m", "POST", "-f", str(body), *options]
     command += ["-t", "10s", "-l", "-p", "r", "-o", "json", url]
+    process.resume()
     before = sum(process.cpu_times()[:2])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    processor = sum(process.cpu_times()[:2]) - before
+    process.suspend()
     found: dict[str, Any] = json.loads(done.stdout)["result"]
     percentiles = found["latency"]["percentiles"]
     others = sum(found[name] for name in ("req1xx", "req3xx", "req4xx", "req5xx", "others"))
     resident = process.memory_info().rss / MIB
     rate = found["req2xx"] / found["timeTakenSeconds"]
-    processor = (sum(process.cpu_times()[:2]) - before) / max(1, found["req2xx"]) * 1e6
-    return Measured(rate, percentiles["50"] / 1000, percentiles["99"] / 1000, processor, resident, others)
+    processor_us = processor / max(1, found["req2xx"]) * 1e6
+    return Measured(rate, percentiles["50"] / 1000, percentiles["99"] / 1000, processor_us, resident, others)
 
 
 OURS = ("-m", "truepixel_dagster.cli", "collector", "--port", "PORT")
