@@ -27,7 +27,7 @@ from tests.integration.collectors import (
     DOMAIN,
     SHOP,
     TOKEN,
-    Load,
+    Senders,
     Running,
     connect,
     judge,
@@ -596,7 +596,7 @@ def test_whatever_comes_is_answered_and_never_by_a_500(
 def test_sigterm_leaves_traffic_answers_what_has_come_and_ends_with_0(served: Settings) -> None:
     leaving = served.model_copy(update={"collector_leave": 1.5})
     with running(leaving) as collector:
-        load = Load(collector.port, connections=8)
+        load = Senders(collector.port, connections=8)
         until(lambda: len(load.promised) > 50)
         collector.process.send_signal(signal.SIGTERM)
         until(lambda: collector.ask("GET", "/readyz").status == 503)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tests.integration.collectors import (
     SHOP,
-    Load,
+    Senders,
     Running,
     connect,
     judge,
@@ -85,15 +85,11 @@ def served(own_servers: Settings, tmp_path: Path, kafka: KafkaProcess) -> Settin
     return with_app_secret(own, tmp_path)
 
 
-def drained(collector: Running) -> bool:
-    return collector.metrics()["journal_records"] == 0
-
-
 def test_kafka_killed_under_load_loses_nothing_and_what_waits_goes_on_by_itself(
     served: Settings, kafka: KafkaProcess
 ) -> None:
     with running(served) as collector:
-        load = Load(collector.port, connections=8)
+        load = Senders(collector.port, connections=8)
         until(lambda: len(load.promised) > 200)
         kafka.kill()
         before = len(load.promised)
@@ -108,7 +104,7 @@ def test_kafka_killed_under_load_loses_nothing_and_what_waits_goes_on_by_itself(
         kafka.start()
         until(lambda: len(load.promised) > before + 1500)
         load.end()
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         assert collector.end() == 0
     assert set(load.statuses) == {200}
     assert load.slowest < ANSWER_SECONDS
@@ -124,7 +120,7 @@ def test_a_frozen_kafka_is_no_longer_waited_for_than_a_second(served: Settings, 
         second = collector.webhook("orders/create", {"id": 3})
         assert (second.status, second.seconds < 0.5) == (200, True)
         kafka.start()
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         assert collector.end() == 0
     # Once each: the copy in the journal was not sent as well.
     assert sorted(record.value for record in on_topic(served)) == [b'{"id":1}', b'{"id":2}', b'{"id":3}']
@@ -135,17 +131,17 @@ def test_kill_9_under_load_with_kafka_and_without_keeps_every_promise(served: Se
     kafka.start()
     with running(served) as collector:
         assert any("are in the journal from before" in line for line in collector.lines)
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         assert collector.end() == 0
     found = on_topic(served)
     for load in loads:
         judge(load, found)
 
 
-def _killed(served: Settings, fault: Callable[[], None]) -> Load:
+def _killed(served: Settings, fault: Callable[[], None]) -> Senders:
     """What a collector promised before and after a fault, until it was killed itself."""
     with running(served) as collector:
-        load = Load(collector.port, connections=8)
+        load = Senders(collector.port, connections=8)
         until(lambda: len(load.promised) > 200)
         fault()
         before = len(load.promised)
@@ -157,12 +153,12 @@ def _killed(served: Settings, fault: Callable[[], None]) -> Load:
 def test_a_collector_begins_without_kafka_and_catches_up(served: Settings, kafka: KafkaProcess) -> None:
     kafka.kill()
     with running(served) as collector:
-        load = Load(collector.port, connections=4)
+        load = Senders(collector.port, connections=4)
         until(lambda: len(load.promised) > 300)
         kafka.start()
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         load.end()
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         collector.end()
     judge(load, on_topic(served))
 
@@ -171,7 +167,7 @@ def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
     served: Settings, kafka: KafkaProcess
 ) -> None:
     with running(served) as collector:
-        load = Load(collector.port, connections=4)
+        load = Senders(collector.port, connections=4)
         until(lambda: len(load.promised) > 100)
         kafka.kill()
         before = len(load.promised)
@@ -183,7 +179,7 @@ def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
         assert any("records are in the journal" in line for line in collector.lines)
     kafka.start()
     with running(served) as collector:
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         collector.end()
     judge(load, on_topic(served))
 
@@ -192,7 +188,7 @@ def test_a_full_journal_is_told_at_once_with_a_time_to_come_again(served: Settin
     small = served.model_copy(update={"collector_journal_bytes": 1024 * 1024})
     with running(small) as collector:
         kafka.kill()
-        load = Load(collector.port, connections=8, size=20_000)
+        load = Senders(collector.port, connections=8, size=20_000)
         until(lambda: load.statuses[503] > 50)
         load.end()
         full = collector.webhook("orders/create", {"id": 1, "note": "x" * 60_000})
@@ -204,7 +200,7 @@ def test_a_full_journal_is_told_at_once_with_a_time_to_come_again(served: Settin
         assert collector.metrics()["journal_bytes"] <= 1024 * 1024
         assert collector.ask("GET", "/healthz").status == 200
         kafka.start()
-        until(lambda: drained(collector))
+        until(collector.is_drained)
         assert collector.webhook("orders/create", {"id": 2}).status == 200
         collector.end()
     assert load.slowest < ANSWER_SECONDS
