@@ -43,10 +43,11 @@ START_SECONDS = 60.0
 class Measured(NamedTuple):
     """What a round of load found.
 
-    Answers of 200 a second, milliseconds, the server's microseconds of a processor for a request, its MiB, and answers
-    that were none of 200.
+    Answers of 200, those of a second, milliseconds, the server's microseconds of a processor for a request, its MiB at
+    the end, and answers that were none of 200.
     """
 
+    answered: int
     rate: float
     median: float
     p99: float
@@ -153,11 +154,16 @@ def load(
     process.suspend()
     found: dict[str, Any] = json.loads(done.stdout)["result"]
     percentiles = found["latency"]["percentiles"]
-    others = sum(found[name] for name in ("req1xx", "req3xx", "req4xx", "req5xx", "others"))
-    resident = process.memory_info().rss / MIB
-    rate = found["req2xx"] / found["timeTakenSeconds"]
-    processor_us = processor / max(1, found["req2xx"]) * 1e6
-    return Measured(rate, percentiles["50"] / 1000, percentiles["99"] / 1000, processor_us, resident, others)
+    answered = found["req2xx"]
+    return Measured(
+        answered=answered,
+        rate=answered / found["timeTakenSeconds"],
+        median=percentiles["50"] / 1000,
+        p99=percentiles["99"] / 1000,
+        processor=processor / max(1, answered) * 1e6,
+        resident=process.memory_info().rss / MIB,
+        others=sum(found[name] for name in ("req1xx", "req3xx", "req4xx", "req5xx", "others")),
+    )
 
 
 OURS = ("-m", "truepixel_dagster.cli", "collector", "--port", "PORT")
@@ -201,9 +207,17 @@ def _prepared(settings: Settings, folder: Path) -> Settings:
     return settings.model_copy(update={"collector_app_secrets_file": str(secrets), **unlimited})
 
 
+def _memory(found: dict[tuple[str, int], list[Measured]]) -> dict[str, float]:
+    """The events that ours took, and its MiB after the first and after the last round of each load."""
+    ours = {place: each for place, each in found.items() if place[0] != "plain"}
+    events = sum(one.answered * (10 if "10" in way else 1) for (way, _), each in ours.items() for one in each)
+    first, last = (max(each[at].resident for each in ours.values()) for at in (0, -1))
+    return {"events_ours": events, "mib_ours_first_round": first, "mib_ours_last_round": last}
+
+
 def _outcome(found: dict[tuple[str, int], list[Measured]], rounds: int) -> Outcome:
     rows: list[list[object]] = []
-    figures: dict[str, float] = {}
+    figures = _memory(found)
     lines: dict[str, list[tuple[float, float]]] = {}
     for (way, connections), each in found.items():
         rate, p99 = median([one.rate for one in each]), median([one.p99 for one in each])

@@ -15,7 +15,6 @@ from pydantic import SecretStr
 from tests.integration.collectors import (
     SHOP,
     Senders,
-    Running,
     connect,
     judge,
     on_topic,

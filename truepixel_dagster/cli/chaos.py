@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -13,6 +14,9 @@ from truepixel_dagster.cli.options import (
 )
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.terminal import echo, out, say, table
+
+if TYPE_CHECKING:
+    from truepixel_dagster.local.chaos.report import Report
 
 
 @click.command()
@@ -33,7 +37,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
 
     if list_kinds:
         for kind, fault in FAULTS.items():
-            echo(f"{kind:18}{(fault.__doc__ or '').splitlines()[0]}")
+            echo(f"{kind:20}{(fault.__doc__ or '').splitlines()[0]}")
         return
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     if unknown := [kind for kind in wanted if kind not in FAULTS]:
@@ -48,13 +52,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
         rows.append((kind, times, f"{seconds['median']:.1f} s", f"{seconds['max']:.1f} s"))
     columns = ("fault", "rounds", "median recovery", "longest")
     out.print(table(columns, rows, title=f"{report.produced:,} events"))
-    if report.excused or report.lost_to_retention:
-        echo(
-            f"excused by the audit: {report.excused} differences in the order of users whose key moved when partitions"
-            f" were added; {report.lost_to_retention} records that retention removed before they were read"
-        )
-    if taken := report.takeover_seconds:
-        echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")
+    _echo_details(report)
     for example in report.examples:
         echo(example, to_stderr=True)
     verdict = (
@@ -65,3 +63,16 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
     if not report.passed:
         raise click.ClickException(verdict)
     echo(verdict)
+
+
+def _echo_details(report: Report) -> None:
+    """Print what only some kinds of fault have."""
+    if report.excused or report.lost_to_retention:
+        echo(
+            f"excused by the audit: {report.excused} differences in the order of users whose key moved when partitions"
+            f" were added; {report.lost_to_retention} records that retention removed before they were read"
+        )
+    if report.promised:
+        echo(f"the collector promised {report.promised:,} records, each of which was looked for on the topic")
+    if taken := report.takeover_seconds:
+        echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")

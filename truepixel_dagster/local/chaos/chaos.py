@@ -74,7 +74,7 @@ def chaos(
             pipeline.wait_for_work()
             for number, kind in enumerate(plan(rounds, rng, kinds), start=1):
                 log.append(_round(pipeline, number, kind, rng))
-                say(f"{number:3} {kind:16} {_recovered(log[-1])}  {log[-1].what}")
+                say(f"{number:3} {kind:19} {_recovered(log[-1])}  {log[-1].what}")
                 on_round(number)
         say("the load has ended; waiting until everything is processed")
         pipeline.wait_until_processed(pipeline.high(), SETTLE_SECONDS)

@@ -13,13 +13,15 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from truepixel_dagster.audit.compare import Difference
 from truepixel_dagster.collector.signature import sign
 from truepixel_dagster.local.chaos.collector_process import APP_SECRET, DOMAIN, SHOP
+from truepixel_dagster.local.chaos.report import Verdict
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import client_config
 
@@ -87,7 +89,9 @@ class Senders:
         self.promised: dict[str, Promised] = {}
         self.statuses: Counter[int] = Counter()
         self.slowest = 0.0
-        self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(connections)]
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(connections)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -159,14 +163,21 @@ def broken(promised: Mapping[str, Promised], records: Iterable[Found]) -> Broken
             altered.append(event_id)
     before: dict[bytes, Found] = {}
     out_of_order = []
-    for event_id, promise in promised.items():
-        if (record := first.get(event_id)) is None:
-            continue
-        last = before.get(promise.key)
-        if last and (last.partition != record.partition or last.offset > record.offset):
+    for event_id in filter(first.__contains__, promised):
+        key, found = promised[event_id].key, first[event_id]
+        last = before.get(key, found)
+        if last.partition != found.partition or last.offset > found.offset:
             out_of_order.append(event_id)
-        before[promise.key] = record
+        before[key] = found
     return Broken([event_id for event_id in promised if event_id not in first], altered, out_of_order)
+
+
+def verdict(promised: Mapping[str, Promised], found: Broken) -> Verdict:
+    """Return the verdict on what the collector promised in a round."""
+    altered = [Difference("topic", event_id, "differs", "record", "as sent", "altered") for event_id in found.altered]
+    moved = [Difference("topic", event_id, "differs", "order", "as sent", "another") for event_id in found.out_of_order]
+    lost = [f"promise {event_id}" for event_id in found.lost]
+    return Verdict(0, 0, 0, 0, lost, [*altered, *moved], promised=len(promised))
 
 
 def on_topic(settings: Settings, since: Mapping[int, int] | None = None) -> list[Found]:
@@ -190,7 +201,11 @@ def on_topic(settings: Settings, since: Mapping[int, int] | None = None) -> list
                 for message in consumer.consume(500, 0.5):
                     if message.error():
                         raise KafkaException(message.error())
-                    low = message.offset() + 1
-                    headers = dict(message.headers() or [])
-                    found.append(Found(number, message.offset(), message.key(), message.value(), headers))
+                    low = (message.offset() or 0) + 1
+                    found.append(_found(message))
     return found
+
+
+def _found(message: Message) -> Found:
+    headers: dict[str, Any] = dict(message.headers() or [])
+    return Found(message.partition() or 0, message.offset() or 0, message.key() or b"", message.value() or b"", headers)

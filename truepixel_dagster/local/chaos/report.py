@@ -30,7 +30,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the audit found in what one log of the topic holds."""
+    """What the audit found in what one log of the topic holds, or a round's clients of what the collector promised."""
 
     produced: int
     duplicates: int
@@ -40,16 +40,19 @@ class Verdict(msgspec.Struct, frozen=True):
     differences: list[Difference]
     excused: int = 0
     lost_to_retention: int = 0
+    promised: int = 0
 
 
 class Report(msgspec.Struct, frozen=True):
     """What a run of chaos came to.
 
-    `lost` counts records that are neither indexed nor a duplicate nor a dead letter, `doubled` counters above what they
-    should be, `differences` everything that the audit found, `days_not_shown` the days that have events and that no run
-    reported to Dagster. `excused` differences are of the order of users whose key moved when partitions were added, and
-    `lost_to_retention` records were removed by a fault before they were read. Recovery is in seconds from the end of
-    the fault, or of the operator's command that puts it right; where a worker is frozen, from when it was.
+    `lost` counts records that are neither indexed nor a duplicate nor a dead letter, and records that the collector
+    promised and that are not on the topic; `promised` counts all of its promises. `doubled` counts counters above what
+    they should be, `differences` everything that the audit found, and promised records that are altered or out of
+    order. `days_not_shown` are the days that have events and that no run reported to Dagster. `excused` differences are
+    of the order of users whose key moved when partitions were added, and `lost_to_retention` records were removed by a
+    fault before they were read. Recovery is in seconds from the end of the fault, or of the operator's command that
+    puts it right; where a worker is frozen, from when it was.
     """
 
     rounds: int
@@ -64,6 +67,7 @@ class Report(msgspec.Struct, frozen=True):
     differences: int
     excused: int
     lost_to_retention: int
+    promised: int
     not_recovered: int
     days_not_shown: list[str]
     recovery_seconds: dict[str, dict[str, float]]
@@ -120,6 +124,7 @@ def report(
         differences=len(differences),
         excused=sum(verdict.excused for verdict in verdicts),
         lost_to_retention=verdicts[-1].lost_to_retention,
+        promised=sum(verdict.promised for verdict in verdicts),
         not_recovered=sum(entry.recovery_seconds is None for entry in log),
         days_not_shown=list(days_not_shown),
         recovery_seconds=_recovery(log),

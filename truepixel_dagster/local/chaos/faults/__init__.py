@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from truepixel_dagster.local.chaos.faults import (
     clients,
+    collector,
     documents,
     elasticsearch,
     kafka,
@@ -55,4 +56,10 @@ FAULTS: Mapping[str, Fault] = {
     "many_shops": clients.many_shops,
     "conflicts": clients.conflicts,
     "odd_documents": documents.odd,
+    "collector": collector.killed,
+    "collector_restarted": collector.restarted,
+    "collector_kafka": collector.without_kafka,
+    "collector_slow_disk": collector.slow_disk,
+    "collector_full_disk": collector.full_disk,
+    "collector_full": collector.full_journal,
 }
