@@ -21,7 +21,8 @@ from truepixel_dagster.local.chaos.promises import Senders, broken, on_topic, ve
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.settings import Settings
 
-CLIENTS, PAUSE = 8, 0.01
+# Restarting Kafka may take a minute, and the pipeline has to process what is sent until then.
+CLIENTS, PAUSE = 8, 0.05
 # What a round waits for before, during and after its fault.
 PROMISES = 100
 JOURNAL_BYTES = 1024 * 1024
