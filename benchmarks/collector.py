@@ -38,6 +38,8 @@ SHOP, DOMAIN, TOKEN, SECRET = "548380009", "toys.myshopify.com", "tp_bench", b"b
 CONNECTIONS = (16, 64, 128)
 MIB = 2**20
 START_SECONDS = 60.0
+# Until Kafka has acknowledged what was in flight at the end of a round.
+SETTLE_SECONDS = 1.0
 
 
 class Measured(NamedTuple):
@@ -150,6 +152,7 @@ def load(
     process.resume()
     before = sum(process.cpu_times()[:2])
     done = subprocess.run(command, capture_output=True, text=True, check=True)
+    time.sleep(SETTLE_SECONDS)
     processor = sum(process.cpu_times()[:2]) - before
     process.suspend()
     found: dict[str, Any] = json.loads(done.stdout)["result"]
