@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Iterator
@@ -41,7 +42,6 @@ from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.identity import new_identity
 from truepixel_dagster.local.stack import identified
-from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.shop_secrets import SecretsError, sealer_of
