@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from decimal import Decimal
@@ -25,6 +25,7 @@ from elasticsearch import ConnectionError as NoConnection
 from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.retrying import pause
 from truepixel_dagster.settings import MIB, Settings
 from truepixel_dagster.stores.elasticsearch_errors import (
     INDEX_NOT_FOUND,
@@ -35,7 +36,7 @@ from truepixel_dagster.stores.elasticsearch_errors import (
     types_of,
     words_of,
 )
-from truepixel_dagster.stores.errors import NotSetUp, ServerRefuses, untrusted
+from truepixel_dagster.stores.errors import NotSetUp, ServerRefuses, Unavailable, untrusted
 from truepixel_dagster.stores.index_templates import (
     MADE_BY_SETUP,
     TEMPLATES,
@@ -52,6 +53,10 @@ from truepixel_dagster.stores.too_large import CONTENT_TOO_LARGE, never_fits
 
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 Reply = TypeVar("Reply")
+# Full index name and id of a document.
+Place = tuple[str, str]
+# Several lanes that write one document again and again take turns: a write that meets another's reads again.
+_REREADS = 40
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -89,6 +94,29 @@ class Outcome(msgspec.Struct, frozen=True):
     def refused(self) -> bool:
         """Whether the document is poison."""
         return self.error is not None and self.status != CONFLICT
+
+
+class Written(msgspec.Struct):
+    """What became of documents that were to be replaced only if nobody else had changed them.
+
+    `refused` says why documents are poison, by place. `conflicts` are the documents that somebody else has changed
+    since they were read; nothing is written of these. `rereads` counts how often documents had to be read again.
+    """
+
+    created: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    refused: dict[Place, str] = {}
+    conflicts: list[Place] = []
+    rereads: int = 0
+
+    def add(self, other: Written) -> None:
+        """Add what a further write did; its conflicts take the place of the earlier ones."""
+        self.created += other.created
+        self.replaced += other.replaced
+        self.deleted += other.deleted
+        self.refused |= other.refused
+        self.conflicts = other.conflicts
 
 
 # A shard works on one request in one thread, so that two halves of a large one are done in less time.
@@ -200,7 +228,7 @@ class ElasticsearchStore(Store):
         """
         return str(self._call(self.client.cluster.health)["cluster_name"])
 
-    def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
+    def mget(self, documents: Sequence[Place], fields: Sequence[str] | None = None) -> list[Found | None]:
         """Read documents by index and id, in the order asked for; None only where it is known that there is none.
 
         Arguments:
@@ -300,6 +328,89 @@ class ElasticsearchStore(Store):
             if outcome.refused:
                 raise ServerRefuses(f"{self._server} refused {action.id} of {action.index}: {outcome.error}")
         return outcomes
+
+    def update(
+        self,
+        places: Iterable[Place],
+        decide: Callable[[Mapping[Place, Found | None]], Mapping[Place, bytes | None]],
+        stored: Mapping[Place, Found | None] | None = None,
+    ) -> Written:
+        """Read documents, decide what becomes of them, and replace those that nobody else has changed meanwhile.
+
+        Those that somebody else has changed are read and decided again, so `decide` must return nothing for what was
+        already applied. So are places that `stored` lacks, and places that `decide` returns without having been given
+        them: nothing is written where nothing was read.
+
+        Arguments:
+            places: The documents to read.
+            decide: Returns what to write, by place, from the documents that were read since it was last called (None
+                where there is none): JSON without line breaks, or None to delete the document.
+            stored: The documents that were read before; None to read all of them.
+
+        Returns:
+            What was done in all, and which documents Elasticsearch refused.
+
+        Raises:
+            Unavailable: No answer after all tries, or too many conflicts.
+        """
+        left = dict.fromkeys(places)
+        found = self._read(left) if stored is None else stored
+        done = Written()
+        for attempt in range(_REREADS):
+            if attempt > 1:
+                pause(attempt)
+            if attempt:
+                found = self._read(left)
+            changed = decide(found)
+            done.add(self.replace({place: new for place, new in changed.items() if place in found}, found))
+            unread = (place for place in (*left, *changed) if place not in found)
+            left = dict.fromkeys((*done.conflicts, *unread))
+            if not left:
+                done.rereads = attempt
+                return done
+        raise Unavailable(f"{self._server}: {len(left)} documents kept changing under {_REREADS} tries")
+
+    def _read(self, places: Iterable[Place]) -> dict[Place, Found | None]:
+        asked = list(places)
+        return dict(zip(asked, self.mget(asked)))
+
+    def replace(self, changed: Mapping[Place, bytes | None], stored: Mapping[Place, Found | None]) -> Written:
+        """Replace documents that nobody else has changed since they were read, and create those that were not there.
+
+        Arguments:
+            changed: The new documents by place: JSON without line breaks, or None to delete the document.
+            stored: The documents as they were read, by place; None for one that was not there.
+
+        Raises:
+            Unavailable: What `bulk` raises.
+        """
+        actions = {
+            place: replacing(place, source, stored[place])
+            for place, source in changed.items()
+            if source is not None or stored[place] is not None
+        }
+        done = Written()
+        for (place, action), outcome in zip(actions.items(), self.bulk(list(actions.values()))):
+            if outcome.status == CONFLICT:
+                done.conflicts.append(place)
+            elif outcome.refused:
+                done.refused[place] = outcome.error or ""
+            elif action.op == "create":
+                done.created += 1
+            elif action.op == "index":
+                done.replaced += 1
+            else:
+                done.deleted += 1
+        return done
+
+    def remove(self, documents: Iterable[Found]) -> int:
+        """Remove documents that nobody has changed since they were read; return how many were removed.
+
+        Raises:
+            Unavailable: What `write` raises.
+        """
+        actions = [replacing((old.index, old.id), None, old) for old in documents]
+        return sum(not outcome.error for outcome in self.write(actions))
 
     def _bulk_once(self, actions: Sequence[Action]) -> list[Outcome | ItemFailed]:
         """One request; smaller ones where it is larger than Elasticsearch, or a proxy before it, ever takes."""
@@ -802,6 +913,15 @@ def _words(error: Exception) -> str | None:
         told = _error_of(error)
         return words_of(told) if told else f"HTTP {error.status_code}: {' '.join(_reason(error).split())}"
     return None
+
+
+def replacing(place: Place, source: bytes | None, stored: Found | None) -> Action:
+    """Return the action that replaces a document if it is still as it was read; None as `source` deletes it."""
+    index, id_ = place
+    if stored is None:
+        return Action("create", index, id_, source or b"")
+    op: Literal["index", "delete"] = "delete" if source is None else "index"
+    return Action(op, index, id_, source or b"", stored.seq_no, stored.primary_term)
 
 
 def _is_transient(error: Exception) -> bool:
