@@ -27,7 +27,7 @@ from truepixel_dagster.stages.ad_lead import noted_users
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import report
-from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS
 
@@ -136,11 +136,11 @@ def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Ru
             mongodb.remove(ORDERS, {id_: versions[id_] for id_ in plan.unnamed})
             standing = {id_ for _, cluster in plan.groups.values() for id_ in cluster.documents}
             gone = _remove(elasticsearch, [doc for id_, doc in attributions.items() if doc and id_ not in standing])
-            made = written["create"] + written["index"]
+            made = written.created + written.replaced
             orders = sum(len(cluster.orders(rules)) for _, cluster in plan.groups.values())
             for reason in plan.unreadable:
                 report(reason)
-            return Rebuilt(orders, made, written["delete"] + gone, unreadable=len(plan.unreadable))
+            return Rebuilt(orders, made, written.deleted + gone, unreadable=len(plan.unreadable))
     raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
 
 
@@ -237,9 +237,7 @@ def _with_documents(cluster: Cluster, more: set[str]) -> Cluster:
 def _remove(elasticsearch: ElasticsearchStore, left: Iterable[Found]) -> int:
     """Remove attributions that we wrote and no history stands for, unless they have changed; return how many."""
     # One without a sighting is an import, which no history stands for.
-    ours = [doc for doc in left if doc.source.get("sightings")]
-    actions = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in ours]
-    return sum(not outcome.error for outcome in elasticsearch.write(actions))
+    return elasticsearch.remove(doc for doc in left if doc.source.get("sightings"))
 
 
 def _documents_among(ids: Iterable[str], there: set[str]) -> set[str]:

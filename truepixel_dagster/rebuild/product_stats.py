@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+import msgspec
+
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
@@ -27,7 +29,6 @@ from truepixel_dagster.flush import (
     counters_of,
     flush_keys,
     place_of,
-    write_under,
 )
 from truepixel_dagster.orders.cluster import Change, Cluster
 from truepixel_dagster.rebuild.context import Context
@@ -38,7 +39,7 @@ from truepixel_dagster.stages import attribution
 from truepixel_dagster.stages.product_stats import increments
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.elasticsearch import Found, Place
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.redis import CounterKey
@@ -276,29 +277,29 @@ def _write(
     The claim of a document that cannot be read stays open, for the flush after its repair.
     """
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
-    keys = list(staked)
-    documents = dict(zip(keys, elasticsearch.mget([place_of(key, elasticsearch) for key in keys])))
-    tokens = dict(zip(keys, redis.open_tokens(keys)))
-    actions: dict[CounterKey, Action] = {}
-    for key in (key for key in keys if tokens[key] == staked[key][0]):
+    keys = {place_of(key, elasticsearch): key for key in staked}
+    documents = dict(zip(keys, elasticsearch.mget(list(keys))))
+    tokens = redis.open_tokens(list(keys.values()))
+    changed: dict[Place, bytes] = {}
+    for (place, key), token in zip(keys.items(), tokens):
+        if token != staked[key][0]:
+            continue
         try:
-            actions[key] = _action(context, key, staked[key][0], totals[key], documents[key])
+            changed[place] = _encoded(key, token, totals[key], documents[place])
         except Unreadable as error:
             report(error)
             unreadable.add(key)
-    outcomes = dict(zip(actions, elasticsearch.bulk(list(actions.values()))))
-    refused = {key: o.error for key, o in outcomes.items() if o.error and o.refused}
-    if refused:
-        raise FlushRefused(refused)
-    written = {key for key, outcome in outcomes.items() if outcome.status != CONFLICT}
+    outcome = elasticsearch.replace(changed, documents)
+    if outcome.refused:
+        raise FlushRefused(outcome.refused)
+    written = {keys[place]: documents[place] for place in changed.keys() - set(outcome.conflicts)}
     redis.acknowledge({key: staked[key][0] for key in written})
-    return written, sum(_differs(documents[key], totals[key]) for key in written)
+    return set(written), sum(_differs(before, totals[key]) for key, before in written.items())
 
 
-def _action(context: Context, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
+def _encoded(key: CounterKey, token: str, counters: Counters, document: Found | None) -> bytes:
     before = COUNTED.usable(document.id, document.source) if document else {}
-    source = {**before, **_document(key, counters), "last_token": token}
-    return write_under(place_of(key, context.stores.elasticsearch), source, document)
+    return msgspec.json.encode({**before, **_document(key, counters), "last_token": token})
 
 
 def _document(key: CounterKey, counters: Counters) -> dict[str, Any]:
@@ -320,8 +321,7 @@ def _remove_empty(context: Context, keys: Sequence[CounterKey]) -> int:
     elasticsearch = context.stores.elasticsearch
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
     empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, *AMOUNTS))]
-    gone = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in empty]
-    return sum(not outcome.error for outcome in elasticsearch.write(gone))
+    return elasticsearch.remove(empty)
 
 
 def _buffered(context: Context, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:
