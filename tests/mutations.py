@@ -294,10 +294,10 @@ MUTATIONS = (
     ),
     Mutation(
         "cursors: what is not understood begins afresh",
-        P + "sensors/kafka_lag.py",
+        P + "supervisor/memory.py",
         "                lost.append(name)",
         "                raise",
-        UNIT + "sensors/test_kafka_lag.py",
+        UNIT + "supervisor/test_memory.py",
     ),
     Mutation(
         "webserver: the guard is in front of it",
@@ -921,8 +921,8 @@ MUTATIONS = (
     ),
     Mutation(
         "sensor: no first pause after a lease that ran out",
-        P + "sensors/kafka_lag.py",
-        "if record.dagster_run.run_id not in given_up:",
+        P + "supervisor/lanes.py",
+        "if run.run_id not in given_up:",
         "if True:",
         UNIT + "sensors/test_kafka_lag.py",
     ),
