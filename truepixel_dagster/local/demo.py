@@ -141,7 +141,7 @@ def reported(settings: Settings) -> tuple[list[float], float]:
 
     from truepixel_dagster.asset_keys import KAFKA_TOPIC
     from truepixel_dagster.jobs.drain import dagster_home
-    from truepixel_dagster.jobs.process_events import LATENCIES
+    from truepixel_dagster.jobs.run_report import LATENCIES
 
     latencies: list[float] = []
     peak = 0.0

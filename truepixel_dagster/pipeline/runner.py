@@ -29,7 +29,7 @@ from truepixel_dagster.pipeline.intake import Intake
 from truepixel_dagster.pipeline.invariants import Contiguity, Order
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.rejections import Rejections
-from truepixel_dagster.pipeline.run_metrics import RunMetrics
+from truepixel_dagster.pipeline.run_metrics import WAITING, RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
@@ -317,7 +317,7 @@ class LaneRunner:
                 self.metrics.stage_seconds[name] += time.perf_counter() - started
             self._commits.landed(fetched.batch)
 
-        with self._stage(f"{name} (waiting)"):
+        with self._stage(name + WAITING):
             self._commits.begun(fetched.batch)
             self._pool.submit(key, run)
 
