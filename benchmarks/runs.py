@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
-from truepixel_dagster.jobs.drain import dagster_home, ended, execute, make_history
+from truepixel_dagster.instance.process import dagster_home, ended, execute, make_history
 from truepixel_dagster.jobs.run_report import figures_in
 from truepixel_dagster.settings import Settings
 

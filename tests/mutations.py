@@ -840,7 +840,7 @@ MUTATIONS = (
     ),
     Mutation(
         "files: a run's files are its owner's only",
-        P + "jobs/drain.py",
+        P + "instance/process.py",
         "            umask=UMASK,\n",
         "",
         INTEGRATION + "test_private_files.py::test_a_run_leaves_nothing_that_others_could_read",
@@ -928,7 +928,7 @@ MUTATIONS = (
     ),
     Mutation(
         "own servers: Dagster's processes start where no .env is",
-        P + "jobs/drain.py",
+        P + "instance/process.py",
         'cwd=env["DAGSTER_HOME"],',
         "cwd=ROOT,",
         INTEGRATION + "test_own_servers.py::test_the_demo_works_on_its_own_servers_alone",

@@ -21,7 +21,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 from truepixel_dagster.collector.signature import sign
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.connections import Connection, Secret, change
 from truepixel_dagster.stores.mongodb import MongoStore

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
 # Each import has the module's types anew, so that each bulk request is a first one.
