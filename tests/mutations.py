@@ -729,7 +729,7 @@ MUTATIONS = (
     Mutation(
         "refusals stick when offsets are set back",
         P + "pipeline/lane_claim.py",
-        "buried.restore(self._settings, consumer.redelivers())",
+        "buried.restore(read(self._settings), consumer.redelivers())",
         "pass",
         INTEGRATION + "test_new_log.py -k refusal_sticks",
     ),
