@@ -16,10 +16,12 @@ FIRST_BULKS = """
 import importlib, sys
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores import elasticsearch
+from truepixel_dagster.stores.elasticsearch import actions, connection, documents, indices, searches
 
 sys.setswitchinterval(1e-6)
 for _ in range(100):
-    importlib.reload(elasticsearch)
+    for module in (connection, actions, indices, documents, searches, elasticsearch):
+        importlib.reload(module)
     store = elasticsearch.ElasticsearchStore(load_settings())
     deletions = [elasticsearch.Action("delete", store.index("attributions"), str(n)) for n in range(128)]
     assert {outcome.status for outcome in store.bulk(deletions)} == {404}

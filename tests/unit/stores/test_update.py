@@ -97,7 +97,7 @@ def test_a_document_that_somebody_else_created_meanwhile_is_not_overwritten(stor
 def test_documents_that_keep_changing_end_in_an_error_that_says_so(
     store: InMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("truepixel_dagster.stores.elasticsearch.pause", lambda _attempt: None)
+    monkeypatch.setattr("truepixel_dagster.stores.elasticsearch.documents.pause", lambda _attempt: None)
     store.put(A, 0)
     store.meanwhile = lambda: store.put(A, 0)
     with pytest.raises(Unavailable, match=r"Elasticsearch at .*: 1 documents kept changing under 40 tries"):
