@@ -588,7 +588,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orders: ids of an order are bounded",
-        P + "stages/attribution.py",
+        P + "stages/ids_per_order.py",
         "if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:",
         "if False:",
         UNIT + "stages/test_ids_per_order.py",

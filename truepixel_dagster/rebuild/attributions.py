@@ -22,7 +22,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution, settling
+from truepixel_dagster.stages import attribution, order_clusters, settling
 from truepixel_dagster.stages.ad_lead import noted_users
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.stage import ATTRIBUTION
@@ -117,7 +117,7 @@ def _rebuild(context: Context, events: Sequence[Event], ids: set[str], rules: Ru
         by = _settling(context, passed, rules)
         likely = dict.fromkeys([*sorted(ids), *attribution.likely_documents(events)])
         attributions = attribution.read_attributions(likely, elasticsearch)
-        stored = attribution.read_clusters(ids, mongodb)
+        stored = order_clusters.read_clusters(ids, mongodb)
         there = {id_ for id_, document in attributions.items() if document}
         plan = _planned(context, passed, stored, by, there)
         versions = {id_: document.get("v") for id_, document in stored.items()}
@@ -164,7 +164,7 @@ def _planned(
     by: Settling,
     there: set[str],
 ) -> _Planned:
-    clusters, unreadable = attribution.readable(stored)
+    clusters, unreadable = order_clusters.readable(stored)
     changed: dict[str, dict[str, Any]] = {}
     groups: dict[str, tuple[Group, Cluster]] = {}
     usable = [event for event in events if not _is_of_unreadable(event, unreadable, stored)]
@@ -173,7 +173,7 @@ def _planned(
         groups[root] = (group, wanted[root])
         for id_, cluster in wanted.items():
             if cluster != clusters.get(id_):
-                changed[id_] = attribution.as_document(cluster, stored.get(id_, {}))
+                changed[id_] = order_clusters.as_document(cluster, stored.get(id_, {}))
     named = {id_ for group, _ in groups.values() for id_ in group.clusters} | set(groups)
     unnamed = {id_ for id_, document in stored.items() if id_ not in named and "nodes" in document}
     return _Planned(groups, changed, unnamed, list(unreadable.values()))

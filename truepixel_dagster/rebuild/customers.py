@@ -13,7 +13,7 @@ from truepixel_dagster.rebuild.history import of_users, on_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution, customer
+from truepixel_dagster.stages import attribution, customer, order_clusters
 from truepixel_dagster.stages.attribution import Identity
 from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import CUSTOMER
@@ -116,7 +116,7 @@ def _add_orders(context: Context, users: Sequence[str], documents: dict[str, dic
     """Add what orders come to and whom they say their clients are."""
     mongodb = context.stores.mongodb
     sums = customer.order_sums(users, mongodb)
-    clusters, _ = attribution.readable(mongodb.find_by(ORDERS, "users", users))
+    clusters, _ = order_clusters.readable(mongodb.find_by(ORDERS, "users", users))
     identities: dict[str, list[Identity]] = {}
     for cluster in clusters.values():
         if cluster.merged_into is None:

@@ -35,7 +35,7 @@ from truepixel_dagster.rebuild.context import Context
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_days
 from truepixel_dagster.rebuild.rebuilt import Progress, Rebuilt, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution
+from truepixel_dagster.stages import order_clusters
 from truepixel_dagster.stages.product_stats import increments
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
@@ -210,7 +210,7 @@ def _clusters(context: Context, query: Mapping[str, Any]) -> Iterator[Cluster]:
     """What is known of orders that count on a day; what cannot be read is logged and skipped."""
     for document in context.stores.mongodb.find(ORDERS, {"merged_into": None, **query}):
         try:
-            yield attribution.CLUSTER.read(document["_id"], document)
+            yield order_clusters.CLUSTER.read(document["_id"], document)
         except Unreadable as error:
             report(error)
 

@@ -26,9 +26,11 @@ from truepixel_dagster.orders.document import attribution_of
 from truepixel_dagster.orders.facts import When, ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.retrying import pause
+from truepixel_dagster.stages import ids_per_order
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS, updated
+from truepixel_dagster.stages.order_clusters import CLUSTER, as_document, read_clusters, readable
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stores.documents import FIRST_SCHEMA, SCHEMA, SECOND_EDITION, Reader, Unreadable, tidied
+from truepixel_dagster.stores.documents import FIRST_SCHEMA, SECOND_EDITION, Unreadable, tidied
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found, Place, Written
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
@@ -36,12 +38,8 @@ from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
 # Some lanes that write one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
 
-PIXEL = "pixel"
-
 # Groups of records with the clusters that stand for them, by document id.
 Clusters = dict[str, tuple[Group, Cluster]]
-
-CLUSTER = Reader(Cluster, f"MongoDB {ORDERS}")
 
 
 class Identity(NamedTuple):
@@ -155,7 +153,7 @@ def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, bef
             if reason := _reason(group, unreadable, stored):
                 refused_now += [Refused(event, reason) for event in group.events]
                 continue
-            if too_many := beyond(group, settling.rules.ids_per_order):
+            if too_many := ids_per_order.beyond(group, settling.rules.ids_per_order):
                 refused_now += too_many
                 is_done = False
                 continue
@@ -198,45 +196,6 @@ def _reason(group: Group, unreadable: Mapping[str, str], stored: Mapping[str, Ma
         if id_ in ids or (isinstance(said, list) and ids.intersection(map(str, said))):
             return reason
     return None
-
-
-def beyond(group: Group, most: int) -> list[Refused]:
-    """The events of pixels that would give an order more ids than it may have, so that nobody can fill its document.
-
-    What Shopify says is always taken, and so is what names no id that the order does not have.
-    """
-    homes = {id_: _home(name, group.clusters) for name, cluster in group.clusters.items() for id_ in cluster.ids}
-    if len(homes) + len(group.ids) <= most:
-        return []
-    for event in group.events:
-        if event.source != PIXEL:
-            _settle_in(homes, ids_of(event))
-    found: list[Refused] = []
-    for event in group.events:
-        places = {homes.get(id_) for id_ in ids_of(event)}
-        adds = len(places) > 1 or None in places
-        if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:
-            reason = f"an order with {len(homes)} ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is {most})"
-            found.append(Refused(event, reason))
-        else:
-            _settle_in(homes, ids_of(event))
-    return found
-
-
-def _home(id_: str, clusters: Mapping[str, Cluster]) -> str:
-    """The cluster that one was merged into, or was to be."""
-    seen = {id_}
-    while (into := clusters[id_].merged_into) and into in clusters and into not in seen:
-        id_ = into
-        seen.add(id_)
-    return id_
-
-
-def _settle_in(homes: dict[str, str], ids: Sequence[str]) -> None:
-    """Add ids that are new to where those beside them are."""
-    home = next((homes[id_] for id_ in ids if id_ in homes), ids[0])
-    for id_ in ids:
-        homes.setdefault(id_, home)
 
 
 def write(
@@ -392,32 +351,3 @@ def read_attributions(ids: Iterable[str], elasticsearch: ElasticsearchStore) -> 
     wanted = list(ids)
     index = elasticsearch.index(ATTRIBUTIONS)
     return dict(zip(wanted, elasticsearch.mget([(index, id_) for id_ in wanted])))
-
-
-def read_clusters(ids: Iterable[str], mongodb: MongoStore) -> dict[str, dict[str, Any]]:
-    """Return the clusters that have one of the ids, and those into which one of these was merged."""
-    found = mongodb.find_by(ORDERS, "ids", ids)
-    while missing := {to for doc in found.values() if (to := doc.get("merged_into")) and to not in found}:
-        more = mongodb.read(ORDERS, missing)
-        if not more:
-            break
-        found |= more
-    return found
-
-
-def readable(stored: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Cluster], dict[str, str]]:
-    """Return what documents say, and why those that cannot be read cannot, by id."""
-    clusters: dict[str, Cluster] = {}
-    unreadable: dict[str, str] = {}
-    for id_, document in stored.items():
-        try:
-            clusters[id_] = CLUSTER.read(id_, document)
-        except Unreadable as error:
-            unreadable[id_] = str(error)
-    return clusters, unreadable
-
-
-def as_document(cluster: Cluster, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cluster as a document, with whatever else the one before holds."""
-    own: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(cluster, schema=SCHEMA))
-    return {**CLUSTER.unknown(before), **own}
