@@ -69,7 +69,11 @@ def observed(metrics: RunMetrics) -> dg.AssetObservation:
 
 
 def figures_in(observation: dg.AssetObservation) -> RunFigures | None:
-    """Return the figures that a run reported with an observation; None where it is of something else."""
+    """Return the figures that a run reported with an observation; None where it is of something else.
+
+    Raises:
+        ValidationError: Somebody else has reported a record of another shape.
+    """
     record = observation.metadata.get(FIGURES)
     return None if record is None else msgspec.convert(record.value, RunFigures, strict=False)
 
