@@ -156,10 +156,8 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     try:
         settings = load_settings()
         seen = look(settings)
-    except (SettingsError, LogChanged) as error:
-        return dg.SkipReason(printable(str(error)))
-    except Missing as missing:
-        return without_servers(context, memory, missing, now)
+    except (SettingsError, LogChanged, Missing) as error:
+        return skipped(context, memory, error, now)
     now = time.time()
     memory = memory.let_in().seen({entry.partition: entry.committed or 0 for entry in seen.partitions}, now)
     runs = read_runs(context.instance, seen.holders, seen.following, seen.lapsed)
@@ -180,11 +178,13 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     )
 
 
-def without_servers(context: dg.SensorEvaluationContext, memory: Memory, missing: Missing, now: float) -> dg.SkipReason:
-    """Return what a tick says where servers are missing, and remember those that deny access."""
-    if missing.denied:
-        context.update_cursor(memory.denied(str(missing), now).to_cursor())
-    return dg.SkipReason(printable(f"{missing}. {HINT}" if missing.away else str(missing)))
+def skipped(
+    context: dg.SensorEvaluationContext, memory: Memory, error: SettingsError | LogChanged | Missing, now: float
+) -> dg.SkipReason:
+    """Return why a tick could not look, and remember servers that deny access."""
+    if isinstance(error, Missing) and error.denied:
+        context.update_cursor(memory.denied(str(error), now).to_cursor())
+    return dg.SkipReason(printable(f"{error}. {HINT}" if isinstance(error, Missing) and error.away else str(error)))
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:
