@@ -30,7 +30,8 @@ from truepixel_dagster.asset_keys import (
 )
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
-from truepixel_dagster.jobs.drain import dagster_home, drain
+from truepixel_dagster.instance.process import dagster_home
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.rebuilding import DOCUMENTS_OF_A_REBUILD
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
 from truepixel_dagster.local.graphql import GraphQL

@@ -27,7 +27,7 @@ import psutil
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.servers import servers
 from truepixel_dagster.collector.signature import sign
-from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.instance.process import ROOT, environment
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.connections import Connection, change

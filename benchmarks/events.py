@@ -13,7 +13,7 @@ import dagster as dg
 
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.servers import postgres
-from truepixel_dagster.jobs.drain import POOLED_EVENT_LOG
+from truepixel_dagster.instance.process import POOLED_EVENT_LOG
 
 STEPS = 50
 PLUG_IN = "event_log_storage: {module: %s, class: %s, config: {postgres_url: '%s'}}\n"

@@ -13,7 +13,7 @@ from itertools import count
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.servers import servers
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.instance.process import ROOT, environment
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings, load_settings

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG
-from truepixel_dagster.jobs.drain import dagster_home, ended, execute, make_history
-from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
+from truepixel_dagster.instance.process import dagster_home, ended, execute, make_history
+from truepixel_dagster.jobs.run_report import figures_in
 from truepixel_dagster.settings import Settings
 
 MOST_SECONDS = 120
@@ -47,29 +46,27 @@ def reported(settings: Settings) -> list[RunFigures]:
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         for record in instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records:
             observed = record.asset_observation
-            metadata: dict[str, Any] = (
-                {name: value.value for name, value in observed.metadata.items()} if observed else {}
-            )
+            figures = figures_in(observed) if observed else None
             run = instance.get_run_record_by_id(record.run_id)
             # One of a run that failed is of no run.
-            if LATENCIES not in metadata or run is None:
+            if figures is None or run is None:
                 continue
             found.append(
                 RunFigures(
                     record.run_id,
                     _pid(instance, record.run_id),
                     int(run.dagster_run.tags.get(LANE_TAG, 0)),
-                    metadata["messages"],
-                    float(metadata["messages per minute"]),
-                    tuple(metadata[LATENCIES]),
-                    tuple(metadata[FRESHNESS]),
-                    metadata["peak memory (MiB)"],
-                    {name[: -len(" (s)")]: float(v) for name, v in metadata.items() if name.endswith(" (s)")},
+                    figures.messages,
+                    float(figures.messages_per_minute),
+                    tuple(figures.attribution_latencies_ms),
+                    tuple(figures.freshness_ms),
+                    figures.peak_memory_bytes / 2**20,
+                    figures.stage_seconds,
                     run.start_time or 0.0,
-                    metadata["lane taken"],
-                    metadata["lane given back"],
-                    metadata.get("first messages", metadata["lane taken"]),
-                    metadata.get("last commit", metadata["lane taken"]),
+                    figures.lane_taken,
+                    figures.lane_given_back,
+                    figures.first_messages or figures.lane_taken,
+                    figures.last_commit or figures.lane_taken,
                 )
             )
     return sorted(found, key=lambda run: run.started)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import reported
 from benchmarks.servers import servers
-from truepixel_dagster.jobs.drain import ROOT, ended, execute
+from truepixel_dagster.instance.process import ROOT, ended, execute
 from truepixel_dagster.local.demo import produce
 from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from benchmarks.outcome import Outcome, Plot, median
 from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
-from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.instance.process import ROOT, environment
 from truepixel_dagster.local.demo import produce
 from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision

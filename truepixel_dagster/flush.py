@@ -20,7 +20,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -28,18 +28,14 @@ from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.orders.counts import ORDERS, RETURNED, RETURNED_UNITS, REVENUE, UNITS
 from truepixel_dagster.stages.product_stats import CARTS, CHECKOUTS, VIEWS
 from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found, Outcome
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found, Place
 from truepixel_dagster.stores.redis import Claim, CounterKey, RedisStore, WeekKey
 
 BATCH = 100
-_REREADS = 50
 COUNTS = (VIEWS, CARTS, CHECKOUTS, ORDERS, UNITS, RETURNED_UNITS)
 # Fields of a document that hold amounts by currency, and the prefix of their counters.
 AMOUNTS = {"revenue": REVENUE, "returned_revenue": RETURNED}
 PRODUCT_STATS, WEEKLY_VISITORS = "product-stats", "weekly-visitors"
-
-K = TypeVar("K")
 
 
 class _Counted(msgspec.Struct, frozen=True):
@@ -160,33 +156,26 @@ def _write_claims(
     claims: Sequence[Claim], redis: RedisStore, elasticsearch: ElasticsearchStore, refused: dict[CounterKey, str]
 ) -> int:
     """Write claims to their documents; add to `refused`, and return how often documents were read again."""
+    by_place = {place_of(claim.key, elasticsearch): claim for claim in claims}
     # A month with a wrong index must not block the other months.
-    indices = {claim.key: place_of(claim.key, elasticsearch)[0] for claim in claims}
-    wrong = elasticsearch.refusing(set(indices.values()))
-    refused.update({key: wrong[index] for key, index in indices.items() if index in wrong})
-    left = [claim for claim in claims if claim.key not in refused]
-    for attempt in range(_REREADS):
-        if not left:
-            return max(0, attempt - 1)
-        places = [place_of(claim.key, elasticsearch) for claim in left]
-        documents = elasticsearch.mget(places)
-        tokens = redis.open_tokens([claim.key for claim in left])
-        writing: list[tuple[Claim, Action]] = []
-        for claim, place, document, token in zip(left, places, documents, tokens):
+    wrong = elasticsearch.refusing({index for index, _ in by_place})
+    refused.update({claim.key: wrong[index] for (index, _), claim in by_place.items() if index in wrong})
+
+    def decide(documents: Mapping[Place, Found | None]) -> dict[Place, bytes]:
+        tokens = redis.open_tokens([by_place[place].key for place in documents])
+        changed: dict[Place, bytes] = {}
+        for (place, document), token in zip(documents.items(), tokens):
+            claim = by_place[place]
             if token == claim.token and not (document and document.source.get("last_token") == claim.token):
                 try:
-                    writing.append((claim, write_under(place, _added(claim, document), document)))
+                    changed[place] = msgspec.json.encode(_added(claim, document))
                 except Unreadable as error:
                     refused[claim.key] = str(error)
-        outcomes = elasticsearch.bulk([action for _, action in writing])
-        refused.update(_refusals([claim.key for claim, _ in writing], outcomes))
-        left = [claim for (claim, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT]
-    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
+        return changed
 
-
-def _refusals(keys: Sequence[K], outcomes: Sequence[Outcome]) -> dict[K, str]:
-    """Return the reason for each refused document; a conflict is not a refusal."""
-    return {key: o.error for key, o in zip(keys, outcomes) if o.error and o.refused}
+    written = elasticsearch.update([place for place in by_place if place[0] not in wrong], decide)
+    refused.update({by_place[place].key: reason for place, reason in written.refused.items()})
+    return written.rereads
 
 
 def place_of(key: CounterKey, elasticsearch: ElasticsearchStore) -> tuple[str, str]:
@@ -226,14 +215,6 @@ def amounts_of(counters: Mapping[str, int]) -> dict[str, dict[str, int]]:
     }
 
 
-def write_under(place: tuple[str, str], source: Mapping[str, Any], document: Found | None) -> Action:
-    """Return the action that writes a document if it is unchanged since it was read, or still missing."""
-    index, id_ = place
-    if document is None:
-        return Action("create", index, id_, msgspec.json.encode(source))
-    return Action("index", index, id_, msgspec.json.encode(source), document.seq_no, document.primary_term)
-
-
 def flush_weekly_visitors(
     redis: RedisStore,
     elasticsearch: ElasticsearchStore,
@@ -265,26 +246,26 @@ def flush_weekly_visitors(
 
 
 def _write_weeks(counts: Mapping[WeekKey, int], elasticsearch: ElasticsearchStore, refused: dict[WeekKey, str]) -> int:
-    left = dict(counts)
-    if wrong := elasticsearch.refusing([elasticsearch.index(WEEKLY_VISITORS)]):
-        refused.update(dict.fromkeys(left, next(iter(wrong.values()))))
+    index = elasticsearch.index(WEEKLY_VISITORS)
+    if wrong := elasticsearch.refusing([index]):
+        refused.update(dict.fromkeys(counts, wrong[index]))
         return 0
-    for attempt in range(_REREADS):
-        if not left:
-            return max(0, attempt - 1)
-        places = [(elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}") for shop, week in left]
-        documents = elasticsearch.mget(places)
-        writing: list[tuple[WeekKey, Action]] = []
-        for week, place, document in zip(left, places, documents):
+    by_place = {(index, f"{shop}:{week}"): (shop, week) for shop, week in counts}
+
+    def decide(documents: Mapping[Place, Found | None]) -> dict[Place, bytes]:
+        changed: dict[Place, bytes] = {}
+        for place, document in documents.items():
+            week = by_place[place]
             try:
-                if (source := _week(week, left[week], document)) is not None:
-                    writing.append((week, write_under(place, source, document)))
+                if (source := _week(week, counts[week], document)) is not None:
+                    changed[place] = msgspec.json.encode(source)
             except Unreadable as error:
                 refused[week] = str(error)
-        outcomes = elasticsearch.bulk([action for _, action in writing])
-        refused.update(_refusals([week for week, _ in writing], outcomes))
-        left = {week: left[week] for (week, _), outcome in zip(writing, outcomes) if outcome.status == CONFLICT}
-    raise Unavailable(f"Elasticsearch at {elasticsearch.address}: documents kept changing under {_REREADS} tries")
+        return changed
+
+    written = elasticsearch.update(by_place, decide)
+    refused.update({by_place[place]: reason for place, reason in written.refused.items()})
+    return written.rereads
 
 
 def _week(key: WeekKey, visitors: int, document: Found | None) -> dict[str, Any] | None:

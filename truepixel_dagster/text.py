@@ -26,6 +26,11 @@ _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
 _LONGEST_NAME = 100
 
 
+def label_of(key: str) -> str:
+    """Return the label that people read for a figure's key: `dead_letters` → `dead letters`."""
+    return key.replace("_", " ")
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Return a text with every invisible character as its escape, such as `\x1b`, `\u202e`, `\n`.
 

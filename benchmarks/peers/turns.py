@@ -23,7 +23,7 @@ from benchmarks.peers.venv import interpreter
 from benchmarks.runs import run_lanes
 from benchmarks.servers import servers
 from truepixel_dagster.audit.audit import audit
-from truepixel_dagster.jobs.drain import ROOT, environment
+from truepixel_dagster.instance.process import ROOT, environment
 from truepixel_dagster.local.traffic import FIRST, Record, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings

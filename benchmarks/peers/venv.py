@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 
 LOCK = Path(__file__).with_name("requirements.lock")
 HOME = ROOT / ".truepixel" / "peers-venv"

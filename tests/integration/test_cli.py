@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
 SAMPLES = Path(__file__).parent.parent / "samples"

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.integration.collectors import DOMAIN, SHOP, variables
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.events.privacy_request import PRIVACY_TOPICS
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 

@@ -13,7 +13,8 @@ from tests.integration.driving import audited, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.drain import dagster_home, drain, environment
+from truepixel_dagster.instance.process import dagster_home, environment
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW

@@ -22,7 +22,7 @@ from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.dead_letters.reprocess import Replay, plan, reopen, replay
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner

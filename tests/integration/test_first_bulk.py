@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
 # Each import has the module's types anew, so that each bulk request is a first one.
@@ -16,10 +16,12 @@ FIRST_BULKS = """
 import importlib, sys
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores import elasticsearch
+from truepixel_dagster.stores.elasticsearch import actions, connection, documents, indices, searches
 
 sys.setswitchinterval(1e-6)
 for _ in range(100):
-    importlib.reload(elasticsearch)
+    for module in (connection, actions, indices, documents, searches, elasticsearch):
+        importlib.reload(module)
     store = elasticsearch.ElasticsearchStore(load_settings())
     deletions = [elasticsearch.Action("delete", store.index("attributions"), str(n)) for n in range(128)]
     assert {outcome.status for outcome in store.bulk(deletions)} == {404}

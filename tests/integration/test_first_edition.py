@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ from truepixel_dagster.events.event import Message
 from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import FIRST, FULL, traffic
 from truepixel_dagster.provision import older_documents, provision
-from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, stored, weekly_visitors
+from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.history import all_of
 from truepixel_dagster.rebuild.replay import between
@@ -31,6 +31,7 @@ from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.documents import SCHEMA
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.errors import NotSetUp, Unavailable
 from truepixel_dagster.stores.index_templates import TEMPLATES, index_faults, template_of
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
@@ -209,13 +210,13 @@ def retention_takes(settings: Settings, *, share: float) -> None:
 def interrupt_before_the_old_ones_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild that ends between the new documents and the removal of the old ones: nothing is read twice."""
 
-    def ends(_: Any, documents: Sequence[Any]) -> int:
-        if documents:
+    def ends(_: Any, documents: Iterable[Any]) -> int:
+        if list(documents):
             raise Unavailable("it ended")
         return 0
 
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "_delete", ends)
+        patch.setattr(ElasticsearchStore, "remove", ends)
         with pytest.raises(Unavailable, match="it ended"):
             rebuild_events(settings)
     with rebuilding(settings) as context:

@@ -14,7 +14,7 @@ from tests.integration.test_pipeline import pixel
 from truepixel_dagster.assets.health import health_checks
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings

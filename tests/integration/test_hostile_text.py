@@ -16,7 +16,7 @@ from tests.integration.test_cli import run
 from tests.integration.test_dead_letters import refuse
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.driving import send
 from truepixel_dagster.identity import new_identity
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
-from truepixel_dagster.jobs.drain import ended, execute
+from truepixel_dagster.instance.process import ended, execute
 from truepixel_dagster.local import stack
 from truepixel_dagster.local.servers import Elasticsearch, Postgres
 from truepixel_dagster.local.stack import Stack, ephemeral_stack, identified

@@ -28,7 +28,7 @@ from tests.integration.locked_servers import PASSWORD, USER, Locked, locked_serv
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.dead_letters.topic import read
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.drain import dagster_home, environment
+from truepixel_dagster.instance.process import dagster_home, environment
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import missing_servers, open_stores
@@ -347,7 +347,7 @@ def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_pat
 
 
 def job_process(settings: Settings) -> subprocess.Popen[bytes]:
-    from truepixel_dagster.jobs.drain import execute
+    from truepixel_dagster.instance.process import execute
 
     return execute(settings, "process_events", {}, settings.data_dir / "logs" / f"{os.urandom(4).hex()}.log")
 

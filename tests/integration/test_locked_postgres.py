@@ -16,7 +16,8 @@ from tests.integration.locked_servers import PASSWORD, LockedPostgres, make_cert
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
 from truepixel_dagster.instance.postgres_event_log import PooledPostgresEventLogStorage
-from truepixel_dagster.jobs.drain import dagster_home, drain
+from truepixel_dagster.instance.process import dagster_home
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.servers import Address, free_ports
 from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.integration.driving import audited, drain, flush, send
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.cli import main
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.privacy import requests as privacy
 from truepixel_dagster.provision import provision

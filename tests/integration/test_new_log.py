@@ -18,8 +18,8 @@ from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.events.origin import GENERATION
 from truepixel_dagster.health.flow import keeps_up
 from truepixel_dagster.health.records import records_accounted
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.jobs.drain import drain as drain_through_dagster
-from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.pipeline.adoption import adopt_topic, plan
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.provision import provision

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.driving import send
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.settings import Settings

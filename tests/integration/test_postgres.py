@@ -27,8 +27,9 @@ from tests.event_log import EventLogPromises, home, of_assets, seen, slots
 from tests.integration.driving import audited
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.instance.postgres_event_log import KEPT_OPEN, MORE_AT_ONCE, PooledPostgresEventLogStorage
+from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.instance.pruning import prune
-from truepixel_dagster.jobs.drain import dagster_home, drain
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.demo import produce
 from truepixel_dagster.local.servers import Address, Postgres, StackError, free_ports
 from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack, settings_at

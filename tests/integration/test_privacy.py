@@ -29,7 +29,7 @@ from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.health.records import records_accounted
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.privacy import forget
 from truepixel_dagster.privacy import requests as privacy

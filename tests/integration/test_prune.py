@@ -16,8 +16,8 @@ from tests.integration.driving import drain, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AUDIT, EVENTS, HEALTH, KAFKA_TOPIC
 from truepixel_dagster.definitions import definitions
+from truepixel_dagster.instance.process import ROOT, dagster_home, environment
 from truepixel_dagster.instance.pruning import disk_use, prune
-from truepixel_dagster.jobs.drain import ROOT, dagster_home, environment
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.retention import drop_outdated
 from truepixel_dagster.sensors.kafka_lag import kafka_lag

@@ -17,7 +17,7 @@ from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.assets.attributions import attributions as attributions_asset
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors

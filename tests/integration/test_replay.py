@@ -16,7 +16,7 @@ from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.resources import Stores

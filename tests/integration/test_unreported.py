@@ -14,8 +14,10 @@ import pytest
 
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
+from truepixel_dagster.instance.process import dagster_home, environment, execute, make_history
+from truepixel_dagster.instance.run_events import as_event
 from truepixel_dagster.jobs import unreported
-from truepixel_dagster.jobs.drain import dagster_home, drain, environment, execute, make_history
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported, report_for_others
 from truepixel_dagster.local.traffic import FIRST, traffic
@@ -127,7 +129,7 @@ def test_what_a_run_reported_itself_is_not_reported_again(
         place = unreported.place_of(spans)
         events = list(unreported._materializations(stores.elasticsearch, run, spans, place))
         for each in events[:3]:
-            instance.report_dagster_event(unreported.as_event(run, each), killed)
+            instance.report_dagster_event(as_event(run, each), killed)
     assert len(reported(instance, killed)) == 3
     next_run(small, instance)
     found = reported(instance, killed)

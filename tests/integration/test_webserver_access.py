@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.demo import dagster_dev, end_tree, free_port
 from truepixel_dagster.local.graphql import GraphQL, GraphQLError
 from truepixel_dagster.settings import Settings

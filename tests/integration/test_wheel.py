@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.demo import end_tree
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag

@@ -17,7 +17,7 @@ from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, PRODU
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
-from truepixel_dagster.jobs.drain import dagster_home
+from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings

@@ -22,6 +22,8 @@ MODULES = (
     "stream.lane",
     "pipeline.ledger",
     "stream.micro_batch",
+    "supervisor.lanes",
+    "supervisor.memory",
     "text",
 )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from truepixel_dagster.jobs.drain import dagster_home, make_history
+from truepixel_dagster.instance.process import dagster_home, make_history
 from truepixel_dagster.privacy.export import Held, write
 from truepixel_dagster.private_files import open_private, private_folder, tighten
 from truepixel_dagster.settings import Settings

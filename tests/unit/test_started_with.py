@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 
 # As Dagster's command line does, and then what our code is given.
 PROGRAM = """

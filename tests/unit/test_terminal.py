@@ -23,7 +23,7 @@ from truepixel_dagster.dead_letters import inspect
 from truepixel_dagster.dead_letters.topic import Letter
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.jobs.plainly import OneLine
+from truepixel_dagster.instance.one_line import OneLine
 from truepixel_dagster.report import reading
 from truepixel_dagster.report.figures import Row, Total
 from truepixel_dagster.report.reading import Product, ShopReport

@@ -81,7 +81,7 @@ def live_summary(settings: Settings, address: str) -> None:
 def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.jobs.drain import environment
+    from truepixel_dagster.instance.process import environment
     from truepixel_dagster.local.demo import dev_command, end_tree, webserver_access
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision

@@ -84,7 +84,7 @@ def migrate() -> None:
     import subprocess
 
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.jobs.drain import environment
+    from truepixel_dagster.instance.process import environment
 
     settings = load_settings()
     check_history(settings)

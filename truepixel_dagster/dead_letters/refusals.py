@@ -10,14 +10,13 @@ A commit removes the refusals below it. If the group's offsets are reset, the wa
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from truepixel_dagster.dead_letters import topic as dead_letters
+from truepixel_dagster.dead_letters.topic import DeadLetter, newest
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stream.micro_batch import OffsetRange
@@ -53,11 +52,11 @@ class Refusals:
             for offset, text in texts.items()
         }
 
-    def restore(self, settings: Settings, again: Mapping[int, OffsetRange]) -> None:
+    def restore(self, letters: Iterable[DeadLetter], again: Mapping[int, OffsetRange]) -> None:
         """Store the refusals of committed records that are read again: their letters still count.
 
         Arguments:
-            settings: Name the topic of dead letters.
+            letters: All dead letters; only read if records are read again.
             again: The offsets that are read again, by partition.
 
         Raises:
@@ -66,7 +65,7 @@ class Refusals:
         if not again:
             return
         returned = self._store.replayed()
-        for origin, letter in dead_letters.newest(dead_letters.read(settings)).items():
+        for origin, letter in newest(letters).items():
             own, place = again.get(origin.partition), _place(origin)
             if own and own.first <= origin.offset <= own.last and place not in returned and place not in self._marks:
                 self.mark(letter.stage, {origin: letter.error})

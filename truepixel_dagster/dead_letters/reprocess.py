@@ -45,7 +45,7 @@ from truepixel_dagster.stages import ad_lead, attribution, customer, index, prod
 from truepixel_dagster.stages.attribution import Attributed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stages.settling import rules_of, settling, with_visits
+from truepixel_dagster.stages.settling import StageRules, settling, stage_rules_of, with_visits
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, DECODE, INDEX, ORDERS, REJECTING
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import Shops
@@ -97,13 +97,13 @@ def replay(
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         ready, in_flight, given_up = _plan(settings, stores, wanted)
         result = Replay(given_up=given_up, in_flight=in_flight)
-        sites = sites_of(settings)
+        rules, sites = stage_rules_of(settings), sites_of(settings)
         redactions = Redactions(stores.mongodb, sites)
         done = 0
         on_progress(done, len(ready))
         for batch in dead_letters.batches(ready, settings.batch_messages, settings.batch_bytes):
             letters = _readable(redactions, dead_letters.reread(settings, batch))
-            result = _sum(result, _MicroBatch(letters, settings, stores, sites).run(out))
+            result = _sum(result, _MicroBatch(letters, rules, stores, sites).run(out))
             result = _sum(result, Replay(gone=len(batch) - len(letters)))
             done += len(batch)
             on_progress(done, len(ready))
@@ -160,9 +160,9 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
 class _MicroBatch:
     """Pass letters of one partition through the stages, and collect those that fail again."""
 
-    def __init__(self, letters: Sequence[DeadLetter], settings: Settings, stores: Stores, sites: Sites) -> None:
+    def __init__(self, letters: Sequence[DeadLetter], rules: StageRules, stores: Stores, sites: Sites) -> None:
         self._letters = {letter.message.origin: letter for letter in letters}
-        self._settings = settings
+        self._rules = rules
         self._stores = stores
         self._shops = Shops(stores.mongodb)
         self._sites = sites
@@ -199,13 +199,13 @@ class _MicroBatch:
 
     def _attribute(self, events: Sequence[Event]) -> Attributed:
         """Run stages 2 and 3. Letters of stage customer write nothing new."""
-        settings, stores = self._settings, self._stores
+        rules, stores = self._rules, self._stores
         users = group_by_user(self._until(ATTRIBUTION, events))
-        repeat = int(settings.touch_repeat * 1000)
-        leads = ad_lead.run(users, stores.mongodb, kept=settings.touches_kept, repeat=repeat)
+        kept = rules.attribution.touches_kept
+        leads = ad_lead.run(users, stores.mongodb, kept=kept, repeat=rules.touch_repeat)
         self._refuse(AD_LEAD, leads.refused)
         days = self._shops.days(event.shop_id for event in events)
-        by = settling(rules_of(settings), leads.touches, days, lambda _partition, _offset: False)
+        by = settling(rules.attribution, leads.touches, days, lambda _partition, _offset: False)
         told = with_visits(self._standing(events), leads.orders)
         found = attribution.run(told, by, stores.mongodb, stores.elasticsearch)
         self._refuse(ATTRIBUTION, found.refused)
@@ -220,7 +220,7 @@ class _MicroBatch:
         self._refuse(CUSTOMER, refused.own)
         counting_now = self._until(ATTRIBUTION, standing)
         days = self._shops.days(event.shop_id for event in counting_now)
-        counting = Counting(days.day, days.week, self._settings.products_per_event)
+        counting = Counting(days.day, days.week, self._rules.attribution.products_per_event)
         product_stats.replay(counting_now, attributed.changes, self._stores.redis, counting)
 
     def _write_again(self, out: DeadLetters) -> None:

@@ -15,6 +15,7 @@ from truepixel_dagster.definitions import definitions
 from truepixel_dagster.exporter.totals import BOUNDS, COUNTED, ENDS, OTHER, Totals, advance, keep, load, number
 from truepixel_dagster.sensors.kafka_lag import LIVE
 from truepixel_dagster.stages.stage import REJECTING
+from truepixel_dagster.text import label_of
 
 # More are not looked at: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000
@@ -47,7 +48,7 @@ FIGURES = {
     "orders_attributed": ("sightings", "missing"),
     "credits_sum": ("orders", "uneven"),
     "counters_match": ("products", "differing"),
-    "dead_letter_share": ("records", "dead letters"),
+    "dead_letter_share": ("records", "dead_letters"),
 }
 
 
@@ -119,7 +120,7 @@ def _run(record: dg.RunRecord) -> dg.DagsterRun:
 
 def sums(totals: Totals) -> Iterator[Metric]:
     """What runs of the stream have reported."""
-    for name in COUNTED.values():
+    for name in COUNTED:
         yield CounterMetricFamily(f"truepixel_{name}", SAYS[name], value=totals.counts.get(name, 0))
     letters = CounterMetricFamily(
         "truepixel_dead_letters", "Records that became dead letters, by the stage.", labels=["stage"]
@@ -133,7 +134,7 @@ def sums(totals: Totals) -> Iterator[Metric]:
         labels=["stage"],
     )
     for stage, value in sorted(totals.stage_seconds.items()):
-        seconds.add_metric([stage.replace(" (waiting)", "_waiting")], value)
+        seconds.add_metric([stage], value)
     yield seconds
     for name, says in HISTOGRAMS.items():
         yield histogram(totals, name, says)
@@ -173,6 +174,6 @@ def checks(latest: Mapping[str, Any]) -> list[Metric]:
         passed.add_metric([name], float(evaluation.passed))
         when.add_metric([name], timestamp)
         for family, figure in zip((looked, wrong), FIGURES.get(name, ())):
-            if figure in evaluation.metadata:
-                family.add_metric([name], number(evaluation.metadata[figure].value))
+            if (found := evaluation.metadata.get(label_of(figure))) is not None:
+                family.add_metric([name], number(found.value))
     return [passed, when, looked, wrong]

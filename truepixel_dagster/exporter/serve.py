@@ -16,7 +16,7 @@ from truepixel_dagster.exporter import servers
 from truepixel_dagster.exporter.history import History
 from truepixel_dagster.exporter.source import Servers, Source
 from truepixel_dagster.instance.history import check_history
-from truepixel_dagster.jobs.drain import dagster_home
+from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 

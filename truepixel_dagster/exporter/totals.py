@@ -16,7 +16,7 @@ import dagster as dg
 import msgspec
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC
-from truepixel_dagster.jobs.process_events import FRESHNESS, LATENCIES
+from truepixel_dagster.jobs.run_report import FIGURES
 from truepixel_dagster.stages.stage import REJECTING
 
 # How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
@@ -24,29 +24,29 @@ AT_MOST = 1000
 # Events that were written at the same moment may become visible in another order: those of the last moments can wait.
 SETTLED_SECONDS = 2.0
 
-# The figures of a run that are added up, and the metric of each.
-COUNTED = {
-    "messages": "messages",
-    "micro-batches": "micro_batches",
-    "indexed": "indexed",
-    "duplicates": "duplicates",
-    "replays": "replays",
-    "orders": "orders",
-    "order: checked": "order_checked",
-    "order: violations": "order_violations",
-    "contiguity: checked": "contiguity_checked",
-    "contiguity: violations": "contiguity_violations",
-}
-SERIES = {LATENCIES: "attribution_latency", FRESHNESS: "freshness"}
+# The figures of a run (`pipeline/run_figures.py`) that are added up; their metrics have the same names.
+COUNTED = (
+    "messages",
+    "micro_batches",
+    "indexed",
+    "duplicates",
+    "replays",
+    "orders",
+    "order_checked",
+    "order_violations",
+    "contiguity_checked",
+    "contiguity_violations",
+)
+# The series of a run, and the metric of each.
+SERIES = {"attribution_latencies_ms": "attribution_latency", "freshness_ms": "freshness"}
 BOUNDS = {
     "attribution_latency": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     "freshness": (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
 }
 # What a label's values are, however many others are reported: each is a time series of its own.
-_NAME = re.compile(r"[A-Za-z0-9_]{1,100}( \(waiting\))?")
+_NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 MOST_NAMES, OTHER = 100, "other"
 LARGEST = 2**53
-STAGE_SECONDS, LETTERS_OF = " (s)", "dead letters of "
 ENDS = {
     dg.DagsterEventType.RUN_SUCCESS: "success",
     dg.DagsterEventType.RUN_FAILURE: "failure",
@@ -79,20 +79,19 @@ class Totals(msgspec.Struct):
 
     def add_run(self, figures: Mapping[str, Any]) -> None:
         """Add the figures that a run of the stream has reported."""
-        for figure, name in COUNTED.items():
-            add(self.counts, name, number(figures.get(figure)))
-        for figure, value in figures.items():
-            if figure.endswith(STAGE_SECONDS):
-                stage = label(figure.removesuffix(STAGE_SECONDS), self.stage_seconds)
-                add(self.stage_seconds, stage, number(value))
-            elif figure.startswith(LETTERS_OF) and figure.removeprefix(LETTERS_OF) in REJECTING:
-                add(self.dead_letters, figure.removeprefix(LETTERS_OF), number(value))
+        for name in COUNTED:
+            add(self.counts, name, number(figures.get(name)))
+        for stage, seconds in mapping(figures.get("stage_seconds")).items():
+            add(self.stage_seconds, label(stage, self.stage_seconds), number(seconds))
+        letters = mapping(figures.get("dead_letters"))
+        for stage in REJECTING:
+            add(self.dead_letters, stage, number(letters.get(stage)))
         for series, name in SERIES.items():
             histogram = self.histograms.setdefault(name, Histogram([0] * (len(BOUNDS[name]) + 1)))
             found = figures.get(series)
             for millis in found if isinstance(found, list) else ():
                 histogram.observe(BOUNDS[name], number(millis) / 1000)
-        self.peak_memory = number(figures.get("peak memory (MiB)")) * 2**20
+        self.peak_memory = number(figures.get("peak_memory_bytes"))
 
     def add_end(self, job: str, how: str) -> None:
         """Add a run that has ended."""
@@ -107,6 +106,11 @@ def number(value: object) -> float:
     """A figure as a run reports it; 0 for anything else, because whoever reaches Dagster's storage may report to it."""
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST
     return value if usable else 0  # type: ignore[return-value]
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return figures by name as a run reports them; empty for anything else."""
+    return value if isinstance(value, dict) else {}
 
 
 def label(text: str, known: Mapping[str, object]) -> str:
@@ -124,7 +128,10 @@ def add(sums: dict[str, float], name: str, value: float) -> None:
 def load(instance: dg.DagsterInstance, key: str) -> Totals:
     """The sums as they were kept; none at the first start."""
     kept = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
-    return _TOTALS.decode(kept) if kept else Totals()
+    totals = _TOTALS.decode(kept) if kept else Totals()
+    # The first version kept labels that were made for people.
+    totals.stage_seconds = {name.replace(" (waiting)", "_waiting"): n for name, n in totals.stage_seconds.items()}
+    return totals
 
 
 def keep(instance: dg.DagsterInstance, key: str, totals: Totals) -> None:
@@ -163,8 +170,8 @@ def _reports(instance: dg.DagsterInstance, cursors: dict[str, int], now: float) 
     for record in _in_order(found, cursors, "reports"):
         observed = record.asset_observation
         # The sensor's observations of the lag have no figures of a run.
-        if observed is not None and "micro-batches" in observed.metadata:
-            yield {name: value.value for name, value in observed.metadata.items()}
+        if observed is not None and FIGURES in observed.metadata:
+            yield mapping(observed.metadata[FIGURES].value)
 
 
 def _ended(instance: dg.DagsterInstance, kind: Any, cursors: dict[str, int], now: float) -> Iterator[str]:

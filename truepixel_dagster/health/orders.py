@@ -11,7 +11,7 @@ from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
 from truepixel_dagster.orders.facts import ids_of
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_ORDER
-from truepixel_dagster.stages import attribution
+from truepixel_dagster.stages import order_clusters
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import ATTRIBUTION
@@ -71,7 +71,7 @@ def _without_attribution(context: RebuildContext, reported: Mapping[str, Event])
     An order without a cluster is named by its reported id.
     """
     store, rules = context.stores.elasticsearch, rules_of(context.settings)
-    clusters, _ = attribution.readable(attribution.read_clusters(reported, context.stores.mongodb))
+    clusters, _ = order_clusters.readable(order_clusters.read_clusters(reported, context.stores.mongodb))
     wanted = {
         order.document_id: cluster.ids
         for cluster in clusters.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from truepixel_dagster.text import printable
+from truepixel_dagster.text import label_of, printable
 
 EXAMPLES = 20
 Figure = int | float | str | list[str]
@@ -26,7 +26,7 @@ def verdict(wrong: str, advice: str, **figures: Figure) -> Verdict:
         advice: What to do about it, as Markdown too.
         figures: The checked figures.
     """
-    named = {name.replace("_", " "): _shown(value) for name, value in figures.items()}
+    named = {label_of(name): _shown(value) for name, value in figures.items()}
     return Verdict(not wrong, printable(f"{wrong}. {advice}") if wrong else "", named)
 
 

@@ -2,8 +2,8 @@
 
     python -m truepixel_dagster.instance.dev -h 127.0.0.1 -p 3000
 
-It starts webserver and daemon as processes of their own and has no option for another webserver: the name of the
-module that it starts is replaced.
+It starts webserver and daemon as processes of their own and has no public option for another webserver. Private: the
+function that starts them; the name of the module that it starts is replaced.
 """
 
 from __future__ import annotations

@@ -10,6 +10,9 @@ with the write-ahead log: a crash of the process loses nothing). Named in dagste
       config:
         base_dir: /the/absolute/DAGSTER_HOME
 
+Private: the storage that it derives from, and the columns that an event is written to. There is no public way:
+Dagster's own storage takes a folder from dagster.yaml, and nothing for its connections.
+
 With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
 """
 

@@ -4,6 +4,10 @@ After each step Dagster's own looks three times at every step that is still to c
 This one looks at the steps that waited for what is through, and sorts nothing. Which step is next, and what happens to
 it, is as with Dagster's own.
 
+Private: the executor that it derives from, and the plan that tells it which steps may begin. The public way,
+`in_process_executor`, takes time that grows with the square of the steps. An executor on the public class `Executor`
+would have to repeat everything that Dagster does with a step.
+
 With a version of Dagster that it was not tested with it leaves everything to Dagster's own executor.
 """
 

@@ -12,6 +12,9 @@ one to write events and two for all else open, and takes a few more when threads
 A server that restarts costs no event: connecting is tried again for some seconds as in Dagster's own, an event whose
 connection broke is written again unless it has arrived, and for all else a connection is tried before it is used.
 
+Private: the columns that an event is written to, and which events are of assets. The public class, which this one
+derives from, takes the parameters of an address, but none of its pool.
+
 With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
 """
 

@@ -2,6 +2,9 @@
 
 Dagster's own `delete_run` takes a run's materializations, observations and check results with it, and so the plots and
 the state of every partition. Here they stay, until they are old themselves; the newest of each partition stays always.
+
+Private: the tables of the event log. The public ways, `delete_run` and `wipe_assets`, delete all of a run or all of
+an asset.
 """
 
 from __future__ import annotations

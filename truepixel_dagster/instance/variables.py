@@ -1,4 +1,8 @@
-"""What Dagster asks for variables of a code location: `secrets` in dagster.yaml."""
+"""What Dagster asks for variables of a code location: `secrets` in dagster.yaml.
+
+Private: the class that such a loader must be of. The public way, code in the code location, comes too late: it
+is loaded after other processes have inherited what a `.env` has replaced.
+"""
 
 from __future__ import annotations
 

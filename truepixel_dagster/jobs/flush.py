@@ -13,6 +13,7 @@ from truepixel_dagster.partitions import week_key
 from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import label_of
 
 
 @dg.op(out=dg.Out(dg.Nothing), description="Buffered counters to product statistics, 100 keys at a time.")
@@ -37,7 +38,7 @@ def _flushing(flush: Callable[[Stores], FlushResult]) -> FlushResult:
 def _report(context: dg.OpExecutionContext, asset: str, result: FlushResult, key_of: Callable[[str], str]) -> None:
     figures: dict[str, Any] = msgspec.to_builtins(result)
     partitions = figures.pop("partitions")
-    run = {name.replace("_", " "): value for name, value in figures.items()}
+    run = {label_of(name): value for name, value in figures.items()}
     run |= {"peak memory (MiB)": round(peak_memory() / 2**20, 1)}
     context.add_output_metadata(run)
     for partition, keys in sorted(partitions.items()):

@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import dagster as dg
-from dagster._core.errors import DagsterUserCodeProcessError
-from dagster_shared.error import SerializableErrorInfo
-
 from truepixel_dagster.flush import FlushRefused
+from truepixel_dagster.instance.one_line import OneLine
 from truepixel_dagster.settings import SettingsError
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stream.errors import KafkaError
-from truepixel_dagster.text import printable
 
 EXPECTED: tuple[type[Exception], ...] = (SettingsError, Unavailable, KafkaError, FlushRefused)
-
-
-class OneLine(DagsterUserCodeProcessError, dg.Failure):
-    """A failure that is shown as its line: Dagster takes the words of such an error as they are, and adds no trace."""
-
-    def __init__(self, line: str) -> None:
-        # What a server says may quote what anybody sent.
-        line = printable(line)
-        told = SerializableErrorInfo(message=line, stack=[], cls_name=None)
-        super().__init__(line, allow_retries=False, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -3,29 +3,20 @@
 Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import (
-    AFTER_TAG,
-    EVENTS,
-    KAFKA_TOPIC,
-    LANE_TAG,
-    LANES_TAG,
-    PRODUCT_STATS_BUFFER,
-)
-from truepixel_dagster.events.origin import kafka_offset
+from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
 from truepixel_dagster.instance.executor import long_run_executor
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.unreported import UNITS, report_for_others
+from truepixel_dagster.jobs.run_report import materializations, observed
+from truepixel_dagster.jobs.unreported import report_for_others
 from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, TouchedBatch
 from truepixel_dagster.pipeline.lane_claim import LaneClaim, claim_lane
 from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
-from truepixel_dagster.pipeline.run_metrics import RunMetrics, peak_memory, percentile
 from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
@@ -34,8 +25,6 @@ from truepixel_dagster.text import printable
 LANE = {"lane_run"}
 DEFAULT_OUTPUT = "result"
 EXPECTED_HERE = (LaneBusy, LaneLost, LaneStopped, TooManyDeadLetters)
-LATENCIES = "attribution latencies (ms)"
-FRESHNESS = "freshness of micro-batches (ms)"
 Work = TypeVar("Work", FetchedBatch, IndexedBatch, TouchedBatch, AttributedBatch)
 
 
@@ -209,94 +198,6 @@ def report(context: dg.OpExecutionContext) -> None:
     for materialization in materializations(metrics):
         context.log_event(materialization)
     context.log_event(observed(metrics))
-
-
-def materializations(metrics: RunMetrics) -> Iterator[dg.AssetMaterialization]:
-    """What a run wrote: one for each asset and day, however many micro-batches it took."""
-    ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(metrics)} if metrics.ranges else {}
-    for asset, unit in UNITS.items():
-        for day, count in metrics.by_day(asset).items():
-            counts: dict[str, dg.MetadataValue] = {unit: dg.IntMetadataValue(count)}
-            written: dict[str, dg.MetadataValue] = {"written by": dg.TextMetadataValue("stream")}
-            own = ranges if asset == EVENTS else {}
-            yield dg.AssetMaterialization(asset_key=asset, partition=day, metadata={**written, **counts, **own})
-    if metrics.counted:
-        yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata={"events counted": metrics.counted})
-
-
-def offsets(metrics: RunMetrics) -> dg.TableMetadataValue:
-    """The offsets that a run went through, each with the command that goes through them again."""
-    rows = [
-        dg.TableRecord(
-            {
-                "partition": r.partition,
-                "first": kafka_offset(r.first),
-                "last": kafka_offset(r.last),
-                "again": (
-                    f"truepixel replay --partition {r.partition}"
-                    f" --offsets {kafka_offset(r.first)}:{kafka_offset(r.last)}"
-                ),
-            }
-        )
-        for _, r in sorted(metrics.ranges.items())
-    ]
-    return dg.MetadataValue.table(rows)
-
-
-def observed(metrics: RunMetrics) -> dg.AssetObservation:
-    """A run's figures, on the topic: an asset without partitions plots them by time."""
-    figures: dict[str, int | float] = {
-        "messages": metrics.messages,
-        "micro-batches": metrics.batches,
-        "messages per minute": round(metrics.per_minute),
-        "messages left waiting": metrics.waiting,
-        "indexed": metrics.indexed,
-        "duplicates": metrics.duplicates,
-        "replays": metrics.replays,
-        "redacted": metrics.redacted,
-        "lost to retention": sum(metrics.lost.values()),
-        "dead letters": sum(metrics.dead_letters.values()),
-        "order: checked": metrics.order.checked,
-        "order: violations": metrics.order.violations,
-        "contiguity: checked": metrics.contiguity.checked,
-        "contiguity: violations": metrics.contiguity.violations,
-        "users touched": metrics.touched,
-        "orders": metrics.orders,
-        "status changes": metrics.statuses,
-        "attribution p50 (ms)": round(percentile(metrics.latencies, 50), 1),
-        "attribution p95 (ms)": round(percentile(metrics.latencies, 95), 1),
-        "freshness p50 (ms)": round(percentile(metrics.freshness, 50)),
-        "freshness p95 (ms)": round(percentile(metrics.freshness, 95)),
-        "peak memory (MiB)": round(peak_memory() / 2**20, 1),
-    }
-    figures |= {f"dead letters of {stage}": count for stage, count in sorted(metrics.dead_letters.items())}
-    figures |= {f"lost to retention, partition {partition}": count for partition, count in sorted(metrics.lost.items())}
-    figures |= {f"{stage} (s)": round(seconds, 3) for stage, seconds in sorted(metrics.stage_seconds.items())}
-    series = {
-        LATENCIES: dg.JsonMetadataValue([round(latency, 1) for latency in metrics.latencies]),
-        FRESHNESS: dg.JsonMetadataValue([round(fresh) for fresh in metrics.freshness]),
-    }
-    held = {
-        "lane taken": dg.MetadataValue.timestamp(metrics.started),
-        "lane given back": dg.MetadataValue.timestamp(metrics.ended or time.time()),
-    }
-    if metrics.received is not None:
-        held["first messages"] = dg.MetadataValue.timestamp(metrics.received)
-    if metrics.committed is not None:
-        held["last commit"] = dg.MetadataValue.timestamp(metrics.committed)
-    ranges = {"offsets": offsets(metrics)} if metrics.ranges else {}
-    if metrics.lost_ranges:
-        ranges["offsets lost to retention"] = _lost(metrics)
-    return dg.AssetObservation(asset_key=KAFKA_TOPIC, metadata={**figures, **held, **series, **ranges})
-
-
-def _lost(metrics: RunMetrics) -> dg.TableMetadataValue:
-    """The offsets that retention removed before they were read."""
-    rows = [
-        dg.TableRecord({"partition": r.partition, "first": kafka_offset(r.first), "last": kafka_offset(r.last)})
-        for r in metrics.lost_ranges
-    ]
-    return dg.MetadataValue.table(rows)
 
 
 def _hand(context: dg.OpExecutionContext) -> BatchHandoff:

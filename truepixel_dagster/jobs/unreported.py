@@ -17,12 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 import dagster as dg
-from dagster._core.events import DagsterEvent, StepMaterializationData
 from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
 from truepixel_dagster.events.webhook import ORDER_CREATED, ORDER_PAID
+from truepixel_dagster.instance.run_events import as_event
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild.history import WITH_AD, WITH_ORDER, Query, all_of, beyond
 from truepixel_dagster.stages.index import EVENTS as INDEX
@@ -142,12 +142,6 @@ def place_of(spans: Spans) -> str:
 
 def _offsets(spans: Spans) -> str:
     return ", ".join(f"{partition}/{span.first}..{span.end - 1}" for partition, span in sorted(spans.items()))
-
-
-def as_event(run: dg.DagsterRun, materialization: dg.AssetMaterialization) -> DagsterEvent:
-    """Return the event of a run's materialization."""
-    kind = dg.DagsterEventType.ASSET_MATERIALIZATION.value
-    return DagsterEvent(kind, run.job_name, event_specific_data=StepMaterializationData(materialization))
 
 
 def _reported(instance: dg.DagsterInstance, run_id: str, place: str) -> set[tuple[dg.AssetKey, str | None]]:

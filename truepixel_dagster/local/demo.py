@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from truepixel_dagster.audit.account import Account, account
-from truepixel_dagster.jobs.drain import INSTANCE, drain, ended, environment, execute
+from truepixel_dagster.instance.process import INSTANCE, ended, environment, execute
+from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.lock import alone
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
@@ -140,8 +141,8 @@ def reported(settings: Settings) -> tuple[list[float], float]:
     import dagster as dg
 
     from truepixel_dagster.asset_keys import KAFKA_TOPIC
-    from truepixel_dagster.jobs.drain import dagster_home
-    from truepixel_dagster.jobs.process_events import LATENCIES
+    from truepixel_dagster.instance.process import dagster_home
+    from truepixel_dagster.jobs.run_report import LATENCIES
 
     latencies: list[float] = []
     peak = 0.0

@@ -11,8 +11,8 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.identifiers import shop_and_client
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.privacy_request import PrivacyRequest, is_privacy_request, requested, stripped
-from truepixel_dagster.resources import Stores, sites_of
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.events.sites import Sites
+from truepixel_dagster.resources import Stores
 from truepixel_dagster.stages.stage import DECODE
 from truepixel_dagster.stores import privacy_requests
 from truepixel_dagster.stores.redactions import Redactions
@@ -32,18 +32,18 @@ class Intake:
     """Take in the messages of a lane.
 
     Arguments:
-        settings: The pipeline's settings.
+        sites: What is known of shops' sites.
         stores: Hold privacy requests and redactions.
         refusals: The lane's earlier rejections.
         shops: What is known of shops.
     """
 
-    def __init__(self, settings: Settings, stores: Stores, refusals: Refusals, shops: Shops) -> None:
+    def __init__(self, sites: Sites, stores: Stores, refusals: Refusals, shops: Shops) -> None:
         self._stores = stores
         self._refusals = refusals
         self._shops = shops
-        self._sites = sites_of(settings)
-        self._redactions = Redactions(stores.mongodb, self._sites)
+        self._sites = sites
+        self._redactions = Redactions(stores.mongodb, sites)
 
     def take(self, batch: MicroBatch) -> Taken:
         """Store the requests of its privacy webhooks, apply the redactions, and decode the rest.

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 
 from truepixel_dagster import durability
 from truepixel_dagster.dead_letters.refusals import Refusals
-from truepixel_dagster.dead_letters.topic import DeadLetters
+from truepixel_dagster.dead_letters.topic import DeadLetters, read
 from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.pipeline.memory import stay_small
+from truepixel_dagster.pipeline.processing import processing_of
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
@@ -132,13 +133,14 @@ class LaneClaim:
         consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
         try:
             check_applied(self._settings, self._stores, consumer.committed, base_of(kept.generation))
-            buried.restore(self._settings, consumer.redelivers())
+            buried.restore(read(self._settings), consumer.redelivers())
         except BaseException:
             consumer.close()
             raise
         watch = LogWatch(self._settings, kept, self._count, self._identity)
         letters = DeadLetters(self._settings)
-        run = LaneRunner(self._settings, self._stores, consumer, letters, self._lease, buried, watch)
+        processing = processing_of(self._settings)
+        run = LaneRunner(processing, self._stores, consumer, letters, self._lease, buried, watch)
         run.keep_lost()
         return run
 

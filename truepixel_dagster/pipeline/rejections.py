@@ -20,7 +20,6 @@ from truepixel_dagster.pipeline.batches import FetchedBatch
 from truepixel_dagster.pipeline.invariants import Contiguity
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import customer
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.stage import CUSTOMER, DECODE, IN_BACKGROUND, ORDERS
@@ -37,7 +36,7 @@ class Rejections:
     """Write the dead letters of a lane. Safe to use from several threads.
 
     Arguments:
-        settings: The pipeline's settings.
+        share: The share of failing clients above which a failure is an outage.
         stores: Know which clients have a profile, and what has been counted.
         lease: The lane's lease: a run that has lost it writes nothing.
         refusals: The lane's earlier rejections.
@@ -49,7 +48,7 @@ class Rejections:
 
     def __init__(
         self,
-        settings: Settings,
+        share: float,
         stores: Stores,
         lease: Lease,
         refusals: Refusals,
@@ -58,7 +57,7 @@ class Rejections:
         metrics_lock: threading.Lock,
         contiguity: Contiguity,
     ) -> None:
-        self._share = settings.dead_letter_share
+        self._share = share
         self._stores = stores
         self._lease = lease
         self._refusals = refusals

@@ -12,6 +12,9 @@ from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
+# After the name of a stage: until the pool took the micro-batch, without the work itself.
+WAITING = "_waiting"
+
 
 @dataclass
 class RunMetrics:

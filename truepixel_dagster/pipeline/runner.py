@@ -28,16 +28,16 @@ from truepixel_dagster.pipeline.commits import Commits
 from truepixel_dagster.pipeline.intake import Intake
 from truepixel_dagster.pipeline.invariants import Contiguity, Order
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.processing import Processing
 from truepixel_dagster.pipeline.rejections import Rejections
-from truepixel_dagster.pipeline.run_metrics import RunMetrics
+from truepixel_dagster.pipeline.run_metrics import WAITING, RunMetrics
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
 from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stages.settling import rules_of, settling, with_visits
+from truepixel_dagster.stages.settling import settling, with_visits
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, ORDERS, PRODUCT_STATS
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.leases import Lease
@@ -55,7 +55,7 @@ class LaneRunner:
     """Process micro-batches of one lane. Each method is one op; call them in the order of the stages.
 
     Arguments:
-        settings: The pipeline's settings.
+        processing: The rules and bounds of its work.
         stores: The stores that the stages write to.
         consumer: Reads the lane's partitions.
         dead_letters: The topic of dead letters.
@@ -66,7 +66,7 @@ class LaneRunner:
 
     def __init__(
         self,
-        settings: Settings,
+        processing: Processing,
         stores: Stores,
         consumer: EventConsumer,
         dead_letters: DeadLetters,
@@ -76,26 +76,32 @@ class LaneRunner:
     ) -> None:
         self.metrics = RunMetrics()
         self.failure: BaseException | None = None
-        self._settings = settings
         self._stores = stores
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._lease = lease
         self._watch = watch
         self._shops = Shops(stores.mongodb)
-        self._rules = rules_of(settings)
+        self._rules = processing.rules
         self._over = False
         self._lock = threading.Lock()
         # One is being fetched, one is in the pool, the pending ones wait, and one is a margin.
-        under_way = settings.pool_pending + 3
-        self._order = Order(self.metrics.order, users=under_way * settings.batch_messages)
+        under_way = processing.pool_pending + 3
+        self._order = Order(self.metrics.order, users=under_way * processing.batch_messages)
         self._contiguity = Contiguity(self.metrics.contiguity)
-        self._pool = KeyedPool(settings.pool_workers, settings.pool_pending)
+        self._pool = KeyedPool(processing.pool_workers, processing.pool_pending)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
-        self._intake = Intake(settings, stores, refusals, self._shops)
+        self._intake = Intake(processing.sites, stores, refusals, self._shops)
         self._commits = Commits(consumer, dead_letters, refusals, lease, self.metrics, self._contiguity)
         self._rejections = Rejections(
-            settings, stores, lease, refusals, dead_letters, self.metrics, self._lock, self._contiguity
+            processing.dead_letter_share,
+            stores,
+            lease,
+            refusals,
+            dead_letters,
+            self.metrics,
+            self._lock,
+            self._contiguity,
         )
 
     def warnings(self) -> list[str]:
@@ -183,8 +189,7 @@ class LaneRunner:
     def ad_lead(self, indexed: IndexedBatch) -> TouchedBatch:
         """Run stage 2; it is complete before stage 3 begins."""
         with self._stage(AD_LEAD):
-            repeat = int(self._settings.touch_repeat * 1000)
-            kept = self._settings.touches_kept
+            repeat, kept = self._rules.touch_repeat, self._rules.attribution.touches_kept
             earlier = self._rejections.earlier(AD_LEAD, indexed.events)
             users = group_by_user(_without(indexed.events, earlier))
             stored = indexed.prefetched.result()
@@ -221,7 +226,9 @@ class LaneRunner:
         # The applied offsets of the batch's own partitions must be known: read them once for each.
         applied = redis.known_applied() | redis.applied(sorted({event.origin.partition for event in touched.events}))
         days = self._days_of(touched.events)
-        return settling(self._rules, touched.leads.touches, days, lambda p, offset: offset <= applied.get(p, -1))
+        return settling(
+            self._rules.attribution, touched.leads.touches, days, lambda p, offset: offset <= applied.get(p, -1)
+        )
 
     def _days_of(self, events: Sequence[Event]) -> ShopDays:
         """Return the object that maps times to the days of the events' shops."""
@@ -302,7 +309,7 @@ class LaneRunner:
 
     def _product_stats(self, done: AttributedBatch) -> None:
         days = self._days_of(done.events)
-        counting = Counting(days.day, days.week, self._settings.products_per_event)
+        counting = Counting(days.day, days.week, self._rules.attribution.products_per_event)
         counted = product_stats.run(done.events, done.changes, self._stores.redis, counting)
         self._contiguity.dealt_with((event.origin for event in done.events), (PRODUCT_STATS,))
         with self._lock:
@@ -317,7 +324,7 @@ class LaneRunner:
                 self.metrics.stage_seconds[name] += time.perf_counter() - started
             self._commits.landed(fetched.batch)
 
-        with self._stage(f"{name} (waiting)"):
+        with self._stage(name + WAITING):
             self._commits.begun(fetched.batch)
             self._pool.submit(key, run)
 

@@ -16,7 +16,7 @@ from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.ad_lead import LEAD, Lead, NotedOrder, document_of, noted_in, touch_of, with_noted
-from truepixel_dagster.stages.attribution import CLUSTER
+from truepixel_dagster.stages.order_clusters import CLUSTER
 from truepixel_dagster.stages.stage import AD_LEAD
 from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.mongodb import AD_LEADS, ORDERS

@@ -22,12 +22,12 @@ from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_ORDER, all_of, of_orders, on_days
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution, settling
+from truepixel_dagster.stages import attribution, order_clusters, settling
 from truepixel_dagster.stages.ad_lead import noted_users
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import report
-from truepixel_dagster.stores.elasticsearch import Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS
 
@@ -122,7 +122,7 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
         by = _settling(context, passed, rules)
         likely = dict.fromkeys([*sorted(ids), *attribution.likely_documents(events)])
         attributions = attribution.read_attributions(likely, elasticsearch)
-        stored = attribution.read_clusters(ids, mongodb)
+        stored = order_clusters.read_clusters(ids, mongodb)
         there = {id_ for id_, document in attributions.items() if document}
         plan = _planned(context, passed, stored, by, there)
         versions = {id_: document.get("v") for id_, document in stored.items()}
@@ -141,11 +141,11 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
             mongodb.remove(ORDERS, {id_: versions[id_] for id_ in plan.unnamed})
             standing = {id_ for _, cluster in plan.groups.values() for id_ in cluster.documents}
             gone = _remove(elasticsearch, [doc for id_, doc in attributions.items() if doc and id_ not in standing])
-            made = written["create"] + written["index"]
+            made = written.created + written.replaced
             orders = sum(len(cluster.orders(rules)) for _, cluster in plan.groups.values())
             for reason in plan.unreadable:
                 report(reason)
-            return RebuildStats(orders, made, written["delete"] + gone, unreadable=len(plan.unreadable))
+            return RebuildStats(orders, made, written.deleted + gone, unreadable=len(plan.unreadable))
     raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
 
 
@@ -170,7 +170,7 @@ def _planned(
     by: Settling,
     there: set[str],
 ) -> _Planned:
-    clusters, unreadable = attribution.readable(stored)
+    clusters, unreadable = order_clusters.readable(stored)
     changed: dict[str, dict[str, Any]] = {}
     groups: dict[str, tuple[Group, Cluster]] = {}
     usable = [event for event in events if not _is_of_unreadable(event, unreadable, stored)]
@@ -179,7 +179,7 @@ def _planned(
         groups[root] = (group, wanted[root])
         for id_, cluster in wanted.items():
             if cluster != clusters.get(id_):
-                changed[id_] = attribution.as_document(cluster, stored.get(id_, {}))
+                changed[id_] = order_clusters.as_document(cluster, stored.get(id_, {}))
     named = {id_ for group, _ in groups.values() for id_ in group.clusters} | set(groups)
     unnamed = {id_ for id_, document in stored.items() if id_ not in named and "nodes" in document}
     return _Planned(groups, changed, unnamed, list(unreadable.values()))
@@ -243,9 +243,7 @@ def _with_documents(cluster: Cluster, more: set[str]) -> Cluster:
 def _remove(elasticsearch: ElasticsearchStore, left: Iterable[Found]) -> int:
     """Remove attributions that the pipeline wrote and no event supports, unless they changed; return how many."""
     # An attribution without a sighting was imported, so the history never supports it.
-    ours = [doc for doc in left if doc.source.get("sightings")]
-    actions = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in ours]
-    return sum(not outcome.error for outcome in elasticsearch.write(actions))
+    return elasticsearch.remove(doc for doc in left if doc.source.get("sightings"))
 
 
 def _documents_among(ids: Iterable[str], there: set[str]) -> set[str]:

@@ -13,7 +13,7 @@ from truepixel_dagster.rebuild.history import of_users, on_days
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.rebuild.users import users_of
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution, customer
+from truepixel_dagster.stages import attribution, customer, order_clusters
 from truepixel_dagster.stages.attribution import Identity
 from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import CUSTOMER
@@ -119,7 +119,7 @@ def _add_orders(context: RebuildContext, users: Sequence[str], documents: dict[s
     """Add the sums of orders and the identities that orders give their clients."""
     mongodb = context.stores.mongodb
     sums = customer.order_sums(users, mongodb)
-    clusters, _ = attribution.readable(mongodb.find_by(ORDERS, "users", users))
+    clusters, _ = order_clusters.readable(mongodb.find_by(ORDERS, "users", users))
     identities: dict[str, list[Identity]] = {}
     for cluster in clusters.values():
         if cluster.merged_into is None:

@@ -29,7 +29,7 @@ from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
 from truepixel_dagster.stages.stage import INDEX
 from truepixel_dagster.stores.documents import Unreadable, report
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.elasticsearch import Found, Place
 from truepixel_dagster.stores.redactions import Redactions
 from truepixel_dagster.stores.shops import learn
 
@@ -106,29 +106,28 @@ def index_events(context: RebuildContext, events: Sequence[Event]) -> int:
     earlier record's document is a duplicate. Between partitions, the existing document counts as the first.
     """
     store = context.stores.elasticsearch
-    firsts: dict[tuple[str, str], Event] = {}
+    firsts: dict[Place, Event] = {}
     for event in events:
         if context.stream.passed(INDEX, event):
             firsts.setdefault((index_name(event, store), event.document_id), event)
     keys = list(firsts)
     found = dict(zip(keys, store.mget(keys)))
-    actions = [action for key in keys for action in _set_right(context, key, firsts[key], found[key])]
-    outcomes = store.bulk(actions)
+    sources = {key: _set_right(context, event, found[key]) for key, event in firsts.items()}
+    written = store.replace({key: source for key, source in sources.items() if source}, found)
     # On a conflict, another writer wrote the same document. A refused document already has its dead letter.
-    return sum(not outcome.error for outcome in outcomes)
+    return written.created + written.replaced
 
 
-def _set_right(context: RebuildContext, key: tuple[str, str], event: Event, found: Found | None) -> Iterator[Action]:
-    index, id_ = key
+def _set_right(context: RebuildContext, event: Event, found: Found | None) -> bytes | None:
+    """Return the document that the stream would have written; None where the existing one is right."""
     source = document(event)
     if found is None:
-        yield Action("create", index, id_, source)
-        return
+        return source
     try:
-        origin = STORED.read(id_, found.source).kafka
+        origin = STORED.read(found.id, found.source).kafka
     except Unreadable as error:
         report(error)
-        return
+        return None
     # A reprocessed dead letter may be the earlier record and yet have arrived later.
     is_first = (
         origin.partition == event.origin.partition
@@ -142,8 +141,7 @@ def _set_right(context: RebuildContext, key: tuple[str, str], event: Event, foun
         new = {**new, **unknown}
         # Append bytes instead of encoding again, so that the payload's numbers keep their form.
         source = source[:-1] + b"," + msgspec.json.encode(unknown)[1:] if unknown else source
-    if is_first or (origin == event.origin and found.source != new):
-        yield Action("index", index, id_, source, found.seq_no, found.primary_term)
+    return source if is_first or (origin == event.origin and found.source != new) else None
 
 
 def read(context: RebuildContext, where: Range, progress: Progress = silent) -> Iterator[Message]:
@@ -219,7 +217,7 @@ def _remove_others(
         bad = [(hit, origin) for hit, origin, stays in zip(hits, origins, known) if not stays and where.holds(origin)]
         places = {(origin.partition, origin.offset) for _, origin in bad}
         _make_letters(context, {place: refused[place] for place in places & refused.keys()})
-        removed += _remove(context, [(hit["_index"], hit["_id"]) for hit, _ in bad])
+        removed += store.remove(filter(None, store.mget([(hit["_index"], hit["_id"]) for hit, _ in bad])))
         seen += len(hits)
         progress("documents looked at", seen, 0)
     return removed
@@ -241,13 +239,6 @@ def _among(asked: npt.NDArray[np.uint64], ordered: npt.NDArray[np.uint64]) -> np
     places = np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)
     found: npt.NDArray[np.bool_] = ordered[places] == asked
     return found
-
-
-def _remove(context: RebuildContext, places: Iterable[tuple[str, str]]) -> int:
-    store = context.stores.elasticsearch
-    documents = [doc for doc in store.mget(list(places)) if doc]
-    outcomes = store.write([Action("delete", d.index, d.id, b"", d.seq_no, d.primary_term) for d in documents])
-    return sum(outcome.status != CONFLICT and not outcome.error for outcome in outcomes)
 
 
 def _digest(id_: str, origin: Origin) -> int:

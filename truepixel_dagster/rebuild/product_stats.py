@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
+import msgspec
+
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
@@ -27,18 +29,17 @@ from truepixel_dagster.flush import (
     counters_of,
     flush_keys,
     place_of,
-    write_under,
 )
 from truepixel_dagster.orders.cluster import Change, Cluster
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_days
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
-from truepixel_dagster.stages import attribution
+from truepixel_dagster.stages import order_clusters
 from truepixel_dagster.stages.product_stats import increments
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
+from truepixel_dagster.stores.elasticsearch import Found, Place
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS
 from truepixel_dagster.stores.redis import CounterKey
@@ -214,7 +215,7 @@ def _clusters(context: RebuildContext, query: Mapping[str, Any]) -> Iterator[Clu
     """Yield the clusters of orders that count on a day; log and skip those that cannot be read."""
     for document in context.stores.mongodb.find(ORDERS, {"merged_into": None, **query}):
         try:
-            yield attribution.CLUSTER.read(document["_id"], document)
+            yield order_clusters.CLUSTER.read(document["_id"], document)
         except Unreadable as error:
             report(error)
 
@@ -281,29 +282,29 @@ def _write(
     The claim of a document that cannot be read stays open until a flush after its repair.
     """
     redis, elasticsearch = context.stores.redis, context.stores.elasticsearch
-    keys = list(claimed)
-    documents = dict(zip(keys, elasticsearch.mget([place_of(key, elasticsearch) for key in keys])))
-    tokens = dict(zip(keys, redis.open_tokens(keys)))
-    actions: dict[CounterKey, Action] = {}
-    for key in (key for key in keys if tokens[key] == claimed[key][0]):
+    keys = {place_of(key, elasticsearch): key for key in claimed}
+    documents = dict(zip(keys, elasticsearch.mget(list(keys))))
+    tokens = redis.open_tokens(list(keys.values()))
+    changed: dict[Place, bytes] = {}
+    for (place, key), token in zip(keys.items(), tokens):
+        if token != claimed[key][0]:
+            continue
         try:
-            actions[key] = _action(context, key, claimed[key][0], totals[key], documents[key])
+            changed[place] = _encoded(key, token, totals[key], documents[place])
         except Unreadable as error:
             report(error)
             unreadable.add(key)
-    outcomes = dict(zip(actions, elasticsearch.bulk(list(actions.values()))))
-    refused = {key: o.error for key, o in outcomes.items() if o.error and o.refused}
-    if refused:
-        raise FlushRefused(refused)
-    written = {key for key, outcome in outcomes.items() if outcome.status != CONFLICT}
+    outcome = elasticsearch.replace(changed, documents)
+    if outcome.refused:
+        raise FlushRefused(outcome.refused)
+    written = {keys[place]: documents[place] for place in changed.keys() - set(outcome.conflicts)}
     redis.acknowledge({key: claimed[key][0] for key in written})
-    return written, sum(_differs(documents[key], totals[key]) for key in written)
+    return set(written), sum(_differs(before, totals[key]) for key, before in written.items())
 
 
-def _action(context: RebuildContext, key: CounterKey, token: str, counters: Counters, document: Found | None) -> Action:
+def _encoded(key: CounterKey, token: str, counters: Counters, document: Found | None) -> bytes:
     before = COUNTED.usable(document.id, document.source) if document else {}
-    source = {**before, **_document(key, counters), "last_token": token}
-    return write_under(place_of(key, context.stores.elasticsearch), source, document)
+    return msgspec.json.encode({**before, **_document(key, counters), "last_token": token})
 
 
 def _document(key: CounterKey, counters: Counters) -> dict[str, Any]:
@@ -325,8 +326,7 @@ def _remove_empty(context: RebuildContext, keys: Sequence[CounterKey]) -> int:
     elasticsearch = context.stores.elasticsearch
     documents = elasticsearch.mget([place_of(key, elasticsearch) for key in keys])
     empty = [doc for doc in documents if doc and not any(doc.source.get(f) for f in (*COUNTS, *AMOUNTS))]
-    gone = [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in empty]
-    return sum(not outcome.error for outcome in elasticsearch.write(gone))
+    return elasticsearch.remove(empty)
 
 
 def _buffered(context: RebuildContext, days: AbstractSet[str]) -> dict[str, set[CounterKey]]:

@@ -28,7 +28,7 @@ from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.rebuild.stream_progress import StreamProgress
 from truepixel_dagster.stages.index import EVENTS, KNOWN, STORED, document, index_name
 from truepixel_dagster.stores.documents import NEWER, OLDER, Unreadable, is_older, report
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found, Place, replacing
 from truepixel_dagster.stores.redactions import ALIAS, Redactions
 
 # Payloads may be large, and all payloads of a chunk are in memory at once.
@@ -38,7 +38,6 @@ _ALIAS = re.compile(rf"(?:.*:)?{ALIAS}[0-9a-f]{{32}}", re.DOTALL)
 # Decode numbers as the history does, so that equal documents compare equal; encode them in their original form.
 _EXACT = msgspec.json.Decoder(float_hook=Decimal)
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
-Place = tuple[str, str]
 Document = Mapping[str, Any]
 
 
@@ -109,7 +108,7 @@ def remove_replaced(context: RebuildContext, query: Query) -> int:
         twins = store.scan(f"{EVENTS}-", all_of(NEWER, of_records(at for at, _ in older)), fields=["kafka"])
         replaced = {at for at, _ in _records(twins)}
         found = store.mget([place for at, place in older if at in replaced], fields=["kafka"])
-        removed += _delete(store, [old for old in found if old])
+        removed += store.remove(old for old in found if old)
     return removed
 
 
@@ -142,8 +141,8 @@ def _rewrite(
         report(f"event document {id_!r} stays unchanged: {error}")
     # Remove them after the new documents exist, so that a crash loses none.
     moved = [each.old for each in rewrites if each.moves and _place(each.old) not in (*left, *bad)]
-    _delete(store, [old for old in moved if _place(old) in actions])
-    removed = _delete(store, [*found.hidden, *(old for old in moved if _place(old) not in actions)])
+    store.remove(old for old in moved if _place(old) in actions)
+    removed = store.remove([*found.hidden, *(old for old in moved if _place(old) not in actions)])
     changed = len(actions) - len(left) - len(bad)
     return (
         RebuildStats(
@@ -236,16 +235,12 @@ def action_of(each: Rewrite, there: Found | None, stream: StreamProgress) -> Act
     Raises:
         Unreadable: The document at its new place does not name its record.
     """
-    index, id_ = each.place
     if not each.moves:
-        if _EXACT.decode(each.source) == each.old.source:
-            return None
-        return Action("index", index, id_, each.source, each.old.seq_no, each.old.primary_term)
-    if there is None:
-        return Action("create", index, id_, each.source)
-    if _stands(there, each.origin, stream):
+        same = _EXACT.decode(each.source) == each.old.source
+        return None if same else replacing(each.place, each.source, each.old)
+    if there is not None and _stands(there, each.origin, stream):
         return None
-    return Action("index", index, id_, each.source, there.seq_no, there.primary_term)
+    return replacing(each.place, each.source, there)
 
 
 def _stands(there: Found, origin: Origin, stream: StreamProgress) -> bool:
@@ -272,9 +267,3 @@ def _is_readable(there: Found | None) -> bool:
 
 def _place(found: Found) -> Place:
     return found.index, found.id
-
-
-def _delete(store: ElasticsearchStore, documents: Sequence[Found]) -> int:
-    """Remove documents unless they have changed; return how many."""
-    actions = [Action("delete", old.index, old.id, b"", old.seq_no, old.primary_term) for old in documents]
-    return sum(not outcome.error for outcome in store.write(actions))

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS, write_under
+import msgspec
+
+from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_shop_days
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stores.documents import SCHEMA, read_all
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, Found
-from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.stores.elasticsearch import Found, Place
+from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 
 _TRIES = 20
 _CLIENTS = 1000
@@ -62,21 +64,21 @@ def _rebuild_week(context: RebuildContext, week: str, progress: Progress) -> Reb
         context.stores.redis.set_visitors_aside(week)
         context.history.refresh()
         counts = {s: count for s, count in _counted(context, week, progress) if s not in unreadable}
-        actions = [
-            write_under(
-                (elasticsearch.index(WEEKLY_VISITORS), f"{shop}:{week}"),
-                {**_source(there.get(shop)), **_document(shop, week, visitors)},
-                there.get(shop),
-            )
-            for shop, visitors in counts.items()
-            if _differs(there.get(shop), visitors)
-        ]
-        gone = [doc for shop, doc in there.items() if shop not in counts]
-        actions += [Action("delete", doc.index, doc.id, b"", doc.seq_no, doc.primary_term) for doc in gone]
-        outcomes = elasticsearch.write(actions)
-        if all(outcome.status != CONFLICT for outcome in outcomes):
+        index = elasticsearch.index(WEEKLY_VISITORS)
+        stored = {(index, f"{shop}:{week}"): there.get(shop) for shop in {**there, **counts}}
+        changed: dict[Place, bytes | None] = {
+            (index, f"{shop}:{week}"): msgspec.json.encode({**_source(doc), **_document(shop, week, counts[shop])})
+            for shop in counts
+            if _differs(doc := there.get(shop), counts[shop])
+        }
+        changed |= {(index, f"{shop}:{week}"): None for shop in there if shop not in counts}
+        written = elasticsearch.replace(changed, stored)
+        for (_, id_), reason in written.refused.items():
+            raise ServerRefuses(f"Elasticsearch at {elasticsearch.address} refused {id_} of {index}: {reason}")
+        if not written.conflicts:
             context.stores.redis.drop_visitors_aside(week)
-            return RebuildStats(len(counts), len(actions) - len(gone), len(gone), unreadable=len(unreadable))
+            made = written.created + written.replaced
+            return RebuildStats(len(counts), made, written.deleted, unreadable=len(unreadable))
     raise Unavailable(f"Elasticsearch at {elasticsearch.address}: visitors changed during each of {_TRIES} tries")
 
 

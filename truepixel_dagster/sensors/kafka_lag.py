@@ -2,23 +2,19 @@
 
 Starting a run takes seconds, in which nothing would come through: the run that waits takes the lane from its
 predecessor the moment that it is given back. It is asked for while the lane has lag, and not behind failures, whose
-pauses it would pass by.
+pauses it would pass by. What is decided is in `supervisor/`; here Kafka, Redis and Dagster are read.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Annotated, Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import dagster as dg
-import msgspec
-from dagster._core.instance.ref import InstanceRef
 from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES_TAG, TRIGGER_TAG
@@ -30,8 +26,9 @@ from truepixel_dagster.source_log import verified
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stores.leases import holders, lapsed
 from truepixel_dagster.stream.errors import KafkaDenied, KafkaError, LogChanged
-from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
+from truepixel_dagster.supervisor.lanes import EndedRun, LiveRun, Runs, Start, decide, lane_states
+from truepixel_dagster.supervisor.memory import Memory
 from truepixel_dagster.text import printable
 
 LIVE = [
@@ -41,128 +38,11 @@ LIVE = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
 OBSERVE_EVERY = 60.0
-# Between a run's start and its lease it connects to four servers.
-START_GRACE = 15.0
-# A run that is just ending has given its lease back, too. One whose lease ran out needs no grace.
-END_GRACE = 8.0
 REPORT_SECONDS = 2.0
+# Ended runs of a lane that are looked at: after so many failures the pause grows no more.
+_ENDED = 8
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
-
-
-@dataclass(frozen=True)
-class LaneState:
-    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds).
-
-    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be; `unreported`
-    whether a run that has ended committed records of it and did not report them.
-    """
-
-    lane: int
-    lag: int
-    live_run: str | None = None
-    followed: bool = True
-    failures: int = 0
-    failed_at: float = 0.0
-    unreported: bool = False
-
-
-class Start(NamedTuple):
-    """A lane to start a run of, and the run behind which it waits."""
-
-    lane: int
-    after: str | None = None
-
-
-@dataclass(frozen=True)
-class Decision:
-    """The lanes to start, and why the others are not started."""
-
-    start: tuple[Start, ...]
-    reasons: tuple[str, ...]
-
-
-def pause(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) if failures else 0.0
-
-
-def decide(lanes: Sequence[LaneState], now: float) -> Decision:
-    """Start a lane that has lag, and no live run or one that nobody follows, and that has paused after its failures.
-
-    The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
-    """
-    start, reasons = [], []
-    for lane in lanes:
-        left = lane.failed_at + pause(lane.failures) - now
-        if left > pause(lane.failures):  # the clock has been set back since
-            left = 0.0
-        if lane.live_run and lane.lag and not lane.followed and not lane.failures:
-            start.append(Start(lane.lane, lane.live_run))
-        elif lane.live_run:
-            reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is at work on {lane.lag} messages")
-        elif lane.lag == 0 and not lane.unreported:
-            reasons.append(f"lane {lane.lane}: no lag")
-        elif left > 0:
-            reasons.append(
-                f"lane {lane.lane}: {lane.lag} messages wait; failed {lane.failures} times without progress,"
-                f" next try in {left:.0f} s"
-            )
-        else:
-            start.append(Start(lane.lane))
-    return Decision(tuple(start), tuple(reasons))
-
-
-@dataclass(frozen=True)
-class Runs:
-    """The runs of the job that Dagster believes to be alive, who holds which partition's lease, and who is next."""
-
-    live: Mapping[str, dg.DagsterRun]
-    started_at: Mapping[str, float]
-    holders: Mapping[int, str]
-    following: Mapping[int, str]
-    #: Runs whose lease ran out without being given back, and those that were given up at this tick.
-    lapsed: frozenset[str] = frozenset()
-    given_up: frozenset[str] = frozenset()
-
-    def at_work_on(self, partitions: Sequence[int], count: int) -> str | None:
-        """The run that has one of the partitions, or one that was started for it; the topic has `count` of them."""
-        holding = (self.holders[partition] for partition in partitions if partition in self.holders)
-        return next(holding, None) or next(iter(self._started_for(partitions, count)), None)
-
-    def is_followed(self, partitions: Sequence[int], count: int) -> bool:
-        """Whether a lane needs no run behind its own.
-
-        That is so where one is there already, where its run has not begun yet or has just ended, and where several runs
-        of another number of lanes have a part of it each.
-        """
-        mine = self._started_for(partitions, count)
-        return len(mine) != 1 or any(
-            self.holders.get(partition) != mine[0] or partition in self.following for partition in partitions
-        )
-
-    @property
-    def at_work(self) -> frozenset[str]:
-        """The runs that hold a lease, or wait for one."""
-        return frozenset([*self.holders.values(), *self.following.values()])
-
-    def _started_for(self, partitions: Sequence[int], count: int) -> list[str]:
-        """Live runs whose lane has one of the partitions, by whatever number of lanes they were started."""
-        own = set(partitions)
-        return [id_ for id_, run in self.live.items() if own.intersection(_share(run, count))]
-
-    def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
-        """Runs that neither hold a lease nor wait for one, but did before or had the time to: dead, or just ending."""
-        in_time = {id_ for id_, at in self.started_at.items() if at and now - at > START_GRACE}
-        return frozenset(self.live.keys() & (in_time | held) - self.at_work)
-
-
-def _share(run: dg.DagsterRun, count: int) -> Sequence[int]:
-    """The partitions that a run was started for; none where it does not say."""
-    with suppress(KeyError, ValueError):
-        return partitions_of(int(run.tags[LANE_TAG]), int(run.tags[LANES_TAG]), count)
-    return ()
 
 
 def read_runs(
@@ -173,72 +53,43 @@ def read_runs(
 ) -> Runs:
     """What Dagster and Redis know of the runs."""
     records = instance.get_run_records(dg.RunsFilter(job_name=process_events.name, statuses=LIVE))
-    live = {record.dagster_run.run_id: record.dagster_run for record in records}
-    started_at = {record.dagster_run.run_id: record.start_time or 0.0 for record in records}
-    return Runs(live, started_at, holding, following, lapsed)
+    live = {each.dagster_run.run_id: LiveRun(_share(each.dagster_run), each.start_time or 0.0) for each in records}
+    return Runs(live, holding, following, lapsed)
 
 
-def lane_states(
-    instance: dg.DagsterInstance,
-    runs: Runs,
-    partitions: Sequence[PartitionLag],
-    lanes: int,
-    memory: Memory,
-    unreported: AbstractSet[int] = frozenset(),
-) -> list[LaneState]:
-    """What Kafka, Redis and Dagster know of each lane."""
-    # What retention has removed is nothing to wait for, and yet a run's to count and to commit over.
-    by_partition = {entry.partition: entry.lag + entry.lost for entry in partitions}
-    states = []
-    for lane in range(lanes):
-        own = partitions_of(lane, lanes, len(by_partition))
-        waiting = sum(by_partition.get(partition, 0) for partition in own)
-        run = runs.at_work_on(own, len(by_partition))
-        followed = runs.is_followed(own, len(by_partition))
-        owes = not unreported.isdisjoint(own)
-        due = (waiting or owes) and not (run and followed)
-        failures, failed_at = _failures(instance, lane, memory.advanced_at(own), runs.given_up) if due else (0, 0.0)
-        states.append(LaneState(lane, waiting, run, followed, failures, failed_at, owes))
-    return states
+def _share(run: dg.DagsterRun) -> tuple[int, int] | None:
+    """The lane that a run was started for, of how many; None where it does not say."""
+    with suppress(KeyError, ValueError):
+        return int(run.tags[LANE_TAG]), int(run.tags[LANES_TAG])
+    return None
+
+
+def ended_runs(instance: dg.DagsterInstance, lane: int) -> Iterator[EndedRun]:
+    """Yield the last runs of a lane that have ended, the newest first."""
+    filters = dg.RunsFilter(job_name=process_events.name, tags={LANE_TAG: str(lane)})
+    for record in instance.get_run_records(filters, limit=_ENDED):
+        run = record.dagster_run
+        if run.status not in LIVE:
+            yield EndedRun(run.run_id, run.status == dg.DagsterRunStatus.FAILURE, record.end_time or 0.0)
 
 
 def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> Runs:
-    """Tell Dagster that the workers of some runs are gone; the lanes are free, whether or not Dagster can be told."""
+    """Report to Dagster that the workers of some runs are gone; the lanes are free even where that fails."""
     for run_id in dead & runs.live.keys():
-        reporting = threading.Thread(target=_report_failed, args=(instance.get_ref(), run_id), daemon=True)
+        reopened = partial(dg.DagsterInstance.from_ref, instance.get_ref())
+        reporting = threading.Thread(target=_report_failed, args=(reopened, run_id), daemon=True)
         reporting.start()
         # A frozen worker may have frozen with the lock of its run's event log: the tick does not wait for that.
         reporting.join(REPORT_SECONDS)
-    return replace(runs, live={id_: run for id_, run in runs.live.items() if id_ not in dead}, given_up=dead)
+    return runs.without(dead)
 
 
-def _report_failed(ref: InstanceRef, run_id: str) -> None:
-    """With an instance of its own: it may outlive the tick. What fails is done again at the next tick."""
-    with suppress(OperationalError), dg.DagsterInstance.from_ref(ref) as instance:
+def _report_failed(reopened: Callable[[], dg.DagsterInstance], run_id: str) -> None:
+    """Report with an instance of its own: it may outlive the tick. What fails is done again at the next tick."""
+    with suppress(OperationalError), reopened() as instance:
         run = instance.get_run_by_id(run_id)
         if run and not run.is_finished:
             instance.report_run_failed(run, "The worker stopped renewing its lease; the lane is taken over")
-
-
-def _failures(
-    instance: dg.DagsterInstance, lane: int, advanced_at: float, given_up: AbstractSet[str]
-) -> tuple[int, float]:
-    """How often the lane failed since it last succeeded or committed anything, and when it last did.
-
-    A run that is given up now failed when it fell silent, which is longer ago than a first pause.
-    """
-    filters = dg.RunsFilter(job_name=process_events.name, tags={LANE_TAG: str(lane)})
-    records = instance.get_run_records(filters, limit=8)
-    count, last = 0, 0.0
-    for record in records:
-        if record.dagster_run.status in LIVE:
-            continue
-        if record.dagster_run.status != dg.DagsterRunStatus.FAILURE or (record.end_time or 0.0) <= advanced_at:
-            break
-        count += 1
-        if record.dagster_run.run_id not in given_up:
-            last = max(last, record.end_time or 0.0)
-    return count, last
 
 
 def requests(start: Sequence[Start], lanes: int) -> Iterator[dg.RunRequest]:
@@ -305,20 +156,19 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     try:
         settings = load_settings()
         seen = look(settings)
-    except (SettingsError, LogChanged) as error:
-        return dg.SkipReason(printable(str(error)))
-    except Missing as missing:
-        if missing.denied:
-            context.update_cursor(memory.denied(str(missing), now).to_cursor())
-        return dg.SkipReason(printable(f"{missing}. {HINT}" if missing.away else str(missing)))
+    except (SettingsError, LogChanged, Missing) as error:
+        return skipped(context, memory, error, now)
     now = time.time()
-    memory = memory.let_in().seen(seen.partitions, now)
+    memory = memory.let_in().seen({entry.partition: entry.committed or 0 for entry in seen.partitions}, now)
     runs = read_runs(context.instance, seen.holders, seen.following, seen.lapsed)
     memory = memory.heard(runs, now)
     runs = give_up(context.instance, runs, memory.gone(now) | runs.lapsed)
     observe = abs(now - memory.observed_at) >= OBSERVE_EVERY
     unreported = are_unreported(context.instance, seen.partitions) if observe else frozenset()
-    states = lane_states(context.instance, runs, seen.partitions, settings.lanes, memory, unreported)
+    # What retention has removed is nothing to wait for, and yet a run's to count and to commit over.
+    waiting = {entry.partition: entry.lag + entry.lost for entry in seen.partitions}
+    ended = partial(ended_runs, context.instance)
+    states = lane_states(runs, waiting, settings.lanes, memory.advanced_at, ended, unreported)
     decision = decide(states, now)
     return dg.SensorResult(
         run_requests=list(requests(decision.start, settings.lanes)),
@@ -328,108 +178,13 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     )
 
 
-class Memory(NamedTuple):
-    """What a tick tells the next one.
-
-    When the lag was last observed; which live runs have been seen to hold a lease, and since when some are silent; of
-    each partition the committed offset, and when a tick first saw it (0 for the offset that the first tick saw).
-    """
-
-    observed_at: float = 0.0
-    held: frozenset[str] = frozenset()
-    silent_since: Mapping[str, float] = {}
-    committed: Mapping[int, tuple[int, float]] = {}
-    #: How often in a row a server did not let us in, why, and when it last did not.
-    denials: int = 0
-    denial: str = ""
-    denied_at: float = 0.0
-
-    @classmethod
-    def from_cursor(cls, cursor: str | None) -> Memory:
-        """Read it back; nothing is remembered at the first tick.
-
-        Of a cursor that another version has written, what is understood is remembered, and the rest begins afresh.
-        """
-        return cls._of(cursor)[0]
-
-    @classmethod
-    def recalled(cls, cursor: str | None, say: Callable[[str], None]) -> Memory:
-        """The same, with a line about what was not understood."""
-        memory, lost = cls._of(cursor)
-        if lost:
-            say(f"the cursor is of another version; these begin afresh: {', '.join(lost)}")
-        return memory
-
-    @classmethod
-    def _of(cls, cursor: str | None) -> tuple[Memory, list[str]]:
-        if not cursor:
-            return cls(), []
-        try:
-            found = msgspec.json.decode(cursor, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return cls(), list(cls._fields)
-        known: dict[str, Any] = {}
-        lost = [name for name in found if name not in cls._fields]
-        for name, kind in _FIELDS.items():
-            try:
-                if name in found:
-                    known[name] = msgspec.json.decode(found[name], type=kind)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                lost.append(name)
-        return cls(**known), lost
-
-    def to_cursor(self) -> str:
-        """As Dagster keeps it."""
-        return json.dumps(self._asdict() | {"held": sorted(self.held)})
-
-    def denied(self, why: str, now: float) -> Memory:
-        """What is remembered when a server did not let us in."""
-        return self._replace(denials=self.denials + 1, denial=why, denied_at=now)
-
-    def let_in(self) -> Memory:
-        """What is remembered when all of them do."""
-        return self._replace(denials=0, denial="", denied_at=0.0)
-
-    def denied_for(self, now: float) -> float:
-        """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
-        # A clock that was ahead has been set back: that is no reason to wait for it.
-        return 0.0 if self.denied_at > now else self.denied_at + pause(self.denials) - now
-
-    def seen(self, partitions: Sequence[PartitionLag], now: float) -> Memory:
-        """What is remembered after a look at the committed offsets."""
-
-        def when(partition: int, offset: int) -> float:
-            before, at = self.committed.get(partition, (offset, 0.0))
-            return min(at, now) if before == offset else now
-
-        offsets = {entry.partition: entry.committed or 0 for entry in partitions}
-        return self._replace(committed={p: (offset, when(p, offset)) for p, offset in offsets.items()})
-
-    def heard(self, runs: Runs, now: float) -> Memory:
-        """What is remembered after a look at the leases."""
-        silent = {run: min(self.silent_since.get(run, now), now) for run in runs.silent(now, self.held)}
-        return self._replace(held=(self.held | runs.at_work) & runs.live.keys(), silent_since=silent)
-
-    def gone(self, now: float) -> frozenset[str]:
-        """The runs whose worker has been silent for longer than an ending one is."""
-        return frozenset(run for run, since in self.silent_since.items() if now - since > END_GRACE)
-
-    def advanced_at(self, partitions: Sequence[int]) -> float:
-        """When one of these partitions was last seen to have got on; 0 if none was."""
-        return max((self.committed[partition][1] for partition in partitions if partition in self.committed), default=0)
-
-
-#: What a cursor holds, and of which type. A time is in seconds and finite.
-_SECONDS = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
-_FIELDS: Mapping[str, Any] = {
-    "observed_at": _SECONDS,
-    "held": frozenset[str],
-    "silent_since": dict[str, _SECONDS],
-    "committed": dict[int, tuple[int, _SECONDS]],
-    "denials": Annotated[int, msgspec.Meta(ge=0, le=1000)],
-    "denial": str,
-    "denied_at": _SECONDS,
-}
+def skipped(
+    context: dg.SensorEvaluationContext, memory: Memory, error: SettingsError | LogChanged | Missing, now: float
+) -> dg.SkipReason:
+    """Return why a tick could not look, and remember servers that deny access."""
+    if isinstance(error, Missing) and error.denied:
+        context.update_cursor(memory.denied(str(error), now).to_cursor())
+    return dg.SkipReason(printable(f"{error}. {HINT}" if isinstance(error, Missing) and error.away else str(error)))
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:

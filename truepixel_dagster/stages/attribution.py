@@ -10,7 +10,6 @@ later reads the attribution later, and replaces it, or finds that it has changed
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,22 +26,20 @@ from truepixel_dagster.orders.document import attribution_of
 from truepixel_dagster.orders.facts import When, ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.retrying import pause
+from truepixel_dagster.stages import ids_per_order
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS, updated
+from truepixel_dagster.stages.order_clusters import CLUSTER, as_document, read_clusters, readable
 from truepixel_dagster.stages.refused import Refused
-from truepixel_dagster.stores.documents import FIRST_SCHEMA, SCHEMA, SECOND_EDITION, Reader, Unreadable, tidied
-from truepixel_dagster.stores.elasticsearch import CONFLICT, Action, ElasticsearchStore, Found
+from truepixel_dagster.stores.documents import FIRST_SCHEMA, SECOND_EDITION, Unreadable, tidied
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found, Place, Written
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
 
 # Some lanes that write one order again and again take turns: a write that meets theirs reads again.
 _REREADS = 40
 
-PIXEL = "pixel"
-
 # Groups of records with the clusters that stand for them, by document id.
 Clusters = dict[str, tuple[Group, Cluster]]
-
-CLUSTER = Reader(Cluster, f"MongoDB {ORDERS}")
 
 
 class Identity(NamedTuple):
@@ -127,7 +124,7 @@ def run(
     for group, cluster in merged.clusters.values():
         standing = [event for event in group.events if event.origin not in gone]
         _add_concerns(users, cluster, standing, settling.rules)
-    return Attributed(changes, users, tuple(refused), written["create"], written["index"] + written["delete"])
+    return Attributed(changes, users, tuple(refused), written.created, written.replaced + written.deleted)
 
 
 class _Merged(NamedTuple):
@@ -156,7 +153,7 @@ def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, bef
             if reason := _reason(group, unreadable, stored):
                 refused_now += [Refused(event, reason) for event in group.events]
                 continue
-            if too_many := beyond(group, settling.rules.ids_per_order):
+            if too_many := ids_per_order.beyond(group, settling.rules.ids_per_order):
                 refused_now += too_many
                 is_done = False
                 continue
@@ -201,52 +198,13 @@ def _reason(group: Group, unreadable: Mapping[str, str], stored: Mapping[str, Ma
     return None
 
 
-def beyond(group: Group, most: int) -> list[Refused]:
-    """The events of pixels that would give an order more ids than it may have, so that nobody can fill its document.
-
-    What Shopify says is always taken, and so is what names no id that the order does not have.
-    """
-    homes = {id_: _home(name, group.clusters) for name, cluster in group.clusters.items() for id_ in cluster.ids}
-    if len(homes) + len(group.ids) <= most:
-        return []
-    for event in group.events:
-        if event.source != PIXEL:
-            _settle_in(homes, ids_of(event))
-    found: list[Refused] = []
-    for event in group.events:
-        places = {homes.get(id_) for id_ in ids_of(event)}
-        adds = len(places) > 1 or None in places
-        if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:
-            reason = f"an order with {len(homes)} ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is {most})"
-            found.append(Refused(event, reason))
-        else:
-            _settle_in(homes, ids_of(event))
-    return found
-
-
-def _home(id_: str, clusters: Mapping[str, Cluster]) -> str:
-    """The cluster that one was merged into, or was to be."""
-    seen = {id_}
-    while (into := clusters[id_].merged_into) and into in clusters and into not in seen:
-        id_ = into
-        seen.add(id_)
-    return id_
-
-
-def _settle_in(homes: dict[str, str], ids: Sequence[str]) -> None:
-    """Add ids that are new to where those beside them are."""
-    home = next((homes[id_] for id_ in ids if id_ in homes), ids[0])
-    for id_ in ids:
-        homes.setdefault(id_, home)
-
-
 def write(
     clusters: Clusters,
     settling: Settling,
     mongodb: MongoStore,
     elasticsearch: ElasticsearchStore,
     attributions: Mapping[str, Found | None],
-) -> tuple[Counter[str], dict[str, str]]:
+) -> tuple[Written, dict[str, str]]:
     """Write the attributions of clusters.
 
     Arguments:
@@ -257,80 +215,59 @@ def write(
         attributions: Those that were read before the clusters were.
 
     Returns:
-        How many were written, by what was done, and why Elasticsearch does not take those of a cluster, by its id.
+        What was written, and why Elasticsearch does not take the attributions of a cluster, by its id.
 
     Raises:
         Unavailable: A server does not answer.
     """
-    written: Counter[str] = Counter()
-    refused: dict[str, str] = {}
-    left = list(clusters)
-    for attempt in range(_REREADS):
-        if attempt > 1:
-            pause(attempt)
-        if attempt:
-            ids = dict.fromkeys(id_ for root in left for id_ in clusters[root][1].documents)
-            attributions = read_attributions(ids, elasticsearch)
-            _reread(clusters, left, mongodb)
-        actions, left = _plan(clusters, left, attributions, settling, elasticsearch, refused)
-        for (root, action), outcome in zip(actions, elasticsearch.bulk([action for _, action in actions])):
-            if outcome.status == CONFLICT:
-                left.append(root)
-            elif outcome.refused:
-                refused[root] = outcome.error or ""
-            else:
-                written[action.op] += 1
-        left = list(dict.fromkeys(left))
-        if not left:
-            return written, refused
-    address = elasticsearch.address
-    raise Unavailable(f"Elasticsearch at {address}: {len(left)} orders kept changing under {_REREADS} tries")
-
-
-def _plan(
-    clusters: Clusters,
-    roots: Sequence[str],
-    attributions: Mapping[str, Found | None],
-    settling: Settling,
-    elasticsearch: ElasticsearchStore,
-    refused: dict[str, str],
-) -> tuple[list[tuple[str, Action]], list[str]]:
-    """What is to be written of each group; and the groups whose attributions were not read yet."""
-    again: list[str] = []
-    actions: list[tuple[str, Action]] = []
-    for root in roots:
-        cluster = clusters[root][1]
-        if any(id_ not in attributions for id_ in cluster.documents):
-            again.append(root)
-            continue
-        try:
-            actions += [(root, action) for action in _actions(cluster, attributions, settling, elasticsearch)]
-        except Unreadable as error:
-            refused[root] = str(error)
-    return actions, again
-
-
-def _actions(
-    cluster: Cluster,
-    attributions: Mapping[str, Found | None],
-    settling: Settling,
-    elasticsearch: ElasticsearchStore,
-) -> list[Action]:
-    """What brings the attributions of a cluster up to it; those under ids that no longer hold go."""
     index = elasticsearch.index(ATTRIBUTIONS)
+    roots: dict[Place, set[str]] = {}
+    _add_roots(roots, clusters, clusters, index)
+    before = {place: attributions[place[1]] for place in roots if place[1] in attributions}
+    refused: dict[str, str] = {}
+
+    def decide(there: Mapping[Place, Found | None]) -> dict[Place, bytes | None]:
+        concerned = sorted({root for place in there for root in roots[place]})
+        known = set(roots)
+        if there is not before:
+            # A cluster is always read after its attributions.
+            _reread(clusters, concerned, mongodb)
+            _add_roots(roots, clusters, concerned, index)
+        changed: dict[Place, bytes | None] = {}
+        for root in concerned:
+            places = [(index, id_) for id_ in clusters[root][1].documents]
+            own = [place for place in places if place in there or place not in known]
+            try:
+                changed |= _documents(clusters[root][1], own, there, settling)
+            except Unreadable as error:
+                refused[root] = str(error)
+        return changed
+
+    written = elasticsearch.update(roots, decide, before)
+    for place, reason in written.refused.items():
+        refused.update(dict.fromkeys(roots[place], reason))
+    return written, refused
+
+
+def _add_roots(roots: dict[Place, set[str]], clusters: Clusters, some: Iterable[str], index: str) -> None:
+    """Add by place which clusters an attribution is of."""
+    for root in some:
+        for id_ in clusters[root][1].documents:
+            roots.setdefault((index, id_), set()).add(root)
+
+
+def _documents(
+    cluster: Cluster, places: Iterable[Place], there: Mapping[Place, Found | None], settling: Settling
+) -> dict[Place, bytes | None]:
+    """Return what brings some attributions of a cluster up to it; those under ids that no longer hold go."""
     wanted = {order.document_id: attribution_of(order, settling.rules) for order in cluster.orders(settling.rules)}
-    actions: list[Action] = []
-    for id_ in cluster.documents:
-        there = attributions[id_]
-        if id_ in wanted:
-            source = updated(wanted[id_], there)
-            if source and there:
-                actions.append(Action("index", index, id_, source, there.seq_no, there.primary_term))
-            elif source:
-                actions.append(Action("create", index, id_, source))
-        elif there is not None:
-            actions.append(Action("delete", index, id_, b"", there.seq_no, there.primary_term))
-    return actions
+    changed: dict[Place, bytes | None] = {}
+    for place in places:
+        order = wanted.get(place[1])
+        source = updated(order, there.get(place)) if order else None
+        if source or not order:
+            changed[place] = source
+    return changed
 
 
 def _reread(clusters: Clusters, roots: Sequence[str], mongodb: MongoStore) -> None:
@@ -414,32 +351,3 @@ def read_attributions(ids: Iterable[str], elasticsearch: ElasticsearchStore) -> 
     wanted = list(ids)
     index = elasticsearch.index(ATTRIBUTIONS)
     return dict(zip(wanted, elasticsearch.mget([(index, id_) for id_ in wanted])))
-
-
-def read_clusters(ids: Iterable[str], mongodb: MongoStore) -> dict[str, dict[str, Any]]:
-    """Return the clusters that have one of the ids, and those into which one of these was merged."""
-    found = mongodb.find_by(ORDERS, "ids", ids)
-    while missing := {to for doc in found.values() if (to := doc.get("merged_into")) and to not in found}:
-        more = mongodb.read(ORDERS, missing)
-        if not more:
-            break
-        found |= more
-    return found
-
-
-def readable(stored: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Cluster], dict[str, str]]:
-    """Return what documents say, and why those that cannot be read cannot, by id."""
-    clusters: dict[str, Cluster] = {}
-    unreadable: dict[str, str] = {}
-    for id_, document in stored.items():
-        try:
-            clusters[id_] = CLUSTER.read(id_, document)
-        except Unreadable as error:
-            unreadable[id_] = str(error)
-    return clusters, unreadable
-
-
-def as_document(cluster: Cluster, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cluster as a document, with whatever else the one before holds."""
-    own: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(cluster, schema=SCHEMA))
-    return {**CLUSTER.unknown(before), **own}

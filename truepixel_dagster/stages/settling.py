@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop_time import ShopDays
@@ -12,6 +13,18 @@ from truepixel_dagster.orders.facts import told_of_visit
 from truepixel_dagster.orders.journey import Rules, touches_until
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.ad_lead import NotedOrder
+
+
+class StageRules(NamedTuple):
+    """Hold what operators may set about the stages: the rules of attribution, and when a visit counts again (ms)."""
+
+    attribution: Rules
+    touch_repeat: int
+
+
+def stage_rules_of(settings: Settings) -> StageRules:
+    """Return the rules of the stages that settings say."""
+    return StageRules(rules_of(settings), int(settings.touch_repeat * 1000))
 
 
 def rules_of(settings: Settings) -> Rules:

@@ -16,7 +16,7 @@ import pytest
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import NAME, JournalFailed, JournalFile
 from truepixel_dagster.collector.record import Record
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 
 
 def record(number: int, key: str = "s:c", size: int = 10) -> Record:

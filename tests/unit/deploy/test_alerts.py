@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
-from truepixel_dagster.jobs.drain import ROOT
+from truepixel_dagster.instance.process import ROOT
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "truepixel.json"

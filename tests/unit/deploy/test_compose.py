@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from truepixel_dagster.jobs.drain import POSTGRES, ROOT
+from truepixel_dagster.instance.process import POSTGRES, ROOT
 from truepixel_dagster.settings import Settings
 
 DEPLOY = ROOT / "deploy"

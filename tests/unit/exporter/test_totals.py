@@ -19,7 +19,7 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.exporter import totals
 from truepixel_dagster.exporter.history import History, finished, sums
 from truepixel_dagster.exporter.totals import Totals, advance, keep, load
-from truepixel_dagster.jobs.process_events import observed
+from truepixel_dagster.jobs.run_report import FIGURES, observed
 from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.stream.micro_batch import MicroBatch
@@ -122,20 +122,21 @@ def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
 
 def test_what_anybody_reports_gives_no_label_and_breaks_no_sum(instance: dg.DagsterInstance) -> None:
     """Whoever reaches Dagster's storage, or its webserver, may report on the topic as a run does."""
-    evil = {f"stage{number} (s)": 1.0 for number in range(500)}
-    evil |= {"a\n\x1b[31m{} (s)": 1.0, "dead letters of \u202e": 1, "x" * 5000 + " (s)": 1.0, "index (s)": float("nan")}
+    evil: dict[str, Any] = {f"stage{number}": 1.0 for number in range(500)}
+    evil |= {"a\n\x1b[31m{}": 1.0, "x" * 5000: 1.0, "index": float("nan"), "customer": "long"}
     figures: dict[str, Any] = {
-        "micro-batches": "many",
+        "micro_batches": "many",
         "messages": -5,
         "orders": float("inf"),
-        "peak memory (MiB)": "x",
-        **evil,
+        "peak_memory_bytes": "x",
+        "stage_seconds": evil,
+        "dead_letters": {"\u202e": 1, "decode": []},
+        "attribution_latencies_ms": ["x", None, 5],
+        "freshness_ms": "no list",
     }
-    series: dict[str, Any] = {
-        "attribution latencies (ms)": ["x", None, 5],
-        "freshness of micro-batches (ms)": "no list",
-    }
-    instance.report_runless_asset_event(dg.AssetObservation("kafka_topic", metadata={**figures, **series}))
+    for record in (figures, {"stage_seconds": [1], "dead_letters": None}, [1, 2]):
+        metadata = {FIGURES: dg.JsonMetadataValue(record)}
+        instance.report_runless_asset_event(dg.AssetObservation("kafka_topic", metadata=metadata))
     report(instance, 10)
     found = Totals()
     advance(instance, found, time.time() + LATER)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from truepixel_dagster.jobs.drain import HomeUnusable, dagster_home, make_history
+from truepixel_dagster.instance.process import HomeUnusable, dagster_home, make_history
 from truepixel_dagster.settings import Settings
 
 

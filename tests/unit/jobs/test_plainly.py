@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from truepixel_dagster.jobs.plainly import OneLine, plainly
+from truepixel_dagster.instance.one_line import OneLine
+from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
 

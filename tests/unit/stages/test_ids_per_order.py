@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.unit.stages.events_made_up import completed, webhook
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.orders.cluster import Cluster, groups_of
-from truepixel_dagster.stages.attribution import beyond
+from truepixel_dagster.stages.ids_per_order import beyond
 
 MOST = 5
 

@@ -12,8 +12,9 @@ from elasticsearch import AuthenticationException, AuthorizationException, NotFo
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores import elasticsearch, mongodb
+from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores import redis as redis_store
+from truepixel_dagster.stores.elasticsearch import connection as elasticsearch
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable, calling
 from truepixel_dagster.stores.redis import RedisStore
 

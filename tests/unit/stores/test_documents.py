@@ -20,10 +20,10 @@ from truepixel_dagster.orders.facts import facts_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.orders.order import orders_of
 from truepixel_dagster.stages.ad_lead import LEAD
-from truepixel_dagster.stages.attribution import CLUSTER
 from truepixel_dagster.stages.attribution_document import stored_attribution, updated
 from truepixel_dagster.stages.customer import PROFILE, apply
 from truepixel_dagster.stages.index import STORED
+from truepixel_dagster.stages.order_clusters import CLUSTER
 from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, tidied
 from truepixel_dagster.stores.elasticsearch import Found
 from truepixel_dagster.stores.privacy_requests import REQUEST

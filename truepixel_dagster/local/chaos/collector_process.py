@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.chaos.pipeline import ChaosFailed, until
 from truepixel_dagster.local.stack import dying_with_parent
 from truepixel_dagster.settings import Settings

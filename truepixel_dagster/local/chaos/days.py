@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from truepixel_dagster.asset_keys import EVENTS
-from truepixel_dagster.jobs.drain import dagster_home
+from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 

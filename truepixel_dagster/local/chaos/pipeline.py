@@ -20,7 +20,7 @@ import pymongo
 import redis
 from pydantic import SecretStr
 
-from truepixel_dagster.jobs.drain import dagster_home, environment
+from truepixel_dagster.instance.process import dagster_home, environment
 from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy

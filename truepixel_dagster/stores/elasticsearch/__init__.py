@@ -1,0 +1,64 @@
+"""The Elasticsearch adapter: mget and bulk, with ready-made JSON bytes passed through."""
+
+from __future__ import annotations
+
+import msgspec
+
+from truepixel_dagster.chunks import chunks
+from truepixel_dagster.stores.elasticsearch.actions import (
+    CONFLICT,
+    Action,
+    Found,
+    Outcome,
+    Place,
+    Written,
+    replacing,
+)
+from truepixel_dagster.stores.elasticsearch.connection import denial, whole
+from truepixel_dagster.stores.elasticsearch.documents import Documents
+from truepixel_dagster.stores.elasticsearch.searches import Searches
+from truepixel_dagster.stores.errors import ServerRefuses
+
+__all__ = [
+    "CONFLICT",
+    "Action",
+    "ElasticsearchStore",
+    "Found",
+    "Outcome",
+    "Place",
+    "Written",
+    "denial",
+    "replacing",
+]
+
+_COPIED_AT_ONCE = 250
+# Decimals are written back as the numbers that they were.
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class ElasticsearchStore(Searches, Documents):
+    """Elasticsearch at the settings' address. Nothing is connected before the first call.
+
+    Arguments:
+        settings: Address, timeouts and names.
+        exact: Read numbers with a fraction as decimals.
+    """
+
+    def copy(self, source: str, target: str) -> int:
+        """Copy the documents of one index to another, which keeps those that it has; says how many there are.
+
+        Both are full names; neither is looked at. The numbers stay as they are only with `exact`.
+
+        Raises:
+            ServerRefuses: A document does not fit the other's mapping; those before it are copied.
+            Unavailable: No answer after all tries.
+        """
+        self._call(lambda: whole(self.client.indices.refresh(index=source)))
+        count = 0
+        for hits in chunks(self._scan(source), _COPIED_AT_ONCE):
+            actions = [Action("create", target, hit["_id"], _ENCODER.encode(hit["_source"])) for hit in hits]
+            for action, outcome in zip(actions, self._bulk(actions)):
+                if outcome.refused:
+                    raise ServerRefuses(f"{self._server}: {action.id} does not fit {target}: {outcome.error}")
+            count += len(actions)
+        return count

@@ -1,0 +1,137 @@
+"""What is read of documents, and the lines of a bulk request."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from truepixel_dagster.settings import MIB
+from truepixel_dagster.stores.elasticsearch.connection import failed
+from truepixel_dagster.stores.elasticsearch_errors import ItemFailed, Kind, kind_of, words_of
+from truepixel_dagster.stores.too_large import never_fits
+
+# Full index name and id of a document.
+Place = tuple[str, str]
+# A shard works on one request in one thread, so that two halves of a large one are done in less time.
+AT_ONCE, _WORTH_PARTING = 2, 128
+# A request's body is a copy of its documents: no more than a few of these lie in memory beside a large micro-batch.
+PART_BYTES = 4 * MIB
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A stored document and the sequence number under which it may be replaced."""
+
+    index: str
+    id: str
+    source: dict[str, Any]
+    seq_no: int
+    primary_term: int
+
+
+class Action(msgspec.Struct, frozen=True):
+    """One line of a bulk request; `source` is the document as JSON bytes without line breaks, empty for a deletion."""
+
+    op: Literal["create", "index", "delete"]
+    index: str
+    id: str
+    source: bytes = b""
+    if_seq_no: int | None = None
+    if_primary_term: int | None = None
+
+
+CONFLICT = 409
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one action: 200 or 201, 404 for a deletion of nothing, 409 for a conflict, another 4xx with its
+    reason for a document that is poison. Nothing else: any other error is raised."""
+
+    status: int
+    error: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the document is poison."""
+        return self.error is not None and self.status != CONFLICT
+
+
+class Written(msgspec.Struct):
+    """What became of documents that were to be replaced only if nobody else had changed them.
+
+    `refused` says why documents are poison, by place. `conflicts` are the documents that somebody else has changed
+    since they were read; nothing is written of these. `rereads` counts how often documents had to be read again.
+    """
+
+    created: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    refused: dict[Place, str] = {}
+    conflicts: list[Place] = []
+    rereads: int = 0
+
+    def add(self, other: Written) -> None:
+        """Add what a further write did; its conflicts take the place of the earlier ones."""
+        self.created += other.created
+        self.replaced += other.replaced
+        self.deleted += other.deleted
+        self.refused |= other.refused
+        self.conflicts = other.conflicts
+
+
+def replacing(place: Place, source: bytes | None, stored: Found | None) -> Action:
+    """Return the action that replaces a document if it is still as it was read; None as `source` deletes it."""
+    index, id_ = place
+    if stored is None:
+        return Action("create", index, id_, source or b"")
+    op: Literal["index", "delete"] = "delete" if source is None else "index"
+    return Action(op, index, id_, source or b"", stored.seq_no, stored.primary_term)
+
+
+def fits_never(item: Mapping[str, Any], action: Action) -> bool:
+    """Return whether an item was refused for a size that is never accepted."""
+    return never_fits(item["status"], str(item["error"].get("reason")), len(action.source))
+
+
+def halves(actions: Sequence[Action]) -> list[Sequence[Action]]:
+    """Return actions in two requests."""
+    middle = len(actions) // 2
+    return [actions[:middle], actions[middle:]]
+
+
+def requests_of(positions: Sequence[int], actions: Sequence[Action], largest: int = PART_BYTES) -> list[list[int]]:
+    """Return the positions of actions by request: several for many or large ones, the same one for one id."""
+    size = sum(len(actions[position].source) for position in positions)
+    count = max(AT_ONCE if len(positions) >= _WORTH_PARTING else 1, -(-size // largest))
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for position in positions:
+        parts[zlib.crc32(actions[position].id.encode()) % count].append(position)
+    return [part for part in parts if part]
+
+
+def header(action: Action) -> bytes:
+    """Return the line that goes before the document."""
+    meta: dict[str, Any] = {"_index": action.index, "_id": action.id}
+    if action.if_seq_no is not None:
+        meta |= {"if_seq_no": action.if_seq_no, "if_primary_term": action.if_primary_term}
+    return msgspec.json.encode({action.op: meta})
+
+
+def found_in(doc: Mapping[str, Any]) -> Found | None:
+    """Return the document of a reply's item; None where there is none."""
+    if not doc.get("found"):
+        return None
+    return Found(doc["_index"], doc["_id"], doc.get("_source", {}), doc["_seq_no"], doc["_primary_term"])
+
+
+def outcome_of(item: Mapping[str, Any]) -> Outcome | ItemFailed:
+    """Return what became of an action, or a failure that is not the document's."""
+    error = item.get("error")
+    if error is None:
+        return Outcome(item["status"])
+    kind = kind_of(error)
+    if kind is Kind.CONFLICT:
+        return Outcome(CONFLICT, words_of(error)[:500])
+    return Outcome(item["status"], words_of(error)[:500]) if kind is Kind.POISON else failed(error)

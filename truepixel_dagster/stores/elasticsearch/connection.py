@@ -1,0 +1,209 @@
+"""The connection to Elasticsearch, and what its client's errors say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import msgspec
+from elasticsearch import (
+    ApiError,
+    AuthenticationException,
+    AuthorizationException,
+    ConnectionTimeout,
+    Elasticsearch,
+    SerializationError,
+    TransportError,
+    UnsupportedProductError,
+)
+from elasticsearch import ConnectionError as NoConnection
+from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch_errors import ItemFailed, Kind, failed_shards, kind_of, types_of, words_of
+from truepixel_dagster.stores.errors import untrusted
+from truepixel_dagster.stores.index_templates import own_indices
+from truepixel_dagster.stores.store import Store
+
+_TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
+Reply = TypeVar("Reply")
+
+
+class _Json(JsonSerializer):
+    """Replies as msgspec reads them, several times as fast as the standard library.
+
+    Arguments:
+        exact: Read numbers as they were written: a payload is to come back from the history digit by digit.
+    """
+
+    mimetype = "application/vnd.elasticsearch+json"
+
+    def __init__(self, *, exact: bool) -> None:
+        self._decoder = msgspec.json.Decoder(float_hook=Decimal) if exact else msgspec.json.Decoder()
+
+    def json_loads(self, data: str | bytes) -> Any:
+        """Plain values."""
+        return self._decoder.decode(data)
+
+
+class _ReadyMade(NdjsonSerializer):
+    """Bulk bodies that are bytes already, without the client's copies of them."""
+
+    mimetype = "application/vnd.elasticsearch+x-ndjson"
+
+    def dumps(self, data: Any) -> bytes:
+        """The body as it is."""
+        return data if isinstance(data, bytes) else super().dumps(data)
+
+
+class Connection(Store):
+    """Elasticsearch at the settings' address. Nothing is connected before the first call.
+
+    Arguments:
+        settings: Address, timeouts and names.
+        exact: Read numbers with a fraction as decimals.
+    """
+
+    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
+        key, user, password = (
+            settings.elasticsearch_api_key,
+            settings.elasticsearch_username,
+            settings.elasticsearch_password,
+        )
+        options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
+        options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
+        self.address = settings.elasticsearch_url
+        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=words)
+        self._namespace = settings.namespace
+        self.client = Elasticsearch(
+            settings.elasticsearch_url.split(","),
+            api_key=key.get_secret_value() if key else None,
+            basic_auth=(user, password.get_secret_value()) if user and password else None,
+            request_timeout=settings.elasticsearch_timeout,
+            max_retries=0,
+            **options,
+        )
+
+    def index(self, name: str) -> str:
+        """The full name of an index: `events-2026.01` → `truepixel-events-2026.01`."""
+        return f"{self._namespace}-{name}"
+
+    def _own(self, name: str) -> str:
+        """The indices `name`* of this namespace alone, as a request's index expression."""
+        return own_indices(self._namespace, name)
+
+    def ping(self, timeout: float = 2.0) -> None:
+        """Ask for the cluster's health once.
+
+        Raises:
+            AccessDenied: It does not let us in.
+            Unavailable: No answer.
+        """
+        try:
+            self.client.options(request_timeout=timeout).cluster.health()
+        except (TransportError, ApiError) as error:
+            raise self._no_answer(error, "TRUEPIXEL_ELASTICSEARCH_URL") from error
+
+    def identity(self) -> str | None:
+        """The cluster's name.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        return str(self._call(self.client.cluster.health)["cluster_name"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    @property
+    def _server(self) -> str:
+        return f"Elasticsearch at {self.address}"
+
+
+def denial(error: Exception) -> str | None:
+    """Why Elasticsearch does not let us in, and the setting to look at; None for any other error."""
+    if isinstance(error, TransportError) and (reason := untrusted(error)):
+        return f"{reason} (TRUEPIXEL_ELASTICSEARCH_CA_CERTS, or another server than meant: TRUEPIXEL_ELASTICSEARCH_URL)"
+    if isinstance(error, AuthenticationException):
+        return (
+            f"it refuses our credentials: {_reason(error)} (TRUEPIXEL_ELASTICSEARCH_API_KEY, or"
+            " TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD)"
+        )
+    reason = _reason(error) if isinstance(error, ApiError) else str(error)
+    if _kind(error) is Kind.DENIED:
+        return f"our user may not do this: {reason} (the privileges of the API key or user)"
+    return None
+
+
+def _kind(error: Exception) -> Kind | None:
+    """What to do about an error of the client; None for one that no server has sent."""
+    if isinstance(error, ItemFailed):
+        return error.kind
+    if not isinstance(error, ApiError):
+        return None
+    kind = kind_of(_error_of(error)) if _error_of(error) else None
+    if kind in (Kind.DENIED, Kind.TRANSIENT):
+        return kind
+    if error.status_code in _TRANSIENT_STATUS:
+        return Kind.TRANSIENT
+    # A proxy's refusal has no type; an index that is blocked has one.
+    blocked = "cluster_block_exception" in types_of(_error_of(error))
+    return Kind.DENIED if isinstance(error, AuthorizationException) and not blocked else Kind.OUTAGE
+
+
+def _error_of(error: ApiError) -> Mapping[str, Any]:
+    """An error as Elasticsearch describes it; empty where the answer is somebody else's."""
+    body = error.body if isinstance(error.body, dict) else {}
+    told = body.get("error")
+    return told if isinstance(told, dict) and told.get("type") else {}
+
+
+def _reason(error: ApiError) -> str:
+    body = error.body if isinstance(error.body, dict) else {}
+    told = body.get("error") or {}
+    # Where an API key was refused, what is wrong with it stands apart from the reason.
+    key = told.get("additional_unsuccessful_credentials") if isinstance(told, dict) else None
+    return str(key or (told.get("reason") if isinstance(told, dict) else told) or error.message)[:300]
+
+
+def words(error: Exception) -> str | None:
+    """What Elasticsearch says of an error, in one line."""
+    if isinstance(error, (UnsupportedProductError, SerializationError)):
+        return "its answer is not Elasticsearch's (TRUEPIXEL_ELASTICSEARCH_URL)"
+    if isinstance(error, ItemFailed):
+        return str(error)
+    if isinstance(error, ApiError):
+        told = _error_of(error)
+        return words_of(told) if told else f"HTTP {error.status_code}: {' '.join(_reason(error).split())}"
+    return None
+
+
+def _is_transient(error: Exception) -> bool:
+    return isinstance(error, (NoConnection, ConnectionTimeout)) or _kind(error) is Kind.TRANSIENT
+
+
+def failed(error: Mapping[str, Any]) -> ItemFailed:
+    """An item's error that concerns more than its own document."""
+    kind = kind_of(error)
+    return ItemFailed(kind if kind in (Kind.DENIED, Kind.TRANSIENT) else Kind.OUTAGE, words_of(error))
+
+
+def raise_worst(failures: Sequence[ItemFailed], what: str) -> None:
+    """Raise the one of some failures that is least likely to pass by itself."""
+    for kind in (Kind.DENIED, Kind.OUTAGE, Kind.TRANSIENT):
+        if found := next((error for error in failures if error.kind is kind), None):
+            raise ItemFailed(kind, f"{what}, such as {found}")
+
+
+def whole(reply: Reply) -> Reply:
+    """A reply to which every shard has contributed.
+
+    Raises:
+        ItemFailed: One has not, or not in time.
+    """
+    body: Any = reply
+    if failure := failed_shards(body.body):
+        raise failed(failure)
+    return reply

@@ -1,0 +1,202 @@
+"""Which lanes a run is started for, from the lag, the leases and the runs.
+
+>>> from truepixel_dagster.supervisor.lanes import LaneState, decide
+>>> decide([LaneState(0, lag=5), LaneState(1, lag=0)], now=0.0)
+Decision(start=(Start(lane=0, after=None),), reasons=('lane 1: no lag',))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from truepixel_dagster.stream.lane import partitions_of
+
+FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
+# Between a run's start and its lease it connects to four servers.
+START_GRACE = 15.0
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds).
+
+    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be; `unreported`
+    whether a run that has ended committed records of it and did not report them.
+    """
+
+    lane: int
+    lag: int
+    live_run: str | None = None
+    followed: bool = True
+    failures: int = 0
+    failed_at: float = 0.0
+    unreported: bool = False
+
+
+class Start(NamedTuple):
+    """A lane to start a run of, and the run behind which it waits."""
+
+    lane: int
+    after: str | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The lanes to start, and why the others are not started."""
+
+    start: tuple[Start, ...]
+    reasons: tuple[str, ...]
+
+
+def pause(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) if failures else 0.0
+
+
+def decide(lanes: Sequence[LaneState], now: float) -> Decision:
+    """Start a lane that has lag, and no live run or one that nobody follows, and that has paused after its failures.
+
+    The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
+    """
+    start, reasons = [], []
+    for lane in lanes:
+        left = lane.failed_at + pause(lane.failures) - now
+        if left > pause(lane.failures):  # the clock has been set back since
+            left = 0.0
+        if lane.live_run and lane.lag and not lane.followed and not lane.failures:
+            start.append(Start(lane.lane, lane.live_run))
+        elif lane.live_run:
+            reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is at work on {lane.lag} messages")
+        elif lane.lag == 0 and not lane.unreported:
+            reasons.append(f"lane {lane.lane}: no lag")
+        elif left > 0:
+            reasons.append(
+                f"lane {lane.lane}: {lane.lag} messages wait; failed {lane.failures} times without progress,"
+                f" next try in {left:.0f} s"
+            )
+        else:
+            start.append(Start(lane.lane))
+    return Decision(tuple(start), tuple(reasons))
+
+
+class LiveRun(NamedTuple):
+    """A run that Dagster believes to be alive: its lane of how many, and when it started (epoch seconds).
+
+    None stands for a run that does not say its lane, and 0 for one that has not started.
+    """
+
+    share: tuple[int, int] | None
+    started_at: float
+
+    def partitions(self, count: int) -> Sequence[int]:
+        """Return the partitions that the run was started for, of `count`; none where it does not say."""
+        if self.share is not None:
+            with suppress(ValueError):
+                return partitions_of(*self.share, count)
+        return ()
+
+
+class EndedRun(NamedTuple):
+    """A run of a lane that has ended: whether it failed, and when it ended (epoch seconds)."""
+
+    run_id: str
+    failed: bool
+    ended_at: float
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of the job that Dagster believes to be alive, who holds which partition's lease, and who is next."""
+
+    live: Mapping[str, LiveRun]
+    holders: Mapping[int, str]
+    following: Mapping[int, str]
+    #: Runs whose lease ran out without being given back, and those that were given up at this tick.
+    lapsed: frozenset[str] = frozenset()
+    given_up: frozenset[str] = frozenset()
+
+    def at_work_on(self, partitions: Sequence[int], count: int) -> str | None:
+        """The run that has one of the partitions, or one that was started for it; the topic has `count` of them."""
+        holding = (self.holders[partition] for partition in partitions if partition in self.holders)
+        return next(holding, None) or next(iter(self._started_for(partitions, count)), None)
+
+    def is_followed(self, partitions: Sequence[int], count: int) -> bool:
+        """Whether a lane needs no run behind its own.
+
+        That is so where one is there already, where its run has not begun yet or has just ended, and where several runs
+        of another number of lanes have a part of it each.
+        """
+        mine = self._started_for(partitions, count)
+        return len(mine) != 1 or any(
+            self.holders.get(partition) != mine[0] or partition in self.following for partition in partitions
+        )
+
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The runs that hold a lease, or wait for one."""
+        return frozenset([*self.holders.values(), *self.following.values()])
+
+    def _started_for(self, partitions: Sequence[int], count: int) -> list[str]:
+        """Live runs whose lane has one of the partitions, by whatever number of lanes they were started."""
+        own = set(partitions)
+        return [id_ for id_, run in self.live.items() if own.intersection(run.partitions(count))]
+
+    def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
+        """Runs that neither hold a lease nor wait for one, but did before or had the time to: dead, or just ending."""
+        in_time = {id_ for id_, run in self.live.items() if run.started_at and now - run.started_at > START_GRACE}
+        return frozenset(self.live.keys() & (in_time | held) - self.at_work)
+
+    def without(self, dead: frozenset[str]) -> Runs:
+        """Return the runs after those of dead workers were given up."""
+        live = {id_: run for id_, run in self.live.items() if id_ not in dead}
+        return replace(self, live=live, given_up=dead)
+
+
+def lane_states(
+    runs: Runs,
+    waiting: Mapping[int, int],
+    lanes: int,
+    advanced_at: Callable[[Sequence[int]], float],
+    ended: Callable[[int], Iterable[EndedRun]],
+    unreported: AbstractSet[int] = frozenset(),
+) -> list[LaneState]:
+    """Return what Kafka, Redis and Dagster know of each lane.
+
+    Arguments:
+        runs: The runs that are alive.
+        waiting: How many records wait, by partition.
+        lanes: The number of lanes.
+        advanced_at: Returns when one of some partitions was last seen to advance (epoch seconds).
+        ended: Returns the ended runs of a lane, the newest first; called only where a run may be started.
+        unreported: Partitions whose last run did not report what it had committed.
+    """
+    states = []
+    for lane in range(lanes):
+        own = partitions_of(lane, lanes, len(waiting))
+        lag = sum(waiting.get(partition, 0) for partition in own)
+        run = runs.at_work_on(own, len(waiting))
+        followed = runs.is_followed(own, len(waiting))
+        owes = not unreported.isdisjoint(own)
+        due = (lag or owes) and not (run and followed)
+        failures, failed_at = failures_since(advanced_at(own), ended(lane), runs.given_up) if due else (0, 0.0)
+        states.append(LaneState(lane, lag, run, followed, failures, failed_at, owes))
+    return states
+
+
+def failures_since(advanced_at: float, ended: Iterable[EndedRun], given_up: AbstractSet[str]) -> tuple[int, float]:
+    """Return how often a lane failed since it last succeeded or committed anything, and when it last failed.
+
+    A run that is given up now failed when it fell silent, which is longer ago than a first pause.
+    """
+    count, last = 0, 0.0
+    for run in ended:
+        if not run.failed or run.ended_at <= advanced_at:
+            break
+        count += 1
+        if run.run_id not in given_up:
+            last = max(last, run.ended_at)
+    return count, last
