@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from truepixel_dagster.cli.options import (
-    writable,
-)
-from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.terminal import out, say, table
+from truepixel_dagster.cli.options import writable
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import err, out, say, table
+
+if TYPE_CHECKING:
+    from truepixel_dagster.local.live import LiveDemo
+
+# For a look every two seconds: a server that is unreachable is named at once.
+_QUICK = {
+    "retries": 1,
+    "kafka_timeout": 3.0,
+    "elasticsearch_timeout": 4.0,
+    "mongodb_timeout": 4.0,
+    "redis_timeout": 2.0,
+}
 
 
 @click.command()
@@ -28,14 +40,40 @@ from truepixel_dagster.terminal import out, say, table
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
 @click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
 @writable
-def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: int, shops: int, writable: bool) -> None:
-    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up."""
-    from truepixel_dagster.local import demo as run
+@click.option(
+    "--shop-page/--no-shop-page",
+    default=True,
+    show_default=True,
+    help="With the UI: serve a small shop to click through, and the report as a page.",
+)
+def demo(
+    events: int,
+    no_ui: bool,
+    json_file: Path | None,
+    rate: float,
+    seed: int,
+    shops: int,
+    writable: bool,
+    shop_page: bool,
+) -> None:
+    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up.
 
+    Generated visitors send webhooks and pixel events to a collector over HTTP. With the UI you can buy something, too.
+    """
+    from truepixel_dagster.local.demo import headless
+    from truepixel_dagster.local.live import live_demo
+
+    settings = load_settings()
     if not no_ui:
         say_access(writable=writable)
-        return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops, writable=writable)
-    summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
+        with live_demo(
+            settings, say, rate=rate, seed=seed, shops=shops, writable=writable, shop_page=shop_page
+        ) as running:
+            try:
+                return watch(running)
+            finally:
+                save_report(running)
+    summary = headless(settings, events, say, seed=seed, shops=shops)
     figures = summary.figures()
     rows = (
         (name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else value)
@@ -55,22 +93,63 @@ def say_access(*, writable: bool) -> None:
         say("Dagster's UI will be read-only; with --writable it launches runs, materializes and turns sensors off")
 
 
-def live_summary(settings: Settings, address: str) -> None:
-    """What the stores hold, every two seconds, until Ctrl-C."""
+def watch(running: LiveDemo) -> None:
+    """Show what the stores hold, every two seconds, and start again whatever dies, until Ctrl-C."""
     from rich.live import Live
 
     from truepixel_dagster.local.summary import counts
     from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.errors import Unavailable
+    from truepixel_dagster.stream.errors import KafkaError
 
-    say(f"Dagster's UI:   {address}")
-    say(f"lineage:        {address}/asset-groups")
-    say(f"runs:           {address}/runs")
+    links, settings, trouble = running.links, running.settings.model_copy(update=_QUICK), ""
+    if links.storefront:
+        say(f"buy something:    {links.storefront}")
+        say(f"the report:       {links.report}")
+    say(f"Dagster's UI:     {links.dagster}")
+    say(f"lineage:          {links.dagster}/asset-groups")
+    say(f"runs:             {links.dagster}/runs")
+    say(f"the collector:    {links.collector}")
+    say(f"another terminal: . {links.environment} (then curl and ./run report use this demo)")
     say("Ctrl-C ends everything")
-    with open_stores(settings) as stores, Live(console=out, refresh_per_second=1) as live:
+    with Live(console=err, refresh_per_second=1) as live:
         while True:
-            rows = ((name, f"{value:,}") for name, value in counts(settings, stores).items())
-            live.update(table(("in the stores now", ""), rows))
+            running.restart_dead(say)
+            try:
+                with open_stores(settings) as stores:
+                    figures = {"sent by visitors": running.sent.total, **counts(settings, stores)}
+                if trouble:
+                    say("all servers answer again")
+                trouble = ""
+                live.update(table(("now", ""), ((name, f"{value:,}") for name, value in figures.items())))
+            except (Unavailable, KafkaError) as error:
+                if str(error) != trouble:
+                    say(f"{error}; the demo continues when it answers")
+                trouble = str(error)
             time.sleep(2)
+
+
+def save_report(running: LiveDemo) -> None:
+    """Write the report of the busiest shops, and of the storefront, to a file that stays."""
+    from truepixel_dagster.local.storefront.shop import STOREFRONT
+    from truepixel_dagster.private_files import open_private
+    from truepixel_dagster.report.command import print_report
+    from truepixel_dagster.report.reading import busiest_shops, shop_report
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.errors import Unavailable
+
+    file = running.settings.data_dir / "report.txt"
+    try:
+        with open_stores(running.settings.model_copy(update=_QUICK)) as stores, open_private(file, "w") as opened:
+            shops = dict.fromkeys([STOREFRONT.id, *busiest_shops(stores.elasticsearch)])
+            reports = [shop_report(stores, shop, "last_click") for shop in shops]
+            with redirect_stdout(opened):
+                for report in reports:
+                    if not report.empty:
+                        print_report(report)
+        say(f"the report of this demo: {file}")
+    except (Unavailable, OSError) as error:
+        say(f"the report of this demo could not be written: {error}")
 
 
 @click.command()
@@ -82,7 +161,8 @@ def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.jobs.drain import environment
-    from truepixel_dagster.local.demo import dev_command, end_tree, webserver_access
+    from truepixel_dagster.local.demo import dev_command, webserver_access
+    from truepixel_dagster.local.programs import end_tree
     from truepixel_dagster.local.stack import Stack
     from truepixel_dagster.provision import provision
 
