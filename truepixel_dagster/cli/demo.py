@@ -35,7 +35,7 @@ _QUICK = {
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="With --no-ui: write the summary."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0.1, 2000), default=40, show_default=True, help="With the UI: events a second."
+    "--rate", type=click.FloatRange(0.1, 2000), default=100, show_default=True, help="With the UI: events a second."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
 @click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
@@ -110,7 +110,7 @@ def watch(running: LiveDemo) -> None:
     say(f"lineage:          {links.dagster}/asset-groups")
     say(f"runs:             {links.dagster}/runs")
     say(f"the collector:    {links.collector}")
-    say(f"another terminal: . {links.environment} (then curl and ./run report use this demo)")
+    say(f"another terminal: . {os.path.relpath(links.environment)}")
     say("Ctrl-C ends everything")
     with Live(console=err, refresh_per_second=1) as live:
         while True:
@@ -130,23 +130,22 @@ def watch(running: LiveDemo) -> None:
 
 
 def save_report(running: LiveDemo) -> None:
-    """Write the report of the busiest shops, and of the storefront, to a file that stays."""
-    from truepixel_dagster.local.storefront.shop import STOREFRONT
+    """Write the reports of the shops with most orders to a file that stays."""
+    from truepixel_dagster.local.storefront.pages import shops_with_orders
     from truepixel_dagster.private_files import open_private
     from truepixel_dagster.report.command import print_report
-    from truepixel_dagster.report.reading import busiest_shops, shop_report
+    from truepixel_dagster.report.reading import shop_report
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.errors import Unavailable
 
     file = running.settings.data_dir / "report.txt"
     try:
         with open_stores(running.settings.model_copy(update=_QUICK)) as stores, open_private(file, "w") as opened:
-            shops = dict.fromkeys([STOREFRONT.id, *busiest_shops(stores.elasticsearch)])
-            reports = [shop_report(stores, shop, "last_click") for shop in shops]
-            with redirect_stdout(opened):
-                for report in reports:
-                    if not report.empty:
-                        print_report(report)
+            stores.elasticsearch.refresh()
+            for shop in shops_with_orders(stores.elasticsearch):
+                report = shop_report(stores, shop, "last_click")
+                with redirect_stdout(opened):
+                    print_report(report)
         say(f"the report of this demo: {file}")
     except (Unavailable, OSError) as error:
         say(f"the report of this demo could not be written: {error}")

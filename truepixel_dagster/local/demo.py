@@ -138,7 +138,7 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
         visitors = Visitors(connected, say)
         with step(say, f"sending {events:,} events to the collector", lambda: f"{visitors.sent.total:,} sent"):
             asyncio.run(_send(own, visitors, records))
-        say(f"sent: {visitors.sent}")
+        say(str(visitors.sent))
         waiting = [events]
         begun = time.monotonic()
         with step(say, "draining through Dagster", lambda: f"{waiting[-1]:,} events wait"):

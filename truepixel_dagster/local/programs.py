@@ -9,7 +9,7 @@ from pathlib import Path
 
 from truepixel_dagster.private_files import UMASK, open_private, private_folder
 
-LOG_END_LINES = 20
+LOG_END_LINES, LINE_CHARACTERS = 8, 160
 
 
 class Program:
@@ -46,9 +46,7 @@ class Program:
         code = self.process.poll()
         if code is None:
             return False
-        say(f"{self.title} has died (exit code {code}); the end of {self.log}:")
-        for line in log_end(self.log).splitlines():
-            say(f"  {line}")
+        say_died(say, f"{self.title} has died (exit code {code})", self.log)
         say(f"starting {self.title} again")
         self.process = self._start()
         return True
@@ -73,9 +71,17 @@ class Program:
             )
 
 
+def say_died(say: Callable[[str], None], what: str, log: Path) -> None:
+    """Report what has died, and the end of its log in lines of their own."""
+    say(f"{what}; the end of {log}:")
+    for line in log_end(log).splitlines():
+        say(f"  {line}")
+
+
 def log_end(log: Path) -> str:
-    """Return the last lines of a log."""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_END_LINES:])
+    """Return the last lines of a log, the long ones cut."""
+    lines = log.read_text(errors="replace").splitlines()[-LOG_END_LINES:]
+    return "\n".join(line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…" for line in lines)
 
 
 def end_tree(process: subprocess.Popen[bytes]) -> None:

@@ -36,6 +36,7 @@ from pydantic import SecretStr
 from truepixel_dagster.identity import make_identity
 from truepixel_dagster.local.jars import JarCache, JarsError
 from truepixel_dagster.local.lock import only_one
+from truepixel_dagster.local.programs import say_died
 from truepixel_dagster.local.servers import (
     Address,
     Elasticsearch,
@@ -170,9 +171,7 @@ class Stack:
         with only_one(self._lock):
             for server in dead:
                 _check_port(server)
-                progress(f"{server.title} on {server.address} has died; the end of {server.log}:")
-                for line in server.log_end().splitlines():
-                    progress(f"  {line}")
+                say_died(progress, f"{server.title} on {server.address} has died", server.log)
             self._bring_up(dead, dead, progress)
         return True
 

@@ -44,11 +44,9 @@ class Sent(msgspec.Struct):
         return self.webhooks + self.pixel_events + self.to_kafka
 
     def __str__(self) -> str:
-        acknowledged = (
-            f"{self.webhooks:,} webhooks and {self.pixel_events:,} pixel events acknowledged by the collector"
-        )
         return (
-            f"{acknowledged}; {self.to_kafka:,} broken records, which no HTTP client sends, written to Kafka directly"
+            f"the collector acknowledged {self.webhooks:,} webhooks and {self.pixel_events:,} pixel events;"
+            f" {self.to_kafka:,} broken records, which HTTP cannot carry, went to Kafka directly"
         )
 
 

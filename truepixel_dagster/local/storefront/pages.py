@@ -34,12 +34,14 @@ from truepixel_dagster.local.storefront.shop import STOREFRONT, UnknownProduct, 
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.report.command import FIGURES, figures, major
 from truepixel_dagster.report.figures import GROUPINGS
-from truepixel_dagster.report.reading import busiest_shops, shop_report
+from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.errors import Unavailable
 
 _STATIC = Path(__file__).parent / "static"
+MOST_SHOPS = 20
 _MAX_BODY_BYTES = 64 * 1024
 # Of the person who looks: no server is waited for longer.
 _QUICK = {"retries": 1, "elasticsearch_timeout": 4.0, "mongodb_timeout": 4.0, "redis_timeout": 2.0}
@@ -137,7 +139,7 @@ class Pages:
     def report(self, request: Request) -> Response:
         """Return a shop's report, and the shops that have one."""
         asked = request.query_params
-        busiest = busiest_shops(self._stores.elasticsearch)
+        busiest = shops_with_orders(self._stores.elasticsearch)
         shop = asked.get("shop") or next(iter(busiest), STOREFRONT.id)
         by, model = asked.get("by", "campaign"), asked.get("model", "last_click")
         if by not in GROUPINGS or model not in MODELS:
@@ -165,6 +167,15 @@ class Pages:
                 "totals": totals,
             }
         )
+
+
+def shops_with_orders(store: ElasticsearchStore) -> list[str]:
+    """Return the ids of the shops with most orders.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    return store.most_common("attributions", "shop_id", MOST_SHOPS)
 
 
 def application(pages: Pages, collector: str) -> Starlette:

@@ -8,9 +8,6 @@ const ADS = [
   ["Partner's blog", "utm_source=partner-blog&utm_medium=affiliate&utm_campaign=gift_guide", null],
   ["No ad", "", null],
 ];
-const PICTURES = {
-  "linen-shirt": "👕", "oak-lamp": "💡", "everyday-mug": "☕", "alpine-backpack": "🎒", "wool-blanket": "🧶", "pocket-notebook": "📓",
-};
 const SHIPPING = 500;
 
 const at = (id) => document.getElementById(id);
@@ -20,6 +17,16 @@ function element(name, properties = {}, ...children) {
   const made = Object.assign(document.createElement(name), properties);
   made.append(...children);
   return made;
+}
+
+function picture(handle) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
+  use.setAttribute("href", `/static/pictures.svg#${handle}`);
+  svg.setAttribute("class", "picture");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(use);
+  return svg;
 }
 
 const shop = await (await fetch("/api/shop")).json();
@@ -97,7 +104,7 @@ at("list").append(
     };
     return element(
       "li", { className: "card" },
-      element("div", { className: "picture", ariaHidden: "true", textContent: PICTURES[handle] || "🎁" }),
+      picture(handle),
       element("h3", { textContent: title }),
       element("p", { className: "soft", textContent: `${vendor} · ${dollars(price)}` }),
       element("button", { textContent: "Add to cart", ariaLabel: `Add ${title} to the cart`, onclick: add }),
