@@ -25,6 +25,7 @@ from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported
 from truepixel_dagster.resources import missing_servers, open_stores
+from truepixel_dagster.sensors.outage import held_up
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.source_log import verified
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
@@ -301,16 +302,19 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Look at the lag of the topic; never at its messages."""
     memory, now = Memory.recalled(context.cursor, lambda line: context.log.warning(printable(line))), time.time()
     if (left := memory.denied_for(now)) > 0:
-        return dg.SkipReason(printable(f"{memory.denial}. Next try in {left:.0f} s"))
+        return held_up(f"{memory.denial}. Next try in {left:.0f} s", memory.held_up_since, now)
     try:
         settings = load_settings()
         seen = look(settings)
-    except (SettingsError, LogChanged) as error:
-        return dg.SkipReason(printable(str(error)))
-    except Missing as missing:
-        if missing.denied:
-            context.update_cursor(memory.denied(str(missing), now).to_cursor())
-        return dg.SkipReason(printable(f"{missing}. {HINT}" if missing.away else str(missing)))
+    except (SettingsError, LogChanged, Missing) as error:
+        memory = memory.held_up(now)
+        if isinstance(error, Missing) and error.denied:
+            # Skipped however long it lasts: a tick that fails keeps no cursor, and the pause would be forgotten.
+            context.update_cursor(memory.denied(str(error), now).to_cursor())
+            return dg.SkipReason(printable(str(error)))
+        context.update_cursor(memory.to_cursor())
+        hint = f". {HINT}" if isinstance(error, Missing) and error.away else ""
+        return held_up(f"{error}{hint}", memory.held_up_since, now)
     now = time.time()
     memory = memory.let_in().seen(seen.partitions, now)
     runs = read_runs(context.instance, seen.holders, seen.following, seen.lapsed)
@@ -343,6 +347,8 @@ class Memory(NamedTuple):
     denials: int = 0
     denial: str = ""
     denied_at: float = 0.0
+    #: Since when the sensor has not been able to look; 0 while it can.
+    held_up_since: float = 0.0
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
@@ -386,9 +392,13 @@ class Memory(NamedTuple):
         """What is remembered when a server did not let us in."""
         return self._replace(denials=self.denials + 1, denial=why, denied_at=now)
 
+    def held_up(self, now: float) -> Memory:
+        """What is remembered when the sensor cannot look."""
+        return self._replace(held_up_since=min(self.held_up_since or now, now))
+
     def let_in(self) -> Memory:
         """What is remembered when all of them do."""
-        return self._replace(denials=0, denial="", denied_at=0.0)
+        return self._replace(denials=0, denial="", denied_at=0.0, held_up_since=0.0)
 
     def denied_for(self, now: float) -> float:
         """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
@@ -429,6 +439,7 @@ _FIELDS: Mapping[str, Any] = {
     "denials": Annotated[int, msgspec.Meta(ge=0, le=1000)],
     "denial": str,
     "denied_at": _SECONDS,
+    "held_up_since": _SECONDS,
 }
 
 
