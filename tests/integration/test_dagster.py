@@ -200,7 +200,7 @@ def test_a_server_that_is_away_for_a_minute_fails_the_sensors_tick_until_it_is_b
         assert began > 0
         minute_ago = Memory(held_up_since=began - RED_AFTER).to_cursor()
         later = dg.build_sensor_context(instance=instance, cursor=minute_ago, definitions=definitions)
-        with pytest.raises(SensorHeldUp, match="^Redis at 127.0.0.1:1"):
+        with pytest.raises(SensorHeldUp, match=r"^Redis at 127\.0\.0\.1:1"):
             kafka_lag(later)
     with dg.DagsterInstance.ephemeral() as instance:
         back = dg.build_sensor_context(instance=instance, cursor=minute_ago, definitions=definitions)

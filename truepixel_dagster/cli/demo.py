@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,33 +159,32 @@ def save_report(running: LiveDemo) -> None:
 def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.jobs.drain import environment
-    from truepixel_dagster.local.demo import dev_command, webserver_access
-    from truepixel_dagster.local.programs import end_tree
+    from truepixel_dagster.local.demo import DemoFailed, start_dagster
+    from truepixel_dagster.local.lock import InUse, alone
+    from truepixel_dagster.local.programs import log_end
     from truepixel_dagster.local.stack import Stack
+    from truepixel_dagster.local.steps import step
     from truepixel_dagster.provision import provision
 
-    say_access(writable=writable)
     settings = load_settings()
-    servers = Stack(settings)
-    was_up = all(server.running for server in servers.status())
-    servers.up(say)
-    try:
-        check_history(settings)
-        provision(settings)
-        import subprocess
-
-        env = environment(settings) | webserver_access(writable=writable)
-        process = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            dev_command(port),
-            cwd=env["DAGSTER_HOME"],
-            env=env,
-            start_new_session=os.name == "posix",
-        )
+    with ExitStack() as stack:
         try:
-            process.wait()
-        finally:
-            end_tree(process)
-    finally:
-        if not was_up:
-            servers.down(say)
+            stack.enter_context(alone(settings.data_dir / "dev.lock"))
+        except InUse:
+            raise click.ClickException(
+                f"`truepixel dev` already runs on {settings.data_dir}: end it first, or set TRUEPIXEL_DATA_DIR"
+            ) from None
+        say_access(writable=writable)
+        servers = Stack(settings)
+        if not all(server.running for server in servers.status()):
+            stack.callback(servers.down, say)
+        servers.up(say)
+        check_history(settings)
+        with step(say, "making topics, templates and indexes"):
+            provision(settings)
+        dagster = start_dagster(settings, port, say, writable=writable)
+        stack.callback(dagster.end)
+        say(f"Dagster's log: {dagster.log}; Ctrl-C ends it")
+        say(f"Dagster's UI:  http://127.0.0.1:{port}")
+        code = dagster.process.wait()
+        raise DemoFailed(f"Dagster ended (exit code {code}); the end of {dagster.log}:\n{log_end(dagster.log)}")

@@ -41,17 +41,20 @@ class Group(click.Group):
         from truepixel_dagster.instance.history import HistoryUnavailable
         from truepixel_dagster.jobs.drain import DrainFailed, HomeUnusable
         from truepixel_dagster.local.chaos.pipeline import ChaosFailed
+        from truepixel_dagster.local.connected import CollectorDown
         from truepixel_dagster.local.demo import DemoFailed
         from truepixel_dagster.local.lock import InUse
         from truepixel_dagster.local.servers import StackError
+        from truepixel_dagster.local.visitors import CollectorRefused
 
-        failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
+        of_demo = (DemoFailed, CollectorDown, CollectorRefused)
+        failures = (DrainFailed, HomeUnusable, *of_demo, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
         known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
         try:
             return super().invoke(ctx)
         except known as error:
             # The end of a server's log is lines of its own.
-            keep = "\n" if isinstance(error, StackError) else ""
+            keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown)) else ""
             raise click.ClickException(printable(f"{error}{_first_aid(error)}", keep)) from error
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message, keep="\n")

@@ -22,7 +22,7 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.jobs.drain import INSTANCE, drain, ended, environment, execute
 from truepixel_dagster.local.connected import Connected, connect, start_collector
 from truepixel_dagster.local.lock import alone
-from truepixel_dagster.local.programs import Program
+from truepixel_dagster.local.programs import Program, log_end
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.local.steps import step
@@ -39,6 +39,7 @@ WATCHED = timedelta(days=3, hours=12)
 TIME_LAPSE = 60
 # Records that are sent together; each visitor's one after the other.
 CHUNK = 1000
+UI_SECONDS = 120.0
 
 
 class DemoFailed(Exception):
@@ -136,7 +137,7 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
     with fresh_pipeline(settings, say) as own, collecting(own, free_port(0), seed, shops, say) as connected:
         records = traffic(events, seed=seed, shops=shops, profile=FULL, **recent())
         visitors = Visitors(connected, say)
-        with step(say, f"sending {events:,} events to the collector", lambda: f"{visitors.sent.total:,} sent"):
+        with step(say, f"sending {events:,} events to the collector", lambda: f"{visitors.sent.total:,} events sent"):
             asyncio.run(_send(own, visitors, records))
         say(str(visitors.sent))
         waiting = [events]
@@ -214,6 +215,27 @@ def dagster_program(settings: Settings, port: int, *, writable: bool = False) ->
     variables = environment(settings) | webserver_access(writable=writable)
     log = settings.data_dir / "logs" / "dagster.log"
     return Program("Dagster", dev_command(port), variables, Path(variables["DAGSTER_HOME"]), log)
+
+
+def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) -> Program:
+    """Start Dagster's UI and daemon on loopback, and return when the UI answers.
+
+    Raises:
+        DemoFailed: It does not answer; the message has the end of its log.
+    """
+    from truepixel_dagster.local.graphql import GraphQL, GraphQLError  # every command imports this module
+
+    program = dagster_program(settings, port, writable=writable)
+    try:
+        with step(say, "starting Dagster's UI and daemon"):
+            GraphQL(f"http://127.0.0.1:{port}").wait(UI_SECONDS)
+    except BaseException as error:
+        program.end()
+        if isinstance(error, GraphQLError):
+            end = log_end(program.log)
+            raise DemoFailed(f"Dagster's UI did not start: {error}; the end of {program.log}:\n{end}") from error
+        raise
+    return program
 
 
 def dev_command(port: int) -> list[str]:

@@ -112,7 +112,7 @@ def _fetched_so_far(cache: Path, jars: JarSet) -> str:
     for path in cache.glob(".fetching-*/**/*.jar"):
         with suppress(OSError):
             size += path.stat().st_size
-    return f"{size / 2**20:.0f} of {jars.mebibytes} MiB"
+    return f"{jars.name}: {size / 2**20:.0f} of {jars.mebibytes} MiB"
 
 
 @stamina.retry(on=Exception, attempts=FETCH_TRIES, timeout=None, wait_initial=1.0)

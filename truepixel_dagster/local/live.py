@@ -14,19 +14,16 @@ from typing import Any, NamedTuple
 
 from truepixel_dagster.local.connected import write_environment
 from truepixel_dagster.local.demo import (
-    DemoFailed,
     Say,
     collecting,
-    dagster_program,
     free_port,
     fresh_pipeline,
     live,
+    start_dagster,
 )
-from truepixel_dagster.local.graphql import GraphQL, GraphQLError
-from truepixel_dagster.local.programs import Program, log_end
+from truepixel_dagster.local.programs import Program
 from truepixel_dagster.local.servers import StackError
 from truepixel_dagster.local.stack import Stack
-from truepixel_dagster.local.steps import step
 from truepixel_dagster.local.storefront.pages import serving
 from truepixel_dagster.local.storefront.shop import STOREFRONT
 from truepixel_dagster.local.traffic import Record
@@ -38,7 +35,6 @@ from truepixel_dagster.stream.producer import EventProducer
 UI_PORT, COLLECTOR_PORT, SHOP_PORT = 3000, 8080, 8081
 # How often the visitors whose time has come send; and the most records that they send at once after an outage.
 TICK_SECONDS, MOST_AT_ONCE = 0.25, 1000
-_UI_SECONDS = 120.0
 
 
 class Links(NamedTuple):
@@ -103,9 +99,9 @@ def live_demo(
     """
     with ExitStack() as stack:
         own = stack.enter_context(fresh_pipeline(settings, say))
-        port = free_port(COLLECTOR_PORT)
-        connected = stack.enter_context(collecting(own, port, seed, shops, say))
-        dagster, port = _start_dagster(own, free_port(UI_PORT), say, writable=writable)
+        connected = stack.enter_context(collecting(own, free_port(COLLECTOR_PORT), seed, shops, say))
+        port = free_port(UI_PORT)
+        dagster = start_dagster(own, port, say, writable=writable)
         stack.callback(dagster.end)
         visitors = Visitors(connected, say)
         pages = stack.enter_context(serving(own, connected, free_port(SHOP_PORT))) if shop_page else None
@@ -120,22 +116,6 @@ def live_demo(
         stack.enter_context(visiting(own, visitors, records, rate, say))
         servers = Stack(own, tied_to_parent=True)
         yield LiveDemo(own, links, visitors.sent, servers, [connected.program, dagster])
-
-
-def _start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) -> tuple[Program, int]:
-    program = dagster_program(settings, port, writable=writable)
-    try:
-        with step(say, "starting Dagster's UI and daemon"):
-            GraphQL(f"http://127.0.0.1:{port}").wait(_UI_SECONDS)
-    except GraphQLError as error:
-        program.end()
-        raise DemoFailed(
-            f"Dagster's UI did not start: {error}; the end of {program.log}:\n{log_end(program.log)}"
-        ) from error
-    except BaseException:
-        program.end()
-        raise
-    return program, port
 
 
 @contextmanager

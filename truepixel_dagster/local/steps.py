@@ -19,7 +19,7 @@ def step(say: Say, what: str, state: Callable[[], str] = str, *, every: float = 
     Arguments:
         say: Prints a line.
         what: The step, such as `fetching kafka-4.4.0`.
-        state: Returns how far the step is, such as `21 of 43 MiB`; called from another thread.
+        state: Returns how far the step is, such as `kafka-4.4.0: 21 of 43 MiB`; called from another thread.
         every: Seconds between two lines.
     """
     began = time.monotonic()
@@ -27,7 +27,7 @@ def step(say: Say, what: str, state: Callable[[], str] = str, *, every: float = 
 
     def report() -> None:
         while not ended.wait(every):
-            say(f"{what}: {', '.join(filter(None, (state(), f'{time.monotonic() - began:.0f} s')))} …")
+            say(f"{state() or what} ({time.monotonic() - began:.0f} s) …")
 
     say(f"{what} …")
     reporter = threading.Thread(target=report, name="step", daemon=True)

@@ -25,7 +25,7 @@ def test_a_step_is_reported_when_it_begins_while_it_runs_and_when_it_ends() -> N
     with step(say, "fetching", lambda: "3 of 9", every=0.01):
         assert reported.wait(10)
     assert lines[0] == "fetching …"
-    assert lines[1].startswith("fetching: 3 of 9, 0 s")
+    assert lines[1].startswith("3 of 9 (0 s)")
     assert lines[-1].startswith("fetching: done in ")
 
 
