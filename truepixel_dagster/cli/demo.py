@@ -13,7 +13,7 @@ import click
 
 from truepixel_dagster.cli.options import writable
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.terminal import err, out, say, table
+from truepixel_dagster.terminal import echo, err, out, say, table
 
 if TYPE_CHECKING:
     from truepixel_dagster.local.live import LiveDemo
@@ -188,3 +188,19 @@ def dev(port: int, writable: bool) -> None:
         say(f"Dagster's UI:  http://127.0.0.1:{port}")
         code = dagster.process.wait()
         raise DemoFailed(f"Dagster ended (exit code {code}); the end of {dagster.log}:\n{log_end(dagster.log)}")
+
+
+@click.command(name="open")
+def open_ui() -> None:
+    """Open Dagster's UI of the `demo` or `dev` that runs in this folder."""
+    import webbrowser
+
+    from truepixel_dagster.local.demo import running_ui
+
+    folder = load_settings().data_dir
+    address = running_ui(folder / "demo") or running_ui(folder)
+    if address is None:
+        raise click.ClickException(f"neither `truepixel demo` nor `truepixel dev` runs on {folder}: start one of them")
+    echo(address)
+    if not webbrowser.open(address):
+        say("no browser could be started: open the address yourself")

@@ -13,7 +13,7 @@ import click
 from truepixel_dagster.cli.audit import audit
 from truepixel_dagster.cli.chaos import chaos
 from truepixel_dagster.cli.dead_letters import dead_letters
-from truepixel_dagster.cli.demo import demo, dev
+from truepixel_dagster.cli.demo import demo, dev, open_ui
 from truepixel_dagster.cli.exporter import exporter
 from truepixel_dagster.cli.installation import migrate, settings, setup, start
 from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
@@ -105,6 +105,7 @@ COMMANDS = (
     chaos,
     demo,
     dev,
+    open_ui,
     collector,
     privacy,
     report,

@@ -39,7 +39,8 @@ WATCHED = timedelta(days=3, hours=12)
 TIME_LAPSE = 60
 # Records that are sent together; each visitor's one after the other.
 CHUNK = 1000
-UI_SECONDS = 120.0
+UI_SECONDS = 240.0
+_UI_FILE = "ui-port"
 
 
 class DemoFailed(Exception):
@@ -235,7 +236,18 @@ def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) ->
             end = log_end(program.log)
             raise DemoFailed(f"Dagster's UI did not start: {error}; the end of {program.log}:\n{end}") from error
         raise
+    (settings.data_dir / _UI_FILE).write_text(str(port))
     return program
+
+
+def running_ui(data_dir: Path) -> str | None:
+    """Return the address of the UI that `start_dagster` has started for a data folder; None if none answers."""
+    try:
+        port = int((data_dir / _UI_FILE).read_text())
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except (OSError, ValueError):
+        return None
+    return f"http://127.0.0.1:{port}"
 
 
 def dev_command(port: int) -> list[str]:
