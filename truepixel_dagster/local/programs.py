@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import click
+
 from truepixel_dagster.private_files import UMASK, open_private, private_folder
 
 LOG_END_LINES, LINE_CHARACTERS = 8, 160
@@ -79,8 +81,8 @@ def say_died(say: Callable[[str], None], what: str, log: Path) -> None:
 
 
 def log_end(log: Path) -> str:
-    """Return the last lines of a log, the long ones cut."""
-    lines = log.read_text(errors="replace").splitlines()[-LOG_END_LINES:]
+    """Return the last lines of a log, without colours, the long ones cut."""
+    lines = click.unstyle(log.read_text(errors="replace")).splitlines()[-LOG_END_LINES:]
     return "\n".join(line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…" for line in lines)
 
 
