@@ -41,7 +41,7 @@ class Program:
         self._environment = environment
         self._folder = folder
         self._preexec = preexec
-        self.process = self._start()
+        self.process = self._start("wb")
 
     def restart_if_dead(self, say: Callable[[str], None]) -> bool:
         """Start the program again if it has ended, after a line with the end of its log; return whether it had."""
@@ -50,16 +50,16 @@ class Program:
             return False
         say_died(say, f"{self.title} has died (exit code {code})", self.log)
         say(f"starting {self.title} again")
-        self.process = self._start()
+        self.process = self._start("ab")
         return True
 
     def end(self) -> None:
         """End the program and everything that it started."""
         end_tree(self.process)
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self, mode: str) -> subprocess.Popen[bytes]:
         private_folder(self.log.parent)
-        with open_private(self.log, "ab") as output:
+        with open_private(self.log, mode) as output:
             return subprocess.Popen(
                 self._command,
                 cwd=self._folder,

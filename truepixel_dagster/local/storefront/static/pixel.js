@@ -40,6 +40,7 @@ export function send(shop, ...events) {
   sending = sending.then(async () => {
     for (let tries = 0; tries < 5; tries++) {
       const answer = await post().catch(() => null);
+      await answer?.text();
       if (answer && answer.status !== 503 && answer.status !== 429) return;
       await new Promise((resolve) => setTimeout(resolve, 1000));
     }
