@@ -10,7 +10,7 @@ function show({ order, models }) {
   at("credits").replaceChildren(
     ...(order.credits[at("model").value] || []).map(({ channel, platform, campaign, amount }) => {
       const row = document.createElement("tr");
-      row.append(cell(channel), cell(platform), cell(campaign), cell(amount, "number"));
+      row.append(cell(amount, "number"), cell(channel), cell(platform), cell(campaign));
       return row;
     }),
   );
