@@ -20,11 +20,13 @@ from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.sensors.kafka_lag import kafka_lag
+from truepixel_dagster.sensors.outage import RED_AFTER, SensorHeldUp
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stream.topics import lag
+from truepixel_dagster.supervisor.memory import Memory
 
 
 @pytest.fixture
@@ -187,6 +189,26 @@ def test_a_missing_server_is_named_in_the_sensors_skip_reason(
     assert isinstance(skipped, dg.SkipReason)
     assert server in str(skipped.skip_message)
     assert "./run stack up" in str(skipped.skip_message)
+
+
+def test_a_server_that_is_away_for_a_minute_fails_the_sensors_tick_until_it_is_back(
+    through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance, monkeypatch.context() as away:
+        away.setenv("TRUEPIXEL_REDIS_URL", "redis://127.0.0.1:1")
+        first = dg.build_sensor_context(instance=instance, definitions=definitions)
+        assert isinstance(kafka_lag(first), dg.SkipReason)
+        began = Memory.from_cursor(first.cursor).held_up_since
+        assert began > 0
+        minute_ago = Memory(held_up_since=began - RED_AFTER).to_cursor()
+        later = dg.build_sensor_context(instance=instance, cursor=minute_ago, definitions=definitions)
+        with pytest.raises(SensorHeldUp, match=r"^Redis at 127\.0\.0\.1:1"):
+            kafka_lag(later)
+    with dg.DagsterInstance.ephemeral() as instance:
+        back = dg.build_sensor_context(instance=instance, cursor=minute_ago, definitions=definitions)
+        result = kafka_lag(back)
+    assert isinstance(result, dg.SensorResult)
+    assert Memory.from_cursor(result.cursor).held_up_since == 0
 
 
 def test_all_servers_that_are_away_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

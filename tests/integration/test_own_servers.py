@@ -21,7 +21,7 @@ import pytest
 
 from tests.integration.driving import send
 from truepixel_dagster.instance.process import ROOT
-from truepixel_dagster.local.demo import end_tree
+from truepixel_dagster.local.programs import end_tree
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag

@@ -15,8 +15,9 @@ import pytest
 import requests
 
 from truepixel_dagster.instance.process import environment
-from truepixel_dagster.local.demo import dagster_dev, end_tree, free_port
+from truepixel_dagster.local.demo import dagster_dev, free_port
 from truepixel_dagster.local.graphql import GraphQL, GraphQLError
+from truepixel_dagster.local.programs import end_tree
 from truepixel_dagster.settings import Settings
 
 _FLUSH = """

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from truepixel_dagster.instance.process import environment
-from truepixel_dagster.local.demo import end_tree
+from truepixel_dagster.local.programs import end_tree
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
 

@@ -5,15 +5,27 @@ from __future__ import annotations
 import json
 import os
 import time
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from truepixel_dagster.cli.options import (
-    writable,
-)
-from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.terminal import out, say, table
+from truepixel_dagster.cli.options import writable
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.terminal import echo, err, out, say, table
+
+if TYPE_CHECKING:
+    from truepixel_dagster.local.live import LiveDemo
+
+# For a look every two seconds: a server that is unreachable is named at once.
+_QUICK = {
+    "retries": 1,
+    "kafka_timeout": 3.0,
+    "elasticsearch_timeout": 4.0,
+    "mongodb_timeout": 4.0,
+    "redis_timeout": 2.0,
+}
 
 
 @click.command()
@@ -23,19 +35,45 @@ from truepixel_dagster.terminal import out, say, table
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="With --no-ui: write the summary."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0.1, 2000), default=40, show_default=True, help="With the UI: events a second."
+    "--rate", type=click.FloatRange(0.1, 2000), default=100, show_default=True, help="With the UI: events a second."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
 @click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
 @writable
-def demo(events: int, no_ui: bool, json_file: Path | None, rate: float, seed: int, shops: int, writable: bool) -> None:
-    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up."""
-    from truepixel_dagster.local import demo as run
+@click.option(
+    "--shop-page/--no-shop-page",
+    default=True,
+    show_default=True,
+    help="With the UI: serve a small shop to click through, and the report as a page.",
+)
+def demo(
+    events: int,
+    no_ui: bool,
+    json_file: Path | None,
+    rate: float,
+    seed: int,
+    shops: int,
+    writable: bool,
+    shop_page: bool,
+) -> None:
+    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up.
 
+    Generated visitors send webhooks and pixel events to a collector over HTTP. With the UI you can buy something, too.
+    """
+    from truepixel_dagster.local.demo import headless
+    from truepixel_dagster.local.live import live_demo
+
+    settings = load_settings()
     if not no_ui:
         say_access(writable=writable)
-        return run.with_ui(load_settings(), say, live_summary, rate=rate, seed=seed, shops=shops, writable=writable)
-    summary = run.headless(load_settings(), events, say, seed=seed, shops=shops)
+        with live_demo(
+            settings, say, rate=rate, seed=seed, shops=shops, writable=writable, shop_page=shop_page
+        ) as running:
+            try:
+                return watch(running)
+            finally:
+                save_report(running)
+    summary = headless(settings, events, say, seed=seed, shops=shops)
     figures = summary.figures()
     rows = (
         (name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else value)
@@ -55,22 +93,62 @@ def say_access(*, writable: bool) -> None:
         say("Dagster's UI will be read-only; with --writable it launches runs, materializes and turns sensors off")
 
 
-def live_summary(settings: Settings, address: str) -> None:
-    """What the stores hold, every two seconds, until Ctrl-C."""
+def watch(running: LiveDemo) -> None:
+    """Show what the stores hold, every two seconds, and start again whatever dies, until Ctrl-C."""
     from rich.live import Live
 
     from truepixel_dagster.local.summary import counts
     from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.errors import Unavailable
+    from truepixel_dagster.stream.errors import KafkaError
 
-    say(f"Dagster's UI:   {address}")
-    say(f"lineage:        {address}/asset-groups")
-    say(f"runs:           {address}/runs")
+    links, settings, trouble = running.links, running.settings.model_copy(update=_QUICK), ""
+    if links.storefront:
+        say(f"buy something:    {links.storefront}")
+        say(f"the report:       {links.report}")
+    say(f"Dagster's UI:     {links.dagster}")
+    say(f"lineage:          {links.dagster}/asset-groups")
+    say(f"runs:             {links.dagster}/runs")
+    say(f"the collector:    {links.collector}")
+    say(f"another terminal: . {os.path.relpath(links.environment)}")
     say("Ctrl-C ends everything")
-    with open_stores(settings) as stores, Live(console=out, refresh_per_second=1) as live:
+    with Live(console=err, refresh_per_second=1) as live:
         while True:
-            rows = ((name, f"{value:,}") for name, value in counts(settings, stores).items())
-            live.update(table(("in the stores now", ""), rows))
+            running.restart_dead(say)
+            try:
+                with open_stores(settings) as stores:
+                    figures = {"sent by visitors": running.sent.total, **counts(settings, stores)}
+                if trouble:
+                    say("all servers answer again")
+                trouble = ""
+                live.update(table(("now", ""), ((name, f"{value:,}") for name, value in figures.items())))
+            except (Unavailable, KafkaError) as error:
+                if str(error) != trouble:
+                    say(f"{error}; the demo continues when it answers")
+                trouble = str(error)
             time.sleep(2)
+
+
+def save_report(running: LiveDemo) -> None:
+    """Write the reports of the shops with most orders to a file that stays."""
+    from truepixel_dagster.local.storefront.pages import shops_with_orders
+    from truepixel_dagster.private_files import open_private
+    from truepixel_dagster.report.command import print_report
+    from truepixel_dagster.report.reading import shop_report
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.errors import Unavailable
+
+    file = running.settings.data_dir / "report.txt"
+    try:
+        with open_stores(running.settings.model_copy(update=_QUICK)) as stores, open_private(file, "w") as opened:
+            stores.elasticsearch.refresh()
+            for shop in shops_with_orders(stores.elasticsearch):
+                report = shop_report(stores, shop, "last_click")
+                with redirect_stdout(opened):
+                    print_report(report)
+        say(f"the report of this demo: {file}")
+    except (Unavailable, OSError) as error:
+        say(f"the report of this demo could not be written: {error}")
 
 
 @click.command()
@@ -81,32 +159,48 @@ def live_summary(settings: Settings, address: str) -> None:
 def dev(port: int, writable: bool) -> None:
     """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.instance.process import environment
-    from truepixel_dagster.local.demo import dev_command, end_tree, webserver_access
+    from truepixel_dagster.local.demo import DemoFailed, start_dagster
+    from truepixel_dagster.local.lock import InUse, alone
+    from truepixel_dagster.local.programs import log_end
     from truepixel_dagster.local.stack import Stack
+    from truepixel_dagster.local.steps import step
     from truepixel_dagster.provision import provision
 
-    say_access(writable=writable)
     settings = load_settings()
-    servers = Stack(settings)
-    was_up = all(server.running for server in servers.status())
-    servers.up(say)
-    try:
-        check_history(settings)
-        provision(settings)
-        import subprocess
-
-        env = environment(settings) | webserver_access(writable=writable)
-        process = subprocess.Popen(  # noqa: S603 (our own interpreter)
-            dev_command(port),
-            cwd=env["DAGSTER_HOME"],
-            env=env,
-            start_new_session=os.name == "posix",
-        )
+    with ExitStack() as stack:
         try:
-            process.wait()
-        finally:
-            end_tree(process)
-    finally:
-        if not was_up:
-            servers.down(say)
+            stack.enter_context(alone(settings.data_dir / "dev.lock"))
+        except InUse:
+            raise click.ClickException(
+                f"`truepixel dev` already runs on {settings.data_dir}: end it first, or set TRUEPIXEL_DATA_DIR"
+            ) from None
+        say_access(writable=writable)
+        servers = Stack(settings)
+        if not all(server.running for server in servers.status()):
+            stack.callback(servers.down, say)
+        servers.up(say)
+        check_history(settings)
+        with step(say, "making topics, templates and indexes"):
+            provision(settings)
+        dagster = start_dagster(settings, port, say, writable=writable)
+        stack.callback(dagster.end)
+        say(f"Dagster's log: {dagster.log}; Ctrl-C ends it")
+        say(f"Dagster's UI:  http://127.0.0.1:{port}")
+        code = dagster.process.wait()
+        raise DemoFailed(f"Dagster ended (exit code {code}); the end of {dagster.log}:\n{log_end(dagster.log)}")
+
+
+@click.command(name="open")
+def open_ui() -> None:
+    """Open Dagster's UI of the `demo` or `dev` that runs in this folder."""
+    import webbrowser
+
+    from truepixel_dagster.local.demo import running_ui
+
+    folder = load_settings().data_dir
+    address = running_ui(folder / "demo") or running_ui(folder)
+    if address is None:
+        raise click.ClickException(f"neither `truepixel demo` nor `truepixel dev` runs on {folder}: start one of them")
+    echo(address)
+    if not webbrowser.open(address):
+        say("no browser could be started: open the address yourself")

@@ -13,7 +13,7 @@ import click
 from truepixel_dagster.cli.audit import audit
 from truepixel_dagster.cli.chaos import chaos
 from truepixel_dagster.cli.dead_letters import dead_letters
-from truepixel_dagster.cli.demo import demo, dev
+from truepixel_dagster.cli.demo import demo, dev, open_ui
 from truepixel_dagster.cli.exporter import exporter
 from truepixel_dagster.cli.installation import migrate, settings, setup, start
 from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
@@ -63,15 +63,18 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
     from truepixel_dagster.instance.process import HomeUnusable
     from truepixel_dagster.jobs.drain import DrainFailed
     from truepixel_dagster.local.chaos.pipeline import ChaosFailed
+    from truepixel_dagster.local.connected import CollectorDown
     from truepixel_dagster.local.demo import DemoFailed
     from truepixel_dagster.local.lock import InUse
     from truepixel_dagster.local.servers import StackError
+    from truepixel_dagster.local.visitors import CollectorRefused
 
-    failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
+    of_demo = (DemoFailed, CollectorDown, CollectorRefused)
+    failures = (DrainFailed, HomeUnusable, *of_demo, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
     if not isinstance(error, (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)):
         return None
     # The end of a server's log is lines of its own.
-    keep = "\n" if isinstance(error, StackError) else ""
+    keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown)) else ""
     return click.ClickException(printable(f"{error}{_first_aid(error)}", keep))
 
 
@@ -116,6 +119,7 @@ COMMANDS = (
     chaos,
     demo,
     dev,
+    open_ui,
     collector,
     privacy,
     report,

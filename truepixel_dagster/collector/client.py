@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from truepixel_dagster.events.decode import storable
 from truepixel_dagster.events.privacy_request import PRIVACY_CLIENT, PRIVACY_TOPICS
 from truepixel_dagster.events.shape import identifier
 from truepixel_dagster.events.shopify_order import noted_client
@@ -61,7 +62,7 @@ def named(topic: str, body: bytes) -> Named:
         body: The JSON.
     """
     try:
-        found = _DECODER.decode(body)
+        found = _DECODER.decode(storable(body))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return _NOTHING
     shop_id, shop_domain = usable(found.shop_id), usable(found.shop_domain)

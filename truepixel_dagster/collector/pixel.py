@@ -15,7 +15,7 @@ import msgspec
 
 from truepixel_dagster.collector.consent import refused, without_person
 from truepixel_dagster.collector.record import Record, pixel_record
-from truepixel_dagster.events.decode import Undecodable, decode
+from truepixel_dagster.events.decode import Undecodable, decode, storable
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 
@@ -78,7 +78,7 @@ def split(body: bytes) -> Batch:
     Raises:
         BadBatch: The body is neither an event nor a batch of at most 256.
     """
-    text = body.removeprefix(_BOM).strip()
+    text = storable(body.removeprefix(_BOM).strip())
     try:
         if text.startswith(b"["):
             return _bounded(Batch([bytes(event) for event in _LIST.decode(text)]))

@@ -149,12 +149,18 @@ def _checked(value: bytes | None) -> bytes:
     value.decode("utf-8")
     if value.startswith(_BOM):
         value = value[len(_BOM) :]
-    # Hardly any value has an escape, and a single byte is found at once.
-    if b"\\" in value and (b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value):
-        value = _ESCAPE.sub(_mended, value)
+    value = storable(value)
     # Only a message with many brackets can be deep, so most are not measured.
     if value.count(b"{") + value.count(b"[") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def storable(value: bytes) -> bytes:
+    """Return JSON with U+FFFD instead of what no store takes as text: half of a surrogate pair, and NUL."""
+    # Few values have an escape, and the search for a single byte is fast.
+    if b"\\" in value and (b"\\ud" in value or b"\\uD" in value or b"\\u0000" in value):
+        return _ESCAPE.sub(_mended, value)
     return value
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,18 +12,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster.audit.account import Account, account
+from truepixel_dagster.chunks import chunks
 from truepixel_dagster.instance.process import INSTANCE, ended, environment, execute
 from truepixel_dagster.jobs.drain import drain
+from truepixel_dagster.local.connected import Connected, connect, start_collector
 from truepixel_dagster.local.lock import alone
+from truepixel_dagster.local.programs import Program, log_end
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
-from truepixel_dagster.local.traffic import FULL, Record, busy, traffic, traffic_at
-from truepixel_dagster.private_files import UMASK, open_private, private_folder
+from truepixel_dagster.local.steps import step
+from truepixel_dagster.local.storefront.shop import STOREFRONT
+from truepixel_dagster.local.traffic import FULL, Record, busy, shops_of, traffic, traffic_at
+from truepixel_dagster.local.visitors import Sent, Visitors
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
@@ -32,6 +38,10 @@ Say = Callable[[str], None]
 # Where the traffic that is watched begins, and how much faster than real time it runs until it has caught up.
 WATCHED = timedelta(days=3, hours=12)
 TIME_LAPSE = 60
+# Records that are sent together; each visitor's one after the other.
+CHUNK = 1000
+UI_SECONDS = 240.0
+_UI_FILE = "ui-port"
 
 
 class DemoFailed(Exception):
@@ -42,6 +52,7 @@ class Summary(msgspec.Struct, frozen=True):
     """What a demo did: counts from the stores, speed and memory from what the runs reported."""
 
     account: Account
+    sent: Sent
     seconds: float
     drain_seconds: float
     latencies: list[float]
@@ -52,6 +63,8 @@ class Summary(msgspec.Struct, frozen=True):
         counts = {key: value for key, value in msgspec.to_builtins(self.account).items() if key != "lost"}
         return {
             **counts,
+            "acknowledged": {"webhooks": self.sent.webhooks, "pixel_events": self.sent.pixel_events},
+            "sent_to_kafka": self.sent.to_kafka,
             "seconds": round(self.seconds, 1),
             "messages_per_minute": round(60 * self.account.produced / max(self.drain_seconds, 0.001)),
             "attribution_ms": {"p50": percentile(self.latencies, 50), "p95": percentile(self.latencies, 95)},
@@ -73,7 +86,8 @@ def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
         shutil.rmtree(base, ignore_errors=True)
         with ephemeral_stack(base, settings, say) as servers:
             own = identified(servers)
-            provision(own)
+            with step(say, "making topics, templates and indexes"):
+                provision(own)
             # As far back as its traffic goes.
             yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
 
@@ -120,20 +134,44 @@ def flush(settings: Settings) -> None:
 
 
 def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int) -> Summary:
-    """Generate events, drain, flush, and read back what came of it."""
+    """Generate events, send them to a collector, drain, flush, and read back what came of it."""
     started = time.monotonic()
-    with fresh_pipeline(settings, say) as own:
-        say(f"generating {events:,} events")
-        produce(own, events, seed=seed, shops=shops, profile=FULL, **recent())
-        say("draining through Dagster")
+    with fresh_pipeline(settings, say) as own, collecting(own, free_port(0), seed, shops, say) as connected:
+        records = traffic(events, seed=seed, shops=shops, profile=FULL, **recent())
+        visitors = Visitors(connected, say)
+        with step(say, f"sending {events:,} events to the collector", lambda: f"{visitors.sent.total:,} events sent"):
+            asyncio.run(_send(own, visitors, records))
+        say(str(visitors.sent))
+        waiting = [events]
         begun = time.monotonic()
-        drain(own, lambda _: None)
+        with step(say, "draining through Dagster", lambda: f"{waiting[-1]:,} events wait"):
+            drain(own, waiting.append)
         drained = time.monotonic() - begun
-        say("flushing product statistics and weekly visitors")
-        flush(own)
-        say("reading back what the stores hold")
-        latencies, peak = reported(own)
-        return Summary(account(own), time.monotonic() - started, drained, latencies, peak)
+        with step(say, "flushing product statistics and weekly visitors"):
+            flush(own)
+        with step(say, "reading back what the stores hold"):
+            latencies, peak = reported(own)
+            return Summary(account(own), visitors.sent, time.monotonic() - started, drained, latencies, peak)
+
+
+@contextmanager
+def collecting(settings: Settings, port: int, seed: int, shops: int, say: Say) -> Iterator[Connected]:
+    """Connect the generated shops and the storefront, and run a collector until the block ends."""
+    with step(say, f"connecting {shops + 1:,} shops and starting the collector"):
+        doors = connect(settings, [*shops_of(seed, shops, FULL), STOREFRONT])
+        connected = start_collector(settings, port, doors)
+    try:
+        yield connected
+    finally:
+        connected.program.end()
+
+
+async def _send(settings: Settings, visitors: Visitors, records: Iterator[Record]) -> None:
+    """Send records as fast as they are acknowledged."""
+    with EventProducer(settings) as producer:
+        async with visitors.connected(producer):
+            for chunk in chunks(records, CHUNK):
+                await visitors.send(chunk)
 
 
 def reported(settings: Settings) -> tuple[list[float], float]:
@@ -158,35 +196,6 @@ def _metadata(record: Any, name: str) -> Any:
     return value.value if value else None
 
 
-def with_ui(
-    settings: Settings,
-    say: Say,
-    show: Callable[[Settings, str], None],
-    *,
-    rate: float,
-    seed: int,
-    shops: int,
-    writable: bool = False,
-) -> None:
-    """Keep events coming, with Dagster's UI and daemon, until it is interrupted.
-
-    Arguments:
-        settings: The pipeline's settings.
-        say: Told in lines what happens.
-        show: Called with the demo's settings and the UI's address when all runs; returns at the end.
-        rate: Events a second.
-        seed: Of the traffic.
-        shops: How many shops.
-        writable: As of `dagster_dev`.
-    """
-    with fresh_pipeline(settings, say) as own:
-        port = free_port(3000)
-        records = live(rate, seed, shops, datetime.now(timezone.utc))
-        with dagster_dev(own, port, writable=writable), producing(own, records, rate):
-            _wait_for(port)
-            show(own, f"http://127.0.0.1:{port}")
-
-
 @contextmanager
 def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Iterator[subprocess.Popen[bytes]]:
     """Dagster's UI and daemon on loopback, ended with everything that they started.
@@ -196,23 +205,50 @@ def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Ite
         port: Of the UI.
         writable: Whether the UI and its API may launch, cancel and change things.
     """
-    log = settings.data_dir / "logs" / "dagster.log"
-    env = environment(settings) | webserver_access(writable=writable)
-    private_folder(log.parent)
-    with open_private(log, "wb") as output:
-        process = subprocess.Popen(
-            dev_command(port),
-            cwd=env["DAGSTER_HOME"],
-            env=env,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=UMASK,
-        )
+    program = dagster_program(settings, port, writable=writable)
     try:
-        yield process
+        yield program.process
     finally:
-        end_tree(process)
+        program.end()
+
+
+def dagster_program(settings: Settings, port: int, *, writable: bool = False) -> Program:
+    """Start Dagster's UI and daemon on loopback; the arguments are those of `dagster_dev`."""
+    variables = environment(settings) | webserver_access(writable=writable)
+    log = settings.data_dir / "logs" / "dagster.log"
+    return Program("Dagster", dev_command(port), variables, Path(variables["DAGSTER_HOME"]), log)
+
+
+def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) -> Program:
+    """Start Dagster's UI and daemon on loopback, and return when the UI answers.
+
+    Raises:
+        DemoFailed: It does not answer; the message has the end of its log.
+    """
+    from truepixel_dagster.local.graphql import GraphQL, GraphQLError  # every command imports this module
+
+    program = dagster_program(settings, port, writable=writable)
+    try:
+        with step(say, "starting Dagster's UI and daemon"):
+            GraphQL(f"http://127.0.0.1:{port}").wait(UI_SECONDS)
+    except BaseException as error:
+        program.end()
+        if isinstance(error, GraphQLError):
+            end = log_end(program.log)
+            raise DemoFailed(f"Dagster's UI did not start: {error}; the end of {program.log}:\n{end}") from error
+        raise
+    (settings.data_dir / _UI_FILE).write_text(str(port))
+    return program
+
+
+def running_ui(data_dir: Path) -> str | None:
+    """Return the address of the UI that `start_dagster` has started for a data folder; None if none answers."""
+    try:
+        port = int((data_dir / _UI_FILE).read_text())
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except (OSError, ValueError):
+        return None
+    return f"http://127.0.0.1:{port}"
 
 
 def dev_command(port: int) -> list[str]:
@@ -224,29 +260,6 @@ def dev_command(port: int) -> list[str]:
 def webserver_access(*, writable: bool) -> dict[str, str]:
     """The variable by which Dagster's webserver is read-only or not: `dagster dev` has no option to pass on to it."""
     return {"DAGSTER_WEBSERVER_READ_ONLY": "0" if writable else "1"}
-
-
-def end_tree(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its descendants: SIGINT first, as from a terminal, and SIGKILL for what is left after 20 s."""
-    import psutil
-
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-    try:
-        process.wait(timeout=20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for left in alive:
-        left.terminate()
-    _, alive = psutil.wait_procs(alive, timeout=5)
-    for left in alive:
-        left.kill()
 
 
 @contextmanager
@@ -294,13 +307,3 @@ def free_port(preferred: int) -> int:
         with suppress(OSError), socket.create_server(("127.0.0.1", preferred)):
             return preferred
     return free_ports(1)[0]
-
-
-def _wait_for(port: int, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.3)
-    raise DemoFailed(f"Dagster's UI did not answer on port {port} within {seconds:.0f} s; see logs/dagster.log")

@@ -6,12 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import stamina
 
 from truepixel_dagster.local.lock import only_one
+from truepixel_dagster.local.steps import step
 
 FETCH_TRIES = 3
 FETCH_TIMEOUT = 30  # seconds for one file
@@ -96,12 +98,21 @@ def _fetched(jars: JarSet, cache: Path, progress: Callable[[str], None]) -> Path
         if not folder.is_dir():
             for interrupted in cache.glob(".fetching-*"):
                 shutil.rmtree(interrupted)
-            progress(f"fetching {jars.name} ({jars.mebibytes} MiB), once …")
             try:
-                _fetch(jars, folder)
+                with step(progress, f"fetching {jars.name}, once", lambda: _fetched_so_far(cache, jars)):
+                    _fetch(jars, folder)
             except Exception as error:
                 raise JarsError(f"fetching {jars.name} failed: {error}") from error
     return folder
+
+
+def _fetched_so_far(cache: Path, jars: JarSet) -> str:
+    """How much has arrived; files come and go meanwhile."""
+    size = 0
+    for path in cache.glob(".fetching-*/**/*.jar"):
+        with suppress(OSError):
+            size += path.stat().st_size
+    return f"{jars.name}: {size / 2**20:.0f} of {jars.mebibytes} MiB"
 
 
 @stamina.retry(on=Exception, attempts=FETCH_TRIES, timeout=None, wait_initial=1.0)

@@ -23,7 +23,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv4Address
@@ -36,6 +36,7 @@ from pydantic import SecretStr
 from truepixel_dagster.identity import make_identity
 from truepixel_dagster.local.jars import JarCache, JarsError
 from truepixel_dagster.local.lock import only_one
+from truepixel_dagster.local.programs import say_died
 from truepixel_dagster.local.servers import (
     Address,
     Elasticsearch,
@@ -48,6 +49,7 @@ from truepixel_dagster.local.servers import (
     StackError,
     free_ports,
 )
+from truepixel_dagster.local.steps import step
 from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.settings import Settings
 
@@ -149,12 +151,41 @@ class Stack:
             for server in missing:
                 _check_port(server)
             self._fetch_jars(missing, progress)
-            try:
-                self._start(missing, progress)
-                self._wait(progress)
-            except BaseException:
-                self._end(missing)
-                raise
+            self._bring_up(missing, self.servers, progress)
+
+    def revive(self, progress: Progress) -> bool:
+        """Start the servers again whose process has ended, each named with the end of its log.
+
+        Arguments:
+            progress: Receives the lines.
+
+        Returns:
+            Whether any had ended.
+
+        Raises:
+            StackError: One did not start.
+        """
+        dead = [server for server in self.servers if self._process(server) is None]
+        if not dead:
+            return False
+        with only_one(self._lock):
+            for server in dead:
+                _check_port(server)
+                say_died(progress, f"{server.title} on {server.address} has died", server.log)
+            self._bring_up(dead, dead, progress)
+        return True
+
+    def _bring_up(self, servers: list[Server], expected: list[Server], progress: Progress) -> None:
+        """Start servers and wait until all that are expected answer; end those that were started if one does not."""
+        waiting = list(expected)
+        starting = step(progress, f"starting {_titles(servers)}", lambda: f"waiting for {_titles(list(waiting))}")
+        try:
+            with starting if servers else nullcontext():
+                self._start(servers)
+                self._wait(waiting, progress)
+        except BaseException:
+            self._end(servers)
+            raise
 
     @property
     def identity(self) -> str:
@@ -187,9 +218,8 @@ class Stack:
         except JarsError as error:
             raise StackError(str(error)) from error
 
-    def _start(self, servers: list[Server], progress: Progress) -> None:
+    def _start(self, servers: list[Server]) -> None:
         if servers:
-            progress(f"starting {_titles(servers)} …")
             make_identity(self._folder)
         # Kafka last: its first start formats its folder, while the others boot.
         for server in reversed(servers):
@@ -224,9 +254,8 @@ class Stack:
         with open_private(server.pid_file, "w") as file:
             file.write(str(child.pid))
 
-    def _wait(self, progress: Progress) -> None:
+    def _wait(self, waiting: list[Server], progress: Progress) -> None:
         began = time.monotonic()
-        waiting = list(self.servers)
         while waiting:
             for server in list(waiting):
                 try:
@@ -362,6 +391,10 @@ def settings_at(
             "alert_webhook_url": None,
             "dagster_url": None,
             "privacy_dir": None,
+            "collector_app_secrets_file": None,
+            "collector_journal_dir": None,
+            "shop_keys_file": None,
+            "shop_secrets_dir": None,
             "servers_identity": None,
         }
     )

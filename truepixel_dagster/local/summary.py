@@ -7,6 +7,9 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stream.topics import lag
 
+MOST_CAMPAIGNS = 1000
+_CAMPAIGN = "credits.last_click.campaign"
+
 
 def counts(settings: Settings, stores: Stores) -> dict[str, int]:
     """Messages in the topic and waiting, and documents of each kind."""
@@ -19,6 +22,8 @@ def counts(settings: Settings, stores: Stores) -> dict[str, int]:
         "events indexed": count("events-"),
         "users with ad touches": stores.mongodb.count(AD_LEADS),
         "orders attributed": count("attributions"),
+        "orders of returning customers": count("attributions", {"term": {"new_customer": False}}),
+        "campaigns with orders": len(stores.elasticsearch.most_common("attributions", _CAMPAIGN, MOST_CAMPAIGNS)),
         "customers": stores.mongodb.count(CUSTOMERS),
         "product statistics (flushed each minute)": count("product-stats-"),
         "weekly visitors (flushed each minute)": count("weekly-visitors"),

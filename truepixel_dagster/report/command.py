@@ -22,7 +22,7 @@ _HOUR = 3_600_000
 _UNITS = {"h": _HOUR, "d": 24 * _HOUR, "w": 7 * 24 * _HOUR}
 _AGE = re.compile(r"([1-9][0-9]{0,2})([hdw])")
 _YEARS = range(1970, 2100)
-_FIGURES = ("orders", "new", "returning", "gross", "refunded", "net")
+FIGURES = ("orders", "new", "returning", "gross", "refunded", "net")
 
 
 def _day(_context: click.Context, _option: click.Parameter, value: str | None) -> date | None:
@@ -81,7 +81,7 @@ def report(
     if found.empty:
         what = f"shop {shop} {found.period}".rstrip()
         say(f"no data of {what}. Shops with events: {', '.join(known) or 'none yet'}")
-    print_json(found) if as_json else _print(found)
+    print_json(found) if as_json else print_report(found)
     if found.unreadable:
         say(f"{found.unreadable:,} unreadable documents were not counted, such as: {found.why_unreadable}")
 
@@ -94,12 +94,13 @@ def _requested(first: date | None, last: date | None, latest: int | None) -> Req
     return RequestedPeriod(first, last, latest)
 
 
-def _print(found: ShopReport) -> None:
+def print_report(found: ShopReport) -> None:
+    """Print a report as tables."""
     period = f" {found.period}" if found.period else ""
     echo(f"shop {found.shop}: {found.orders:,} orders{period}; {found.visitors:,} visitors in {found.week}")
     for total in found.totals:
         title = f"orders by {found.model}, {total.currency or 'without a value'}"
-        shown = table((*GROUPINGS[found.by], *_FIGURES), _cells(found, total), title=title, numbers=_FIGURES)
+        shown = table((*GROUPINGS[found.by], *FIGURES), _cells(found, total), title=title, numbers=FIGURES)
         # A line above the total.
         shown.rows[-2].end_section = True
         print_table(shown, out)
@@ -118,11 +119,12 @@ def _cells(found: ShopReport, total: Total) -> Iterator[tuple[object, ...]]:
     names = GROUPINGS[found.by]
     for row in found.sources:
         if row.currency == total.currency:
-            yield (*(getattr(row, name) for name in names), *_figures(row))
-    yield ("total", *("" for _ in names[1:]), *_figures(total))
+            yield (*(getattr(row, name) for name in names), *figures(row))
+    yield ("total", *("" for _ in names[1:]), *figures(total))
 
 
-def _figures(row: Row | Total) -> Iterator[str]:
+def figures(row: Row | Total) -> Iterator[str]:
+    """Yield the figures of a row as people write them, in the order of `FIGURES`."""
     for orders in (row.orders, row.new_customers, row.returning_customers):
         yield f"{orders:,.2f}".removesuffix(".00")
     for amount in (row.gross, row.refunded, row.net):

@@ -21,6 +21,7 @@ from truepixel_dagster.asset_keys import AFTER_TAG, KAFKA_TOPIC, LANE_TAG, LANES
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.unreported import are_unreported
 from truepixel_dagster.resources import missing_servers, open_stores
+from truepixel_dagster.sensors.outage import held_up
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.source_log import verified
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
@@ -152,7 +153,7 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     """Look at the lag of the topic; never at its messages."""
     memory, now = Memory.recalled(context.cursor, lambda line: context.log.warning(printable(line))), time.time()
     if (left := memory.denied_for(now)) > 0:
-        return dg.SkipReason(printable(f"{memory.denial}. Next try in {left:.0f} s"))
+        return held_up(f"{memory.denial}. Next try in {left:.0f} s", memory.held_up_since, now)
     try:
         settings = load_settings()
         seen = look(settings)
@@ -181,10 +182,19 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
 def skipped(
     context: dg.SensorEvaluationContext, memory: Memory, error: SettingsError | LogChanged | Missing, now: float
 ) -> dg.SkipReason:
-    """Return why a tick could not look, and remember servers that deny access."""
+    """Return why a tick could not look, and remember servers that deny access.
+
+    Raises:
+        SensorHeldUp: The sensor has not been able to look for a minute.
+    """
+    memory = memory.held_up(now)
     if isinstance(error, Missing) and error.denied:
+        # Skipped however long it lasts: a tick that fails keeps no cursor, and the pause would be forgotten.
         context.update_cursor(memory.denied(str(error), now).to_cursor())
-    return dg.SkipReason(printable(f"{error}. {HINT}" if isinstance(error, Missing) and error.away else str(error)))
+        return dg.SkipReason(printable(str(error)))
+    context.update_cursor(memory.to_cursor())
+    hint = f". {HINT}" if isinstance(error, Missing) and error.away else ""
+    return held_up(f"{error}{hint}", memory.held_up_since, now)
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:

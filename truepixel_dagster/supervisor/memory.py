@@ -34,6 +34,8 @@ class Memory(NamedTuple):
     denials: int = 0
     denial: str = ""
     denied_at: float = 0.0
+    #: Since when the sensor has not been able to look; 0 while it can.
+    held_up_since: float = 0.0
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
@@ -77,9 +79,13 @@ class Memory(NamedTuple):
         """What is remembered when a server did not let us in."""
         return self._replace(denials=self.denials + 1, denial=why, denied_at=now)
 
+    def held_up(self, now: float) -> Memory:
+        """What is remembered when the sensor cannot look."""
+        return self._replace(held_up_since=min(self.held_up_since or now, now))
+
     def let_in(self) -> Memory:
         """What is remembered when all of them do."""
-        return self._replace(denials=0, denial="", denied_at=0.0)
+        return self._replace(denials=0, denial="", denied_at=0.0, held_up_since=0.0)
 
     def denied_for(self, now: float) -> float:
         """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
@@ -119,4 +125,5 @@ _FIELDS: Mapping[str, Any] = {
     "denials": Annotated[int, msgspec.Meta(ge=0, le=1000)],
     "denial": str,
     "denied_at": _SECONDS,
+    "held_up_since": _SECONDS,
 }

@@ -81,3 +81,8 @@ def test_whatever_a_body_holds_there_is_a_key(topic: str, data: st.DataObject) -
 @given(st.binary(max_size=60))
 def test_what_is_no_json_has_a_key_too(body: bytes) -> None:
     assert client_of(named("orders/create", body), None, "w-1")
+
+
+def test_half_of_a_surrogate_pair_hides_no_client() -> None:
+    body = rb'{"note": "hat \ud83c", "note_attributes": [{"name": "client_id", "value": "c-1"}]}'
+    assert named("orders/create", body).client == "c-1"

@@ -210,3 +210,14 @@ def test_whatever_bytes_come_they_are_a_batch_or_none(body: bytes) -> None:
         return
     for event in batch.events:
         judged(event, batch=batch)
+
+
+def test_half_of_a_surrogate_pair_costs_no_event_of_a_batch() -> None:
+    # As JSON.stringify writes a title that was cut in the middle of an emoji.
+    event = rb'{"id": "e-1", "name": "page_viewed", "clientId": "c", "context": {"document": {"title": "hat \ud83c"}}}'
+    for body in (event, b"[" + event + b"]", b'{"events": [' + event + b"]}"):
+        batch = split(body)
+        assert len(batch.events) == 1
+        found = judge(batch.events[0], batch, shop="1", domain="d", now=NOW, consent="strip", agent="")
+        assert isinstance(found, Taken)
+        assert found.client == "c"

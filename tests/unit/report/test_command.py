@@ -161,7 +161,7 @@ def shown_at(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     product = Product("a-product-with-an-id-of-many-letters" * 2, 10**9, 10**9, 10**9, {"USD": 10**15, "JPY": 10**15})
     found = ShopReport("s", "last_click", by, "", "2026-W47", 3, 1, 0, figures.rows(), figures.totals(), [product])
     monkeypatch.setattr(command, "out", Console(width=width, markup=False, emoji=False, highlight=False))
-    command._print(found)
+    command.print_report(found)
     return capsys.readouterr().out
 
 

@@ -25,7 +25,7 @@ from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.chaos.report import Verdict, judge
-from truepixel_dagster.local.demo import end_tree
+from truepixel_dagster.local.programs import end_tree
 from truepixel_dagster.local.servers import Address, MongoDB, free_ports
 from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
 from truepixel_dagster.local.traffic import Record

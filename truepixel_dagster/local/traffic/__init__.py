@@ -6,7 +6,7 @@
         producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))
 """
 
-from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, traffic, traffic_at
+from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, shops_of, traffic, traffic_at
 from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile, busy
 from truepixel_dagster.local.traffic.world import Placed, Record
 
@@ -21,6 +21,7 @@ __all__ = [
     "Profile",
     "Record",
     "busy",
+    "shops_of",
     "traffic",
     "traffic_at",
 ]

@@ -67,6 +67,15 @@ def traffic(
     return traffic_at(clock, begin, seed=seed, shops=shops, **options)
 
 
+def shops_of(seed: int, count: int, profile: Profile = DEFAULT) -> list[Shop]:
+    """Return the shops of the traffic with these arguments, the busiest first."""
+    return _shops(Random(seed), count, profile)
+
+
+def _shops(rng: Random, count: int, profile: Profile) -> list[Shop]:
+    return [shop_of(rng, profile, rank) for rank in range(count)]
+
+
 def traffic_at(
     clock: Iterator[int],
     begin: int,
@@ -98,7 +107,7 @@ def traffic_at(
     if min(duplicates, malformed) < 0 or duplicates + malformed > 1:
         raise ValueError("duplicates and malformed are shares: 0 to 1, and not above 1 together")
     world = World(Random(seed), profile, placed)
-    arrivals = _Arrivals(world, [shop_of(world.rng, profile, rank) for rank in range(shops)], begin)
+    arrivals = _Arrivals(world, _shops(world.rng, shops, profile), begin)
     return _with_faults(world, arrivals, clock, duplicates, malformed)
 
 
