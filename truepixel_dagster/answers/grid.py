@@ -80,11 +80,12 @@ class Numbers:
         groups = whole.lstrip("-").split(grouping)
         regular = len(groups) == 1 or (0 < len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:]))
         try:
-            if not regular:
-                raise InvalidOperation
-            return Decimal(whole.replace(grouping, "") + (f".{part}" if part else ""))
+            number = Decimal(whole.replace(grouping, "") + (f".{part}" if part else ""))
         except InvalidOperation:
-            raise ValueError(f"{text[:40]!r} is no number") from None
+            number, regular = Decimal(0), False
+        if not regular:
+            raise ValueError(f"{text[:40]!r} is no number")
+        return number
 
 
 def _bare(text: str) -> str:

@@ -126,7 +126,7 @@ class Marketing(msgspec.Struct, frozen=True):
 def marketing_daily(
     models: Sequence[str],
     visits: Iterable[Source],
-    credits: Sequence[Credited],
+    credited: Sequence[Credited],
     spend: Sequence[Spent],
     currency: str,
     convert: Callable[[int, str], int | None],
@@ -136,13 +136,13 @@ def marketing_daily(
     Arguments:
         models: Those that there are rows of; each credit is of one.
         visits: The source of each visit.
-        credits: Of the day's orders.
+        credited: Of the day's orders.
         spend: Of the day.
         currency: The shop's; visits and spend stand in rows of it.
         convert: Makes minor units of another currency minor units of the shop's; None where no rate is known.
     """
     counted = Counter(visits)
-    weights = {source: counted.get(source, 0) for source in [*counted, *(each.source for each in credits)]}
+    weights = {source: counted.get(source, 0) for source in [*counted, *(each.source for each in credited)]}
     rows = {model: _Rows(model) for model in models}
     without_rate: set[str] = set()
     for source, count in counted.items():
@@ -156,7 +156,7 @@ def marketing_daily(
         for source, part in _divided(each, each.amount if amount is None else amount, weights):
             for own in rows.values():
                 _spend(own.of(source, target), part)
-    for credit in credits:
+    for credit in credited:
         _credit(rows[credit.model].of(credit.source, credit.currency), credit)
     return Marketing([row for own in rows.values() for row in own.sorted()], frozenset(without_rate))
 
@@ -186,7 +186,7 @@ def _divided(spent: Spent, amount: int, weights: Mapping[Source, int]) -> list[t
     by = [weights.get(source, 0) for source in found]
     by = by if any(by) else [1] * len(found)
     parts = (shares(whole, by) for whole in (amount, spent.clicks, spent.impressions))
-    return list(zip(found, zip(*parts)))  # type: ignore[arg-type]
+    return list(zip(found, zip(*parts)))
 
 
 def _paid_for(spent: Spent, source: Source) -> bool:

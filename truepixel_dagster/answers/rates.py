@@ -3,10 +3,11 @@
 >>> from datetime import date
 >>> from decimal import Decimal
 >>> from truepixel_dagster.answers.rates import Rate, Rates
->>> rates = Rates([Rate(date(2026, 1, 30), "EUR", "USD", Decimal("1.10")), Rate(date(2026, 1, 30), "EUR", "JPY", Decimal(160))])
->>> rates.convert(1000, "EUR", "USD", date(2026, 2, 1)), rates.convert(1100, "USD", "JPY", date(2026, 1, 30))
+>>> friday, sunday = date(2026, 1, 30), date(2026, 2, 1)
+>>> rates = Rates([Rate(friday, "EUR", "USD", Decimal("1.10")), Rate(friday, "EUR", "JPY", Decimal(160))])
+>>> rates.convert(1000, "EUR", "USD", sunday), rates.convert(1100, "USD", "JPY", friday)
 (1100, 1600)
->>> rates.convert(1000, "EUR", "USD", date(2026, 2, 8)) is None
+>>> rates.convert(1000, "EUR", "USD", date(2026, 2, 7)) is None
 True
 """
 

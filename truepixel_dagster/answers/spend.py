@@ -37,7 +37,7 @@ _COUNTS = ("clicks", "impressions")
 
 
 class Form(NamedTuple):
-    """A kind of file: the names that each of its columns may have, in lower case, the first one that is there counts."""
+    """A kind of file: the names that each of its columns may have, in lower case; the first one there counts."""
 
     name: str
     columns: Mapping[str, tuple[str, ...]]

@@ -190,7 +190,7 @@ AD_SPEND = Table(
 RATES = Table(
     "rates",
     1,
-    "Exchange rates: how much of `to_currency` one unit of `from_currency` was worth. Of all shops: `shop_id` is `all`.",
+    "Exchange rates: how much of `to_currency` one unit of `from_currency` was worth. `shop_id` is `all`.",
     ("shop_id", "day", "from_currency", "to_currency"),
     (
         _SHOP,

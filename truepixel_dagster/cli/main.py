@@ -16,11 +16,13 @@ from truepixel_dagster.cli.dead_letters import dead_letters
 from truepixel_dagster.cli.demo import demo, dev
 from truepixel_dagster.cli.exporter import exporter
 from truepixel_dagster.cli.installation import migrate, settings, setup, start
+from truepixel_dagster.cli.lake import spend, sql, tables
 from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
 from truepixel_dagster.cli.stack import stack
 from truepixel_dagster.cli.stream import adopt_topic, drain, flush, lag
 from truepixel_dagster.cli.traffic import generate, produce_file
 from truepixel_dagster.collector.command import collector
+from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
@@ -46,12 +48,13 @@ class Group(click.Group):
         from truepixel_dagster.local.servers import StackError
 
         failures = (DrainFailed, HomeUnusable, DemoFailed, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
-        known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)
+        of_lake = (LakeError, NotImported, QueryRefused)
+        known = (SettingsError, Unavailable, KafkaError, StackError, OSError, *of_lake, *failures)
         try:
             return super().invoke(ctx)
         except known as error:
-            # The end of a server's log is lines of its own.
-            keep = "\n" if isinstance(error, StackError) else ""
+            # The end of a server's log is lines of its own, and so are bad rows.
+            keep = "\n" if isinstance(error, (StackError, NotImported, QueryRefused)) else ""
             raise click.ClickException(printable(f"{error}{_first_aid(error)}", keep)) from error
         except click.ClickException as error:
             vars(error)["message"] = printable(error.message, keep="\n")
@@ -105,6 +108,9 @@ COMMANDS = (
     collector,
     privacy,
     report,
+    spend,
+    tables,
+    sql,
     shops,
 )
 for command in COMMANDS:

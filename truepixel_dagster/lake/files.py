@@ -24,15 +24,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from truepixel_dagster.answers.tables import Table
 from truepixel_dagster.lake.arrow import Row, parquet, rows_of
+from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.settings import Settings
 
 _MADE, _FILE = "_made.json", "part.parquet"
 # Of a file's name, on every disk.
 _LONGEST_NAME = 240
-
-
-class LakeError(Exception):
-    """The lake cannot be read or written. The message says where, why, and what to do."""
 
 
 class Made(msgspec.Struct, frozen=True):

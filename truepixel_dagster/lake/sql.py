@@ -9,13 +9,10 @@ from typing import Any
 import duckdb
 
 from truepixel_dagster.answers.tables import KINDS, TABLES, Table
+from truepixel_dagster.lake.errors import QueryRefused
 from truepixel_dagster.lake.files import Lake
 
 _READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
-
-
-class Refused(Exception):
-    """A query cannot be run. The message says why."""
 
 
 class Found:
@@ -27,8 +24,11 @@ class Found:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Yield the rows."""
-        while rows := self._result.fetchmany(1000):
-            yield from rows
+        try:
+            while rows := self._result.fetchmany(1000):
+                yield from rows
+        except duckdb.Error as error:
+            raise QueryRefused(str(error)) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows by name."""
@@ -49,17 +49,17 @@ class Sql:
             values: What its `?` stand for.
 
         Raises:
-            Refused: It is no single query, or DuckDB refuses it.
+            QueryRefused: It is no single query, or DuckDB refuses it.
         """
         try:
             statements = self._connection.extract_statements(text)
             if len(statements) != 1 or statements[0].type not in _READING:
-                raise Refused(
+                raise QueryRefused(
                     "write one statement that reads, such as SELECT, DESCRIBE or EXPLAIN: the lake is read-only"
                 )
             return Found(self._connection.execute(statements[0], list(values)))
         except duckdb.Error as error:
-            raise Refused(str(error)) from error
+            raise QueryRefused(str(error)) from error
 
 
 @contextmanager

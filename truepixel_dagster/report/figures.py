@@ -27,28 +27,29 @@ GROUPINGS: dict[str, tuple[str, ...]] = {
     "campaign": ("platform", "campaign"),
 }
 UNKNOWN, UNASSIGNED = "unknown", "unassigned"
-# An order is divided in millionths.
-_WHOLE = 1_000_000
+#: An order is divided in millionths.
+WHOLE = 1_000_000
 _Names = tuple[str | None, ...]
 
 
-class _Credit(msgspec.Struct, frozen=True):
+class CreditEntry(msgspec.Struct, frozen=True):
     platform: str = UNKNOWN
     amount: int = 0
     net: int | None = None
     channel: str | None = None
     campaign: str | None = None
+    campaign_id: str | None = None
 
 
 class _Touch(msgspec.Struct, frozen=True):
     at: str
 
 
-class _Order(msgspec.Struct, frozen=True):
+class ReportedOrder(msgspec.Struct, frozen=True):
     """What is read of an attribution document, of either edition."""
 
     occurred_at: str
-    credits: dict[str, tuple[_Credit, ...]] = {}
+    credits: dict[str, tuple[CreditEntry, ...]] = {}
     touches: tuple[_Touch, ...] = ()
     half_life_days: float = 7.0
     position_ends_percent: int = ENDS_PERCENT
@@ -61,13 +62,13 @@ class _Order(msgspec.Struct, frozen=True):
     utc_offset: int = 0
 
 
-_ORDERS = Reader(_Order, "Elasticsearch attributions")
-_OF_ORDERS = _ORDERS.known - {"credits", "touches"}
+ORDERS = Reader(ReportedOrder, "Elasticsearch attributions")
+_OF_ORDERS = ORDERS.known - {"credits", "touches"}
 
 
 def fields_of(model: str) -> list[str]:
     """Return the fields of documents that the figures of a model are from, to read no others."""
-    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(_Credit))
+    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(CreditEntry))
     return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
 
 
@@ -138,10 +139,10 @@ class Figures:
     def add(self, id_: str, document: Mapping[str, Any]) -> None:
         """Add the order of one document; one that cannot be read is counted as such, and in nothing else."""
         try:
-            order = _ORDERS.read(id_, document)
+            order = ORDERS.read(id_, document)
             if not self._period.holds(to_millis(order.occurred_at), order.utc_offset):
                 return
-            divided = list(_divided(order, self.model))
+            parts = list(divided(order, self.model))
         except (ValueError, ArithmeticError) as error:
             self.unreadable += 1
             self.why_unreadable = self.why_unreadable or str(error)
@@ -151,7 +152,7 @@ class Figures:
             return
         self.orders += 1
         rows = self._sums.setdefault(order.value.currency if order.value else "", {})
-        for credit, sums in divided:
+        for credit, sums in parts:
             rows.setdefault(tuple(getattr(credit, name) for name in self._names), Sums()).add(sums)
 
     def rows(self) -> list[Row]:
@@ -167,32 +168,38 @@ class Figures:
         return [_total(currency, rows.values()) for currency, rows in sorted(self._sums.items())]
 
 
-def _divided(order: _Order, model: str) -> Iterator[tuple[_Credit, Sums]]:
-    """An order's credits, each with its part of the order's figures."""
+def divided(order: ReportedOrder, model: str) -> Iterator[tuple[CreditEntry, Sums]]:
+    """Yield an order's credits by a model, each with its part of the order's figures."""
     credited = [_with_channel(credit, order) for credit in order.credits.get(model, ())] or [_only_credit(order)]
     weights = _weights(order, model, credited)
     refunded = shares(order.refunded.amount if order.refunded else 0, weights)
-    orders = shares(_WHOLE, weights)
+    orders = shares(WHOLE, weights)
     for credit, net, back, part in zip(credited, _nets(order, credited, weights), refunded, orders):
         new, returning = (part if order.new_customer is which else 0 for which in (True, False))
         yield credit, Sums(credit.amount, back, net, part, new, returning)
 
 
-def _with_channel(credit: _Credit, order: _Order) -> _Credit:
+def total_of(order: ReportedOrder) -> dict[str, int]:
+    """Return what an order was worth, what went back and what stays, in minor units: the sums of its credits."""
+    parts = [sums for _, sums in divided(order, "last_click")]
+    return {name: sum(getattr(each, name) for each in parts) for name in ("gross", "refunded", "net")}
+
+
+def _with_channel(credit: CreditEntry, order: ReportedOrder) -> CreditEntry:
     """A credit with its channel: the first edition has none, and names what is no visit by the platform."""
     if credit.channel is not None:
         return credit
     return msgspec.structs.replace(credit, channel=UNASSIGNED if order.touches else credit.platform)
 
 
-def _only_credit(order: _Order) -> _Credit:
+def _only_credit(order: ReportedOrder) -> CreditEntry:
     """The credit of an order whose document has none."""
     place = DIRECT if order.sales_channel == ONLINE else order.sales_channel
     platform, channel = (UNKNOWN, UNASSIGNED) if order.touches else (place, place)
-    return _Credit(platform, order.value.amount if order.value else 0, channel=channel)
+    return CreditEntry(platform, order.value.amount if order.value else 0, channel=channel)
 
 
-def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence[Weight]:
+def _weights(order: ReportedOrder, model: str, credited: Sequence[CreditEntry]) -> Sequence[Weight]:
     """The weights that made an order's credits; their amounts, where its touches do not tell these weights."""
     if len(credited) == 1:
         return (1,)
@@ -204,7 +211,7 @@ def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence
     return [credit.amount for credit in credited] if any(credit.amount for credit in credited) else [1] * len(credited)
 
 
-def _nets(order: _Order, credited: Sequence[_Credit], weights: Sequence[Weight]) -> list[int]:
+def _nets(order: ReportedOrder, credited: Sequence[CreditEntry], weights: Sequence[Weight]) -> list[int]:
     """What stays of each credit: all of it where the document, of the first edition, knows no net."""
     own = [credit.net for credit in credited if credit.net is not None]
     if len(own) == len(credited):
@@ -226,9 +233,9 @@ def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
         gross=sums.gross,
         refunded=sums.refunded,
         net=sums.net,
-        orders=sums.orders / _WHOLE,
-        new_customers=sums.new / _WHOLE,
-        returning_customers=sums.returning / _WHOLE,
+        orders=sums.orders / WHOLE,
+        new_customers=sums.new / WHOLE,
+        returning_customers=sums.returning / WHOLE,
     )
 
 
@@ -241,7 +248,7 @@ def _total(currency: str, rows: Iterable[Sums]) -> Total:
         gross=total.gross,
         refunded=total.refunded,
         net=total.net,
-        orders=total.orders // _WHOLE,
-        new_customers=total.new // _WHOLE,
-        returning_customers=total.returning // _WHOLE,
+        orders=total.orders // WHOLE,
+        new_customers=total.new // WHOLE,
+        returning_customers=total.returning // WHOLE,
     )

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -107,6 +108,7 @@ _KNOWN_SECONDS = 1.0
 # How long a process may write to the indices that it has looked at.
 _SOUND_SECONDS = 60.0
 _COPIED_AT_ONCE = 250
+_BUCKETS = 5000
 # Decimals are written back as the numbers that they were.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -626,6 +628,68 @@ class ElasticsearchStore(Store):
         buckets = {kind: found[kind]["days"]["buckets"] if kind in found else () for kind in kinds}
         return {kind: {str(b["key_as_string"]): int(b["doc_count"]) for b in own} for kind, own in buckets.items()}
 
+    def stamps(
+        self, name: str, query: Mapping[str, Any], field: str, zone: str, *, by_offset: bool = False
+    ) -> Iterator[tuple[str, str, int, str]]:
+        """Yield for each shop and day what tells whether its documents in the indices `name`* have changed.
+
+        Every write of a document gives it a new sequence number; one that is removed is missing from the count.
+
+        Arguments:
+            name: Of the indices.
+            query: Which documents.
+            field: The date that puts them on days.
+            zone: IANA name of the time zone of these days.
+            by_offset: Whether a day is that of the document's own `utc_offset`, minutes, instead.
+
+        Yields:
+            Shop, day (ISO), minutes of the offset, and the stamp.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        zones = self._offsets(name, query) if by_offset else {0: zone}
+        for minutes, own_zone in zones.items():
+            histogram = {"field": field, "calendar_interval": "day", "time_zone": own_zone, "format": "yyyy-MM-dd"}
+            sources = [{"shop": {"terms": {"field": "shop_id"}}}, {"day": {"date_histogram": histogram}}]
+            numbers = {"sum": {"sum": {"field": "_seq_no"}}, "max": {"max": {"field": "_seq_no"}}}
+            of_offset = {"bool": {"filter": [query, _with_offset(minutes)]}} if by_offset else query
+            for bucket in self._composite(name, of_offset, sources, numbers):
+                key = bucket["key"]
+                stamp = f"{bucket['doc_count']}:{bucket['sum']['value']:.0f}:{bucket['max']['value']:.0f}"
+                yield str(key["shop"]), str(key["day"]), minutes, stamp
+
+    def _offsets(self, name: str, query: Mapping[str, Any]) -> dict[int, str]:
+        """The offsets from UTC that documents have, in minutes, each as a time zone."""
+        sources = [{"offset": {"terms": {"field": "utc_offset", "missing_bucket": True}}}]
+        found = {int(each["key"]["offset"] or 0) for each in self._composite(name, query, sources, {})}
+        signs = {minutes: "-" if minutes < 0 else "+" for minutes in found}
+        return {m: f"{sign}{abs(m) // 60:02d}:{abs(m) % 60:02d}" for m, sign in sorted(signs.items())}
+
+    def _composite(
+        self, name: str, query: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], numbers: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        """The buckets of a composite aggregation, page by page."""
+        after: Any = None
+        while True:
+            composite = {"size": _BUCKETS, "sources": list(sources), **({"after": after} if after else {})}
+            search = partial(
+                self.client.search,
+                index=self._own(name),
+                size=0,
+                query=dict(query),
+                aggregations={"all": {"composite": composite, **({"aggs": dict(numbers)} if numbers else {})}},
+                track_total_hits=False,
+                allow_partial_search_results=False,
+                ignore_unavailable=True,
+                allow_no_indices=True,
+            )
+            found = self._call(search).get("aggregations", {}).get("all", {})
+            yield from found.get("buckets", ())
+            after = found.get("after_key")
+            if after is None:
+                return
+
     def newest(self, name: str, field: str, *, until: str) -> str | None:
         """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
 
@@ -843,6 +907,13 @@ def _whole(reply: Reply) -> Reply:
 
 def _never_fits(item: Mapping[str, Any], action: Action) -> bool:
     return never_fits(item["status"], str(item["error"].get("reason")), len(action.source))
+
+
+def _with_offset(minutes: int) -> Mapping[str, Any]:
+    """The documents of an offset from UTC; one that says none has 0."""
+    exact: Mapping[str, Any] = {"term": {"utc_offset": minutes}}
+    missing = {"bool": {"must_not": {"exists": {"field": "utc_offset"}}}}
+    return exact if minutes else {"bool": {"should": [exact, missing], "minimum_should_match": 1}}
 
 
 def _halves(actions: Sequence[Action]) -> list[Sequence[Action]]:
