@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from typing import NamedTuple
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _SEPARATORS = "\t;,"
 _SAMPLE = 40
+_NUMBER = re.compile(r"[^\d.,-]*(-?[\d.,'’\s]*\d)\D*")
+_BLANKS = re.compile(r"['’\s]")
 
 
 class NoGrid(ValueError):
@@ -89,8 +92,9 @@ class Numbers:
 
 
 def _bare(text: str) -> str:
-    """A number without blanks, apostrophes and letters or signs of a currency."""
-    return "".join(each for each in text if each in "0123456789.,-")
+    """A number without blanks, apostrophes, and the sign of a currency around it; empty where it is none."""
+    found = _NUMBER.fullmatch(text)
+    return _BLANKS.sub("", found[1]) if found else ""
 
 
 def _has_decimal_comma(text: str) -> bool:

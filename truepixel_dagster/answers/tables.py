@@ -262,3 +262,17 @@ TABLES: dict[str, Table] = {
         FUNNEL_DAILY,
     )
 }
+
+
+def as_markdown() -> str:
+    """Return the description of all tables, as docs/tables.md has it."""
+    return "\n\n".join(_as_markdown(table) for table in TABLES.values())
+
+
+def _as_markdown(table: Table) -> str:
+    rows = [
+        f"| `{each.name}` | {KINDS[each.kind][0]}{', or null' if each.optional else ''} | {each.says} |"
+        for each in table.columns
+    ]
+    head = [f"### {table.name}", "", table.says, "", f"Files: `{table.path}`. Key: {', '.join(table.key)}.", ""]
+    return "\n".join([*head, "| column | kind | meaning |", "| --- | --- | --- |", *rows])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Iterator
-from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -43,8 +41,8 @@ def _currency(_context: click.Context, _option: click.Parameter, value: str | No
 def import_file(file: str, shop: str | None, currency: str | None, skip_bad_rows: bool, as_json: bool) -> None:
     """Import FILE, CSV or Parquet, of spend or of exchange rates: all of its rows, or none.
 
-    Exports of Google Ads, Meta and TikTok are recognised by their columns; docs/spend.md has them, and a plain form. Rows
-    replace those of the same shop, day, platform and campaign. FILE may be an address such as s3://bucket/file.csv.
+    Exports of Google Ads, Meta and TikTok are recognised by their columns; docs/spend.md has them, and a plain form.
+    Rows replace those of the same shop, day, platform and campaign. FILE may be an address such as s3://bucket/file.csv.
     """
     from truepixel_dagster.rebuild.spend_files import import_spend
 
@@ -69,7 +67,7 @@ def sql(query: str | None, as_csv: bool, as_json: bool) -> None:
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.lake.sql import open_sql
 
-    text = query if query is not None else click.get_text_stream("stdin").read()
+    text = query if query is not None else sys.stdin.read()
     with open_sql(lake_of(load_settings())) as opened:
         found = opened.query(text)
         if as_json:
@@ -106,7 +104,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
     """
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.rebuild.answers import MAKERS
-    from truepixel_dagster.rebuild.lake import making, stale_days
+    from truepixel_dagster.rebuild.lake import days_of_history, making, stale_days
     from truepixel_dagster.rebuild.lake import refresh as refresh_days
 
     settings = load_settings()
@@ -114,7 +112,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
         from truepixel_dagster.lake.dbt import sources_of
 
         return echo(sources_of(lake_of(settings)), keep="\n")
-    days = list(_days(settings.history_start))
+    days = days_of_history(settings)
     with making(settings) as tools, progress_bar("tables") as bar:
         if refresh:
             refresh_days(tools, MAKERS, days, lambda what, done, total: bar(done, total or None, what))
@@ -129,11 +127,3 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
     for name, of_table in stale.items():
         echo(f"stale days of {name}: {', '.join(of_table)}")
     return None
-
-
-def _days(first: date) -> Iterator[str]:
-    """All days from the first one on, up to tomorrow: somewhere it has begun."""
-    last = date.today() + timedelta(days=1)  # noqa: DTZ011 (a day more or less is not stale)
-    while first <= last:
-        yield first.isoformat()
-        first += timedelta(days=1)

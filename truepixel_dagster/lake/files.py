@@ -151,7 +151,9 @@ class Lake:
 
     def shops(self, table: Table, day: str) -> list[str]:
         """Return the shops that have a file of a day."""
-        return sorted(unquote(name.partition("=")[2]) for name in self._names(self._day(table, day), "shop_id="))
+        self.fs.invalidate_cache(self._day(table, day))
+        found = self.fs.glob(f"{self._day(table, day)}/*/{_FILE}")
+        return sorted(unquote(str(path).rsplit("/", 2)[1].partition("=")[2]) for path in found)
 
     def days(self, table: Table) -> list[str]:
         """Return the days that a table has, in order."""

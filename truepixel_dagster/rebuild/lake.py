@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
 from truepixel_dagster.answers.tables import Table
@@ -87,6 +88,12 @@ def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = s
     return done
 
 
+def days_of_history(settings: Settings) -> list[str]:
+    """Return all days that may have figures, from the first partition to the day that has begun somewhere."""
+    first, last = settings.history_start, datetime.now(timezone.utc).date() + timedelta(days=1)
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+
+
 def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Return which days of which tables are stale, each with its shops; a table without any is not named.
 
@@ -101,6 +108,8 @@ def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> di
         Unavailable: A server does not answer.
     """
     stale: dict[str, dict[str, list[str]]] = {}
+    if not days:
+        return stale
     for maker in makers:
         sources = maker.sources(tools, days)
         for table in maker.tables:

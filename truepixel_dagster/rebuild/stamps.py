@@ -40,7 +40,8 @@ def of_documents(
     """
     store.refresh()
     found: Stamps = {}
-    span = _span(days)
+    # A field of days would not take moments without their format.
+    span = {**_span(days), "format": "strict_date_time"}
     for zone, of_shops in _zones(shops).items():
         query = {"bool": {"filter": [of_shops, {"range": {field: span}}]}}
         offset = by_offset and zone == ""

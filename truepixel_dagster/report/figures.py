@@ -68,7 +68,8 @@ _OF_ORDERS = ORDERS.known - {"credits", "touches"}
 
 def fields_of(model: str) -> list[str]:
     """Return the fields of documents that the figures of a model are from, to read no others."""
-    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(CreditEntry))
+    used = (field.name for field in msgspec.structs.fields(CreditEntry) if field.name != "campaign_id")
+    of_credits = (f"credits.{model}.{name}" for name in used)
     return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
 
 

@@ -68,7 +68,6 @@ prune_history_every_hour = dg.ScheduleDefinition(
 lake_job = dg.define_asset_job(
     "refresh_lake",
     selection=dg.AssetSelection.assets(*LAKE),
-    partitions_def=DAYS,
     executor_def=dg.in_process_executor,
     description="Makes days of all tables of the lake again.",
 )
