@@ -1,4 +1,4 @@
-"""What orders brought a shop by channel, platform or campaign: sums over attribution documents, without any I/O.
+"""What orders brought a shop by channel, platform, campaign or day: sums over attribution documents, without any I/O.
 
 Each order is divided among the credits of one model: gross and net as the document credits them, what was refunded and
 the order itself by the weights that made these credits. All are whole numbers that are divided by largest remainder, so
@@ -8,10 +8,12 @@ that the sums over rows are those of the documents.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from truepixel_dagster.answers.marketing import WHOLE, ratio
 from truepixel_dagster.events.event import DAY
 from truepixel_dagster.events.money import Money, shares
 from truepixel_dagster.events.order import ONLINE
@@ -25,10 +27,9 @@ GROUPINGS: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "platform": ("platform",),
     "campaign": ("platform", "campaign"),
+    "day": ("day",),
 }
 UNKNOWN, UNASSIGNED = "unknown", "unassigned"
-#: An order is divided in millionths.
-WHOLE = 1_000_000
 _Names = tuple[str | None, ...]
 
 
@@ -68,8 +69,7 @@ _OF_ORDERS = ORDERS.known - {"credits", "touches"}
 
 def fields_of(model: str) -> list[str]:
     """Return the fields of documents that the figures of a model are from, to read no others."""
-    used = (field.name for field in msgspec.structs.fields(CreditEntry) if field.name != "campaign_id")
-    of_credits = (f"credits.{model}.{name}" for name in used)
+    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(CreditEntry))
     return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
 
 
@@ -82,6 +82,7 @@ class Sums(msgspec.Struct):
     orders: int = 0
     new: int = 0
     returning: int = 0
+    spend: int = 0
 
     def add(self, other: Sums) -> None:
         """Add others to these."""
@@ -92,8 +93,9 @@ class Sums(msgspec.Struct):
 class Row(msgspec.Struct, frozen=True):
     """What the orders credited to one name brought, in one currency; amounts in minor units.
 
-    `channel`, `platform` and `campaign` are None where the rows are not by them. An order of which several rows have a
-    credit counts in each by its share. `currency` is empty for orders without a value.
+    `channel`, `platform`, `campaign` and `day` are None where the rows are not by them. An order of which several rows
+    have a credit counts in each by its share. `currency` is empty for orders without a value. `roas` is gross for each
+    unit of `spend`, None without spend.
     """
 
     channel: str | None
@@ -106,6 +108,20 @@ class Row(msgspec.Struct, frozen=True):
     orders: float
     new_customers: float
     returning_customers: float
+    day: str | None = None
+    spend: int = 0
+    roas: Decimal | None = None
+
+
+class Spending(msgspec.Struct, frozen=True):
+    """What a source cost on one of the shop's days, in minor units of `currency`."""
+
+    day: str
+    channel: str
+    platform: str
+    campaign: str | None
+    currency: str
+    amount: int
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -118,6 +134,8 @@ class Total(msgspec.Struct, frozen=True):
     orders: int
     new_customers: int
     returning_customers: int
+    spend: int = 0
+    roas: Decimal | None = None
 
 
 class Figures:
@@ -141,8 +159,10 @@ class Figures:
         """Add the order of one document; one that cannot be read is counted as such, and in nothing else."""
         try:
             order = ORDERS.read(id_, document)
-            if not self._period.holds(to_millis(order.occurred_at), order.utc_offset):
+            at = to_millis(order.occurred_at)
+            if not self._period.holds(at, order.utc_offset):
                 return
+            day = self._period.time.day(at, order.utc_offset)
             parts = list(divided(order, self.model))
         except (ValueError, ArithmeticError) as error:
             self.unreadable += 1
@@ -154,14 +174,23 @@ class Figures:
         self.orders += 1
         rows = self._sums.setdefault(order.value.currency if order.value else "", {})
         for credit, sums in parts:
-            rows.setdefault(tuple(getattr(credit, name) for name in self._names), Sums()).add(sums)
+            named = {"channel": credit.channel, "platform": credit.platform, "day": day}
+            named["campaign"] = credit.campaign or credit.campaign_id
+            rows.setdefault(tuple(named[name] for name in self._names), Sums()).add(sums)
+
+    def spend(self, spending: Spending) -> None:
+        """Add what a source cost."""
+        rows = self._sums.setdefault(spending.currency, {})
+        names = tuple(getattr(spending, name) for name in self._names)
+        rows.setdefault(names, Sums()).spend += spending.amount
 
     def rows(self) -> list[Row]:
-        """Return the rows by currency, those that brought most first."""
+        """Return the rows by currency: days in their order, others with those that brought most first."""
+        by_name = "day" in self._names
         return [
             _row(dict(zip(self._names, names)), currency, sums)
             for currency, rows in sorted(self._sums.items())
-            for names, sums in sorted(rows.items(), key=_place)
+            for names, sums in (sorted(rows.items()) if by_name else sorted(rows.items(), key=_place))
         ]
 
     def totals(self) -> list[Total]:
@@ -222,7 +251,7 @@ def _nets(order: ReportedOrder, credited: Sequence[CreditEntry], weights: Sequen
 
 def _place(row: tuple[_Names, Sums]) -> tuple[object, ...]:
     names, sums = row
-    return -sums.gross, -sums.orders, tuple(name or "" for name in names)
+    return -sums.gross, -sums.orders, -sums.spend, tuple(name or "" for name in names)
 
 
 def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
@@ -237,6 +266,9 @@ def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
         orders=sums.orders / WHOLE,
         new_customers=sums.new / WHOLE,
         returning_customers=sums.returning / WHOLE,
+        day=names.get("day"),
+        spend=sums.spend,
+        roas=ratio(sums.gross, sums.spend),
     )
 
 
@@ -252,4 +284,6 @@ def _total(currency: str, rows: Iterable[Sums]) -> Total:
         orders=total.orders // WHOLE,
         new_customers=total.new // WHOLE,
         returning_customers=total.returning // WHOLE,
+        spend=total.spend,
+        roas=ratio(total.gross, total.spend),
     )

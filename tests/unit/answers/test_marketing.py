@@ -51,9 +51,11 @@ def test_three_currencies_a_refund_and_a_new_customer_by_hand() -> None:
     )
     assert (search.cost_per_order, search.cost_per_new_customer) == (2200, 2200)
     # 8.00 GBP / 0.8 = 10.00 USD: 50 / 10 = 5; half an order costs 20.00.
-    assert (social.spend, social.roas, social.cost_per_order, social.cost_per_new_customer) == (1000, 5, 2000, None)
+    assert (social.spend, social.roas, social.cost_per_order, social.cost_per_new_customer) == (
+        1000, Decimal(5), 2000, None,
+    )  # fmt: skip
     assert (dances.channel, dances.campaign, dances.spend, dances.roas, dances.cost_per_order) == (
-        "paid_social", "dances", 500, 0, None,
+        "paid_social", "dances", 500, Decimal(0), None,
     )  # fmt: skip
 
 

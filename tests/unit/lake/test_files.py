@@ -72,7 +72,8 @@ def test_a_crash_between_files_leaves_whole_files_and_a_day_that_is_not_called_m
 ) -> None:
     lake = Lake(str(tmp_path))
     lake.write(FUNNEL_DAILY, DAY, {shop: [row(shop)] for shop in SHOPS}, dict.fromkeys(SHOPS, "1"))
-    put, written = lake.put, []
+    put = lake.put
+    written: list[str] = []
 
     def crash(path: str, content: bytes) -> None:
         if written:

@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def opened(_settings: Any) -> Iterator[Any]:
         yield SimpleNamespace(elasticsearch=None, mongodb=None)
 
-    def answer(_stores: Any, shop: str, model: str, by: str, wish: Wish) -> ShopReport:
+    def answer(_stores: Any, shop: str, model: str, by: str, wish: Wish, *_: Any) -> ShopReport:
         calls.append((by, wish))
         figures = Figures(model, by)
         figures.add("s:1", ORDER)
