@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from truepixel_dagster.definitions import definitions
 from truepixel_dagster.health.lake import answers_sum, days_fresh
 from truepixel_dagster.jobs.drain import environment
 from truepixel_dagster.lake.files import lake_of
+from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.answers import MAKERS
 from truepixel_dagster.rebuild.lake import make, making, refresh, stale_days
@@ -190,20 +193,18 @@ def test_a_changed_time_zone_makes_the_days_stale_and_moves_the_figures(sold: Se
 
 
 def test_a_redaction_makes_the_days_of_a_person_stale_and_leaves_nothing_of_the_client(
-    sold: Settings, monkeypatch: pytest.MonkeyPatch
+    sold: Settings,
 ) -> None:
     made(sold)
-    for name, value in environment(sold).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
     truepixel(sold, "privacy", "redact", "--shop", SHOP, "--client", "new", "--yes")
     found = stale(sold)
     assert DAY in found["events"]
     assert DAY in found["marketing_daily"]
     made(sold)
     assert stale(sold) == {}
-    for table in ("events", "orders", "customers"):
-        assert rows(sold, f"SELECT count(*) AS rows FROM {table} WHERE client_id = 'new'") == [{"rows": 0}]
+    with open_sql(lake_of(sold)) as sql:
+        for table in ("events", "orders", "customers"):
+            assert sql.query(f"SELECT * FROM {table} WHERE client_id = 'new'").rows() == []
     assert answers_sum(sold).passed
 
 
@@ -237,3 +238,16 @@ def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settin
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     schema = specs[asset_keys.MARKETING_DAILY].metadata["dagster/column_schema"]
     assert [column.name for column in schema.columns] == [each.name for each in MARKETING_DAILY.columns]
+
+
+def test_the_ten_questions_are_answered_by_their_commands_and_by_their_sql(sold: Settings) -> None:
+    made(sold)
+    text = (Path(__file__).parents[2] / "docs" / "reports.md").read_text()
+    questions = re.split(r"^## \d+\. ", text, flags=re.MULTILINE)[1:]
+    assert len(questions) == 10
+    with open_sql(lake_of(sold)) as sql:
+        for question in questions:
+            (query,) = re.findall(r"```sql\n(.*?)```", question, re.DOTALL)
+            assert sql.query(query).rows() or "brought no order" in question, query
+            (command,) = re.findall(r"^    \./run (.*)$", question, re.MULTILINE)
+            assert SHOP in (printed := truepixel(sold, *shlex.split(command))) or printed.count("\n") > 1, command
