@@ -200,8 +200,12 @@ def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, 
 
 SPEND_MAKER = Maker((AD_SPEND,), _spend_made_of, _spend)
 RATES_MAKER = Maker((RATES,), _rates_made_of, _rates)
-MARKETING_MAKER = Maker((MARKETING_DAILY,), _marketing_made_of, _marketing, needs=(EVENTS, CREDITS, AD_SPEND, RATES))
-FUNNEL_MAKER = Maker((FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS))
+MARKETING_MAKER = Maker(
+    (MARKETING_DAILY,), _marketing_made_of, _marketing, needs=(EVENTS, CREDITS, AD_SPEND, RATES), outlive=True
+)
+FUNNEL_MAKER = Maker(
+    (FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS), outlive=True
+)
 
 #: Every maker by its asset, in the order of their needs.
 MAKERS: dict[str, Maker] = {

@@ -20,6 +20,7 @@ from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake, Made, Written, lake_of
 from truepixel_dagster.rebuild.rebuilt import Progress, silent
 from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.shops import all_days, known
 
@@ -40,17 +41,29 @@ class Tools(NamedTuple):
     days: ShopDays
     currencies: Mapping[str, str]
 
+    @property
+    def first_kept(self) -> str:
+        """The first day of any shop whose events are all kept."""
+        today = datetime.now(timezone.utc).date()
+        return (first_kept(today, self.settings.event_retention_months) + timedelta(days=1)).isoformat()
+
 
 class Maker(NamedTuple):
     """How some tables are made together, a day at a time.
 
     `sources` gives what days are made of, `rows` the rows of a day. `needs` are the tables that they are made from.
+    Figures that `outlive` the events that they are made from stay as they are where retention has dropped these.
     """
 
     tables: tuple[Table, ...]
     sources: Callable[[Tools, Sequence[str]], Sources]
     rows: Callable[[Tools, str], Rows]
     needs: tuple[Table, ...] = ()
+    outlive: bool = False
+
+    def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
+        """Return those of some days that it can make."""
+        return [day for day in days if not self.outlive or day >= tools.first_kept]
 
 
 @contextmanager
@@ -77,6 +90,7 @@ def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = s
         OSError, Unavailable: A disk, bucket or server does not answer; each file is as before or as it should be.
     """
     done = Written()
+    days = maker.makes(tools, days)
     if not days:
         return done
     sources = maker.sources(tools, days)
@@ -108,19 +122,18 @@ def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> di
         Unavailable: A server does not answer.
     """
     stale: dict[str, dict[str, list[str]]] = {}
-    if not days:
-        return stale
     for maker in makers:
-        sources = maker.sources(tools, days)
+        own = maker.makes(tools, days)
+        sources = maker.sources(tools, own) if own else {}
         for table in maker.tables:
-            made = tools.lake.made_of(table, days)
+            made = tools.lake.made_of(table, set(own).intersection(tools.lake.days(table)))
             found = {
                 day: sorted(
                     _differ(sources.get(day, {}), made.get(day, {})).union(
                         *(stale.get(need.name, {}).get(day, ()) for need in maker.needs)
                     )
                 )
-                for day in days
+                for day in own
             }
             if any(found.values()):
                 stale[table.name] = {day: shops for day, shops in found.items() if shops}
