@@ -10,10 +10,18 @@ from truepixel_dagster.events.event import iso
 from truepixel_dagster.events.shop_time import UTC, ShopDays
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.mongodb import MongoStore
+from truepixel_dagster.stores.redactions import ALIAS
 
 Stamps = dict[str, dict[str, str]]
 _DAY = 86_400_000
 _UTC = "UTC"
+# A profile that is forgotten comes back under an alias with its first version: ids must tell.
+_SUMS: Mapping[str, Any] = {
+    "count": {"$sum": 1},
+    "versions": {"$sum": "$v"},
+    "lengths": {"$sum": {"$strLenBytes": "$_id"}},
+    "aliases": {"$sum": {"$cond": [{"$eq": [{"$indexOfBytes": ["$client_id", ALIAS]}, 0]}, 1, 0]}},
+}
 
 
 def of_documents(
@@ -64,10 +72,10 @@ def of_profiles(store: MongoStore, name: str, field: str, shops: ShopDays, days:
     known: list[tuple[str, Mapping[str, Any]]] = [(zone, {"$in": names}) for zone, names in own.items()]
     for zone, of_shops in [*known, ("", {"$nin": [shop for names in own.values() for shop in names]})]:
         day = {"$dateToString": {"date": {"$toDate": f"${field}"}, "format": "%Y-%m-%d", "timezone": zone or _UTC}}
-        group = {"_id": {"shop": "$shop_id", "day": day}, "count": {"$sum": 1}, "sum": {"$sum": "$v"}}
+        group = {"_id": {"shop": "$shop_id", "day": day}, **_SUMS}
         for each in store.sums(name, [{"$match": {"shop_id": of_shops, field: span}}, {"$group": group}]):
             place = each["_id"]
-            found.setdefault(place["day"], {})[place["shop"]] = f"{zone} {each['count']}:{each['sum']}"
+            found.setdefault(place["day"], {})[place["shop"]] = f"{zone} {':'.join(str(each[name]) for name in _SUMS)}"
     return {day: found[day] for day in days if day in found}
 
 
