@@ -12,8 +12,6 @@ from truepixel_dagster.answers.tables import KINDS, TABLES, Table
 from truepixel_dagster.lake.errors import QueryRefused
 from truepixel_dagster.lake.files import Lake
 
-_READING = frozenset({duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN})
-
 
 class Found:
     """The answer to a query: names of columns, and rows in batches."""
@@ -53,10 +51,9 @@ class Sql:
         """
         try:
             statements = self._connection.extract_statements(text)
-            if len(statements) != 1 or statements[0].type not in _READING:
-                raise QueryRefused(
-                    "write one statement that reads, such as SELECT, DESCRIBE or EXPLAIN: the lake is read-only"
-                )
+            # EXPLAIN ANALYZE runs what it explains, also what writes.
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise QueryRefused("write one statement that reads, such as SELECT or DESCRIBE: the lake is read-only")
             return Found(self._connection.execute(statements[0], list(values)))
         except duckdb.Error as error:
             raise QueryRefused(str(error)) from error

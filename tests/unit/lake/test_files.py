@@ -102,6 +102,7 @@ def test_a_row_without_a_value_that_its_column_needs_is_refused(lake: Lake) -> N
         "CREATE TABLE x AS SELECT 1",
         "DROP VIEW events",
         "COPY events TO 'x.csv'",
+        "EXPLAIN ANALYZE COPY events TO 'x.csv'",
         "ATTACH 'x.db'",
         "INSTALL httpfs",
         "SET enable_external_access = true",
