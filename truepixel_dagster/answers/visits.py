@@ -1,4 +1,4 @@
-"""Visits: a client's pixel events of one of the shop's days, cut where it came anew.
+"""Visits: a client's pixel events of one of the shop's days, cut at pauses and where a new source begins.
 
 A visit ends after 30 minutes without an event, at the shop's midnight, and where a touch of another source begins: so
 Google's Universal Analytics cut sessions (support.google.com/analytics/answer/2731565). It is of the source of the
