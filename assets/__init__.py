@@ -6,6 +6,7 @@ from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
 from truepixel_dagster.assets.health import audit, health, health_checks
 from truepixel_dagster.assets.kafka_topic import kafka_topic
+from truepixel_dagster.assets.lake import lake_tables
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 
@@ -18,6 +19,7 @@ __all__ = [
     "health",
     "health_checks",
     "kafka_topic",
+    "lake_tables",
     "product_stats",
     "product_stats_buffer",
     "weekly_visitors",

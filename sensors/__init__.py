@@ -9,7 +9,9 @@ from truepixel_dagster.sensors.schedules import (
     drop_old_events_every_night,
     flush_every_minute,
     prune_history_every_hour,
+    refresh_lake_every_hour,
 )
+from truepixel_dagster.sensors.spend_files import spend_files
 
 __all__ = [
     "audit_every_night",
@@ -19,5 +21,7 @@ __all__ = [
     "kafka_lag",
     "privacy_every_two_minutes",
     "prune_history_every_hour",
+    "refresh_lake_every_hour",
     "run_failure",
+    "spend_files",
 ]

@@ -10,6 +10,16 @@ CUSTOMERS = "customers"
 PRODUCT_STATS_BUFFER = "product_stats_buffer"
 PRODUCT_STATS = "product_stats"
 WEEKLY_VISITORS = "weekly_visitors"
+# The tables of the lake.
+LAKE_EVENTS = "lake_events"
+LAKE_ORDERS = "lake_orders"
+LAKE_CUSTOMERS = "lake_customers"
+LAKE_PRODUCT_STATS = "lake_product_stats"
+AD_SPEND = "ad_spend"
+RATES = "rates"
+MARKETING_DAILY = "marketing_daily"
+FUNNEL_DAILY = "funnel_daily"
+LAKE = (LAKE_EVENTS, LAKE_ORDERS, LAKE_CUSTOMERS, LAKE_PRODUCT_STATS, AD_SPEND, RATES, MARKETING_DAILY, FUNNEL_DAILY)
 
 # What a run of the stream reports, in the order of its stages.
 STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)

@@ -10,9 +10,11 @@ from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
 from truepixel_dagster.assets.health import audit, health, health_checks
 from truepixel_dagster.assets.kafka_topic import kafka_topic
+from truepixel_dagster.assets.lake import lake_tables
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 from truepixel_dagster.jobs.flush import flush
+from truepixel_dagster.jobs.import_spend import import_spend
 from truepixel_dagster.jobs.privacy import privacy
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
@@ -29,7 +31,9 @@ from truepixel_dagster.sensors.schedules import (
     flush_every_minute,
     health_job,
     prune_history_every_hour,
+    refresh_lake_every_hour,
 )
+from truepixel_dagster.sensors.spend_files import spend_files
 
 definitions = dg.Definitions(
     assets=[
@@ -41,6 +45,7 @@ definitions = dg.Definitions(
         product_stats_buffer,
         product_stats,
         weekly_visitors,
+        *lake_tables,
         health,
     ],
     asset_checks=[audit, *health_checks],
@@ -54,8 +59,9 @@ definitions = dg.Definitions(
         privacy,
         prune_history,
         drop_old_events,
+        import_spend,
     ],
-    sensors=[kafka_lag, run_failure],
+    sensors=[kafka_lag, run_failure, spend_files],
     schedules=[
         flush_every_minute,
         audit_every_night,
@@ -63,6 +69,7 @@ definitions = dg.Definitions(
         prune_history_every_hour,
         drop_old_events_every_night,
         privacy_every_two_minutes,
+        refresh_lake_every_hour,
     ],
     # A rebuild is one op: a process of its own for it would only import everything twice.
     executor=dg.in_process_executor,

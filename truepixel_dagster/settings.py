@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(Path(".truepixel"), description="the local stack's data, logs and Dagster's home")
 
+    lake_url: str | None = Field(
+        None, description="folder or bucket of the tables, as fsspec has it; `lake` in TRUEPIXEL_DATA_DIR if unset"
+    )
+    spend_url: str | None = Field(
+        None, description="folder or bucket that is watched for files of spend and rates; none if unset"
+    )
+
     servers_identity: str | None = Field(
         None, description="identity that every server must show, as those of a local stack do; not asked for if unset"
     )

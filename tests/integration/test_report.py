@@ -78,12 +78,18 @@ def report(settings: Settings, *arguments: str) -> Doc:
     return dict(json.loads(done.stdout))
 
 
+def day_of(document: Doc) -> str:
+    moment = datetime.fromisoformat(document["occurred_at"].replace("Z", "+00:00"))
+    return moment.astimezone(ZoneInfo(ZONE)).date().isoformat()
+
+
 def by_hand(documents: list[Doc], by: str, model: str) -> dict[tuple[Any, ...], Counter[str]]:
     """Gross and net by names and currency, from the documents alone."""
     found: dict[tuple[Any, ...], Counter[str]] = {}
     for document in documents:
         for credit in document["credits"][model]:
-            key = (*(credit.get(name) for name in GROUPINGS[by]), document["value"]["currency"])
+            named = {**credit, "day": day_of(document)}
+            key = (*(named.get(name) for name in GROUPINGS[by]), document["value"]["currency"])
             found.setdefault(key, Counter()).update(gross=credit["amount"], net=credit["net"])
     return found
 
@@ -129,10 +135,6 @@ def test_the_report_is_what_the_documents_say(sold: Settings, stores: Stores) ->
     assert (channels["pos"]["gross"], channels["direct"]["gross"], channels["pos"]["orders"]) == (999, 700, 1)
 
     # 23:30 and 00:30 of New York are one day in UTC and two of the shop's.
-    def day_of(document: Doc) -> str:
-        moment = datetime.fromisoformat(document["occurred_at"].replace("Z", "+00:00"))
-        return moment.astimezone(ZoneInfo(ZONE)).date().isoformat()
-
     for day, count in {"2026-01-10": 0, "2026-01-11": 1, "2026-01-12": 8, "2026-01-13": 0}.items():
         own = [document for document in documents if day_of(document) == day]
         found = report(sold, "--by", "platform", "--from", day, "--to", day)

@@ -65,7 +65,8 @@ def test_importing_the_definitions_opens_no_connection_and_imports_nothing_that_
         "def refuse(*args): raise AssertionError('a connection at import')\n"
         "socket.socket.connect = refuse\n"
         "import truepixel_dagster.definitions\n"
-        "needless = {'pandas', 'numpy', 'aiohttp', 'requests', 'cryptography', 'kubernetes', 'jpype'}\n"
+        "needless = {'pandas', 'numpy', 'aiohttp', 'requests', 'cryptography', 'kubernetes', 'jpype',"
+        "'pyarrow', 'duckdb', 'fsspec'}\n"
         "assert not needless & sys.modules.keys(), needless & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import AUDIT, CUSTOMERS, HEALTH, PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.asset_keys import AUDIT, CUSTOMERS, HEALTH, LAKE, PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
@@ -25,7 +26,7 @@ WARN = dg.AssetCheckSeverity.WARN
 
 health = dg.AssetSpec(
     HEALTH,
-    deps=[CUSTOMERS, PRODUCT_STATS, WEEKLY_VISITORS],
+    deps=[CUSTOMERS, PRODUCT_STATS, WEEKLY_VISITORS, *LAKE],
     description=(
         "The checks of everything that the pipeline produces, every hour, and the audit every night. A check that fails"
         " says what to do. Never materialized: a result is on show until the check runs again."
@@ -68,7 +69,7 @@ def audit() -> dg.AssetCheckResult:
 def _judge(
     look: Callable[[], "Verdict"], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 ) -> dg.AssetCheckResult:
-    with plainly():
+    with plainly(also=(LakeError,)):
         found = look()
     return dg.AssetCheckResult(
         passed=found.passed, severity=severity, description=found.description or None, metadata=found.figures
@@ -173,6 +174,28 @@ def read_in_time() -> dg.AssetCheckResult:
     return _judge(lambda: look(load_settings(), time.time()))
 
 
+@dg.asset_check(
+    asset=HEALTH,
+    description="Of every shop and day, marketing_daily and credits sum to the orders, by each of the models.",
+)
+def answers_sum() -> dg.AssetCheckResult:
+    """Answers are exact."""
+    from truepixel_dagster.health.lake import answers_sum as look
+
+    return _judge(lambda: look(load_settings()))
+
+
+@dg.asset_check(
+    asset=HEALTH,
+    description="No day of the lake's tables is stale: documents, spend, rates and time zones are what it was made of.",
+)
+def days_fresh() -> dg.AssetCheckResult:
+    """Answers are up to date."""
+    from truepixel_dagster.health.lake import days_fresh as look
+
+    return _judge(lambda: look(load_settings()), WARN)
+
+
 health_checks = [
     records_accounted,
     dead_letter_share,
@@ -182,4 +205,6 @@ health_checks = [
     buffer_age,
     lag,
     read_in_time,
+    answers_sum,
+    days_fresh,
 ]

@@ -1,6 +1,6 @@
 """What the assets have in common that the stream writes and that a materialization rebuilds."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -16,6 +16,7 @@ def rebuilt(
     description: str,
     kind: str,
     partitions: dg.PartitionsDefinition[str] = DAYS,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return a decorator that makes an asset of the function that rebuilds its partitions.
 
@@ -24,7 +25,8 @@ def rebuilt(
         deps: The assets that it is made from.
         description: For Dagster's UI.
         kind: The store that it is in.
-        partitions: Days (UTC), or weeks.
+        partitions: Days, or weeks.
+        metadata: What Dagster's UI shows of the asset itself.
     """
     spec = dg.AssetSpec(
         key,
@@ -35,5 +37,6 @@ def rebuilt(
         kinds={kind},
         partitions_def=partitions,
         freshness_policy=STREAM_FRESHNESS,
+        metadata=metadata,
     )
     return dg.multi_asset(name=f"rebuild_{key}", partitions_def=partitions, backfill_policy=BACKFILL, specs=[spec])

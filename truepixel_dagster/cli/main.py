@@ -16,11 +16,13 @@ from truepixel_dagster.cli.dead_letters import dead_letters
 from truepixel_dagster.cli.demo import demo, dev, open_ui
 from truepixel_dagster.cli.exporter import exporter
 from truepixel_dagster.cli.installation import migrate, settings, setup, start
+from truepixel_dagster.cli.lake import spend, sql, tables
 from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
 from truepixel_dagster.cli.stack import stack
 from truepixel_dagster.cli.stream import adopt_topic, drain, flush, lag
 from truepixel_dagster.cli.traffic import generate, produce_file
 from truepixel_dagster.collector.command import collector
+from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
@@ -70,11 +72,12 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
     from truepixel_dagster.local.visitors import CollectorRefused
 
     of_demo = (DemoFailed, CollectorDown, CollectorRefused)
-    failures = (DrainFailed, HomeUnusable, *of_demo, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
+    of_lake = (LakeError, NotImported, QueryRefused)
+    failures = (DrainFailed, HomeUnusable, *of_demo, *of_lake, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
     if not isinstance(error, (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)):
         return None
-    # The end of a server's log is lines of its own.
-    keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown)) else ""
+    # The end of a server's log is lines of its own, and so are bad rows.
+    keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown, NotImported, QueryRefused)) else ""
     return click.ClickException(printable(f"{error}{_first_aid(error)}", keep))
 
 
@@ -123,6 +126,9 @@ COMMANDS = (
     collector,
     privacy,
     report,
+    spend,
+    tables,
+    sql,
     shops,
 )
 for command in COMMANDS:

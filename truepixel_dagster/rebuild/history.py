@@ -212,7 +212,7 @@ def _outline(document: Mapping[str, Any], sites: Sites) -> Event:
 
 def on_days(days: Iterable[str]) -> Query:
     """Query events of some days (UTC)."""
-    return _any_of(_within(UTC.span(first, last)) for first, last in _stretches(days))
+    return _any_of(_within(UTC.span(first, last)) for first, last in stretches(days))
 
 
 def on_shop_days(days: Iterable[str], shops: ShopDays) -> Query:
@@ -225,21 +225,21 @@ def on_shop_days(days: Iterable[str], shops: ShopDays) -> Query:
         return on_days(days_beside(days))
     if not shops.zones:
         return on_days(days)
-    stretches = _stretches(days)
+    runs = stretches(days)
     of_zone: dict[str, list[str]] = {}
     for shop, zone in shops.zones.items():
         of_zone.setdefault(zone, []).append(shop)
     known = [
         all_of({"terms": {"shop_id": sorted(own)}}, _within(ShopTime(zone).span(first, last)))
         for zone, own in sorted(of_zone.items())
-        for first, last in stretches
+        for first, last in runs
     ]
     others: Query = {"bool": {"must_not": {"terms": {"shop_id": sorted(shops.zones)}}}}
-    unknown = [all_of(others, _within(UTC.span(first, last))) for first, last in stretches]
+    unknown = [all_of(others, _within(UTC.span(first, last))) for first, last in runs]
     return _any_of([*known, *unknown])
 
 
-def _stretches(days: Iterable[str]) -> list[tuple[date, date]]:
+def stretches(days: Iterable[str]) -> list[tuple[date, date]]:
     """Return consecutive days as pairs of the first and the last."""
     found: list[tuple[date, date]] = []
     for day in sorted({date.fromisoformat(text) for text in days}):

@@ -1,4 +1,4 @@
-"""Sum up a shop's orders by channel, platform or campaign, from attribution documents and without I/O.
+"""Sum up a shop's orders by channel, platform, campaign or day, from attribution documents and without I/O.
 
 Each order is divided among the credits of one model: gross and net as the document credits them, the refunded amount
 and the order itself by the weights behind these credits. All are integers that are divided by largest remainder, so
@@ -8,10 +8,12 @@ that the sums over the rows equal those of the documents.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
+from truepixel_dagster.answers.marketing import WHOLE, ratio
 from truepixel_dagster.events.event import DAY
 from truepixel_dagster.events.money import Money, shares
 from truepixel_dagster.events.order import ONLINE
@@ -25,30 +27,30 @@ GROUPINGS: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "platform": ("platform",),
     "campaign": ("platform", "campaign"),
+    "day": ("day",),
 }
 UNKNOWN, UNASSIGNED = "unknown", "unassigned"
-# An order is divided in millionths.
-_WHOLE = 1_000_000
 _Names = tuple[str | None, ...]
 
 
-class _Credit(msgspec.Struct, frozen=True):
+class CreditEntry(msgspec.Struct, frozen=True):
     platform: str = UNKNOWN
     amount: int = 0
     net: int | None = None
     channel: str | None = None
     campaign: str | None = None
+    campaign_id: str | None = None
 
 
 class _Touch(msgspec.Struct, frozen=True):
     at: str
 
 
-class _Order(msgspec.Struct, frozen=True):
+class ReportedOrder(msgspec.Struct, frozen=True):
     """Hold the fields that are read from an attribution document, of either edition."""
 
     occurred_at: str
-    credits: dict[str, tuple[_Credit, ...]] = {}
+    credits: dict[str, tuple[CreditEntry, ...]] = {}
     touches: tuple[_Touch, ...] = ()
     half_life_days: float = 7.0
     position_ends_percent: int = ENDS_PERCENT
@@ -61,13 +63,13 @@ class _Order(msgspec.Struct, frozen=True):
     utc_offset: int = 0
 
 
-_ORDERS = Reader(_Order, "Elasticsearch attributions")
-_OF_ORDERS = _ORDERS.known - {"credits", "touches"}
+ORDERS = Reader(ReportedOrder, "Elasticsearch attributions")
+_OF_ORDERS = ORDERS.known - {"credits", "touches"}
 
 
 def fields_of(model: str) -> list[str]:
     """Return the fields of documents that a model's figures need."""
-    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(_Credit))
+    of_credits = (f"credits.{model}.{field.name}" for field in msgspec.structs.fields(CreditEntry))
     return [*sorted(_OF_ORDERS), *of_credits, "touches.at"]
 
 
@@ -80,6 +82,7 @@ class Sums(msgspec.Struct):
     orders: int = 0
     new: int = 0
     returning: int = 0
+    spend: int = 0
 
     def add(self, other: Sums) -> None:
         """Add other sums to these."""
@@ -90,8 +93,9 @@ class Sums(msgspec.Struct):
 class Row(msgspec.Struct, frozen=True):
     """Hold the figures of the orders credited to one name, in one currency; amounts are in minor units.
 
-    `channel`, `platform` and `campaign` are None if the rows are not grouped by them. An order that is credited to
-    several rows counts in each by its share. `currency` is empty for orders without a value.
+    `channel`, `platform`, `campaign` and `day` are None if the rows are not grouped by them. An order that is credited
+    to several rows counts in each by its share. `currency` is empty for orders without a value. `roas` is gross for
+    each unit of `spend`, None without spend.
     """
 
     channel: str | None
@@ -104,6 +108,20 @@ class Row(msgspec.Struct, frozen=True):
     orders: float
     new_customers: float
     returning_customers: float
+    day: str | None = None
+    spend: int = 0
+    roas: Decimal | None = None
+
+
+class Spending(msgspec.Struct, frozen=True):
+    """What a source cost on one of the shop's days, in minor units of `currency`."""
+
+    day: str
+    channel: str
+    platform: str
+    campaign: str | None
+    currency: str
+    amount: int
 
 
 class Total(msgspec.Struct, frozen=True):
@@ -116,6 +134,8 @@ class Total(msgspec.Struct, frozen=True):
     orders: int
     new_customers: int
     returning_customers: int
+    spend: int = 0
+    roas: Decimal | None = None
 
 
 class Figures:
@@ -138,10 +158,12 @@ class Figures:
     def add(self, id_: str, document: Mapping[str, Any]) -> None:
         """Add the order of one document; an unreadable document is only counted as unreadable."""
         try:
-            order = _ORDERS.read(id_, document)
-            if not self._period.holds(to_millis(order.occurred_at), order.utc_offset):
+            order = ORDERS.read(id_, document)
+            at = to_millis(order.occurred_at)
+            if not self._period.holds(at, order.utc_offset):
                 return
-            divided = list(_divided(order, self.model))
+            day = self._period.time.day(at, order.utc_offset)
+            parts = list(divided(order, self.model))
         except (ValueError, ArithmeticError) as error:
             self.unreadable += 1
             self.why_unreadable = self.why_unreadable or str(error)
@@ -151,15 +173,24 @@ class Figures:
             return
         self.orders += 1
         rows = self._sums.setdefault(order.value.currency if order.value else "", {})
-        for credit, sums in divided:
-            rows.setdefault(tuple(getattr(credit, name) for name in self._names), Sums()).add(sums)
+        for credit, sums in parts:
+            named = {"channel": credit.channel, "platform": credit.platform, "day": day}
+            named["campaign"] = credit.campaign or credit.campaign_id
+            rows.setdefault(tuple(named[name] for name in self._names), Sums()).add(sums)
+
+    def spend(self, spending: Spending) -> None:
+        """Add what a source cost."""
+        rows = self._sums.setdefault(spending.currency, {})
+        names = tuple(getattr(spending, name) for name in self._names)
+        rows.setdefault(names, Sums()).spend += spending.amount
 
     def rows(self) -> list[Row]:
-        """Return the rows by currency, those with the highest gross first."""
+        """Return the rows by currency: days in their order, others with the highest gross first."""
+        by_name = "day" in self._names
         return [
             _row(dict(zip(self._names, names)), currency, sums)
             for currency, rows in sorted(self._sums.items())
-            for names, sums in sorted(rows.items(), key=_place)
+            for names, sums in (sorted(rows.items()) if by_name else sorted(rows.items(), key=_place))
         ]
 
     def totals(self) -> list[Total]:
@@ -167,32 +198,38 @@ class Figures:
         return [_total(currency, rows.values()) for currency, rows in sorted(self._sums.items())]
 
 
-def _divided(order: _Order, model: str) -> Iterator[tuple[_Credit, Sums]]:
-    """Yield an order's credits, each with its part of the order's figures."""
+def divided(order: ReportedOrder, model: str) -> Iterator[tuple[CreditEntry, Sums]]:
+    """Yield an order's credits by a model, each with its part of the order's figures."""
     credited = [_with_channel(credit, order) for credit in order.credits.get(model, ())] or [_only_credit(order)]
     weights = _weights(order, model, credited)
     refunded = shares(order.refunded.amount if order.refunded else 0, weights)
-    orders = shares(_WHOLE, weights)
+    orders = shares(WHOLE, weights)
     for credit, net, back, part in zip(credited, _nets(order, credited, weights), refunded, orders):
         new, returning = (part if order.new_customer is which else 0 for which in (True, False))
         yield credit, Sums(credit.amount, back, net, part, new, returning)
 
 
-def _with_channel(credit: _Credit, order: _Order) -> _Credit:
+def total_of(order: ReportedOrder) -> dict[str, int]:
+    """Return an order's gross, refunded and net amounts, in minor units: the sums of its credits."""
+    parts = [sums for _, sums in divided(order, "last_click")]
+    return {name: sum(getattr(each, name) for each in parts) for name in ("gross", "refunded", "net")}
+
+
+def _with_channel(credit: CreditEntry, order: ReportedOrder) -> CreditEntry:
     """Return a credit with its channel: the first edition has none, and names orders without a visit by platform."""
     if credit.channel is not None:
         return credit
     return msgspec.structs.replace(credit, channel=UNASSIGNED if order.touches else credit.platform)
 
 
-def _only_credit(order: _Order) -> _Credit:
+def _only_credit(order: ReportedOrder) -> CreditEntry:
     """Return the credit of an order whose document has none."""
     place = DIRECT if order.sales_channel == ONLINE else order.sales_channel
     platform, channel = (UNKNOWN, UNASSIGNED) if order.touches else (place, place)
-    return _Credit(platform, order.value.amount if order.value else 0, channel=channel)
+    return CreditEntry(platform, order.value.amount if order.value else 0, channel=channel)
 
 
-def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence[Weight]:
+def _weights(order: ReportedOrder, model: str, credited: Sequence[CreditEntry]) -> Sequence[Weight]:
     """Return the weights of an order's credits; the amounts of the credits if its touches do not give the weights."""
     if len(credited) == 1:
         return (1,)
@@ -204,7 +241,7 @@ def _weights(order: _Order, model: str, credited: Sequence[_Credit]) -> Sequence
     return [credit.amount for credit in credited] if any(credit.amount for credit in credited) else [1] * len(credited)
 
 
-def _nets(order: _Order, credited: Sequence[_Credit], weights: Sequence[Weight]) -> list[int]:
+def _nets(order: ReportedOrder, credited: Sequence[CreditEntry], weights: Sequence[Weight]) -> list[int]:
     """Return the net of each credit: all of it if the document, of the first edition, has no net."""
     own = [credit.net for credit in credited if credit.net is not None]
     if len(own) == len(credited):
@@ -214,7 +251,7 @@ def _nets(order: _Order, credited: Sequence[_Credit], weights: Sequence[Weight])
 
 def _place(row: tuple[_Names, Sums]) -> tuple[object, ...]:
     names, sums = row
-    return -sums.gross, -sums.orders, tuple(name or "" for name in names)
+    return -sums.gross, -sums.orders, -sums.spend, tuple(name or "" for name in names)
 
 
 def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
@@ -226,9 +263,12 @@ def _row(names: Mapping[str, str | None], currency: str, sums: Sums) -> Row:
         gross=sums.gross,
         refunded=sums.refunded,
         net=sums.net,
-        orders=sums.orders / _WHOLE,
-        new_customers=sums.new / _WHOLE,
-        returning_customers=sums.returning / _WHOLE,
+        orders=sums.orders / WHOLE,
+        new_customers=sums.new / WHOLE,
+        returning_customers=sums.returning / WHOLE,
+        day=names.get("day"),
+        spend=sums.spend,
+        roas=ratio(sums.gross, sums.spend),
     )
 
 
@@ -241,7 +281,9 @@ def _total(currency: str, rows: Iterable[Sums]) -> Total:
         gross=total.gross,
         refunded=total.refunded,
         net=total.net,
-        orders=total.orders // _WHOLE,
-        new_customers=total.new // _WHOLE,
-        returning_customers=total.returning // _WHOLE,
+        orders=total.orders // WHOLE,
+        new_customers=total.new // WHOLE,
+        returning_customers=total.returning // WHOLE,
+        spend=total.spend,
+        roas=ratio(total.gross, total.spend),
     )

@@ -9,6 +9,8 @@ import msgspec
 from truepixel_dagster.events.event import DAY, iso
 from truepixel_dagster.events.shop_time import UTC, ShopTime
 
+#: Instead of rows of orders: all products.
+PRODUCT = "product"
 # The largest difference between a shop's clock and UTC.
 _FURTHEST = DAY
 
@@ -80,6 +82,22 @@ class RequestedPeriod(msgspec.Struct, frozen=True):
         since = now - self.latest
         first, last = (date.fromisoformat(time.day(millis)) for millis in (since, now))
         return Period(time, first, last, since, now)
+
+    def before(self, now: int) -> tuple[RequestedPeriod, int]:
+        """Return the period of the same length right before this one, and its moment.
+
+        Arguments:
+            now: The moment of this one, in milliseconds since the epoch.
+
+        Raises:
+            ValueError: The period has no beginning or no end.
+        """
+        if self.latest is not None:
+            return self, now - self.latest
+        if self.first is None or self.last is None:
+            raise ValueError("a period without a first and a last day has none before it")
+        length = self.last - self.first + timedelta(days=1)
+        return RequestedPeriod(self.first - length, self.last - length), now
 
 
 def _midnight(day: date) -> int:

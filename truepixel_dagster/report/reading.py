@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable
 
 import msgspec
 
-from truepixel_dagster.report.figures import Figures, Row, Total, fields_of
-from truepixel_dagster.report.period import Period, RequestedPeriod
+from truepixel_dagster.report.figures import Figures, Row, Spending, Total, fields_of
+from truepixel_dagster.report.period import PRODUCT, Period, RequestedPeriod
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.shops import Shops
@@ -70,6 +71,7 @@ def shop_report(
     by: str = "campaign",
     requested: RequestedPeriod | None = None,
     now: int | None = None,
+    spending: Callable[[Period], Iterable[Spending]] = lambda _: (),
 ) -> ShopReport:
     """Read one shop's report from the stores.
 
@@ -77,9 +79,10 @@ def shop_report(
         stores: The stores with the documents and the registry of shops.
         shop: The shop id.
         model: The attribution model.
-        by: How to group the rows, one of `GROUPINGS`.
+        by: How to group the rows, one of `GROUPINGS`; `product` for all products instead of rows.
         requested: The period of the orders; all time by default.
         now: Milliseconds since the epoch; the current time by default.
+        spending: Gives what ads cost in a period.
 
     Raises:
         Unavailable: Elasticsearch or MongoDB does not answer.
@@ -91,7 +94,9 @@ def shop_report(
     period = (requested or RequestedPeriod()).of(shop_time, now)
     week = shop_time.week(now)
     (visitors,) = store.mget([(store.index("weekly-visitors"), f"{shop}:{week}")])
-    figures = _figures(store, shop, Figures(model, by, period), period)
+    figures = _figures(store, shop, Figures(model, "channel" if by == PRODUCT else by, period), period)
+    for each in spending(period):
+        figures.spend(each)
     return ShopReport(
         shop=shop,
         model=model,
@@ -101,9 +106,9 @@ def shop_report(
         visitors=visitors.source.get("visitors", 0) if visitors else 0,
         orders=figures.orders,
         test_orders=figures.test_orders,
-        sources=figures.rows(),
+        sources=[] if by == PRODUCT else figures.rows(),
         totals=figures.totals(),
-        products=_best_products(store, shop, period),
+        products=_products(store, shop, period)[: None if by == PRODUCT else BEST_PRODUCTS],
         unreadable=figures.unreadable,
         why_unreadable=figures.why_unreadable,
     )
@@ -116,7 +121,7 @@ def _figures(store: ElasticsearchStore, shop: str, figures: Figures, period: Per
     return figures
 
 
-def _best_products(store: ElasticsearchStore, shop: str, period: Period) -> list[Product]:
+def _products(store: ElasticsearchStore, shop: str, period: Period) -> list[Product]:
     counts: dict[str, Counter[str]] = {}
     revenue: dict[str, Counter[str]] = {}
     for hit in store.scan("product-stats", _query(shop, "day", period.days)):
@@ -125,10 +130,7 @@ def _best_products(store: ElasticsearchStore, shop: str, period: Period) -> list
         counts.setdefault(product, Counter()).update({name: doc.get(name, 0) for name in ("units", "orders", "views")})
         revenue.setdefault(product, Counter()).update(doc.get("revenue", {}))
     best = sorted(counts, key=lambda product: (-counts[product]["units"], -counts[product]["views"], product))
-    return [
-        Product(p, counts[p]["units"], counts[p]["orders"], counts[p]["views"], dict(revenue[p]))
-        for p in best[:BEST_PRODUCTS]
-    ]
+    return [Product(p, counts[p]["units"], counts[p]["orders"], counts[p]["views"], dict(revenue[p])) for p in best]
 
 
 def _query(shop: str, field: str, bounds: dict[str, str]) -> dict[str, object]:

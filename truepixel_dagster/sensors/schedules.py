@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from truepixel_dagster.asset_keys import AUDIT, HEALTH
+from truepixel_dagster.asset_keys import AUDIT, HEALTH, LAKE
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
+from truepixel_dagster.lake.errors import LakeError
+from truepixel_dagster.partitions import DAYS
+from truepixel_dagster.sensors.kafka_lag import LIVE
+from truepixel_dagster.settings import SettingsError, load_settings
+from truepixel_dagster.stores.errors import Unavailable
+from truepixel_dagster.text import printable
 
 _AUDIT = dg.AssetCheckKey(dg.AssetKey(HEALTH), AUDIT)
 
@@ -57,6 +64,40 @@ prune_history_every_hour = dg.ScheduleDefinition(
     default_status=dg.DefaultScheduleStatus.RUNNING,
     description="Removes old runs of Dagster with their logs every hour, so that its history does not grow for ever.",
 )
+
+lake_job = dg.define_asset_job(
+    "refresh_lake",
+    selection=dg.AssetSelection.assets(*LAKE),
+    executor_def=dg.in_process_executor,
+    description="Makes days of all tables of the lake again.",
+)
+
+
+@dg.schedule(
+    name="refresh_lake_every_hour",
+    job=lake_job,
+    cron_schedule="37 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Materializes the days of the lake's tables that are stale, every hour.",
+)
+def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    """Look which days are stale, and whether nobody makes them already."""
+    from truepixel_dagster.rebuild.answers import stale_stretches
+
+    at_work = context.instance.get_runs(dg.RunsFilter(job_name=lake_job.name, statuses=LIVE), limit=1)
+    if at_work:
+        return dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is at work"))
+    try:
+        stretches = stale_stretches(load_settings(), DAYS.get_partition_keys())
+    except (SettingsError, LakeError, Unavailable, OSError) as error:
+        return dg.SkipReason(printable(str(error)))
+    return [_of_days(first, last) for first, last in stretches] or dg.SkipReason("no day is stale")
+
+
+def _of_days(first: str, last: str) -> dg.RunRequest:
+    """A run of all days from one to another."""
+    return dg.RunRequest(tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
+
 
 drop_old_events_every_night = dg.ScheduleDefinition(
     name="drop_old_events_every_night",

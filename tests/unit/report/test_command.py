@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,9 +45,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def opened(_settings: Any) -> Iterator[Any]:
         yield SimpleNamespace(elasticsearch=None, mongodb=None)
 
-    def answer(_stores: Any, shop: str, model: str, by: str, requested: RequestedPeriod) -> ShopReport:
+    def answer(_stores: Any, shop: str, model: str, by: str, requested: RequestedPeriod, *_: Any) -> ShopReport:
         calls.append((by, requested))
-        figures = Figures(model, by)
+        figures = Figures(model, "channel" if by == "product" else by)
         figures.add("s:1", ORDER)
         figures.add("s:2", {**ORDER, "test": True})
         return ShopReport(
@@ -202,3 +203,28 @@ def test_numbers_are_whole_however_narrow_the_terminal(
 )
 def test_amounts_are_exact(currency: str, amount: int, text: str) -> None:
     assert major(currency, amount) == text
+
+
+def test_csv_has_a_line_for_each_row_with_exact_amounts(asked: list[Any]) -> None:
+    header, *lines = report("--csv", "--by", "channel").stdout.splitlines()
+    assert header == "currency,channel,orders,new,returning,gross,refunded,net,spend,roas"
+    assert lines
+    assert all("," not in cell for line in lines for cell in line.split(","))
+    products = report("--csv", "--by", "product").stdout.splitlines()
+    assert products == ["product,currency,units,orders,views,revenue", "p1,USD,2,1,9,1234.50"]
+
+
+def test_the_period_before_stands_beside_the_rows(asked: list[Any]) -> None:
+    arguments = ("--from", "2026-01-05", "--to", "2026-01-11", "--compare", "previous")
+    shown = report("--by", "channel", *arguments)
+    assert [(wish.first, wish.last) for _, wish in asked] == [
+        (date(2026, 1, 5), date(2026, 1, 11)),
+        (date(2025, 12, 29), date(2026, 1, 4)),
+    ]
+    assert "net before" in shown.stdout
+    assert "+0.0 %" in shown.stdout
+    assert "previous" in json.loads(report("--json", *arguments).stdout)
+    assert report("--csv", "--by", "day", *arguments).stdout.splitlines()[0].endswith("previous_gross,previous_net")
+    refused = report("--compare", "previous", "--from", "2026-01-05")
+    assert refused.exit_code == 2
+    assert "--from and --to" in refused.stderr

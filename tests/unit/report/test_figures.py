@@ -295,5 +295,6 @@ def test_no_more_is_read_than_is_used() -> None:
         "credits.linear.net",
         "credits.linear.channel",
         "credits.linear.campaign",
+        "credits.linear.campaign_id",
         "touches.at",
     ]

@@ -16,7 +16,7 @@ from truepixel_dagster.stores.elasticsearch.actions import (
 )
 from truepixel_dagster.stores.elasticsearch.connection import denial, whole
 from truepixel_dagster.stores.elasticsearch.documents import Documents
-from truepixel_dagster.stores.elasticsearch.searches import Searches
+from truepixel_dagster.stores.elasticsearch.stamps import Stamps
 from truepixel_dagster.stores.errors import ServerRefuses
 
 __all__ = [
@@ -36,7 +36,7 @@ _COPIED_AT_ONCE = 250
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
-class ElasticsearchStore(Searches, Documents):
+class ElasticsearchStore(Stamps, Documents):
     """Elasticsearch at the settings' address. Nothing is connected before the first call.
 
     Arguments:

@@ -1,0 +1,41 @@
+"""How far visits came, by channel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from truepixel_dagster.answers.visits import Visit
+
+STEPS = ("visits", "product_views", "carts", "checkouts", "orders")
+
+
+class ChannelFunnel(msgspec.Struct, frozen=True):
+    """The funnel of one channel. `orders` are those whose last click was of it, also where no pixel saw the visit."""
+
+    channel: str
+    visits: int = 0
+    product_views: int = 0
+    carts: int = 0
+    checkouts: int = 0
+    orders: int = 0
+
+
+def funnel_daily(visits: Sequence[Visit], channels_of_orders: Iterable[str]) -> list[ChannelFunnel]:
+    """Return the funnel of a shop's day.
+
+    Arguments:
+        visits: Of the day.
+        channels_of_orders: Of each online order of the day the channel of its last click.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for visit in visits:
+        reached = (True, visit.viewed, visit.put_into_cart, visit.started_checkout)
+        counts.setdefault(visit.source.channel, Counter()).update(
+            {step: int(there) for step, there in zip(STEPS, reached)}
+        )
+    for channel in channels_of_orders:
+        counts.setdefault(channel, Counter())["orders"] += 1
+    return [ChannelFunnel(channel, **counts[channel]) for channel in sorted(counts)]

@@ -1,0 +1,221 @@
+"""What each source of a shop's day brought and cost, by each model. All sums are of whole numbers.
+
+Spend joins what it paid for by the campaign's id or name. Where one campaign brought visits by several channels, its
+spend is divided by their visits (largest remainder); where it brought nothing, it stands in a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+
+import msgspec
+
+from truepixel_dagster.answers.visits import Source
+from truepixel_dagster.events.money import shares
+
+#: An order is divided in millionths.
+WHOLE = 1_000_000
+UNASSIGNED = "unassigned"
+_PAID = frozenset({"paid_search", "paid_social", "paid_shopping", "display", "video", "affiliates"})
+# One ad account serves several platforms.
+_FAMILIES = {
+    platform: family
+    for family, platforms in {
+        "facebook": ("facebook", "instagram", "threads", "messenger", "whatsapp"),
+        "google": ("google", "youtube"),
+    }.items()
+    for platform in platforms
+}
+# What ads of a platform are where no visit says it.
+_CHANNELS = {
+    "google": "paid_search",
+    "microsoft": "paid_search",
+    "bing": "paid_search",
+    "youtube": "video",
+} | dict.fromkeys(
+    ("facebook", "instagram", "tiktok", "snapchat", "pinterest", "linkedin", "reddit", "twitter"), "paid_social"
+)
+_RATIO = Decimal("0.0001")
+
+
+class Credited(msgspec.Struct, frozen=True):
+    """One credit: amounts in minor units of `currency`, orders in millionths."""
+
+    model: str
+    source: Source
+    currency: str
+    gross: int
+    refunded: int
+    net: int
+    orders: int
+    new_customers: int
+    returning_customers: int
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What one campaign cost on a day, in minor units of `currency`."""
+
+    platform: str
+    campaign_id: str
+    campaign: str
+    currency: str
+    amount: int
+    clicks: int = 0
+    impressions: int = 0
+
+
+class Row(msgspec.Struct):
+    """Sums of one source by one model: amounts in minor units of `currency`, orders in millionths."""
+
+    model: str
+    channel: str
+    platform: str
+    campaign: str
+    currency: str
+    visits: int = 0
+    orders: int = 0
+    new_customers: int = 0
+    returning_customers: int = 0
+    revenue: int = 0
+    refunded: int = 0
+    net: int = 0
+    spend: int = 0
+    clicks: int = 0
+    impressions: int = 0
+
+    @property
+    def roas(self) -> Decimal | None:
+        """Revenue for each unit spent."""
+        return ratio(self.revenue, self.spend)
+
+    @property
+    def net_roas(self) -> Decimal | None:
+        """Net for each unit spent."""
+        return ratio(self.net, self.spend)
+
+    @property
+    def cost_per_order(self) -> int | None:
+        """Spend for each order."""
+        return cost_per(self.spend, self.orders)
+
+    @property
+    def cost_per_new_customer(self) -> int | None:
+        """Spend for each new customer."""
+        return cost_per(self.spend, self.new_customers)
+
+
+def ratio(part: int, whole: int) -> Decimal | None:
+    """Return part / whole to four places, rounded half up; None where whole is 0."""
+    return (Decimal(part) / whole).quantize(_RATIO, ROUND_HALF_UP) if whole else None
+
+
+def cost_per(spend: int, millionths: int) -> int | None:
+    """Return minor units spent for each whole, rounded half up; None where there is none."""
+    return (2 * spend * WHOLE + millionths) // (2 * millionths) if millionths else None
+
+
+class Marketing(msgspec.Struct, frozen=True):
+    """The rows of a shop's day, and the currencies for which no rate is known: their spend stays in them."""
+
+    rows: list[Row]
+    without_rate: frozenset[str] = frozenset()
+
+
+def marketing_daily(
+    models: Sequence[str],
+    visits: Iterable[Source],
+    credited: Sequence[Credited],
+    spend: Sequence[Spent],
+    currency: str,
+    convert: Callable[[int, str], int | None],
+) -> Marketing:
+    """Return the figures of a shop's day.
+
+    Arguments:
+        models: Those that there are rows of; each credit is of one.
+        visits: The source of each visit.
+        credited: Of the day's orders.
+        spend: Of the day.
+        currency: The shop's; visits and spend stand in rows of it.
+        convert: Makes minor units of another currency minor units of the shop's; None where no rate is known.
+    """
+    counted = Counter(visits)
+    weights = {source: counted.get(source, 0) for source in [*counted, *(each.source for each in credited)]}
+    rows = {model: _Rows(model) for model in models}
+    without_rate: set[str] = set()
+    for source, count in counted.items():
+        for own in rows.values():
+            own.of(source, currency).visits += count
+    for each in spend:
+        amount = convert(each.amount, each.currency)
+        if amount is None:
+            without_rate.add(each.currency)
+        target = each.currency if amount is None else currency
+        for source, part in _divided(each, each.amount if amount is None else amount, weights):
+            for own in rows.values():
+                _spend(own.of(source, target), part)
+    for credit in credited:
+        _credit(rows[credit.model].of(credit.source, credit.currency), credit)
+    return Marketing([row for own in rows.values() for row in own.sorted()], frozenset(without_rate))
+
+
+class _Rows:
+    """The rows of one model."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._rows: dict[tuple[str, str, str, str], Row] = {}
+
+    def of(self, source: Source, currency: str) -> Row:
+        key = (source.channel, source.platform, source.campaign or source.campaign_id, currency)
+        return self._rows.setdefault(key, Row(self._model, *key))
+
+    def sorted(self) -> list[Row]:
+        return [self._rows[key] for key in sorted(self._rows)]
+
+
+def _divided(spent: Spent, amount: int, weights: Mapping[Source, int]) -> list[tuple[Source, tuple[int, int, int]]]:
+    """The sources that spend paid for, each with its part of amount, clicks and impressions."""
+    found = sorted(source for source in weights if _paid_for(spent, source))
+    found = [source for source in found if source.channel in _PAID] or found
+    if not found:
+        channel = _CHANNELS.get(spent.platform, UNASSIGNED)
+        found = [Source(channel, spent.platform, spent.campaign, spent.campaign_id)]
+    by = [weights.get(source, 0) for source in found]
+    by = by if any(by) else [1] * len(found)
+    parts = (shares(whole, by) for whole in (amount, spent.clicks, spent.impressions))
+    return list(zip(found, zip(*parts)))
+
+
+def _paid_for(spent: Spent, source: Source) -> bool:
+    """Whether a source is the campaign that spend is of. A shop may write ids as campaigns, too."""
+    if _family(spent.platform) != _family(source.platform):
+        return False
+    ids, names = {source.campaign_id, source.campaign} - {""}, {_name(source.campaign)} - {""}
+    return spent.campaign_id in ids or _name(spent.campaign) in names
+
+
+def _family(platform: str) -> str:
+    return _FAMILIES.get(platform, platform)
+
+
+def _name(campaign: str) -> str:
+    """A campaign's name as it compares: addresses write spaces in several ways."""
+    return " ".join(campaign.replace("+", " ").replace("_", " ").casefold().split())
+
+
+def _spend(row: Row, part: tuple[int, int, int]) -> None:
+    row.spend += part[0]
+    row.clicks += part[1]
+    row.impressions += part[2]
+
+
+def _credit(row: Row, credit: Credited) -> None:
+    row.orders += credit.orders
+    row.new_customers += credit.new_customers
+    row.returning_customers += credit.returning_customers
+    row.revenue += credit.gross
+    row.refunded += credit.refunded
+    row.net += credit.net

@@ -1,0 +1,92 @@
+"""Visits: a client's pixel events of one of the shop's days, cut at pauses and where a new source begins.
+
+A visit ends after 30 minutes without an event, at the shop's midnight, and where a touch of another source begins: so
+Google's Universal Analytics cut sessions (support.google.com/analytics/answer/2731565). It is of the source of the
+touch that it begins with, else `direct`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from itertools import groupby
+
+import msgspec
+
+from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
+from truepixel_dagster.orders.credit import DIRECT
+
+PAUSE = timedelta(minutes=30)
+
+
+class Source(msgspec.Struct, frozen=True, order=True):
+    """Where a visit or a credit came from. `campaign` and `campaign_id` are empty where there is none."""
+
+    channel: str
+    platform: str
+    campaign: str = ""
+    campaign_id: str = ""
+
+
+class SeenEvent(msgspec.Struct, frozen=True):
+    """What is read of an event to cut visits."""
+
+    event_id: str
+    client_id: str
+    name: str
+    occurred_at: datetime
+    channel: str | None = None
+    platform: str | None = None
+    campaign: str | None = None
+    campaign_id: str | None = None
+
+    @property
+    def source(self) -> Source | None:
+        """The source of a touch; None of any other event."""
+        if self.channel is None:
+            return None
+        return Source(self.channel, self.platform or "unknown", self.campaign or "", self.campaign_id or "")
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """One visit, and how far it came."""
+
+    source: Source
+    viewed: bool
+    put_into_cart: bool
+    started_checkout: bool
+
+
+def visits_of(events: Iterable[SeenEvent]) -> list[Visit]:
+    """Return the visits of a shop's day.
+
+    Arguments:
+        events: The pixel events of the day, of people only, in any order.
+    """
+    ordered = sorted(events, key=lambda event: (event.client_id, event.occurred_at, event.event_id))
+    return [_visit(part) for _, own in groupby(ordered, key=lambda event: event.client_id) for part in _cut(own)]
+
+
+def _cut(events: Iterable[SeenEvent]) -> Iterator[Sequence[SeenEvent]]:
+    part: list[SeenEvent] = []
+    source: Source | None = None
+    for event in events:
+        came = event.source
+        if part and (event.occurred_at - part[-1].occurred_at >= PAUSE or (came is not None and came != source)):
+            yield part
+            part, source = [], None
+        if not part:
+            source = came
+        part.append(event)
+    if part:
+        yield part
+
+
+def _visit(events: Sequence[SeenEvent]) -> Visit:
+    names = {event.name for event in events}
+    return Visit(
+        events[0].source or Source(DIRECT, DIRECT),
+        PRODUCT_VIEWED in names,
+        ADDED_TO_CART in names,
+        CHECKOUT_STARTED in names,
+    )

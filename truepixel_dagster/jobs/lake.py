@@ -1,0 +1,81 @@
+"""Tables of the lake as assets: a day made again, and what is said of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from truepixel_dagster.answers.tables import KINDS, Table
+from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.lake.errors import LakeError, NotImported
+from truepixel_dagster.pipeline.run_metrics import peak_memory
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import printable
+
+if TYPE_CHECKING:
+    from truepixel_dagster.rebuild.spend_files import Imported
+
+
+def made(context: dg.AssetExecutionContext, key: str) -> dg.MaterializeResult[None]:
+    """Make the run's days of a table again.
+
+    Arguments:
+        context: Of the asset.
+        key: The asset's.
+
+    Raises:
+        Failure: A server, disk or bucket does not answer. The message says which.
+    """
+    # Only these runs pay for Arrow.
+    from truepixel_dagster.rebuild.answers import MAKERS
+    from truepixel_dagster.rebuild.lake import make, making
+
+    started = time.monotonic()
+    days = list(context.partition_keys)
+    with plainly(". Materialize it again", also=(LakeError, OSError)), making(load_settings()) as tools:
+        done = make(tools, MAKERS[key], days, telling(context.log.info))
+    if done.left_out:
+        context.log.warning(printable(f"{done.left_out} shops are left out: their ids are too long for a file's name"))
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": done.rows,
+            "files": done.files,
+            "files changed": done.changed,
+            "files removed": done.removed,
+            "partitions of the run": len(days),
+            "seconds": round(time.monotonic() - started, 1),
+            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+        }
+    )
+
+
+def columns_of(table: Table) -> dg.TableSchema:
+    """Return the schema of a table for Dagster's UI."""
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                each.name,
+                type=KINDS[each.kind][1],
+                description=each.says,
+                constraints=dg.TableColumnConstraints(nullable=each.optional),
+            )
+            for each in table.columns
+        ]
+    )
+
+
+def import_file(context: dg.OpExecutionContext, path: str) -> Imported:
+    """Import one file of the watched folder, all of it or nothing.
+
+    Raises:
+        Failure: A line is bad, or the file cannot be read. The message says why.
+    """
+    from truepixel_dagster.rebuild.spend_files import import_watched
+
+    with plainly(also=(LakeError, NotImported, OSError)):
+        imported = import_watched(load_settings(), path)
+    context.log.info(printable(f"{path}: {imported.rows:,} rows of {imported.form}, {len(imported.days)} days"))
+    return imported

@@ -1,0 +1,86 @@
+"""DuckDB on the lake, read-only: a view for each table, one statement at a time, and no file beside the lake's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+
+from truepixel_dagster.answers.tables import KINDS, TABLES, Table
+from truepixel_dagster.lake.errors import QueryRefused
+from truepixel_dagster.lake.files import Lake
+
+
+class Found:
+    """The answer to a query: names of columns, and rows in batches."""
+
+    def __init__(self, result: duckdb.DuckDBPyConnection) -> None:
+        self._result = result
+        self.columns = [str(each[0]) for each in result.description or ()]
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows."""
+        try:
+            while rows := self._result.fetchmany(1000):
+                yield from rows
+        except duckdb.Error as error:
+            raise QueryRefused(str(error)) from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows by name."""
+        return [dict(zip(self.columns, row)) for row in self]
+
+
+class Sql:
+    """A connection of DuckDB to a lake."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def query(self, text: str, values: Sequence[object] = ()) -> Found:
+        """Run one query.
+
+        Arguments:
+            text: One statement that reads.
+            values: What its `?` stand for.
+
+        Raises:
+            QueryRefused: It is no single query, or DuckDB refuses it.
+        """
+        try:
+            statements = self._connection.extract_statements(text)
+            # EXPLAIN ANALYZE runs what it explains, also what writes.
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise QueryRefused("write one statement that reads, such as SELECT or DESCRIBE: the lake is read-only")
+            return Found(self._connection.execute(statements[0], list(values)))
+        except duckdb.Error as error:
+            raise QueryRefused(str(error)) from error
+
+
+@contextmanager
+def open_sql(lake: Lake) -> Iterator[Sql]:
+    """Open DuckDB on a lake. Queries see its tables, and no other file, setting or extension can be reached."""
+    with duckdb.connect() as connection:
+        if not lake.is_local:
+            connection.register_filesystem(lake.fs)
+        connection.execute("SET TimeZone = 'UTC'")
+        for table in TABLES.values():
+            connection.execute(f"CREATE VIEW {table.name} AS {_select(lake, table)}")
+        folders = [f"{lake.root}/", f"{lake.root.replace('://', ':///', 1)}/"]
+        connection.execute("SET allowed_directories = ?", [folders])
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        yield Sql(connection)
+
+
+def _select(lake: Lake, table: Table) -> str:
+    """What a view of a table selects; names and types are this package's own, and the pattern is quoted."""
+    if not lake.has_files(table):
+        columns = ", ".join(f"CAST(NULL AS {KINDS[each.kind][1]}) AS {each.name}" for each in table.columns)
+        return f"SELECT {columns} WHERE false"
+    pattern = lake.files(table).replace("'", "''")
+    names = ", ".join(each.name for each in table.columns)
+    types = "hive_partitioning = true, hive_types = {'shop_id': VARCHAR, 'day': DATE}"
+    return f"SELECT {names} FROM read_parquet('{pattern}', {types})"  # noqa: S608

@@ -1,0 +1,220 @@
+"""The tables of the lake that are made from its other tables and from imports: spend, rates, marketing, funnels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from truepixel_dagster import asset_keys
+from truepixel_dagster.answers.funnel import funnel_daily
+from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, marketing_daily
+from truepixel_dagster.answers.rates import STANDS_DAYS, Rate, Rates
+from truepixel_dagster.answers.spend import Spend, merged_spend, rate_key
+from truepixel_dagster.answers.tables import AD_SPEND, CREDITS, EVENTS, FUNNEL_DAILY, MARKETING_DAILY, ORDERS, RATES
+from truepixel_dagster.answers.visits import SeenEvent, Source, Visit, visits_of
+from truepixel_dagster.events.order import ONLINE
+from truepixel_dagster.events.user_key import is_no_client
+from truepixel_dagster.lake.files import Lake, Made
+from truepixel_dagster.lake.imports import Import, Imports, fingerprint
+from truepixel_dagster.orders.credit import MODELS
+from truepixel_dagster.rebuild.history import stretches
+from truepixel_dagster.rebuild.lake import (
+    ALL_SHOPS,
+    Maker,
+    Rows,
+    Sources,
+    Tools,
+    digest,
+    digests,
+    making,
+    of_tables,
+    stale_days,
+)
+from truepixel_dagster.rebuild.lake_tables import CUSTOMERS_MAKER, EVENTS_MAKER, ORDERS_MAKER, PRODUCTS_MAKER
+from truepixel_dagster.settings import Settings
+
+#: The name under which rates stand, which are of all shops.
+EVERYBODY = "all"
+_PIXEL = "pixel"
+_MILLIONTHS = Decimal(1).scaleb(-6)
+
+
+def _spend_made_of(tools: Tools, days: Sequence[str]) -> Sources:
+    return _of_imports(Imports(tools.lake).all("spend"), days)
+
+
+def _spend(tools: Tools, day: str) -> Rows:
+    imports = Imports(tools.lake)
+    by_shop: dict[str, list[list[Spend]]] = {}
+    for rows in imports.spend(each for each in imports.all("spend") if each.covers(day)):
+        own: dict[str, list[Spend]] = {}
+        for row in rows:
+            if row.day.isoformat() == day:
+                own.setdefault(row.shop_id, []).append(row)
+        for shop, found in own.items():
+            by_shop.setdefault(shop, []).append(found)
+    return {
+        AD_SPEND.name: {
+            shop: [msgspec.structs.asdict(row) for row in merged_spend(each)] for shop, each in by_shop.items()
+        }
+    }
+
+
+def _rates_made_of(tools: Tools, days: Sequence[str]) -> Sources:
+    return _of_imports(Imports(tools.lake).all("rates"), days)
+
+
+def _rates(tools: Tools, day: str) -> Rows:
+    imports = Imports(tools.lake)
+    found: dict[tuple[object, ...], Rate] = {}
+    for rows in imports.rates(each for each in imports.all("rates") if each.covers(day)):
+        found |= {rate_key(rate): rate for rate in rows if rate.day.isoformat() == day}
+    made = [{"shop_id": EVERYBODY, **msgspec.structs.asdict(rate)} for rate in found.values()]
+    return {RATES.name: {EVERYBODY: made} if made else {}}
+
+
+def _of_imports(imports: Sequence[Import], days: Sequence[str]) -> Sources:
+    return {day: {ALL_SHOPS: words} for day in days if (words := fingerprint(imports, day))}
+
+
+def _marketing_made_of(tools: Tools, days: Sequence[str]) -> Sources:
+    """Beside the day's own rows, the shop's currency and the rates that stand on the day."""
+    made = [tools.lake.made_of(table, days) for table in (EVENTS, CREDITS, AD_SPEND)]
+    rates = tools.lake.made_of(RATES, {before for day in days for before in _standing(day)})
+    return {
+        day: {
+            shop: digest(words, tools.currencies.get(shop, ""), *_digests_of(rates, day))
+            for shop, words in digests([each.get(day, {}) for each in made]).items()
+        }
+        for day in days
+    }
+
+
+def _digests_of(rates: Mapping[str, Mapping[str, Made]], day: str) -> list[str]:
+    return [rates[before][EVERYBODY].sha256 for before in _standing(day) if EVERYBODY in rates.get(before, {})]
+
+
+def _standing(day: str) -> list[str]:
+    """The days whose rates stand on a day."""
+    return [(date.fromisoformat(day) - timedelta(days=number)).isoformat() for number in range(STANDS_DAYS + 1)]
+
+
+def _marketing(tools: Tools, day: str) -> Rows:
+    lake = tools.lake
+    of_rates = [row for before in _standing(day) for row in lake.read(RATES, before, EVERYBODY)]
+    rates = Rates(msgspec.convert(row, Rate) for row in of_rates)
+    rows = {}
+    for shop in _shops(lake, day, EVENTS, CREDITS, AD_SPEND):
+        credited = [_credited(row) for row in lake.read(CREDITS, day, shop)]
+        spend = msgspec.convert(lake.read(AD_SPEND, day, shop), list[Spent])
+        currency = tools.currencies.get(shop) or _usual(credited) or _usual(spend)
+        found = marketing_daily(
+            MODELS,
+            [visit.source for visit in _visits(lake, day, shop)],
+            credited,
+            spend,
+            currency,
+            partial(_converted, rates, currency, date.fromisoformat(day)),
+        )
+        rows[shop] = [_as_row(shop, day, row) for row in found.rows]
+    return {MARKETING_DAILY.name: rows}
+
+
+def _converted(rates: Rates, target: str, day: date, amount: int, source: str) -> int | None:
+    return rates.convert(amount, source, target, day)
+
+
+def _credited(row: Mapping[str, Any]) -> Credited:
+    return Credited(
+        row["model"],
+        Source(row["channel"], row["platform"], row["campaign"], row["campaign_id"] or ""),
+        row["currency"],
+        row["gross"],
+        row["refunded"],
+        row["net"],
+        *(int(row[name] * WHOLE) for name in ("orders", "new_customers", "returning_customers")),
+    )
+
+
+def _usual(rows: Iterable[Credited | Spent]) -> str:
+    """The currency of most rows; empty where there is none."""
+    counted = Counter(row.currency for row in rows if row.currency)
+    return min(counted, key=lambda currency: (-counted[currency], currency), default="")
+
+
+def _as_row(shop: str, day: str, row: Row) -> dict[str, Any]:
+    own = msgspec.structs.asdict(row)
+    shares = {name: own[name] * _MILLIONTHS for name in ("orders", "new_customers", "returning_customers")}
+    ratios = {name: getattr(row, name) for name in ("roas", "net_roas", "cost_per_order", "cost_per_new_customer")}
+    return {"shop_id": shop, "day": date.fromisoformat(day), **own, **shares, **ratios}
+
+
+def _funnels(tools: Tools, day: str) -> Rows:
+    lake = tools.lake
+    rows = {}
+    for shop in _shops(lake, day, EVENTS, ORDERS):
+        online = {
+            row["attribution"]
+            for row in lake.read(ORDERS, day, shop, ["attribution", "sales_channel"])
+            if row["sales_channel"] == ONLINE
+        }
+        last_clicks = [
+            row["channel"]
+            for row in lake.read(CREDITS, day, shop, ["attribution", "channel", "model"])
+            if row["model"] == "last_click" and row["attribution"] in online
+        ]
+        found = funnel_daily(_visits(lake, day, shop), last_clicks)
+        rows[shop] = [
+            {"shop_id": shop, "day": date.fromisoformat(day), **msgspec.structs.asdict(each)} for each in found
+        ]
+    return {FUNNEL_DAILY.name: rows}
+
+
+def _visits(lake: Lake, day: str, shop: str) -> list[Visit]:
+    columns = [field.name for field in msgspec.structs.fields(SeenEvent)]
+    rows = lake.read(EVENTS, day, shop, [*columns, "source", "bot"])
+    people = (row for row in rows if row["source"] == _PIXEL and not row["bot"] and not is_no_client(row["client_id"]))
+    return visits_of(msgspec.convert(row, SeenEvent) for row in people)
+
+
+def _shops(lake: Lake, day: str, *tables: Any) -> list[str]:
+    return sorted({shop for table in tables for shop, made in lake.made(table, day).items() if made.rows})
+
+
+def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the days of which any table is stale as first and last of those that follow one another.
+
+    Raises:
+        LakeError, OSError, Unavailable: The lake or a server does not answer.
+    """
+    with making(settings) as tools:
+        stale = {day for of_table in stale_days(tools, MAKERS.values(), days).values() for day in of_table}
+    return [(first.isoformat(), last.isoformat()) for first, last in stretches(stale)]
+
+
+SPEND_MAKER = Maker((AD_SPEND,), _spend_made_of, _spend)
+RATES_MAKER = Maker((RATES,), _rates_made_of, _rates)
+MARKETING_MAKER = Maker(
+    (MARKETING_DAILY,), _marketing_made_of, _marketing, needs=(EVENTS, CREDITS, AD_SPEND, RATES), outlive=True
+)
+FUNNEL_MAKER = Maker(
+    (FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS), outlive=True
+)
+
+#: Every maker by its asset, in the order of their needs.
+MAKERS: dict[str, Maker] = {
+    asset_keys.LAKE_EVENTS: EVENTS_MAKER,
+    asset_keys.LAKE_ORDERS: ORDERS_MAKER,
+    asset_keys.LAKE_CUSTOMERS: CUSTOMERS_MAKER,
+    asset_keys.LAKE_PRODUCT_STATS: PRODUCTS_MAKER,
+    asset_keys.AD_SPEND: SPEND_MAKER,
+    asset_keys.RATES: RATES_MAKER,
+    asset_keys.MARKETING_DAILY: MARKETING_MAKER,
+    asset_keys.FUNNEL_DAILY: FUNNEL_MAKER,
+}

@@ -1,0 +1,185 @@
+"""What all tables of the lake are made with: their sources, the days that are stale, and a day made again.
+
+Every table has a maker. It says what a shop's day is made of now, cheaply and without reading the rows: for documents
+how many there are and the sums of their sequence numbers or versions, which every write moves; for tables that are made
+of other tables the digests of these. What was written says the same of its own time. Where the two differ, the day is
+stale.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from truepixel_dagster.answers.tables import Table
+from truepixel_dagster.events.shop_time import ShopDays
+from truepixel_dagster.lake.arrow import Row
+from truepixel_dagster.lake.files import Lake, Made, Written, lake_of
+from truepixel_dagster.rebuild.stats import Progress, silent
+from truepixel_dagster.resources import Stores, open_stores
+from truepixel_dagster.retention import first_kept
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.shops import all_days, known
+
+#: What shops' days are made of: by day and shop, a text that changes with it.
+Sources = Mapping[str, Mapping[str, str]]
+#: The rows of a day: by table and shop.
+Rows = Mapping[str, Mapping[str, Sequence[Row]]]
+#: The shop under which the sources of a day stand that are of all shops.
+ALL_SHOPS = ""
+
+
+class Tools(NamedTuple):
+    """What makers work with."""
+
+    settings: Settings
+    stores: Stores
+    lake: Lake
+    days: ShopDays
+    currencies: Mapping[str, str]
+
+    @property
+    def first_kept(self) -> str:
+        """The first day of any shop whose events are all kept."""
+        today = datetime.now(timezone.utc).date()
+        return (first_kept(today, self.settings.event_retention_months) + timedelta(days=1)).isoformat()
+
+
+class Maker(NamedTuple):
+    """How some tables are made together, a day at a time.
+
+    `sources` gives what days are made of, `rows` the rows of a day. `needs` are the tables that they are made from.
+    Figures that `outlive` the events that they are made from stay as they are where retention has dropped these.
+    """
+
+    tables: tuple[Table, ...]
+    sources: Callable[[Tools, Sequence[str]], Sources]
+    rows: Callable[[Tools, str], Rows]
+    needs: tuple[Table, ...] = ()
+    outlive: bool = False
+
+    def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
+        """Return those of some days that it can make."""
+        return [day for day in days if not self.outlive or day >= tools.first_kept]
+
+
+@contextmanager
+def making(settings: Settings) -> Iterator[Tools]:
+    """Everything that makers need, until the block ends.
+
+    Raises:
+        LakeError: The address of the lake cannot be used.
+        Unavailable: A server does not answer.
+    """
+    with open_stores(settings) as stores:
+        shops = {id_: found.shop for id_, found in known(stores.mongodb)}
+        currencies = {id_: shop.currency for id_, shop in shops.items() if shop.currency}
+        yield Tools(settings, stores, lake_of(settings), all_days(stores.mongodb), currencies)
+
+
+def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = silent) -> Written:
+    """Make days of a maker's tables again: whatever was there, they are what their sources say.
+
+    What is written meanwhile makes the day stale: the sources are looked at first.
+
+    Raises:
+        LakeError: A table that is needed is being replaced.
+        OSError, Unavailable: A disk, bucket or server does not answer; each file is as before or as it should be.
+    """
+    done = Written()
+    days = maker.makes(tools, days)
+    if not days:
+        return done
+    sources = maker.sources(tools, days)
+    for number, day in enumerate(days, start=1):
+        rows = maker.rows(tools, day)
+        for table in maker.tables:
+            done += tools.lake.write(table, day, rows.get(table.name, {}), sources.get(day, {}))
+        progress("days", number, len(days))
+    return done
+
+
+def days_of_history(settings: Settings) -> list[str]:
+    """Return all days that may have figures, from the first partition to the day that has begun somewhere."""
+    first, last = settings.history_start, datetime.now(timezone.utc).date() + timedelta(days=1)
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+
+
+def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Return which days of which tables are stale, each with its shops; a table without any is not named.
+
+    A day is stale too where a table that it is made from is.
+
+    Arguments:
+        tools: What makers work with.
+        makers: In the order of their needs.
+        days: ISO.
+
+    Raises:
+        Unavailable: A server does not answer.
+    """
+    stale: dict[str, dict[str, list[str]]] = {}
+    for maker in makers:
+        own = maker.makes(tools, days)
+        sources = maker.sources(tools, own) if own else {}
+        for table in maker.tables:
+            made = tools.lake.made_of(table, set(own).intersection(tools.lake.days(table)))
+            found = {
+                day: sorted(
+                    _differ(sources.get(day, {}), made.get(day, {})).union(
+                        *(stale.get(need.name, {}).get(day, ()) for need in maker.needs)
+                    )
+                )
+                for day in own
+            }
+            if any(found.values()):
+                stale[table.name] = {day: shops for day, shops in found.items() if shops}
+    return stale
+
+
+def refresh(tools: Tools, makers: Mapping[str, Maker], days: Sequence[str], progress: Progress = silent) -> Written:
+    """Make the stale ones of some days again, of every table; what that wrote.
+
+    Raises:
+        LakeError, OSError, Unavailable: As for `make`.
+    """
+    done = Written()
+    for maker in makers.values():
+        found = stale_days(tools, [maker], days)
+        stale = {day for of_table in found.values() for day in of_table}
+        done += make(tools, maker, [day for day in days if day in stale], progress)
+    return done
+
+
+def _differ(now: Mapping[str, str], made: Mapping[str, Made]) -> set[str]:
+    """The shops whose sources are not those that a day was made of."""
+    then = {shop: each.sources for shop, each in made.items() if each.sources}
+    return {shop for shop in now.keys() | then.keys() if now.get(shop) != then.get(shop)}
+
+
+def of_tables(*tables: Table) -> Callable[[Tools, Sequence[str]], Sources]:
+    """Return the sources of a maker whose tables are made from others, of the same day."""
+
+    def sources(tools: Tools, days: Sequence[str]) -> Sources:
+        made = [tools.lake.made_of(table, days) for table in tables]
+        return {day: digests([each.get(day, {}) for each in made]) for day in days}
+
+    return sources
+
+
+def digests(made: Sequence[Mapping[str, Made]]) -> dict[str, str]:
+    """Return one text for each shop that any of some tables has rows of."""
+    shops = sorted({shop for each in made for shop, file in each.items() if file.rows})
+    return {shop: digest(*(_sha256(each.get(shop)) for each in made)) for shop in shops}
+
+
+def digest(*parts: str) -> str:
+    """Return one short text for several."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _sha256(made: Made | None) -> str:
+    return made.sha256 if made and made.rows else ""
