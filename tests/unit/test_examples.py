@@ -8,6 +8,9 @@ from importlib import import_module
 import pytest
 
 MODULES = (
+    "answers.cohorts",
+    "answers.models",
+    "answers.people",
     "events.decode",
     "events.money",
     "events.shop_time",

@@ -1,0 +1,171 @@
+"""Join the clients, customers and addresses of one shop into persons.
+
+    >>> from truepixel_dagster.answers.people import Member, Sighting, people_of
+    >>> phone, laptop = Sighting(clients=("phone",), customer="7"), Sighting(clients=("laptop",), customer="7")
+    >>> people = people_of("shop", [phone, laptop])
+    >>> people.of(Member("client", "phone")) == people.of(Member("client", "laptop"))
+    True
+    >>> people.of(Member("client", "tablet")) == people.of(Member("client", "phone"))
+    False
+
+A sighting names ids that were seen together. Whatever sightings connect is one person, in whatever order they come, so
+a further sighting can only merge persons. There is one exception: a client of too many customers is a shared device and
+an address of too many customers a shared mailbox, and from then on neither connects anybody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import msgspec
+
+CUSTOMER, ADDRESS, CLIENT, ORDER = "customer", "address", "client", "order"
+#: The kinds of ids that connect. A person is named by its smallest id of the first kind that it has.
+KINDS = (CUSTOMER, ADDRESS, CLIENT)
+_DIGITS = 32
+
+
+class Member(NamedTuple):
+    """One id of a person: a customer id, the hash of an e-mail address, or a client id. An order has a person, too."""
+
+    kind: str
+    id: str
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Return the sort key by which the member that names a person is chosen."""
+        return KINDS.index(self.kind), self.id
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """Hold the ids that one order, or one client's profile, names."""
+
+    clients: tuple[str, ...] = ()
+    customer: str | None = None
+    address: str | None = None
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """Return all ids of it."""
+        own = ((CUSTOMER, self.customer), (ADDRESS, self.address))
+        return (*(Member(kind, id_) for kind, id_ in own if id_), *(Member(CLIENT, client) for client in self.clients))
+
+    @property
+    def owner(self) -> Member | None:
+        """Return the id that says best whom it is of: the customer, else the address, else the first client."""
+        return next(iter(self.members), None)
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Limit how many customers one client, or one address, may have before it connects nobody."""
+
+    customers_per_client: int = 2
+    customers_per_address: int = 2
+
+
+class People:
+    """The persons of one shop. An id that is not connected to another is a person of its own.
+
+    Arguments:
+        shop: The shop.
+        persons: The person's id of each member that is connected.
+        shared: The clients and addresses that connect nobody because they have too many customers.
+    """
+
+    def __init__(self, shop: str, persons: Mapping[Member, str], shared: frozenset[Member] = frozenset()) -> None:
+        self._shop = shop
+        self._persons = persons
+        self.shared = shared
+        clients: dict[str, list[str]] = defaultdict(list)
+        for member, person in persons.items():
+            if member.kind == CLIENT:
+                clients[person].append(member.id)
+        self._clients = {person: tuple(sorted(own)) for person, own in clients.items() if len(own) > 1}
+
+    def of(self, member: Member) -> str:
+        """Return the id of a member's person: 32 hexadecimal digits that depend on the shop."""
+        return self._persons.get(member) or _digest(self._shop, member)
+
+    def of_order(self, order: str, client: str | None) -> str:
+        """Return the id of the person who placed an order.
+
+        Arguments:
+            order: Its name. The person of one that is not known here is that of its client.
+            client: The client whose order it is, if that is known.
+        """
+        member = Member(ORDER, order)
+        return self.of(member if client is None or member in self._persons else Member(CLIENT, client))
+
+    def clients_of(self, person: str) -> tuple[str, ...]:
+        """Return the clients of a person, sorted, if there are several; else none."""
+        return self._clients.get(person, ())
+
+    def connected(self) -> Iterator[Member]:
+        """Yield the members that are connected to another or shared, sorted."""
+        yield from sorted(self._persons, key=lambda member: member.rank)
+
+
+def people_of(shop: str, sightings: Iterable[Sighting], bounds: Bounds = Bounds()) -> People:  # noqa: B008 (frozen)
+    """Return the persons that sightings make. Memory grows with the number of ids that are connected.
+
+    Arguments:
+        shop: The shop of all of them; no shop's persons depend on another's.
+        sightings: In any order; repeated ones change nothing.
+        bounds: What is a shared device, and what a shared mailbox.
+    """
+    links: dict[Member, set[Member]] = defaultdict(set)
+    for sighting in sightings:
+        for one, other in combinations(sighting.members, 2):
+            if not one.kind == other.kind == CLIENT:
+                links[one].add(other)
+                links[other].add(one)
+    shared = frozenset(member for member in links if _is_shared(member, links, bounds))
+    roots = _roots(links, shared)
+    digests = {root: _digest(shop, root) for root in roots.values()}
+    persons = {member: digests[root] for member, root in roots.items()}
+    return People(shop, {**persons, **{member: _digest(shop, member) for member in shared}}, shared)
+
+
+def _is_shared(member: Member, links: Mapping[Member, set[Member]], bounds: Bounds) -> bool:
+    """Whether too many customers are linked to a client or address. An address without a customer counts as one."""
+    linked = links[member]
+    customers = {other for other in linked if other.kind == CUSTOMER}
+    if member.kind == ADDRESS:
+        return len(customers) > bounds.customers_per_address
+    guests = {other for other in linked if other.kind == ADDRESS and not _has_customer(links[other])}
+    return member.kind == CLIENT and len(customers | guests) > bounds.customers_per_client
+
+
+def _has_customer(linked: set[Member]) -> bool:
+    return any(other.kind == CUSTOMER for other in linked)
+
+
+def _roots(links: Mapping[Member, set[Member]], shared: frozenset[Member]) -> dict[Member, Member]:
+    """The member that names the person of each member that is linked to another: union-find by rank of the ids."""
+    parents: dict[Member, Member] = {}
+
+    def root(member: Member) -> Member:
+        while (parent := parents.setdefault(member, member)) != member:
+            # Halving the path keeps all paths short.
+            parents[member] = parents[parent]
+            member = parents[member]
+        return member
+
+    for member, others in links.items():
+        if member in shared:
+            continue
+        for other in others:
+            if other not in shared and (one := root(member)) != (two := root(other)):
+                first, second = sorted((one, two), key=lambda each: each.rank)
+                parents[second] = first
+    return {member: root(member) for member in parents}
+
+
+def _digest(shop: str, member: Member) -> str:
+    # A shop id holds no colon, so no two shops and members have one text.
+    text = f"{shop}:{member.kind}:{member.id}"
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_DIGITS]
