@@ -85,17 +85,18 @@ class Lake:
         Arguments:
             table: Which table.
             day: ISO.
-            shops: The rows of each shop.
+            shops: The rows of each shop; read one shop at a time.
             sources: What the rows of each shop were made of; shops without rows may have some, too.
 
         Raises:
             OSError: The disk or bucket refuses.
         """
         before = self.made(table, day)
-        named = {shop: rows for shop, rows in shops.items() if len(_shop(shop)) <= _LONGEST_NAME}
+        named = [shop for shop in sorted(shops) if len(_shop(shop)) <= _LONGEST_NAME]
         made: dict[str, Made] = {}
         changed = 0
-        for shop, rows in sorted(named.items()):
+        for shop in named:
+            rows = shops[shop]
             content = parquet(table, rows) if rows else b""
             digest = hashlib.sha256(content).hexdigest()
             made[shop] = Made(len(rows), digest, sources.get(shop, ""))
@@ -103,7 +104,7 @@ class Lake:
             if rows and (there is None or there.sha256 != digest or not self.fs.exists(self._file(table, day, shop))):
                 self.put(self._file(table, day, shop), content)
                 changed += 1
-        gone = [shop for shop in self.shops(table, day) if not named.get(shop)]
+        gone = [shop for shop in self.shops(table, day) if shop not in made or not made[shop].rows]
         for shop in gone:
             self.fs.rm_file(self._file(table, day, shop))
         for shop, words in sources.items():
