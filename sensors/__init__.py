@@ -9,6 +9,7 @@ from truepixel_dagster.sensors.schedules import (
     drop_old_events_every_night,
     flush_every_minute,
     prune_history_every_hour,
+    refresh_cohorts_every_night,
     refresh_lake_every_hour,
 )
 from truepixel_dagster.sensors.spend_files import spend_files
@@ -21,6 +22,7 @@ __all__ = [
     "kafka_lag",
     "privacy_every_two_minutes",
     "prune_history_every_hour",
+    "refresh_cohorts_every_night",
     "refresh_lake_every_hour",
     "run_failure",
     "spend_files",

@@ -19,7 +19,21 @@ AD_SPEND = "ad_spend"
 RATES = "rates"
 MARKETING_DAILY = "marketing_daily"
 FUNNEL_DAILY = "funnel_daily"
-LAKE = (LAKE_EVENTS, LAKE_ORDERS, LAKE_CUSTOMERS, LAKE_PRODUCT_STATS, AD_SPEND, RATES, MARKETING_DAILY, FUNNEL_DAILY)
+PEOPLE = "people"
+JOURNEYS = "journeys"
+COHORTS = "cohorts"
+LAKE = (
+    LAKE_EVENTS,
+    LAKE_ORDERS,
+    LAKE_CUSTOMERS,
+    LAKE_PRODUCT_STATS,
+    AD_SPEND,
+    RATES,
+    MARKETING_DAILY,
+    FUNNEL_DAILY,
+    PEOPLE,
+    JOURNEYS,
+)
 
 # What a run of the stream reports, in the order of its stages.
 STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
@@ -34,3 +48,4 @@ AFTER_TAG = "truepixel/after"
 # every few seconds: this one never is.
 HEALTH = "health"
 AUDIT = "audit"
+JOURNEYS_MATCH = "journeys_match"

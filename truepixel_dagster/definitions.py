@@ -6,11 +6,14 @@ import dagster as dg
 
 from truepixel_dagster.assets.ad_leads import ad_leads
 from truepixel_dagster.assets.attributions import attributions
+from truepixel_dagster.assets.cohorts import cohorts
 from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
-from truepixel_dagster.assets.health import audit, health, health_checks
+from truepixel_dagster.assets.health import audit, health, health_checks, journeys_match
+from truepixel_dagster.assets.journeys import journeys
 from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
+from truepixel_dagster.assets.people import people
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 from truepixel_dagster.jobs.flush import flush
@@ -31,6 +34,7 @@ from truepixel_dagster.sensors.schedules import (
     flush_every_minute,
     health_job,
     prune_history_every_hour,
+    refresh_cohorts_every_night,
     refresh_lake_every_hour,
 )
 from truepixel_dagster.sensors.spend_files import spend_files
@@ -46,9 +50,12 @@ definitions = dg.Definitions(
         product_stats,
         weekly_visitors,
         *lake_tables,
+        people,
+        journeys,
+        cohorts,
         health,
     ],
-    asset_checks=[audit, *health_checks],
+    asset_checks=[audit, journeys_match, *health_checks],
     jobs=[
         process_events,
         flush,
@@ -70,6 +77,7 @@ definitions = dg.Definitions(
         drop_old_events_every_night,
         privacy_every_two_minutes,
         refresh_lake_every_hour,
+        refresh_cohorts_every_night,
     ],
     # A rebuild is one op: a process of its own for it would only import everything twice.
     executor=dg.in_process_executor,

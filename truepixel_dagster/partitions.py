@@ -17,6 +17,7 @@ START, PER_RUN = load_partitioning()
 
 # The day and the week that are going on are partitions, too: the stream writes into them.
 DAYS = dg.DailyPartitionsDefinition(start_date=START.isoformat(), end_offset=1)
+MONTHS = dg.MonthlyPartitionsDefinition(start_date=START.replace(day=1).isoformat(), end_offset=1)
 _MONDAY = START - timedelta(days=START.weekday())
 WEEKS = dg.WeeklyPartitionsDefinition(start_date=_MONDAY.isoformat(), day_offset=1, end_offset=1)
 

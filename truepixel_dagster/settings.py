@@ -154,6 +154,12 @@ class Settings(BaseSettings):
     ids_per_order: int = Field(
         2000, ge=100, le=20_000, description="ids that one order may have; a pixel's that adds more is a dead letter"
     )
+    customers_per_client: int = Field(
+        2, ge=1, le=1000, description="customers of one client beyond which it is a shared device and joins nobody"
+    )
+    customers_per_address: int = Field(
+        2, ge=1, le=1000, description="customers of one e-mail address beyond which it joins nobody"
+    )
     history_start: date = Field(date(2026, 1, 1), description="the first day that Dagster shows as a partition")
     partitions_per_run: int = Field(
         366, ge=1, le=10_000, description="days or weeks that one run of a backfill rebuilds; 1 for a run for each"

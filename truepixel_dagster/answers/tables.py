@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from truepixel_dagster.answers.cohorts import AGES
+from truepixel_dagster.answers.journeys import ALL_MODELS
+
 Kind = Literal["text", "texts", "integer", "amount", "amounts", "share", "ratio", "rate", "flag", "day", "time"]
 #: What each kind is: in words, and as DuckDB names it.
 KINDS: dict[Kind, tuple[str, str]] = {
@@ -247,6 +250,85 @@ FUNNEL_DAILY = Table(
     ),
 )
 
+PEOPLE = Table(
+    "people",
+    1,
+    "Who is who: the clients, customers, addresses and orders of each person, as they are known now. A person who was"
+    " redacted is not in it.",
+    ("shop_id", "person_id", "kind", "id"),
+    (
+        _SHOP,
+        Column("person_id", "text", "the person, in this shop only"),
+        Column("kind", "text", "`client`, `customer`, `address` (SHA-256 of the e-mail address) or `order`"),
+        Column("id", "text", "the client's, the customer's, the address's; of an order, `attribution` in `orders`"),
+        Column("connected", "flag", "whether the person has another client, customer or address"),
+        Column("shared", "flag", "whether it has too many customers to connect anybody"),
+    ),
+)
+JOURNEYS = Table(
+    "journeys",
+    1,
+    "Every order's journey by person, across devices: a row for each touch, and one for an order without a touch. By"
+    " every model the rows of an order sum to its value and net exactly. Test orders are left out.",
+    ("shop_id", "day", "attribution", "position"),
+    (
+        _SHOP,
+        _DAY,
+        Column("attribution", "text", "the order, as in `orders`"),
+        Column("position", "integer", "of the touch in the journey, from 0"),
+        Column("touches", "integer", "touches of the journey"),
+        Column("person_id", "text", "who placed the order, as in `people`"),
+        Column("order_id", "text", "Shopify's id", optional=True),
+        Column("occurred_at", "time", "when the order was placed"),
+        Column("sales_channel", "text", "as in `orders`"),
+        Column("new_customer", "flag", "whether it is of a new customer; null where that is not known", optional=True),
+        Column("client_id", "text", "whose touch it is; of an order without a touch, whose order", optional=True),
+        Column("event_id", "text", "the touch's event; null for an order without a touch", optional=True),
+        Column("touched_at", "time", "when the touch was; the order's time without a touch"),
+        *_SOURCE,
+        Column("campaign_id", "text", "the platform's number of the campaign", optional=True),
+        _CURRENCY,
+        *(Column(model, "amount", f"what `{model}` credits of the order's value") for model in ALL_MODELS),
+        *(Column(f"{model}_net", "amount", f"what `{model}` credits of its net") for model in ALL_MODELS),
+    ),
+)
+CHANNEL_VALUES = Table(
+    "channel_values",
+    1,
+    "What each channel is worth by the data-driven models of a day: what the 90 days until its end show.",
+    ("shop_id", "day", "model", "channel"),
+    (
+        _SHOP,
+        _DAY,
+        Column("model", "text", "`markov` (removal effect) or `shapley` (Shapley value)"),
+        Column("channel", "text", "GA4's default group"),
+        Column("value", "rate", "its share; of a model they sum to 1"),
+        Column("converted", "integer", "paths that met the channel and ended with an order"),
+        Column("lost", "integer", "paths that met the channel and did not"),
+    ),
+)
+COHORTS = Table(
+    "cohorts",
+    1,
+    "The persons who first ordered in a month, by the channel of that order, and what they brought. An amount is null"
+    " until all persons of the month are that old.",
+    ("shop_id", "day", "channel", "currency"),
+    (
+        _SHOP,
+        Column("day", "day", "the first day of the month"),
+        Column("channel", "text", "of the first order's last click, by person; `direct`, or where it was placed"),
+        _CURRENCY,
+        Column("customers", "integer", "persons whose first order it was; in the row of that order's currency"),
+        Column("repeat_customers", "integer", "of these, persons who have ordered again"),
+        Column("repeat_rate", "ratio", "`repeat_customers` / `customers`; null without customers", optional=True),
+        *(
+            Column(f"net_{age}", "amount", f"net of the {age} days after each first order", optional=True)
+            for age in AGES
+        ),
+        Column("net_to_date", "amount", "net of all orders that are known"),
+    ),
+)
+
 #: All tables, by name.
 TABLES: dict[str, Table] = {
     table.name: table
@@ -260,6 +342,10 @@ TABLES: dict[str, Table] = {
         RATES,
         MARKETING_DAILY,
         FUNNEL_DAILY,
+        PEOPLE,
+        JOURNEYS,
+        CHANNEL_VALUES,
+        COHORTS,
     )
 }
 

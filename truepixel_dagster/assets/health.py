@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import AUDIT, CUSTOMERS, HEALTH, LAKE, PRODUCT_STATS, WEEKLY_VISITORS
+from truepixel_dagster.asset_keys import (
+    AUDIT,
+    CUSTOMERS,
+    HEALTH,
+    JOURNEYS_MATCH,
+    LAKE,
+    PRODUCT_STATS,
+    WEEKLY_VISITORS,
+)
 from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.plainly import plainly
@@ -64,6 +72,23 @@ def audit() -> dg.AssetCheckResult:
             "examples": dg.JsonMetadataValue([printable(str(difference)) for difference in found.differences[:SHOWN]]),
         },
     )
+
+
+@dg.asset_check(
+    asset=HEALTH,
+    name=JOURNEYS_MATCH,
+    description="Journeys by person are the stream's attributions wherever an order has touches of one client only.",
+)
+def journeys_match() -> dg.AssetCheckResult:
+    """Compare journeys with attributions."""
+    from truepixel_dagster.health.journeys import journeys_match as look
+    from truepixel_dagster.rebuild.lake import making
+
+    def looking() -> "Verdict":
+        with making(load_settings()) as tools:
+            return look(tools)
+
+    return _judge(looking)
 
 
 def _judge(

@@ -16,6 +16,7 @@ from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
 
 if TYPE_CHECKING:
+    from truepixel_dagster.rebuild.lake import Making
     from truepixel_dagster.rebuild.spend_files import Imported
 
 
@@ -31,12 +32,27 @@ def made(context: dg.AssetExecutionContext, key: str) -> dg.MaterializeResult[No
     """
     # Only these runs pay for Arrow.
     from truepixel_dagster.rebuild.answers import MAKERS
-    from truepixel_dagster.rebuild.lake import make, making
+    from truepixel_dagster.rebuild.lake import make
+
+    days = list(context.partition_keys)
+    return reported(context, lambda tools, progress: make(tools, MAKERS[key], days, progress))
+
+
+def reported(context: dg.AssetExecutionContext, write: Making) -> dg.MaterializeResult[None]:
+    """Write tables and report what was written.
+
+    Arguments:
+        context: Of the asset.
+        write: Given what tables are made with, and a function that reports progress.
+
+    Raises:
+        Failure: A server, disk or bucket does not answer. The message says which.
+    """
+    from truepixel_dagster.rebuild.lake import making
 
     started = time.monotonic()
-    days = list(context.partition_keys)
     with plainly(". Materialize it again", also=(LakeError, OSError)), making(load_settings()) as tools:
-        done = make(tools, MAKERS[key], days, telling(context.log.info))
+        done = write(tools, telling(context.log.info))
     if done.left_out:
         context.log.warning(printable(f"{done.left_out} shops are left out: their ids are too long for a file's name"))
     return dg.MaterializeResult(
@@ -45,7 +61,7 @@ def made(context: dg.AssetExecutionContext, key: str) -> dg.MaterializeResult[No
             "files": done.files,
             "files changed": done.changed,
             "files removed": done.removed,
-            "partitions of the run": len(days),
+            "partitions of the run": len(context.partition_keys) if context.has_partition_key_range else 1,
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),
         }

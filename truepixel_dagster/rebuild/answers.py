@@ -24,6 +24,7 @@ from truepixel_dagster.lake.files import Lake, Made
 from truepixel_dagster.lake.imports import Import, Imports, fingerprint
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.history import stretches
+from truepixel_dagster.rebuild.journeys import JOURNEYS_MAKER
 from truepixel_dagster.rebuild.lake import (
     ALL_SHOPS,
     Maker,
@@ -217,4 +218,5 @@ MAKERS: dict[str, Maker] = {
     asset_keys.RATES: RATES_MAKER,
     asset_keys.MARKETING_DAILY: MARKETING_MAKER,
     asset_keys.FUNNEL_DAILY: FUNNEL_MAKER,
+    asset_keys.JOURNEYS: JOURNEYS_MAKER,
 }

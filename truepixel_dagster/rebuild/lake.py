@@ -66,6 +66,10 @@ class Maker(NamedTuple):
         return [day for day in days if not self.outlive or day >= tools.first_kept]
 
 
+#: What writes tables: given what makers work with, and a function that reports progress.
+Making = Callable[[Tools, Progress], Written]
+
+
 @contextmanager
 def making(settings: Settings) -> Iterator[Tools]:
     """Everything that makers need, until the block ends.

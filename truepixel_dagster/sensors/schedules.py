@@ -5,17 +5,18 @@ from __future__ import annotations
 import dagster as dg
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
-from truepixel_dagster.asset_keys import AUDIT, HEALTH, LAKE
+from truepixel_dagster.asset_keys import AUDIT, COHORTS, HEALTH, JOURNEYS_MATCH, LAKE
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 from truepixel_dagster.lake.errors import LakeError
-from truepixel_dagster.partitions import DAYS
+from truepixel_dagster.partitions import DAYS, MONTHS
 from truepixel_dagster.sensors.kafka_lag import LIVE
 from truepixel_dagster.settings import SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.text import printable
 
-_AUDIT = dg.AssetCheckKey(dg.AssetKey(HEALTH), AUDIT)
+# What takes long, and looks at what does not change by the hour.
+_NIGHTLY = [dg.AssetCheckKey(dg.AssetKey(HEALTH), name) for name in (AUDIT, JOURNEYS_MATCH)]
 
 flush_every_minute = dg.ScheduleDefinition(
     name="flush_every_minute",
@@ -27,9 +28,9 @@ flush_every_minute = dg.ScheduleDefinition(
 
 audit_job = dg.define_asset_job(
     "audit",
-    selection=dg.AssetSelection.checks(_AUDIT),
+    selection=dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
-    description="Compares every store with what the topic says it should hold.",
+    description="Compares every store with what the topic says it should hold, and journeys with attributions.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 
@@ -43,7 +44,7 @@ audit_every_night = dg.ScheduleDefinition(
 
 health_job = dg.define_asset_job(
     "check_health",
-    selection=dg.AssetSelection.checks_for_assets(dg.AssetKey(HEALTH)) - dg.AssetSelection.checks(_AUDIT),
+    selection=dg.AssetSelection.checks_for_assets(dg.AssetKey(HEALTH)) - dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
     description="Looks whether every record, order and counter is accounted for, and whether the stream keeps up.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
@@ -92,6 +93,27 @@ def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.Ru
     except (SettingsError, LakeError, Unavailable, OSError) as error:
         return dg.SkipReason(printable(str(error)))
     return [_of_days(first, last) for first, last in stretches] or dg.SkipReason("no day is stale")
+
+
+cohorts_job = dg.define_asset_job(
+    "refresh_cohorts",
+    selection=dg.AssetSelection.assets(COHORTS),
+    executor_def=dg.in_process_executor,
+    description="Makes months of the cohorts again.",
+)
+
+
+@dg.schedule(
+    name="refresh_cohorts_every_night",
+    job=cohorts_job,
+    cron_schedule="23 4 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Materializes the cohorts of the last eight months, whose ages are not all over, every night.",
+)
+def refresh_cohorts_every_night() -> dg.RunRequest:
+    """Make the months whose customers may be younger than the last age."""
+    months = MONTHS.get_partition_keys()[-8:]
+    return _of_days(months[0], months[-1])
 
 
 def _of_days(first: str, last: str) -> dg.RunRequest:

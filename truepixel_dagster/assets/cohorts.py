@@ -1,0 +1,33 @@
+"""Cohorts by month and channel of the first order."""
+
+import warnings
+
+import dagster as dg
+
+from truepixel_dagster import asset_keys as keys
+from truepixel_dagster.answers import tables
+from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.jobs.lake import columns_of, reported
+from truepixel_dagster.partitions import MONTHS
+
+with warnings.catch_warnings():
+    # Dagster calls this parameter beta, and every command would say so.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    # The month that is going on has days to come, and the first one may begin before the history does.
+    SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+
+
+@rebuilt(
+    keys.COHORTS,
+    deps=[keys.PEOPLE, dg.AssetDep(keys.ATTRIBUTIONS, partition_mapping=SO_FAR)],
+    description=f"{tables.COHORTS.says} Parquet `{tables.COHORTS.path}` in the lake, by the shop's month.",
+    kind="parquet",
+    partitions=MONTHS,
+    metadata={"dagster/column_schema": columns_of(tables.COHORTS)},
+)
+def cohorts(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Make the cohorts of months again."""
+    from truepixel_dagster.rebuild.cohorts import make_cohorts
+
+    months = list(context.partition_keys)
+    return reported(context, lambda tools, progress: make_cohorts(tools, months, progress=progress))

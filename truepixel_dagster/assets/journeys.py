@@ -1,0 +1,26 @@
+"""Every order's journey by person, credited by seven models, and what channels are worth."""
+
+import dagster as dg
+
+from truepixel_dagster import asset_keys as keys
+from truepixel_dagster.answers import tables
+from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.jobs.lake import columns_of, reported
+
+
+@rebuilt(
+    keys.JOURNEYS,
+    deps=[keys.ATTRIBUTIONS, keys.AD_LEADS, keys.PEOPLE],
+    description=(
+        f"{tables.JOURNEYS.says} Parquet `{tables.JOURNEYS.path}` in the lake, by the shop's day; beside it"
+        f" `{tables.CHANNEL_VALUES.path}`, what each channel was worth on the day."
+    ),
+    kind="parquet",
+    metadata={"dagster/column_schema": columns_of(tables.JOURNEYS)},
+)
+def journeys(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Make the journeys of days again."""
+    from truepixel_dagster.rebuild.journeys import make_journeys
+
+    days = list(context.partition_keys)
+    return reported(context, lambda tools, progress: make_journeys(tools, days, progress))
