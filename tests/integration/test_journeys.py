@@ -25,7 +25,7 @@ from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.events.shop_time import days_beside
 from truepixel_dagster.health.journeys import journeys_match
-from truepixel_dagster.jobs.drain import environment
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.rebuild.cohorts import make_cohorts

@@ -19,7 +19,7 @@ from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.journeys import journeys_of, stored_order
 from truepixel_dagster.rebuild.lake import Maker, Tools, make
 from truepixel_dagster.rebuild.people import ALWAYS, made_people, name_of, orders_of, people_in, sighting_of
-from truepixel_dagster.rebuild.rebuilt import Progress, silent
+from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 
 _ORDERS_AT_ONCE = 500

@@ -34,8 +34,8 @@ from truepixel_dagster.orders.document import Attribution
 from truepixel_dagster.rebuild.history import all_of, on_days
 from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, make
 from truepixel_dagster.rebuild.people import made_people, of_shop, people_in
-from truepixel_dagster.rebuild.rebuilt import Progress, silent
 from truepixel_dagster.rebuild.stamps import of_documents
+from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.ad_lead import LEAD
 from truepixel_dagster.stages.attribution_document import ATTRIBUTION, ATTRIBUTIONS
 from truepixel_dagster.stores.documents import Unreadable, report

@@ -19,8 +19,8 @@ from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, digest, make
-from truepixel_dagster.stages.attribution import CLUSTER
 from truepixel_dagster.stages.customer import PROFILE
+from truepixel_dagster.stages.order_clusters import CLUSTER
 from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
