@@ -1,0 +1,105 @@
+// Sends events to the collector: the first at once, and what comes before its answer together as the next batch.
+// A request outlives its page (`keepalive`), is never a beacon, and carries no cookies.
+
+import { bytesOf } from './event';
+
+/** Browsers allow 64 KiB of bodies in flight with `keepalive`; the collector takes 512 KiB. */
+export const MAX_BATCH_BYTES = 60_000;
+/** The collector takes as many in a batch. */
+export const MAX_BATCH_EVENTS = 256;
+/** What comes while so many wait is lost. */
+export const MAX_WAITING = 500;
+/** Failures in a row after which a batch is given up: after two minutes or three. */
+export const MAX_FAILURES = 8;
+
+const TIMEOUT_MS = 10_000;
+const MAX_BACKOFF_MS = 60_000;
+
+export class Sender {
+  private waiting: string[] = [];
+  private requests = 0;
+  private failures = 0;
+  private isPaused = false;
+
+  /**
+   * @param url The collector's endpoint for pixels with the shop's token.
+   * @param isSudden Whether nothing announces the end of the page, so that no event may wait for an answer.
+   */
+  constructor(
+    private readonly url: string,
+    private readonly isSudden: boolean,
+  ) {}
+
+  /** Sends an event's JSON: at once, or with the next batch. */
+  send(event: string): void {
+    if (this.waiting.length < MAX_WAITING) this.waiting.push(event);
+    if (this.isSudden && !this.isPaused) this.flush();
+    else this.next();
+  }
+
+  /** Sends all events that wait, even during a pause: the page may be about to end. */
+  flush(): void {
+    while (this.waiting.length) void this.deliver(this.batch());
+  }
+
+  private next(): void {
+    if (this.waiting.length && !this.requests && !this.isPaused) void this.deliver(this.batch());
+  }
+
+  /** Takes the next batch from those that wait. */
+  private batch(): string[] {
+    let bytes = 0;
+    const rest = this.waiting.findIndex((event, index) => {
+      bytes += bytesOf(event) + 1;
+      return index > 0 && (bytes > MAX_BATCH_BYTES || index >= MAX_BATCH_EVENTS);
+    });
+    return this.waiting.splice(0, rest < 0 ? this.waiting.length : rest);
+  }
+
+  private async deliver(events: string[]): Promise<void> {
+    this.requests += 1;
+    const retryAfter = await post(this.url, `[${events.join()}]`);
+    this.requests -= 1;
+    if (retryAfter === undefined) {
+      this.failures = 0;
+    } else if (++this.failures <= MAX_FAILURES) {
+      this.waiting.unshift(...events);
+      this.pause(retryAfter);
+    }
+    this.next();
+  }
+
+  private pause(retryAfter: number): void {
+    if (this.isPaused) return;
+    this.isPaused = true;
+    // Visitors who lost the collector at the same moment come back at different ones.
+    const backoff = 500 * 2 ** this.failures * (0.5 + Math.random() / 2);
+    setTimeout(
+      () => {
+        this.isPaused = false;
+        this.next();
+      },
+      Math.max(retryAfter * 1000, Math.min(backoff, MAX_BACKOFF_MS)),
+    );
+  }
+}
+
+/** Posts a batch; returns undefined if it is done with, else the seconds that the collector asks to wait, 0 if none. */
+async function post(url: string, body: string): Promise<number | undefined> {
+  try {
+    const answer = await Promise.race([
+      // A text body is `text/plain`, which needs no preflight.
+      fetch(url, { method: 'POST', body, keepalive: bytesOf(body) <= MAX_BATCH_BYTES + 2, credentials: 'omit' }),
+      timeout(),
+    ]);
+    const isPassing = answer.status === 429 || answer.status === 503;
+    return isPassing ? Number(answer.headers.get('retry-after')) || 0 : undefined;
+  } catch {
+    return 0;
+  }
+}
+
+const timeout = (): Promise<never> =>
+  new Promise((_, reject) => {
+    setTimeout(() => reject(new Error('no answer in time')), TIMEOUT_MS);
+  });
