@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from tests.integration.driving import drain, record, send
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.answers.journeys import ALL_MODELS
-from truepixel_dagster.answers.tables import CHANNEL_VALUES, COHORTS, JOURNEYS, PEOPLE, Table
+from truepixel_dagster.answers.tables import CHANNEL_VALUES, COHORTS, JOURNEYS, PEOPLE, LakeTable
 from truepixel_dagster.assets.cohorts import cohorts
 from truepixel_dagster.assets.health import journeys_match as journeys_match_check
 from truepixel_dagster.cli import main
@@ -109,7 +109,7 @@ def everything(tools: Tools, days: list[str], now: int = DECEMBER) -> int:
     return (done + make_cohorts(tools, ["2026-01-01"], now)).changed
 
 
-def rows(tools: Tools, table: Table, day: str, shop: str = SHOP) -> list[dict[str, Any]]:
+def rows(tools: Tools, table: LakeTable, day: str, shop: str = SHOP) -> list[dict[str, Any]]:
     return tools.lake.read(table, day, shop)
 
 

@@ -41,7 +41,7 @@ class Column(NamedTuple):
     optional: bool = False
 
 
-class Table(NamedTuple):
+class LakeTable(NamedTuple):
     """A table: a file for each shop and day. `key` identifies a row and is the order of rows in a file."""
 
     name: str
@@ -74,7 +74,7 @@ _FIGURES = (
     Column("returning_customers", "share", "of these, orders of returning customers"),
 )
 
-EVENTS = Table(
+EVENTS = LakeTable(
     "events",
     1,
     "Every event once, without its payload, on the day on which it happened.",
@@ -97,7 +97,7 @@ EVENTS = Table(
         Column("bot", "flag", "whether its user agent is a bot's; such events count nowhere"),
     ),
 )
-ORDERS = Table(
+ORDERS = LakeTable(
     "orders",
     1,
     "Every order as its attribution says, on the day on which it was placed.",
@@ -118,7 +118,7 @@ ORDERS = Table(
         Column("touches", "integer", "steps of its journey"),
     ),
 )
-CREDITS = Table(
+CREDITS = LakeTable(
     "credits",
     1,
     "What each model credits of each order, test orders aside. By each model they sum to the orders exactly.",
@@ -135,7 +135,7 @@ CREDITS = Table(
         *_FIGURES,
     ),
 )
-CUSTOMERS = Table(
+CUSTOMERS = LakeTable(
     "customers",
     1,
     "The profile of every client, on the day on which it was first seen.",
@@ -154,7 +154,7 @@ CUSTOMERS = Table(
         Column("refunded", "amounts", "what went back of them"),
     ),
 )
-PRODUCT_STATS = Table(
+PRODUCT_STATS = LakeTable(
     "product_stats",
     1,
     "What each product did on a day.",
@@ -173,7 +173,7 @@ PRODUCT_STATS = Table(
         Column("returned_revenue", "amounts", "what of that went back on this day"),
     ),
 )
-AD_SPEND = Table(
+AD_SPEND = LakeTable(
     "ad_spend",
     1,
     "What was spent on ads: the newest import of each shop, day, platform and campaign.",
@@ -190,7 +190,7 @@ AD_SPEND = Table(
         Column("impressions", "integer", "impressions, as the platform counts them"),
     ),
 )
-RATES = Table(
+RATES = LakeTable(
     "rates",
     1,
     "Exchange rates: how much of `to_currency` one unit of `from_currency` was worth. `shop_id` is `all`.",
@@ -203,7 +203,7 @@ RATES = Table(
         Column("rate", "rate", "major units of `to_currency` for one of `from_currency`"),
     ),
 )
-MARKETING_DAILY = Table(
+MARKETING_DAILY = LakeTable(
     "marketing_daily",
     1,
     "What each source brought and cost, by each model. Over all rows of a model and currency, orders and amounts sum to"
@@ -233,7 +233,7 @@ MARKETING_DAILY = Table(
         ),
     ),
 )
-FUNNEL_DAILY = Table(
+FUNNEL_DAILY = LakeTable(
     "funnel_daily",
     1,
     "How far visits came, by the channel that they began with.",
@@ -250,7 +250,7 @@ FUNNEL_DAILY = Table(
     ),
 )
 
-PEOPLE = Table(
+PEOPLE = LakeTable(
     "people",
     1,
     "Who is who: the clients, customers, addresses and orders of each person, as they are known now. A person who was"
@@ -265,7 +265,7 @@ PEOPLE = Table(
         Column("shared", "flag", "whether it has too many customers to connect anybody"),
     ),
 )
-JOURNEYS = Table(
+JOURNEYS = LakeTable(
     "journeys",
     1,
     "Every order's journey by person, across devices: a row for each touch, and one for an order without a touch. By"
@@ -292,7 +292,7 @@ JOURNEYS = Table(
         *(Column(f"{model}_net", "amount", f"what `{model}` credits of its net") for model in ALL_MODELS),
     ),
 )
-CHANNEL_VALUES = Table(
+CHANNEL_VALUES = LakeTable(
     "channel_values",
     1,
     "What each channel is worth by the data-driven models of a day: what the 90 days until its end show.",
@@ -307,7 +307,7 @@ CHANNEL_VALUES = Table(
         Column("lost", "integer", "paths that met the channel and did not"),
     ),
 )
-COHORTS = Table(
+COHORTS = LakeTable(
     "cohorts",
     1,
     "The persons who first ordered in a month, by the channel of that order, and what they brought. An amount is null"
@@ -330,7 +330,7 @@ COHORTS = Table(
 )
 
 #: All tables, by name.
-TABLES: dict[str, Table] = {
+TABLES: dict[str, LakeTable] = {
     table.name: table
     for table in (
         EVENTS,
@@ -355,7 +355,7 @@ def as_markdown() -> str:
     return "\n\n".join(_as_markdown(table) for table in TABLES.values())
 
 
-def _as_markdown(table: Table) -> str:
+def _as_markdown(table: LakeTable) -> str:
     rows = [
         f"| `{each.name}` | {KINDS[each.kind][0]}{', or null' if each.optional else ''} | {each.says} |"
         for each in table.columns

@@ -12,7 +12,7 @@ from truepixel_dagster.jobs.lake import columns_of, made
 
 
 def _table(
-    key: str, deps: Sequence[str | dg.AssetDep], table: tables.Table, more: str = "", kind: str = "parquet"
+    key: str, deps: Sequence[str | dg.AssetDep], table: tables.LakeTable, more: str = "", kind: str = "parquet"
 ) -> dg.AssetsDefinition:
     """An asset that makes the days of a table."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from truepixel_dagster.answers.tables import KINDS, Table
+from truepixel_dagster.answers.tables import KINDS, LakeTable
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.rebuilding import telling
 from truepixel_dagster.lake.errors import LakeError, NotImported
@@ -68,7 +68,7 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
     )
 
 
-def columns_of(table: Table) -> dg.TableSchema:
+def columns_of(table: LakeTable) -> dg.TableSchema:
     """Return the schema of a table for Dagster's UI."""
     return dg.TableSchema(
         columns=[

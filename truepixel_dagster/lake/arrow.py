@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from truepixel_dagster.answers.tables import Kind, Table
+from truepixel_dagster.answers.tables import Kind, LakeTable
 
 Row = Mapping[str, Any]
 
@@ -28,12 +28,12 @@ _TYPES: dict[Kind, pa.DataType] = {
 }
 
 
-def schema_of(table: Table) -> pa.Schema:
+def schema_of(table: LakeTable) -> pa.Schema:
     """Return the Arrow schema of a table."""
     return pa.schema([pa.field(each.name, _TYPES[each.kind], nullable=each.optional) for each in table.columns])
 
 
-def parquet(table: Table, rows: Sequence[Row]) -> bytes:
+def parquet(table: LakeTable, rows: Sequence[Row]) -> bytes:
     """Return rows as a Parquet file: the same rows make the same bytes, whichever order they come in.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from truepixel_dagster.answers.tables import KINDS, TABLES, Table
+from truepixel_dagster.answers.tables import KINDS, TABLES, LakeTable
 from truepixel_dagster.lake.files import Lake
 
 
@@ -21,7 +21,7 @@ def sources_of(lake: Lake) -> str:
     )
 
 
-def _table(lake: Lake, table: Table) -> list[str]:
+def _table(lake: Lake, table: LakeTable) -> list[str]:
     # dbt-duckdb takes braces for placeholders, so that no types can be named: those of the files hold.
     location = f"read_parquet('{lake.files(table)}', hive_partitioning=false)"
     lines = [

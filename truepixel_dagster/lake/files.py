@@ -22,7 +22,7 @@ import fsspec
 import msgspec
 from fsspec.implementations.local import LocalFileSystem
 
-from truepixel_dagster.answers.tables import Table
+from truepixel_dagster.answers.tables import LakeTable
 from truepixel_dagster.lake.arrow import Row, parquet, rows_of
 from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.settings import Settings
@@ -79,7 +79,9 @@ class Lake:
         """Whether it is a folder of this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
-    def write(self, table: Table, day: str, shops: Mapping[str, Sequence[Row]], sources: Mapping[str, str]) -> Written:
+    def write(
+        self, table: LakeTable, day: str, shops: Mapping[str, Sequence[Row]], sources: Mapping[str, str]
+    ) -> Written:
         """Replace the files of a day. Shops that are not named have no row on it: their files go.
 
         Arguments:
@@ -119,7 +121,7 @@ class Lake:
             len(shops) - len(named),
         )
 
-    def read(self, table: Table, day: str, shop: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    def read(self, table: LakeTable, day: str, shop: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Return the rows of a shop's day; none where there is no file.
 
         Raises:
@@ -136,11 +138,11 @@ class Lake:
             )
         return rows_of(content, columns)
 
-    def made(self, table: Table, day: str) -> dict[str, Made]:
+    def made(self, table: LakeTable, day: str) -> dict[str, Made]:
         """Return what the files of a day were made of, by shop; empty where the day was never made."""
         return self.made_of(table, [day]).get(day, {})
 
-    def made_of(self, table: Table, days: Iterable[str]) -> dict[str, dict[str, Made]]:
+    def made_of(self, table: LakeTable, days: Iterable[str]) -> dict[str, dict[str, Made]]:
         """Return what the files of several days were made of, by day and shop, of the days that were made."""
         paths = {f"{self._day(table, day)}/{_MADE}": day for day in days}
         found = self.fs.cat(list(paths), on_error="omit") if paths else {}
@@ -150,21 +152,21 @@ class Lake:
         read = {day: by_path.get(path.lstrip("/")) for path, day in paths.items()}
         return {day: msgspec.json.decode(content, type=dict[str, Made]) for day, content in read.items() if content}
 
-    def shops(self, table: Table, day: str) -> list[str]:
+    def shops(self, table: LakeTable, day: str) -> list[str]:
         """Return the shops that have a file of a day."""
         self.fs.invalidate_cache(self._day(table, day))
         found = self.fs.glob(f"{self._day(table, day)}/*/{_FILE}")
         return sorted(unquote(str(path).rsplit("/", 2)[1].partition("=")[2]) for path in found)
 
-    def days(self, table: Table) -> list[str]:
+    def days(self, table: LakeTable) -> list[str]:
         """Return the days that a table has, in order."""
         return sorted(name.partition("=")[2] for name in self._names(f"{self._root}/{table.path}", "day="))
 
-    def has_files(self, table: Table) -> bool:
+    def has_files(self, table: LakeTable) -> bool:
         """Return whether a table has any file."""
         return bool(self.fs.glob(f"{self._root}/{table.path}/*/*/{_FILE}"))
 
-    def files(self, table: Table) -> str:
+    def files(self, table: LakeTable) -> str:
         """Return the pattern of all files of a table."""
         return f"{self.root}/{table.path}/*/*/{_FILE}"
 
@@ -200,10 +202,10 @@ class Lake:
             if name.startswith(prefix):
                 yield name
 
-    def _day(self, table: Table, day: str) -> str:
+    def _day(self, table: LakeTable, day: str) -> str:
         return f"{self._root}/{table.path}/day={day}"
 
-    def _file(self, table: Table, day: str, shop: str) -> str:
+    def _file(self, table: LakeTable, day: str, shop: str) -> str:
         return f"{self._day(table, day)}/{_shop(shop)}/{_FILE}"
 
 

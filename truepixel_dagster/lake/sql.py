@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from truepixel_dagster.answers.tables import KINDS, TABLES, Table
+from truepixel_dagster.answers.tables import KINDS, TABLES, LakeTable
 from truepixel_dagster.lake.errors import QueryRefused
 from truepixel_dagster.lake.files import Lake
 
@@ -75,7 +75,7 @@ def open_sql(lake: Lake) -> Iterator[Sql]:
         yield Sql(connection)
 
 
-def _select(lake: Lake, table: Table) -> str:
+def _select(lake: Lake, table: LakeTable) -> str:
     """What a view of a table selects; names and types are this package's own, and the pattern is quoted."""
     if not lake.has_files(table):
         columns = ", ".join(f"CAST(NULL AS {KINDS[each.kind][1]}) AS {each.name}" for each in table.columns)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from truepixel_dagster.asset_keys import AUDIT, COHORTS, HEALTH, JOURNEYS_MATCH, LAKE
+from truepixel_dagster.instance.partition_range import range_tags
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
 from truepixel_dagster.lake.errors import LakeError
@@ -118,7 +118,7 @@ def refresh_cohorts_every_night() -> dg.RunRequest:
 
 def _of_days(first: str, last: str) -> dg.RunRequest:
     """A run of all days from one to another."""
-    return dg.RunRequest(tags={ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
+    return dg.RunRequest(tags=range_tags(first, last))
 
 
 drop_old_events_every_night = dg.ScheduleDefinition(
