@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from truepixel_dagster.answers.tables import Table
+from truepixel_dagster.answers.tables import LakeTable
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake, Made, Written, lake_of
@@ -55,10 +55,10 @@ class Maker(NamedTuple):
     Figures that `outlive` the events that they are made from stay as they are where retention has dropped these.
     """
 
-    tables: tuple[Table, ...]
+    tables: tuple[LakeTable, ...]
     sources: Callable[[Tools, Sequence[str]], Sources]
     rows: Callable[[Tools, str], Rows]
-    needs: tuple[Table, ...] = ()
+    needs: tuple[LakeTable, ...] = ()
     outlive: bool = False
 
     def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
@@ -164,7 +164,7 @@ def _differ(now: Mapping[str, str], made: Mapping[str, Made]) -> set[str]:
     return {shop for shop in now.keys() | then.keys() if now.get(shop) != then.get(shop)}
 
 
-def of_tables(*tables: Table) -> Callable[[Tools, Sequence[str]], Sources]:
+def of_tables(*tables: LakeTable) -> Callable[[Tools, Sequence[str]], Sources]:
     """Return the sources of a maker whose tables are made from others, of the same day."""
 
     def sources(tools: Tools, days: Sequence[str]) -> Sources:
