@@ -139,7 +139,7 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
             if refused:
                 raise ServerRefuses(f"Elasticsearch refused an attribution: {next(iter(refused.values()))}")
             mongodb.remove(ORDERS, {id_: versions[id_] for id_ in plan.unnamed})
-            standing = {id_ for _, cluster in plan.groups.values() for id_ in cluster.documents}
+            standing = {id_ for _, cluster in plan.groups.values() for id_ in cluster.documents} | plan.unknown
             gone = _remove(elasticsearch, [doc for id_, doc in attributions.items() if doc and id_ not in standing])
             made = written.created + written.replaced
             orders = sum(len(cluster.orders(rules)) for _, cluster in plan.groups.values())
@@ -153,13 +153,14 @@ class _Planned(NamedTuple):
     """Hold what the history says of orders, and the changes to their documents.
 
     `groups` has records with their clusters, by document id. `changed` has the documents to write. `unnamed` has the
-    ids of documents that the pipeline wrote and that no record supports. `unreadable` has the reasons why documents
-    cannot be read.
+    ids of documents that the pipeline wrote and that no record supports. `unknown` has the ids of orders whose
+    documents cannot be read: these and their attributions stay. `unreadable` has the reasons why.
     """
 
     groups: dict[str, tuple[Group, Cluster]]
     changed: dict[str, dict[str, Any]]
     unnamed: set[str]
+    unknown: set[str]
     unreadable: Sequence[str]
 
 
@@ -181,8 +182,9 @@ def _planned(
             if cluster != clusters.get(id_):
                 changed[id_] = order_clusters.as_document(cluster, stored.get(id_, {}))
     named = {id_ for group, _ in groups.values() for id_ in group.clusters} | set(groups)
-    unnamed = {id_ for id_, document in stored.items() if id_ not in named and "nodes" in document}
-    return _Planned(groups, changed, unnamed, list(unreadable.values()))
+    unnamed = {id_ for id_ in clusters if id_ not in named and "nodes" in stored[id_]}
+    unknown = {name for id_ in unreadable for name in _names_of(id_, stored[id_])}
+    return _Planned(groups, changed, unnamed, unknown, list(unreadable.values()))
 
 
 def _settling(context: RebuildContext, events: Sequence[Event], rules: Rules) -> Settling:
@@ -197,8 +199,13 @@ def _settling(context: RebuildContext, events: Sequence[Event], rules: Rules) ->
 
 
 def _is_of_unreadable(event: Event, unreadable: Mapping[str, str], stored: Mapping[str, Mapping[str, Any]]) -> bool:
-    named = set(ids_of(event))
-    return any(named.intersection(map(str, stored[id_].get("ids") or ())) or id_ in named for id_ in unreadable)
+    return any(not _names_of(id_, stored[id_]).isdisjoint(ids_of(event)) for id_ in unreadable)
+
+
+def _names_of(id_: str, document: Mapping[str, Any]) -> set[str]:
+    """Return the ids that a document which cannot be read names."""
+    listed = document.get("ids")
+    return {id_, *(map(str, listed) if isinstance(listed, list) else ())}
 
 
 def _wanted(context: RebuildContext, group: Group, by: Settling, there: set[str]) -> tuple[str, dict[str, Cluster]]:
