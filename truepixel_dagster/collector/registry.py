@@ -28,6 +28,8 @@ LOG = logging.getLogger(__name__)
 KNOWN_SECONDS, STALE_SECONDS = 5.0, 3600.0
 # How long the registry does not ask MongoDB after a failure.
 AWAY_SECONDS = 1.0
+# The longest that a caller waits for a question, which may be queued behind others: an answer is due within seconds.
+WAIT_SECONDS = 2.0
 MOST_SHOPS = 10_000
 # Threads that ask MongoDB, and the most queued questions: this limits a flood of invented names.
 THREADS, MOST_QUESTIONS = 2, 64
@@ -141,9 +143,11 @@ class Registry:
             self._asked[name] = asked
             asked.add_done_callback(lambda answer: self._answered(name, answer))
         try:
-            return await asyncio.shield(asked)
+            return await asyncio.wait_for(asyncio.shield(asked), WAIT_SECONDS)
         except asyncio.CancelledError:
             raise
+        except asyncio.TimeoutError as error:
+            raise RegistryAway(f"no answer within {WAIT_SECONDS:.0f} s") from error
         except Exception as error:
             raise RegistryAway(str(error)) from error
 

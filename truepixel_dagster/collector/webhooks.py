@@ -29,7 +29,7 @@ from truepixel_dagster.collector.client import Named, client_of, named
 from truepixel_dagster.collector.http import Answer, Body, NoRoom, Receive, Scope, TooLarge
 from truepixel_dagster.collector.http import error as refusal
 from truepixel_dagster.collector.record import Record, webhook_record
-from truepixel_dagster.collector.registry import Known, RegistryAway
+from truepixel_dagster.collector.registry import WAIT_SECONDS, Known, RegistryAway
 from truepixel_dagster.collector.services import RETRY, Services
 from truepixel_dagster.collector.signature import is_signed
 from truepixel_dagster.events.headers import topic_name
@@ -176,7 +176,7 @@ async def _uninstalled(services: Services, known: Known, says: Sent, now: int) -
     except ValueError:
         at = now
     try:
-        await asyncio.get_running_loop().run_in_executor(None, services.uninstalled, known.shop, at)
+        await asyncio.wait_for(asyncio.to_thread(services.uninstalled, known.shop, at), WAIT_SECONDS)
     except Exception as error:
         raise RegistryAway(str(error)) from error
     services.registry.forget(known)

@@ -157,3 +157,19 @@ def test_the_apps_secrets_are_read_anew_and_stay_while_their_file_is_away(tmp_pa
         change()
         assert secrets.now() == (b"three",)
     assert AppSecrets(None).now() == ()
+
+
+def test_nobody_waits_long_for_a_question_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
+
+    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+        looked.shops["a.example"] = known("a")
+        await registry.by_domain("a.example")
+        looked.holds.clear()
+        clock.now += module.KNOWN_SECONDS
+        assert await registry.by_domain("a.example") == known("a"), "what is cached counts"
+        with pytest.raises(RegistryAway):
+            await registry.by_domain("new.example")
+        looked.holds.set()
+
+    run(scenario)
