@@ -115,12 +115,13 @@ class Body:
             NoRoom: Too many bodies are in memory at once.
             Gone: It ended before it was complete.
         """
-        if self._length.isdigit():
-            self._take(int(self._length))
+        # Room is for what has arrived: a sender that only announces a large body takes none from the others.
+        if self._length.isdigit() and int(self._length) > self._most:
+            raise TooLarge
         message = await self._part()
         body: bytes = message.get("body", b"")
+        self._take(len(body))
         if not message.get("more_body", False):
-            self._take(len(body))
             return body
         parts, size = [body], len(body)
         while message.get("more_body", False):
