@@ -78,7 +78,7 @@ class GoogleTokens:
             claims = jwt.decode(token, keys, audience=self._audience, clock_skew_in_seconds=_CLOCK_SKEW_SECONDS)
             account = claims.get("email") if claims.get("email_verified") is True else None
             return account == self._account and claims.get("iss") in ISSUERS
-        except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError):
+        except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError, RecursionError):
             # google-auth raises these for what is no token, or no token of Google's.
             return False
 

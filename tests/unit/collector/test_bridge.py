@@ -129,6 +129,7 @@ def test_a_token_of_google_for_our_subscription_counts_and_no_other() -> None:
         "",
         "a.b.c",
         "é",
+        base64.urlsafe_b64encode(b"[" * 5_000).decode().rstrip("=") + ".e30.e30",
         "x" * 10_000,
         f"{head}.{claims}.",
         f"{none}.{claims}.",
