@@ -16,7 +16,10 @@ from typing import NamedTuple
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _SEPARATORS = "\t;,"
 _SAMPLE = 40
-_NUMBER = re.compile(r"[^\d.,-]*(-?[\d.,'’\s]*\d)\D*")
+# Accountants write negative amounts in parentheses or with the sign behind: they are no numbers here, and not positive.
+# The Swiss write `7.–` for 7.00.
+_NUMBER = re.compile(r"[^\d.,()-]*(-?[\d.,'’\s]*\d)(?:[.,]-)?[^\d()-]*")
+_MINUSES = re.compile("[\u2212\u2013\u2014]")
 _BLANKS = re.compile(r"['’\s]")
 
 
@@ -81,7 +84,9 @@ class Numbers:
         grouping = "." if self._decimal == "," else ","
         whole, _, part = bare.rpartition(self._decimal) if self._decimal in bare else (bare, "", "")
         groups = whole.lstrip("-").split(grouping)
-        regular = len(groups) == 1 or (0 < len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:]))
+        regular = len(groups) == 1 or (
+            0 < len(groups[0]) <= 3 and groups[0] != "0" and all(len(group) == 3 for group in groups[1:])
+        )
         try:
             number = Decimal(whole.replace(grouping, "") + (f".{part}" if part else ""))
         except InvalidOperation:
@@ -93,7 +98,7 @@ class Numbers:
 
 def _bare(text: str) -> str:
     """A number without blanks, apostrophes, and the sign of a currency around it; empty where it is none."""
-    found = _NUMBER.fullmatch(text)
+    found = _NUMBER.fullmatch(_MINUSES.sub("-", text))
     return _BLANKS.sub("", found[1]) if found else ""
 
 
@@ -102,4 +107,5 @@ def _has_decimal_comma(text: str) -> bool:
     _, comma, part = bare.rpartition(",")
     if not comma:
         return False
-    return "." not in part and ("." in bare or len(part) != 3)
+    # No thousands begin with 0: `0,500` is a half, as a currency with three decimals writes it.
+    return "." not in part and ("." in bare or len(part) != 3 or bare.lstrip("-").startswith("0,"))

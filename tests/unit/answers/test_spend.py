@@ -85,6 +85,10 @@ def test_encodings_and_separators_change_nothing(content: bytes) -> None:
         (["12.345", "12.344"], [1235, 1234]),
         (["1,23,456.00", "nine"], [None, None]),
         (["-5", "1e3"], [None, None]),
+        (["(5.00)", "5.00-"], [None, None]),
+        (["\u22125.00", "\u20135.00"], [None, None]),
+        (["0,500", "0,125"], [50, 13]),
+        (["0.500", "1,5"], [None, 150]),
     ],
 )
 def test_numbers_of_a_file_are_of_one_style(cells: list[str], amounts: list[int | None]) -> None:
