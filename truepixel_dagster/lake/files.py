@@ -103,7 +103,7 @@ class Lake:
             digest = hashlib.sha256(content).hexdigest()
             made[shop] = Made(len(rows), digest, sources.get(shop, ""))
             there = before.get(shop)
-            if rows and (there is None or there.sha256 != digest or not self.fs.exists(self._file(table, day, shop))):
+            if rows and (there is None or there.sha256 != digest or not self._has(table, day, shop, digest)):
                 self.put(self._file(table, day, shop), content)
                 changed += 1
         gone = [shop for shop in self.shops(table, day) if shop not in made or not made[shop].rows]
@@ -190,6 +190,13 @@ class Lake:
             beside.replace(target)
         finally:
             beside.unlink(missing_ok=True)
+
+    def _has(self, table: LakeTable, day: str, shop: str, digest: str) -> bool:
+        """Return whether a file is as it should be; two that wrote it at once may have left the other's content."""
+        try:
+            return hashlib.sha256(self.fs.cat_file(self._file(table, day, shop))).hexdigest() == digest
+        except FileNotFoundError:
+            return False
 
     def _names(self, path: str, prefix: str) -> Iterator[str]:
         self.fs.invalidate_cache(path)

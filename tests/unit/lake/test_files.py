@@ -126,3 +126,12 @@ def test_every_table_has_an_arrow_schema_and_a_key_of_its_columns() -> None:
         assert set(table.key) <= set(schema_of(table).names), table.name
         # People are of no day.
         assert schema_of(table).names[:2] == ["shop_id", "person_id" if table is PEOPLE else "day"]
+
+
+def test_a_file_with_the_content_of_another_writer_is_replaced(lake: Lake) -> None:
+    rows = {SHOPS[0]: [row(SHOPS[0])]}
+    lake.write(FUNNEL_DAILY, DAY, rows, {})
+    (path,) = lake.fs.glob(f"{lake.path('funnel_daily')}/*/*/*/part.parquet")
+    lake.put(path, b"other")
+    assert lake.write(FUNNEL_DAILY, DAY, rows, {}).changed == 1
+    assert len(lake.read(FUNNEL_DAILY, DAY, SHOPS[0])) == 1
