@@ -17,6 +17,8 @@ from truepixel_dagster.supervisor.lanes import Runs, pause
 
 # A run that is just ending has given its lease back, too. One whose lease ran out needs no grace.
 END_GRACE = 8.0
+# The pause has long stopped growing by then.
+_MOST_DENIALS = 1000
 
 
 class Memory(NamedTuple):
@@ -77,7 +79,7 @@ class Memory(NamedTuple):
 
     def denied(self, why: str, now: float) -> Memory:
         """What is remembered when a server did not let us in."""
-        return self._replace(denials=self.denials + 1, denial=why, denied_at=now)
+        return self._replace(denials=min(self.denials + 1, _MOST_DENIALS), denial=why, denied_at=now)
 
     def held_up(self, now: float) -> Memory:
         """What is remembered when the sensor cannot look."""
@@ -122,7 +124,7 @@ _FIELDS: Mapping[str, Any] = {
     "held": frozenset[str],
     "silent_since": dict[str, _SECONDS],
     "committed": dict[int, tuple[int, _SECONDS]],
-    "denials": Annotated[int, msgspec.Meta(ge=0, le=1000)],
+    "denials": Annotated[int, msgspec.Meta(ge=0, le=_MOST_DENIALS)],
     "denial": str,
     "denied_at": _SECONDS,
     "held_up_since": _SECONDS,

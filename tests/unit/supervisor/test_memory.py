@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.unit.supervisor.cursors import CURSORS
-from truepixel_dagster.supervisor.lanes import LiveRun, Runs
+from truepixel_dagster.supervisor.lanes import LONGEST_PAUSE, LiveRun, Runs
 from truepixel_dagster.supervisor.memory import END_GRACE, Memory
 
 NOW = 1_000_000.0
@@ -77,3 +77,11 @@ def test_of_a_cursor_of_another_version_what_is_understood_is_remembered() -> No
 
 def test_a_clock_that_was_set_back_keeps_no_server_unasked() -> None:
     assert Memory().denied("no", NOW + 86_400).denied_for(NOW) == 0.0
+
+
+def test_denials_are_counted_as_far_as_the_cursor_holds_them() -> None:
+    memory = Memory()
+    for _ in range(1001):
+        memory = memory.denied("no", NOW)
+    assert Memory.from_cursor(memory.to_cursor()) == memory
+    assert memory.denied_for(NOW) == LONGEST_PAUSE
