@@ -62,7 +62,8 @@ export class Sender {
     this.requests -= 1;
     if (retryAfter === undefined) {
       this.failures = 0;
-    } else if (++this.failures <= MAX_FAILURES) {
+    } else if (this.isPaused || ++this.failures <= MAX_FAILURES) {
+      // Requests that were under way together fail together: that is one failure.
       this.waiting.unshift(...events);
       this.pause(retryAfter);
     }

@@ -123,3 +123,12 @@ test('a batch that always fails is given up, and a later event gets one try', as
   await vi.advanceTimersByTimeAsync(DAY_MS);
   expect(send).toHaveBeenCalledTimes(MAX_FAILURES + 2);
 });
+
+test('requests that fail together are one failure, so that none of their events is lost', async () => {
+  const worker = new Sender('https://collector.example', true);
+  answers.push(...Array(2 * MAX_FAILURES).fill(away));
+  events(2 * MAX_FAILURES).forEach((event) => worker.send(event));
+  await vi.advanceTimersByTimeAsync(60_000);
+  const ids = batches().slice(2 * MAX_FAILURES).flat().map(({ id }) => id);
+  expect(ids.sort((a, b) => a - b)).toEqual([...Array(2 * MAX_FAILURES).keys()]);
+});
