@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -98,12 +99,16 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
         process.send_signal(signal.SIGINT)
     try:
         process.wait(timeout=20)
+        _, alive = psutil.wait_procs(family, timeout=10)
+        for left in alive:
+            left.terminate()
+        psutil.wait_procs(alive, timeout=5)
     except subprocess.TimeoutExpired:
+        pass
+    finally:
+        # A second Ctrl-C ends the wait, and leaves no process behind either.
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    for left in alive:
-        left.terminate()
-    _, alive = psutil.wait_procs(alive, timeout=5)
-    for left in alive:
-        left.kill()
