@@ -28,8 +28,9 @@ LOG = logging.getLogger(__name__)
 KNOWN_SECONDS, STALE_SECONDS = 5.0, 3600.0
 # How long the registry does not ask MongoDB after a failure.
 AWAY_SECONDS = 1.0
-# The longest that a caller waits for a question, which may be queued behind others: an answer is due within seconds.
-WAIT_SECONDS = 2.0
+# The longest that a caller waits for a question, which may be queued behind others, and the longest for a shop that is
+# cached: an answer is due within seconds.
+WAIT_SECONDS, CACHED_WAIT_SECONDS = 2.0, 0.5
 MOST_SHOPS = 10_000
 # Threads that ask MongoDB, and the most queued questions: this limits a flood of invented names.
 THREADS, MOST_QUESTIONS = 2, 64
@@ -123,16 +124,17 @@ class Registry:
         age = self._clock() - cached.at if cached is not None else STALE_SECONDS
         if cached is not None and age < KNOWN_SECONDS:
             return cached.known
+        # An earlier "not connected" may be out of date.
+        usable = cached.known if cached is not None and age < STALE_SECONDS else None
         try:
-            return await self._asks(name)
+            return await self._asks(name, WAIT_SECONDS if usable is None else CACHED_WAIT_SECONDS)
         except RegistryAway:
-            # An earlier "not connected" may be out of date.
-            if cached is None or cached.known is None or age >= STALE_SECONDS:
+            if usable is None:
                 raise
-            return cached.known
+            return usable
 
-    async def _asks(self, name: tuple[str, str]) -> Known | None:
-        """Ask MongoDB once on behalf of all callers with the same question."""
+    async def _asks(self, name: tuple[str, str], seconds: float = WAIT_SECONDS) -> Known | None:
+        """Ask MongoDB once on behalf of all callers with the same question; each of them waits at most some seconds."""
         asked = self._asked.get(name)
         if asked is None:
             if self._clock() < self._away_until:
@@ -143,11 +145,11 @@ class Registry:
             self._asked[name] = asked
             asked.add_done_callback(lambda answer: self._answered(name, answer))
         try:
-            return await asyncio.wait_for(asyncio.shield(asked), WAIT_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(asked), seconds)
         except asyncio.CancelledError:
             raise
         except asyncio.TimeoutError as error:
-            raise RegistryAway(f"no answer within {WAIT_SECONDS:.0f} s") from error
+            raise RegistryAway(f"no answer within {seconds} s") from error
         except Exception as error:
             raise RegistryAway(str(error)) from error
 
