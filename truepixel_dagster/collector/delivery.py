@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -112,7 +112,8 @@ class Delivery:
         self._journal = journal
         self._clock = clock
         self._topic: Topic | None = None
-        self._underway: dict[int, _Underway] = {}
+        # A dict would look for its first entry among all those that were removed before it.
+        self._underway: OrderedDict[int, _Underway] = OrderedDict()
         self._number = 0
         # Records in flight without a copy in the journal, the oldest first.
         self._uncopied: deque[_Underway] = deque()
