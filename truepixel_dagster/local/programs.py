@@ -98,13 +98,13 @@ def end_tree(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
-        process.wait(timeout=20)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=20)
+        process.kill()
         _, alive = psutil.wait_procs(family, timeout=10)
         for left in alive:
             left.terminate()
         psutil.wait_procs(alive, timeout=5)
-    except subprocess.TimeoutExpired:
-        pass
     finally:
         # A second Ctrl-C ends the wait, and leaves no process behind either.
         for each in family:
