@@ -135,12 +135,13 @@ class Tokens:
         """Send the queued lookups until none is left."""
         while self._asked:
             asked, self._asked = self._asked, {}
-            values: Sequence[bytes | None] = ()
+            found: dict[str, str] = {}
             try:
                 values = await asyncio.wait_for(self._client.mget(list(asked)), ANSWER_SECONDS)
+                found = {key: value.decode() for key, value in zip(asked, values) if value}
             except Exception:
+                # Whatever Redis answers, nobody may wait for ever.
                 self._failed()
-            found = {key: value.decode() for key, value in zip(asked, values) if value}
             for key, answer in asked.items():
                 if not answer.done():
                     answer.set_result(found.get(key))

@@ -141,3 +141,16 @@ def test_what_waits_to_be_written_is_bounded() -> None:
         assert len(tokens._told) == module.MOST_TOLD
 
     run(scenario)
+
+
+def test_a_value_that_is_no_text_keeps_nobody_waiting() -> None:
+    class Odd(FakeRedis):
+        async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
+            return [b"\xff" for _ in keys]
+
+    async def scenario() -> None:
+        tokens = Tokens(Odd(), "ns")
+        assert await asyncio.wait_for(tokens.client_of("s", ["t1"]), 5) is None
+        assert tokens.failures == 1
+
+    asyncio.run(scenario())
