@@ -95,8 +95,11 @@ def main() -> None:
 
     Settings come from TRUEPIXEL_* variables and .env; `truepixel settings` lists them.
     """
-    # A kill by SIGTERM cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A kill by SIGTERM, or a terminal that closes, cleans up as Ctrl-C does; what `nohup` ignores stays ignored.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     sys.excepthook = print_crash
     # Whatever a command or a process that it starts writes is its owner's only.
     click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
