@@ -248,6 +248,6 @@ def test_the_ten_questions_are_answered_by_their_commands_and_by_their_sql(sold:
     with open_sql(lake_of(sold)) as sql:
         for question in questions:
             (query,) = re.findall(r"```sql\n(.*?)```", question, re.DOTALL)
-            assert sql.query(query).rows() or "brought no order" in question, query
+            assert sql.query(query).rows() or "led to no order" in question, query
             (command,) = re.findall(r"^    \./run (.*)$", question, re.MULTILINE)
             assert SHOP in (printed := truepixel(sold, *shlex.split(command))) or printed.count("\n") > 1, command
