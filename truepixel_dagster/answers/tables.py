@@ -121,7 +121,7 @@ ORDERS = LakeTable(
 CREDITS = LakeTable(
     "credits",
     1,
-    "The credits of each order by each model, without test orders. By each model, the credits sum to the orders exactly.",
+    "The credits of each order by each model, without test orders. By each model, they sum to the orders exactly.",
     ("shop_id", "day", "model", "attribution", "position"),
     (
         _SHOP,
