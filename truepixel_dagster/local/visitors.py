@@ -84,7 +84,7 @@ class Visitors:
         """Send records and wait until each is acknowledged, also while the collector is unreachable.
 
         Raises:
-            CollectorRefused: The collector refused a record for good.
+            CollectorRefused: The collector refused a record permanently.
         """
         of_visitor: dict[bytes, list[Record]] = {}
         for record in records:
