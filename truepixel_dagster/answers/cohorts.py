@@ -1,4 +1,4 @@
-"""Cohorts: the persons who first ordered in a month, by the channel of that order, and what they brought since.
+"""Compute cohorts: the persons who first ordered in a month, by the channel of that order, and the net of their orders.
 
 >>> from datetime import date
 >>> from truepixel_dagster.answers.cohorts import Placed, Purchases
@@ -25,15 +25,15 @@ import msgspec
 from truepixel_dagster.events.event import DAY
 from truepixel_dagster.events.shop_time import ShopTime
 
-#: Days after a customer's first order at which a cohort is looked at.
+#: Days after a customer's first order for which a cohort has a net.
 AGES = (30, 60, 90, 180)
 
 
 class Placed(msgspec.Struct, frozen=True):
-    """Hold one order. `value` is what it brought before refunds: its net and its refunds together, in minor units.
+    """Hold one order. `value` is its value before refunds, the sum of its net and its refunds, in minor units.
 
-    `at` and the times of `refunds` are milliseconds since the epoch; `utc_offset` is the offset in minutes that a
-    webhook wrote the order's time with.
+    `at` and the times of `refunds` are milliseconds since the epoch; `utc_offset` is the offset in minutes of
+    the order's time in its webhook.
     """
 
     order: str
@@ -45,11 +45,11 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Cohort(NamedTuple):
-    """The figures of one month, channel and currency; amounts in minor units.
+    """Hold the figures of one month, channel and currency; amounts in minor units.
 
-    `net_by_age` is what the customers brought in the days after each one's first order, refunds of these days taken
-    off; None while a customer of the month may still be younger. `net_to_date` is all that is known. A customer counts
-    in the currency of the first order; orders in another currency count in that one's row.
+    `net_by_age` is the net of the customers' orders in that many days after each customer's first order; None until the
+    days have passed for all customers of the month. `net_to_date` is the net of all orders. A customer counts in the
+    currency of the first order; orders in another currency count in the row of that currency.
     """
 
     month: str
@@ -62,18 +62,18 @@ class Cohort(NamedTuple):
 
 
 class Purchases:
-    """The orders of one shop by person. Memory grows with the number of orders."""
+    """Collect the orders of one shop by person. Memory grows with the number of orders."""
 
     def __init__(self, time: ShopTime) -> None:
         self._time = time
         self._by_person: dict[str, list[Placed]] = defaultdict(list)
 
     def add(self, person: str, order: Placed) -> None:
-        """Add an order of a person; orders may come in any order."""
+        """Add an order of a person; the sequence of the calls does not matter."""
         self._by_person[person].append(order)
 
     def firsts(self, month: str) -> Iterator[tuple[str, Placed]]:
-        """Yield the persons whose first order is of one of the shop's months, such as `2026-01`, with that order."""
+        """Yield the persons whose first order is in a month of the shop, such as `2026-01`, with that order."""
         for person, orders in self._by_person.items():
             first = _first(orders)
             if self._time.day(first.at, first.utc_offset).startswith(month):
@@ -83,9 +83,9 @@ class Purchases:
         """Return the cohorts of a month, by channel and currency.
 
         Arguments:
-            month: One of the shop's months, such as `2026-01`.
-            channels: Of each person's first order.
-            today: The shop's day now: no age is shown that is not over for all customers of the month by then.
+            month: A month in the shop's time, such as `2026-01`.
+            channels: The channel of each person's first order.
+            today: The shop's current day: the net of an age is None until all customers of the month have reached it.
         """
         customers: Counter[tuple[str, str]] = Counter()
         repeating: Counter[tuple[str, str]] = Counter()
@@ -120,7 +120,7 @@ def _first(orders: list[Placed]) -> Placed:
 
 
 def _net(order: Placed, until: int | None) -> int:
-    """What an order brought before a moment; of all time for None."""
+    """Return the net of an order before a time; None stands for all time."""
     if until is not None and order.at >= until:
         return 0
     return order.value - sum(amount for at, amount in order.refunds if until is None or at < until)

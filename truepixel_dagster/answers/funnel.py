@@ -1,4 +1,4 @@
-"""How far visits came, by channel."""
+"""Count the steps that visits reached, by channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEPS = ("visits", "product_views", "carts", "checkouts", "orders")
 
 
 class ChannelFunnel(msgspec.Struct, frozen=True):
-    """The funnel of one channel. `orders` are those whose last click was of it, also where no pixel saw the visit."""
+    """Hold the funnel of one channel. `orders` counts its last clicks, even if no pixel reported the visit."""
 
     channel: str
     visits: int = 0
@@ -27,8 +27,8 @@ def funnel_daily(visits: Sequence[Visit], channels_of_orders: Iterable[str]) -> 
     """Return the funnel of a shop's day.
 
     Arguments:
-        visits: Of the day.
-        channels_of_orders: Of each online order of the day the channel of its last click.
+        visits: The visits of the day.
+        channels_of_orders: The channel of the last click of each online order of the day.
     """
     counts: dict[str, Counter[str]] = {}
     for visit in visits:

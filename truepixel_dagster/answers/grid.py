@@ -1,7 +1,7 @@
-"""The text of a file as lines of cells, whatever encoding and separator it was written with.
+"""Read a text file as lines of cells, in any of the usual encodings and separators.
 
-Google's "Excel .csv" is UTF-16 with tabs, its ".csv" UTF-8 with commas; where a comma is the decimal sign, spreadsheets
-write semicolons.
+Google's "Excel .csv" is UTF-16 with tabs, and its ".csv" is UTF-8 with commas. If a comma is the decimal separator,
+spreadsheets separate cells with semicolons.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ _BLANKS = re.compile(r"['’\s]")
 
 
 class NoGrid(ValueError):
-    """A file is no table. The message says why."""
+    """A file is not a table; the message says why."""
 
 
 class Line(NamedTuple):
-    """A line of a file: its number, from 1, and its cells without the blanks around them."""
+    """Hold a line of a file: its number, from 1, and its cells without surrounding blanks."""
 
     number: int
     cells: tuple[str, ...]
 
 
 def lines_of(content: bytes) -> list[Line]:
-    """Return the lines of a CSV file that hold anything.
+    """Return the lines of a CSV file that are not empty.
 
     Raises:
-        NoGrid: It is no text in UTF-8 or UTF-16, or its quotes are not closed.
+        NoGrid: It is not text in UTF-8 or UTF-16, or a quote is not closed.
     """
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
@@ -48,7 +48,7 @@ def lines_of(content: bytes) -> list[Line]:
     try:
         return list(_lines(text))
     except csv.Error as error:
-        raise NoGrid(f"the file is no CSV: {error}") from None
+        raise NoGrid(f"the file is not CSV: {error}") from None
 
 
 def _lines(text: str) -> Iterator[Line]:
@@ -59,26 +59,26 @@ def _lines(text: str) -> Iterator[Line]:
 
 
 def _separator(text: str) -> str:
-    """The one that most of the first lines hold; a tab or a semicolon where commas are as frequent."""
+    """Return the separator that most of the first lines contain; a comma only if it is the most frequent."""
     sample = text.splitlines()[:_SAMPLE]
     return max(_SEPARATORS, key=lambda each: sum(each in line for line in sample))
 
 
 class Numbers:
-    """Reads the numbers of a file, all of one style.
+    """Read the numbers of a file, which all have one style.
 
     Arguments:
-        texts: All of them: one alone, such as `1,234`, may not tell its style.
+        texts: All numbers of the file: one alone, such as `1,234`, may not show its style.
     """
 
     def __init__(self, texts: Iterator[str]) -> None:
         self._decimal = "," if any(map(_has_decimal_comma, texts)) else "."
 
     def read(self, text: str) -> Decimal:
-        """Return a number, without signs of currencies and separators of thousands.
+        """Return a number without currency signs and thousands separators.
 
         Raises:
-            ValueError: It is none.
+            ValueError: The text is not a number.
         """
         bare = _bare(text)
         grouping = "." if self._decimal == "," else ","
@@ -92,12 +92,12 @@ class Numbers:
         except InvalidOperation:
             number, regular = Decimal(0), False
         if not regular:
-            raise ValueError(f"{text[:40]!r} is no number")
+            raise ValueError(f"{text[:40]!r} is not a number")
         return number
 
 
 def _bare(text: str) -> str:
-    """A number without blanks, apostrophes, and the sign of a currency around it; empty where it is none."""
+    """Return a number without blanks, apostrophes and currency signs; empty if the text is not a number."""
     found = _NUMBER.fullmatch(_MINUSES.sub("-", text))
     return _BLANKS.sub("", found[1]) if found else ""
 

@@ -1,8 +1,8 @@
-"""Every order's journey by person: the touches of all devices of whoever placed it, credited by seven models.
+"""Build every order's journey by person: the touches of all devices of its buyer, credited by seven models.
 
-The rules are those of the stream's journeys (`orders/journey.py`), and each order's own, as its attribution has them:
-the touches of the client whose order it is stay as they are, and those of the person's other clients join them if they
-are within the look-back and not later than the order. So a person with one client has the stream's journey.
+The rules are those of the stream's journeys (`orders/journey.py`), with the settings in each order's attribution. The
+touches of the order's own client stay as they are. Touches of the person's other clients are added if they are within
+the attribution window and not later than the order. So a person with one client has the stream's journey.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from truepixel_dagster.orders.credit import DIRECT, ENDS_PERCENT, MODELS, Weight
 from truepixel_dagster.orders.document import AttributedTouch, Attribution
 from truepixel_dagster.orders.facts import CLOCK_GRACE
 
-#: Days before the end of a day whose paths say what a channel is worth on that day.
+#: The data-driven models of a day use the paths of this many days before its end.
 LEARNED_DAYS = 90
 ALL_MODELS = (*MODELS, *DATA_DRIVEN)
 UNASSIGNED = "unassigned"
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Hold a touch of a journey. `client` is whose touch it is; `event_id` is None where an order has no touch."""
+    """Hold a touch of a journey and its client. `event_id` is None for an order without a touch."""
 
     client: str | None
     at: int
@@ -53,7 +53,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Credited(msgspec.Struct, frozen=True):
-    """Hold a step, and its part of the order's value and net by each model, in minor units."""
+    """Hold a step and its credit of the order's value and net by each model, in minor units."""
 
     step: Step
     amounts: Mapping[str, int]
@@ -63,13 +63,13 @@ class Credited(msgspec.Struct, frozen=True):
 def steps_of(order: Attribution, others: Mapping[str, Sequence[Touch]], kept: int) -> tuple[Step, ...]:
     """Return the journey of an order by person.
 
-    A landing page that only a webhook names stands for a journey without a touch, so it gives way to a touch of another
-    device. An order that was not placed online has no journey.
+    A landing page that only a webhook names stands in for a missing touch, so a touch of another device replaces it. An
+    order that was not placed online has no journey.
 
     Arguments:
-        order: Its attribution, with the journey of its own client.
+        order: The order's attribution, with the journey of its own client.
         others: The touches of the person's clients, in order.
-        kept: The number of newest touches that count.
+        kept: The most touches that count, the newest ones.
     """
     own = tuple(_own(order, touch) for touch in order.touches)
     if order.sales_channel not in (ONLINE, None):
@@ -86,7 +86,7 @@ def steps_of(order: Attribution, others: Mapping[str, Sequence[Touch]], kept: in
     if not more:
         return own
     visits = [step for step, touch in zip(own, order.touches) if touch.kafka]
-    # The sort is stable: what happened in the same millisecond stays in the order of its client.
+    # The sort is stable: touches in the same millisecond stay in the order of their client.
     return tuple(sorted([*visits, *more], key=lambda step: step.at)[-kept:])
 
 
@@ -95,12 +95,12 @@ def _own(order: Attribution, touch: AttributedTouch) -> Step:
 
 
 def credited(order: Attribution, steps: Sequence[Step], values: Mapping[str, Weights]) -> list[Credited]:
-    """Return the steps of an order with their credits; by every model they sum to the order's value and net exactly.
+    """Return the steps of an order with their credits. For each model, they sum to the order's value and net exactly.
 
     Arguments:
-        order: Its attribution: value, net and the rules of its models.
-        steps: Its journey. An order without one has a single credit, `direct` or where it was placed.
-        values: What each channel is worth by each data-driven model.
+        order: The order's attribution: value, net and the settings of its models.
+        steps: Its journey. An order without one has a single credit, for `direct` or its sales channel.
+        values: The value of each channel by each data-driven model.
     """
     value = order.value.amount if order.value else 0
     net = order.net.amount if order.net else value
@@ -131,8 +131,8 @@ def _weights(order: Attribution, steps: Sequence[Step], model: str, values: Mapp
 class ShopPaths:
     """Collect the touches and orders of one shop, and count the paths of any window of time.
 
-    A path that converted is the journey of an order. A path that was lost is what a person visited since the person's
-    last order. Memory grows with the number of touches and orders.
+    A path that converted is the journey of an order. A path that was lost consists of a person's touches since the
+    person's last order. Memory grows with the number of touches and orders.
     """
 
     def __init__(self) -> None:
@@ -147,7 +147,7 @@ class ShopPaths:
             person: The person's id.
             touches: Time in milliseconds since the epoch, and channel.
         """
-        # The visits of a person are few, so that sorting them each time costs nothing.
+        # A person has few visits, so sorting them each time is cheap.
         self._visits[person] = sorted([*self._visits[person], *touches])
 
     def add_order(self, at: int, channels: Iterable[str], persons: Iterable[str]) -> None:
@@ -155,21 +155,21 @@ class ShopPaths:
 
         Arguments:
             at: When it was placed, in milliseconds since the epoch.
-            channels: Of its journey, in order; none for an order without a journey.
-            persons: Whose visits before it led to it: who placed it, and who the device belongs to.
+            channels: The channels of its journey, in order; none for an order without a journey.
+            persons: The persons whose earlier visits led to it: the buyer, and the owner of the device.
         """
         self._orders.append((at, tuple(channels)))
         for person in set(persons):
             self._bought[person].append(at)
 
     def within(self, since: int, until: int) -> Paths:
-        """Return the paths of a window, in milliseconds since the epoch; its end is not included."""
+        """Return the paths of a window in milliseconds since the epoch; the window does not include its end."""
         converted = Counter(channels for at, channels in self._orders if since <= at < until and channels)
         lost: Counter[Channels] = Counter()
         for person, visits in self._visits.items():
             bought = self._bought.get(person)
             last = max((at for at in bought if at < until), default=None) if bought else None
-            # A browser's clock may put a visit a few minutes behind the order that it led to.
+            # A wrong browser clock may date a visit a few minutes after the order that it led to.
             begin = since if last is None else max(since, last + CLOCK_GRACE + 1)
             lost[tuple(channel for at, channel in visits if begin <= at < until)] += 1
         del lost[()]
@@ -177,5 +177,5 @@ class ShopPaths:
 
 
 def channel_values(paths: Paths) -> dict[str, dict[str, Fraction]]:
-    """Return what each channel is worth by each data-driven model; of each model the values sum to 1."""
+    """Return the value of each channel by each data-driven model; the values of a model sum to 1."""
     return {model: normalised(values(paths)) for model, values in DATA_DRIVEN.items()}

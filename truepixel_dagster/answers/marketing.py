@@ -1,7 +1,7 @@
-"""What each source of a shop's day brought and cost, by each model. All sums are of whole numbers.
+"""Sum visits, orders, revenue and spend by source for a shop's day and each model, in whole numbers.
 
-Spend joins what it paid for by the campaign's id or name. Where one campaign brought visits by several channels, its
-spend is divided by their visits (largest remainder); where it brought nothing, it stands in a row of its own.
+Spend joins the sources of its campaign by the campaign's id or name. If a campaign has several sources, its spend is
+divided in proportion to their visits (largest remainder); if it has none, its spend has a row of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from truepixel_dagster.answers.visits import Source
 from truepixel_dagster.events.money import shares
 
-#: An order is divided in millionths.
+#: Orders are divided into millionths.
 WHOLE = 1_000_000
 UNASSIGNED = "unassigned"
 _PAID = frozenset({"paid_search", "paid_social", "paid_shopping", "display", "video", "affiliates"})
@@ -28,7 +28,7 @@ _FAMILIES = {
     }.items()
     for platform in platforms
 }
-# What ads of a platform are where no visit says it.
+# The channel of a platform's ads if no visit shows it.
 _CHANNELS = {
     "google": "paid_search",
     "microsoft": "paid_search",
@@ -41,7 +41,7 @@ _RATIO = Decimal("0.0001")
 
 
 class Credited(msgspec.Struct, frozen=True):
-    """One credit: amounts in minor units of `currency`, orders in millionths."""
+    """Hold one credit: amounts in minor units of `currency`, orders in millionths."""
 
     model: str
     source: Source
@@ -55,7 +55,7 @@ class Credited(msgspec.Struct, frozen=True):
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """What one campaign cost on a day, in minor units of `currency`."""
+    """Hold the spend of one campaign on a day, in minor units of `currency`."""
 
     platform: str
     campaign_id: str
@@ -67,7 +67,7 @@ class Spent(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct):
-    """Sums of one source by one model: amounts in minor units of `currency`, orders in millionths."""
+    """Sum the figures of one source by one model: amounts in minor units of `currency`, orders in millionths."""
 
     model: str
     channel: str
@@ -87,37 +87,37 @@ class Row(msgspec.Struct):
 
     @property
     def roas(self) -> Decimal | None:
-        """Revenue for each unit spent."""
+        """Return revenue per unit of spend."""
         return ratio(self.revenue, self.spend)
 
     @property
     def net_roas(self) -> Decimal | None:
-        """Net for each unit spent."""
+        """Return net per unit of spend."""
         return ratio(self.net, self.spend)
 
     @property
     def cost_per_order(self) -> int | None:
-        """Spend for each order."""
+        """Return spend per order."""
         return cost_per(self.spend, self.orders)
 
     @property
     def cost_per_new_customer(self) -> int | None:
-        """Spend for each new customer."""
+        """Return spend per new customer."""
         return cost_per(self.spend, self.new_customers)
 
 
 def ratio(part: int, whole: int) -> Decimal | None:
-    """Return part / whole to four places, rounded half up; None where whole is 0."""
+    """Return part / whole to four places, rounded half up; None if whole is 0."""
     return (Decimal(part) / whole).quantize(_RATIO, ROUND_HALF_UP) if whole else None
 
 
 def cost_per(spend: int, millionths: int) -> int | None:
-    """Return minor units spent for each whole, rounded half up; None where there is none."""
+    """Return spend per order in minor units, rounded half up; None without orders, which are in millionths."""
     return (2 * spend * WHOLE + millionths) // (2 * millionths) if millionths else None
 
 
 class Marketing(msgspec.Struct, frozen=True):
-    """The rows of a shop's day, and the currencies for which no rate is known: their spend stays in them."""
+    """Hold the rows of a shop's day, and the currencies without a known rate, whose spend is not converted."""
 
     rows: list[Row]
     without_rate: frozenset[str] = frozenset()
@@ -134,12 +134,12 @@ def marketing_daily(
     """Return the figures of a shop's day.
 
     Arguments:
-        models: Those that there are rows of; each credit is of one.
+        models: The models to return rows for; each credit belongs to one.
         visits: The source of each visit.
-        credited: Of the day's orders.
-        spend: Of the day.
-        currency: The shop's; visits and spend stand in rows of it.
-        convert: Makes minor units of another currency minor units of the shop's; None where no rate is known.
+        credited: The credits of the day's orders.
+        spend: The spend of the day.
+        currency: The shop's currency; visits and spend are in its rows.
+        convert: Converts minor units of another currency to the shop's; returns None if no rate is known.
     """
     counted = Counter(visits)
     weights = {source: counted.get(source, 0) for source in [*counted, *(each.source for each in credited)]}
@@ -162,7 +162,7 @@ def marketing_daily(
 
 
 class _Rows:
-    """The rows of one model."""
+    """Collect the rows of one model."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -177,7 +177,7 @@ class _Rows:
 
 
 def _divided(spent: Spent, amount: int, weights: Mapping[Source, int]) -> list[tuple[Source, tuple[int, int, int]]]:
-    """The sources that spend paid for, each with its part of amount, clicks and impressions."""
+    """Return the sources that spend paid for, each with its part of amount, clicks and impressions."""
     found = sorted(source for source in weights if _paid_for(spent, source))
     found = [source for source in found if source.channel in _PAID] or found
     if not found:
@@ -190,7 +190,7 @@ def _divided(spent: Spent, amount: int, weights: Mapping[Source, int]) -> list[t
 
 
 def _paid_for(spent: Spent, source: Source) -> bool:
-    """Whether a source is the campaign that spend is of. A shop may write ids as campaigns, too."""
+    """Return whether a source is the campaign of the spend. A shop's links may name a campaign by its id."""
     if _family(spent.platform) != _family(source.platform):
         return False
     ids, names = {source.campaign_id, source.campaign} - {""}, {_name(source.campaign)} - {""}
@@ -202,7 +202,7 @@ def _family(platform: str) -> str:
 
 
 def _name(campaign: str) -> str:
-    """A campaign's name as it compares: addresses write spaces in several ways."""
+    """Return a campaign's name in comparable form: links encode spaces in several ways."""
     return " ".join(campaign.replace("+", " ").replace("_", " ").casefold().split())
 
 

@@ -1,4 +1,4 @@
-"""Weigh channels by what a shop's paths show: Markov removal effects and Shapley values, as exact fractions.
+"""Compute the values of channels from a shop's paths: Markov removal effects and Shapley values, as exact fractions.
 
     >>> from truepixel_dagster.answers.models import Outcomes, removal_effects, shapley_values
     >>> paths = {
@@ -11,7 +11,7 @@
     >>> {channel: str(value) for channel, value in shapley_values(paths).items()}
     {'C1': '1/9', 'C2': '1/9', 'C3': '1/9'}
 
-The example is the one of S. Bryl, "Marketing Multi-Channel Attribution model with R (part 1: Markov chains concept)",
+The example is from S. Bryl, "Marketing Multi-Channel Attribution model with R (part 1: Markov chains concept)",
 analyzecore.com, 2016-08-03.
 """
 
@@ -50,7 +50,7 @@ def removal_effects(paths: Paths) -> dict[str, Fraction]:
     "Mapping the customer journey", International Journal of Research in Marketing 33 (2016), section 3.
 
     Arguments:
-        paths: How often paths through some channels, in order, had each outcome. Empty paths say nothing.
+        paths: The outcomes of paths, by their channels in order. Empty paths are ignored.
 
     Returns:
         The effect of each channel, from 0 to 1, in alphabetical order. Without any order all effects are 0.
@@ -68,7 +68,7 @@ def shapley_values(paths: Paths) -> dict[str, Fraction]:
     The worth of a set of channels is the share of all paths that end with an order and meet no other channel. K. Zhao,
     S. H. Mahboobi and S. R. Bagheri, "Shapley Value Methods for Attribution Modeling in Online Advertising" (2018,
     arXiv:1804.05327), show that the Shapley value of this game is a closed form: the orders of each set of channels,
-    divided equally among its channels. It is exact for any number of channels, and needs no sampling.
+    divided equally among its channels. It is exact for any number of channels, without sampling.
 
     Paths without an order lower all values alike, so they change no channel's share; the Markov chain uses them.
 
@@ -95,7 +95,7 @@ DATA_DRIVEN: Mapping[str, Callable[[Paths], dict[str, Fraction]]] = {MARKOV: rem
 
 
 def paths_by_channel(paths: Paths) -> dict[str, Outcomes]:
-    """Return how many of the paths that met each channel ended with an order, and how many without one."""
+    """Return for each channel how many of its paths ended with an order, and how many without one."""
     met: dict[str, Outcomes] = {}
     for channels, each in paths.items():
         for channel in set(channels):
@@ -114,8 +114,8 @@ def weights_by_channel(channels: Sequence[str], values: Weights) -> list[Weight]
     """Return the weight of each touch of a journey: its channel's value, divided among the touches of that channel.
 
     Arguments:
-        channels: Those of the touches, in order; at least one.
-        values: Of the shop's channels. If those of the journey have none, all touches weigh the same.
+        channels: The channels of the touches, in order; at least one.
+        values: The values of the shop's channels. If the journey's channels have none, all touches weigh the same.
     """
     weights: list[Weight] = [values.get(channel, Fraction(0)) / channels.count(channel) for channel in channels]
     return weights if any(weights) else [1] * len(channels)

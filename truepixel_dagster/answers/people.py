@@ -8,9 +8,9 @@
     >>> people.of(Member("client", "tablet")) == people.of(Member("client", "phone"))
     False
 
-A sighting names ids that were seen together. Whatever sightings connect is one person, in whatever order they come, so
-a further sighting can only merge persons. There is one exception: a client of too many customers is a shared device and
-an address of too many customers a shared mailbox, and from then on neither connects anybody.
+A sighting names ids that were seen together. Ids that sightings connect are one person, in any order of the sightings,
+so a further sighting can only merge persons. There is one exception: a client with too many customers is a shared
+device, an address with too many customers is a shared mailbox, and neither connects persons any more.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from typing import NamedTuple
 import msgspec
 
 CUSTOMER, ADDRESS, CLIENT, ORDER = "customer", "address", "client", "order"
-#: The kinds of ids that connect. A person is named by its smallest id of the first kind that it has.
+#: The kinds of ids that connect. A person's id derives from its smallest id of the first of these kinds.
 KINDS = (CUSTOMER, ADDRESS, CLIENT)
 _DIGITS = 32
 
 
 class Member(NamedTuple):
-    """One id of a person: a customer id, the hash of an e-mail address, or a client id. An order has a person, too."""
+    """Hold one id of a person: a customer id, the hash of an e-mail address, a client id, or the name of an order."""
 
     kind: str
     id: str
 
     @property
     def rank(self) -> tuple[int, str]:
-        """Return the sort key by which the member that names a person is chosen."""
+        """Return the sort key that selects the member that names a person."""
         return KINDS.index(self.kind), self.id
 
 
@@ -56,24 +56,24 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def owner(self) -> Member | None:
-        """Return the id that says best whom it is of: the customer, else the address, else the first client."""
+        """Return the id that identifies the person best: the customer, else the address, else the first client."""
         return next(iter(self.members), None)
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """Limit how many customers one client, or one address, may have before it connects nobody."""
+    """Limit the customers of one client or address; with more, it connects no persons."""
 
     customers_per_client: int = 2
     customers_per_address: int = 2
 
 
 class People:
-    """The persons of one shop. An id that is not connected to another is a person of its own.
+    """Map the ids of one shop to persons. An id that is not connected to another is a person of its own.
 
     Arguments:
         shop: The shop.
         persons: The person's id of each member that is connected.
-        shared: The clients and addresses that connect nobody because they have too many customers.
+        shared: The clients and addresses that connect no persons because they have too many customers.
     """
 
     def __init__(self, shop: str, persons: Mapping[Member, str], shared: frozenset[Member] = frozenset()) -> None:
@@ -94,14 +94,14 @@ class People:
         """Return the id of the person who placed an order.
 
         Arguments:
-            order: Its name. The person of one that is not known here is that of its client.
+            order: Its name. An unknown order belongs to the person of its client.
             client: The client whose order it is, if that is known.
         """
         member = Member(ORDER, order)
         return self.of(member if client is None or member in self._persons else Member(CLIENT, client))
 
     def clients_of(self, person: str) -> tuple[str, ...]:
-        """Return the clients of a person, sorted, if there are several; else none."""
+        """Return the clients of a person, sorted, if there are several; otherwise none."""
         return self._clients.get(person, ())
 
     def connected(self) -> Iterator[Member]:
@@ -110,12 +110,12 @@ class People:
 
 
 def people_of(shop: str, sightings: Iterable[Sighting], bounds: Bounds = Bounds()) -> People:  # noqa: B008 (frozen)
-    """Return the persons that sightings make. Memory grows with the number of ids that are connected.
+    """Join sightings into persons. Memory grows with the number of connected ids.
 
     Arguments:
-        shop: The shop of all of them; no shop's persons depend on another's.
+        shop: The shop of all sightings; persons of one shop do not depend on other shops.
         sightings: In any order; repeated ones change nothing.
-        bounds: What is a shared device, and what a shared mailbox.
+        bounds: The limits for shared devices and mailboxes.
     """
     links: dict[Member, set[Member]] = defaultdict(set)
     for sighting in sightings:
@@ -131,7 +131,7 @@ def people_of(shop: str, sightings: Iterable[Sighting], bounds: Bounds = Bounds(
 
 
 def _is_shared(member: Member, links: Mapping[Member, set[Member]], bounds: Bounds) -> bool:
-    """Whether too many customers are linked to a client or address. An address without a customer counts as one."""
+    """Return whether a client or address has too many customers; an address without a customer counts as one."""
     linked = links[member]
     customers = {other for other in linked if other.kind == CUSTOMER}
     if member.kind == ADDRESS:
@@ -145,7 +145,7 @@ def _has_customer(linked: set[Member]) -> bool:
 
 
 def _roots(links: Mapping[Member, set[Member]], shared: frozenset[Member]) -> dict[Member, Member]:
-    """The member that names the person of each member that is linked to another: union-find by rank of the ids."""
+    """Return for each linked member the member that names its person: union-find by the rank of the ids."""
     parents: dict[Member, Member] = {}
 
     def root(member: Member) -> Member:

@@ -1,4 +1,4 @@
-"""Exchange rates: exact fractions, converted once and rounded once.
+"""Convert amounts by exchange rates, as exact fractions that are rounded once.
 
 >>> from datetime import date
 >>> from decimal import Decimal
@@ -22,12 +22,12 @@ import msgspec
 
 from truepixel_dagster.events.money import decimals
 
-# Markets close at weekends and on holidays: a rate stands until the next one, and not longer than this.
+# Markets close at weekends and on holidays: a rate is valid until the next one, for at most this long.
 STANDS_DAYS = 7
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """How many major units of `to_currency` one of `from_currency` was worth on a day."""
+    """Hold how many major units of `to_currency` one unit of `from_currency` was worth on a day."""
 
     day: date
     from_currency: str
@@ -36,7 +36,7 @@ class Rate(msgspec.Struct, frozen=True):
 
 
 class Rates:
-    """Rates of some days: as they are, the other way round, or over one currency that both have a rate with."""
+    """Convert by the rates of some days: directly, by the inverse rate, or through a third currency."""
 
     def __init__(self, rates: Iterable[Rate]) -> None:
         self._of: dict[date, dict[tuple[str, str], Fraction]] = {}
@@ -56,7 +56,7 @@ class Rates:
             day: The day of the amount.
 
         Returns:
-            Minor units of `target`; None where no rate is known.
+            Minor units of `target`; None if no rate is known.
         """
         if source == target:
             return amount
@@ -80,7 +80,7 @@ class Rates:
 
 
 def _either(source: str, target: str, of_day: dict[tuple[str, str], Fraction]) -> Fraction | None:
-    """A rate, or the other way round of its opposite."""
+    """Return a rate, or the inverse of the opposite one."""
     if (source, target) in of_day:
         return of_day[source, target]
     return 1 / of_day[target, source] if (target, source) in of_day else None

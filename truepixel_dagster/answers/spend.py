@@ -1,6 +1,6 @@
-"""Spend on ads, and exchange rates, from the files that ad platforms export and from a plain form of our own.
+"""Read ad spend and exchange rates from the files that ad platforms export, and from the project's plain form.
 
-A file is recognised by its columns: those that Google Ads ("Reports", and the tables of "Campaigns"), Meta Ads Manager
+The columns identify the form: those that Google Ads ("Reports", and the tables of "Campaigns"), Meta Ads Manager
 and TikTok Ads Manager write in English, with a row for each campaign and day.
 
     >>> from truepixel_dagster.answers.grid import lines_of
@@ -24,7 +24,7 @@ from truepixel_dagster.answers.rates import Rate
 from truepixel_dagster.events.money import currency_code, minor_units
 
 T = TypeVar("T")
-# Preambles have a title and a period.
+# Exports may begin with a title and a period, before the header.
 _LINES_BEFORE = 20
 _YEARS = range(2000, 2100)
 _NONE = frozenset({"", "-", "--", "—"})
@@ -37,7 +37,7 @@ _COUNTS = ("clicks", "impressions")
 
 
 class Form(NamedTuple):
-    """A kind of file: the names that each of its columns may have, in lower case; the first one there counts."""
+    """Describe a kind of file: the possible names of each column, in lower case; the first one found counts."""
 
     name: str
     columns: Mapping[str, tuple[str, ...]]
@@ -105,11 +105,11 @@ FORMS = (
 
 
 class Unrecognised(ValueError):
-    """The columns of a file are those of no form. The message says which are known."""
+    """The columns of a file match no form; the message lists the known ones."""
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """What one campaign cost a shop on a day, in minor units of `currency`."""
+    """Hold the spend of a shop on one campaign on a day, in minor units of `currency`."""
 
     shop_id: str
     day: date
@@ -123,14 +123,14 @@ class Spend(msgspec.Struct, frozen=True):
 
 
 class BadRow(msgspec.Struct, frozen=True):
-    """A line that cannot be imported, and why."""
+    """Hold the number of a line that cannot be imported, and the reason."""
 
     line: int
     reason: str
 
 
 class File(msgspec.Struct, frozen=True):
-    """What a file says. One of rates has no spend, and the other way round."""
+    """Hold the content of a file: either spend or rates, and the bad rows."""
 
     form: str
     spend: tuple[Spend, ...] = ()
@@ -144,16 +144,16 @@ def read(
     currency: str | None = None,
     platform_of: Callable[[str], str] = str.lower,
 ) -> File:
-    """Read a file.
+    """Read the spend or the rates in a file.
 
     Arguments:
-        lines: Of the file, its header among the first twenty.
-        shop: Whose spend it is, where no column says it.
-        currency: ISO 4217 code of its amounts, where no column says it.
-        platform_of: The one name of a platform that the plain form may call otherwise.
+        lines: The lines of the file, with its header among the first twenty.
+        shop: The shop's id, if no column has it.
+        currency: ISO 4217 code of the amounts, if no column has it.
+        platform_of: Returns the canonical name of a platform in the plain form.
 
     Raises:
-        Unrecognised: It has the columns of no form.
+        Unrecognised: Its columns match no form.
     """
     form, header, body = _recognised(lines)
     cells = [(line.number, {name: _cell(line, at) for name, at in header.places.items()}) for line in body]
@@ -178,20 +178,20 @@ class _Header(NamedTuple):
 
 
 def spend_key(spend: Spend) -> tuple[object, ...]:
-    """Return what identifies a row of spend."""
+    """Return the key of a row of spend."""
     return spend.shop_id, spend.day, spend.platform, spend.campaign_id or spend.campaign
 
 
 def rate_key(rate: Rate) -> tuple[object, ...]:
-    """Return what identifies a rate."""
+    """Return the key of a rate."""
     return rate.day, rate.from_currency, rate.to_currency
 
 
 def merged_spend(imports: Iterable[Sequence[Spend]]) -> list[Spend]:
-    """Return the newest word on each campaign of one shop and day.
+    """Return the newest spend of each campaign of one shop and day.
 
-    A file may name a campaign by its id, its name or both: rows are of one campaign if they share the id, or share the
-    name and do not have two ids.
+    A file may name a campaign by its id, its name or both: rows belong to one campaign if they share the id, or if they
+    share the name and do not have two different ids.
 
     Arguments:
         imports: The rows of each import, the oldest first.
@@ -225,7 +225,7 @@ def _recognised(lines: Sequence[Line]) -> tuple[Form, _Header, Sequence[Line]]:
                 return form, _Header(places, found[1].upper() if found else None), lines[position + 1 :]
     known = "; ".join(f"{form.name}: {_columns_of(form)}" for form in FORMS)
     raise Unrecognised(
-        f"the first {_LINES_BEFORE} lines hold no header of a known file. A header has at least: {known}. Export in"
+        f"the first {_LINES_BEFORE} lines contain no known header. A header has at least: {known}. Export in"
         " English, with a row for each campaign and day"
     )
 
@@ -240,7 +240,7 @@ def _cell(line: Line, place: int) -> str:
 
 
 def _is_summary(form: Form, row: Mapping[str, str]) -> bool:
-    """Whether a line sums up others: Google and TikTok write "Total", Meta leaves out the campaign."""
+    """Return whether a line is a total: Google and TikTok write "Total", Meta leaves out the campaign."""
     if any(_TOTAL.match(text) for text in row.values()) and not _is_day(row.get("day", "")):
         return True
     return form.platform == "facebook" and not row.get("campaign") and not row.get("campaign_id")
@@ -251,7 +251,7 @@ def _each(
     make: Callable[[Mapping[str, str]], T],
     key: Callable[[T], tuple[object, ...]],
 ) -> tuple[list[T], list[BadRow]]:
-    """What lines say, and those that cannot be read or that repeat another one's key."""
+    """Return the rows of lines, and the lines that cannot be read or that repeat another line's key."""
     made: list[T] = []
     bad: list[BadRow] = []
     seen: dict[tuple[object, ...], int] = {}
@@ -273,9 +273,9 @@ def _each(
 
 def _spend(row: Mapping[str, str], numbers: Numbers, platform: str) -> Spend:
     if not row["shop"]:
-        raise ValueError("no column says which shop it is of: name it by --shop, or by a folder of its id")
+        raise ValueError("no column has the shop: give it with --shop, or put the file into a folder named by its id")
     if not row["currency"]:
-        raise ValueError("no column says the currency: export the column, or name it by --currency")
+        raise ValueError("no column has the currency: export the column, or give it with --currency")
     if not platform:
         raise ValueError("platform is empty")
     campaign, campaign_id = row.get("campaign", ""), row.get("campaign_id", "")
@@ -285,7 +285,7 @@ def _spend(row: Mapping[str, str], numbers: Numbers, platform: str) -> Spend:
         raise ValueError("amount is empty")
     day, currency = _day(row.get("day", "")), currency_code(row["currency"])
     if "last_day" in row and _day(row["last_day"]) != day:
-        raise ValueError("the row is of several days: export with the breakdown by day")
+        raise ValueError("the row covers several days: export with the breakdown by day")
     amount = minor_units(numbers.read(row["amount"]), currency)
     clicks, impressions = (_count(row.get(name, "0"), name, numbers) for name in _COUNTS)
     return Spend(row["shop"], day, platform, campaign_id, campaign, currency, amount, clicks, impressions)
@@ -294,17 +294,17 @@ def _spend(row: Mapping[str, str], numbers: Numbers, platform: str) -> Spend:
 def _rate(row: Mapping[str, str], numbers: Numbers) -> Rate:
     source, target = currency_code(row.get("from", "")), currency_code(row.get("to", ""))
     if source == target:
-        raise ValueError(f"a rate from {source} to itself")
+        raise ValueError(f"the rate is from {source} to itself: remove the line")
     rate = numbers.read(row.get("rate", ""))
     if not 0 < rate < _MOST or rate != round(rate, _RATE_PLACES):
-        raise ValueError(f"rate {rate} is not above 0, below {_MOST}, and of at most {_RATE_PLACES} decimals")
+        raise ValueError(f"rate {rate} is not above 0 and below {_MOST}, with at most {_RATE_PLACES} decimals")
     return Rate(_day(row.get("day", "")), source, target, rate)
 
 
 def _count(text: str, name: str, numbers: Numbers) -> int:
     number = numbers.read(text)
     if number != int(number) or not 0 <= number <= _MOST_COUNTED:
-        raise ValueError(f"{name} {text[:40]!r} is no whole number from 0")
+        raise ValueError(f"{name} {text[:40]!r} is not a whole number from 0")
     return int(number)
 
 
@@ -316,7 +316,7 @@ def _day(text: str) -> date:
             continue
         if day.year in _YEARS:
             return day
-    raise ValueError(f"{text[:40]!r} is no day such as 2026-01-31")
+    raise ValueError(f"{text[:40]!r} is not a day such as 2026-01-31")
 
 
 def _is_day(text: str) -> bool:

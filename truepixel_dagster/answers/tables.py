@@ -1,7 +1,7 @@
-"""The schema of every table of the lake, the only place that says which columns there are.
+"""Define the schema of each table of the lake. No other place defines columns.
 
-Whoever changes the columns of a table raises its version. The version is part of the path: old files stay where they
-are, and every day counts as stale until it is materialized in the new form.
+If you change the columns of a table, raise its version. The version is part of the path: old files stay where they are,
+and every day counts as stale until it is materialized in the new form.
 
     >>> from truepixel_dagster.answers.tables import TABLES
     >>> TABLES["funnel_daily"].path
@@ -16,7 +16,7 @@ from truepixel_dagster.answers.cohorts import AGES
 from truepixel_dagster.answers.journeys import ALL_MODELS
 
 Kind = Literal["text", "texts", "integer", "amount", "amounts", "share", "ratio", "rate", "flag", "day", "time"]
-#: What each kind is: in words, and as DuckDB names it.
+#: Each kind in words, and its type in DuckDB.
 KINDS: dict[Kind, tuple[str, str]] = {
     "text": ("text", "VARCHAR"),
     "texts": ("list of text", "VARCHAR[]"),
@@ -28,12 +28,12 @@ KINDS: dict[Kind, tuple[str, str]] = {
     "rate": ("exact decimal of up to 12 places", "DECIMAL(30,12)"),
     "flag": ("true or false", "BOOLEAN"),
     "day": ("calendar day in the shop's time zone", "DATE"),
-    "time": ("moment, UTC, to the millisecond", "TIMESTAMP WITH TIME ZONE"),
+    "time": ("time in UTC, to the millisecond", "TIMESTAMP WITH TIME ZONE"),
 }
 
 
 class Column(NamedTuple):
-    """A column of a table. `says` is what it means."""
+    """Describe a column of a table; `says` is its meaning."""
 
     name: str
     kind: Kind
@@ -42,7 +42,7 @@ class Column(NamedTuple):
 
 
 class LakeTable(NamedTuple):
-    """A table: a file for each shop and day. `key` identifies a row and is the order of rows in a file."""
+    """Describe a table, which has a file for each shop and day. `key` identifies a row and sorts the rows of a file."""
 
     name: str
     version: int
@@ -52,24 +52,24 @@ class LakeTable(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it is below the lake's address."""
+        """Return its path below the lake's address."""
         return f"{self.name}/v{self.version}"
 
 
 _SHOP = Column("shop_id", "text", "the shop")
 _DAY = Column("day", "day", "the shop's day")
-_CURRENCY = Column("currency", "text", "ISO 4217 code; empty where no amount is known")
-_CAMPAIGN = Column("campaign", "text", "name of the campaign, else its id; empty where there is none")
+_CURRENCY = Column("currency", "text", "ISO 4217 code; empty if no amount is known")
+_CAMPAIGN = Column("campaign", "text", "name of the campaign, else its id; empty if there is none")
 _SOURCE = (
-    Column("channel", "text", "GA4's default group, `direct`, or where an order was placed"),
-    Column("platform", "text", "the platform's one name"),
+    Column("channel", "text", "GA4's default channel group, `direct`, or an order's sales channel"),
+    Column("platform", "text", "the platform's canonical name"),
     _CAMPAIGN,
 )
 _FIGURES = (
-    Column("gross", "amount", "what orders were worth"),
-    Column("refunded", "amount", "what went back of them, on whichever day"),
-    Column("net", "amount", "what stays"),
-    Column("orders", "share", "orders, each by the share that is credited"),
+    Column("gross", "amount", "value of the orders before refunds"),
+    Column("refunded", "amount", "amount refunded for these orders, on any day"),
+    Column("net", "amount", "gross minus refunded"),
+    Column("orders", "share", "orders, each counted by its credited share"),
     Column("new_customers", "share", "of these, orders of new customers"),
     Column("returning_customers", "share", "of these, orders of returning customers"),
 )
@@ -77,7 +77,7 @@ _FIGURES = (
 EVENTS = LakeTable(
     "events",
     1,
-    "Every event once, without its payload, on the day on which it happened.",
+    "Every event once, without its payload, on the day when it happened.",
     ("shop_id", "day", "event_id"),
     (
         _SHOP,
@@ -88,19 +88,19 @@ EVENTS = LakeTable(
         Column("source", "text", "`pixel` or `webhook`"),
         Column("occurred_at", "time", "when it happened"),
         Column("received_at", "time", "when it arrived"),
-        Column("channel", "text", "of a touch, its channel", optional=True),
-        Column("platform", "text", "of a visit, where it came from", optional=True),
-        Column("campaign", "text", "of a visit, the campaign's name", optional=True),
-        Column("campaign_id", "text", "of a visit, the platform's number of the campaign", optional=True),
-        Column("product_ids", "texts", "the products that it names"),
-        Column("order_id", "text", "the order that it names", optional=True),
-        Column("bot", "flag", "whether its user agent is a bot's; such events count nowhere"),
+        Column("channel", "text", "channel of a touch", optional=True),
+        Column("platform", "text", "platform that a visit came from", optional=True),
+        Column("campaign", "text", "name of a visit's campaign", optional=True),
+        Column("campaign_id", "text", "id of a visit's campaign on the platform", optional=True),
+        Column("product_ids", "texts", "the products in the event"),
+        Column("order_id", "text", "the order in the event", optional=True),
+        Column("bot", "flag", "whether its user agent is a bot's; no figure includes such events"),
     ),
 )
 ORDERS = LakeTable(
     "orders",
     1,
-    "Every order as its attribution says, on the day on which it was placed.",
+    "Every order as in its attribution, on the day when it was placed.",
     ("shop_id", "day", "attribution"),
     (
         _SHOP,
@@ -111,26 +111,26 @@ ORDERS = LakeTable(
         Column("occurred_at", "time", "when it was placed"),
         Column("status", "text", "`open`, `paid`, `partially_refunded`, `refunded`, `cancelled` or `voided`"),
         Column("sales_channel", "text", "`online`, `pos`, `draft`, `subscription`, `import` or `other`"),
-        Column("test", "flag", "whether it is a test order, which counts nowhere"),
-        Column("new_customer", "flag", "whether it is of a new customer; null where that is not known", optional=True),
+        Column("test", "flag", "whether it is a test order; no figure includes test orders"),
+        Column("new_customer", "flag", "whether its customer is new; null if unknown", optional=True),
         _CURRENCY,
         *_FIGURES[:3],
-        Column("touches", "integer", "steps of its journey"),
+        Column("touches", "integer", "number of touches in its journey"),
     ),
 )
 CREDITS = LakeTable(
     "credits",
     1,
-    "What each model credits of each order, test orders aside. By each model they sum to the orders exactly.",
+    "The credits of each order by each model, without test orders. By each model, they sum to the orders exactly.",
     ("shop_id", "day", "model", "attribution", "position"),
     (
         _SHOP,
         _DAY,
         Column("model", "text", "the attribution model"),
         Column("attribution", "text", "the order, as in `orders`"),
-        Column("position", "integer", "of the credit among those of its order and model, from 0"),
+        Column("position", "integer", "position of the credit among those of its order and model, from 0"),
         *_SOURCE,
-        Column("campaign_id", "text", "the platform's number of the campaign", optional=True),
+        Column("campaign_id", "text", "the platform's id of the campaign", optional=True),
         _CURRENCY,
         *_FIGURES,
     ),
@@ -138,54 +138,54 @@ CREDITS = LakeTable(
 CUSTOMERS = LakeTable(
     "customers",
     1,
-    "The profile of every client, on the day on which it was first seen.",
+    "The profile of every client, on the day when it was first seen.",
     ("shop_id", "day", "client_id"),
     (
         _SHOP,
         _DAY,
         Column("client_id", "text", "the browser"),
-        Column("customer_id", "text", "Shopify's customer, where that is known", optional=True),
-        Column("email_hash", "text", "SHA-256 of the address, where that is known", optional=True),
-        Column("first_seen", "time", "its first event"),
-        Column("last_seen", "time", "its last event"),
-        Column("events", "integer", "events of it"),
-        Column("orders", "integer", "orders of it"),
-        Column("revenue", "amounts", "what these were worth"),
-        Column("refunded", "amounts", "what went back of them"),
+        Column("customer_id", "text", "Shopify's customer id, if known", optional=True),
+        Column("email_hash", "text", "SHA-256 of the e-mail address, if known", optional=True),
+        Column("first_seen", "time", "time of its first event"),
+        Column("last_seen", "time", "time of its last event"),
+        Column("events", "integer", "number of its events"),
+        Column("orders", "integer", "number of its orders"),
+        Column("revenue", "amounts", "value of its orders"),
+        Column("refunded", "amounts", "amount refunded for its orders"),
     ),
 )
 PRODUCT_STATS = LakeTable(
     "product_stats",
     1,
-    "What each product did on a day.",
+    "Views, carts, checkouts, orders and revenue of each product on a day.",
     ("shop_id", "day", "product_id"),
     (
         _SHOP,
         _DAY,
-        Column("product_id", "text", "Shopify's product"),
-        Column("views", "integer", "views of it"),
+        Column("product_id", "text", "Shopify's product id"),
+        Column("views", "integer", "product views"),
         Column("carts", "integer", "units put into a cart"),
-        Column("checkouts", "integer", "checkouts with it that were started"),
-        Column("orders", "integer", "orders with it"),
+        Column("checkouts", "integer", "started checkouts with the product"),
+        Column("orders", "integer", "orders with the product"),
         Column("units", "integer", "units sold"),
-        Column("returned_units", "integer", "units that came back on this day"),
-        Column("revenue", "amounts", "what it brought after discounts"),
-        Column("returned_revenue", "amounts", "what of that went back on this day"),
+        Column("returned_units", "integer", "units returned on this day"),
+        Column("revenue", "amounts", "revenue after discounts"),
+        Column("returned_revenue", "amounts", "revenue refunded on this day"),
     ),
 )
 AD_SPEND = LakeTable(
     "ad_spend",
     1,
-    "What was spent on ads: the newest import of each shop, day, platform and campaign.",
+    "Spend on ads, from the newest import of each shop, day, platform and campaign.",
     ("shop_id", "day", "platform", "campaign_id", "campaign"),
     (
         _SHOP,
         _DAY,
-        Column("platform", "text", "the platform's one name"),
-        Column("campaign_id", "text", "the platform's number of the campaign; empty where the file names none"),
-        Column("campaign", "text", "its name; empty where the file names only its number"),
+        Column("platform", "text", "the platform's canonical name"),
+        Column("campaign_id", "text", "the platform's id of the campaign; empty if the file has none"),
+        Column("campaign", "text", "name of the campaign; empty if the file has only its id"),
         Column("currency", "text", "ISO 4217 code of the ad account"),
-        Column("amount", "amount", "what was spent"),
+        Column("amount", "amount", "amount spent"),
         Column("clicks", "integer", "clicks, as the platform counts them"),
         Column("impressions", "integer", "impressions, as the platform counts them"),
     ),
@@ -206,8 +206,8 @@ RATES = LakeTable(
 MARKETING_DAILY = LakeTable(
     "marketing_daily",
     1,
-    "What each source brought and cost, by each model. Over all rows of a model and currency, orders and amounts sum to"
-    " those of the attributions exactly. Visits and spend stand in the rows of every model: choose one.",
+    "Visits, orders, revenue and spend of each source, by each model. Over all rows of a model and currency, orders and"
+    " amounts sum to those of the attributions exactly. Each model's rows repeat visits and spend: choose one model.",
     ("shop_id", "day", "model", "channel", "platform", "campaign", "currency"),
     (
         _SHOP,
@@ -217,9 +217,9 @@ MARKETING_DAILY = LakeTable(
         _CURRENCY,
         Column("visits", "integer", "visits that began on the day"),
         *_FIGURES[3:],
-        Column("revenue", "amount", "what the orders were worth (gross)"),
+        Column("revenue", "amount", "value of the orders before refunds (gross)"),
         *_FIGURES[1:3],
-        Column("spend", "amount", "what its ads cost, in this currency"),
+        Column("spend", "amount", "spend on its ads, in this currency"),
         Column("clicks", "integer", "clicks, as the platform counts them"),
         Column("impressions", "integer", "impressions, as the platform counts them"),
         Column("roas", "ratio", "revenue for each unit spent; null without spend", optional=True),
@@ -236,96 +236,96 @@ MARKETING_DAILY = LakeTable(
 FUNNEL_DAILY = LakeTable(
     "funnel_daily",
     1,
-    "How far visits came, by the channel that they began with.",
+    "The steps that visits reached, by the channel of the visit.",
     ("shop_id", "day", "channel"),
     (
         _SHOP,
         _DAY,
-        Column("channel", "text", "GA4's default group, or `direct`"),
+        Column("channel", "text", "GA4's default channel group, or `direct`"),
         Column("visits", "integer", "visits that began on the day"),
         Column("product_views", "integer", "of these, visits that viewed a product"),
         Column("carts", "integer", "of these, visits that put something into the cart"),
         Column("checkouts", "integer", "of these, visits that started a checkout"),
-        Column("orders", "integer", "online orders of the day whose last click was of the channel"),
+        Column("orders", "integer", "online orders of the day whose last click is of the channel"),
     ),
 )
 
 PEOPLE = LakeTable(
     "people",
     1,
-    "Who is who: the clients, customers, addresses and orders of each person, as they are known now. A person who was"
-    " redacted is not in it.",
+    "The clients, customers, addresses and orders of each person, as currently known. The table contains no redacted"
+    " persons.",
     ("shop_id", "person_id", "kind", "id"),
     (
         _SHOP,
         Column("person_id", "text", "the person, in this shop only"),
         Column("kind", "text", "`client`, `customer`, `address` (SHA-256 of the e-mail address) or `order`"),
-        Column("id", "text", "the client's, the customer's, the address's; of an order, `attribution` in `orders`"),
+        Column("id", "text", "client id, customer id or hash of the address; for an order, its `attribution`"),
         Column("connected", "flag", "whether the person has another client, customer or address"),
-        Column("shared", "flag", "whether it has too many customers to connect anybody"),
+        Column("shared", "flag", "whether it has too many customers to connect persons"),
     ),
 )
 JOURNEYS = LakeTable(
     "journeys",
     1,
-    "Every order's journey by person, across devices: a row for each touch, and one for an order without a touch. By"
-    " every model the rows of an order sum to its value and net exactly. Test orders are left out.",
+    "Every order's journey by person, across devices: a row for each touch, and one for an order without a touch. For"
+    " each model, the rows of an order sum to its value and net exactly. Test orders are left out.",
     ("shop_id", "day", "attribution", "position"),
     (
         _SHOP,
         _DAY,
         Column("attribution", "text", "the order, as in `orders`"),
-        Column("position", "integer", "of the touch in the journey, from 0"),
-        Column("touches", "integer", "touches of the journey"),
-        Column("person_id", "text", "who placed the order, as in `people`"),
+        Column("position", "integer", "position of the touch in the journey, from 0"),
+        Column("touches", "integer", "number of touches in the journey"),
+        Column("person_id", "text", "the person who placed the order, as in `people`"),
         Column("order_id", "text", "Shopify's id", optional=True),
         Column("occurred_at", "time", "when the order was placed"),
         Column("sales_channel", "text", "as in `orders`"),
-        Column("new_customer", "flag", "whether it is of a new customer; null where that is not known", optional=True),
-        Column("client_id", "text", "whose touch it is; of an order without a touch, whose order", optional=True),
+        Column("new_customer", "flag", "whether its customer is new; null if unknown", optional=True),
+        Column("client_id", "text", "client of the touch; without a touch, of the order", optional=True),
         Column("event_id", "text", "the touch's event; null for an order without a touch", optional=True),
-        Column("touched_at", "time", "when the touch was; the order's time without a touch"),
+        Column("touched_at", "time", "time of the touch; without a touch, of the order"),
         *_SOURCE,
-        Column("campaign_id", "text", "the platform's number of the campaign", optional=True),
+        Column("campaign_id", "text", "the platform's id of the campaign", optional=True),
         _CURRENCY,
-        *(Column(model, "amount", f"what `{model}` credits of the order's value") for model in ALL_MODELS),
-        *(Column(f"{model}_net", "amount", f"what `{model}` credits of its net") for model in ALL_MODELS),
+        *(Column(model, "amount", f"credit of the order's value by `{model}`") for model in ALL_MODELS),
+        *(Column(f"{model}_net", "amount", f"credit of the order's net by `{model}`") for model in ALL_MODELS),
     ),
 )
 CHANNEL_VALUES = LakeTable(
     "channel_values",
     1,
-    "What each channel is worth by the data-driven models of a day: what the 90 days until its end show.",
+    "The value of each channel by the data-driven models, from the paths of the 90 days until the end of the day.",
     ("shop_id", "day", "model", "channel"),
     (
         _SHOP,
         _DAY,
         Column("model", "text", "`markov` (removal effect) or `shapley` (Shapley value)"),
-        Column("channel", "text", "GA4's default group"),
-        Column("value", "rate", "its share; of a model they sum to 1"),
-        Column("converted", "integer", "paths that met the channel and ended with an order"),
-        Column("lost", "integer", "paths that met the channel and did not"),
+        Column("channel", "text", "GA4's default channel group"),
+        Column("value", "rate", "share of the channel; the shares of a model sum to 1"),
+        Column("converted", "integer", "paths through the channel with an order"),
+        Column("lost", "integer", "paths through the channel without an order"),
     ),
 )
 COHORTS = LakeTable(
     "cohorts",
     1,
-    "The persons who first ordered in a month, by the channel of that order, and what they brought. An amount is null"
-    " until all persons of the month are that old.",
+    "The persons who first ordered in a month, by the channel of that order, and the net of their orders. An amount is"
+    " null until that many days have passed for all persons of the month.",
     ("shop_id", "day", "channel", "currency"),
     (
         _SHOP,
         Column("day", "day", "the first day of the month"),
-        Column("channel", "text", "of the first order's last click, by person; `direct`, or where it was placed"),
+        Column("channel", "text", "last click of the first order by person, `direct`, or its sales channel"),
         _CURRENCY,
-        Column("customers", "integer", "persons whose first order it was; in the row of that order's currency"),
-        Column("repeat_customers", "integer", "of these, persons who have ordered again"),
+        Column("customers", "integer", "persons who first ordered in the month, in that order's currency"),
+        Column("repeat_customers", "integer", "of these, persons with another order"),
         Column("repeat_rate", "ratio", "`repeat_customers` / `customers`; null without customers", optional=True),
         *(
-            Column(f"net_{age}", "amount", f"net of the {age} days after each first order", optional=True)
+            Column(f"net_{age}", "amount", f"net of the orders in the {age} days after each first order", optional=True)
             for age in AGES
         ),
-        Column("net_to_date", "amount", "net of all orders that are known"),
+        Column("net_to_date", "amount", "net of all orders so far"),
     ),
 )
 
@@ -351,7 +351,7 @@ TABLES: dict[str, LakeTable] = {
 
 
 def as_markdown() -> str:
-    """Return the description of all tables, as docs/tables.md has it."""
+    """Return the description of all tables, as in docs/tables.md."""
     return "\n\n".join(_as_markdown(table) for table in TABLES.values())
 
 

@@ -1,7 +1,7 @@
-"""Visits: a client's pixel events of one of the shop's days, cut at pauses and where a new source begins.
+"""Cut a client's pixel events of a shop's day into visits.
 
-A visit ends after 30 minutes without an event, at the shop's midnight, and where a touch of another source begins: so
-Google's Universal Analytics cut sessions (support.google.com/analytics/answer/2731565). It is of the source of the
+A visit ends after 30 minutes without an event, at the shop's midnight, and when a touch of another source begins, as
+sessions in Google's Universal Analytics did (support.google.com/analytics/answer/2731565). Its source is that of the
 touch that it begins with, else `direct`.
 """
 
@@ -20,7 +20,7 @@ PAUSE = timedelta(minutes=30)
 
 
 class Source(msgspec.Struct, frozen=True, order=True):
-    """Where a visit or a credit came from. `campaign` and `campaign_id` are empty where there is none."""
+    """Describe where a visit or a credit came from. `campaign` and `campaign_id` are empty if there is none."""
 
     channel: str
     platform: str
@@ -29,7 +29,7 @@ class Source(msgspec.Struct, frozen=True, order=True):
 
 
 class SeenEvent(msgspec.Struct, frozen=True):
-    """What is read of an event to cut visits."""
+    """Hold the fields of an event that cutting visits needs."""
 
     event_id: str
     client_id: str
@@ -42,14 +42,14 @@ class SeenEvent(msgspec.Struct, frozen=True):
 
     @property
     def source(self) -> Source | None:
-        """The source of a touch; None of any other event."""
+        """Return the source of a touch; None for any other event."""
         if self.channel is None:
             return None
         return Source(self.channel, self.platform or "unknown", self.campaign or "", self.campaign_id or "")
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """One visit, and how far it came."""
+    """Hold one visit and the steps that it reached."""
 
     source: Source
     viewed: bool

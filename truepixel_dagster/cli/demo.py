@@ -1,4 +1,4 @@
-"""`truepixel demo | dev`: the whole pipeline on this machine."""
+"""`truepixel demo | dev | open`: run the whole pipeline on this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from truepixel_dagster.terminal import echo, err, out, say, table
 if TYPE_CHECKING:
     from truepixel_dagster.local.live import LiveDemo
 
-# For a look every two seconds: a server that is unreachable is named at once.
+# The figures are read every two seconds, so an unreachable server is reported at once.
 _QUICK = {
     "retries": 1,
     "kafka_timeout": 3.0,
@@ -29,16 +29,18 @@ _QUICK = {
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(min=1), default=20_000, show_default=True, help="With --no-ui: how many.")
+@click.option(
+    "--events", type=click.IntRange(min=1), default=20_000, show_default=True, help="With --no-ui: events to send."
+)
 @click.option("--no-ui", is_flag=True, help="Generate, drain, flush, print the summary, exit.")
 @click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="With --no-ui: write the summary."
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="With --no-ui: write the summary here."
 )
 @click.option(
-    "--rate", type=click.FloatRange(0.1, 2000), default=100, show_default=True, help="With the UI: events a second."
+    "--rate", type=click.FloatRange(0.1, 2000), default=100, show_default=True, help="With the UI: events per second."
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same visitors.")
-@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
+@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="The number of shops.")
 @writable
 @click.option(
     "--shop-page/--no-shop-page",
@@ -56,9 +58,9 @@ def demo(
     writable: bool,
     shop_page: bool,
 ) -> None:
-    """The whole pipeline on fresh servers of its own, with believable traffic; Ctrl-C cleans up.
+    """Run the whole pipeline on its own fresh servers, with realistic traffic; Ctrl-C cleans up.
 
-    Generated visitors send webhooks and pixel events to a collector over HTTP. With the UI you can buy something, too.
+    Generated visitors send webhooks and pixel events to a collector over HTTP. With the UI, you can also buy something.
     """
     from truepixel_dagster.local.demo import headless
     from truepixel_dagster.local.live import live_demo
@@ -79,22 +81,22 @@ def demo(
         (name.replace("_", " "), json.dumps(value) if isinstance(value, dict) else value)
         for name, value in figures.items()
     )
-    out.print(table(("what", "how much"), rows, title="read back from the servers"))
+    out.print(table(("figure", "value"), rows, title="read back from the servers"))
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
     if summary.account.lost or summary.account.lag:
-        raise click.ClickException(f"lag {summary.account.lag}; records that are nowhere: {summary.account.lost}")
+        raise click.ClickException(f"lag {summary.account.lag}; records unaccounted for: {summary.account.lost}")
     return None
 
 
 def say_access(*, writable: bool) -> None:
-    """Why buttons of the UI are grey, for those who did not ask for others."""
+    """Explain why the UI's buttons are disabled, unless --writable was given."""
     if not writable:
-        say("Dagster's UI will be read-only; with --writable it launches runs, materializes and turns sensors off")
+        say("Dagster's UI is read-only; with --writable you can launch runs, materialize assets and stop sensors in it")
 
 
 def watch(running: LiveDemo) -> None:
-    """Show what the stores hold, every two seconds, and start again whatever dies, until Ctrl-C."""
+    """Show the stores' counts every two seconds, and restart what dies, until Ctrl-C."""
     from rich.live import Live
 
     from truepixel_dagster.local.summary import counts
@@ -130,7 +132,7 @@ def watch(running: LiveDemo) -> None:
 
 
 def save_report(running: LiveDemo) -> None:
-    """Write the reports of the shops with most orders to a file that stays."""
+    """Write the reports of the shops with most orders to a file that outlives the demo."""
     from truepixel_dagster.local.storefront.pages import shops_with_orders
     from truepixel_dagster.private_files import open_private
     from truepixel_dagster.report.command import print_report
@@ -157,7 +159,7 @@ def save_report(running: LiveDemo) -> None:
 )
 @writable
 def dev(port: int, writable: bool) -> None:
-    """Dagster's UI and daemon on the local stack, which is started and set up first (and ended, if it was not up)."""
+    """Run Dagster's UI and daemon on the local stack; start and set it up first, and stop it if it was not up."""
     from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.local.demo import DemoFailed, start_dagster
     from truepixel_dagster.local.lock import InUse, alone

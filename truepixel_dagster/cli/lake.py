@@ -1,4 +1,4 @@
-"""`truepixel spend | sql | tables`: what was spent on ads, and SQL on the tables of the lake."""
+"""`truepixel spend | sql | tables`: import ad spend, and query the tables of the lake with SQL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN_ROWS = 1000
 
 @click.group()
 def spend() -> None:
-    """What was spent on ads, from the files that ad platforms export."""
+    """Import ad spend from the files that ad platforms export."""
 
 
 def _currency(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -34,21 +34,23 @@ def _currency(_context: click.Context, _option: click.Parameter, value: str | No
 
 @spend.command(name="import")
 @click.argument("file")
-@click.option("--shop", help="Whose spend it is, where no column says it.")
-@click.option("--currency", callback=_currency, help="Of the amounts, where no column says it, such as EUR.")
-@click.option("--skip-bad-rows", is_flag=True, help="Import the other rows where some are bad; without it, nothing.")
+@click.option("--shop", help="The shop's id, if no column has it.")
+@click.option("--currency", callback=_currency, help="Currency of the amounts, such as EUR, if no column has it.")
+@click.option(
+    "--skip-bad-rows", is_flag=True, help="Skip bad rows and import the others; otherwise bad rows stop the import."
+)
 @as_json
 def import_file(file: str, shop: str | None, currency: str | None, skip_bad_rows: bool, as_json: bool) -> None:
-    """Import FILE, CSV or Parquet, of spend or of exchange rates: all of its rows, or none.
+    """Import all rows of FILE, or none: ad spend or exchange rates, as CSV or Parquet.
 
-    Exports of Google Ads, Meta and TikTok are recognised by their columns; docs/spend.md has them, and a plain form.
+    The columns identify exports of Google Ads, Meta and TikTok, and a plain form: see docs/spend.md.
     Rows replace those of the same shop, day, platform and campaign. FILE may be an address such as s3://bucket/file.csv.
     """
     from truepixel_dagster.rebuild.spend_files import import_spend
 
     done = import_spend(load_settings(), file, shop, currency, skip_bad_rows=skip_bad_rows)
     for each in done.bad:
-        say(f"line {each.line} is left out: {each.reason}")
+        say(f"line {each.line} was skipped: {each.reason}")
     if as_json:
         return print_json(done)
     echo(f"imported {done.rows:,} rows of {done.form}, {done.days[0]} to {done.days[-1]}")
@@ -60,9 +62,9 @@ def import_file(file: str, shop: str | None, currency: str | None, skip_bad_rows
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
 @as_json
 def sql(query: str | None, as_csv: bool, as_json: bool) -> None:
-    """Run QUERY by DuckDB on the tables of the lake; without it, the one on standard input. Nothing can be written.
+    """Run QUERY, or the query on standard input, with DuckDB on the tables of the lake. It cannot write anything.
 
-    `truepixel tables` names the tables; docs/tables.md has their columns.
+    `truepixel tables` lists the tables; docs/tables.md describes their columns.
     """
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.lake.sql import open_sql
@@ -81,7 +83,7 @@ def sql(query: str | None, as_csv: bool, as_json: bool) -> None:
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it: decimals and moments are text, so that they stay exact."""
+    """Return a value for JSON: decimals and times as text, so that they stay exact."""
     return value if value is None or isinstance(value, bool | int | float | str | list | dict) else str(value)
 
 
@@ -90,17 +92,17 @@ def _print(found: Found) -> None:
     shown = [row for row, _ in zip(rows, range(_SHOWN_ROWS))]
     print_table(table(found.columns, shown), out)
     if next(rows, None) is not None:
-        say(f"the first {_SHOWN_ROWS:,} rows; --csv prints all")
+        say(f"these are the first {_SHOWN_ROWS:,} rows; --csv prints all")
 
 
 @click.command()
-@click.option("--refresh", is_flag=True, help="Make the stale days again first, as materializing them does.")
+@click.option("--refresh", is_flag=True, help="Materialize the stale days first.")
 @click.option("--dbt", is_flag=True, help="Print dbt's sources.yml for the tables instead.")
 @as_json
 def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
-    """The tables of the lake: their days, and which of these are stale.
+    """List the tables of the lake with their days, and the stale days.
 
-    A day is stale where documents, spend or rates have changed since it was made, or the shop's time zone has.
+    A day is stale if its documents, spend, rates or the shop's time zone have changed since it was materialized.
     """
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.rebuild.answers import MAKERS

@@ -18,7 +18,7 @@ from truepixel_dagster.events.user_key import can_be_client
 
 
 class _Body(msgspec.Struct):
-    """Hold the fields of a webhook's body that matter here, whatever their types."""
+    """Hold the fields of a webhook's body that matter here, of any type."""
 
     id: Any = None
     order_id: Any = None

@@ -33,7 +33,7 @@ SLOW_SECONDS = 1.0
 TICK_SECONDS, IDLE_SECONDS = 0.001, 0.25
 # Keys that share a bucket wait for each other, which is harmless; a counter for each key would grow without bound.
 BUCKETS = 1 << 16
-# The most that one read takes from the journal.
+# The most records and bytes that one read takes from the journal.
 DRAIN_RECORDS, DRAIN_BYTES = 500, 4 * 1024 * 1024
 # The first and the longest pause after Kafka refuses a record for a reason other than the record itself.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0

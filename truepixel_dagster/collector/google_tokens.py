@@ -20,7 +20,7 @@ LOG = logging.getLogger(__name__)
 ISSUERS = frozenset({"https://accounts.google.com", "accounts.google.com"})
 # Google rotates its keys about once a day and publishes a new one before it signs with it.
 KEPT_SECONDS = 3600.0
-# The shortest time between two downloads, whatever keys tokens name.
+# The shortest time between two downloads, even if tokens name unknown keys.
 PAUSE_SECONDS = 30.0
 _DOWNLOAD_SECONDS, _MAX_BYTES, _MAX_TOKEN = 2.0, 64 * 1024, 8192
 _CLOCK_SKEW_SECONDS = 10
@@ -79,7 +79,7 @@ class GoogleTokens:
             account = claims.get("email") if claims.get("email_verified") is True else None
             return account == self._account and claims.get("iss") in ISSUERS
         except (exceptions.GoogleAuthError, ValueError, TypeError, AttributeError, RecursionError):
-            # google-auth raises these for what is no token, or no token of Google's.
+            # google-auth raises these for invalid tokens, and for tokens that Google has not signed.
             return False
 
     async def _keys_with(self, key_id: str) -> Keys:

@@ -91,7 +91,7 @@ class JournalFile:
         except OSError:
             self._lock.close()
             raise JournalFailed(
-                f"the journal in {folder} is in use by another collector: give each its own folder"
+                f"the journal in {folder} is in use by another collector: give each collector its own folder"
                 " (TRUEPIXEL_COLLECTOR_JOURNAL_DIR)"
             ) from None
         try:

@@ -1,6 +1,6 @@
 """`POST /v1/pixel?token=…`: receives the events of the storefront's pixel, which carry no signature.
 
-The token is public and only names the shop: everybody who knows it may send. A browser sends `text/plain` without a
+The token is public and only names the shop: anyone who knows it may send. A browser sends `text/plain` without a
 preflight, from a sandbox whose `Origin` is `null`; every page may read the answers, and they carry no credentials.
 
 | answer | when |

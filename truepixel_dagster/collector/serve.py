@@ -1,6 +1,6 @@
-"""The collector's process: creates the endpoints' services, serves until it is told to stop, and shuts down in order.
+"""Run the collector's process: create the endpoints' services, serve until SIGTERM, and shut down in order.
 
-On SIGTERM `/readyz` fails, and the process keeps answering for `TRUEPIXEL_COLLECTOR_LEAVE` seconds. Then it accepts no
+On SIGTERM, `/readyz` fails, and the process keeps answering for `TRUEPIXEL_COLLECTOR_LEAVE` seconds. Then it accepts no
 new connections, answers the requests in progress, lets Kafka acknowledge or the journal store every record, and exits
 with 0.
 """
@@ -179,7 +179,7 @@ async def _serve(
         say(
             f"listening at {scheme}://{f'[{address}]' if ':' in address else address}:{port}; SIGTERM or Ctrl-C ends it"
         )
-        # Objects that exist now stay: collecting over them again and again would cost as much as the requests.
+        # Exclude existing objects from garbage collection: scanning them repeatedly would cost as much as the requests.
         gc.collect()
         gc.freeze()
         try:
@@ -274,7 +274,7 @@ async def _watch(services: Services, server: Server, say: Say) -> None:
         if topic is not None and topic.is_broken:
             server.leave()
         for name, reason in (("Kafka", topic and topic.trouble), ("the journal", journal and journal.failure)):
-            # The words change from try to try: only the first ones are reported.
+            # The reason's words change from try to try: report only the first.
             if bool(reason) != failing.get(name, False):
                 failing[name] = bool(reason)
                 say(f"{name} fails: {reason}" if reason else f"{name} works again")

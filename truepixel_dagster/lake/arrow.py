@@ -1,4 +1,4 @@
-"""Tables as Arrow and Parquet know them."""
+"""Convert tables to and from Arrow and Parquet."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def schema_of(table: LakeTable) -> pa.Schema:
 
 
 def parquet(table: LakeTable, rows: Sequence[Row]) -> bytes:
-    """Return rows as a Parquet file: the same rows make the same bytes, whichever order they come in.
+    """Return rows as a Parquet file: the same rows give the same bytes, in any order.
 
     Raises:
         ValueError: A value is missing, or is not of its column's type.
@@ -50,6 +50,6 @@ def parquet(table: LakeTable, rows: Sequence[Row]) -> bytes:
 
 
 def rows_of(file: bytes, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Return the rows of a Parquet file, as far as some columns go."""
+    """Return the rows of a Parquet file with the given columns; None stands for all columns."""
     rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(file), columns=columns and list(columns)).to_pylist()
     return rows

@@ -1,4 +1,4 @@
-"""dbt's description of the lake, for dbt-duckdb: made from the schemas, so that it cannot differ from them."""
+"""Describe the lake for dbt-duckdb. The description is generated from the schemas, so it cannot differ from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from truepixel_dagster.lake.files import Lake
 
 
 def sources_of(lake: Lake) -> str:
-    """Return the text of a `sources.yml`: one source `truepixel`, a table for each of the lake's."""
+    """Return the text of a `sources.yml`: one source `truepixel` with all tables of the lake."""
     return "\n".join(
         [
             "version: 2",
@@ -22,7 +22,7 @@ def sources_of(lake: Lake) -> str:
 
 
 def _table(lake: Lake, table: LakeTable) -> list[str]:
-    # dbt-duckdb takes braces for placeholders, so that no types can be named: those of the files hold.
+    # dbt-duckdb treats braces as placeholders, so no types can be given here; those of the files apply.
     location = f"read_parquet('{lake.files(table)}', hive_partitioning=false)"
     lines = [
         f"      - name: {table.name}",

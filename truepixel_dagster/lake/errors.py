@@ -1,13 +1,13 @@
-"""What goes wrong with the lake and is somebody's to put right. Light to import."""
+"""Errors of the lake that an operator or user must correct. This module imports nothing heavy."""
 
 
 class LakeError(Exception):
-    """The lake cannot be read or written. The message says where, why, and what to do."""
+    """The lake cannot be read or written; the message says where, why, and what to do."""
 
 
 class NotImported(Exception):
-    """Nothing of a file was imported. The message says why, with the bad lines."""
+    """No row of a file was imported; the message says why, with the bad lines."""
 
 
 class QueryRefused(Exception):
-    """A query cannot be run. The message says why."""
+    """A query cannot be run; the message says why."""

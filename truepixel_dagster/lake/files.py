@@ -1,11 +1,11 @@
-"""Where the files of the lake are, how they are replaced, and what they were made of.
+"""Read, replace and list the files of the lake, and record their sources.
 
     <lake>/orders/v1/day=2026-01-31/_made.json
     <lake>/orders/v1/day=2026-01-31/shop_id=548380009/part.parquet
 
 A file is replaced as a whole: by a rename on a disk, by one upload in object storage. So a reader sees the old file or
-the new one. `_made.json` is written last and says of each shop what its file was made of: where it does not match, the
-day is stale, and materializing it again is all that it takes.
+the new one. `_made.json` is written last and records the sources of each shop's file: if they no longer match, the day
+is stale, and materializing it again corrects it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.settings import Settings
 
 _MADE, _FILE = "_made.json", "part.parquet"
-# Of a file's name, on every disk.
+# The longest name of a file that every disk allows, with some room.
 _LONGEST_NAME = 240
 
 
 class Made(msgspec.Struct, frozen=True):
-    """What is known of one file: its rows, its digest, and what it was made of."""
+    """Hold the number of rows of one file, its digest, and a text that identifies its sources."""
 
     rows: int
     sha256: str
@@ -41,25 +41,25 @@ class Made(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What writing a day did: rows, files, and which of these were changed or removed."""
+    """Count the rows and files of written days, and the files that were changed or removed."""
 
     rows: int = 0
     files: int = 0
     changed: int = 0
     removed: int = 0
-    #: Shops whose id is too long to name a file: they are left out.
+    #: Shops that are left out because their id is too long for a file name.
     left_out: int = 0
 
     def __add__(self, other: Written) -> Written:
-        """The sum of two."""
+        """Return the sum of both."""
         return Written(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
 
 
 class Lake:
-    """The files of one lake.
+    """Read and write the files of one lake.
 
     Arguments:
-        url: A folder, or the address of a bucket as fsspec has it, such as `s3://bucket/truepixel`.
+        url: A folder, or the address of a bucket in fsspec's form, such as `s3://bucket/truepixel`.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,27 +71,27 @@ class Lake:
 
     @property
     def root(self) -> str:
-        """The address as the file system itself writes it."""
+        """Return the address in the file system's own form."""
         return str(self.fs.unstrip_protocol(self._root)) if not self.is_local else str(self._root)
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder of this machine."""
+        """Return whether it is a folder on this machine."""
         return isinstance(self.fs, LocalFileSystem)
 
     def write(
         self, table: LakeTable, day: str, shops: Mapping[str, Sequence[Row]], sources: Mapping[str, str]
     ) -> Written:
-        """Replace the files of a day. Shops that are not named have no row on it: their files go.
+        """Replace the files of a day, and remove the files of shops without rows.
 
         Arguments:
-            table: Which table.
-            day: ISO.
+            table: The table.
+            day: The day in ISO form.
             shops: The rows of each shop; read one shop at a time.
-            sources: What the rows of each shop were made of; shops without rows may have some, too.
+            sources: A text for each shop that identifies the sources of its rows; also for shops without rows.
 
         Raises:
-            OSError: The disk or bucket refuses.
+            OSError: The disk or bucket rejects a write.
         """
         before = self.made(table, day)
         named = [shop for shop in sorted(shops) if len(_shop(shop)) <= _LONGEST_NAME]
@@ -122,10 +122,10 @@ class Lake:
         )
 
     def read(self, table: LakeTable, day: str, shop: str, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
-        """Return the rows of a shop's day; none where there is no file.
+        """Return the rows of a shop's day; none if there is no file.
 
         Raises:
-            LakeError: Somebody is replacing it.
+            LakeError: Another process is replacing the file.
         """
         made = self.made(table, day).get(shop)
         if made is None or not made.rows:
@@ -133,27 +133,27 @@ class Lake:
         content = self.fs.cat_file(self._file(table, day, shop))
         if hashlib.sha256(content).hexdigest() != made.sha256:
             raise LakeError(
-                f"{self._file(table, day, shop)} is not what {_MADE} says: it is being replaced, or was;"
-                f" materialize {table.name} of {day} again"
+                f"{self._file(table, day, shop)} does not match its {_MADE}, because another process replaces it or"
+                f" was interrupted: materialize {table.name} of {day} again"
             )
         return rows_of(content, columns)
 
     def made(self, table: LakeTable, day: str) -> dict[str, Made]:
-        """Return what the files of a day were made of, by shop; empty where the day was never made."""
+        """Return what `_made.json` of a day records, by shop; empty if the day was never written."""
         return self.made_of(table, [day]).get(day, {})
 
     def made_of(self, table: LakeTable, days: Iterable[str]) -> dict[str, dict[str, Made]]:
-        """Return what the files of several days were made of, by day and shop, of the days that were made."""
+        """Return what `_made.json` records, by day and shop, for those of some days that were written."""
         paths = {f"{self._day(table, day)}/{_MADE}": day for day in days}
         found = self.fs.cat(list(paths), on_error="omit") if paths else {}
-        # A file system that is given one path returns its content alone.
+        # For a single path, a file system returns the content instead of a mapping.
         contents = found if isinstance(found, dict) else dict(zip(paths, [found]))
         by_path = {str(path).lstrip("/"): content for path, content in contents.items()}
         read = {day: by_path.get(path.lstrip("/")) for path, day in paths.items()}
         return {day: msgspec.json.decode(content, type=dict[str, Made]) for day, content in read.items() if content}
 
     def shops(self, table: LakeTable, day: str) -> list[str]:
-        """Return the shops that have a file of a day."""
+        """Return the shops that have a file for a day."""
         self.fs.invalidate_cache(self._day(table, day))
         found = self.fs.glob(f"{self._day(table, day)}/*/{_FILE}")
         return sorted(unquote(str(path).rsplit("/", 2)[1].partition("=")[2]) for path in found)
@@ -171,7 +171,7 @@ class Lake:
         return f"{self.root}/{table.path}/*/*/{_FILE}"
 
     def path(self, name: str) -> str:
-        """Return the path of something else that is kept in the lake."""
+        """Return the path of another file or folder in the lake."""
         return f"{self._root}/{name}"
 
     def put(self, path: str, content: bytes) -> None:

@@ -1,9 +1,9 @@
-"""Spend and rates as they were imported: a file for each import, which nothing changes afterwards.
+"""Store spend and rates as they were imported: a file for each import, which never changes.
 
     <lake>/imports/spend/2026-01-01_2026-01-31_1769990400000_3f2a….json
 
-An import is one file, so it is there as a whole or not at all, and two imports at once lose nothing. The tables
-`ad_spend` and `rates` are made from all imports, the newest word on each row last.
+An import is one file, so it is complete or absent, and simultaneous imports lose nothing. The tables `ad_spend` and
+`rates` are computed from all imports; the newest import of a row counts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Kind = Literal["spend", "rates"]
 
 
 class Import(NamedTuple):
-    """One import: the days that it is of, when it was made (milliseconds since the epoch), and the name of its file."""
+    """Hold the first and last day of an import, its time in milliseconds since the epoch, and the name of its file."""
 
     first: str
     last: str
@@ -31,25 +31,25 @@ class Import(NamedTuple):
     name: str
 
     def covers(self, day: str) -> bool:
-        """Whether it may have rows of a day."""
+        """Return whether it may have rows of a day."""
         return self.first <= day <= self.last
 
 
 class Imports:
-    """The imports of a lake."""
+    """Add and read the imports of a lake."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
 
     def add(self, file: File, now: int | None = None) -> list[str]:
-        """Keep what a file says; return its days, in order.
+        """Store the rows of a file; return their days, in order.
 
         Arguments:
-            file: With at least one row.
+            file: A file with at least one row.
             now: Milliseconds since the epoch; the clock's by default.
 
         Raises:
-            OSError: The disk or bucket refuses; nothing is imported.
+            OSError: The disk or bucket rejects the write; nothing is imported.
         """
         kind: Kind = "rates" if file.rates else "spend"
         rows: Sequence[Spend | Rate] = file.rates or file.spend
@@ -89,6 +89,6 @@ class Imports:
 
 
 def fingerprint(imports: Iterable[Import], day: str) -> str:
-    """Return what tells whether the imports that may have rows of a day are the same; empty where there is none."""
+    """Return a digest of the imports that may have rows of a day; empty if there are none."""
     names = [each.name for each in imports if each.covers(day)]
     return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16] if names else ""

@@ -1,4 +1,4 @@
-"""DuckDB on the lake, read-only: a view for each table, one statement at a time, and no file beside the lake's."""
+"""Query the lake with DuckDB, read-only: a view for each table, single statements, and no files but the lake's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from truepixel_dagster.lake.files import Lake
 
 
 class Found:
-    """The answer to a query: names of columns, and rows in batches."""
+    """Hold the result of a query: the names of its columns, and its rows in batches."""
 
     def __init__(self, result: duckdb.DuckDBPyConnection) -> None:
         self._result = result
@@ -34,7 +34,7 @@ class Found:
 
 
 class Sql:
-    """A connection of DuckDB to a lake."""
+    """Query a lake through a connection of DuckDB."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -44,10 +44,10 @@ class Sql:
 
         Arguments:
             text: One statement that reads.
-            values: What its `?` stand for.
+            values: The values of its `?`.
 
         Raises:
-            QueryRefused: It is no single query, or DuckDB refuses it.
+            QueryRefused: The text is not a single query, or DuckDB rejects it.
         """
         try:
             statements = self._connection.extract_statements(text)
@@ -61,7 +61,7 @@ class Sql:
 
 @contextmanager
 def open_sql(lake: Lake) -> Iterator[Sql]:
-    """Open DuckDB on a lake. Queries see its tables, and no other file, setting or extension can be reached."""
+    """Open DuckDB on a lake. Queries can use its tables, and no other file, setting or extension."""
     with duckdb.connect() as connection:
         if not lake.is_local:
             connection.register_filesystem(lake.fs)
@@ -76,7 +76,7 @@ def open_sql(lake: Lake) -> Iterator[Sql]:
 
 
 def _select(lake: Lake, table: LakeTable) -> str:
-    """What a view of a table selects; names and types are this package's own, and the pattern is quoted."""
+    """Return the SELECT of a table's view. Names and types are this package's own, and the pattern is quoted."""
     if not lake.has_files(table):
         columns = ", ".join(f"CAST(NULL AS {KINDS[each.kind][1]}) AS {each.name}" for each in table.columns)
         return f"SELECT {columns} WHERE false"

@@ -1,4 +1,4 @@
-"""The demo's collector: the shops that may send to it, its secret, its process, and the file for other terminals."""
+"""Run the demo's collector: connect its shops, start its process, and write the file for other terminals."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ _START_SECONDS = 60.0
 
 
 class CollectorDown(Exception):
-    """The collector did not start; the message has the end of its log."""
+    """The collector did not start; the message contains the end of its log."""
 
 
 class ShopDoor(NamedTuple):
-    """How a shop's events come in: its `….myshopify.com`, and its pixel token."""
+    """Hold how a shop sends its events: its `….myshopify.com` and its pixel token."""
 
     domain: str
     pixel_token: str
 
 
 class Connected(NamedTuple):
-    """The running collector: its address, how each shop's events come in, and the app's secret."""
+    """Hold the running collector: its address, how each shop sends its events, and the app's secret."""
 
     address: str
     doors: Mapping[str, ShopDoor]
@@ -48,7 +48,7 @@ class Connected(NamedTuple):
 
 
 def connect(settings: Settings, shops: Sequence[Shop]) -> dict[str, ShopDoor]:
-    """Register shops, as `truepixel shops add` does; return how their events come in, by id.
+    """Register shops, as `truepixel shops add` does; return how each sends its events, by id.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -68,12 +68,12 @@ def _connect(store: MongoStore, shop: str, connection: Connection) -> None:
 def start_collector(settings: Settings, port: int, doors: Mapping[str, ShopDoor]) -> Connected:
     """Start `truepixel collector` on loopback and wait until it is ready.
 
-    The visitors' requests come through the demo, which names their addresses as a proxy does.
+    The demo sends the visitors' requests, and forwards their addresses like a proxy.
 
     Arguments:
         settings: The pipeline's settings; the secret goes into their data folder.
-        port: Where it listens.
-        doors: How the shops' events come in.
+        port: The port to listen on.
+        doors: How each shop sends its events, by id.
 
     Raises:
         CollectorDown: It did not become ready.

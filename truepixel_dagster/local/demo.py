@@ -1,4 +1,4 @@
-"""The pipeline as a person sees it: fresh servers, believable traffic, Dagster, and a summary read from the stores."""
+"""Run the demo: fresh servers, realistic traffic, Dagster, and a summary read from the stores."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
 
 Say = Callable[[str], None]
-# Where the traffic that is watched begins, and how much faster than real time it runs until it has caught up.
+# The start of the live traffic, and how much faster than real time it runs until it has caught up.
 WATCHED = timedelta(days=3, hours=12)
 TIME_LAPSE = 60
-# Records that are sent together; each visitor's one after the other.
+# Records that are sent together; those of one visitor in order.
 CHUNK = 1000
 UI_SECONDS = 240.0
 _UI_FILE = "ui-port"
 
 
 class DemoFailed(Exception):
-    """The demo did not come to its end; the message says where to look."""
+    """The demo failed; the message says where to look."""
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """What a demo did: counts from the stores, speed and memory from what the runs reported."""
+    """Hold the results of a demo: counts from the stores, speed and memory from the runs' reports."""
 
     account: Account
     sent: Sent
@@ -59,7 +59,7 @@ class Summary(msgspec.Struct, frozen=True):
     worker_peak_mib: float
 
     def figures(self) -> dict[str, Any]:
-        """The summary as plain figures."""
+        """Return the summary as plain figures."""
         counts = {key: value for key, value in msgspec.to_builtins(self.account).items() if key != "lost"}
         return {
             **counts,
@@ -73,14 +73,14 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def percentile(values: list[float], percent: int) -> float:
-    """The nearest-rank percentile, to a tenth; 0 of nothing."""
+    """Return the nearest-rank percentile, to a tenth; 0 without values."""
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, len(ordered) * percent // 100)], 1) if ordered else 0.0
 
 
 @contextmanager
 def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
-    """Servers of the demo's own, on free ports, empty and set up; they end with the block."""
+    """Start empty servers on free ports and set them up; they stop with the block."""
     base = settings.data_dir / "demo"
     with alone(base.with_suffix(".lock")):
         shutil.rmtree(base, ignore_errors=True)
@@ -88,7 +88,7 @@ def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
             own = identified(servers)
             with step(say, "making topics, templates and indexes"):
                 provision(own)
-            # As far back as its traffic goes.
+            # The traffic goes back this far.
             yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
 
 
@@ -98,10 +98,10 @@ def produce(
     """Generate events and send them to the topic.
 
     Arguments:
-        settings: Where to.
-        events: How many.
-        on_sent: Told the number sent so far, every 1,000.
-        options: As for `traffic`, and `rate`: events a second, none for as fast as it goes.
+        settings: The topic and its servers.
+        events: The number of events.
+        on_sent: Called with the number sent so far, every 1,000.
+        options: As for `traffic`, and `rate` in events per second; without it, as fast as possible.
     """
     rate = options.pop("rate", None)
     started = time.monotonic()
@@ -115,13 +115,13 @@ def produce(
 
 
 def recent(days: float = 4) -> dict[str, Any]:
-    """Traffic options that have events fall in the last days."""
+    """Return traffic options that date events within the last days."""
     span = timedelta(days=days)
     return {"start": datetime.now(timezone.utc) - span, "span": span}
 
 
 def flush(settings: Settings) -> None:
-    """One flush through Dagster.
+    """Run one flush through Dagster.
 
     Raises:
         DemoFailed: The run failed.
@@ -130,11 +130,11 @@ def flush(settings: Settings) -> None:
     run = execute(settings, "flush", {}, log)
     with ended([run]):
         if run.wait() != 0:
-            raise DemoFailed(f"the flush failed; its log says why: {log}")
+            raise DemoFailed(f"the flush failed: see its log {log}")
 
 
 def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int) -> Summary:
-    """Generate events, send them to a collector, drain, flush, and read back what came of it."""
+    """Generate events, send them to a collector, drain, flush, and read back the result."""
     started = time.monotonic()
     with fresh_pipeline(settings, say) as own, collecting(own, free_port(0), seed, shops, say) as connected:
         records = traffic(events, seed=seed, shops=shops, profile=FULL, **recent())
@@ -175,7 +175,7 @@ async def _send(settings: Settings, visitors: Visitors, records: Iterator[Record
 
 
 def reported(settings: Settings) -> tuple[list[float], float]:
-    """The latencies of attribution (ms) and the peak memory (MiB) that the runs of the stream reported to Dagster."""
+    """Return the attribution latencies (ms) and the peak memory (MiB) that the runs reported to Dagster."""
     import dagster as dg
 
     from truepixel_dagster.asset_keys import KAFKA_TOPIC
@@ -198,11 +198,11 @@ def _metadata(record: Any, name: str) -> Any:
 
 @contextmanager
 def dagster_dev(settings: Settings, port: int, *, writable: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """Dagster's UI and daemon on loopback, ended with everything that they started.
+    """Run Dagster's UI and daemon on loopback; end them with everything that they started.
 
     Arguments:
         settings: The pipeline's settings.
-        port: Of the UI.
+        port: The UI's port.
         writable: Whether the UI and its API may launch, cancel and change things.
     """
     program = dagster_program(settings, port, writable=writable)
@@ -223,7 +223,7 @@ def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) ->
     """Start Dagster's UI and daemon on loopback, and return when the UI answers.
 
     Raises:
-        DemoFailed: It does not answer; the message has the end of its log.
+        DemoFailed: The UI does not answer; the message contains the end of its log.
     """
     from truepixel_dagster.local.graphql import GraphQL, GraphQLError  # every command imports this module
 
@@ -252,19 +252,19 @@ def running_ui(data_dir: Path) -> str | None:
 
 
 def dev_command(port: int) -> list[str]:
-    """The command of Dagster's UI and daemon on loopback, the UI behind our guard."""
+    """Return the command for Dagster's UI and daemon on loopback, with the UI behind the guard."""
     program = [sys.executable, "-m", "truepixel_dagster.instance.dev", "-w", str(INSTANCE / "workspace.yaml")]
     return [*program, "-h", "127.0.0.1", "-p", str(port)]
 
 
 def webserver_access(*, writable: bool) -> dict[str, str]:
-    """The variable by which Dagster's webserver is read-only or not: `dagster dev` has no option to pass on to it."""
+    """Return the variable that makes Dagster's webserver read-only: `dagster dev` has no option for it."""
     return {"DAGSTER_WEBSERVER_READ_ONLY": "0" if writable else "1"}
 
 
 @contextmanager
 def producing(settings: Settings, records: Iterator[Record], rate: float) -> Iterator[None]:
-    """Send records at a rate (a second), in real time, from a thread that ends with the block."""
+    """Send records at a rate per second, in real time, from a thread that ends with the block."""
     stop = threading.Event()
 
     def run() -> None:
@@ -285,15 +285,15 @@ def producing(settings: Settings, records: Iterator[Record], rate: float) -> Ite
 
 
 def live(rate: float, seed: int, shops: int, now: datetime) -> Iterator[Record]:
-    """A day of traffic for somebody who watches: a busy time, which begins days ago and runs in time-lapse until now.
+    """Generate busy traffic that begins days ago, and runs in time-lapse until it has caught up with the present.
 
-    So orders, what becomes of them, and buyers who come back are seen within a minute, and no event is ahead of time.
+    So orders, their updates, and returning buyers appear within a minute, and no event is in the future.
 
     Arguments:
-        rate: Records a second.
-        seed: Of the traffic.
-        shops: How many shops.
-        now: When it is sent from, with a time zone.
+        rate: Records per second.
+        seed: The seed of the traffic.
+        shops: The number of shops.
+        now: The start of sending, with a time zone.
     """
     starts, begin = (int(moment.timestamp() * 1000) for moment in (now, now - WATCHED))
     elapsed = (int(1000 * sent / rate) for sent in range(int(rate * timedelta(days=1).total_seconds())))
@@ -302,7 +302,7 @@ def live(rate: float, seed: int, shops: int, now: datetime) -> Iterator[Record]:
 
 
 def free_port(preferred: int) -> int:
-    """The preferred port if it is free on loopback, else any free one; 0 prefers none."""
+    """Return the preferred port if it is free on loopback, else any free one; 0 stands for no preference."""
     if preferred:
         with suppress(OSError), socket.create_server(("127.0.0.1", preferred)):
             return preferred

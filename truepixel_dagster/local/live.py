@@ -1,4 +1,4 @@
-"""The demo that somebody watches: visitors keep coming, and whatever dies is named and started again."""
+"""Run the demo with the UI: visitors keep coming, and programs that die are reported and restarted."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.producer import EventProducer
 
 UI_PORT, COLLECTOR_PORT, SHOP_PORT = 3000, 8080, 8081
-# How often the visitors whose time has come send; and the most records that they send at once after an outage.
+# The seconds between two sends, and the most records to send at once after an outage.
 TICK_SECONDS, MOST_AT_ONCE = 0.25, 1000
 
 
 class Links(NamedTuple):
-    """Addresses to open; `storefront` and `report` are None without the storefront."""
+    """Hold the addresses to open; `storefront` and `report` are None without the storefront."""
 
     dagster: str
     collector: str
@@ -48,14 +48,14 @@ class Links(NamedTuple):
 
 
 class LiveDemo:
-    """The running demo.
+    """Hold the running demo, and restart what has died.
 
     Arguments:
-        settings: Those of its servers.
-        links: What there is to open.
-        sent: What the visitors have sent so far; it changes.
-        stack: Its servers.
-        programs: What runs beside them.
+        settings: The settings of its servers.
+        links: The addresses to open.
+        sent: The counts of what the visitors have sent so far; they change.
+        stack: The demo's servers.
+        programs: The programs that run beside the servers.
     """
 
     def __init__(self, settings: Settings, links: Links, sent: Sent, stack: Stack, programs: Sequence[Program]) -> None:
@@ -66,7 +66,7 @@ class LiveDemo:
         self._programs = programs
 
     def restart_dead(self, say: Say) -> None:
-        """Start again whatever has died, named with the end of its log; what does not start is tried at the next call.
+        """Restart servers and programs that have died, and report the end of their logs; the next call retries.
 
         Call it from the main thread.
         """
@@ -89,8 +89,8 @@ def live_demo(
         settings: The pipeline's settings.
         say: Prints a line.
         rate: Events a second.
-        seed: Of the traffic.
-        shops: How many shops.
+        seed: The seed of the traffic.
+        shops: The number of shops.
         writable: Whether the UI may launch, cancel and change things.
         shop_page: Whether to serve the storefront.
 
@@ -122,14 +122,14 @@ def live_demo(
 def visiting(
     settings: Settings, visitors: Visitors, records: Iterator[Record], rate: float, say: Say
 ) -> Iterator[None]:
-    """Have visitors send records at a rate (a second), in real time, from a thread that ends with the block."""
+    """Send visitors' records at a rate per second, in real time, from a thread that ends with the block."""
     stop = threading.Event()
 
     def run() -> None:
         try:
             asyncio.run(_until(stop, _visit(settings, visitors, records, rate, say)))
         except Exception as error:
-            say(f"no more visitors come: {error}")
+            say(f"the visitors have stopped: {error}")
 
     thread = threading.Thread(target=run, name="visitors", daemon=True)
     thread.start()
@@ -150,7 +150,7 @@ async def _until(stop: threading.Event, visit: Coroutine[Any, Any, None]) -> Non
 
 
 async def _visit(settings: Settings, visitors: Visitors, records: Iterator[Record], rate: float, say: Say) -> None:
-    """Send what is due, again and again; after an outage, a thousand records at most of those that would have come."""
+    """Send due records repeatedly; after an outage, send at most a thousand of the missed records at once."""
     began, sent = time.monotonic(), 0
     while True:
         try:
@@ -163,6 +163,6 @@ async def _visit(settings: Settings, visitors: Visitors, records: Iterator[Recor
                         sent += due
                         await asyncio.sleep(TICK_SECONDS)
         except KafkaError as error:
-            # Of the broken records only: what the collector acknowledges is in its journal.
+            # Kafka takes only the broken records directly; the others are safe in the collector's journal.
             say(f"{error}; the visitors wait")
             await asyncio.sleep(2.0)

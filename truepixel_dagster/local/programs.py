@@ -1,4 +1,4 @@
-"""A program that runs beside the demo: its log, its end with everything that it started, and its restart."""
+"""Run a program beside the demo, with its log and its restart; end it with everything that it started."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Program:
     Arguments:
         title: Its name in messages.
         command: The program and its arguments.
-        environment: Its environment.
-        folder: The folder that it works in.
+        environment: The program's environment variables.
+        folder: The program's working directory.
         log: The file for its output; a restart appends to it.
         preexec: What the child calls before the program starts.
     """
@@ -45,7 +45,7 @@ class Program:
         self.process = self._start("wb")
 
     def restart_if_dead(self, say: Callable[[str], None]) -> bool:
-        """Start the program again if it has ended, after a line with the end of its log; return whether it had."""
+        """Restart the program if it has ended, and report the end of its log; return whether it had ended."""
         code = self.process.poll()
         if code is None:
             return False
@@ -75,14 +75,14 @@ class Program:
 
 
 def say_died(say: Callable[[str], None], what: str, log: Path) -> None:
-    """Report what has died, and the end of its log in lines of their own."""
+    """Report what has died, and the end of its log on separate lines."""
     say(f"{what}; the end of {log}:")
     for line in log_end(log).splitlines():
         say(f"  {line}")
 
 
 def log_end(log: Path) -> str:
-    """Return the last lines of a log, without colours, the long ones cut."""
+    """Return the last lines of a log without colours; long lines are cut."""
     lines = click.unstyle(log.read_text(errors="replace")).splitlines()[-LOG_END_LINES:]
     return "\n".join(line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…" for line in lines)
 

@@ -1,8 +1,8 @@
 """Send generated records to the collector as Shopify and the visitors' browsers do: over HTTP, several at once.
 
-Each visitor's records are sent one after the other, in order; those of different visitors at the same time. A webhook
-is signed with the app's secret. A visitor's pixel events that follow one another are one batch with the shop's pixel
-token, from an address of the visitor's own. What HTTP cannot carry goes to Kafka: records that were broken on purpose.
+The records of one visitor are sent in order, one after the other; different visitors send concurrently. A webhook is
+signed with the app's secret. Consecutive pixel events of a visitor are one batch with the shop's pixel token, from the
+visitor's own address. Records that are broken on purpose, and that HTTP cannot carry, go to Kafka directly.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONNECTIONS = 32
 BATCH_EVENTS, BATCH_BYTES = 50, 256 * 1024
 RETRY_STATUSES = frozenset({429, 503})
 _RETRY_SECONDS = 0.5
-# The collector takes the user agents of HTTP libraries for bots.
+# The collector treats user agents of HTTP libraries as bots.
 _BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 _EVENT_IDS = uuid.UUID("5f1f3f4e-7d0b-4c1e-9a55-0d6f3f0f7c11")
 
@@ -40,7 +40,7 @@ class Sent(msgspec.Struct):
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """Return the number of all records."""
         return self.webhooks + self.pixel_events + self.to_kafka
 
     def __str__(self) -> str:
@@ -51,14 +51,14 @@ class Sent(msgspec.Struct):
 
 
 class CollectorRefused(Exception):
-    """The collector refused, for good, what the demo sent; the message says what and why."""
+    """The collector refused a record of the demo permanently; the message says which and why."""
 
 
 class Visitors:
     """Send records to a collector, and count what it acknowledges.
 
     Arguments:
-        collector: Where it is, how each shop's events come in, and the app's client secret.
+        collector: The collector's address, how each shop sends its events, and the app's client secret.
         say: Prints a line when the collector becomes unreachable and when it acknowledges again.
     """
 
@@ -70,8 +70,8 @@ class Visitors:
 
     @asynccontextmanager
     async def connected(self, producer: EventProducer) -> AsyncIterator[None]:
-        """Keep the connections of the block; the producer takes the records that HTTP cannot carry."""
-        import aiohttp  # only where somebody sends: every command imports this module
+        """Keep connections open during the block; the producer sends the records that HTTP cannot carry."""
+        import aiohttp  # Imported here, because every command imports this module.
 
         self._producer = producer
         connector, timeout = aiohttp.TCPConnector(limit=CONNECTIONS), aiohttp.ClientTimeout(total=10)
@@ -81,10 +81,10 @@ class Visitors:
             yield
 
     async def send(self, records: Iterable[Record]) -> None:
-        """Send records, and return when each of them is acknowledged. While the collector is unreachable, it waits.
+        """Send records and wait until each is acknowledged, also while the collector is unreachable.
 
         Raises:
-            CollectorRefused: The collector refused a record for good.
+            CollectorRefused: The collector refused a record permanently.
         """
         of_visitor: dict[bytes, list[Record]] = {}
         for record in records:
@@ -125,7 +125,7 @@ class Visitors:
             raise CollectorRefused(f"the collector rejected a generated pixel event: {rejected[0]['reason']}")
 
     async def _post(self, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Post until it is acknowledged; return the answer's body."""
+        """Post until the request is acknowledged; return the answer's body."""
         from aiohttp import ClientError
 
         while True:
@@ -145,7 +145,7 @@ class Visitors:
             await asyncio.sleep(min(pause, 2.0))
 
     def _tell(self, trouble: str) -> None:
-        """Report trouble once, and its end."""
+        """Report trouble and its end, each once."""
         if trouble and not self._trouble:
             self._say(f"{trouble}; the visitors wait")
         elif self._trouble and not trouble:
@@ -171,7 +171,7 @@ def webhook_id(record: Record) -> str:
 
 
 def address_of(key: bytes) -> str:
-    """Return an address of a visitor's own, which the demo passes on as a proxy does: limits are by address."""
+    """Return the visitor's own address, which the demo forwards like a proxy, because rate limits are per address."""
     return "10." + ".".join(str(byte) for byte in blake2b(key, digest_size=3).digest())
 
 

@@ -1,4 +1,4 @@
-"""The tables of the lake that are made from its other tables and from imports: spend, rates, marketing, funnels."""
+"""Compute the tables of the lake that come from other tables and from imports: spend, rates, marketing, funnels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from truepixel_dagster.rebuild.lake import (
 from truepixel_dagster.rebuild.lake_tables import CUSTOMERS_MAKER, EVENTS_MAKER, ORDERS_MAKER, PRODUCTS_MAKER
 from truepixel_dagster.settings import Settings
 
-#: The name under which rates stand, which are of all shops.
+#: The `shop_id` of rates, which apply to all shops.
 EVERYBODY = "all"
 _PIXEL = "pixel"
 _MILLIONTHS = Decimal(1).scaleb(-6)
@@ -85,7 +85,7 @@ def _of_imports(imports: Sequence[Import], days: Sequence[str]) -> Sources:
 
 
 def _marketing_made_of(tools: Tools, days: Sequence[str]) -> Sources:
-    """Beside the day's own rows, the shop's currency and the rates that stand on the day."""
+    """Return the sources: the day's own rows, the shop's currency, and the rates that are valid on the day."""
     made = [tools.lake.made_of(table, days) for table in (EVENTS, CREDITS, AD_SPEND)]
     rates = tools.lake.made_of(RATES, {before for day in days for before in _standing(day)})
     return {
@@ -102,7 +102,7 @@ def _digests_of(rates: Mapping[str, Mapping[str, Made]], day: str) -> list[str]:
 
 
 def _standing(day: str) -> list[str]:
-    """The days whose rates stand on a day."""
+    """Return the days whose rates are valid on a day."""
     return [(date.fromisoformat(day) - timedelta(days=number)).isoformat() for number in range(STANDS_DAYS + 1)]
 
 
@@ -144,7 +144,7 @@ def _credited(row: Mapping[str, Any]) -> Credited:
 
 
 def _usual(rows: Iterable[Credited | Spent]) -> str:
-    """The currency of most rows; empty where there is none."""
+    """Return the currency of most rows; empty if there are none."""
     counted = Counter(row.currency for row in rows if row.currency)
     return min(counted, key=lambda currency: (-counted[currency], currency), default="")
 
@@ -189,7 +189,7 @@ def _shops(lake: Lake, day: str, *tables: Any) -> list[str]:
 
 
 def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the days of which any table is stale as first and last of those that follow one another.
+    """Return the days with any stale table, as the first and last day of each unbroken sequence.
 
     Raises:
         LakeError, OSError, Unavailable: The lake or a server does not answer.
@@ -208,7 +208,7 @@ FUNNEL_MAKER = Maker(
     (FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS), outlive=True
 )
 
-#: Every maker by its asset, in the order of their needs.
+#: All makers by asset, in the order of their needs.
 MAKERS: dict[str, Maker] = {
     asset_keys.LAKE_EVENTS: EVENTS_MAKER,
     asset_keys.LAKE_ORDERS: ORDERS_MAKER,

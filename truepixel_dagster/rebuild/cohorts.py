@@ -1,4 +1,4 @@
-"""The table of cohorts, from orders, people and journeys."""
+"""Compute the table of cohorts from orders, people and journeys."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _FOUR_PLACES = Decimal("0.0001")
 
 
 def make_cohorts(tools: Tools, months: Sequence[str], now: int | None = None, progress: Progress = silent) -> Written:
-    """Make the cohorts of months again, a shop at a time: its orders are read once for all months.
+    """Write the cohorts of months again, one shop at a time: its orders are read once for all months.
 
     Arguments:
-        tools: What makers work with.
-        months: Their first days, ISO.
-        now: Milliseconds since the epoch, by which ages are over or not; the clock's by default.
-        progress: Told how far it has come.
+        tools: What makers need.
+        months: The first days of the months, in ISO form.
+        now: Milliseconds since the epoch, which decides what ages have passed; the clock's time by default.
+        progress: Called with the progress.
 
     Raises:
-        LakeError: The table of people is being replaced.
-        OSError, Unavailable: A disk, bucket or server does not answer; each file is as before or as it should be.
+        LakeError: Another process is replacing the table of people.
+        OSError, Unavailable: A disk, bucket or server does not answer; each file is either unchanged or complete.
     """
     moment = int(time.time() * 1000) if now is None else now
     made_people(tools)
@@ -70,7 +70,7 @@ def _of_shop(tools: Tools, shop: str, months: Sequence[str], now: int) -> dict[s
 
 
 def _person(people: People, order: Order) -> str:
-    """Who placed an order: whom it names; of somebody who was redacted its client's alias, else its own."""
+    """Return the person of an order; for a redacted person, the alias of its client, else of the order."""
     if owner := sighting_of(order).owner:
         return people.of(owner)
     return people.of_order(name_of(order), next((each.client for each in order.clients), None))
@@ -85,7 +85,7 @@ def _placed(order: Order) -> Placed:
 
 
 def _channels(tools: Tools, people: People, shop: str, orders: Sequence[str]) -> Mapping[str, str]:
-    """The channel of the last touch of each order, by person."""
+    """Return the channel of the last touch of each order's journey by person."""
     return dict(pair for chunk in chunks(orders, _ORDERS_AT_ONCE) for pair in _last_clicks(tools, people, shop, chunk))
 
 

@@ -1,4 +1,4 @@
-"""The tables of journeys and of what channels are worth, from attributions, touches and people."""
+"""Compute the tables of journeys and of channel values, from attributions, touches and people."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _TWELVE_PLACES = Decimal("1e-12")
 
 
 class Learned(NamedTuple):
-    """What the paths before the end of a day show: how many met each channel, and what it is worth by each model."""
+    """Hold the outcomes of paths by channel before the end of a day, and the value of each channel by each model."""
 
     met: Mapping[str, Outcomes]
     values: Mapping[str, Weights]
@@ -57,30 +57,30 @@ NOTHING_LEARNED = Learned({}, {})
 
 
 class Known(NamedTuple):
-    """What is known of one shop: who is who, and what was learned by each day."""
+    """Hold the persons of one shop, and the learned values by day."""
 
     people: People
     learned: Mapping[str, Learned]
 
 
 class StoredOrder(NamedTuple):
-    """An order's attribution and its name, as in the column `attribution`."""
+    """Hold an order's attribution and its name, as in the column `attribution`."""
 
     name: str
     attribution: Attribution
 
     @property
     def at(self) -> int:
-        """When it was placed, in milliseconds since the epoch."""
+        """Return when it was placed, in milliseconds since the epoch."""
         return to_millis(self.attribution.occurred_at)
 
 
 def make_journeys(tools: Tools, days: Sequence[str], progress: Progress = silent) -> Written:
-    """Make the journeys of days again; the paths of each shop are read once for all of them.
+    """Write the journeys of days again; the paths of each shop are read once for all days.
 
     Raises:
-        LakeError: The table of people is being replaced.
-        OSError, Unavailable: A disk, bucket or server does not answer; each file is as before or as it should be.
+        LakeError: Another process is replacing the table of people.
+        OSError, Unavailable: A disk, bucket or server does not answer; each file is either unchanged or complete.
     """
     shops = {shop for made_of in _sources(tools, days).values() for shop in made_of}
     known = {shop: _known(tools, shop, days) for shop in sorted(shops)}
@@ -88,10 +88,10 @@ def make_journeys(tools: Tools, days: Sequence[str], progress: Progress = silent
 
 
 def _known(tools: Tools, shop: str, days: Sequence[str]) -> Known:
-    """Read a shop's people and paths. Memory grows with its touches and orders; what is returned is small.
+    """Read a shop's people and paths. Memory grows with its touches and orders; the result is small.
 
     Raises:
-        LakeError: The table of people is being replaced.
+        LakeError: Another process is replacing the table of people.
         Unavailable: A server does not answer.
     """
     made_people(tools)
@@ -206,14 +206,14 @@ def _of_values(shop: str, day: str, learned: Learned) -> Iterator[Row]:
 
 
 def _stored(tools: Tools, query: Mapping[str, Any]) -> Iterator[StoredOrder]:
-    """The orders that a query finds, test orders left out."""
+    """Yield the orders that a query finds, without test orders."""
     for hit in tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_FIELDS):
         if (order := stored_order(hit["_id"], hit["_source"])) and not order.attribution.test:
             yield order
 
 
 def stored_order(id_: str, document: Mapping[str, Any]) -> StoredOrder | None:
-    """Return what an attribution says; None, with a line in the log, if it cannot be read."""
+    """Return an attribution; None, with a line in the log, if it cannot be read."""
     shop, _, name = id_.partition(":")
     try:
         return StoredOrder(name, ATTRIBUTION.read(id_, {"shop_id": shop, **document}))

@@ -1,9 +1,9 @@
-"""What all tables of the lake are made with: their sources, the days that are stale, and a day made again.
+"""Materialize the tables of the lake: find stale days by their sources, and write days again.
 
-Every table has a maker. It says what a shop's day is made of now, cheaply and without reading the rows: for documents
-how many there are and the sums of their sequence numbers or versions, which every write moves; for tables that are made
-of other tables the digests of these. What was written says the same of its own time. Where the two differ, the day is
-stale.
+Every table has a maker. It returns a stamp of the current sources of a shop's day, cheaply and without reading the
+rows: for documents, their number and the sums of their sequence numbers or versions, which every write changes; for
+tables that are computed from other tables, the digests of those. The lake stores the stamp of each written day. If the
+two differ, the day is stale.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.shops import all_days, known
 
-#: What shops' days are made of: by day and shop, a text that changes with it.
+#: The sources of shops' days: by day and shop, a text that changes with them.
 Sources = Mapping[str, Mapping[str, str]]
-#: The rows of a day: by table and shop.
+#: The rows of a day by table and shop.
 Rows = Mapping[str, Mapping[str, Sequence[Row]]]
-#: The shop under which the sources of a day stand that are of all shops.
+#: The key of sources that belong to all shops.
 ALL_SHOPS = ""
 
 
 class Tools(NamedTuple):
-    """What makers work with."""
+    """Hold what makers need."""
 
     settings: Settings
     stores: Stores
@@ -43,16 +43,16 @@ class Tools(NamedTuple):
 
     @property
     def first_kept(self) -> str:
-        """The first day of any shop whose events are all kept."""
+        """Return the first day for which every shop still has all its events."""
         today = datetime.now(timezone.utc).date()
         return (first_kept(today, self.settings.event_retention_months) + timedelta(days=1)).isoformat()
 
 
 class Maker(NamedTuple):
-    """How some tables are made together, a day at a time.
+    """Define how some tables are computed together, one day at a time.
 
-    `sources` gives what days are made of, `rows` the rows of a day. `needs` are the tables that they are made from.
-    Figures that `outlive` the events that they are made from stay as they are where retention has dropped these.
+    `sources` returns the sources of days, `rows` the rows of a day. `needs` are the tables that they are computed from.
+    With `outlive`, figures stay unchanged after retention has removed their events.
     """
 
     tables: tuple[LakeTable, ...]
@@ -62,17 +62,17 @@ class Maker(NamedTuple):
     outlive: bool = False
 
     def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
-        """Return those of some days that it can make."""
+        """Return those of some days that it can compute."""
         return [day for day in days if not self.outlive or day >= tools.first_kept]
 
 
-#: What writes tables: given what makers work with, and a function that reports progress.
+#: Writes tables, given what makers need and a function that reports progress.
 Making = Callable[[Tools, Progress], Written]
 
 
 @contextmanager
 def making(settings: Settings) -> Iterator[Tools]:
-    """Everything that makers need, until the block ends.
+    """Open everything that makers need, until the block ends.
 
     Raises:
         LakeError: The address of the lake cannot be used.
@@ -85,13 +85,13 @@ def making(settings: Settings) -> Iterator[Tools]:
 
 
 def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = silent) -> Written:
-    """Make days of a maker's tables again: whatever was there, they are what their sources say.
+    """Write days of a maker's tables again, from their current sources.
 
-    What is written meanwhile makes the day stale: the sources are looked at first.
+    The stamps of the sources are read first, so a change during the run makes the day stale again.
 
     Raises:
-        LakeError: A table that is needed is being replaced.
-        OSError, Unavailable: A disk, bucket or server does not answer; each file is as before or as it should be.
+        LakeError: Another process is replacing a needed table.
+        OSError, Unavailable: A disk, bucket or server does not answer; each file is either unchanged or complete.
     """
     done = Written()
     days = maker.makes(tools, days)
@@ -107,20 +107,20 @@ def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = s
 
 
 def days_of_history(settings: Settings) -> list[str]:
-    """Return all days that may have figures, from the first partition to the day that has begun somewhere."""
+    """Return all days that may have figures, from the first partition to the latest day in any time zone."""
     first, last = settings.history_start, datetime.now(timezone.utc).date() + timedelta(days=1)
     return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
 
 
 def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Return which days of which tables are stale, each with its shops; a table without any is not named.
+    """Return the stale days of each table with their shops, without tables that have none.
 
-    A day is stale too where a table that it is made from is.
+    A day is also stale if a table that it is computed from is stale.
 
     Arguments:
-        tools: What makers work with.
-        makers: In the order of their needs.
-        days: ISO.
+        tools: What makers need.
+        makers: The makers, in the order of their needs.
+        days: The days to look at, in ISO form.
 
     Raises:
         Unavailable: A server does not answer.
@@ -145,7 +145,7 @@ def stale_days(tools: Tools, makers: Iterable[Maker], days: Sequence[str]) -> di
 
 
 def refresh(tools: Tools, makers: Mapping[str, Maker], days: Sequence[str], progress: Progress = silent) -> Written:
-    """Make the stale ones of some days again, of every table; what that wrote.
+    """Write the stale days of every table again, of some days; return what was written.
 
     Raises:
         LakeError, OSError, Unavailable: As for `make`.
@@ -159,13 +159,13 @@ def refresh(tools: Tools, makers: Mapping[str, Maker], days: Sequence[str], prog
 
 
 def _differ(now: Mapping[str, str], made: Mapping[str, Made]) -> set[str]:
-    """The shops whose sources are not those that a day was made of."""
+    """Return the shops whose current sources differ from those of the written day."""
     then = {shop: each.sources for shop, each in made.items() if each.sources}
     return {shop for shop in now.keys() | then.keys() if now.get(shop) != then.get(shop)}
 
 
 def of_tables(*tables: LakeTable) -> Callable[[Tools, Sequence[str]], Sources]:
-    """Return the sources of a maker whose tables are made from others, of the same day."""
+    """Return the sources of a maker whose tables are computed from other tables of the same day."""
 
     def sources(tools: Tools, days: Sequence[str]) -> Sources:
         made = [tools.lake.made_of(table, days) for table in tables]
@@ -175,7 +175,7 @@ def of_tables(*tables: LakeTable) -> Callable[[Tools, Sequence[str]], Sources]:
 
 
 def digests(made: Sequence[Mapping[str, Made]]) -> dict[str, str]:
-    """Return one text for each shop that any of some tables has rows of."""
+    """Return one text for each shop that has rows in any of some tables."""
     shops = sorted({shop for each in made for shop, file in each.items() if file.rows})
     return {shop: digest(*(_sha256(each.get(shop)) for each in made)) for shop in shops}
 

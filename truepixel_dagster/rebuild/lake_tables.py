@@ -1,6 +1,6 @@
-"""The tables of the lake that are made from the stores: events, orders with their credits, customers, products.
+"""Compute the tables of the lake that come from the stores: events, orders with their credits, customers, products.
 
-A document that cannot be read is logged and in no table, as it is in no report.
+A document that cannot be read is logged and left out of the tables, as it is left out of reports.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _events(tools: Tools, day: str) -> Rows:
 
     def rows(_id: str, document: Document) -> Iterator[Row]:
         moment = to_millis(document["occurred_at"])
-        # The documents do not say with which offset a webhook wrote its time.
+        # The documents lack the UTC offset of a webhook's time.
         if tools.days.of(document["shop_id"]).day(moment) != day:
             return
         ad = document.get("ad") or {}
@@ -166,7 +166,7 @@ def _customers(tools: Tools, day: str) -> Rows:
 
 
 def _products_made_of(tools: Tools, days: Sequence[str]) -> Sources:
-    # Their day is the shop's already. A time zone that changes moves it when `product_stats` is materialized.
+    # Their day is already the shop's. A changed time zone moves it when `product_stats` is materialized.
     return of_documents(tools.stores.elasticsearch, _PRODUCT_STATS, "day", ShopDays(), days)
 
 

@@ -1,4 +1,4 @@
-"""The table of people: who is who in each shop, from the orders and profiles that are stored."""
+"""Compute the table of people, the persons of each shop, from stored orders and profiles."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from truepixel_dagster.stores.documents import Unreadable, report
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redactions import ALIAS
 
-#: People are of no day: their files stand under this one.
+#: People belong to no day: their files have this one.
 ALWAYS = "1970-01-01"
 
 
 def made_people(tools: Tools) -> None:
-    """Make the table of people if it was never made.
+    """Write the table of people if it does not exist yet.
 
     Raises:
         OSError, Unavailable: A disk, bucket or server does not answer.
@@ -41,10 +41,10 @@ def made_people(tools: Tools) -> None:
 
 
 def people_in(lake: Lake, shop: str) -> People:
-    """Return the persons of a shop as the table has them.
+    """Return the persons of a shop from the table.
 
     Raises:
-        LakeError: The table is being replaced.
+        LakeError: Another process is replacing the table.
     """
     rows = lake.read(PEOPLE, ALWAYS, shop, ["person_id", "kind", "id", "connected", "shared"])
     persons = {
@@ -56,7 +56,7 @@ def people_in(lake: Lake, shop: str) -> People:
 
 
 def orders_of(tools: Tools, shop: str) -> Iterator[Order]:
-    """Yield the orders of a shop, test orders left out; one that cannot be read is logged.
+    """Yield the orders of a shop without test orders; an unreadable one is logged and left out.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -73,7 +73,7 @@ def orders_of(tools: Tools, shop: str) -> Iterator[Order]:
 
 
 def sighting_of(order: Order) -> Sighting:
-    """Return the ids that an order names. Aliases stand for somebody who was redacted, and connect nothing."""
+    """Return the ids that an order names, without aliases: these stand for redacted persons and connect nothing."""
     customer, address = order.identity
     return _sighting([client.client for client in order.clients], customer, address)
 
@@ -100,7 +100,7 @@ def _rows(tools: Tools, day: str) -> Rows:
 
 
 class _OneAtATime(Mapping[str, Sequence[Row]]):
-    """The rows of shops, each made when it is asked for: those of all shops may not fit into memory."""
+    """Compute the rows of a shop on access: the rows of all shops may not fit into memory."""
 
     def __init__(self, shops: Sequence[str], rows: Callable[[str], Sequence[Row]]) -> None:
         self._shops = shops
@@ -168,7 +168,7 @@ def _unless_alias(id_: str | None) -> str | None:
 
 def of_shop(shop: str) -> dict[str, Any]:
     """Return the query for the documents whose id begins with the shop."""
-    # `;` is what comes after `:`.
+    # `;` is the character after `:`.
     return {"_id": {"$gte": f"{shop}:", "$lt": f"{shop};"}}
 
 

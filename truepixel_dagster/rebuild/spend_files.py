@@ -1,4 +1,4 @@
-"""Files of spend and rates: found where they are, read, imported as a whole, and visible in their tables at once."""
+"""Find, read and import files of spend and rates as a whole, and update their tables at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from truepixel_dagster.rebuild.lake import Tools, make
 from truepixel_dagster.resources import open_stores, sites_of
 from truepixel_dagster.settings import Settings
 
-#: What a watched folder may hold; anything else in it is not looked at.
+#: The file types that a watched folder may hold; others are ignored.
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 _LARGEST = 64 * 1024 * 1024
 _PARQUET = b"PAR1"
@@ -30,7 +30,7 @@ _SHOWN = 20
 
 
 class Imported(msgspec.Struct, frozen=True):
-    """What was imported: the kind of file, how many rows, their days, and the bad lines that were skipped."""
+    """Describe an import: the kind of file, the number of rows, their days, and the skipped bad lines."""
 
     form: str
     rows: int
@@ -39,7 +39,7 @@ class Imported(msgspec.Struct, frozen=True):
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """A file of the watched folder. `version` changes with its content."""
+    """Hold a file of the watched folder. `version` changes with its content."""
 
     path: str
     version: str
@@ -53,19 +53,19 @@ def import_spend(
     *,
     skip_bad_rows: bool = False,
 ) -> Imported:
-    """Import a file: all of its rows, or none. Its days of `ad_spend` or `rates` are made again at once.
+    """Import all rows of a file, or none, and write its days of `ad_spend` or `rates` again at once.
 
     Arguments:
-        settings: Where the lake is, and which platforms are known.
-        address: A path, or an address as fsspec has it.
-        shop: Whose spend it is, where no column says it.
-        currency: ISO 4217 code of its amounts, where no column says it.
-        skip_bad_rows: Whether the other rows are imported where some are bad.
+        settings: The lake's address and the registry of shops.
+        address: A path, or an address in fsspec's form.
+        shop: The shop's id, if no column has it.
+        currency: ISO 4217 code of the amounts, if no column has it.
+        skip_bad_rows: Whether to import the other rows if some are bad.
 
     Raises:
-        NotImported: It is of no known form, a row is bad, or it has none.
+        NotImported: The form is unknown, a row is bad, or there is no row.
         LakeError: The address of the lake cannot be used.
-        OSError: The file cannot be read, or the lake not written.
+        OSError: The file cannot be read, or the lake cannot be written.
     """
     sources = sites_of(settings).of(shop or "", None).sources
 
@@ -88,10 +88,10 @@ def import_spend(
 
 
 def import_watched(settings: Settings, path: str) -> Imported:
-    """Import a file of the watched folder: in a folder that is named by a shop it is that shop's.
+    """Import a file of the watched folder; in a subfolder named by a shop's id, it belongs to that shop.
 
     Raises:
-        As for `import_spend`.
+        NotImported, LakeError, OSError: As for `import_spend`.
     """
     root = Lake(settings.spend_url or "")
     inside = PurePosixPath(path).parts
@@ -100,7 +100,7 @@ def import_watched(settings: Settings, path: str) -> Imported:
 
 
 def watched(settings: Settings) -> Iterator[Watched]:
-    """Yield the files of the watched folder, by path within it; none where the folder is not there.
+    """Yield the files of the watched folder by their path within it; none if the folder does not exist.
 
     Raises:
         OSError: The folder or bucket cannot be read.
@@ -128,7 +128,7 @@ def _lines(content: bytes) -> list[Line]:
     try:
         table = pq.read_table(io.BytesIO(content))
     except pa.ArrowException as error:
-        raise NoGrid(f"the file is no Parquet: {error}") from None
+        raise NoGrid(f"the file is not Parquet: {error}") from None
     rows = zip(*(column.to_pylist() for column in table.columns))
     cells = [tuple("" if value is None else str(value) for value in row) for row in rows]
     return [Line(number, row) for number, row in enumerate([tuple(table.column_names), *cells])]
@@ -138,6 +138,6 @@ def _listed(address: str, file: File) -> str:
     shown = "".join(f"\n  line {each.line}: {each.reason}" for each in file.bad[:_SHOWN])
     more = f"\n  and {len(file.bad) - _SHOWN} more" if len(file.bad) > _SHOWN else ""
     return (
-        f"{address}: {len(file.bad)} bad lines, so nothing was imported; correct them, or leave them out by"
+        f"{address}: nothing was imported because of {len(file.bad)} bad lines; correct them, or skip them with"
         f" --skip-bad-rows:{shown}{more}"
     )

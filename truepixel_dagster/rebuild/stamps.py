@@ -1,4 +1,4 @@
-"""What tells cheaply whether documents of a shop's day have changed: a count, and sums that every write moves."""
+"""Compute stamps, which show cheaply whether documents of a shop's day have changed: a count, and sums of versions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from truepixel_dagster.stores.redactions import ALIAS
 Stamps = dict[str, dict[str, str]]
 _DAY = 86_400_000
 _UTC = "UTC"
-# A profile that is forgotten comes back under an alias with its first version: ids must tell.
+# A redacted profile returns under an alias with version 1, so the stamp must include the ids.
 _SUMS: Mapping[str, Any] = {
     "count": {"$sum": 1},
     "versions": {"$sum": "$v"},
@@ -37,18 +37,18 @@ def of_documents(
 
     Arguments:
         store: Elasticsearch.
-        name: Of the indices.
-        field: The moment that puts a document on a day.
-        shops: The time zones of shops; where one is not known, the day is of UTC.
-        days: ISO; the stamps are of all days from the first to the last.
-        by_offset: Whether documents of shops of unknown time zone have their own `utc_offset`, in minutes.
+        name: The prefix of the indices.
+        field: The date field that decides a document's day.
+        shops: The time zones of shops; if one is unknown, its days are UTC.
+        days: Days in ISO form; the stamps cover all days from the first to the last.
+        by_offset: Whether `utc_offset`, in minutes, decides the day of documents of shops without a known time zone.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
     """
     store.refresh()
     found: Stamps = {}
-    # A field of days would not take moments without their format.
+    # A field with days would reject times without this format.
     span = {**_span(days), "format": "strict_date_time"}
     for zone, of_shops in _zones(shops).items():
         query = {"bool": {"filter": [of_shops, {"range": {field: span}}]}}
@@ -60,8 +60,9 @@ def of_documents(
 
 
 def of_profiles(store: MongoStore, name: str, field: str, shops: ShopDays, days: Sequence[str]) -> Stamps:
-    """Return a stamp for each day and shop that has documents in a collection of MongoDB; the arguments are those of
-    `of_documents`.
+    """Return a stamp for each day and shop that has documents in a collection of MongoDB.
+
+    The arguments are those of `of_documents`.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -80,7 +81,7 @@ def of_profiles(store: MongoStore, name: str, field: str, shops: ShopDays, days:
 
 
 def _zones(shops: ShopDays) -> Mapping[str, Mapping[str, Any]]:
-    """The shops of each time zone as a query; those of none under the empty name."""
+    """Return a query for the shops of each time zone; the empty name stands for shops without one."""
     own = _by_zone(shops)
     everyone = [shop for names in own.values() for shop in names]
     known: dict[str, Mapping[str, Any]] = {zone: {"terms": {"shop_id": names}} for zone, names in own.items()}
@@ -95,6 +96,6 @@ def _by_zone(shops: ShopDays) -> dict[str, list[str]]:
 
 
 def _span(days: Sequence[str]) -> dict[str, str]:
-    """The bounds of moments that may be of some days anywhere: their first and last, and the days beside."""
+    """Return the bounds of times that may be on some days in any time zone: from the day before to the day after."""
     first, end = UTC.span(date.fromisoformat(min(days)), date.fromisoformat(max(days)))
     return {"gte": iso(first - _DAY), "lt": iso(end + _DAY)}

@@ -1,8 +1,8 @@
-"""Starts a run for each lane that has lag and no live run, and has one wait behind each that is at work.
+"""Start a run for each lane that has lag and no live run, and a standby run behind each run at work.
 
-Starting a run takes seconds, in which nothing would come through: the run that waits takes the lane from its
-predecessor the moment that it is given back. It is asked for while the lane has lag, and not behind failures, whose
-pauses it would pass by. What is decided is in `supervisor/`; here Kafka, Redis and Dagster are read.
+Starting a run takes seconds, in which nothing would be processed: the standby run takes the lane as soon as its
+predecessor releases it. It is started while the lane has lag, but not behind failures, whose pauses it would bypass.
+`supervisor/` decides; this module reads Kafka, Redis and Dagster.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ LIVE = [
 ]
 OBSERVE_EVERY = 60.0
 REPORT_SECONDS = 2.0
-# Ended runs of a lane that are looked at: after so many failures the pause grows no more.
+# The most ended runs of a lane to read: after so many failures the pause no longer grows.
 _ENDED = 8
 HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
 
@@ -52,14 +52,14 @@ def read_runs(
     following: Mapping[int, str],
     lapsed: frozenset[str] = frozenset(),
 ) -> Runs:
-    """What Dagster and Redis know of the runs."""
+    """Return the runs according to Dagster and Redis."""
     records = instance.get_run_records(dg.RunsFilter(job_name=process_events.name, statuses=LIVE))
     live = {each.dagster_run.run_id: LiveRun(_share(each.dagster_run), each.start_time or 0.0) for each in records}
     return Runs(live, holding, following, lapsed)
 
 
 def _share(run: dg.DagsterRun) -> tuple[int, int] | None:
-    """The lane that a run was started for, of how many; None where it does not say."""
+    """Return the lane that a run was started for, and the number of lanes; None if its tags lack them."""
     with suppress(KeyError, ValueError):
         return int(run.tags[LANE_TAG]), int(run.tags[LANES_TAG])
     return None
@@ -75,18 +75,18 @@ def ended_runs(instance: dg.DagsterInstance, lane: int) -> Iterator[EndedRun]:
 
 
 def give_up(instance: dg.DagsterInstance, runs: Runs, dead: frozenset[str]) -> Runs:
-    """Report to Dagster that the workers of some runs are gone; the lanes are free even where that fails."""
+    """Report to Dagster that the workers of some runs are gone; the lanes are free even if the report fails."""
     for run_id in dead & runs.live.keys():
         reopened = partial(dg.DagsterInstance.from_ref, instance.get_ref())
         reporting = threading.Thread(target=_report_failed, args=(reopened, run_id), daemon=True)
         reporting.start()
-        # A frozen worker may have frozen with the lock of its run's event log: the tick does not wait for that.
+        # A frozen worker may hold the lock of its run's event log: the tick does not wait for it.
         reporting.join(REPORT_SECONDS)
     return runs.without(dead)
 
 
 def _report_failed(reopened: Callable[[], dg.DagsterInstance], run_id: str) -> None:
-    """Report with an instance of its own: it may outlive the tick. What fails is done again at the next tick."""
+    """Report with a separate instance, which may outlive the tick. The next tick repeats a failed report."""
     with suppress(OperationalError), reopened() as instance:
         run = instance.get_run_by_id(run_id)
         if run and not run.is_finished:
@@ -94,14 +94,14 @@ def _report_failed(reopened: Callable[[], dg.DagsterInstance], run_id: str) -> N
 
 
 def requests(start: Sequence[Start], lanes: int) -> Iterator[dg.RunRequest]:
-    """A run request for each lane; no run key, which would swallow the retry of a failed run."""
+    """Yield a run request for each lane, without a run key, which would prevent the retry of a failed run."""
     for lane, after in start:
         tags = {LANE_TAG: str(lane), LANES_TAG: str(lanes), TRIGGER_TAG: "kafka_lag"}
         yield dg.RunRequest(tags=tags | ({AFTER_TAG: after} if after else {}))
 
 
 class Missing(Exception):
-    """Servers that do not answer, do not let us in, or are not set up; the message names each."""
+    """Servers do not answer, deny access, or are not set up; the message names each."""
 
     def __init__(self, errors: Sequence[Exception]) -> None:
         super().__init__("; ".join(map(str, errors)))
@@ -110,7 +110,7 @@ class Missing(Exception):
 
 
 class Seen(NamedTuple):
-    """The lag of every partition, which run holds which, which is next, and which let theirs run out."""
+    """Hold the lag of each partition, the holder of its lease, the next holder, and the runs whose lease expired."""
 
     partitions: list[PartitionLag]
     holders: dict[int, str]
@@ -119,10 +119,10 @@ class Seen(NamedTuple):
 
 
 def look(settings: Settings) -> Seen:
-    """Look at Kafka and the leases.
+    """Read the lag from Kafka, and the leases.
 
     Raises:
-        LogChanged: The topic is not the log that was processed.
+        LogChanged: The topic is not the one that was processed.
         Missing: One of the four servers is unreachable, denies access, or has lost its data.
     """
     missing: list[Exception] = [*missing_servers(settings)]
@@ -144,7 +144,7 @@ def look(settings: Settings) -> Seen:
 
 @dg.sensor(
     job=process_events,
-    # The daemon looks every 5 seconds, and leaves a sensor out that it looked at a millisecond too late before.
+    # The daemon looks every 5 seconds, and skips a sensor that its last look reached a millisecond too late.
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Starts process_events for each lane that has messages waiting and no live run.",
@@ -166,7 +166,7 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     runs = give_up(context.instance, runs, memory.gone(now) | runs.lapsed)
     observe = abs(now - memory.observed_at) >= OBSERVE_EVERY
     unreported = are_unreported(context.instance, seen.partitions) if observe else frozenset()
-    # What retention has removed is nothing to wait for, and yet a run's to count and to commit over.
+    # Nothing waits for records that retention has removed, but a run must count them and commit past them.
     waiting = {entry.partition: entry.lag + entry.lost for entry in seen.partitions}
     ended = partial(ended_runs, context.instance)
     states = lane_states(runs, waiting, settings.lanes, memory.advanced_at, ended, unreported)
@@ -189,7 +189,7 @@ def skipped(
     """
     memory = memory.held_up(now)
     if isinstance(error, Missing) and error.denied:
-        # Skipped however long it lasts: a tick that fails keeps no cursor, and the pause would be forgotten.
+        # Always skip, never fail: a failed tick stores no cursor, and the pause would be lost.
         context.update_cursor(memory.denied(str(error), now).to_cursor())
         return dg.SkipReason(printable(str(error)))
     context.update_cursor(memory.to_cursor())
@@ -198,7 +198,7 @@ def skipped(
 
 
 def observation(settings: Settings, partitions: Sequence[PartitionLag]) -> dg.AssetObservation:
-    """The topic's lag as an observation of its asset."""
+    """Return the topic's lag as an observation of its asset."""
     metadata: dict[str, int | str] = {
         "lag": sum(entry.lag for entry in partitions),
         "messages in topic": sum(entry.high - entry.low for entry in partitions),

@@ -10,7 +10,7 @@ from truepixel_dagster.text import printable
 RED_AFTER = 60.0
 
 
-# Dagster shows its own errors as they are, and all others below a line of its own.
+# Dagster shows its own errors unchanged, and adds a line above all others.
 class SensorHeldUp(dg.DagsterError):
     """A sensor has not been able to do its work for a minute; the message says why."""
 

@@ -1,6 +1,6 @@
-"""Tells a webhook of every run that failed: JSON with a `text` as Slack and its like show it.
+"""Post every failed run to a webhook, as JSON with a `text` that Slack and similar services show.
 
-The webhook's address is a secret, and whoever calls it may put it into an error: only the kind of an error is told.
+The webhook's address is a secret that an error's message may contain, so logs contain only the error's type.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from truepixel_dagster.retrying import retrying
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.text import printable
 
-# Dagster tells a sensor of up to five runs a tick, and gives the tick a minute. It is a limit for connecting and again
-# for the answer.
+# Dagster passes up to five runs to a tick of the sensor, and allows the tick a minute. The timeout applies to
+# connecting and to the answer separately.
 TIMEOUT_SECONDS, TRIES = 2.5, 2
 LONGEST_ERROR = 500
 
 
 class WebhookDown(Exception):
-    """The webhook did not take a message. It says why, and nothing of the address."""
+    """The webhook did not accept a message; the reason does not contain the address."""
 
 
 class Refused(WebhookDown):
-    """It answered that it does not want the message, and would do so again."""
+    """The webhook rejected the message, and would reject it again."""
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A run that failed: what is posted, beside a `text` made of it."""
+    """Hold what is posted about a failed run, besides the `text` that is made from it."""
 
     job: str
     run_id: str
@@ -44,28 +44,28 @@ class Failed(msgspec.Struct, frozen=True):
 
     @property
     def text(self) -> str:
-        """All of it in a line, in which nothing is markup."""
+        """Return everything in one line, with markup escaped."""
         lane = "" if self.lane is None else f", lane {self.lane}"
         link = "" if self.link is None else f" {self.link}"
         return html.escape(f"{self.job} failed (run {self.run_id[:8]}{lane}): {self.error}", quote=False) + link
 
     def body(self) -> bytes:
-        """As JSON."""
+        """Return the JSON to post."""
         return msgspec.json.encode({**msgspec.structs.asdict(self), "text": self.text})
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirected POST arrives without its body: it is an error instead."""
+    """Treat a redirect as an error: a redirected POST would arrive without its body."""
 
     def redirect_request(self, *_arguments: Any) -> None:
         return None
 
 
 def post(url: str, body: bytes) -> None:
-    """Post JSON; tried twice, within about ten seconds.
+    """Post JSON, with two tries within about ten seconds.
 
     Raises:
-        WebhookDown: It did not take the message.
+        WebhookDown: The webhook did not accept the message.
     """
     opener = urllib.request.build_opener(_NoRedirect)
 
@@ -85,14 +85,14 @@ def post(url: str, body: bytes) -> None:
 
 
 def failed(run: dg.DagsterRun, error: str, settings: Settings) -> Failed:
-    """What is told of a run."""
+    """Return what is posted about a run."""
     link = f"{settings.dagster_url.rstrip('/')}/runs/{run.run_id}" if settings.dagster_url else None
     lines = error.strip().splitlines() or ["unknown"]
     return Failed(run.job_name, run.run_id, printable(lines[0])[:LONGEST_ERROR], run.tags.get(LANE_TAG), link)
 
 
 def error_of(context: dg.RunFailureSensorContext) -> str:
-    """What the first step that failed said; else what is said of the run."""
+    """Return the error of the first failed step, else the message about the run."""
     steps = context.instance.get_records_for_run(
         context.dagster_run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE, limit=1
     ).records
@@ -108,21 +108,21 @@ def error_of(context: dg.RunFailureSensorContext) -> str:
 @dg.run_failure_sensor(
     name="run_failure",
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tells the webhook TRUEPIXEL_ALERT_WEBHOOK_URL, where it is set, of each run that failed.",
+    description="Posts each failed run to the webhook TRUEPIXEL_ALERT_WEBHOOK_URL, if it is set.",
 )
 def run_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Tell of one run that failed; a webhook that is down costs the message, not the sensor."""
+    """Post one failed run; if the webhook is down, the message is lost, but the sensor does not fail."""
     try:
         settings = load_settings()
     except SettingsError as error:
         return dg.SkipReason(printable(str(error)))
     if settings.alert_webhook_url is None:
-        return dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: nobody is told of a run that failed")
+        return dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: failed runs are not reported")
     told = failed(context.dagster_run, error_of(context), settings)
     try:
         post(settings.alert_webhook_url.get_secret_value(), told.body())
     except WebhookDown as error:
-        line = f"the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL) was not told of run {told.run_id[:8]}: {error}"
+        line = f"run {told.run_id[:8]} was not reported to the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL): {error}"
         context.log.warning(printable(line))
         return dg.SkipReason(printable(line))
     return None

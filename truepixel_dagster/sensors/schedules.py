@@ -1,4 +1,4 @@
-"""What runs by the clock."""
+"""Define the schedules and their jobs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from truepixel_dagster.settings import SettingsError, load_settings
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.text import printable
 
-# What takes long, and looks at what does not change by the hour.
+# Checks that take long, and whose results do not change within hours.
 _NIGHTLY = [dg.AssetCheckKey(dg.AssetKey(HEALTH), name) for name in (AUDIT, JOURNEYS_MATCH)]
 
 flush_every_minute = dg.ScheduleDefinition(
@@ -23,14 +23,14 @@ flush_every_minute = dg.ScheduleDefinition(
     job=flush,
     cron_schedule="* * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Brings product statistics and weekly visitors up to date in Elasticsearch every minute.",
+    description="Updates product statistics and weekly visitors in Elasticsearch every minute.",
 )
 
 audit_job = dg.define_asset_job(
     "audit",
     selection=dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
-    description="Compares every store with what the topic says it should hold, and journeys with attributions.",
+    description="Compares every store with what it should hold according to the topic, and journeys with attributions.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 
@@ -46,7 +46,7 @@ health_job = dg.define_asset_job(
     "check_health",
     selection=dg.AssetSelection.checks_for_assets(dg.AssetKey(HEALTH)) - dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
-    description="Looks whether every record, order and counter is accounted for, and whether the stream keeps up.",
+    description="Checks whether every record, order and counter is accounted for, and whether the stream keeps up.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 
@@ -55,7 +55,7 @@ check_health_every_hour = dg.ScheduleDefinition(
     job=health_job,
     cron_schedule="7 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Runs the checks of health every hour; what fails says what to do.",
+    description="Runs the checks of health every hour; a failed check says what to do.",
 )
 
 prune_history_every_hour = dg.ScheduleDefinition(
@@ -63,14 +63,14 @@ prune_history_every_hour = dg.ScheduleDefinition(
     job=prune_history,
     cron_schedule="17 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Removes old runs of Dagster with their logs every hour, so that its history does not grow for ever.",
+    description="Removes old runs of Dagster with their logs every hour, so that its history does not grow forever.",
 )
 
 lake_job = dg.define_asset_job(
     "refresh_lake",
     selection=dg.AssetSelection.assets(*LAKE),
     executor_def=dg.in_process_executor,
-    description="Makes days of all tables of the lake again.",
+    description="Materializes days of all tables of the lake, except the cohorts.",
 )
 
 
@@ -79,10 +79,10 @@ lake_job = dg.define_asset_job(
     job=lake_job,
     cron_schedule="37 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Materializes the days of the lake's tables that are stale, every hour.",
+    description="Materializes the stale days of the lake's tables every hour.",
 )
 def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """Look which days are stale, and whether nobody makes them already."""
+    """Look which days are stale, and whether a run already materializes them."""
     from truepixel_dagster.rebuild.answers import stale_stretches
 
     at_work = context.instance.get_runs(dg.RunsFilter(job_name=lake_job.name, statuses=LIVE), limit=1)
@@ -99,7 +99,7 @@ cohorts_job = dg.define_asset_job(
     "refresh_cohorts",
     selection=dg.AssetSelection.assets(COHORTS),
     executor_def=dg.in_process_executor,
-    description="Makes months of the cohorts again.",
+    description="Materializes months of the cohorts.",
 )
 
 
@@ -108,16 +108,16 @@ cohorts_job = dg.define_asset_job(
     job=cohorts_job,
     cron_schedule="23 4 * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Materializes the cohorts of the last eight months, whose ages are not all over, every night.",
+    description="Materializes the cohorts of the last eight months, whose figures still change, every night.",
 )
 def refresh_cohorts_every_night() -> dg.RunRequest:
-    """Make the months whose customers may be younger than the last age."""
+    """Materialize the months whose customers may not have reached the last age."""
     months = MONTHS.get_partition_keys()[-8:]
     return _of_days(months[0], months[-1])
 
 
 def _of_days(first: str, last: str) -> dg.RunRequest:
-    """A run of all days from one to another."""
+    """Return the request for a run of all days from one to another."""
     return dg.RunRequest(tags=range_tags(first, last))
 
 

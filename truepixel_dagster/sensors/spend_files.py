@@ -1,4 +1,4 @@
-"""What starts the job `import_spend`: files in the watched folder that are new, or were replaced."""
+"""Start the job `import_spend` for files in the watched folder that are new or were replaced."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _AT_ONCE = 20
     description="Imports files of spend and exchange rates that are new in TRUEPIXEL_SPEND_URL; looks every minute.",
 )
 def spend_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Look which files are new. The cursor holds a digest of each one that was asked for, with its version."""
+    """Look which files are new. The cursor holds a digest of each requested file, with its version."""
     try:
         settings = load_settings()
         if not settings.spend_url:
             return dg.SkipReason("TRUEPIXEL_SPEND_URL is not set: no folder is watched")
-        # Only where a folder is watched is fsspec imported.
+        # Import fsspec only if a folder is watched.
         from truepixel_dagster.rebuild.spend_files import watched
 
         try:
@@ -47,7 +47,7 @@ def spend_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.Ski
         )
         for digest, path in asked.items()
     ]
-    # What is gone from the folder need not be known any more.
+    # The cursor can drop files that are gone from the folder.
     cursor = msgspec.json.encode(sorted((known & found.keys()) | asked.keys())).decode()
     return dg.SensorResult(run_requests=requests, cursor=cursor, skip_reason=None if requests else "no file is new")
 

@@ -22,7 +22,7 @@ def shop(_context: click.Context, _option: click.Parameter, value: str) -> str:
     """Return a valid shop id.
 
     Raises:
-        The value is not one.
+        click.BadParameter: The value is not one.
     """
     try:
         shop, _ = parse_user_key(f"{value}:x".encode())
@@ -37,7 +37,7 @@ def time_zone(_context: click.Context, _option: click.Parameter, value: str | No
     """Return a valid name of a time zone.
 
     Raises:
-        The value is not one.
+        click.BadParameter: The value is not one.
     """
     if value is None or is_time_zone(value):
         return value
@@ -50,7 +50,7 @@ def currency(_context: click.Context, _option: click.Parameter, value: str | Non
     """Return a valid currency code.
 
     Raises:
-        The value is not one.
+        click.BadParameter: The value is not one.
     """
     found = currency_of(value)
     if value is not None and found is None:
@@ -62,7 +62,7 @@ def hosts(_context: click.Context, _option: click.Parameter, values: Sequence[st
     """Return hosts as browsers write them.
 
     Raises:
-        A value is not a host.
+        click.BadParameter: A value is not a host.
     """
     for value in values:
         if host_of(value) is None:
@@ -74,7 +74,7 @@ def aliases(_context: click.Context, _option: click.Parameter, values: Sequence[
     """Return platforms by their alias.
 
     Raises:
-        A value is not an alias.
+        click.BadParameter: A value is not an alias.
     """
     found: dict[str, str] = {}
     for value in values:

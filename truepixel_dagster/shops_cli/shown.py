@@ -1,4 +1,4 @@
-"""Show a shop: what is known of it, who set it, and how it sends."""
+"""Show a shop: its values, who set them, and its connection."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATOR, WEBHOOK = "operator", "webhook"
 
 
 def known_of(store: MongoStore, shop: str) -> Known:
-    """Return what is known of a shop.
+    """Return the known values of a shop.
 
     Raises:
         Unreadable: Its document cannot be read.

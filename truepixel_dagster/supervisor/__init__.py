@@ -1,1 +1,1 @@
-"""Decides which lanes a run is started for. No Dagster and no I/O: the sensor `kafka_lag` brings both."""
+"""Decide for which lanes a run is started. Without Dagster and I/O, which the sensor `kafka_lag` adds."""

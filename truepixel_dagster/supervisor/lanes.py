@@ -1,4 +1,4 @@
-"""Which lanes a run is started for, from the lag, the leases and the runs.
+"""Decide for which lanes a run is started, from the lag, the leases and the runs.
 
 >>> from truepixel_dagster.supervisor.lanes import LaneState, decide
 >>> decide([LaneState(0, lag=5), LaneState(1, lag=0)], now=0.0)
@@ -22,10 +22,10 @@ START_GRACE = 15.0
 
 @dataclass(frozen=True)
 class LaneState:
-    """What is known of a lane: messages waiting, its live run, its failures since it last got on (epoch seconds).
+    """Hold the state of a lane: its lag, its live run, and its failures since its last progress (epoch seconds).
 
-    `followed` is whether a run waits behind the live one, is being started for that, or cannot yet be; `unreported`
-    whether a run that has ended committed records of it and did not report them.
+    `followed` is true if a run waits behind the live one, is being started to wait, or cannot be started yet;
+    `unreported` is true if an ended run committed records of the lane and did not report them.
     """
 
     lane: int
@@ -38,7 +38,7 @@ class LaneState:
 
 
 class Start(NamedTuple):
-    """A lane to start a run of, and the run behind which it waits."""
+    """Hold a lane to start a run for, and the run behind which it waits."""
 
     lane: int
     after: str | None = None
@@ -46,19 +46,19 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True)
 class Decision:
-    """The lanes to start, and why the others are not started."""
+    """Hold the lanes to start, and the reasons why the others are not started."""
 
     start: tuple[Start, ...]
     reasons: tuple[str, ...]
 
 
 def pause(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
+    """Return the seconds to wait after a number of failures in a row."""
     return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (failures - 1)) if failures else 0.0
 
 
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
-    """Start a lane that has lag, and no live run or one that nobody follows, and that has paused after its failures.
+    """Start lanes with lag whose live run is missing or has no follower, and whose pause after failures is over.
 
     The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
     """
@@ -84,16 +84,16 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
 
 
 class LiveRun(NamedTuple):
-    """A run that Dagster believes to be alive: its lane of how many, and when it started (epoch seconds).
+    """Hold a run that Dagster reports as alive: its lane, the number of lanes, and its start in epoch seconds.
 
-    None stands for a run that does not say its lane, and 0 for one that has not started.
+    The lane is None if the run has no lane tag; the start is 0 if the run has not started.
     """
 
     share: tuple[int, int] | None
     started_at: float
 
     def partitions(self, count: int) -> Sequence[int]:
-        """Return the partitions that the run was started for, of `count`; none where it does not say."""
+        """Return the partitions that the run was started for, of `count`; none if its lane is unknown."""
         if self.share is not None:
             with suppress(ValueError):
                 return partitions_of(*self.share, count)
@@ -101,7 +101,7 @@ class LiveRun(NamedTuple):
 
 
 class EndedRun(NamedTuple):
-    """A run of a lane that has ended: whether it failed, and when it ended (epoch seconds)."""
+    """Hold an ended run of a lane: whether it failed, and its end in epoch seconds."""
 
     run_id: str
     failed: bool
@@ -110,25 +110,25 @@ class EndedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of the job that Dagster believes to be alive, who holds which partition's lease, and who is next."""
+    """Hold the job's runs that Dagster reports as alive, the holder of each partition's lease, and its successor."""
 
     live: Mapping[str, LiveRun]
     holders: Mapping[int, str]
     following: Mapping[int, str]
-    #: Runs whose lease ran out without being given back, and those that were given up at this tick.
+    #: Runs whose lease expired without being released, and those that were given up at this tick.
     lapsed: frozenset[str] = frozenset()
     given_up: frozenset[str] = frozenset()
 
     def at_work_on(self, partitions: Sequence[int], count: int) -> str | None:
-        """The run that has one of the partitions, or one that was started for it; the topic has `count` of them."""
+        """Return a run that has one of the partitions, or was started for one; the topic has `count` partitions."""
         holding = (self.holders[partition] for partition in partitions if partition in self.holders)
         return next(holding, None) or next(iter(self._started_for(partitions, count)), None)
 
     def is_followed(self, partitions: Sequence[int], count: int) -> bool:
-        """Whether a lane needs no run behind its own.
+        """Return whether a lane needs no further run behind its own.
 
-        That is so where one is there already, where its run has not begun yet or has just ended, and where several runs
-        of another number of lanes have a part of it each.
+        That is the case if a run waits already, if the lane's run has not begun yet or has just ended, and if several
+        runs with another number of lanes share the lane's partitions.
         """
         mine = self._started_for(partitions, count)
         return len(mine) != 1 or any(
@@ -137,21 +137,21 @@ class Runs:
 
     @property
     def at_work(self) -> frozenset[str]:
-        """The runs that hold a lease, or wait for one."""
+        """Return the runs that hold a lease, or wait for one."""
         return frozenset([*self.holders.values(), *self.following.values()])
 
     def _started_for(self, partitions: Sequence[int], count: int) -> list[str]:
-        """Live runs whose lane has one of the partitions, by whatever number of lanes they were started."""
+        """Return the live runs whose lane has one of the partitions, with any number of lanes."""
         own = set(partitions)
         return [id_ for id_, run in self.live.items() if own.intersection(run.partitions(count))]
 
     def silent(self, now: float, held: AbstractSet[str]) -> frozenset[str]:
-        """Runs that neither hold a lease nor wait for one, but did before or had the time to: dead, or just ending."""
+        """Return the runs without a lease that held one before or had the time to get one: dead, or just ending."""
         in_time = {id_ for id_, run in self.live.items() if run.started_at and now - run.started_at > START_GRACE}
         return frozenset(self.live.keys() & (in_time | held) - self.at_work)
 
     def without(self, dead: frozenset[str]) -> Runs:
-        """Return the runs after those of dead workers were given up."""
+        """Return the runs without those of dead workers, which were given up."""
         live = {id_: run for id_, run in self.live.items() if id_ not in dead}
         return replace(self, live=live, given_up=dead)
 
@@ -164,15 +164,15 @@ def lane_states(
     ended: Callable[[int], Iterable[EndedRun]],
     unreported: AbstractSet[int] = frozenset(),
 ) -> list[LaneState]:
-    """Return what Kafka, Redis and Dagster know of each lane.
+    """Return the state of each lane according to Kafka, Redis and Dagster.
 
     Arguments:
         runs: The runs that are alive.
-        waiting: How many records wait, by partition.
+        waiting: The number of waiting records by partition.
         lanes: The number of lanes.
-        advanced_at: Returns when one of some partitions was last seen to advance (epoch seconds).
+        advanced_at: Returns when any of some partitions last advanced (epoch seconds).
         ended: Returns the ended runs of a lane, the newest first; called only where a run may be started.
-        unreported: Partitions whose last run did not report what it had committed.
+        unreported: Partitions whose last run did not report its commits.
     """
     states = []
     for lane in range(lanes):
@@ -190,7 +190,7 @@ def lane_states(
 def failures_since(advanced_at: float, ended: Iterable[EndedRun], given_up: AbstractSet[str]) -> tuple[int, float]:
     """Return how often a lane failed since it last succeeded or committed anything, and when it last failed.
 
-    A run that is given up now failed when it fell silent, which is longer ago than a first pause.
+    A run that is given up now failed when it fell silent, longer ago than the first pause lasts.
     """
     count, last = 0, 0.0
     for run in ended:

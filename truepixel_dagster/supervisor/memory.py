@@ -1,4 +1,4 @@
-"""What one tick of the sensor remembers for the next, and how it is kept in the sensor's cursor.
+"""Keep the state that one tick of the sensor passes to the next, in the sensor's cursor.
 
 >>> from truepixel_dagster.supervisor.memory import Memory
 >>> Memory.from_cursor(Memory(observed_at=12.5).to_cursor()).observed_at
@@ -15,24 +15,25 @@ import msgspec
 
 from truepixel_dagster.supervisor.lanes import Runs, pause
 
-# A run that is just ending has given its lease back, too. One whose lease ran out needs no grace.
+# A run that is just ending has released its lease, too. A run whose lease expired needs no grace.
 END_GRACE = 8.0
 # The pause has long stopped growing by then.
 _MOST_DENIALS = 1000
 
 
 class Memory(NamedTuple):
-    """What a tick tells the next one.
+    """Hold the state that a tick passes to the next one.
 
-    When the lag was last observed; which live runs have been seen to hold a lease, and since when some are silent; of
-    each partition the committed offset, and when a tick first saw it (0 for the offset that the first tick saw).
+    It consists of the time of the last observation of the lag; the live runs that have held a lease, and since when
+    some are silent; and for each partition the committed offset with the time when a tick first saw it (0 for the
+    offset that the first tick saw).
     """
 
     observed_at: float = 0.0
     held: frozenset[str] = frozenset()
     silent_since: Mapping[str, float] = {}
     committed: Mapping[int, tuple[int, float]] = {}
-    #: How often in a row a server did not let us in, why, and when it last did not.
+    #: How often in a row a server denied access, the last reason, and the last time.
     denials: int = 0
     denial: str = ""
     denied_at: float = 0.0
@@ -41,18 +42,18 @@ class Memory(NamedTuple):
 
     @classmethod
     def from_cursor(cls, cursor: str | None) -> Memory:
-        """Read it back; nothing is remembered at the first tick.
+        """Read the cursor; it is None at the first tick.
 
-        Of a cursor that another version has written, what is understood is remembered, and the rest begins afresh.
+        From a cursor of another version, the fields that can be read are kept, and the others are reset.
         """
         return cls._of(cursor)[0]
 
     @classmethod
     def recalled(cls, cursor: str | None, say: Callable[[str], None]) -> Memory:
-        """The same, with a line about what was not understood."""
+        """Read the cursor like `from_cursor`, and report the fields that were reset."""
         memory, lost = cls._of(cursor)
         if lost:
-            say(f"the cursor is of another version; these begin afresh: {', '.join(lost)}")
+            say(f"the cursor is from another version; these fields were reset: {', '.join(lost)}")
         return memory
 
     @classmethod
@@ -74,28 +75,28 @@ class Memory(NamedTuple):
         return cls(**known), lost
 
     def to_cursor(self) -> str:
-        """As Dagster keeps it."""
+        """Return the text that Dagster stores as the cursor."""
         return json.dumps(self._asdict() | {"held": sorted(self.held)})
 
     def denied(self, why: str, now: float) -> Memory:
-        """What is remembered when a server did not let us in."""
+        """Return the state after a server has denied access."""
         return self._replace(denials=min(self.denials + 1, _MOST_DENIALS), denial=why, denied_at=now)
 
     def held_up(self, now: float) -> Memory:
-        """What is remembered when the sensor cannot look."""
+        """Return the state if the sensor cannot read the lag."""
         return self._replace(held_up_since=min(self.held_up_since or now, now))
 
     def let_in(self) -> Memory:
-        """What is remembered when all of them do."""
+        """Return the state after all servers have given access."""
         return self._replace(denials=0, denial="", denied_at=0.0, held_up_since=0.0)
 
     def denied_for(self, now: float) -> float:
-        """The seconds for which no server is asked: each wrong password brings an account nearer to being locked."""
-        # A clock that was ahead has been set back: that is no reason to wait for it.
+        """Return the seconds until servers are asked again: each wrong password may help to lock an account."""
+        # If a clock that was ahead has been set back, do not wait until it catches up.
         return 0.0 if self.denied_at > now else self.denied_at + pause(self.denials) - now
 
     def seen(self, offsets: Mapping[int, int], now: float) -> Memory:
-        """What is remembered after a look at the committed offsets, by partition."""
+        """Return the state after reading the committed offsets, by partition."""
 
         def when(partition: int, offset: int) -> float:
             before, at = self.committed.get(partition, (offset, 0.0))
@@ -104,20 +105,20 @@ class Memory(NamedTuple):
         return self._replace(committed={p: (offset, when(p, offset)) for p, offset in offsets.items()})
 
     def heard(self, runs: Runs, now: float) -> Memory:
-        """What is remembered after a look at the leases."""
+        """Return the state after reading the leases."""
         silent = {run: min(self.silent_since.get(run, now), now) for run in runs.silent(now, self.held)}
         return self._replace(held=(self.held | runs.at_work) & runs.live.keys(), silent_since=silent)
 
     def gone(self, now: float) -> frozenset[str]:
-        """The runs whose worker has been silent for longer than an ending one is."""
+        """Return the runs whose worker has been silent for longer than an ending worker is."""
         return frozenset(run for run, since in self.silent_since.items() if now - since > END_GRACE)
 
     def advanced_at(self, partitions: Sequence[int]) -> float:
-        """When one of these partitions was last seen to have got on; 0 if none was."""
+        """Return when any of these partitions last advanced; 0 if none has."""
         return max((self.committed[partition][1] for partition in partitions if partition in self.committed), default=0)
 
 
-#: What a cursor holds, and of which type. A time is in seconds and finite.
+#: The fields of a cursor and their types. Times are finite, in epoch seconds.
 _SECONDS = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 _FIELDS: Mapping[str, Any] = {
     "observed_at": _SECONDS,

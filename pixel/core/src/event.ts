@@ -1,5 +1,5 @@
-// Maps a standard event of Shopify (https://shopify.dev/docs/api/web-pixels-api/standard-events) to the collector's
-// event. Only what the pipeline and an analyst need leaves the browser: no name, no address, no telephone number.
+// Maps Shopify's standard events (https://shopify.dev/docs/api/web-pixels-api/standard-events) to the collector's
+// events. Only data that the pipeline and analysts need leave the browser: no name, postal address or telephone number.
 
 import type {
   Cart,
@@ -17,7 +17,7 @@ import type {
 
 export type CustomerPrivacy = CustomerPrivacyPayload['customerPrivacy'];
 
-/** What the data of standard events hold; each event has some of these. */
+/** The fields in the data of standard events; each event has some of them. */
 interface Data {
   productVariant?: ProductVariant;
   cartLine?: CartLine | null;
@@ -32,15 +32,15 @@ export const MAX_EVENT_BYTES = 64 * 1024;
 
 const encoder = new TextEncoder();
 
-/** Returns the bytes of a text in UTF-8. */
+/** Returns the number of bytes of a text in UTF-8. */
 export const bytesOf = (text: string): number => encoder.encode(text).length;
 
 /**
- * Returns the JSON of the collector's event. An event that would be too large has no lines and no products, so that
+ * Returns the JSON of the collector's event. An event that would be too large omits its lines and products, so that
  * at least its visit, its token and its total arrive.
  *
  * @param event Shopify's event.
- * @param privacy The visitor's consent: if it refuses analytics, nothing that identifies the visitor is in the JSON.
+ * @param privacy The visitor's consent: if it refuses analytics, the JSON contains nothing that identifies the visitor.
  */
 export function encode(event: StandardEvent, privacy: CustomerPrivacy): string {
   const mapped = map(event, privacy);
@@ -84,7 +84,7 @@ export function campaignOf(address: string): string {
   }
 }
 
-// What a field lacks is left out of the JSON: `JSON.stringify` skips undefined.
+// `JSON.stringify` leaves out undefined fields.
 function dataOf(data: Data, allowed: boolean): object {
   const { productVariant, cartLine, cart, collection, searchResult, checkout } = data;
   return {

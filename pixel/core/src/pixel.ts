@@ -4,7 +4,7 @@ import type { ExtensionApi } from '@shopify/web-pixels-extension';
 import { type CustomerPrivacy, encode } from './event';
 import { Sender } from './sender';
 
-/** What both kinds of pixels get from Shopify. */
+/** The API that Shopify gives to both kinds of pixels. */
 export type Api = Pick<ExtensionApi, 'analytics' | 'browser' | 'init' | 'customerPrivacy'>;
 
 export interface Settings {
@@ -29,7 +29,7 @@ export function start({ analytics, browser, init, customerPrivacy }: Api, { coll
     const storage = browser.localStorage;
     const isAllowed = privacy.analyticsProcessingAllowed && client;
     const done = isAllowed ? storage.setItem(CLIENT_KEY, client) : storage.removeItem(CLIENT_KEY);
-    // Without storage the checkout's token still leads from the order to its client.
+    // Without storage, the pipeline still finds the order's client by the checkout's token.
     done.catch(() => undefined);
   };
 
@@ -44,7 +44,7 @@ export function start({ analytics, browser, init, customerPrivacy }: Api, { coll
       remember();
     }
   });
-  // A custom pixel is a frame, which learns that its page ends; an app pixel is a worker, which does not.
+  // A custom pixel is a frame, which notices the end of its page; an app pixel is a worker, which does not.
   page?.addEventListener('visibilitychange', () => {
     if (page.visibilityState === 'hidden') sender.flush();
   });

@@ -1,15 +1,15 @@
-// Sends events to the collector: the first at once, and what comes before its answer together as the next batch.
+// Sends events to the collector: the first at once, and those that follow before its answer as the next batch.
 // A request outlives its page (`keepalive`), is never a beacon, and carries no cookies.
 
 import { bytesOf } from './event';
 
-/** Browsers allow 64 KiB of bodies in flight with `keepalive`; the collector takes 512 KiB. */
+/** Browsers allow 64 KiB of bodies in flight with `keepalive`; the collector accepts 512 KiB. */
 export const MAX_BATCH_BYTES = 60_000;
-/** The collector takes as many in a batch. */
+/** The collector accepts no more events in a batch. */
 export const MAX_BATCH_EVENTS = 256;
-/** What comes while so many wait is lost. */
+/** Further events are dropped while this many wait. */
 export const MAX_WAITING = 500;
-/** Failures in a row after which a batch is given up: after two minutes or three. */
+/** The batch is dropped after more failures in a row than this: after two to three minutes. */
 export const MAX_FAILURES = 8;
 
 const TIMEOUT_MS = 10_000;
@@ -22,8 +22,8 @@ export class Sender {
   private isPaused = false;
 
   /**
-   * @param url The collector's endpoint for pixels with the shop's token.
-   * @param isSudden Whether nothing announces the end of the page, so that no event may wait for an answer.
+   * @param url The collector's pixel endpoint with the shop's token.
+   * @param isSudden Whether the page may end without notice, so that no event may wait for an answer.
    */
   constructor(
     private readonly url: string,
@@ -37,7 +37,7 @@ export class Sender {
     else this.next();
   }
 
-  /** Sends all events that wait, even during a pause: the page may be about to end. */
+  /** Sends all waiting events, even during a pause, because the page may be about to end. */
   flush(): void {
     while (this.waiting.length) void this.deliver(this.batch());
   }
@@ -46,7 +46,7 @@ export class Sender {
     if (this.waiting.length && !this.requests && !this.isPaused) void this.deliver(this.batch());
   }
 
-  /** Takes the next batch from those that wait. */
+  /** Removes the next batch from the waiting events. */
   private batch(): string[] {
     let bytes = 0;
     const rest = this.waiting.findIndex((event, index) => {
@@ -73,7 +73,7 @@ export class Sender {
   private pause(retryAfter: number): void {
     if (this.isPaused) return;
     this.isPaused = true;
-    // Visitors who lost the collector at the same moment come back at different ones.
+    // Visitors who lost the collector at the same moment retry at different ones.
     const backoff = 500 * 2 ** this.failures * (0.5 + Math.random() / 2);
     setTimeout(
       () => {
@@ -85,7 +85,7 @@ export class Sender {
   }
 }
 
-/** Posts a batch; returns undefined if it is done with, else the seconds that the collector asks to wait, 0 if none. */
+/** Posts a batch; returns undefined if the answer is final, else the seconds that the collector asks to wait, or 0. */
 async function post(url: string, body: string): Promise<number | undefined> {
   try {
     const answer = await Promise.race([

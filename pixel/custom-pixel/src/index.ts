@@ -6,7 +6,7 @@ declare const analytics: Api['analytics'];
 declare const browser: Api['browser'];
 declare const init: Api['init'];
 declare const api: Pick<Api, 'customerPrivacy'>;
-// The build writes it in readable form at the head of the file, where the shop fills it in.
+// The build writes the settings in readable form at the head of the file, where the shop fills them in.
 declare const TRUEPIXEL: Settings;
 
 start({ analytics, browser, init, customerPrivacy: api.customerPrivacy }, TRUEPIXEL);

@@ -1,10 +1,10 @@
-// The theme app embed: writes the client id and the landing page into the attributes of a cart that has items, so that
+// The theme embed: writes the client id and the landing page into the attributes of a cart that has items, so that
 // the order's webhook names them in `note_attributes`, and removes them if the visitor refuses analytics.
 
 import { CLIENT_KEY } from '@truepixel/core';
 import { landingOf } from './landing';
 
-/** Of https://shopify.dev/docs/api/customer-privacy and https://shopify.dev/docs/api/ajax, what is used here. */
+/** The used parts of https://shopify.dev/docs/api/customer-privacy and https://shopify.dev/docs/api/ajax. */
 export interface Shopify {
   routes: { root: string };
   loadFeatures(features: { name: string; version: string }[], done: (error?: unknown) => void): void;
@@ -16,7 +16,7 @@ export interface Shopify {
 export const CLIENT = '__truepixel_client_id';
 export const LANDING = '__truepixel_landing';
 
-/** Keys in the session's storage: the landing page, and what the cart has. */
+/** Keys in the session's storage: the landing page, and the attributes that the cart has. */
 export const LANDING_KEY = 'truepixel_landing';
 export const WRITTEN_KEY = 'truepixel_written';
 
@@ -31,7 +31,7 @@ export class Embed {
     private readonly shopify: Shopify,
     items: number,
   ) {
-    // The cart is a new one after an order: what was written is gone.
+    // After an order, the cart is a new one without the attributes.
     if (!items) sessionStorage.removeItem(WRITTEN_KEY);
     this.hasItems = items > 0;
   }
@@ -51,7 +51,7 @@ export class Embed {
     if (this.hasItems && Object.keys(attributes).length) this.write(attributes);
   }
 
-  /** Something was put into the cart: it may be a new one. */
+  /** Handles an addition to the cart, which may be a new cart. */
   added(): void {
     this.hasItems = true;
     sessionStorage.removeItem(WRITTEN_KEY);

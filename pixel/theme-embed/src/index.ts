@@ -12,7 +12,7 @@ shopify.loadFeatures([{ name: 'consent-tracking-api', version: '0.1' }], (error)
   if (!error) update();
 });
 document.addEventListener('visitorConsentCollected', update);
-// A theme adds to the cart by the Ajax API without leaving the page; a plain form loads the cart's page instead.
+// A theme that uses the Ajax API adds to the cart without leaving the page; a plain form loads the cart's page.
 new PerformanceObserver((list) => {
   if (list.getEntries().some(({ name }) => new URL(name).pathname.includes('/cart/add'))) embed.added();
 }).observe({ type: 'resource' });

@@ -103,11 +103,11 @@ def test_numbers_of_a_file_are_of_one_style(cells: list[str], amounts: list[int 
     ("row", "reason"),
     [
         ("2026-11-01,Brand,9.00,EUR", "repeats line 2: write one line for each day and campaign (or currencies)"),
-        ("11/02/2026,Brand,9.00,EUR", "'11/02/2026' is no day such as 2026-01-31"),
+        ("11/02/2026,Brand,9.00,EUR", "'11/02/2026' is not a day such as 2026-01-31"),
         ("2026-11-02,,9.00,EUR", "campaign is empty"),
         ("2026-11-02,Brand,,EUR", "amount is empty"),
         ("2026-11-02,Brand,9.00,EURO", "currency 'EURO' is not in ISO 4217"),
-        ("2026-11-02,Brand,9.00,", "no column says the currency: export the column, or name it by --currency"),
+        ("2026-11-02,Brand,9.00,", "no column has the currency: export the column, or give it with --currency"),
     ],
 )
 def test_a_bad_row_is_named_with_its_line_and_reason(row: str, reason: str) -> None:
@@ -123,7 +123,7 @@ def test_what_no_column_says_is_said_by_options() -> None:
 
 def test_a_row_of_several_days_is_bad() -> None:
     text = META.replace("2026-11-01,2026-11-01", "2026-11-01,2026-11-05")
-    assert found(text).bad == (BadRow(3, "the row is of several days: export with the breakdown by day"),)
+    assert found(text).bad == (BadRow(3, "the row covers several days: export with the breakdown by day"),)
 
 
 def test_rates_are_exact() -> None:
@@ -137,7 +137,7 @@ def test_other_files_are_refused_with_what_is_known() -> None:
         found("a,b\n1,2\n")
     with pytest.raises(NoGrid, match="UTF-8"):
         found(b"\x80\x81")
-    with pytest.raises(NoGrid, match="no CSV"):
+    with pytest.raises(NoGrid, match="not CSV"):
         found('day,"campaign\n')
 
 

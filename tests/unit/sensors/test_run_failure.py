@@ -103,7 +103,7 @@ def test_a_run_that_failed_is_told(webhook: Webhook, told: Callable[[str | None]
 
 def test_without_an_address_it_says_in_a_line_that_it_does_nothing(told: Callable[[str | None], Any]) -> None:
     _, skipped = told(None)
-    assert skipped == dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: nobody is told of a run that failed")
+    assert skipped == dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: failed runs are not reported")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
     caplog.set_level(logging.DEBUG)
     webhook.statuses = statuses
     run_id, skipped = told(webhook.url)
-    line = f"the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL) was not told of run {run_id[:8]}: {says}"
+    line = f"run {run_id[:8]} was not reported to the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL): {says}"
     assert skipped == dg.SkipReason(line)
     assert len(webhook.received) == posts
     captured = capfd.readouterr()

@@ -62,7 +62,7 @@ def test_a_bad_line_fails_the_run_with_its_line_and_imports_nothing(folder: Path
     done = import_spend.execute_in_process(run_config=request.run_config, raise_on_error=False)
     assert not done.success
     (failure,) = [event for event in done.all_events if event.is_step_failure]
-    assert "line 3: 'much' is no number" in str(failure.event_specific_data)
+    assert "line 3: 'much' is not a number" in str(failure.event_specific_data)
     assert amounts() == []
 
 

@@ -70,7 +70,7 @@ def test_of_a_cursor_of_another_version_what_is_understood_is_remembered() -> No
     said: list[str] = []
     memory = Memory.recalled('{"observed_at": 5.5, "held": "x", "denials": 2, "leases": []}', said.append)
     assert (memory.observed_at, memory.denials, memory.held) == (5.5, 2, frozenset())
-    assert said == ["the cursor is of another version; these begin afresh: leases, held"]
+    assert said == ["the cursor is from another version; these fields were reset: leases, held"]
     Memory.recalled(Memory(1.5).to_cursor(), said.append)
     assert len(said) == 1
 

@@ -1,1 +1,1 @@
-"""A small shop to click through by hand, and pages that show what the pipeline made of the visit."""
+"""Serve a small shop to click through by hand, and pages that show the resulting orders and report."""

@@ -1,8 +1,8 @@
-"""The storefront's web server, on loopback: the shop, a page for each order, and the report.
+"""Serve the storefront on loopback: the shop, a page for each order, and the report.
 
-The browser sends the pixel's events to the collector by itself, as from a shop. On checkout this server sends Shopify's
-webhook `orders/create`, signed with the app's secret, as Shopify's server does. The pages of orders and the report read
-the stores.
+The browser sends the pixel's events to the collector directly, as in a shop. On checkout this server sends the webhook
+`orders/create`, signed with the app's secret, as Shopify's server does. The pages of orders and of the report read the
+stores.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from truepixel_dagster.stores.errors import Unavailable
 _STATIC = Path(__file__).parent / "static"
 MOST_SHOPS = 20
 _MAX_BODY_BYTES = 64 * 1024
-# Of the person who looks: no server is waited for longer.
+# A person waits for the page, so no server gets more time.
 _QUICK = {"retries": 1, "elasticsearch_timeout": 4.0, "mongodb_timeout": 4.0, "redis_timeout": 2.0}
 _STARTS_SECONDS = 10.0
 
 
 class _Checkout(msgspec.Struct):
-    """What the browser sends on checkout: its cart and its client id, and where the visit began."""
+    """Hold the data that the browser sends on checkout: its cart, its client id, and the start of the visit."""
 
     cart: list[Wanted]
     client_id: str
@@ -64,8 +64,8 @@ class Pages:
     """Answer the pages' requests. Methods that are not asynchronous run in threads.
 
     Arguments:
-        collector: Where the shop's events go.
-        stores: Where orders and the report are read.
+        collector: The collector that receives the shop's events.
+        stores: The stores with the orders and the report's figures.
     """
 
     def __init__(self, collector: Connected, stores: Stores) -> None:
@@ -73,7 +73,7 @@ class Pages:
         self._stores = stores
 
     def shop(self, _request: Request) -> Response:
-        """Return the products, and where the pixel sends to."""
+        """Return the products, and the address to which the pixel sends."""
         products = [
             {
                 "handle": product.handle,
@@ -88,8 +88,8 @@ class Pages:
         return _json({"collector": self._collector.address, "token": token, "products": products})
 
     async def check_out(self, request: Request) -> Response:
-        """Place the order: send its webhook, and return its id and what the pixel says of the checkout."""
-        # A page of another site cannot send this type without asking first.
+        """Place the order: send its webhook, and return its id and the checkout's data for the pixel."""
+        # A page of another site cannot send this type without a preflight.
         if request.headers.get("content-type") != "application/json":
             return _json({"reason": "send application/json"}, 415)
         body = await request.body()
@@ -143,7 +143,7 @@ class Pages:
         shop = asked.get("shop") or next(iter(busiest), STOREFRONT.id)
         by, model = asked.get("by", "campaign"), asked.get("model", "last_click")
         if by not in GROUPINGS or model not in MODELS:
-            return _json({"reason": "no such grouping or model"}, 400)
+            return _json({"reason": "the grouping or the model is unknown"}, 400)
         found = shop_report(self._stores, shop, model, by)
         names = GROUPINGS[by]
         rows = [
@@ -200,7 +200,7 @@ def application(pages: Pages, collector: str) -> Starlette:
             Route("/api/report", pages.report),
             Mount("/static", StaticFiles(directory=_STATIC)),
         ],
-        # A page of another site that resolves its own name to this machine is refused.
+        # Refuse pages of other sites whose names resolve to this machine (DNS rebinding).
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
         exception_handlers={Unavailable: _unavailable},
     )
@@ -224,7 +224,7 @@ def serving(settings: Settings, collector: Connected, port: int) -> Iterator[str
 
 
 def _shown(order: dict[str, Any]) -> dict[str, Any]:
-    """Return what the page shows of an attribution document, with amounts as people write them."""
+    """Return the fields of an attribution that the page shows, with amounts in major units."""
     return {
         "value": _money(order.get("value")),
         "status": order.get("status"),

@@ -1,4 +1,4 @@
-"""The shop that a person clicks through: its products, and an order as Shopify reports it.
+"""Define the shop that a person clicks through: its products, and its orders as Shopify reports them.
 
 shop = STOREFRONT
 purchase = purchase_of([Wanted("linen-shirt", 2)], client_id="c-1", landing="/?utm_source=google", referrer="", at=0)
@@ -27,11 +27,11 @@ _SHIPPING = 500
 
 
 class UnknownProduct(ValueError):
-    """The shop does not sell this product, or not that many."""
+    """The shop does not sell this product, or not in this quantity."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A line of the cart: a product's handle, and how many."""
+    """Hold a line of the cart: a product's handle and the quantity."""
 
     handle: str
     quantity: int
@@ -73,18 +73,18 @@ def purchase_of(
 
     Arguments:
         cart: At least one line.
-        client_id: The browser's; the theme hands it on with the cart.
+        client_id: The browser's client id, which the theme writes into the cart.
         landing: Path and query string of the visit's first page.
         referrer: The page that the visit came from; empty for none.
-        at: When, in milliseconds since the epoch.
+        at: The time in milliseconds since the epoch.
         rng: Chooses the ids.
 
     Raises:
-        UnknownProduct: The cart is empty or has something that the shop does not sell.
+        UnknownProduct: The cart is empty or has a product that the shop does not sell.
     """
     rng = rng or random.SystemRandom()
     if not cart or any(not 0 < line.quantity <= MOST_OF_A_LINE or line.handle not in _BY_HANDLE for line in cart):
-        raise UnknownProduct(f"the cart has to name products of the shop, 1 to {MOST_OF_A_LINE} of each")
+        raise UnknownProduct(f"the cart must have products of the shop, 1 to {MOST_OF_A_LINE} of each")
     order_id = shopify_id(rng)
     return Purchase(
         shop=STOREFRONT,

@@ -1,4 +1,4 @@
-"""The Elasticsearch adapter: mget and bulk, with ready-made JSON bytes passed through."""
+"""Adapt Elasticsearch: read and write documents by mget and bulk, as ready-made JSON bytes."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _COPIED_AT_ONCE = 250
-# Decimals are written back as the numbers that they were.
+# Writes decimals back as the numbers that were read.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class ElasticsearchStore(Stamps, Documents):
-    """Elasticsearch at the settings' address. Nothing is connected before the first call.
+    """Use Elasticsearch at the settings' address. The first call connects.
 
     Arguments:
         settings: Address, timeouts and names.
@@ -45,12 +45,12 @@ class ElasticsearchStore(Stamps, Documents):
     """
 
     def copy(self, source: str, target: str) -> int:
-        """Copy the documents of one index to another, which keeps those that it has; says how many there are.
+        """Copy the documents of one index to another, which keeps its own; return how many documents there are.
 
-        Both are full names; neither is looked at. The numbers stay as they are only with `exact`.
+        Both are full names, and neither index is checked. Numbers stay unchanged only with `exact`.
 
         Raises:
-            ServerRefuses: A document does not fit the other's mapping; those before it are copied.
+            ServerRefuses: A document does not fit the target's mapping; those before it are copied.
             Unavailable: No answer after all tries.
         """
         self._call(lambda: whole(self.client.indices.refresh(index=source)))

@@ -1,4 +1,4 @@
-"""What is read of documents, and the lines of a bulk request."""
+"""Define stored documents, and the lines and outcomes of a bulk request."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from truepixel_dagster.stores.too_large import never_fits
 
 # Full index name and id of a document.
 Place = tuple[str, str]
-# A shard works on one request in one thread, so that two halves of a large one are done in less time.
+# A shard processes one request in one thread, so two halves of a large request take less time.
 AT_ONCE, _WORTH_PARTING = 2, 128
-# A request's body is a copy of its documents: no more than a few of these lie in memory beside a large micro-batch.
+# A request's body is a copy of its documents: memory has room for only a few beside a large micro-batch.
 PART_BYTES = 4 * MIB
 
 
 class Found(msgspec.Struct, frozen=True):
-    """A stored document and the sequence number under which it may be replaced."""
+    """Hold a stored document and the sequence number under which it may be replaced."""
 
     index: str
     id: str
@@ -32,7 +32,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Action(msgspec.Struct, frozen=True):
-    """One line of a bulk request; `source` is the document as JSON bytes without line breaks, empty for a deletion."""
+    """Hold one line of a bulk request; `source` is JSON bytes without line breaks, or empty for a deletion."""
 
     op: Literal["create", "index", "delete"]
     index: str
@@ -46,23 +46,26 @@ CONFLICT = 409
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one action: 200 or 201, 404 for a deletion of nothing, 409 for a conflict, another 4xx with its
-    reason for a document that is poison. Nothing else: any other error is raised."""
+    """Hold the status of one action.
+
+    It is 200 or 201, 404 for the deletion of a missing document, 409 for a conflict, or another 4xx with its reason for
+    a poison document. Any other error is raised instead.
+    """
 
     status: int
     error: str | None = None
 
     @property
     def refused(self) -> bool:
-        """Whether the document is poison."""
+        """Return whether the document is poison."""
         return self.error is not None and self.status != CONFLICT
 
 
 class Written(msgspec.Struct):
-    """What became of documents that were to be replaced only if nobody else had changed them.
+    """Hold the result of replacing documents that must not have changed since they were read.
 
-    `refused` says why documents are poison, by place. `conflicts` are the documents that somebody else has changed
-    since they were read; nothing is written of these. `rereads` counts how often documents had to be read again.
+    `refused` has the reasons of poison documents by place. `conflicts` are the documents that another writer has
+    changed since they were read; they are not written. `rereads` counts how often documents had to be read again.
     """
 
     created: int = 0
@@ -73,7 +76,7 @@ class Written(msgspec.Struct):
     rereads: int = 0
 
     def add(self, other: Written) -> None:
-        """Add what a further write did; its conflicts take the place of the earlier ones."""
+        """Add the result of a further write; its conflicts replace the earlier ones."""
         self.created += other.created
         self.replaced += other.replaced
         self.deleted += other.deleted
@@ -82,7 +85,7 @@ class Written(msgspec.Struct):
 
 
 def replacing(place: Place, source: bytes | None, stored: Found | None) -> Action:
-    """Return the action that replaces a document if it is still as it was read; None as `source` deletes it."""
+    """Return the action that replaces a document if it has not changed since it was read, or deletes it for None."""
     index, id_ = place
     if stored is None:
         return Action("create", index, id_, source or b"")
@@ -91,18 +94,18 @@ def replacing(place: Place, source: bytes | None, stored: Found | None) -> Actio
 
 
 def fits_never(item: Mapping[str, Any], action: Action) -> bool:
-    """Return whether an item was refused for a size that is never accepted."""
+    """Return whether an item was refused because its size is never accepted."""
     return never_fits(item["status"], str(item["error"].get("reason")), len(action.source))
 
 
 def halves(actions: Sequence[Action]) -> list[Sequence[Action]]:
-    """Return actions in two requests."""
+    """Return the two halves of some actions."""
     middle = len(actions) // 2
     return [actions[:middle], actions[middle:]]
 
 
 def requests_of(positions: Sequence[int], actions: Sequence[Action], largest: int = PART_BYTES) -> list[list[int]]:
-    """Return the positions of actions by request: several for many or large ones, the same one for one id."""
+    """Divide many or large actions into requests; return their positions. Actions of one id share a request."""
     size = sum(len(actions[position].source) for position in positions)
     count = max(AT_ONCE if len(positions) >= _WORTH_PARTING else 1, -(-size // largest))
     parts: list[list[int]] = [[] for _ in range(count)]
@@ -112,7 +115,7 @@ def requests_of(positions: Sequence[int], actions: Sequence[Action], largest: in
 
 
 def header(action: Action) -> bytes:
-    """Return the line that goes before the document."""
+    """Return the line that precedes the document."""
     meta: dict[str, Any] = {"_index": action.index, "_id": action.id}
     if action.if_seq_no is not None:
         meta |= {"if_seq_no": action.if_seq_no, "if_primary_term": action.if_primary_term}
@@ -120,14 +123,14 @@ def header(action: Action) -> bytes:
 
 
 def found_in(doc: Mapping[str, Any]) -> Found | None:
-    """Return the document of a reply's item; None where there is none."""
+    """Return the document of a reply's item; None if there is none."""
     if not doc.get("found"):
         return None
     return Found(doc["_index"], doc["_id"], doc.get("_source", {}), doc["_seq_no"], doc["_primary_term"])
 
 
 def outcome_of(item: Mapping[str, Any]) -> Outcome | ItemFailed:
-    """Return what became of an action, or a failure that is not the document's."""
+    """Return the outcome of an action, or a failure that the document did not cause."""
     error = item.get("error")
     if error is None:
         return Outcome(item["status"])

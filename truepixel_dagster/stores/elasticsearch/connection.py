@@ -1,4 +1,4 @@
-"""The connection to Elasticsearch, and what its client's errors say."""
+"""Connect to Elasticsearch, and classify the errors of its client."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ Reply = TypeVar("Reply")
 
 
 class _Json(JsonSerializer):
-    """Replies as msgspec reads them, several times as fast as the standard library.
+    """Decode replies with msgspec, which is several times as fast as the standard library.
 
     Arguments:
-        exact: Read numbers as they were written: a payload is to come back from the history digit by digit.
+        exact: Read numbers exactly: a payload must keep each digit in the history.
     """
 
     mimetype = "application/vnd.elasticsearch+json"
@@ -43,22 +43,22 @@ class _Json(JsonSerializer):
         self._decoder = msgspec.json.Decoder(float_hook=Decimal) if exact else msgspec.json.Decoder()
 
     def json_loads(self, data: str | bytes) -> Any:
-        """Plain values."""
+        """Return plain values."""
         return self._decoder.decode(data)
 
 
 class _ReadyMade(NdjsonSerializer):
-    """Bulk bodies that are bytes already, without the client's copies of them."""
+    """Pass on bulk bodies that are bytes already, without the client's copies."""
 
     mimetype = "application/vnd.elasticsearch+x-ndjson"
 
     def dumps(self, data: Any) -> bytes:
-        """The body as it is."""
+        """Return the body unchanged."""
         return data if isinstance(data, bytes) else super().dumps(data)
 
 
 class Connection(Store):
-    """Elasticsearch at the settings' address. Nothing is connected before the first call.
+    """Use Elasticsearch at the settings' address. The first call connects.
 
     Arguments:
         settings: Address, timeouts and names.
@@ -86,18 +86,18 @@ class Connection(Store):
         )
 
     def index(self, name: str) -> str:
-        """The full name of an index: `events-2026.01` → `truepixel-events-2026.01`."""
+        """Return the full name of an index: `events-2026.01` → `truepixel-events-2026.01`."""
         return f"{self._namespace}-{name}"
 
     def _own(self, name: str) -> str:
-        """The indices `name`* of this namespace alone, as a request's index expression."""
+        """Return a request's expression for the indices `name`* of this namespace only."""
         return own_indices(self._namespace, name)
 
     def ping(self, timeout: float = 2.0) -> None:
         """Ask for the cluster's health once.
 
         Raises:
-            AccessDenied: It does not let us in.
+            AccessDenied: It denies access.
             Unavailable: No answer.
         """
         try:
@@ -106,7 +106,7 @@ class Connection(Store):
             raise self._no_answer(error, "TRUEPIXEL_ELASTICSEARCH_URL") from error
 
     def identity(self) -> str | None:
-        """The cluster's name.
+        """Return the cluster's name.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -123,7 +123,7 @@ class Connection(Store):
 
 
 def denial(error: Exception) -> str | None:
-    """Why Elasticsearch does not let us in, and the setting to look at; None for any other error."""
+    """Return why Elasticsearch denies access, and the setting to check; None for any other error."""
     if isinstance(error, TransportError) and (reason := untrusted(error)):
         return f"{reason} (TRUEPIXEL_ELASTICSEARCH_CA_CERTS, or another server than meant: TRUEPIXEL_ELASTICSEARCH_URL)"
     if isinstance(error, AuthenticationException):
@@ -138,7 +138,7 @@ def denial(error: Exception) -> str | None:
 
 
 def _kind(error: Exception) -> Kind | None:
-    """What to do about an error of the client; None for one that no server has sent."""
+    """Return how to handle an error of the client; None for one that no server has sent."""
     if isinstance(error, ItemFailed):
         return error.kind
     if not isinstance(error, ApiError):
@@ -148,13 +148,13 @@ def _kind(error: Exception) -> Kind | None:
         return kind
     if error.status_code in _TRANSIENT_STATUS:
         return Kind.TRANSIENT
-    # A proxy's refusal has no type; an index that is blocked has one.
+    # A proxy's refusal has no type; that of a blocked index has one.
     blocked = "cluster_block_exception" in types_of(_error_of(error))
     return Kind.DENIED if isinstance(error, AuthorizationException) and not blocked else Kind.OUTAGE
 
 
 def _error_of(error: ApiError) -> Mapping[str, Any]:
-    """An error as Elasticsearch describes it; empty where the answer is somebody else's."""
+    """Return an error as Elasticsearch describes it; empty if the answer is not Elasticsearch's."""
     body = error.body if isinstance(error.body, dict) else {}
     told = body.get("error")
     return told if isinstance(told, dict) and told.get("type") else {}
@@ -163,13 +163,13 @@ def _error_of(error: ApiError) -> Mapping[str, Any]:
 def _reason(error: ApiError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     told = body.get("error") or {}
-    # Where an API key was refused, what is wrong with it stands apart from the reason.
+    # For a refused API key, Elasticsearch gives the cause separately from the reason.
     key = told.get("additional_unsuccessful_credentials") if isinstance(told, dict) else None
     return str(key or (told.get("reason") if isinstance(told, dict) else told) or error.message)[:300]
 
 
 def words(error: Exception) -> str | None:
-    """What Elasticsearch says of an error, in one line."""
+    """Return Elasticsearch's description of an error, in one line."""
     if isinstance(error, (UnsupportedProductError, SerializationError)):
         return "its answer is not Elasticsearch's (TRUEPIXEL_ELASTICSEARCH_URL)"
     if isinstance(error, ItemFailed):
@@ -185,23 +185,23 @@ def _is_transient(error: Exception) -> bool:
 
 
 def failed(error: Mapping[str, Any]) -> ItemFailed:
-    """An item's error that concerns more than its own document."""
+    """Return the failure for an item's error that concerns more than its own document."""
     kind = kind_of(error)
     return ItemFailed(kind if kind in (Kind.DENIED, Kind.TRANSIENT) else Kind.OUTAGE, words_of(error))
 
 
 def raise_worst(failures: Sequence[ItemFailed], what: str) -> None:
-    """Raise the one of some failures that is least likely to pass by itself."""
+    """Raise that failure which is least likely to pass by itself."""
     for kind in (Kind.DENIED, Kind.OUTAGE, Kind.TRANSIENT):
         if found := next((error for error in failures if error.kind is kind), None):
             raise ItemFailed(kind, f"{what}, such as {found}")
 
 
 def whole(reply: Reply) -> Reply:
-    """A reply to which every shard has contributed.
+    """Return a reply if every shard has contributed to it.
 
     Raises:
-        ItemFailed: One has not, or not in time.
+        ItemFailed: A shard has not contributed, or not in time.
     """
     body: Any = reply
     if failure := failed_shards(body.body):

@@ -1,4 +1,4 @@
-"""Documents by id: read in one request, written in one, and replaced only where nobody else has changed them."""
+"""Read and write documents by id in single requests, and replace them only if no other writer has changed them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
 from truepixel_dagster.stores.index_templates import MADE_BY_SETUP
 from truepixel_dagster.stores.too_large import CONTENT_TOO_LARGE, never_fits
 
-# Several lanes that write one document again and again take turns: a write that meets another's reads again.
+# Lanes that keep writing one document take turns: a write that conflicts with another reads again.
 _REREADS = 40
-# Requests are not made smaller than this for a proxy's sake.
+# The smallest limit to which a proxy's refusals may reduce requests.
 _SMALLEST_PART = 64 * 1024
 _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by"
 
@@ -50,14 +50,14 @@ class Documents(Indices):
         self._senders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bulk")
 
     def mget(self, documents: Sequence[Place], fields: Sequence[str] | None = None) -> list[Found | None]:
-        """Read documents by index and id, in the order asked for; None only where it is known that there is none.
+        """Read documents by index and id, in the given order; None only if a document certainly does not exist.
 
         Arguments:
             documents: Pairs of full index name and id.
             fields: Source fields to return; None returns all.
 
         Raises:
-            Unavailable: No answer after all tries, or none for one of the documents.
+            Unavailable: No answer after all tries, or no answer for one of the documents.
         """
         found: dict[int, Found | None] = {}
 
@@ -80,36 +80,36 @@ class Documents(Indices):
         return [found[position] for position in range(len(documents))]
 
     def _document(self, doc: Mapping[str, Any]) -> Found | None:
-        """What an item says: a document, none, or that it is not known."""
+        """Return the document of an item, or None if it does not exist; raise if that is unknown."""
         error = doc.get("error")
         if error is None:
             return found_in(doc)
-        # A month that nobody has written to; what `setup` made is never missing.
+        # A month without documents has no index yet; the indices that `setup` creates are never missing.
         if INDEX_NOT_FOUND in types_of(error) and doc["_index"] not in map(self.index, MADE_BY_SETUP):
             return None
         raise failed(error)
 
     def bulk(self, actions: Sequence[Action]) -> list[Outcome]:
-        """Write documents and say for each what became of it, in order.
+        """Write documents and return the outcome of each action, in order.
 
-        Many, or large ones, go in parts, two side by side; those of one id in the same one, in the order given. Actions
-        that Elasticsearch had no room for are sent again within the tries.
+        Many or large actions are sent in parts, two at a time; those of one id are in the same part, in the given
+        order. Actions that Elasticsearch had no room for are sent again within the tries.
 
         Returns:
-            For each action: done, a conflict, or a refusal that concerns this one document. Whoever has nothing to do
-            with a refused document calls `write` instead.
+            For each action: done, a conflict, or a refusal that concerns this one document. Callers that cannot handle
+            a refused document call `write` instead.
 
         Raises:
             AccessDenied: The user may not write one of them.
-            NotSetUp: An index does not have, or would not get, the mapping that its documents need.
-            ServerRefuses: An index is closed, blocked or cannot be made: no fault of the documents.
+            NotSetUp: An index lacks, or would lack, the mapping that its documents need.
+            ServerRefuses: An index is closed, blocked or cannot be created; the documents are not the cause.
             Unavailable: No answer, or no room, after all tries.
         """
         self._check_targets({action.index for action in actions})
         found = self._bulk(actions)
         refusing = {action.index for action, outcome in zip(actions, found) if outcome.refused}
         if refusing:
-            # A document is poison only where a sound index refuses it.
+            # A document is poison only if a sound index refuses it.
             self._check_indices(sorted(refusing))
         return found
 
@@ -136,13 +136,13 @@ class Documents(Indices):
         return [outcomes[i] for i in range(len(actions))]
 
     def write(self, actions: Sequence[Action]) -> list[Outcome]:
-        """Write documents as `bulk` does, for whoever has no place for a refused one.
+        """Write documents like `bulk`, for callers that cannot handle a refused document.
 
         Returns:
             For each action: done, or a conflict.
 
         Raises:
-            ServerRefuses: A document was refused, or what `bulk` raises; the others are written.
+            ServerRefuses: A document was refused, or as for `bulk`; the others are written.
         """
         outcomes = self.bulk(actions)
         for action, outcome in zip(actions, outcomes):
@@ -156,20 +156,20 @@ class Documents(Indices):
         decide: Callable[[Mapping[Place, Found | None]], Mapping[Place, bytes | None]],
         stored: Mapping[Place, Found | None] | None = None,
     ) -> Written:
-        """Read documents, decide what becomes of them, and replace those that nobody else has changed meanwhile.
+        """Read documents, decide their new content, and replace those that no other writer has changed meanwhile.
 
-        Those that somebody else has changed are read and decided again, so `decide` must return nothing for what was
-        already applied. So are places that `stored` lacks, and places that `decide` returns without having been given
-        them: nothing is written where nothing was read.
+        Documents that another writer has changed are read and decided again, so `decide` must return nothing for
+        changes that were already applied. The same holds for places that `stored` lacks, and for places that `decide`
+        returns without having received them: a document is written only after it was read.
 
         Arguments:
             places: The documents to read.
-            decide: Returns what to write, by place, from the documents that were read since it was last called (None
-                where there is none): JSON without line breaks, or None to delete the document.
+            decide: Returns what to write, by place, from the documents that were read since its last call (None for a
+                missing one): JSON without line breaks, or None to delete the document.
             stored: The documents that were read before; None to read all of them.
 
         Returns:
-            What was done in all, and which documents Elasticsearch refused.
+            The result of all writes, with the documents that Elasticsearch refused.
 
         Raises:
             Unavailable: No answer after all tries, or too many conflicts.
@@ -196,14 +196,14 @@ class Documents(Indices):
         return dict(zip(asked, self.mget(asked)))
 
     def replace(self, changed: Mapping[Place, bytes | None], stored: Mapping[Place, Found | None]) -> Written:
-        """Replace documents that nobody else has changed since they were read, and create those that were not there.
+        """Replace documents that no other writer has changed since they were read, and create those that were missing.
 
         Arguments:
             changed: The new documents by place: JSON without line breaks, or None to delete the document.
-            stored: The documents as they were read, by place; None for one that was not there.
+            stored: The documents as they were read, by place; None for a missing one.
 
         Raises:
-            Unavailable: What `bulk` raises.
+            Unavailable: As for `bulk`.
         """
         actions = {
             place: replacing(place, source, stored[place])
@@ -225,16 +225,16 @@ class Documents(Indices):
         return done
 
     def remove(self, documents: Iterable[Found]) -> int:
-        """Remove documents that nobody has changed since they were read; return how many were removed.
+        """Remove documents that no writer has changed since they were read; return how many were removed.
 
         Raises:
-            Unavailable: What `write` raises.
+            Unavailable: As for `write`.
         """
         actions = [replacing((old.index, old.id), None, old) for old in documents]
         return sum(not outcome.error for outcome in self.write(actions))
 
     def _bulk_once(self, actions: Sequence[Action]) -> list[Outcome | ItemFailed]:
-        """One request; smaller ones where it is larger than Elasticsearch, or a proxy before it, ever takes."""
+        """Send one request, or smaller ones if Elasticsearch or its proxy never accepts its size."""
         lines: list[bytes] = []
         for action in actions:
             lines += (header(action), action.source) if action.source else (header(action),)
@@ -252,7 +252,7 @@ class Documents(Indices):
         if large and len(actions) == 1:
             return self._in_smaller(actions, len(body), words_of(items[0]["error"]))
         if large:
-            # Nothing of these is written; one alone may fit.
+            # None of these is written yet; smaller requests may fit.
             again = [actions[n] for n in large]
             requests = halves(again) if len(again) == len(actions) else [again]
             for n, outcome in zip(large, [outcome for part in requests for outcome in self._bulk_once(part)]):
@@ -260,11 +260,11 @@ class Documents(Indices):
         return found
 
     def _in_smaller(self, actions: Sequence[Action], size: int, reason: str) -> list[Outcome | ItemFailed]:
-        """A request that was too large in halves, and so on; a document that is too large alone is refused."""
+        """Send a request that was too large in halves, repeatedly; refuse a document that is too large alone."""
         if len(actions) == 1:
             error = f"{size} bytes are too large for Elasticsearch or a proxy before it: {reason}"
             return [Outcome(CONTENT_TOO_LARGE, error[:500])]
-        # The next ones need not be tried in vain.
+        # Further requests of this size would fail, too.
         self._part_bytes = max(_SMALLEST_PART, min(self._part_bytes, size // 2))
         return [outcome for part in halves(actions) for outcome in self._bulk_once(part)]
 

@@ -1,4 +1,4 @@
-"""The pipeline's indices and templates: made by `setup`, and checked before anything is written."""
+"""Create the pipeline's indices and templates in `setup`, and check them before each write."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from truepixel_dagster.stores.index_templates import (
 )
 
 _TEMPLATE_FIELDS = ["index_templates.name", "index_templates.index_template"]
-# The UUID, so that no index is left out for having none of the others.
+# With the UUID, which each index has, the reply leaves out no index.
 _SETTINGS_OF_AN_INDEX = ("uuid", "verified_before_close", "default_pipeline", "final_pipeline")
 _INDEX_FIELDS = ["*.mappings", *(f"*.settings.index.{name}" for name in _SETTINGS_OF_AN_INDEX)]
-# How long a process may write to the indices that it has looked at.
+# How long a process may write to the indices that it has checked, in seconds.
 _SOUND_SECONDS = 60.0
 
 
 class Indices(Connection):
-    """Make and check indices and templates. See `Connection` for the arguments."""
+    """Create and check indices and templates. See `Connection` for the arguments."""
 
     def __init__(self, settings: Settings, *, exact: bool = False) -> None:
         super().__init__(settings, exact=exact)
@@ -38,7 +38,7 @@ class Indices(Connection):
         self._replicas = settings.elasticsearch_replicas
 
     def check(self) -> None:
-        """Make sure that templates and indices are as this version writes and reads them.
+        """Check that templates and indices are as this version needs them.
 
         Raises:
             NotSetUp: They are not; the message says what is wrong and what to do.
@@ -54,7 +54,7 @@ class Indices(Connection):
         self._sound_until = time.monotonic() + _SOUND_SECONDS
 
     def unsound(self) -> list[str]:
-        """What `setup` cannot put right, each with what to do, in one line.
+        """Return the faults that `setup` cannot correct, each in one line with what to do.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -71,12 +71,12 @@ class Indices(Connection):
         return lines
 
     def body_of(self, index: str) -> dict[str, Any] | None:
-        """Settings and mappings of one of the pipeline's indices as its template has them; None for another index."""
+        """Return the template's settings and mappings for one of the pipeline's indices; None for another index."""
         name = template_of(index, self._namespace)
         return None if name is None else dict(template(name, self._namespace, self._replicas)["template"])
 
     def wrong(self, index: str) -> bool:
-        """Whether an index is there and has what `setup` cannot put right.
+        """Return whether an index exists and has a fault that `setup` cannot correct.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -84,12 +84,12 @@ class Indices(Connection):
         return any(not fault.repairable for fault in self._faults_of(self._described(index)))
 
     def _check_targets(self, indices: Collection[str]) -> None:
-        """Before a write to an index that was not looked at lately: one that it makes gets a template's mapping."""
+        """Check indices before a write, unless they were checked lately; a new one must get a template's mapping."""
         if wrong := self.refusing(indices):
             raise NotSetUp(f"{self._server}: {next(iter(wrong.values()))}")
 
     def refusing(self, indices: Collection[str]) -> dict[str, str]:
-        """Why nothing must be written to some indices, by index: those that have, or would get, another mapping.
+        """Return why nothing must be written to indices that have, or would get, another mapping, by index.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -130,7 +130,7 @@ class Indices(Connection):
         return {each["name"]: each["index_template"] for each in reply.body.get("index_templates", ())}
 
     def _described(self, indices: str) -> dict[str, dict[str, Any]]:
-        """Mappings and settings of indices by a request's expression, the closed and hidden ones too."""
+        """Return mappings and settings of the indices of an expression, including closed and hidden ones."""
         reply = self._call(
             lambda: self.client.indices.get(
                 index=indices,
@@ -143,9 +143,9 @@ class Indices(Connection):
         return dict(reply.body)
 
     def setup(self) -> list[str]:
-        """Put the index templates and the indices that are not made by the month; says what it changed.
+        """Create or update index templates, and create the indices that are not monthly; return the changes.
 
-        Indices that are there get the fields that they lack; see `unsound` for what they cannot get.
+        Existing indices get the fields that they lack; see `unsound` for the faults that remain.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -169,7 +169,7 @@ class Indices(Connection):
         return True
 
     def _repair(self, name: str, *, searches: bool) -> list[str]:
-        """A template speaks of new indices only: those that are there learn of new fields and of searches here."""
+        """Add new fields and search settings to existing indices, because a template applies only to new ones."""
         wanted = template(name, self._namespace, self._replicas)["template"]
         search, changed = wanted["settings"]["index"]["search"], []
         for index, there in self._described(self._own(name)).items():
@@ -188,7 +188,7 @@ class Indices(Connection):
         self._call(lambda: self.client.indices.put_mapping(index=index, **mapping))
 
     def async_indices(self) -> list[str]:
-        """The indices that acknowledge a write before it is on the disk.
+        """Return the indices that acknowledge a write before it is on disk.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -202,7 +202,7 @@ class Indices(Connection):
         return sorted(index for index, own in found.items() if own["settings"].get(name) == "async")
 
     def indices(self, name: str) -> list[str]:
-        """The full names of the indices `name`*, the closed ones too.
+        """Return the full names of the indices `name`*, including closed ones.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -210,7 +210,7 @@ class Indices(Connection):
         return sorted(self._described(self._own(name)))
 
     def drop(self, index: str) -> None:
-        """Remove one index by its full name, with all that it holds; nothing where there is none.
+        """Delete one index with its documents by its full name, if it exists.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -218,7 +218,7 @@ class Indices(Connection):
         self._call(lambda: self.client.indices.delete(index=index, ignore_unavailable=True))
 
     def refresh(self) -> None:
-        """Make everything that was written visible to searches.
+        """Make all writes visible to searches.
 
         Raises:
             Unavailable: No answer after all tries, or a shard did not do it.
@@ -229,8 +229,8 @@ class Indices(Connection):
 
 
 def _said(faults: Sequence[Fault]) -> str:
-    """What is wrong, in one line, and what to do."""
-    # What no setup puts right says more about what happened.
+    """Return what is wrong and what to do, in one line."""
+    # A fault that `setup` cannot correct tells more about the cause.
     first = min(faults, key=lambda fault: fault.repairable)
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{first}{more}" + ("" if ":" in first.what else ": run `truepixel setup`")

@@ -1,4 +1,4 @@
-"""Searches, counts and scans over the pipeline's indices."""
+"""Search, count and scan the pipeline's indices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from truepixel_dagster.stores.elasticsearch.connection import whole
 from truepixel_dagster.stores.elasticsearch.indices import Indices
 from truepixel_dagster.stores.index_templates import MADE_BY_SETUP, Fault, is_closed
 
-# How long searches may believe what they know of the indices.
+# How long searches may rely on their last check of the indices, in seconds.
 _KNOWN_SECONDS = 1.0
 
 
@@ -26,7 +26,7 @@ class Searches(Indices):
         self._searched: dict[str, float] = {}
 
     def count(self, name: str, query: Mapping[str, Any] | None = None) -> int:
-        """Documents in the indices `name`* that a query finds, all by default, after a refresh by the caller.
+        """Count the documents of the indices `name`* that a query finds, all by default; the caller refreshes first.
 
         Raises:
             NotSetUp: An index is not as it should be, or closed.
@@ -38,7 +38,7 @@ class Searches(Indices):
         return int(self._call(lambda: whole(count(**ours)))["count"])
 
     def most_common(self, name: str, field: str, size: int) -> list[str]:
-        """The values of a field that most documents of the indices `name`* have, the most frequent first.
+        """Return the most common values of a field in the indices `name`*, the most frequent first.
 
         Raises:
             NotSetUp: An index is not as it should be, or closed.
@@ -63,7 +63,7 @@ class Searches(Indices):
         return [str(bucket["key"]) for bucket in found.get("aggregations", {}).get("values", {}).get("buckets", ())]
 
     def days(self, name: str, field: str) -> list[str]:
-        """The days (UTC, ISO) on which a date field of the indices `name`* falls, in order.
+        """Return the days (UTC, ISO) of a date field in the indices `name`*, in order.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -85,11 +85,11 @@ class Searches(Indices):
     def counts_by_day(
         self, name: str, query: Mapping[str, Any], kinds: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, dict[str, int]]:
-        """Return how many documents of the indices `name`* a query finds by the day (UTC) of `occurred_at`.
+        """Return how many documents of the indices `name`* a query finds, by the day (UTC) of `occurred_at`.
 
         Arguments:
-            name: Of the indices.
-            query: Which documents.
+            name: The prefix of the indices.
+            query: Selects the documents.
             kinds: Further queries by name; each has its own days.
 
         Raises:
@@ -111,7 +111,7 @@ class Searches(Indices):
         return {kind: {str(b["key_as_string"]): int(b["doc_count"]) for b in own} for kind, own in buckets.items()}
 
     def newest(self, name: str, field: str, *, until: str) -> str | None:
-        """The latest date of a field in an index, as ISO 8601, and at most a given one; None where there is none.
+        """Return the latest date of a field in an index up to a given date, as ISO 8601; None if there is none.
 
         Raises:
             NotSetUp: The index is not as it should be, or closed.
@@ -145,10 +145,10 @@ class Searches(Indices):
         sort: Sequence[str] = ("_shard_doc",),
         size: int = 1000,
     ) -> Iterator[Any]:
-        """Every document of the indices `name`* as search hits, from one point in time, in no order unless `sort`.
+        """Yield all documents of the indices `name`* as search hits, from one point in time; unordered without `sort`.
 
         Raises:
-            NotSetUp: An index is not as it should be, or closed: what is searched for might be there and not be found.
+            NotSetUp: An index is not as it should be, or closed: a search might miss existing documents.
             Unavailable: No answer after all tries, or a shard gave none.
         """
         own = self._own(name)
@@ -197,12 +197,12 @@ class Searches(Indices):
                 yield from hits
                 after = hits[-1]["sort"]
         finally:
-            # It ends by itself in two minutes; what went wrong before must not be hidden.
+            # It ends by itself in two minutes; an error here must not hide an earlier one.
             with suppress(ApiError, TransportError):
                 self.client.close_point_in_time(id=pit["id"])
 
     def _check_search(self, indices: str) -> None:
-        """A search of a closed index, or of fields that are not indexed as they should be, finds nothing: not proof."""
+        """Check the indices: a search of a closed index, or of wrongly indexed fields, misses existing documents."""
         if time.monotonic() - self._searched.get(indices, float("-inf")) < _KNOWN_SECONDS:
             return
         described = self._described(indices)
@@ -211,7 +211,7 @@ class Searches(Indices):
         found += [Fault(f"index {index}", "is missing", repairable=True) for index in missing]
         for index, there in described.items():
             if is_closed(there):
-                what = f"is closed, so that no search finds what it holds: open it (POST {index}/_open)"
+                what = f"is closed, so that no search finds its documents: open it (POST {index}/_open)"
                 found.append(Fault(f"index {index}", what, repairable=False))
         self._raise(found)
         self._searched[indices] = time.monotonic()

@@ -1,4 +1,4 @@
-"""Stamps, which tell whether the documents of a shop's day have changed since they were last read."""
+"""Compute stamps, which show whether the documents of a shop's day have changed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _BUCKETS = 5000
 
 
 class Stamps(Searches):
-    """Ask for the stamps of documents. See `Connection` for the arguments."""
+    """Compute the stamps of documents. See `Connection` for the arguments."""
 
     def stamps(
         self, name: str, query: Mapping[str, Any], field: str, zone: str, *, by_offset: bool = False
     ) -> Iterator[tuple[str, str, int, str]]:
-        """Yield for each shop and day what tells whether its documents in the indices `name`* have changed.
+        """Yield for each shop and day a stamp of its documents in the indices `name`*.
 
-        Every write of a document gives it a new sequence number; one that is removed is missing from the count.
+        Each write gives a document a new sequence number, which changes the sums; a removal changes the count.
 
         Arguments:
-            name: Of the indices.
-            query: Which documents.
-            field: The date that puts them on days.
-            zone: IANA name of the time zone of these days.
-            by_offset: Whether a day is that of the document's own `utc_offset`, minutes, instead.
+            name: The prefix of the indices.
+            query: Selects the documents.
+            field: The date field that decides their day.
+            zone: IANA name of the days' time zone.
+            by_offset: Whether the document's own `utc_offset`, in minutes, decides its day instead.
 
         Yields:
             Shop, day (ISO), minutes of the offset, and the stamp.
@@ -46,7 +46,7 @@ class Stamps(Searches):
                 yield str(key["shop"]), str(key["day"]), minutes, stamp
 
     def _offsets(self, name: str, query: Mapping[str, Any]) -> dict[int, str]:
-        """The offsets from UTC that documents have, in minutes, each as a time zone."""
+        """Return the documents' offsets from UTC in minutes, each with its time zone."""
         sources = [{"offset": {"terms": {"field": "utc_offset", "missing_bucket": True}}}]
         found = {int(each["key"]["offset"] or 0) for each in self._composite(name, query, sources, {})}
         signs = {minutes: "-" if minutes < 0 else "+" for minutes in found}
@@ -55,7 +55,7 @@ class Stamps(Searches):
     def _composite(
         self, name: str, query: Mapping[str, Any], sources: Sequence[Mapping[str, Any]], numbers: Mapping[str, Any]
     ) -> Iterator[Any]:
-        """The buckets of a composite aggregation, page by page."""
+        """Yield the buckets of a composite aggregation, page by page."""
         after: Any = None
         while True:
             composite = {"size": _BUCKETS, "sources": list(sources), **({"after": after} if after else {})}
@@ -78,7 +78,7 @@ class Stamps(Searches):
 
 
 def _with_offset(minutes: int) -> Mapping[str, Any]:
-    """The documents of an offset from UTC; one that says none has 0."""
+    """Return the query for documents with an offset from UTC; a missing offset counts as 0."""
     exact: Mapping[str, Any] = {"term": {"utc_offset": minutes}}
     missing = {"bool": {"must_not": {"exists": {"field": "utc_offset"}}}}
     return exact if minutes else {"bool": {"should": [exact, missing], "minimum_should_match": 1}}
