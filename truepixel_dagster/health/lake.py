@@ -42,14 +42,15 @@ def answers_sum(settings: Settings) -> Verdict:
 
 
 def days_fresh(settings: Settings) -> Verdict:
-    """Look which days of the lake's tables are stale.
+    """Look which days of the lake's tables are stale; a lake without any file has none.
 
     Raises:
         LakeError, OSError, Unavailable: The lake or a server does not answer.
     """
     with making(settings) as tools:
         days = days_of_history(settings)
-        stale = stale_days(tools, MAKERS.values(), days)
+        is_used = any(tools.lake.has_files(table) for maker in MAKERS.values() for table in maker.tables)
+        stale = stale_days(tools, MAKERS.values(), days) if is_used else {}
     named = "; ".join(f"`{name}`: {_few(list(of_table))}" for name, of_table in stale.items())
     return verdict(
         f"Days are stale: {named}" if stale else "",
