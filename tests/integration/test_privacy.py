@@ -192,7 +192,7 @@ def test_a_customer_is_forgotten_in_one_shop_and_no_replay_brings_the_person_bac
     whom = ("--shop", SHOP, "--customer", CUSTOMER)
 
     assert json.loads(call("redact", "--dry-run", "--json", *whom))["documents"]["events"] == 9
-    assert "Forget" in call("redact", *whom, code=1)
+    assert "Redact" in call("redact", *whom, code=1)
     assert len(traces(ours, stores)) > 20
     done = redact(*whom)["documents"]
     assert (done["events"], done["attributions"], done["dead letters"], done["customers"]) == (9, 2, 1, 4)
