@@ -29,7 +29,8 @@ RECOVERY_SECONDS = 240
 TRIED_THERE = {
     *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
     *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops"),
-    *("collector_restarted", "collector_kafka", "collector_slow_disk", "collector_full_disk", "collector_full"),
+    *("collector", "collector_restarted", "collector_kafka"),
+    *("collector_slow_disk", "collector_full_disk", "collector_full"),
 }
 
 

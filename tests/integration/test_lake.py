@@ -134,9 +134,8 @@ def test_spend_in_three_currencies_with_a_refund_and_a_new_customer_gives_the_fi
 def test_sums_are_the_attributions_and_twice_gives_the_same_bytes(sold: Settings, stores: Stores) -> None:
     made(sold)
     files = {path: path.read_bytes() for path in (sold.data_dir / "lake").rglob("*.parquet")}
-    assert {path.relative_to(sold.data_dir / "lake").parts[0] for path in files} == set(TABLES) - {
-        "cohorts"
-    }  # a job of their own
+    # Cohorts have a job of their own.
+    assert {path.relative_to(sold.data_dir / "lake").parts[0] for path in files} == set(TABLES) - {"cohorts"}
     totals = rows(
         sold,
         "SELECT model, sum(orders) AS orders, sum(revenue) AS revenue, sum(net) AS net, sum(refunded) AS back"
