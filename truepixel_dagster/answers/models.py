@@ -151,19 +151,19 @@ class _Chain:
     def conversion(self, without: str | None = None) -> Fraction:
         """Return the probability that a path ends with an order, if one channel leads to the loss."""
         starts = sum(self._starts)
-        left = [n for n, channel in enumerate(self.channels) if channel != without and self._leavings[n]]
-        if not starts or not left:
+        kept = [n for n, channel in enumerate(self.channels) if channel != without and self._leavings[n]]
+        if not starts or not kept:
             return Fraction(0)
         # The probability p of each state: leavings * p = orders + the sum of moves * p of the states after it.
         rows = [
             [
-                *(Fraction((n == m) * self._leavings[n] - self._moves[n][m]) for m in left),
+                *(Fraction((n == m) * self._leavings[n] - self._moves[n][m]) for m in kept),
                 Fraction(self._orders[n]),
             ]
-            for n in left
+            for n in kept
         ]
         reached = _solved(rows)
-        return sum((self._starts[n] * p for n, p in zip(left, reached)), Fraction(0)) / starts
+        return sum((self._starts[n] * p for n, p in zip(kept, reached)), Fraction(0)) / starts
 
 
 def _solved(rows: list[list[Fraction]]) -> list[Fraction]:

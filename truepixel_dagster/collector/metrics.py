@@ -89,7 +89,7 @@ class State(Collector):
             ("underway_records", "Records in the queue of Kafka's client.", delivery.underway),
             (
                 "kafka_slow",
-                "Whether Kafka is away or acknowledges late.",
+                "Whether Kafka is unreachable or acknowledges late.",
                 not delivery.topic or delivery.is_slow,
             ),
             ("takes", "Whether the collector can accept a record now.", delivery.takes),

@@ -240,7 +240,7 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
 
     Arguments:
         payload: The JSON.
-        site: What is known of the shop's site.
+        site: The shop's site: its domains, hosts and aliases.
 
     Raises:
         ValueError: The payload is not JSON, or a field has a wrong type or is out of bounds.
@@ -282,7 +282,7 @@ def anonymous(payload: bytes, alias: Alias, site: Site = NO_SITE) -> bytes:
     Arguments:
         payload: A payload that `facts` accepts.
         alias: Maps the kind of an id and the id to its alias.
-        site: What is known of the shop's site.
+        site: The shop's site: its domains, hosts and aliases.
     """
     event = _ENVELOPE.decode(payload)
     document = (event.context and event.context.document) or _NO_DOCUMENT

@@ -132,7 +132,7 @@ def facts(payload: bytes, topic: str | None, site: Site = NO_SITE) -> Facts:
     Arguments:
         payload: The JSON.
         topic: The webhook's topic such as `orders/create`; if it is None, the payload's shape decides.
-        site: What is known of the shop's site.
+        site: The shop's site: its domains, hosts and aliases.
 
     Raises:
         ValueError: The payload is not JSON or has no known shape, or a field has a wrong type or is out of bounds.
@@ -213,7 +213,7 @@ def anonymous(payload: bytes, topic: str, alias: Alias, site: Site = NO_SITE) ->
         payload: A payload that `facts` accepts.
         topic: The webhook's topic, as `facts` returns it.
         alias: Maps the kind of an id and the id to its alias.
-        site: What is known of the shop's site.
+        site: The shop's site: its domains, hosts and aliases.
     """
     body = _read(topic, payload)
     landing = site.anonymised_addresses(body.landing_site, None, body.referring_site, alias)

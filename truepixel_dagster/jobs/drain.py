@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 from truepixel_dagster.asset_keys import LANE_TAG, LANES_TAG, TRIGGER_TAG
@@ -20,37 +19,7 @@ from truepixel_dagster.stores.errors import AccessDenied, Unavailable
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import PartitionLag, lag
 
-ROOT = Path(__file__).resolve().parents[2]
-INSTANCE = files("truepixel_dagster.instance")
 MAX_FAILURES = 3
-# In Dagster's home on this machine, not in the package's dagster.yaml: the storage needs an absolute folder.
-POOLED_EVENT_LOG = """
-event_log_storage:
-  module: truepixel_dagster.instance.event_log
-  class: PooledSqliteEventLogStorage
-  config:
-    base_dir: {home}
-"""
-# The address may hold a password, and stays out of files.
-POSTGRES = """
-run_storage:
-  module: dagster_postgres
-  class: PostgresRunStorage
-  config:
-    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
-
-schedule_storage:
-  module: dagster_postgres
-  class: PostgresScheduleStorage
-  config:
-    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
-
-event_log_storage:
-  module: truepixel_dagster.instance.postgres_event_log
-  class: PooledPostgresEventLogStorage
-  config:
-    postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
-"""
 
 
 class DrainFailed(Exception):

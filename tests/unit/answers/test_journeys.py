@@ -88,7 +88,7 @@ def test_a_landing_page_gives_way_to_a_touch_of_another_device() -> None:
 
 def test_without_another_device_the_journey_is_the_streams_even_where_clocks_disagree() -> None:
     mine = order(own("late", AT + 60_000, "email"), own("early", AT - HOUR, "sms"))
-    # What is known of its own client beyond the stream's journey does not count.
+    # Touches of its own client that are not in the stream's journey do not count.
     assert names(steps_of(mine, {"laptop": [other("more", AT - DAY, "sms")]}, 50)) == ["late", "early"]
 
 

@@ -158,7 +158,7 @@ def test_keys_are_downloaded_when_they_are_old_or_unknown_and_not_for_every_toke
         now[0] += module.PAUSE_SECONDS
         assert await found.accepts(newer.token())
         assert len(loads) == 2
-        # While Google is away, the keys that are known stay.
+        # While Google is unreachable, the cached keys stay valid.
         held.clear()
         now[0] += module.KEPT_SECONDS
         assert await found.accepts(newer.token())

@@ -15,13 +15,13 @@ MOST = 100
 
 def read(room: Room, announced: bytes, *parts: bytes) -> bytes:
     """A body that arrives in parts."""
-    left: Iterator[dict[str, Any]] = iter(
+    remaining: Iterator[dict[str, Any]] = iter(
         {"type": "http.request", "body": part, "more_body": number < len(parts)}
         for number, part in enumerate(parts, start=1)
     )
 
     async def receive() -> dict[str, Any]:
-        return next(left)
+        return next(remaining)
 
     with Body({"headers": [(b"content-length", announced)]}, receive, MOST, room) as body:
         return asyncio.run(body.read())
