@@ -11,17 +11,16 @@ import sys
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
-# Each import has the module's types anew, so that each bulk request is a first one.
+# Each import makes the types of every module of the stores new, so that each bulk request is a first one.
 FIRST_BULKS = """
 import importlib, sys
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores import elasticsearch
-from truepixel_dagster.stores.elasticsearch import actions, connection, documents, indices, searches
 
 sys.setswitchinterval(1e-6)
 for _ in range(100):
-    for module in (connection, actions, indices, documents, searches, elasticsearch):
-        importlib.reload(module)
+    for name in [name for name in sys.modules if name.startswith("truepixel_dagster.stores")]:
+        del sys.modules[name]
+    elasticsearch = importlib.import_module("truepixel_dagster.stores.elasticsearch")
     store = elasticsearch.ElasticsearchStore(load_settings())
     deletions = [elasticsearch.Action("delete", store.index("attributions"), str(n)) for n in range(128)]
     assert {outcome.status for outcome in store.bulk(deletions)} == {404}
