@@ -256,23 +256,26 @@ def facts(payload: bytes, site: Site = NO_SITE) -> Facts:
     checkout = said.checkout
     placed = (checkout and checkout.order) or _NO_ORDER
     seen = site.seen(location.href, location.search, document.referrer)
+    # By position: msgspec takes ten times as long for keywords.
     return Facts(
-        name=name,
-        source="pixel",
-        event_id=None if event.id is None else str(event.id),
-        occurred_at=event.timestamp,
-        url=text(location.href),
-        referrer=text(document.referrer),
-        came_from=seen.came_from,
-        ad=seen.visit,
-        product_ids=said.product_ids,
-        items=said.items,
-        order=partial(_order, name, checkout, placed) if checkout else None,
-        order_id=order_identifier(placed.id, "data.checkout.order.id"),
-        value=said.value,
-        user_agent=_user_agent(event.context),
-        customer_id=identifier(placed.customer.id, "data.checkout.order.customer.id") if placed.customer else None,
-        email_hash=email_hash(checkout.email) if checkout else None,
+        name,
+        "pixel",
+        None if event.id is None else str(event.id),
+        event.timestamp,
+        text(location.href),
+        text(document.referrer),
+        seen.came_from,
+        seen.visit,
+        said.product_ids,
+        said.items,
+        partial(_order, name, checkout, placed) if checkout else None,
+        order_identifier(placed.id, "data.checkout.order.id"),
+        None,
+        _user_agent(event.context),
+        None,
+        said.value,
+        identifier(placed.customer.id, "data.checkout.order.customer.id") if placed.customer else None,
+        email_hash(checkout.email) if checkout else None,
     )
 
 

@@ -127,6 +127,8 @@ def instant(claimed: str) -> int:
 
 
 def _header_time(header: str, latest: int) -> int | None:
+    if not header:
+        return None
     try:
         millis = int(header) if header.isascii() and header.isdigit() else to_millis(header)
     except ValueError:
