@@ -60,6 +60,8 @@ def setup(reindex: str | None) -> None:
         unsound = stores.elasticsearch.unsound()
         for line in unsound:
             say(line)
+        for line in stores.elasticsearch.outdated():
+            say(f"note: {line}")
         try:
             verified(settings, stores)
         except LogChanged as changed:

@@ -22,16 +22,23 @@ BY_MONTH = frozenset({"events", "product-stats"})
 _A_MONTH = "-2026.01"
 # As Elasticsearch takes a field that does not say otherwise.
 _PARAMETERS: Mapping[str, Any] = {"index": True, "doc_values": True, "enabled": True, "format": None}
+# What a field may have in addition: it costs time and disk, and no search finds less.
+_MORE = frozenset({("index", True), ("doc_values", True)})
 _UPDATABLE: Mapping[str, Any] = {"ignore_above": None}
 Body = dict[str, Any]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is wrong with a template or an index, and whether `setup` can put it right without a reindex."""
+    """What is wrong with a template or an index, and whether `setup` can put it right without a reindex.
+
+    An `outdated` field is as an earlier version mapped it. The pipeline writes and reads it as before; only searches of
+    operators find less than in a new index, until the documents are reindexed.
+    """
 
     where: str
     what: str
     repairable: bool
+    outdated: bool = False
 
     def __str__(self) -> str:
         return f"{self.where} {self.what}"
@@ -106,7 +113,7 @@ def _template_faults(name: str, there: Mapping[str, Body], namespace: str) -> It
     if not set(wanted["index_patterns"]) <= set(own.get("index_patterns", ())) or "data_stream" in own:
         yield Fault(where, "is for other indices", repairable=True)
     for fault in mapping_faults(where, wanted["template"]["mappings"], made.get("mappings", {})):
-        yield Fault(where, fault.what, repairable=True)
+        yield Fault(where, fault.what, repairable=True, outdated=fault.outdated)
     settings = made.get("settings", {}).get("index", {})
     if settings.get("translog", {}).get("durability") != "request":
         yield Fault(where, "has no index.translog.durability: request", repairable=True)
@@ -179,11 +186,52 @@ def mapping_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, An
 
 def _field_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, Any], path: str) -> list[Fault]:
     kind, own = wanted.get("type", "object"), there.get("type", "object")
-    if kind != own:
+    if (kind, own) == ("nested", "object"):
+        found = [Fault(where, f"has {path} as object instead of nested", repairable=False, outdated=True)]
+    elif kind != own:
         return [Fault(where, f"has {path} as {own} instead of {kind}", repairable=False)]
+    else:
+        found = _parameter_faults(where, wanted, there, path)
+        if found or not _is_object(wanted):
+            return found
+    return found + mapping_faults(where, wanted, there, f"{path}.")
+
+
+def _is_object(field: Mapping[str, Any]) -> bool:
+    return "properties" in field or "dynamic" in field
+
+
+def _parameter_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, Any], path: str) -> list[Fault]:
     for parameters, repairable in ((_PARAMETERS, False), (_UPDATABLE, True)):
         for name, default in parameters.items():
-            if (value := there.get(name, default)) != wanted.get(name, default):
-                said = f"has {path} with {name} {value} instead of {wanted.get(name, default)}"
-                return [Fault(where, said, repairable=repairable)]
-    return mapping_faults(where, wanted, there, f"{path}.") if "properties" in wanted else []
+            value, ours = there.get(name, default), wanted.get(name, default)
+            if value != ours and (name, value) not in _MORE:
+                said = f"has {path} with {name} {value} instead of {ours}"
+                return [Fault(where, said, repairable=repairable, outdated=_is_outdated(wanted, name, value))]
+    return []
+
+
+def _is_outdated(wanted: Mapping[str, Any], name: str, value: Any) -> bool:
+    """Return whether a parameter is as an earlier version set it: it had the first format only, and sums in no field."""
+    earlier = str(wanted["format"]).partition("||")[0] if name == "format" else None
+    return value == earlier if earlier else (name, value) == ("enabled", False) and "properties" not in wanted
+
+
+def repair(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> Body:
+    """Return the part of a mapping that an index lacks and can get without a reindex.
+
+    Arguments:
+        wanted: The mapping of the template, or of a field of it with properties.
+        there: The one of the index.
+    """
+    known, fields = there.get("properties", {}), {}
+    for name, own in wanted.get("properties", {}).items():
+        field = known.get(name)
+        if field is None:
+            fields[name] = own
+        elif _is_object(own) and field.get("enabled", True):
+            fields[name] = {**({"type": field["type"]} if "type" in field else {}), **repair(own, field)}
+        elif any(field.get(each) != own.get(each) for each in _UPDATABLE):
+            kept = {key: value for key, value in field.items() if key not in _UPDATABLE}
+            fields[name] = kept | {each: own[each] for each in _UPDATABLE if each in own}
+    return {**({"dynamic": wanted["dynamic"]} if "dynamic" in wanted else {}), "properties": fields}

@@ -12,6 +12,7 @@ from truepixel_dagster.stores.index_templates import (
     TEMPLATES,
     index_faults,
     is_closed,
+    repair,
     template,
     template_faults,
     template_of,
@@ -48,7 +49,7 @@ CHANGES: list[tuple[Change, str, bool]] = [
     (lambda m: fields(m)["kafka"]["properties"].update(offset={"type": "float"}), "has kafka.offset as float", False),
     (lambda m: fields(m).pop("ad"), "lacks the field ad", True),
     (lambda m: fields(m)["kafka"]["properties"].pop("offset"), "lacks the field kafka.offset", True),
-    (lambda m: fields(m)["url"].update(ignore_above=10), "has url with ignore_above 10 instead of 2048", True),
+    (lambda m: fields(m)["name"].update(ignore_above=10), "has name with ignore_above 10 instead of 2048", True),
     (lambda m: m.update(dynamic="true"), "is not dynamic: strict", True),
     (lambda m: m.pop("dynamic"), "is not dynamic: strict", True),
     (lambda m: fields(m)["ad"].update(dynamic="true"), "is not dynamic: strict of ad", True),
@@ -79,6 +80,60 @@ def test_fields_of_others_and_of_newer_versions_are_tolerated() -> None:
     fields(more)["of_a_newer_version"] = {"type": "long"}
     fields(more)["shop_id"]["copy_to"] = "of_a_newer_version"
     assert index_faults("i", "events", {"mappings": more}) == []
+
+
+def test_a_field_that_is_searched_although_nobody_needs_it_is_tolerated() -> None:
+    more = mapping()
+    fields(more)["url"] = {"type": "keyword", "ignore_above": 2048}
+    assert index_faults("i", "events", {"mappings": more}) == []
+
+
+def as_before() -> dict[str, dict[str, Any]]:
+    """The mappings of version 0.2: credits as plain objects, sums that are not indexed, one format for a date."""
+    found = {name: mapping(name) for name in TEMPLATES}
+    for credits in fields(fields(found["attributions"])["credits"]).values():
+        del credits["type"]
+    for name in ("revenue", "returned_revenue"):
+        fields(found["product-stats"])[name] = {"type": "object", "enabled": False}
+    fields(found["product-stats"])["day"]["format"] = "strict_date"
+    fields(found["events"])["occurred_at"]["format"] = "strict_date_time"
+    return found
+
+
+def test_what_an_earlier_version_mapped_otherwise_is_outdated_and_no_reason_to_stop() -> None:
+    for name, there in as_before().items():
+        faults = index_faults("i", name, {"mappings": there})
+        assert [fault for fault in faults if not fault.outdated] == []
+        assert bool(faults) == (name != "weekly-visitors")
+    credits = index_faults("i", "attributions", {"mappings": as_before()["attributions"]})
+    assert {str(fault) for fault in credits} >= {"index i has credits.linear as object instead of nested"}
+
+
+def test_a_date_in_a_format_that_takes_no_time_is_a_fault_where_times_are_written() -> None:
+    there = mapping()
+    fields(there)["occurred_at"]["format"] = "strict_date"
+    (fault,) = index_faults("i", "events", {"mappings": there})
+    assert not fault.outdated
+
+
+def test_where_a_position_in_the_log_is_not_indexed_the_pipeline_stops() -> None:
+    there = mapping()
+    fields(there)["kafka"] = {"type": "object", "enabled": False}
+    (fault,) = index_faults("i", "events", {"mappings": there})
+    assert not fault.outdated
+
+
+def test_a_repair_adds_what_is_missing_and_leaves_what_is_outdated() -> None:
+    there = as_before()["attributions"]
+    linear = fields(fields(there)["credits"])["linear"]
+    net = fields(linear).pop("net")
+    fields(there)["status"] = {"type": "keyword", "ignore_above": 1}
+    del fields(there)["sales_channel"]
+    put = fields(repair(mapping("attributions"), there))
+    assert put["sales_channel"] == fields(mapping("attributions"))["sales_channel"]
+    assert put["status"] == {"type": "keyword"}
+    assert fields(put["credits"])["linear"] == {"dynamic": "strict", "properties": {"net": net}}
+    assert not put.keys() & {"shop_id", "occurred_at"}
 
 
 TEMPLATE_CHANGES: list[tuple[Change, str]] = [

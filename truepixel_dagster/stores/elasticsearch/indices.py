@@ -15,6 +15,7 @@ from truepixel_dagster.stores.index_templates import (
     Fault,
     index_faults,
     is_closed,
+    repair,
     template,
     template_faults,
     template_of,
@@ -60,15 +61,25 @@ class Indices(Connection):
             Unavailable: No answer after all tries.
         """
         faults = template_faults(self._templates(), self._namespace)
-        lines = [str(fault) for fault in faults if not fault.repairable]
+        lines = [str(fault) for fault in _blocking(faults) if not fault.repairable]
         for index, there in sorted(self._described(self._own("")).items()):
-            wrong = [fault for fault in self._faults_of({index: there}) if not fault.repairable]
+            wrong = [fault for fault in _blocking(self._faults_of({index: there})) if not fault.repairable]
             if wrong:
-                lines.append(
-                    f"{wrong[0]}: its documents must be reindexed. Stop the lanes, type"
-                    f" `truepixel setup --reindex {index}`, and start them"
-                )
+                lines.append(f"{wrong[0]}: its documents must be reindexed. {_how_to_reindex(index)}")
         return lines
+
+    def outdated(self) -> list[str]:
+        """Return the indices that an earlier version mapped so that operators' searches find less, a line each.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        found: list[str] = []
+        for index, there in sorted(self._described(self._own("")).items()):
+            old = [fault for fault in self._faults_of({index: there}) if fault.outdated]
+            if old:
+                found.append(f"{old[0]}: only searches of your own need more. {_how_to_reindex(index)}")
+        return found
 
     def body_of(self, index: str) -> dict[str, Any] | None:
         """Return the template's settings and mappings for one of the pipeline's indices; None for another index."""
@@ -76,7 +87,7 @@ class Indices(Connection):
         return None if name is None else dict(template(name, self._namespace, self._replicas)["template"])
 
     def wrong(self, index: str) -> bool:
-        """Return whether an index exists and has a fault that `setup` cannot correct.
+        """Return whether an index exists and has a fault that only a reindex corrects.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -109,7 +120,7 @@ class Indices(Connection):
                 faults = self._faults_of({index: there})
             else:
                 faults = template_faults(templates, self._namespace, [index], [name] if name else [])
-            if faults:
+            if faults := _blocking(faults):
                 wrong[index] = _said(faults)
         self._sound.update(index for index in new if index not in wrong)
         return wrong
@@ -118,7 +129,7 @@ class Indices(Connection):
         self._raise(self._faults_of(self._described(",".join(names))))
 
     def _raise(self, faults: Sequence[Fault]) -> None:
-        if faults:
+        if faults := _blocking(faults):
             raise NotSetUp(f"{self._server}: {_said(faults)}")
 
     def _faults_of(self, described: Mapping[str, dict[str, Any]]) -> list[Fault]:
@@ -176,8 +187,9 @@ class Indices(Connection):
             faults = self._faults_of({index: there})
             if searches and not is_closed(there):
                 self._change_settings(index, {"index": {"search": search}})
-            if faults and all(fault.repairable for fault in faults):
-                self._change_mapping(index, wanted["mappings"])
+            blocking = _blocking(faults)
+            if blocking and all(fault.repairable for fault in blocking):
+                self._change_mapping(index, repair(wanted["mappings"], there.get("mappings", {})))
                 changed.append(f"mapping of {index}")
         return changed
 
@@ -226,6 +238,14 @@ class Indices(Connection):
         own = self._own("")
         refresh = self.client.indices.refresh
         self._call(lambda: whole(refresh(index=own, ignore_unavailable=True, allow_no_indices=True)))
+
+
+def _blocking(faults: Sequence[Fault]) -> list[Fault]:
+    return [fault for fault in faults if not fault.outdated]
+
+
+def _how_to_reindex(index: str) -> str:
+    return f"Stop the lanes, type `truepixel setup --reindex {index}`, and start them"
 
 
 def _said(faults: Sequence[Fault]) -> str:
