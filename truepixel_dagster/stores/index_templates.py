@@ -212,7 +212,7 @@ def _parameter_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str,
 
 
 def _is_outdated(wanted: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Return whether a parameter is as an earlier version set it: it had the first format only, and sums in no field."""
+    """Return whether a parameter is as an earlier version set it: with the first format only, sums not enabled."""
     earlier = str(wanted["format"]).partition("||")[0] if name == "format" else None
     return value == earlier if earlier else (name, value) == ("enabled", False) and "properties" not in wanted
 

@@ -91,8 +91,8 @@ def test_a_field_that_is_searched_although_nobody_needs_it_is_tolerated() -> Non
 def as_before() -> dict[str, dict[str, Any]]:
     """The mappings of version 0.2: credits as plain objects, sums that are not indexed, one format for a date."""
     found = {name: mapping(name) for name in TEMPLATES}
-    for credits in fields(fields(found["attributions"])["credits"]).values():
-        del credits["type"]
+    for model in fields(fields(found["attributions"])["credits"]).values():
+        del model["type"]
     for name in ("revenue", "returned_revenue"):
         fields(found["product-stats"])[name] = {"type": "object", "enabled": False}
     fields(found["product-stats"])["day"]["format"] = "strict_date"
@@ -105,8 +105,8 @@ def test_what_an_earlier_version_mapped_otherwise_is_outdated_and_no_reason_to_s
         faults = index_faults("i", name, {"mappings": there})
         assert [fault for fault in faults if not fault.outdated] == []
         assert bool(faults) == (name != "weekly-visitors")
-    credits = index_faults("i", "attributions", {"mappings": as_before()["attributions"]})
-    assert {str(fault) for fault in credits} >= {"index i has credits.linear as object instead of nested"}
+    of_credits = index_faults("i", "attributions", {"mappings": as_before()["attributions"]})
+    assert {str(fault) for fault in of_credits} >= {"index i has credits.linear as object instead of nested"}
 
 
 def test_a_date_in_a_format_that_takes_no_time_is_a_fault_where_times_are_written() -> None:

@@ -78,7 +78,7 @@ class Indices(Connection):
         for index, there in sorted(self._described(self._own("")).items()):
             old = [fault for fault in self._faults_of({index: there}) if fault.outdated]
             if old:
-                found.append(f"{old[0]}: only searches of your own need more. {_how_to_reindex(index)}")
+                found.append(f"{_first(old)}: only searches of your own need more. {_how_to_reindex(index)}")
         return found
 
     def body_of(self, index: str) -> dict[str, Any] | None:
@@ -251,6 +251,9 @@ def _how_to_reindex(index: str) -> str:
 def _said(faults: Sequence[Fault]) -> str:
     """Return what is wrong and what to do, in one line."""
     # A fault that `setup` cannot correct tells more about the cause.
-    first = min(faults, key=lambda fault: fault.repairable)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{first}{more}" + ("" if ":" in first.what else ": run `truepixel setup`")
+    ordered = sorted(faults, key=lambda fault: fault.repairable)
+    return _first(ordered) + ("" if ":" in ordered[0].what else ": run `truepixel setup`")
+
+
+def _first(faults: Sequence[Fault]) -> str:
+    return f"{faults[0]}" + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
