@@ -139,10 +139,11 @@ class Journal:
                     self._file.refuse(task.seq, task.reason)
             places = self._file.append([task.record for task in added], [task.seq for task in removed])
             self._held, self.failure, self._again = self._file.held(), None, []
-        except JournalFailed as error:
+        except Exception as error:
+            # Without this thread every request would wait for its time limit, so that it survives every error.
             # After a restart the record that stays is sent once more: stage 1 drops it as a duplicate.
             self._failed_at, self.failure = time.monotonic(), str(error)
-            places, self._again, removed = [error] * len(added), removed, []
+            places, self._again, removed = [_failed(error)] * len(added), removed, []
         outcomes: list[Callable[[], None]] = [_with(task.stored, place) for task, place in zip(added, places)]
         return outcomes + [task.done for task in removed]
 
@@ -152,8 +153,8 @@ class Journal:
             if isinstance(task, _Read):
                 try:
                     outcomes.append(_found(task.found, self._file.read(task.after, task.most, task.size)))
-                except JournalFailed as error:
-                    outcomes.append(_found(task.found, error))
+                except Exception as error:
+                    outcomes.append(_found(task.found, _failed(error)))
         return outcomes
 
     def _tell(self, outcomes: list[Callable[[], None]], size: int) -> None:
@@ -167,6 +168,10 @@ class Journal:
         except RuntimeError:
             # The loop has ended, and so has every caller.
             return
+
+
+def _failed(error: Exception) -> JournalFailed:
+    return error if isinstance(error, JournalFailed) else JournalFailed(f"the journal has failed: {error!r}")
 
 
 def _with(stored: Stored, place: int | JournalFailed) -> Callable[[], None]:

@@ -110,8 +110,8 @@ def run(
         JournalFailed: The journal cannot be used.
     """
     with closing(listening(host, port)) as listener:
-        config = _config(settings, certificate, key)
         renewed = None if certificate is None else Certificate(certificate, key)
+        config = _config(settings, certificate, key, renewed)
         uvloop.run(_serve(settings, say, listener, config, renewed))
 
 
@@ -128,7 +128,9 @@ def listening(host: str, port: int) -> socket.socket:
         raise CollectorFailed(f"cannot listen at {host}:{port}: {error.strerror}. Choose another address") from error
 
 
-def _config(settings: Settings, certificate: Path | None, key: Path | None) -> uvicorn.Config:
+def _config(
+    settings: Settings, certificate: Path | None, key: Path | None, renewed: Certificate | None
+) -> uvicorn.Config:
     config = uvicorn.Config(
         app=_nothing,
         loop="none",
@@ -146,9 +148,13 @@ def _config(settings: Settings, certificate: Path | None, key: Path | None) -> u
         ssl_keyfile=key and str(key),
     )
     try:
+        if renewed is not None:
+            renewed.check()
         config.load()
     except (OSError, ssl.SSLError) as error:
-        raise CollectorFailed(f"the certificate {certificate} cannot be used: {error}") from error
+        raise CollectorFailed(
+            f"the certificate {certificate} cannot be used: {error}. Its key must match and have no passphrase"
+        ) from error
     return config
 
 
@@ -174,6 +180,9 @@ async def _serve(
         ]
         if certificate is not None and config.ssl is not None:
             beside.append(asyncio.create_task(_renew(certificate, config.ssl)))
+        failures: list[BaseException] = []
+        for task in beside:
+            task.add_done_callback(partial(_stop_if_failed, server, failures))
         scheme = "https" if config.is_ssl else "http"
         address, port = listener.getsockname()[:2]
         say(
@@ -191,6 +200,10 @@ async def _serve(
             services.registry.close()
             journal.close()
             say(f"stopped: {journal.held.records:,} records are in the journal")
+    if failures:
+        raise CollectorFailed(
+            f"a part of the collector has failed: {failures[0]!r}. Restart the collector"
+        ) from failures[0]
     if delivery.topic is not None and delivery.topic.is_broken:
         raise CollectorFailed(f"Kafka's client has failed for good: {delivery.topic.trouble}. Restart the collector")
 
@@ -249,6 +262,13 @@ async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
             await asyncio.sleep(1.0)
             continue
         return delivery.start(topic)
+
+
+def _stop_if_failed(server: Server, failures: list[BaseException], task: asyncio.Task[None]) -> None:
+    """Stop serving once a task beside the server has failed: without it, records would stay in the journal unseen."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        failures.append(error)
+        server.leave()
 
 
 async def _renew(certificate: Certificate, context: ssl.SSLContext) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from truepixel_dagster.collector.certificate import Certificate
 
@@ -65,3 +66,18 @@ def test_a_renewed_certificate_is_loaded_and_an_unusable_one_is_not(
     files[0].unlink()
     certificate.refresh(context)
     assert served(context) == "third.example"
+
+
+def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(tmp_path: Path) -> None:
+    write(tmp_path, "locked.example")
+    key = tmp_path / "key.pem"
+    plain = serialization.load_pem_private_key(key.read_bytes(), None)
+    key.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"a passphrase"),
+        )
+    )
+    with pytest.raises(ssl.SSLError):
+        Certificate(tmp_path / "certificate.pem", key).check()

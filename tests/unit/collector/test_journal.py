@@ -206,3 +206,25 @@ def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: 
         journal.close()
 
     asyncio.run(scenario())
+
+
+def test_an_unforeseen_error_refuses_the_records_at_hand_and_the_journal_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def append() -> list[Any]:
+        file = JournalFile(tmp_path)
+        journal, told = Journal(file, 1_000_000, asyncio.get_running_loop()), Told()
+        with monkeypatch.context() as patch:
+            patch.setattr(file, "append", lambda *_: (_ for _ in ()).throw(MemoryError("too much")))
+            journal.append(record(1), told.stored)
+            await until(lambda: told.places)
+        assert "too much" in (journal.failure or "")
+        journal.append(record(2), told.stored)
+        await until(lambda: len(told.places) == 2)
+        assert journal.failure is None
+        journal.close()
+        return told.places
+
+    refused, place = asyncio.run(append())
+    assert isinstance(refused, JournalFailed)
+    assert place == 1

@@ -1,9 +1,16 @@
-"""What the collector's process loads: neither Dagster nor the modules of other commands."""
+"""The collector's process: it loads neither Dagster nor other commands' modules, and no part of it fails unseen."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from functools import partial
+from typing import Any, cast
+
+import pytest
+
+from truepixel_dagster.collector.serve import _stop_if_failed
 
 PROGRAM = """
 import sys
@@ -21,3 +28,26 @@ def test_no_dagster_is_in_its_process() -> None:
     loaded = set(done.stdout.split())
     assert {"starlette", "uvloop", "confluent_kafka"} <= loaded
     assert not loaded & {"dagster", "pandas", "numpy", "sqlalchemy", "psutil"}
+
+
+@pytest.mark.parametrize(("ends", "stops"), [(ValueError("unforeseen"), True), (None, False)])
+def test_a_part_beside_the_server_that_fails_stops_the_collector(ends: Exception | None, stops: bool) -> None:
+    class Server:
+        left = False
+
+        def leave(self) -> None:
+            self.left = True
+
+    async def part() -> None:
+        if ends:
+            raise ends
+
+    async def beside() -> tuple[bool, list[BaseException]]:
+        server, failures = Server(), list[BaseException]()
+        task = asyncio.create_task(part())
+        task.add_done_callback(partial(_stop_if_failed, cast("Any", server), failures))
+        await asyncio.wait([task])
+        await asyncio.sleep(0)
+        return server.left, failures
+
+    assert asyncio.run(beside()) == (stops, [ends] if ends else [])
