@@ -28,8 +28,10 @@ class Message(msgspec.Struct, frozen=True):
     @property
     def size(self) -> int:
         """Return the bytes of key, value and headers."""
-        headers = sum(len(name) + len(value or b"") for name, value in self.headers)
-        return len(self.key or b"") + len(self.value or b"") + headers
+        size = len(self.key or b"") + len(self.value or b"")
+        for name, value in self.headers:
+            size += len(name) + len(value or b"")
+        return size
 
 
 class LineItem(msgspec.Struct, frozen=True):

@@ -47,13 +47,12 @@ class MicroBatch(msgspec.Struct, frozen=True):
     @property
     def ranges(self) -> dict[int, OffsetRange]:
         """The offsets by partition."""
-        found: dict[int, OffsetRange] = {}
-        for message in self.messages:
-            origin = message.origin
-            known = found.get(origin.partition)
-            first = known.first if known else origin.offset
-            found[origin.partition] = OffsetRange(origin.topic, origin.partition, first, origin.offset)
-        return found
+        last = {message.origin.partition: message.origin for message in self.messages}
+        first = {message.origin.partition: message.origin.offset for message in reversed(self.messages)}
+        return {
+            partition: OffsetRange(origin.topic, partition, first[partition], origin.offset)
+            for partition, origin in last.items()
+        }
 
 
 class Cutter:
