@@ -1104,9 +1104,23 @@ MUTATIONS = (
     Mutation(
         "collector: a certificate and its key match",
         P + "collector/certificate.py",
-        "            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*self._files)\n",
+        "            self.check()\n",
         "",
         UNIT + "collector/test_certificate.py",
+    ),
+    Mutation(
+        "collector: a part that fails stops it",
+        P + "collector/serve.py",
+        "        server.leave()\n\n\nasync def _renew",
+        "        pass\n\n\nasync def _renew",
+        UNIT + "collector/test_process.py",
+    ),
+    Mutation(
+        "an outdated mapping of a searched field is a fault",
+        P + "stores/index_templates.py",
+        '(name, value) == ("enabled", False) and "properties" not in wanted',
+        '(name, value) == ("enabled", False)',
+        UNIT + "stores/test_index_templates.py",
     ),
     Mutation(
         "collector: Pub/Sub: the token is for our audience",
