@@ -1,15 +1,15 @@
 """Join the clients, customers and addresses of one shop into persons.
 
-    >>> from truepixel_dagster.answers.people import Member, Sighting, people_of
-    >>> phone, laptop = Sighting(clients=("phone",), customer="7"), Sighting(clients=("laptop",), customer="7")
+    >>> from truepixel_dagster.answers.people import Member, Link, people_of
+    >>> phone, laptop = Link(clients=("phone",), customer="7"), Link(clients=("laptop",), customer="7")
     >>> people = people_of("shop", [phone, laptop])
     >>> people.of(Member("client", "phone")) == people.of(Member("client", "laptop"))
     True
     >>> people.of(Member("client", "tablet")) == people.of(Member("client", "phone"))
     False
 
-A sighting names ids that were seen together. Ids that sightings connect are one person, in any order of the sightings,
-so a further sighting can only merge persons. There is one exception: a client with too many customers is a shared
+A link names ids that were seen together. Ids that links connect are one person, in any order of the links,
+so a further link can only merge persons. There is one exception: a client with too many customers is a shared
 device, an address with too many customers is a shared mailbox, and neither connects persons any more.
 """
 
@@ -41,7 +41,7 @@ class Member(NamedTuple):
         return KINDS.index(self.kind), self.id
 
 
-class Sighting(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True):
     """Hold the ids that one order, or one client's profile, names."""
 
     clients: tuple[str, ...] = ()
@@ -109,17 +109,17 @@ class People:
         yield from sorted(self._persons, key=lambda member: member.rank)
 
 
-def people_of(shop: str, sightings: Iterable[Sighting], bounds: Bounds = Bounds()) -> People:  # noqa: B008 (frozen)
-    """Join sightings into persons. Memory grows with the number of connected ids.
+def people_of(shop: str, links: Iterable[Link], bounds: Bounds = Bounds()) -> People:  # noqa: B008 (frozen)
+    """Join links into persons. Memory grows with the number of connected ids.
 
     Arguments:
-        shop: The shop of all sightings; persons of one shop do not depend on other shops.
-        sightings: In any order; repeated ones change nothing.
+        shop: The shop of all links; persons of one shop do not depend on other shops.
+        links: In any order; repeated ones change nothing.
         bounds: The limits for shared devices and mailboxes.
     """
     links: dict[Member, set[Member]] = defaultdict(set)
-    for sighting in sightings:
-        for one, other in combinations(sighting.members, 2):
+    for link in links:
+        for one, other in combinations(link.members, 2):
             if not one.kind == other.kind == CLIENT:
                 links[one].add(other)
                 links[other].add(one)

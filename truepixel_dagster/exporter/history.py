@@ -130,7 +130,7 @@ def sums(totals: Totals) -> Iterator[Metric]:
     yield letters
     seconds = CounterMetricFamily(
         "truepixel_stage_seconds",
-        "Seconds that stages were at work; by micro-batches it is the mean of one.",
+        "Seconds spent in a stage; divided by micro-batches, the mean of one.",
         labels=["stage"],
     )
     for stage, value in sorted(totals.stage_seconds.items()):
@@ -168,7 +168,7 @@ def checks(latest: Mapping[str, Any]) -> list[Metric]:
     """What the checks of health found when they last ran."""
     passed = GaugeMetricFamily("truepixel_check_passed", "Whether a check of health passed: 1.", labels=["check"])
     when = GaugeMetricFamily("truepixel_check_timestamp_seconds", "When a check of health last ran.", labels=["check"])
-    looked = GaugeMetricFamily("truepixel_check_looked_at", "What a check of health looked at.", labels=["check"])
+    looked = GaugeMetricFamily("truepixel_check_looked_at", "How many records, orders or days a health check examined.", labels=["check"])
     wrong = GaugeMetricFamily("truepixel_check_wrong", "How much of that was wrong.", labels=["check"])
     for name, (evaluation, timestamp) in sorted(latest.items()):
         passed.add_metric([name], float(evaluation.passed))

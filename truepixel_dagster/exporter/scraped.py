@@ -1,4 +1,4 @@
-"""What is scraped comes from several servers, each looked at in a thread of its own: none holds up the others."""
+"""Collect the metrics of several servers, each in its own thread, so that a slow one does not delay the others."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from truepixel_dagster.stream.errors import KafkaError
 
 # Below Prometheus' own default for a scrape, 10 s.
 DEADLINE_SECONDS = 8.0
-# Their messages say what is wrong by themselves.
+# Errors whose message is one line for operators.
 PLAIN = (Unavailable, KafkaError, HistoryUnavailable)
 
 
-class Source:
-    """A server that is looked at when somebody scrapes: at most once in `every` seconds, and never twice at a time.
+class ScrapedServer:
+    """A server that is queried when Prometheus scrapes: at most once in `every` seconds, and never twice at a time.
 
     Arguments:
         server: Its name, as the label of `truepixel_up`.
-        look: Asks it; what it raises means that the server is down.
+        look: Queries it; any exception means that the server is down.
         every: Seconds.
-        say: Told in one line when the server goes and when it is back.
+        say: Called with one line when the server goes down and when it is up again.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class Source:
         self._was_up: bool | None = None
 
     def begin(self) -> None:
-        """Look anew if the last look is too old and none is under way."""
+        """Start a query if the last one is too old and none is running."""
         if self._is_looking() or time.monotonic() - self._looked_at < self._every:
             return
-        # Not waited for at the end of the process: a look has nothing to lose.
+        # A daemon thread: the process may end during a query.
         self._thread = threading.Thread(target=self._run, name=f"look at {self.server}", daemon=True)
         self._thread.start()
 
     def end(self, deadline: float) -> Sequence[Metric] | None:
-        """What the last look found; None where the server is down, or has not answered by the deadline.
+        """Return the metrics of the last query; None if the server is down or has not answered by the deadline.
 
         Arguments:
-            deadline: As by `time.monotonic()`.
+            deadline: A time of `time.monotonic()`.
         """
         if self._thread is not None:
             self._thread.join(max(0.0, deadline - time.monotonic()))
@@ -83,22 +83,22 @@ class Source:
 
 
 class Servers(Collector):
-    """All sources as one collector: what is up, and what those that are up say."""
+    """All servers as one collector: which are up, and the metrics of those."""
 
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
+    def __init__(self, servers: Sequence[ScrapedServer]) -> None:
+        self._servers = servers
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
-        """Called at each scrape."""
+        """Yield the metrics of one scrape."""
         with self._lock:
             deadline = time.monotonic() + DEADLINE_SECONDS
-            for source in self._sources:
-                source.begin()
-            found = {source.server: source.end(deadline) for source in self._sources}
+            for server in self._servers:
+                server.begin()
+            found = {server.server: server.end(deadline) for server in self._servers}
         up = GaugeMetricFamily("truepixel_up", "Whether a server answers: 1 if it does.", labels=["server"])
-        for server, metrics in found.items():
-            up.add_metric([server], float(metrics is not None))
+        for name, metrics in found.items():
+            up.add_metric([name], float(metrics is not None))
         yield up
         for metrics in found.values():
             yield from metrics or ()

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 
 from truepixel_dagster.exporter import servers
 from truepixel_dagster.exporter.history import History
-from truepixel_dagster.exporter.source import Servers, Source
+from truepixel_dagster.exporter.scraped import ScrapedServer, Servers
 from truepixel_dagster.instance.history import check_history
 from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.resources import Stores, open_stores
@@ -45,7 +45,7 @@ def serving(settings: Settings, say: Say, *, host: str, port: int, home: Path | 
     """
     with open_stores(settings.model_copy(update=SHORT)) as stores:
         registry = CollectorRegistry()
-        registry.register(Servers(sources(settings, stores, home, say)))
+        registry.register(Servers(scraped_servers(settings, stores, home, say)))
         try:
             server, thread = start_http_server(port, host, registry)
         except OSError as error:
@@ -65,17 +65,17 @@ def serve(settings: Settings, say: Say, *, host: str, port: int, home: Path | No
         threading.Event().wait()
 
 
-def sources(settings: Settings, stores: Stores, home: Path | None, say: Say) -> list[Source]:
-    """What is scraped."""
+def scraped_servers(settings: Settings, stores: Stores, home: Path | None, say: Say) -> list[ScrapedServer]:
+    """Return the servers whose metrics are scraped."""
     short = settings.model_copy(update=SHORT)
     buffers = servers.Buffers(stores.redis)
     history = History(lambda: connect(settings, home), settings.namespace)
     return [
-        Source("kafka", lambda: servers.kafka(short), EVERY, say),
-        Source("elasticsearch", lambda: servers.elasticsearch(stores.elasticsearch), EVERY, say),
-        Source("mongodb", lambda: servers.mongodb(stores.mongodb), EVERY, say),
-        Source("redis", buffers.look, EVERY_REDIS, say),
-        Source("dagster", history.look, EVERY, say),
+        ScrapedServer("kafka", lambda: servers.kafka(short), EVERY, say),
+        ScrapedServer("elasticsearch", lambda: servers.elasticsearch(stores.elasticsearch), EVERY, say),
+        ScrapedServer("mongodb", lambda: servers.mongodb(stores.mongodb), EVERY, say),
+        ScrapedServer("redis", buffers.look, EVERY_REDIS, say),
+        ScrapedServer("dagster", history.look, EVERY, say),
     ]
 
 

@@ -18,7 +18,7 @@ from truepixel_dagster.orders.credit import DIRECT
 from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.journeys import journeys_of, stored_order
 from truepixel_dagster.rebuild.lake import Maker, Tools, make
-from truepixel_dagster.rebuild.people import ALWAYS, made_people, name_of, orders_of, people_in, sighting_of
+from truepixel_dagster.rebuild.people import ALWAYS, made_people, name_of, orders_of, people_in, link_of
 from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 
@@ -71,7 +71,7 @@ def _of_shop(tools: Tools, shop: str, months: Sequence[str], now: int) -> dict[s
 
 def _person(people: People, order: Order) -> str:
     """Return the person of an order; for a redacted person, the alias of its client, else of the order."""
-    if owner := sighting_of(order).owner:
+    if owner := link_of(order).owner:
         return people.of(owner)
     return people.of_order(name_of(order), next((each.client for each in order.clients), None))
 

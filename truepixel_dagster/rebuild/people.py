@@ -11,7 +11,7 @@ from truepixel_dagster.answers.people import (
     Bounds,
     Member,
     People,
-    Sighting,
+    Link,
     people_of,
 )
 from truepixel_dagster.answers.tables import PEOPLE
@@ -72,10 +72,10 @@ def orders_of(tools: Tools, shop: str) -> Iterator[Order]:
             yield from (order for order in cluster.orders(rules) if not order.test)
 
 
-def sighting_of(order: Order) -> Sighting:
+def link_of(order: Order) -> Link:
     """Return the ids that an order names, without aliases: these stand for redacted persons and connect nothing."""
     customer, address = order.identity
-    return _sighting([client.client for client in order.clients], customer, address)
+    return _link([client.client for client in order.clients], customer, address)
 
 
 def name_of(order: Order) -> str:
@@ -120,9 +120,9 @@ def _of_people(tools: Tools, shop: str) -> Iterator[Row]:
     owners: dict[str, Member] = {}
     clients: dict[str, None] = {}
 
-    def sightings() -> Iterator[Sighting]:
+    def links() -> Iterator[Link]:
         for order in orders_of(tools, shop):
-            found = sighting_of(order)
+            found = link_of(order)
             clients.update(dict.fromkeys(found.clients))
             if found.owner and not name_of(order).startswith(ALIAS):
                 owners[name_of(order)] = found.owner
@@ -133,7 +133,7 @@ def _of_people(tools: Tools, shop: str) -> Iterator[Row]:
             yield found
 
     bounds = Bounds(tools.settings.customers_per_client, tools.settings.customers_per_address)
-    people = people_of(shop, sightings(), bounds)
+    people = people_of(shop, links(), bounds)
     connected = dict.fromkeys(people.connected())
     alone = (owner for owner in owners.values() if owner.kind != CLIENT)
     for member in dict.fromkeys([*connected, *alone, *(Member(CLIENT, client) for client in clients)]):
@@ -148,18 +148,18 @@ def _row(shop: str, person: str, member: Member, *, connected: bool, shared: boo
     return {"shop_id": shop, "person_id": person, **own}
 
 
-def _of_profile(document: Mapping[str, Any]) -> Sighting:
+def _of_profile(document: Mapping[str, Any]) -> Link:
     try:
         profile = PROFILE.read(document["_id"], document)
     except Unreadable as error:
         report(error)
-        return Sighting()
-    return _sighting([document["_id"].partition(":")[2]], profile.customer_id, profile.email_hash)
+        return Link()
+    return _link([document["_id"].partition(":")[2]], profile.customer_id, profile.email_hash)
 
 
-def _sighting(clients: Sequence[str], customer: str | None, address: str | None) -> Sighting:
+def _link(clients: Sequence[str], customer: str | None, address: str | None) -> Link:
     known = tuple(client for client in clients if _unless_alias(client))
-    return Sighting(known, _unless_alias(customer), _unless_alias(address))
+    return Link(known, _unless_alias(customer), _unless_alias(address))
 
 
 def _unless_alias(id_: str | None) -> str | None:

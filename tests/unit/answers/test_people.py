@@ -1,4 +1,4 @@
-"""Persons: any order of sightings gives the same, a further one only merges, and what is shared connects nobody."""
+"""Persons: any order of links gives the same, a further one only merges, and what is shared connects nobody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from truepixel_dagster.answers.people import (
     Bounds,
     Member,
     People,
-    Sighting,
+    Link,
     people_of,
 )
 
@@ -37,7 +37,7 @@ def some(letters: str) -> st.SearchStrategy[str | None]:
 
 
 SIGHTINGS = st.builds(
-    Sighting,
+    Link,
     clients=st.lists(st.sampled_from("abcdef"), max_size=2, unique=True).map(tuple),
     customer=some("123"),
     address=some("xyz"),
@@ -50,27 +50,27 @@ ALL = [
 
 
 def test_a_customer_connects_two_devices() -> None:
-    people = people_of("s", [Sighting(("phone",), "7"), Sighting(("laptop",), "7")])
+    people = people_of("s", [Link(("phone",), "7"), Link(("laptop",), "7")])
     assert same(people, client("phone"), client("laptop"), Member(CUSTOMER, "7"))
     assert people.clients_of(people.of(client("laptop"))) == ("laptop", "phone")
 
 
 def test_an_address_connects_a_guest_to_the_customer_with_that_address() -> None:
-    people = people_of("s", [Sighting(("phone",), address="h"), Sighting(("laptop",), "7", "h")])
+    people = people_of("s", [Link(("phone",), address="h"), Link(("laptop",), "7", "h")])
     assert same(people, client("phone"), client("laptop"), Member(CUSTOMER, "7"), Member(ADDRESS, "h"))
 
 
 def test_two_clients_of_an_order_without_customer_and_address_stay_apart() -> None:
-    people = people_of("s", [Sighting(("phone", "laptop"))])
+    people = people_of("s", [Link(("phone", "laptop"))])
     assert not same(people, client("phone"), client("laptop"))
     assert list(people.connected()) == []
 
 
 def test_a_person_is_named_by_its_smallest_customer_and_by_the_shop() -> None:
-    people = people_of("s", [Sighting(("a",), "9"), Sighting(("a",), "10")])
+    people = people_of("s", [Link(("a",), "9"), Link(("a",), "10")])
     # "10" is before "9": ids are text.
     assert people.of(client("a")) == hashlib.sha256(b"s:customer:10").hexdigest()[:32]
-    other = people_of("t", [Sighting(("a",), "9"), Sighting(("a",), "10")])
+    other = people_of("t", [Link(("a",), "9"), Link(("a",), "10")])
     assert other.of(client("a")) != people.of(client("a"))
 
 
@@ -82,9 +82,9 @@ def test_an_order_that_is_not_known_is_of_its_client() -> None:
 
 
 def test_a_device_of_too_many_customers_connects_nobody() -> None:
-    two = [Sighting(("kiosk", f"own-{n}"), str(n)) for n in (1, 2)]
+    two = [Link(("kiosk", f"own-{n}"), str(n)) for n in (1, 2)]
     assert same(people_of("s", two), client("own-1"), client("own-2"))
-    people = people_of("s", [*two, Sighting(("kiosk", "own-3"), "3")])
+    people = people_of("s", [*two, Link(("kiosk", "own-3"), "3")])
     assert people.shared == {client("kiosk")}
     assert not same(people, client("own-1"), client("own-2"))
     assert same(people, client("own-1"), Member(CUSTOMER, "1"))
@@ -92,24 +92,24 @@ def test_a_device_of_too_many_customers_connects_nobody() -> None:
 
 
 def test_a_device_on_which_many_guests_leave_their_address_connects_nobody() -> None:
-    people = people_of("s", [Sighting(("kiosk",), address=name) for name in "xyz"])
+    people = people_of("s", [Link(("kiosk",), address=name) for name in "xyz"])
     assert people.shared == {client("kiosk")}
 
 
 def test_several_addresses_of_one_customer_make_no_shared_device() -> None:
-    people = people_of("s", [Sighting(("laptop",), "7", name) for name in "xyz"])
+    people = people_of("s", [Link(("laptop",), "7", name) for name in "xyz"])
     assert people.shared == frozenset()
     assert same(people, client("laptop"), *(Member(ADDRESS, name) for name in "xyz"))
 
 
 def test_a_mailbox_of_too_many_customers_connects_nobody() -> None:
-    people = people_of("s", [Sighting((f"own-{n}",), str(n), "office") for n in range(3)])
+    people = people_of("s", [Link((f"own-{n}",), str(n), "office") for n in range(3)])
     assert people.shared == {Member(ADDRESS, "office")}
     assert not any(same(people, client(f"own-{n}"), client(f"own-{m}")) for n, m in combinations(range(3), 2))
 
 
 @given(st.lists(SIGHTINGS, max_size=12), st.randoms())
-def test_any_order_of_the_sightings_gives_the_same_persons(found: list[Sighting], random: Random) -> None:
+def test_any_order_of_the_links_gives_the_same_persons(found: list[Link], random: Random) -> None:
     shuffled = [*found, *found[:3]]
     random.shuffle(shuffled)
     one, other = people_of("s", found), people_of("s", shuffled)
@@ -118,22 +118,22 @@ def test_any_order_of_the_sightings_gives_the_same_persons(found: list[Sighting]
 
 
 @given(st.lists(SIGHTINGS, max_size=12), SIGHTINGS)
-def test_a_further_sighting_only_merges(found: list[Sighting], more: Sighting) -> None:
+def test_a_further_link_only_merges(found: list[Link], more: Link) -> None:
     before, after = people_of("s", found, UNBOUNDED), people_of("s", [*found, more], UNBOUNDED)
     for one, other in combinations(ALL, 2):
         assert not same(before, one, other) or same(after, one, other)
 
 
 @given(st.lists(SIGHTINGS, max_size=12))
-def test_who_is_one_person_is_connected_by_sightings(found: list[Sighting]) -> None:
-    """The same by another way: the members that sightings reach from each member."""
+def test_who_is_one_person_is_connected_by_links(found: list[Link]) -> None:
+    """The same by another way: the members that links reach from each member."""
     people = people_of("s", found, UNBOUNDED)
     for member in ALL:
         reached, before = {member}, 0
         while before != len(reached):
             before = len(reached)
-            for sighting in found:
-                own = set(sighting.members)
-                if sighting.customer or sighting.address:
+            for link in found:
+                own = set(link.members)
+                if link.customer or link.address:
                     reached |= own if own & reached else set()
         assert {other for other in ALL if same(people, member, other)} == reached

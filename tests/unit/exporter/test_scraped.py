@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from truepixel_dagster.exporter import source
-from truepixel_dagster.exporter.source import Servers, Source
+from truepixel_dagster.exporter import scraped as module
+from truepixel_dagster.exporter.scraped import ScrapedServer, Servers
 from truepixel_dagster.stores.errors import Unavailable
 
 
@@ -50,7 +50,7 @@ def said() -> list[str]:
 
 @pytest.fixture
 def servers(server: Server, said: list[str]) -> Callable[[float], Servers]:
-    return lambda every: Servers([Source("it", server.look, every, said.append)])
+    return lambda every: Servers([ScrapedServer("it", server.look, every, said.append)])
 
 
 def test_scrapes_within_a_few_seconds_ask_once(server: Server, servers: Callable[[float], Servers]) -> None:
@@ -75,12 +75,12 @@ def test_a_server_that_goes_and_comes_back_is_a_line_each(
 def test_one_that_hangs_is_down_by_the_deadline_and_is_not_asked_again(
     server: Server, servers: Callable[[float], Servers], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "DEADLINE_SECONDS", 0.05)
+    monkeypatch.setattr(module, "DEADLINE_SECONDS", 0.05)
     mine = servers(0)
     server.go_on.clear()
     assert [scraped(mine) for _ in range(3)] == [{"it": 0}] * 3
     assert server.asked == 1
     assert said == ["it is down: no answer in time"]
-    monkeypatch.setattr(source, "DEADLINE_SECONDS", 30.0)
+    monkeypatch.setattr(module, "DEADLINE_SECONDS", 30.0)
     server.go_on.set()
     assert scraped(mine) == {"it": 1, "of_it": 7}
