@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     )
 
     servers_identity: str | None = Field(
-        None, description="identity that every server must show, as those of a local stack do; not asked for if unset"
+        None, description="identity that every server must show, as those of a local stack do; not checked if unset"
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:19092", min_length=3, description="host:port[,host:port…]")
@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
-    kafka_ssl_ca_location: str | None = Field(None, description="PEM file of who signs the brokers' certificates")
-    kafka_ssl_certificate_location: str | None = Field(None, description="PEM file of our certificate, for mutual TLS")
+    kafka_ssl_ca_location: str | None = Field(None, description="PEM file of the authority that signs the brokers' certificates")
+    kafka_ssl_certificate_location: str | None = Field(None, description="PEM file of the client certificate, for mutual TLS")
     kafka_ssl_key_location: str | None = Field(None, description="PEM file of its key")
     kafka_ssl_key_password: SecretStr | None = None
     kafka_timeout: float = Field(15.0, ge=1, le=120, description="seconds for one call to a broker")
@@ -89,20 +89,20 @@ class Settings(BaseSettings):
     elasticsearch_api_key: SecretStr | None = Field(None, description="the encoded form; instead of user and password")
     elasticsearch_username: str | None = None
     elasticsearch_password: SecretStr | None = None
-    elasticsearch_ca_certs: str | None = Field(None, description="PEM file of who signs the nodes' certificates")
+    elasticsearch_ca_certs: str | None = Field(None, description="PEM file of the authority that signs the nodes' certificates")
     elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas that setup's templates ask for")
     elasticsearch_timeout: float = Field(30.0, ge=1, le=300, description="seconds for one call")
 
     mongodb_url: SecretStr = Field(SecretStr("mongodb://127.0.0.1:17017"), description="may hold credentials")
     mongodb_username: str | None = Field(None, description="instead of the one in the URL")
     mongodb_password: SecretStr | None = Field(None, description="instead of the one in the URL")
-    mongodb_ca_certs: str | None = Field(None, description="PEM file of who signs its certificate; asks for TLS")
+    mongodb_ca_certs: str | None = Field(None, description="PEM file of the authority that signs its certificate; turns TLS on")
     mongodb_timeout: float = Field(15.0, ge=1, le=300, description="seconds for one call")
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:16379/0"), description="may hold credentials")
     redis_username: str | None = Field(None, description="instead of the one in the URL")
     redis_password: SecretStr | None = Field(None, description="instead of the one in the URL")
-    redis_ca_certs: str | None = Field(None, description="PEM file of who signs its certificate; needs rediss://")
+    redis_ca_certs: str | None = Field(None, description="PEM file of the authority that signs its certificate; needs rediss://")
     redis_timeout: float = Field(5.0, ge=0.5, le=60, description="seconds for one call")
 
     postgres_url: SecretStr | None = Field(
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
         4 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
     )
 
-    lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are worked on side by side")
+    lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are processed in parallel")
     lease: float = Field(8.0, ge=3, le=300, description="seconds after which a silent worker loses its lane")
     pool_workers: int = Field(2, ge=1, le=32, description="threads of the background pool")
     pool_pending: int = Field(2, ge=1, le=64, description="micro-batches that may wait for background stages")
@@ -173,10 +173,10 @@ class Settings(BaseSettings):
         0.05, ge=0, le=1, description="share of an hour's records that become dead letters before their check fails"
     )
     alert_webhook_url: SecretStr | None = Field(
-        None, description="http(s) address that is told of each run that failed, as Slack's webhooks; none if unset"
+        None, description="http(s) webhook to which each failed run is posted, such as Slack's; none if unset"
     )
     dagster_url: str | None = Field(
-        None, pattern=r"^https?://", description="address of Dagster's UI, for links in what the webhook is told"
+        None, pattern=r"^https?://", description="address of Dagster's UI, for links in these posts"
     )
     webserver_hosts: str = Field(
         "",
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         " localhost and the host of TRUEPIXEL_DAGSTER_URL",
     )
     event_retention_months: int = Field(
-        25, ge=0, le=600, description="months of the event history kept beside the one that is going on"
+        25, ge=0, le=600, description="months of the event history kept beside the current one"
     )
     privacy_dir: Path | None = Field(
         None, description="where answers to data requests are written; `privacy` in TRUEPIXEL_DATA_DIR if unset"
@@ -194,9 +194,9 @@ class Settings(BaseSettings):
     keep_failed_runs_days: float = Field(14, ge=0, description="days for which Dagster keeps runs that failed")
     keep_asset_history_days: float = Field(30, ge=0, description="days for which Dagster keeps the events of assets")
     sources_file: str | None = Field(
-        None, description="JSON file of platforms, hosts and click ids beside those that we know: docs/channels.md"
+        None, description="JSON file with more platforms, hosts and click ids: docs/channels.md"
     )
-    count_bots: bool = Field(False, description="bots are counted as people are, and not marked")
+    count_bots: bool = Field(False, description="count bots like people, and do not mark them")
     touch_repeat: float = Field(
         1800.0, ge=0, le=86_400, description="seconds in which the same ad again is the same touch"
     )
@@ -208,7 +208,7 @@ class Settings(BaseSettings):
         None, description="folder of mounted secrets of shops, each a file that `truepixel shops` refers to by its name"
     )
     collector_app_secrets_file: str | None = Field(
-        None, description="file of the Shopify app's client secrets, one a line; read anew when it changes"
+        None, description="file of the Shopify app's client secrets, one a line; reloaded when it changes"
     )
     collector_pubsub_audience: str | None = Field(
         None, description="audience of the tokens of Shopify's Pub/Sub push subscription; unset: no /v1/pubsub"
@@ -243,7 +243,7 @@ class Settings(BaseSettings):
         50, ge=1, le=1_000_000, description="pixel requests a second of one address; twenty times as many at once"
     )
     collector_proxies: str = Field(
-        "", description="networks of proxies whose X-Forwarded-For is believed, comma-separated, such as 10.0.0.0/8"
+        "", description="networks of proxies whose X-Forwarded-For is trusted, comma-separated, such as 10.0.0.0/8"
     )
     collector_leave: float = Field(
         0.0, ge=0, le=60, description="seconds for which the collector still answers after SIGTERM, no longer ready"
@@ -274,7 +274,7 @@ class Settings(BaseSettings):
             try:
                 ip_network(part, strict=False)
             except ValueError:
-                raise ValueError(f"{part[:50]!r} is no network, such as 10.0.0.0/8") from None
+                raise ValueError(f"{part[:50]!r} is not a network, such as 10.0.0.0/8") from None
         return value
 
     @field_validator("alert_webhook_url")
@@ -300,14 +300,14 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _empty_is_none(cls, value: Any, info: ValidationInfo) -> Any:
-        """So that a process can be kept from what `.env` says."""
+        """Treat an empty variable as unset, which overrides `.env`."""
         return None if value == "" and cls.model_fields[str(info.field_name)].default is None else value
 
     @field_validator(*_FILES)
     @classmethod
     def _readable(cls, value: str | None) -> str | None:
         if value and not (Path(value).is_file() and os.access(value, os.R_OK)):
-            raise ValueError("there is no such file, or it cannot be read")
+            raise ValueError("is not a readable file")
         return value and str(Path(value).absolute())
 
     @field_validator("elasticsearch_url")
@@ -315,12 +315,12 @@ class Settings(BaseSettings):
     def _without_password(cls, value: str) -> str:
         """It is shown in messages."""
         if "@" in value:
-            raise ValueError("must hold no password: that is for TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD")
+            raise ValueError("must hold no password: set TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD instead")
         return value
 
     @model_validator(mode="after")
     def _complete(self) -> Settings:
-        """Credentials that lack a part are told here: the clients' own words would not name the setting."""
+        """Refuse incomplete credentials here: the clients' errors would not name the setting."""
         wanted: dict[str, tuple[str, ...]] = {}
         if self.kafka_security_protocol.startswith("SASL"):
             wanted["TRUEPIXEL_KAFKA_SECURITY_PROTOCOL"] = (
@@ -339,9 +339,9 @@ class Settings(BaseSettings):
             wanted["TRUEPIXEL_ELASTICSEARCH_PASSWORD"] = ("elasticsearch_username",)
         for variable, names in wanted.items():
             if lacking := [f"TRUEPIXEL_{name.upper()}" for name in names if not getattr(self, name)]:
-                raise ValueError(f"{', '.join(lacking)} not set, and {variable} asks for it")
+                raise ValueError(f"{', '.join(lacking)} must be set, because {variable} is")
         if self.elasticsearch_api_key and self.elasticsearch_username:
-            raise ValueError("TRUEPIXEL_ELASTICSEARCH_API_KEY and _USERNAME are both set: one of them only")
+            raise ValueError("TRUEPIXEL_ELASTICSEARCH_API_KEY and _USERNAME are both set: set only one of them")
         return self
 
     @model_validator(mode="after")
@@ -400,7 +400,7 @@ def load_settings() -> Settings:
 
 
 def _told(error: Any) -> str:
-    """One line of pydantic's; never with the value of a secret."""
+    """Return pydantic's error in one line, without the value of a secret."""
     words = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return words
@@ -412,8 +412,8 @@ def _told(error: Any) -> str:
 def load_partitioning() -> tuple[date, int]:
     """Where Dagster's partitions begin and how many a run of a backfill takes: what definitions need before any run.
 
-    A setting that cannot be used is told when something runs, not while definitions are loaded: these two are as by
-    default until then.
+    An invalid setting is reported when something runs and not while definitions are loaded; until then the defaults
+    apply.
     """
     try:
         settings = load_settings()

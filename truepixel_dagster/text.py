@@ -31,6 +31,15 @@ def label_of(key: str) -> str:
     return key.replace("_", " ")
 
 
+def with_advice(failure: str, reason: str, step: str) -> str:
+    """Return an error for an operator: what failed, why, and the next step.
+
+    >>> with_advice("authentication failed", "Authentication failed.", "Check TRUEPIXEL_REDIS_PASSWORD")
+    'authentication failed: Authentication failed. Check TRUEPIXEL_REDIS_PASSWORD'
+    """
+    return f"{failure}: {reason.rstrip('. ')}. {step}"
+
+
 def printable(text: str, keep: str = "") -> str:
     r"""Return a text with every invisible character as its escape, such as `\x1b`, `\u202e`, `\n`.
 

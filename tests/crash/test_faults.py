@@ -67,7 +67,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_elasticsearch_away_for_two_minutes_makes_no_dead_letter_and_loses_no_lane(tmp_path: Path) -> None:
+def test_elasticsearch_unreachable_for_two_minutes_makes_no_dead_letter_and_loses_no_lane(tmp_path: Path) -> None:
     with Pipeline(tmp_path, Settings(), print) as pipeline:
         with producing(pipeline.settings, load(100, 5), 100):
             pipeline.wait_for_work()

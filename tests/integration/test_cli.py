@@ -32,7 +32,7 @@ def truepixel(settings: Settings, *arguments: str, code: int = 0) -> str:
 
 def test_setup_twice_changes_nothing(bare_settings: Settings) -> None:
     assert "Kafka topic" in truepixel(bare_settings, "setup")
-    assert truepixel(bare_settings, "setup") == "nothing to do: everything is there\n"
+    assert truepixel(bare_settings, "setup") == "nothing to do: everything is set up\n"
 
 
 def test_from_a_file_to_a_report(settings: Settings) -> None:

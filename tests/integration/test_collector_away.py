@@ -84,7 +84,7 @@ def served(own_servers: Settings, tmp_path: Path, kafka: KafkaProcess) -> Settin
     return with_app_secret(own, tmp_path)
 
 
-def test_kafka_killed_under_load_loses_nothing_and_what_waits_goes_on_by_itself(
+def test_kafka_killed_under_load_loses_nothing_and_the_journal_is_sent_afterwards(
     served: Settings, kafka: KafkaProcess
 ) -> None:
     with running(served) as collector:
@@ -110,7 +110,7 @@ def test_kafka_killed_under_load_loses_nothing_and_what_waits_goes_on_by_itself(
     judge(load, on_topic(served))
 
 
-def test_a_frozen_kafka_is_no_longer_waited_for_than_a_second(served: Settings, kafka: KafkaProcess) -> None:
+def test_a_frozen_kafka_is_awaited_for_a_second_at_most(served: Settings, kafka: KafkaProcess) -> None:
     with running(served) as collector:
         assert collector.webhook("orders/create", {"id": 1}).seconds < 1
         kafka.freeze()
@@ -183,7 +183,7 @@ def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
     judge(load, on_topic(served))
 
 
-def test_a_full_journal_is_told_at_once_with_a_time_to_come_again(served: Settings, kafka: KafkaProcess) -> None:
+def test_a_full_journal_is_reported_at_once_with_a_time_to_retry(served: Settings, kafka: KafkaProcess) -> None:
     small = served.model_copy(update={"collector_journal_bytes": 1024 * 1024})
     with running(small) as collector:
         kafka.kill()
@@ -206,7 +206,7 @@ def test_a_full_journal_is_told_at_once_with_a_time_to_come_again(served: Settin
     judge(load, on_topic(served))
 
 
-def test_a_disk_that_takes_nothing_leaves_kafka_and_is_told(served: Settings, kafka: KafkaProcess) -> None:
+def test_a_disk_that_accepts_no_writes_is_reported_and_kafka_suffices(served: Settings, kafka: KafkaProcess) -> None:
     folder = served.data_dir / "collector"
     with running(served) as collector:
         _limit_files(collector.process.pid)
@@ -228,7 +228,7 @@ def _limit_files(pid: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, 1))
 
 
-def test_redis_away_delays_no_answer_and_the_token_stands_for_the_client(served: Settings) -> None:
+def test_an_unreachable_redis_delays_no_answer_and_the_token_replaces_the_client(served: Settings) -> None:
     proxy = Proxy(_address(served.redis_url.get_secret_value()))
     with running(served.model_copy(update={"redis_url": SecretStr(f"redis://{proxy.address}/0")})) as collector:
         order = {"id": 1, "cart_token": "cart-1"}
@@ -248,7 +248,7 @@ def test_redis_away_delays_no_answer_and_the_token_stands_for_the_client(served:
     assert keys == {f"{SHOP}:cart-1".encode()}
 
 
-def test_while_the_registry_is_away_known_shops_go_on_and_others_are_to_come_again(served: Settings) -> None:
+def test_while_the_registry_is_unreachable_known_shops_continue_and_others_must_retry(served: Settings) -> None:
     proxy = Proxy(_address(served.mongodb_url.get_secret_value()))
     with running(served.model_copy(update={"mongodb_url": SecretStr(f"mongodb://{proxy.address}")})) as collector:
         assert collector.webhook("orders/create", {"id": 1}).status == 200

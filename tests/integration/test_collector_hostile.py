@@ -58,7 +58,7 @@ def _raw(collector: Running, data: bytes) -> bytes:
         return _answer(connection)
 
 
-def test_huge_headers_and_slow_senders_get_no_further(collector: Running) -> None:
+def test_huge_headers_and_slow_senders_are_refused(collector: Running) -> None:
     assert _raw(collector, HEAD + b"X-A: " + b"a" * 400_000).startswith(b"HTTP/1.1 431")
     assert _raw(collector, HEAD + b"X-A: a\r\n" * 300 + b"\r\n").startswith(b"HTTP/1.1 400")
     began = time.monotonic()

@@ -145,7 +145,7 @@ def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
     assert (produced, dead) == (1500, undecodable(lenient, stores))
 
 
-def test_what_elasticsearch_refused_comes_back_once_the_index_takes_it(lenient: Settings, stores: Stores) -> None:
+def test_what_elasticsearch_rejected_can_be_reprocessed_once_the_index_accepts_it(lenient: Settings, stores: Stores) -> None:
     send(lenient, [(b"named-" + key if key and key < b"62" else key, *rest) for key, *rest in visitors()])
     with refusing_named_shops(stores, "2026.01"):
         drain(lenient)
@@ -205,7 +205,7 @@ def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["orders"] == 1
 
 
-def test_a_try_in_which_nothing_had_changed_is_no_try(settings: Settings, stores: Stores) -> None:
+def test_reprocessing_without_a_change_uses_no_try(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s:c", TWICE), record("s:c", pixel("fine")), (b"s:c", b"no json", ())])
     drain(settings)
     for _ in range(4):
@@ -236,7 +236,7 @@ def given_up(settings: Settings, stores: Stores) -> None:
     assert states(settings, stores) == ["given up"]
 
 
-def test_a_letter_that_is_refused_for_two_other_reasons_is_given_up_until_it_is_reopened(
+def test_a_dead_letter_rejected_for_two_other_reasons_is_given_up_until_it_is_reopened(
     settings: Settings, stores: Stores
 ) -> None:
     given_up(settings, stores)
@@ -261,7 +261,7 @@ def test_a_letter_that_is_reopened_has_two_tries_again(settings: Settings, store
     assert states(settings, stores) == ["given up"]
 
 
-def test_letters_are_selected_by_shop_record_and_error(lenient: Settings, stores: Stores) -> None:
+def test_dead_letters_are_selected_by_shop_record_and_error(lenient: Settings, stores: Stores) -> None:
     refuse(stores, CUSTOMERS, "^(one|two):c$")
     send(lenient, [record(f"{shop}:c", pixel(f"e{shop}")) for shop in ("one", "two", "three")])
     send(lenient, [(b"two:c", b"no json", ())])
@@ -430,7 +430,7 @@ def crash_before_commit(settings: Settings) -> None:
     assert all(entry.committed is None for entry in lag(settings))
 
 
-def test_nothing_is_committed_past_a_letter_that_kafka_has_not_acknowledged(
+def test_nothing_is_committed_past_a_dead_letter_that_kafka_has_not_acknowledged(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unacknowledged(_letters: dead_letters.DeadLetters) -> None:
@@ -448,7 +448,7 @@ def test_nothing_is_committed_past_a_letter_that_kafka_has_not_acknowledged(
 
 
 @pytest.mark.parametrize("collection", [CUSTOMERS, AD_LEADS])
-def test_a_refusal_sticks_when_its_batch_runs_again_and_the_store_would_take_it(
+def test_a_rejection_stays_when_its_batch_runs_again_and_the_store_would_accept_it(
     lenient: Settings, stores: Stores, collection: str
 ) -> None:
     send(lenient, visitors(400))

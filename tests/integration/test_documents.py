@@ -201,7 +201,7 @@ ODD: list[tuple[str, str, dict[str, Any], str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "id_", "document", "field", "stage"), ODD, ids=[f"{o[0]}-{o[3]}" for o in ODD])
-def test_a_document_that_cannot_be_read_is_one_letter_and_stays_as_it_is(
+def test_a_document_that_cannot_be_read_is_one_dead_letter_and_stays_unchanged(
     settings: Settings, stores: Stores, name: str, id_: str, document: dict[str, Any], field: str, stage: str
 ) -> None:
     put(stores, name, id_, document)

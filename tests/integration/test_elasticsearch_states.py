@@ -112,7 +112,7 @@ CASES = [(EVENTS, name) for name in STATES if name != "read block"] + [("attribu
 
 
 @pytest.mark.parametrize(("which", "name"), CASES)
-def test_an_index_that_takes_nothing_makes_no_dead_letter_and_loses_nothing(
+def test_an_index_that_accepts_no_writes_makes_no_dead_letter_and_loses_nothing(
     hasty: Settings, stores: Stores, name: str, which: str
 ) -> None:
     send(hasty, [record("s:c", completed("first", query="?utm_source=n"))])
@@ -202,7 +202,7 @@ def test_a_node_without_memory_stops_the_lane_with_its_reason(hasty: Settings, s
 WATERMARKS = {f"cluster.routing.allocation.disk.watermark.{name}": "9000000gb" for name in ("low", "high")}
 
 
-def test_a_disk_at_its_flood_stage_stops_the_lane_and_lets_it_go_on(hasty: Settings, stores: Stores) -> None:
+def test_a_disk_at_its_flood_stage_stops_the_lane_until_it_has_room(hasty: Settings, stores: Stores) -> None:
     send(hasty, [record("s:c", completed("first"))])
     drain(hasty)
     send(hasty, [record("s:c", completed("second", token="other"))])
@@ -284,7 +284,7 @@ def test_what_setup_made_is_never_taken_for_empty(hasty: Settings, stores: Store
         stores.elasticsearch.mget([(index, "s:tok")])
 
 
-def test_a_status_that_elasticsearch_refuses_is_a_dead_letter_and_comes_back(
+def test_a_status_that_elasticsearch_rejects_is_a_dead_letter_and_can_be_reprocessed(
     settings: Settings, stores: Stores
 ) -> None:
     send(settings, [record("s:tok", order(77), topic="orders/create", event_id="w1")])
@@ -301,7 +301,7 @@ def test_a_status_that_elasticsearch_refuses_is_a_dead_letter_and_comes_back(
     assert attribution(stores, "s:tok")["status"] == "cancelled"
 
 
-def test_three_lanes_on_one_order_get_through_whatever_conflicts_they_meet(settings: Settings, stores: Stores) -> None:
+def test_three_lanes_on_one_order_finish_despite_their_conflicts(settings: Settings, stores: Stores) -> None:
     """Each lane sights the same order again and again, one event at a time: every write meets the others' writes."""
     by = settling(Rules(30, 7.0, 50, sightings_kept=200), {}, ShopDays(), lambda _partition, _offset: False)
     failures: list[BaseException] = []

@@ -156,7 +156,7 @@ def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(firs
     assert not wrong, "\n".join(wrong[:40])
 
 
-def test_events_that_kafka_no_longer_has_are_understood_again(first: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_that_kafka_no_longer_has_are_decoded_again(first: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     older = list(read_all(first))
     retention_takes(first, share=2 / 3)
     provision(first)

@@ -54,12 +54,12 @@ def committed(settings: Settings) -> dict[int, int]:
     return {entry.partition: entry.committed or 0 for entry in lag(settings)}
 
 
-def test_a_second_worker_is_told_who_has_the_lane(short: Settings) -> None:
+def test_a_second_worker_learns_who_has_the_lane(short: Settings) -> None:
     with a_lane(short, "first"), pytest.raises(LaneBusy, match="held by run first"), a_lane(short, "second"):
         pass
 
 
-def test_a_lease_that_ran_out_is_told_apart_from_one_that_was_given_back(short: Settings, stores: Stores) -> None:
+def test_an_expired_lease_is_distinguished_from_one_that_was_given_back(short: Settings, stores: Stores) -> None:
     where = stores.redis.client, short.namespace, [0, 1, 2]
     with a_lane(short, "ended"):
         assert lapsed(*where) == frozenset()
@@ -140,7 +140,7 @@ def test_a_background_write_of_a_worker_that_lost_its_lane_is_not_made(
     audited(short, stores)
 
 
-def test_a_lane_that_somebody_took_is_found_lost_before_the_commit_even_with_time_left(short: Settings) -> None:
+def test_a_lane_that_another_worker_took_is_noticed_before_the_commit_even_with_time_left(short: Settings) -> None:
     with a_lane(short, "first") as first:
         one = first.fetch()
         assert one is not None
@@ -225,7 +225,7 @@ def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Setting
     assert [each["event_id"] for each in document.source["sightings"]] == ["order", "other"]
 
 
-def test_a_redis_that_is_away_is_said_in_one_line_by_whoever_wants_a_lane(settings: Settings) -> None:
+def test_an_unreachable_redis_is_one_line_when_a_lane_is_claimed(settings: Settings) -> None:
     away = redis.Redis(port=1, retry=None)
     with pytest.raises(Unavailable, match=r"^Redis at localhost:1 \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
         Lease(away, settings.namespace, [0], "test", 10).acquire()

@@ -59,7 +59,7 @@ def holder_of(settings: Settings, stores: Stores) -> set[str]:
     return set(holders(stores.redis.client, settings.namespace, [0, 1, 2]).values())
 
 
-def test_the_lane_goes_on_where_it_was_handed_over(small: Settings, stores: Stores) -> None:
+def test_the_lane_continues_where_it_was_handed_over(small: Settings, stores: Stores) -> None:
     with open_lane(small, lane=0, lanes=1, owner="first") as first:
         with in_background(small, stores, "second", "first") as second:
             for _ in range(5):
@@ -113,7 +113,7 @@ def test_an_idle_run_hands_over_before_its_end(small: Settings, stores: Stores) 
         assert first.finish().messages == EVENTS
 
 
-def test_a_run_waits_behind_the_one_that_it_was_told_of_and_no_other(small: Settings, stores: Stores) -> None:
+def test_a_standby_run_waits_for_the_run_that_its_tag_names_and_no_other(small: Settings, stores: Stores) -> None:
     with open_lane(small, lane=0, lanes=1, owner="first"), pytest.raises(LaneBusy, match="held by run first"):
         run(small, "second", after="somebody-else", batches=1)
     assert next_of(small, stores) == {}

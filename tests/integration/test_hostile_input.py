@@ -84,7 +84,7 @@ def test_a_thousand_junk_records_of_one_client_stop_no_lane(settings: Settings, 
     assert (found.events, found.dead_letters) == (20, 1300)
 
 
-def test_a_few_clients_junk_stops_no_lane_and_neither_do_clients_that_somebody_makes_up(
+def test_junk_of_a_few_clients_or_of_invented_ones_stops_no_lane(
     settings: Settings, stores: Stores
 ) -> None:
     send(settings, [record(f"s:c{n}", pixel(f"e{n}")) for n in range(20)])
@@ -111,7 +111,7 @@ def test_most_clients_refused_at_once_still_stop_the_lane(
 # --- Size ---
 
 
-def test_a_record_too_large_for_a_letter_has_one_that_refers_to_it(settings: Settings, stores: Stores) -> None:
+def test_a_record_too_large_for_a_dead_letter_has_one_that_refers_to_it(settings: Settings, stores: Stores) -> None:
     value = b'{"id":"big","name":"n","clientId":"c","x":"' + b"x" * (60 * MIB) + b'"}'
     large = {"key": b"s:mallory", "value": value, "headers": [("source", b"pixel")]}
     send(settings, [record("s:c", pixel("e1"))])
@@ -133,7 +133,7 @@ def test_a_record_too_large_for_a_letter_has_one_that_refers_to_it(settings: Set
     assert reprocess.replay(settings).failed_again == 1
 
 
-def test_a_letter_that_refers_to_a_record_comes_back_while_the_record_is_there(
+def test_a_dead_letter_that_refers_to_a_record_is_reprocessed_while_the_record_exists(
     settings: Settings, stores: Stores
 ) -> None:
     """A record that today's version refuses, and that is understood when the letter comes back."""
@@ -157,7 +157,7 @@ def test_a_letter_that_refers_to_a_record_comes_back_while_the_record_is_there(
     assert dead_letters.reread(settings, [other.letter]) == []
 
 
-def test_a_letter_that_its_topic_refuses_for_its_size_refers_to_its_record(settings: Settings, stores: Stores) -> None:
+def test_a_dead_letter_that_is_too_large_for_its_topic_refers_to_its_record(settings: Settings, stores: Stores) -> None:
     topic_config(settings, settings.dead_topic, max_message_bytes="100000")
     noise = random.Random(1).randbytes(400_000).hex().encode()
     send(settings, [record("s:c", b'{"broken":"' + noise), record("s:c", pixel("e1"))])
@@ -168,7 +168,7 @@ def test_a_letter_that_its_topic_refuses_for_its_size_refers_to_its_record(setti
     assert audited(settings, stores).dead_letters == 1
 
 
-def test_an_event_that_elasticsearch_never_takes_is_one_letter(settings: Settings, stores: Stores) -> None:
+def test_an_event_that_elasticsearch_never_accepts_is_one_dead_letter(settings: Settings, stores: Stores) -> None:
     def large(event: int, size: int) -> tuple[bytes, bytes, Any]:
         return record("s:mallory", {**pixel(f"large-{event}"), "more": "x" * size})
 
@@ -229,7 +229,7 @@ class LimitedHandler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_bodies_over_a_proxys_limit_go_in_halves_and_one_alone_is_a_letter(settings: Settings, stores: Stores) -> None:
+def test_bodies_over_a_proxys_limit_are_halved_and_one_alone_is_a_dead_letter(settings: Settings, stores: Stores) -> None:
     events = [record(f"s:c{n % 7}", {**pixel(f"e{n}"), "more": "x" * 4_000}) for n in range(600)]
     huge = record("s:mallory", {**pixel("huge"), "more": "x" * 600_000})
     send(settings, [*events[:300], huge, *events[300:]])
@@ -302,7 +302,7 @@ def test_events_of_1200_months_make_the_months_of_their_arrival(settings: Settin
     assert len(stores.elasticsearch.indices("events-")) <= 3
 
 
-def test_records_whose_own_time_is_none_are_understood(settings: Settings, stores: Stores) -> None:
+def test_records_without_a_valid_time_are_decoded(settings: Settings, stores: Stores) -> None:
     far = str(2**63 - 1)
     topic_config(settings, settings.topic, message_timestamp_after_max_ms=far, message_timestamp_before_max_ms=far)
     times = [1, 1_767_268_800_000_000, 978_307_200_000, 8_640_000_000_000_000]
@@ -384,7 +384,7 @@ def test_products_of_one_event_are_counted_up_to_a_bound(settings: Settings, sto
     assert (found.events, found.dead_letters) == (120, 1)
 
 
-def test_currencies_that_somebody_makes_up_are_dead_letters(settings: Settings, stores: Stores) -> None:
+def test_invented_currencies_are_dead_letters(settings: Settings, stores: Stores) -> None:
     letters_ = "ABCDEFGHIJ"
     codes = [a + b + c for a in letters_ for b in letters_ for c in letters_]
 
@@ -399,7 +399,7 @@ def test_currencies_that_somebody_makes_up_are_dead_letters(settings: Settings, 
     assert len(stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["revenue"]) == found.events < 20
 
 
-def test_a_document_that_is_too_large_for_mongodb_is_one_letter(settings: Settings, stores: Stores) -> None:
+def test_a_document_that_is_too_large_for_mongodb_is_one_dead_letter(settings: Settings, stores: Stores) -> None:
     wide = settings.model_copy(update={"touches_kept": 1000, "batch_messages": 10_000, "batch_bytes": 128 * MIB})
     parts = ("source", "medium", "campaign", "content", "term")
     query = "&".join(f"utm_{part}={'%F0%9F%98%80' * 512}" for part in parts)
@@ -426,7 +426,7 @@ def test_what_bson_cannot_hold_is_refused_by_itself(mongo_store: MongoStore) -> 
 # --- Headers ---
 
 
-def test_headers_that_are_not_ours_are_not_looked_at(settings: Settings, stores: Stores) -> None:
+def test_unknown_headers_are_ignored(settings: Settings, stores: Stores) -> None:
     many = [(f"h{n}", b"\xff\x00") for n in range(10_000)]
     odd = [("x", None), ("x", b"\xff"), ("\u2028", b"\x00"), ("shop_name", b"\xfe"), ("error", b"\xff")]
     twice = [("event_id", b"no"), ("event_id", b"e3")]
@@ -454,7 +454,7 @@ def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:
     assert dead_letters.parse_origin(str(Origin("t", 1, 2))) == Origin("t", 1, 2)
 
 
-def test_a_header_whose_name_is_no_text_crashes_nothing(settings: Settings, stores: Stores) -> None:
+def test_a_header_whose_name_is_not_utf_8_crashes_nothing(settings: Settings, stores: Stores) -> None:
     value = json.dumps(pixel("e1")).encode()
     send_with_header_names(settings.kafka_bootstrap, settings.topic, b"s:c", value, [b"\xff\xfe", b"", b"\xc3\x28"])
     send_with_header_names(settings.kafka_bootstrap, settings.topic, b"s:c", b"{", [b"\xff"])

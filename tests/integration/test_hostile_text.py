@@ -62,7 +62,7 @@ def attacked(settings: Settings, stores: Stores) -> Settings:
     return settings
 
 
-def test_no_command_lets_any_of_it_through(attacked: Settings, stores: Stores, tmp_path: Path) -> None:
+def test_no_command_prints_an_invisible_character(attacked: Settings, stores: Stores, tmp_path: Path) -> None:
     tamper(stores)
     exported = tmp_path / "exported.jsonl"
     bad = tmp_path / "bad.jsonl"

@@ -62,7 +62,7 @@ def committed(settings: Settings) -> int:
 
 
 @pytest.mark.parametrize("change", [without_template, with_other_fields, dynamic])
-def test_a_lane_writes_nothing_before_its_templates_are_put_right(
+def test_a_lane_writes_nothing_before_its_templates_are_corrected(
     settings: Settings, stores: Stores, change: Callable[[Stores], None]
 ) -> None:
     send(settings, [record("s:c", completed("e"))])
@@ -149,7 +149,7 @@ PROOFS: dict[str, Callable[[Settings, Stores], object]] = {
 
 
 @pytest.mark.parametrize("proof", PROOFS)
-def test_an_index_with_a_mapping_that_nobody_made_is_found_by_whoever_needs_it(settings: Settings, proof: str) -> None:
+def test_an_index_with_a_dynamic_mapping_is_found_by_everything_that_needs_it(settings: Settings, proof: str) -> None:
     with open_stores(settings) as stores:
         index = made_without_template(stores)
         assert "Elasticsearch template events" in provision(settings)
@@ -157,7 +157,7 @@ def test_an_index_with_a_mapping_that_nobody_made_is_found_by_whoever_needs_it(s
             PROOFS[proof](settings, stores)
 
 
-def test_setup_says_what_to_index_anew_and_does_it(settings: Settings, stores: Stores) -> None:
+def test_setup_says_what_to_reindex_and_does_it(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s:c", pixel("e"))])
     drain(settings)
     index = made_without_template(stores)
@@ -178,7 +178,7 @@ def test_setup_says_what_to_index_anew_and_does_it(settings: Settings, stores: S
 
 
 @pytest.mark.parametrize("name", ["product-stats-2026.01", "weekly-visitors"])
-def test_a_flush_writes_nothing_under_a_mapping_that_nobody_made(settings: Settings, stores: Stores, name: str) -> None:
+def test_a_flush_writes_nothing_under_a_dynamic_mapping(settings: Settings, stores: Stores, name: str) -> None:
     view = pixel("v", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
     send(settings, [record("s:c", view)])
     drain(settings)

@@ -113,7 +113,7 @@ def test_an_open_transaction_is_no_lag_and_is_read_once_it_is_committed(settings
     audited(settings, stores)
 
 
-def test_markers_are_not_committed_over_while_something_before_them_has_not_landed(
+def test_markers_are_not_committed_over_while_something_before_them_is_incomplete(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Transactions(settings).commit([view(1)])
@@ -299,7 +299,7 @@ def moved_users_of(stores: Stores, settings: Settings) -> frozenset[str]:
     return moved_users(events, kept.changes)
 
 
-def test_a_user_who_goes_on_in_two_partitions_is_no_excuse() -> None:
+def test_a_user_who_continues_in_two_partitions_is_not_excused() -> None:
     def event(client: str, partition: int, offset: int) -> dict[str, Any]:
         return {"shop_id": "s", "client_id": client, "kafka": {"partition": partition, "offset": offset}}
 

@@ -89,12 +89,12 @@ def test_the_password_may_stand_in_the_environment_or_in_a_file(
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
     [
-        (f":{PASSWORD}@", f":{WRONG}@", "it refuses our credentials: .*password authentication failed"),
-        (f":{PASSWORD}@", "@", "it refuses our credentials: .*no password supplied"),
-        ("/truepixel?", "/postgres?", r"it does not let us in: .*no pg_hba\.conf entry"),
-        ("sslmode=verify-full", "sslmode=disable", r"it does not let us in: .*no encryption \(.*sslmode"),
-        ("ca.pem", "other-ca.pem", r"its certificate is not trusted: .*certificate verify failed \(sslrootcert"),
-        ("ca.pem", "no-ca.pem", r"its certificate is not trusted: .*root certificate file .*\(sslrootcert"),
+        (f":{PASSWORD}@", f":{WRONG}@", "authentication failed: .*password authentication failed"),
+        (f":{PASSWORD}@", "@", "authentication failed: .*no password supplied"),
+        ("/truepixel?", "/postgres?", r"permission denied: .*no pg_hba\.conf entry"),
+        ("sslmode=verify-full", "sslmode=disable", r"permission denied: .*no encryption\. Check .*sslmode"),
+        ("ca.pem", "other-ca.pem", r"its certificate is not trusted: .*certificate verify failed\. Check sslrootcert"),
+        ("ca.pem", "no-ca.pem", r"its certificate is not trusted: .*root certificate file .*\. Check sslrootcert"),
     ],
     ids=["wrong password", "no password", "another database", "no TLS", "another authority", "no such authority"],
 )

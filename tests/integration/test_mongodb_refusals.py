@@ -41,7 +41,7 @@ def test_a_unique_index_by_hand_is_named_and_nothing_is_lost(
     ]
     send(settings, [*bought, *(orders if collection == ORDERS else [])])
     with pytest.raises(
-        ServerRefuses, match=rf"the unique index by_hand of \S+\.{collection} is none of ours"
+        ServerRefuses, match=rf"the unique index by_hand of \S+\.{collection}, which TruePixel did not create, rejects"
     ) as stopped:
         drain(settings)
     assert f'db.{collection}.dropIndex("by_hand")' in str(stopped.value)
@@ -52,7 +52,7 @@ def test_a_unique_index_by_hand_is_named_and_nothing_is_lost(
     audited(settings, stores)
 
 
-def test_one_document_that_mongodb_refuses_is_a_letter_that_says_why(settings: Settings, stores: Stores) -> None:
+def test_one_document_that_mongodb_rejects_is_a_dead_letter_with_its_reason(settings: Settings, stores: Stores) -> None:
     refuse(stores, CUSTOMERS, "^s:bad$")
     send(settings, [record("s:bad", pixel("e1")), record("s:good", pixel("e2"))])
     drain(settings)

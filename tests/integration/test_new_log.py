@@ -98,7 +98,7 @@ def tick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
     return "" if result.run_requests else str(result.skip_reason)
 
 
-def test_a_topic_made_again_stops_everything_and_says_what_to_do(
+def test_a_recreated_topic_stops_everything_and_the_error_says_what_to_do(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send(settings, traffic(0))
@@ -194,7 +194,7 @@ def test_a_rebuild_of_two_logs_changes_nothing(settings: Settings, stores: Store
     audited(settings, stores)
 
 
-def test_dead_letters_of_the_old_log_are_told_apart_and_come_back(settings: Settings, stores: Stores) -> None:
+def test_dead_letters_of_the_old_log_are_marked_and_can_be_reprocessed(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s1:c1", b"junk"), view(1, "c1")])
     drain(settings)
     create_again(settings)
@@ -238,7 +238,7 @@ def test_committed_offsets_beyond_the_end_are_no_lag_of_nothing(settings: Settin
         drain(settings)
 
 
-def test_another_cluster_is_told(settings: Settings, stores: Stores) -> None:
+def test_another_cluster_is_reported(settings: Settings, stores: Stores) -> None:
     send(settings, [view(1)])
     drain(settings)
     identities.change(stores.mongodb, "topic", {"cluster_id": "another"})
@@ -247,7 +247,7 @@ def test_another_cluster_is_told(settings: Settings, stores: Stores) -> None:
     assert any("another cluster" in line for line in plan(settings).lines)
 
 
-def test_a_lane_at_work_notices_before_anything_of_the_new_log_is_stored(settings: Settings, stores: Stores) -> None:
+def test_a_running_lane_notices_before_anything_of_the_new_log_is_stored(settings: Settings, stores: Stores) -> None:
     send(settings, traffic(0, 20))
     with open_lane(settings, lane=0, lanes=1, owner="a") as lane:
         assert one_batch(lane)
@@ -263,7 +263,7 @@ def test_a_lane_at_work_notices_before_anything_of_the_new_log_is_stored(setting
     assert stores.elasticsearch.count("events-") == 24
 
 
-def test_nothing_is_accepted_while_a_lane_is_at_work(settings: Settings, stores: Stores) -> None:
+def test_nothing_is_adopted_while_a_lane_is_processing(settings: Settings, stores: Stores) -> None:
     send(settings, [view(1)])
     drain(settings)
     create_again(settings)
@@ -368,7 +368,7 @@ def test_offsets_that_were_deleted_are_read_again_and_what_is_gone_is_counted(
     assert clients(stores) == {"c1": 9}
 
 
-def test_a_refusal_sticks_when_offsets_are_set_back(
+def test_a_rejection_stays_when_offsets_are_set_back(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from truepixel_dagster.stages import customer

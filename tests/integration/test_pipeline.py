@@ -83,7 +83,7 @@ def test_the_same_file_again_changes_only_the_count_of_duplicates(settings: Sett
     )
 
 
-def test_records_delivered_again_run_on_and_change_nothing(settings: Settings, stores: Stores) -> None:
+def test_redelivered_records_continue_and_change_nothing(settings: Settings, stores: Stores) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(1200, seed=9, shops=2)])
     drain(settings)
     audited(settings, stores)

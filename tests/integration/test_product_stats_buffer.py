@@ -183,7 +183,7 @@ def test_two_processes_that_race_for_a_partition_count_every_event_once(
     assert taken(another_process()) == {KEY: {"views": 200}}
 
 
-def test_keys_with_hostile_characters_stay_apart_and_come_back_as_they_were(redis_store: RedisStore) -> None:
+def test_keys_with_hostile_characters_stay_apart_and_are_read_as_written(redis_store: RedisStore) -> None:
     keys = [(shop, product, DAY) for shop in HOSTILE for product in HOSTILE]
     expected = {key: {"views": number} for number, key in enumerate(keys, 1)}
     assert redis_store.apply(Increments(expected, {}, {0: 0}), {0: -1})

@@ -169,7 +169,7 @@ def test_the_heartbeat_notices_it_by_itself(busy: Settings, stores: Stores) -> N
             lane.fetch()
 
 
-def test_flush_rebuild_replay_of_letters_and_audit_write_nothing_on_an_emptied_redis(
+def test_flush_rebuild_reprocessing_and_audit_write_nothing_on_an_emptied_redis(
     busy: Settings, stores: Stores
 ) -> None:
     drain(busy)
@@ -258,7 +258,7 @@ def test_duplicates_and_dead_letters_at_the_end_are_no_loss(settings: Settings) 
         pass
 
 
-def test_a_refused_event_at_the_end_is_no_loss_before_and_after_it_comes_back(
+def test_a_rejected_event_at_the_end_is_no_loss_before_and_after_it_is_reprocessed(
     settings: Settings, stores: Stores
 ) -> None:
     send(settings, [record("s:c", pixel("one"))])
@@ -329,7 +329,7 @@ def test_what_was_counted_beyond_the_committed_offsets_counts_once(busy: Setting
     restored(busy, stores)
 
 
-def test_dead_letters_that_came_back_count_once_and_those_that_wait_come_back(busy: Settings, stores: Stores) -> None:
+def test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed(busy: Settings, stores: Stores) -> None:
     lenient = busy.model_copy(update={"dead_letter_share": 1.0})
     refuse(stores, CUSTOMERS, "[0-3]$")
     refuse(stores, AD_LEADS, "[4-7]$")
@@ -347,7 +347,7 @@ def test_dead_letters_that_came_back_count_once_and_those_that_wait_come_back(bu
         audited(lenient, again)
 
 
-def test_refusals_above_the_committed_offsets_are_known_again(settings: Settings, stores: Stores) -> None:
+def test_rejections_above_the_committed_offsets_are_restored(settings: Settings, stores: Stores) -> None:
     """A crash between a letter and its commit, and an emptied Redis: the store would take it now."""
     refuse(stores, AD_LEADS, "^s:c$")
     send(settings, [record("s:c", pixel("one", query="?gclid=g-1")), record("s:d", pixel("two"))])
@@ -365,7 +365,7 @@ def test_refusals_above_the_committed_offsets_are_known_again(settings: Settings
         audited(settings, again)
 
 
-def test_a_restore_that_was_interrupted_keeps_everybody_out_until_it_is_run_again(
+def test_an_interrupted_restore_blocks_every_process_until_it_is_run_again(
     busy: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drain(busy)

@@ -272,7 +272,7 @@ NO_ROOM = {"errorCode": 14031}
     ],
     ids=lambda failing: "-".join(map(str, next(iter(failing.items()))))[:40],
 )
-def test_writes_that_mongodb_does_not_vouch_for_are_made_again(
+def test_writes_that_mongodb_does_not_acknowledge_are_repeated(
     replica_set: tuple[Settings, pymongo.MongoClient[Any]], failing: dict[str, Any]
 ) -> None:
     settings, client = replica_set

@@ -177,7 +177,7 @@ def days_shown(instance: dg.DagsterInstance) -> set[str]:
 
 
 @pytest.mark.parametrize("back", [0, 20], ids=["where they were", "back"])
-def test_days_are_shown_though_somebody_set_the_offsets_of_a_run_that_was_killed(
+def test_days_are_shown_although_another_program_set_the_offsets_of_a_killed_run(
     settings: Settings, stores: Stores, instance: dg.DagsterInstance, back: int
 ) -> None:
     """Who sets a group's offsets removes what stands beside them: by whom they were committed."""

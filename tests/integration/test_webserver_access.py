@@ -48,7 +48,7 @@ def test_it_is_read_only_by_default(settings: Settings) -> None:
         refuses_what_is_foreign(port)
 
 
-def test_what_is_writable_obeys_its_own_pages_alone(settings: Settings) -> None:
+def test_a_writable_webserver_obeys_its_own_pages_alone(settings: Settings) -> None:
     port = free_port(0)
     with dagster_dev(settings, port, writable=True):
         api = GraphQL(f"http://127.0.0.1:{port}")
@@ -63,7 +63,7 @@ def test_what_is_writable_obeys_its_own_pages_alone(settings: Settings) -> None:
             obeys_its_own_pages(port, host)
 
 
-def test_the_webserver_of_a_deployment_goes_by_its_names(settings: Settings) -> None:
+def test_the_webserver_of_a_deployment_answers_to_its_names(settings: Settings) -> None:
     named = settings.model_copy(update={"webserver_hosts": "dagster.example"})
     with started(named) as port:
         refuses_what_is_foreign(port)

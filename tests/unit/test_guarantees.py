@@ -83,3 +83,18 @@ def test_every_test_of_a_guard_exists() -> None:
     words = {word for guard in MUTATIONS for word in guard.tests.split() if "::" in word}
     assert words
     assert [word for word in sorted(words) if not Named((word.split("::")[0],), word.split("::")[1]).exists] == []
+
+
+def test_every_selection_of_a_guard_selects_a_test() -> None:
+    selections = [guard.tests.split(" -k ") for guard in MUTATIONS if " -k " in guard.tests]
+    assert selections
+    missing = [
+        (file, word)
+        for file, word in selections
+        if not any(word in name for name in functions(Path(file.split()[-1]).name))
+    ]
+    assert missing == []
+
+
+def test_the_text_of_every_guard_is_in_its_file() -> None:
+    assert [guard.guard for guard in MUTATIONS if guard.text not in (ROOT / guard.file).read_text()] == []

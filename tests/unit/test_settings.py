@@ -115,18 +115,18 @@ def test_the_defaults_fit_the_pod_and_no_limit_is_no_error() -> None:
 
 HALF_SET = [
     ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "TRUEPIXEL_KAFKA_SASL_USERNAME"),
-    ({"REDIS_USERNAME": "me"}, "TRUEPIXEL_REDIS_PASSWORD not set, and TRUEPIXEL_REDIS_USERNAME asks for it"),
-    ({"MONGODB_PASSWORD": "hunter2"}, "TRUEPIXEL_MONGODB_USERNAME not set"),
+    ({"REDIS_USERNAME": "me"}, "TRUEPIXEL_REDIS_PASSWORD must be set, because TRUEPIXEL_REDIS_USERNAME is"),
+    ({"MONGODB_PASSWORD": "hunter2"}, "TRUEPIXEL_MONGODB_USERNAME must be set"),
     ({"ELASTICSEARCH_URL": "https://me:hunter2@h"}, "TRUEPIXEL_ELASTICSEARCH_URL: must hold no password"),
     ({"REDIS_CA_CERTS": __file__}, "TRUEPIXEL_REDIS_URL must begin with rediss://"),
     ({"ELASTICSEARCH_CA_CERTS": __file__}, "TRUEPIXEL_ELASTICSEARCH_URL must begin with https://"),
-    ({"KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"}, "TRUEPIXEL_KAFKA_SSL_CA_LOCATION='/nowhere/ca.pem': there is no"),
+    ({"KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"}, "TRUEPIXEL_KAFKA_SSL_CA_LOCATION='/nowhere/ca.pem': is not a readable file"),
     ({"SECRETS_DIR": "/nowhere"}, "TRUEPIXEL_SECRETS_DIR='/nowhere': there is no such folder"),
 ]
 
 
 @pytest.mark.parametrize(("set_", "said"), HALF_SET)
-def test_what_is_half_set_is_told_in_one_line_that_names_the_variable(
+def test_an_incomplete_setting_is_one_line_that_names_the_variable(
     set_: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in set_.items():
@@ -138,7 +138,7 @@ def test_what_is_half_set_is_told_in_one_line_that_names_the_variable(
     assert "hunter2" not in str(caught.value)
 
 
-def test_secrets_may_be_files_and_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_may_be_files_and_are_reloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEPIXEL_SECRETS_DIR", str(tmp_path))
     for password in ("first", "second"):
         (tmp_path / "TRUEPIXEL_REDIS_PASSWORD").write_text(f"{password}\n")

@@ -11,7 +11,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
 
 
 class AttributionRules(dg.Config):
-    """By which rules the days are worked out; those of the stream (TRUEPIXEL_ATTRIBUTION_…) by default."""
+    """The rules by which the days are recomputed; those of the stream (TRUEPIXEL_ATTRIBUTION_…) by default."""
 
     window_days: Optional[int] = Field(  # noqa: UP045 (Dagster reads the annotation, on Python 3.10 too)
         None, ge=1, le=365, description="days before an order in which a touch counts"

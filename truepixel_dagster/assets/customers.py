@@ -12,7 +12,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
     deps=[EVENTS, ATTRIBUTIONS],
     description=(
         "First and last seen, events, orders, revenue and last ad of every customer: MongoDB `customers`."
-        " Materializing a day works out every customer who was seen on it, from the whole event history."
+        " Materializing a day recomputes every customer who was seen on it, from the whole event history."
     ),
     kind="mongodb",
 )

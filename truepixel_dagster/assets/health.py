@@ -116,7 +116,7 @@ def _with_history(look: Callable[["RebuildContext"], "Verdict"]) -> Callable[[],
     description="Every Kafka record below the committed offsets is indexed, a duplicate, or a dead letter.",
 )
 def records_accounted() -> dg.AssetCheckResult:
-    """No record is nowhere."""
+    """Every record is accounted for."""
     from truepixel_dagster.health.records import records_accounted as look
 
     return _judge(_with_history(look))
@@ -151,7 +151,7 @@ def credits_sum() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="The counters of a shop and a day, drawn anew each time, are what the event history says.",
+    description="The counters of a random shop and day equal what the event history says.",
 )
 def counters_match() -> dg.AssetCheckResult:
     """Counters are exact."""

@@ -18,7 +18,7 @@ from truepixel_dagster.terminal import echo, out, print_json, say, table
 @click.command()
 @as_json
 def settings(as_json: bool) -> None:
-    """List every setting: its variable, its value now, what it means."""
+    """List every setting: its variable, its current value, and its meaning."""
     loaded = load_settings()
     rows = []
     for name, field in Settings.model_fields.items():
@@ -27,7 +27,7 @@ def settings(as_json: bool) -> None:
         )
     if as_json:
         return print_json(rows)
-    out.print(table(("variable", "value", "what it is"), (row.values() for row in rows)))
+    out.print(table(("variable", "value", "meaning"), (row.values() for row in rows)))
     return None
 
 
@@ -36,9 +36,9 @@ def settings(as_json: bool) -> None:
 def setup(reindex: str | None) -> None:
     """Create topics, index templates and indexes. Run twice, it changes nothing.
 
-    Indices get the fields that they lack. One that was made without its template, or changed by hand, is named with
-    what to do about it, and the exit code is 1. Says what to materialize after an upgrade from version 0.1. Warns of
-    servers whose settings do not keep what they acknowledge.
+    Adds missing fields to indices. Names an index that was created without its template or changed by hand, with the
+    next step, and exits with 1. Says what to materialize after an upgrade from version 0.1. Warns of servers whose
+    settings can lose acknowledged data.
     """
     from truepixel_dagster.durability import ask, warnings
     from truepixel_dagster.provision import older_documents, provision
@@ -51,7 +51,7 @@ def setup(reindex: str | None) -> None:
     for line in changed:
         echo(line)
     if not changed:
-        echo("nothing to do: everything is there")
+        echo("nothing to do: everything is set up")
     with open_stores(settings) as stores:
         if reindex:
             echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents reindexed")
@@ -69,19 +69,19 @@ def setup(reindex: str | None) -> None:
         if not unsound and (older := older_documents(stores)):
             counted = ", ".join(f"{count:,} {name}" for name, count in older.items())
             say(
-                f"documents of the first edition of the data contract: {counted}. They are read, and upgraded when they"
-                " are next written. To have all of the past right, replay dead letters and materialize everything:"
+                f"documents of the first edition of the data contract: {counted}. They are readable, and upgraded when they"
+                " are next written. To correct the whole past, replay dead letters and materialize everything:"
                 " docs/operations.md, Upgrading"
             )
     if unsound:
-        raise click.ClickException("not all is as this version needs it, see above")
+        raise click.ClickException("Elasticsearch is not set up as this version needs it: follow the lines above, then run this again")
 
 
 @click.command()
 def migrate() -> None:
-    """Bring Dagster's own storage to the version of Dagster that is installed. Run twice, it changes nothing.
+    """Upgrade Dagster's own storage to the installed version of Dagster. Run twice, it changes nothing.
 
-    After an upgrade, before its first run, while neither daemon nor UI nor a run is at work.
+    Run it after an upgrade and before its first run, while no daemon, UI or run is active.
     """
     import subprocess
 
@@ -97,9 +97,9 @@ def migrate() -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def start(program: tuple[str, ...]) -> None:
-    """Become one of Dagster's programs; where its history in PostgreSQL cannot be reached, say so in one line instead.
+    """Check Dagster's PostgreSQL, then become one of Dagster's programs; a failed check is one line.
 
-    Such as: truepixel start dagster-webserver --read-only. The webserver refuses requests that pages of other sites
+    Example: truepixel start dagster-webserver --read-only. The webserver refuses requests that pages of other sites
     send, and host names that TRUEPIXEL_WEBSERVER_HOSTS does not list.
     """
     from truepixel_dagster.instance.history import check_history

@@ -35,7 +35,7 @@ from truepixel_dagster.text import printable
 
 
 class Group(click.Group):
-    """Errors that users can do something about are one line, and so is Ctrl-C."""
+    """Prints errors that users can act on, and Ctrl-C, as one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -56,7 +56,7 @@ class Group(click.Group):
 
 
 def _in_one_line(error: Exception) -> click.ClickException | None:
-    """An error that users can do something about, as a line; None for any other.
+    """Return an error that users can act on as one line; None for any other.
 
     The modules of these errors are imported only after a failure: they take 17 MiB and a quarter second.
     """
@@ -76,16 +76,16 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
     failures = (DrainFailed, HomeUnusable, *of_demo, *of_lake, ChaosFailed, InUse, FlushRefused, HistoryUnavailable)
     if not isinstance(error, (SettingsError, Unavailable, KafkaError, StackError, OSError, *failures)):
         return None
-    # The end of a server's log is lines of its own, and so are bad rows.
+    # The end of a server's log has several lines, and so have bad rows.
     keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown, NotImported, QueryRefused)) else ""
     return click.ClickException(printable(f"{error}{_first_aid(error)}", keep))
 
 
 def _first_aid(error: BaseException) -> str:
-    """What to do about a server of this machine that is away, where the error does not say it."""
+    """Return the next step for an unreachable server on this machine, if the error has none."""
     away = isinstance(error, (Unavailable, KafkaUnavailable)) and not isinstance(error, (AccessDenied, ServerRefuses))
     here = "127.0.0.1" in str(error)
-    return "; `truepixel stack up` starts the servers on this machine" if away and here else ""
+    return ". `truepixel stack up` starts the servers on this machine" if away and here else ""
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -50,7 +50,7 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     ):
         units = "days" if name == "product statistics" else "weeks"
         changed = (
-            "" if dry_run else f": {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed"
+            "" if dry_run else f": {done.documents:,} recomputed, {done.changed:,} changed, {done.removed:,} removed"
         )
         echo(f"{'would rebuild' if dry_run else 'rebuilt'} {name} of {count:,} {units}{changed}")
     if result.older:
@@ -70,7 +70,7 @@ def replay_range(
 ) -> None:
     """Run a range of Kafka through the stages again, outside of the stream's group.
 
-    Records are indexed again, and the users, orders and days that they touch are worked out anew from the event
+    Records are indexed again, and the users, orders and days that they touch are recomputed from the event
     history. It changes nothing where all is well, and sets right what is not; the stream may go on meanwhile. What is
     not committed yet is left to the stream.
 
@@ -88,5 +88,5 @@ def replay_range(
     older = f", {result.older:,} older than the events kept: passed over" if result.older else ""
     echo(f"{result.records:,} records, {result.events:,} events{older}")
     for stage, done in result.stages.items():
-        echo(f"{stage}: {done.documents:,} worked out, {done.changed:,} changed, {done.removed:,} removed")
+        echo(f"{stage}: {done.documents:,} recomputed, {done.changed:,} changed, {done.removed:,} removed")
     return None

@@ -19,9 +19,9 @@ from truepixel_dagster.terminal import echo, out, print_json, say, table
 @click.command()
 @as_json
 def lag(as_json: bool) -> None:
-    """Messages waiting, by partition, and what retention removed before it was read.
+    """Show the waiting messages by partition, and those that retention removed before they were read.
 
-    Exits with 1 if the topic is not the log that was processed: a lag of 0 would say nothing then.
+    Exits with 1 if the topic is not the log that was processed, because a lag of 0 would then mean nothing.
     """
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.source_log import LostRange, lost_records, verified
@@ -35,7 +35,7 @@ def lag(as_json: bool) -> None:
             verified(settings, stores, partitions)
             lost = lost_records(stores.mongodb)
         except Unavailable as error:
-            say(f"whether this is the topic that was processed was not looked at: {error}")
+            say(f"warning: not checked whether this is the topic that was processed: {error}")
     if as_json:
         totals = {"lag": sum(entry.lag for entry in partitions), "lost": [str(each) for each in lost]}
         return print_json({"partitions": partitions, **totals})
@@ -60,7 +60,7 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
 
     The stores keep what they have. The new log is read from its beginning, and its records count although their offsets
     are low; one with the event id of an event that is stored is a duplicate. Does nothing where the topic is the one
-    that was processed. No lane may be at work.
+    that was processed. Stop the lanes first: turn the sensor kafka_lag off and let runs end.
     """
     from truepixel_dagster.pipeline.adoption import adopt_topic as run
     from truepixel_dagster.pipeline.adoption import plan
@@ -87,7 +87,7 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
 @click.command()
 @as_json
 def drain(as_json: bool) -> None:
-    """Work the topic off through Dagster until the lag is 0; needs no daemon."""
+    """Process the topic through Dagster until the lag is 0; needs no daemon."""
     from truepixel_dagster.jobs.drain import drain as run
     from truepixel_dagster.stream.topics import lag as read_lag
 

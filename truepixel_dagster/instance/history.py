@@ -8,6 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from truepixel_dagster.identity import mistaken
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.text import with_advice
 
 TIMEOUT_SECONDS = 5
 
@@ -55,14 +56,16 @@ def _prove(connection: sa.Connection, url: sa.URL, expected: str) -> None:
 
 
 def _denial(reason: str) -> str | None:
-    """Why PostgreSQL does not let us in, and the setting to look at; None for any other reason."""
+    """Return why PostgreSQL denies access, and the setting to check; None for any other reason."""
     # First: a client that may do without TLS tries both ways, and the second way's refusal stands behind this one.
     if "password authentication failed" in reason or "no password supplied" in reason:
-        return f"it refuses our credentials: {reason} (the user and password in TRUEPIXEL_POSTGRES_URL, or PGPASSWORD)"
+        step = "Check the user and password in TRUEPIXEL_POSTGRES_URL, or PGPASSWORD"
+        return with_advice("authentication failed", reason, step)
     if any(words in reason for words in ("certificate verify failed", "root certificate", "does not match host name")):
-        return f"its certificate is not trusted: {reason} (sslrootcert and sslmode in TRUEPIXEL_POSTGRES_URL)"
+        step = "Check sslrootcert and sslmode in TRUEPIXEL_POSTGRES_URL"
+        return with_advice("its certificate is not trusted", reason, step)
     if "pg_hba.conf" in reason:
-        return f"it does not let us in: {reason} (the user, database and sslmode in TRUEPIXEL_POSTGRES_URL)"
+        return with_advice("permission denied", reason, "Check the user, database and sslmode in TRUEPIXEL_POSTGRES_URL")
     return None
 
 

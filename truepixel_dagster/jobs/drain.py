@@ -1,4 +1,4 @@
-"""Work the topic off through Dagster, without a daemon: one run after the other for each lane, until no lag is left."""
+"""Process the topic through Dagster without a daemon: one run after the other for each lane, until the lag is 0."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_FAILURES = 3
 
 
 class DrainFailed(Exception):
-    """Runs failed; the message says where to look."""
+    """Runs failed; the message names the log that says why."""
 
 
 def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
@@ -31,10 +31,10 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
 
     Arguments:
         settings: The pipeline's settings.
-        on_lag: Told the lag, a few times a second.
+        on_lag: Called with the lag, a few times a second.
 
     Raises:
-        AccessDenied: A store does not let us in.
+        AccessDenied: A store denies access.
         DrainFailed: A lane failed three times in a row.
         HistoryUnavailable: Dagster's own storage does not answer.
         KafkaUnavailable: Kafka does not answer.
@@ -47,13 +47,13 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         waiting = lag(settings)
         on_lag(sum(entry.lag for entry in waiting))
         _check_log(settings, waiting)
-        # What retention has removed is a run's to count and to commit over.
+        # A run counts what retention has removed, and commits past it.
         behind = {entry.partition for entry in waiting if entry.lag or entry.lost}
         shares = {lane: partitions_of(lane, settings.lanes, len(waiting)) for lane in range(settings.lanes)}
         lanes = [lane for lane, partitions in shares.items() if behind.intersection(partitions)]
         if not lanes:
             return
-        # Runs would only be denied one after the other, and their logs say why.
+        # Otherwise one run after the other would be denied, and only their logs would say why.
         for error in missing_servers(settings):
             if isinstance(error, AccessDenied):
                 raise error
@@ -63,13 +63,14 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         failures += 1
         if failures == MAX_FAILURES:
             raise DrainFailed(
-                f"runs failed {failures} times in a row; the last one says why: {_log(settings, lanes[0])}"
+                f"runs failed {failures} times in a row. The end of {_log(settings, lanes[0])} says why; correct that and run"
+                " `truepixel drain` again: it continues at the committed offsets"
             )
         time.sleep(2**failures)
 
 
 def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
-    """Raise what a lane would say of the topic and of Redis; what else a store has to say its run says."""
+    """Raise what a lane would raise about the topic and Redis; runs report other errors of the stores."""
     with open_stores(settings) as stores, suppress(Unavailable):
         try:
             log = checked(settings, stores, partitions)

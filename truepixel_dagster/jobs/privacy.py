@@ -13,7 +13,7 @@ from truepixel_dagster.text import printable
     description="Answers data requests and redacts customers and shops, in the order in which it was asked for.",
 )
 def do_requests(context: dg.OpExecutionContext) -> None:
-    """Do them, and report what each came to; whom it was about is told nowhere."""
+    """Do them, and report what each came to; not whom it was about."""
     # Only this run pays for pandas.
     from truepixel_dagster.privacy.requests import LeftOver, run
 
@@ -28,7 +28,7 @@ def do_requests(context: dg.OpExecutionContext) -> None:
 
 
 @dg.job(
-    description="Answers data requests and redacts customers and shops. What is interrupted the next run goes on with.",
+    description="Answers data requests and redacts customers and shops. The next run continues what was interrupted.",
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )

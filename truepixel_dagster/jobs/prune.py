@@ -17,7 +17,7 @@ TAGS = {"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": 
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Removes old runs with their logs and files; what they wrote of the assets stays, and so do the plots.",
+    description="Removes old runs with their logs and files; the history of the assets and its plots stay.",
 )
 def prune_runs(context: dg.OpExecutionContext) -> None:
     """Prune, and say how much it freed."""

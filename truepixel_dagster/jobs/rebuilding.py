@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from truepixel_dagster.rebuild.stats import Progress, RebuildStats
 
 TOLD_EVERY = 5.0
-DOCUMENTS_OF_A_REBUILD = "documents worked out"
+DOCUMENTS_OF_A_REBUILD = "documents recomputed"
 
 
 def rebuilding(

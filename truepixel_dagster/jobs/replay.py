@@ -28,7 +28,7 @@ class Which(dg.Config):
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Runs a range of Kafka through the stages again, outside of the stream's group; twice does no harm.",
+    description="Runs a range of Kafka through the stages again, outside of the stream's consumer group; running it twice is harmless.",
 )
 def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report what each stage had to change."""
@@ -53,7 +53,7 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
 @dg.job(
     description=(
         "Runs a range of Kafka through the stages again: by time, or by the offsets that a run of process_events"
-        " reports. It changes nothing where all is well, and sets right what is not."
+        " reports. It corrects what is wrong and changes nothing else."
     ),
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},

@@ -92,7 +92,7 @@ class LaneClaim:
             facts = durability.ask(self._settings, self._stores)
         except (Unavailable, KafkaError) as error:
             # The stage that needs that server reports it, if it is still unreachable by then.
-            return [f"settings of the servers were not looked at: {error}"]
+            return [f"the servers' durability settings were not checked: {error}"]
         return durability.warnings(facts, self._settings)
 
     def slots(self) -> int:

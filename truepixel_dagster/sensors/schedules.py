@@ -87,7 +87,7 @@ def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.Ru
 
     at_work = context.instance.get_runs(dg.RunsFilter(job_name=lake_job.name, statuses=LIVE), limit=1)
     if at_work:
-        return dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is at work"))
+        return dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is still materializing days"))
     try:
         stretches = stale_stretches(load_settings(), DAYS.get_partition_keys())
     except (SettingsError, LakeError, Unavailable, OSError) as error:

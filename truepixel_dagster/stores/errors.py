@@ -1,8 +1,8 @@
-"""What can go wrong with a server, and what to do about it.
+"""The errors of servers, and calls with retries.
 
-Transient errors are tried again with jittered, growing pauses and then become `Unavailable`; they never make a dead
-letter. A store that refuses one document makes a `Rejected` for that document; the rest of the batch goes on.
-A server that does not let us in becomes `AccessDenied` at once: trying again with the same password locks accounts.
+A transient error is retried with jittered, growing pauses and then becomes `Unavailable`; it never makes a dead letter.
+A document that a store rejects becomes a `Rejected`; the rest of the batch continues. A server that denies access
+becomes `AccessDenied` without a retry: retries with a wrong password lock accounts.
 """
 
 from __future__ import annotations
@@ -21,50 +21,50 @@ _UNTRUSTED = re.compile(r"(certificate verify failed[^(]*)")
 
 
 class Unavailable(Exception):
-    """A server cannot be reached or cannot answer now: nothing of the batch is lost, offsets stay where they are."""
+    """A server is unreachable or cannot answer now. Nothing of the batch is lost, and no offset is committed."""
 
 
 class AccessDenied(Unavailable):
-    """A server does not let us in: its certificate is not trusted, or it refuses our credentials or what we ask for."""
+    """A server denies access: its certificate is not trusted, authentication failed, or permission is denied."""
 
 
 class ServerRefuses(Unavailable):
-    """A server answers and does not do what it is asked until somebody puts something right: its message says what."""
+    """A server answers, and refuses until an operator corrects what the message names."""
 
 
 class NotSetUp(ServerRefuses):
-    """Templates, mappings or indexes are not as this version needs them: nothing is written, no search is believed."""
+    """Templates, mappings or indexes do not fit this version: nothing is written, and no search is trusted."""
 
 
 class WrongServer(AccessDenied):
-    """A server is not the one that the settings are for."""
+    """A server is not the one that the settings name."""
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A store's refusal of one document."""
+    """One document that a store rejected, with the reason."""
 
     document_id: str
     reason: str
 
 
-#: From an error to one line that says why a server does not let us in and which setting to look at; None for others.
+#: Turns an error into one line that says why a server denies access and which setting to check; None for others.
 Denial = Callable[[Exception], "str | None"]
-#: From an error to the server's words in one line, and what to do about it; None for an error that has none.
+#: Turns an error into the server's message in one line, with the next step; None for an error without a message.
 Words = Callable[[Exception], "str | None"]
 Guard = Callable[[], None]
 
 
 def no_guard() -> None:
-    """Whoever calls may."""
+    """Allow every call."""
 
 
 def no_words(_: Exception) -> str | None:
-    """The error's own text has to do."""
+    """Return None, so that the error's own text is shown."""
     return None
 
 
 def untrusted(error: Exception) -> str | None:
-    """Why a server's certificate is not trusted, in OpenSSL's words; None if that is not what went wrong."""
+    """Return why a server's certificate is not trusted, in OpenSSL's words; None for any other error."""
     found = _UNTRUSTED.search(f"{error} {error!r}")  # Elasticsearch's client has the words in one of the two
     return f"its certificate is not trusted: {found[1].strip()}" if found else None
 
@@ -72,7 +72,7 @@ def untrusted(error: Exception) -> str | None:
 def plain(
     server: str, error: Exception, *, transient: Callable[[Exception], bool], denial: Denial, words: Words = no_words
 ) -> Unavailable | None:
-    """An error of a client library in one line; None for one that is nothing that a server did."""
+    """Return an error of a client library in one line; None for one that no server caused."""
     if reason := denial(error):
         return AccessDenied(f"{server}: {reason}")
     if said := words(error):
@@ -92,20 +92,20 @@ def calling(
     guard: Guard = no_guard,
     words: Words = no_words,
 ) -> T:
-    """Make one call to a server, again after a transient error.
+    """Make one call to a server, and repeat it after a transient error.
 
     Arguments:
         server: What to name in the error: `Elasticsearch at http://127.0.0.1:9200`.
         call: The call; it must be safe to make twice.
         transient: Whether an error may pass by itself.
-        denial: Why an error is the server's refusal to let us in; such a call is not made again.
+        denial: Why the server denies access, if it does; such a call is not made again.
         attempts: Tries in all.
-        guard: Called before each try; it raises where the caller may not call any more, such as after a lost lease.
-        words: What the server says of an error; one with words and not transient is not tried again.
+        guard: Called before each try; it raises if the caller may no longer call, such as after losing its lease.
+        words: The server's message for an error; an error with a message that is not transient is not retried.
 
     Raises:
-        AccessDenied: The server does not let us in.
-        ServerRefuses: Somebody must put something right first.
+        AccessDenied: The server denies access.
+        ServerRefuses: An operator must correct something first.
         Unavailable: Every try met a transient error. Any other error is raised as it is.
     """
 

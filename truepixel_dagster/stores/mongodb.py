@@ -28,6 +28,7 @@ from truepixel_dagster.stores.errors import (
     untrusted,
 )
 from truepixel_dagster.stores.store import Store, given
+from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
 Document = dict[str, Any]
@@ -49,8 +50,8 @@ _INDEX_NAME = re.compile(r"index: (\S+) dup key")
 # An id belongs to one order, so that two workers that meet a new one at once agree.
 _IDS = "ids_1"
 _NEXT_STEP = {
-    85: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
-    86: "an index of another shape has the name of one of ours: remove it, then run `truepixel setup`",
+    85: "an index with this name has other keys: remove it, then run `truepixel setup`",
+    86: "an index with this name has other keys: remove it, then run `truepixel setup`",
     14031: "free disk space on MongoDB's machine",
 }
 # MongoDB's own bound of a document.
@@ -117,7 +118,7 @@ class MongoStore(Store):
         """Ask for an answer once.
 
         Raises:
-            AccessDenied: It does not let us in.
+            AccessDenied: MongoDB denies access.
             Unavailable: No answer.
         """
         import pymongo
@@ -439,7 +440,7 @@ def _sorted(details: Mapping[str, Any], ids: Sequence[str]) -> tuple[int, dict[s
 
 
 def _meets_its_id(error: Mapping[str, Any]) -> bool:
-    """Whether a document is there already. Another key that is there twice is of an index that is none of ours."""
+    """Whether a document is there already. A duplicate of another key is of an index that TruePixel did not create."""
     found = _INDEX_NAME.search(str(error.get("errmsg")))
     return error["code"] == _DUPLICATE_KEY and found is not None and found[1] in ("_id_", _IDS)
 
@@ -451,8 +452,8 @@ def _words_of(error: Mapping[str, Any]) -> str:
         where = text.partition("collection: ")[2].split(" ", 1)[0]
         collection = where.partition(".")[2]
         return (
-            f"the unique index {found[1]} of {where} is none of ours and refuses documents: remove it"
-            f' (db.{collection}.dropIndex("{found[1]}"))'
+            f"the unique index {found[1]} of {where}, which TruePixel did not create, rejects documents. Remove it with"
+            f' db.{collection}.dropIndex("{found[1]}")'
         )
     name = error.get("codeName") or "error"
     step = _NEXT_STEP.get(code or 0)
@@ -481,19 +482,19 @@ def _unfit(document: Document) -> str | None:
 
 
 def denial(error: Exception) -> str | None:
-    """Why MongoDB does not let us in, and the setting to look at; None for any other error."""
+    """Return why MongoDB denies access, and the setting to check; None for any other error."""
     if isinstance(error, ConnectionFailure) and (reason := untrusted(error)):
-        return f"{reason} (TRUEPIXEL_MONGODB_CA_CERTS, or another server than meant: TRUEPIXEL_MONGODB_URL)"
+        return f"{reason}. Check TRUEPIXEL_MONGODB_CA_CERTS, and that TRUEPIXEL_MONGODB_URL names the right server"
     if not isinstance(error, OperationFailure):
         return None
     words = str((error.details or {}).get("errmsg") or error)[:300]
     if error.code == _AUTHENTICATION_FAILED:
-        settings = "TRUEPIXEL_MONGODB_USERNAME and _PASSWORD, or those in TRUEPIXEL_MONGODB_URL"
-        return f"it refuses our credentials: {words} ({settings})"
+        step = "Check TRUEPIXEL_MONGODB_USERNAME and _PASSWORD, or those in TRUEPIXEL_MONGODB_URL"
+        return with_advice("authentication failed", words, step)
     if error.code == _UNAUTHORIZED and "requires authentication" in words:
-        return f"it asks for credentials: {words} (TRUEPIXEL_MONGODB_USERNAME and _PASSWORD)"
+        return with_advice("it requires credentials", words, "Set TRUEPIXEL_MONGODB_USERNAME and _PASSWORD")
     if error.code == _UNAUTHORIZED:
-        return f"our user may not do this: {words} (the roles of TRUEPIXEL_MONGODB_USERNAME)"
+        return with_advice("permission denied", words, "Check the roles of TRUEPIXEL_MONGODB_USERNAME")
     return None
 
 

@@ -34,6 +34,7 @@ from truepixel_dagster.stores.epoch import (
 )
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable, untrusted
 from truepixel_dagster.stores.store import Store, given
+from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class RedisStore(Store):
         """Ask for an answer once.
 
         Raises:
-            AccessDenied: It does not let us in.
+            AccessDenied: Redis denies access.
             Unavailable: No answer.
         """
         try:
@@ -788,19 +789,19 @@ def server_of(client: redis.Redis) -> str:
 
 
 def denial(error: Exception) -> str | None:
-    """Why Redis does not let us in, and the setting to look at; None for any other error."""
+    """Return why Redis denies access, and the setting to check; None for any other error."""
     if not isinstance(error, redis.RedisError):
         return None
     if reason := untrusted(error):
-        return f"{reason} (TRUEPIXEL_REDIS_CA_CERTS, or another server than meant: TRUEPIXEL_REDIS_URL)"
+        return f"{reason}. Check TRUEPIXEL_REDIS_CA_CERTS, and that TRUEPIXEL_REDIS_URL names the right server"
     words = _words(error)
     if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure in script" in words:
-        return f"our user may not do this: {words[:300]} (the ACL of TRUEPIXEL_REDIS_USERNAME)"
+        return with_advice("permission denied", words[:300], "Check the ACL of TRUEPIXEL_REDIS_USERNAME")
     if words.startswith(_ASKS):
-        return f"it asks for credentials: {words[:300]} (TRUEPIXEL_REDIS_USERNAME and _PASSWORD)"
+        return with_advice("it requires credentials", words[:300], "Set TRUEPIXEL_REDIS_USERNAME and _PASSWORD")
     if isinstance(error, redis.AuthenticationError) or words.startswith("WRONGPASS"):
-        settings = "TRUEPIXEL_REDIS_USERNAME and _PASSWORD, or those in TRUEPIXEL_REDIS_URL"
-        return f"it refuses our credentials: {words[:300]} ({settings})"
+        step = "Check TRUEPIXEL_REDIS_USERNAME and _PASSWORD, or those in TRUEPIXEL_REDIS_URL"
+        return with_advice("authentication failed", words[:300], step)
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the stores have in common: how they are called, and how it is told what went wrong."""
+"""What the stores have in common: calls with retries and a guard, and errors in one line."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from truepixel_dagster.stores.errors import (
     no_words,
     plain,
 )
+from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
 #: Servers and the identities that they have shown to this process.
@@ -32,8 +33,8 @@ class Store:
     Arguments:
         attempts: Tries of each call.
         transient: Whether an error of its client may pass by itself.
-        denial: Why an error is the server's refusal to let us in.
-        words: What the server says of an error, where its client does not say it well.
+        denial: Why the server denies access, if it does.
+        words: The server's message for an error, where its client's text is unclear.
     """
 
     def __init__(
@@ -47,17 +48,17 @@ class Store:
         self.guard: Guard = no_guard
 
     def plain(self, error: Exception) -> Unavailable | None:
-        """An error of the client in one line that names the server; None if it is nothing that the server did."""
+        """Return an error of the client in one line that names the server; None for one that no server caused."""
         return plain(self._server, error, transient=self._transient, denial=self._denial, words=self._words)
 
     def prove(self, expected: str) -> None:
-        """Make sure that this is the server which is meant; asks it once in a process.
+        """Check that this is the intended server; asks it once per process.
 
         Arguments:
-            expected: The identity that it has to show.
+            expected: The identity that it must show.
 
         Raises:
-            Unavailable: It does not answer.
+            Unavailable: No answer.
             WrongServer: It shows another identity, or none.
         """
         if (self._server, expected) in _PROVEN:
@@ -67,7 +68,7 @@ class Store:
         _PROVEN.add((self._server, expected))
 
     def identity(self) -> str | None:
-        """The identity that the local stack gave the server; None, or something else, for servers of others.
+        """Return the identity that the local stack gave the server; None or another text for any other server.
 
         Raises:
             Unavailable: It does not answer.
@@ -76,14 +77,15 @@ class Store:
 
     @property
     def _server(self) -> str:
-        """What to name in messages: the address, without what the URL may hold beside it."""
+        """The server's name in messages: its address, without credentials of the URL."""
         raise NotImplementedError
 
     def _no_answer(self, error: Exception, setting: str) -> Unavailable:
-        """What to raise where the server was asked only whether it is there."""
+        """Return what to raise after a failed ping."""
         if reason := self._denial(error):
             return AccessDenied(f"{self._server}: {reason}")
-        return Unavailable(f"{self._server}: {type(error).__name__} ({setting})")
+        step = f"Start it, or correct {setting}"
+        return Unavailable(f"{self._server}: {with_advice('unreachable', type(error).__name__, step)}")
 
     def _call(self, call: Callable[[], T]) -> T:
         return calling(
@@ -98,6 +100,6 @@ class Store:
 
 
 def given(**options: str | SecretStr | None) -> dict[str, Any]:
-    """The options of a client that are set, secrets in plain text; what is not set is left to the client or its URL."""
+    """Return the options of a client that are set, secrets in plain text; the client or its URL decides the others."""
     plain_ = {name: each.get_secret_value() if isinstance(each, SecretStr) else each for name, each in options.items()}
     return {name: value for name, value in plain_.items() if value is not None}

@@ -98,7 +98,7 @@ class EventConsumer:
         Idle means that no message came for `settings.idle` seconds and none is waiting.
 
         Raises:
-            KafkaDenied: Kafka lets us in no more.
+            KafkaDenied: Kafka denies access.
             KafkaUnavailable: Messages wait and none can be fetched.
         """
         if not self._positions:

@@ -13,6 +13,7 @@ from confluent_kafka import KafkaException
 from truepixel_dagster.events.origin import offset_text
 from truepixel_dagster.retrying import retrying
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
 
@@ -41,7 +42,7 @@ _TRANSIENT = frozenset(
 )
 
 
-_OUR_USER_MAY_NOT = frozenset(
+_PERMISSION_DENIED = frozenset(
     {
         Code.TOPIC_AUTHORIZATION_FAILED,
         Code.GROUP_AUTHORIZATION_FAILED,
@@ -61,19 +62,19 @@ _CREDENTIALS = frozenset(
 
 
 class KafkaError(Exception):
-    """Something about Kafka that an operator can put right; one line."""
+    """An error of Kafka that an operator can correct, in one line."""
 
 
 class KafkaUnavailable(KafkaError):
-    """Kafka does not answer: nothing is lost, offsets stay where they are."""
+    """Kafka does not answer. Nothing is lost, and no offset is committed."""
 
 
 class KafkaDenied(KafkaError):
-    """Kafka does not let us in: nothing is lost, offsets stay where they are; trying again at once would not help."""
+    """Kafka denies access. Nothing is lost, and no offset is committed; a retry would not help."""
 
 
 class WrongCluster(KafkaDenied):
-    """Kafka is not the cluster that the settings are for."""
+    """Kafka is not the cluster that the settings name."""
 
 
 class NoTopic(KafkaError):
@@ -81,31 +82,31 @@ class NoTopic(KafkaError):
 
 
 class LogChanged(KafkaError):
-    """The topic is not the log that was processed: its records must not be told apart by the offsets of the old one."""
+    """The topic is not the log that was processed, so its offsets do not identify the same records."""
 
 
 class BadRange(KafkaError):
-    """A range of records that cannot be read; the message says why."""
+    """A range of records cannot be read; the message says why."""
 
 
 class Denials:
-    """A client's `error_cb`. librdkafka tells here why no broker lets it in, and the call itself only times out."""
+    """A client's `error_cb`. librdkafka reports a denial only here; the call itself just times out."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        #: The last one that was told.
+        #: The last denial that was reported.
         self.heard: Code | None = None
 
     def __call__(self, error: Code) -> None:
-        """Keep it if it is a denial."""
+        """Keep the error if it is a denial."""
         if denial(error):
             self.heard = error
 
     def check(self) -> None:
-        """Tell the denial in the place of what came of it.
+        """Raise the denial instead of the timeout that it caused.
 
         Raises:
-            KafkaDenied: One was heard; it is forgotten with that.
+            KafkaDenied: One was reported; it is then forgotten.
         """
         heard, self.heard = self.heard, None
         if heard is not None:
@@ -113,61 +114,60 @@ class Denials:
 
 
 class LastWords(logging.Handler):
-    """Of librdkafka's log the last line about a connection that failed: how a broker hangs up is told nowhere else."""
+    """Keeps the last line of librdkafka's log about a failed connection: only the log says how a broker hangs up."""
 
     def __init__(self) -> None:
         super().__init__()
         self._line = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
+        """Keep the line if it is about a failed connection."""
         line = record.getMessage()
         if line.startswith("FAIL"):
             self._line = line
 
     def check(self) -> None:
-        """Guess, as librdkafka's documentation does, why a broker that can be reached hangs up on us.
+        """Recognize a broker that hangs up because it expects another protocol, as librdkafka's documentation describes.
 
         Raises:
-            KafkaException: The last connection ended so.
+            KafkaException: The last connection ended like that.
         """
         if _HANGS_UP.search(self._line):
             told = self._line.rpartition("Disconnected: ")[2]
-            raise KafkaException(Code(Code._TRANSPORT, f"it hangs up, as for a wrong security.protocol: {told}"))
+            raise KafkaException(Code(Code._TRANSPORT, f"it closed the connection, as for a wrong security.protocol: {told}"))
 
 
 def denial(error: Code) -> str | None:
-    """Why a broker does not let us in, and the setting to look at; None for any other error."""
+    """Return why a broker denies access, and the setting to check; None for any other error."""
     words = " ".join(error.str().split())[:300]
     # A broker that expects another protocol hangs up, and librdkafka guesses why.
     if "security.protocol" in words or error.code() == Code.SECURITY_DISABLED:
-        return f"it asks for another protocol: {words} (TRUEPIXEL_KAFKA_SECURITY_PROTOCOL)"
+        return with_advice("it expects another protocol", words, "Check TRUEPIXEL_KAFKA_SECURITY_PROTOCOL")
     if error.code() in _CREDENTIALS:
-        return (
-            f"it refuses our credentials: {words} (TRUEPIXEL_KAFKA_SASL_USERNAME, TRUEPIXEL_KAFKA_SASL_PASSWORD,"
-            " TRUEPIXEL_KAFKA_SASL_MECHANISM)"
-        )
+        credentials = "TRUEPIXEL_KAFKA_SASL_USERNAME, TRUEPIXEL_KAFKA_SASL_PASSWORD and TRUEPIXEL_KAFKA_SASL_MECHANISM"
+        return with_advice("authentication failed", words, f"Check {credentials}")
     if "certificate verify failed" in words:
-        return f"its certificate is not trusted: {words} (TRUEPIXEL_KAFKA_SSL_CA_LOCATION)"
-    # What TLS 1.3 refuses after the handshake is told as a lost connection.
+        return with_advice("its certificate is not trusted", words, "Check TRUEPIXEL_KAFKA_SSL_CA_LOCATION")
+    # librdkafka reports what TLS 1.3 refuses after the handshake as a lost connection.
     if error.code() == Code._SSL or "SSL routines" in words:
-        return f"no TLS connection: {words} (TRUEPIXEL_KAFKA_SECURITY_PROTOCOL and TRUEPIXEL_KAFKA_SSL_*)"
-    if error.code() in _OUR_USER_MAY_NOT:
-        return f"our user may not do this: {words} (the ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME)"
+        step = "Check TRUEPIXEL_KAFKA_SECURITY_PROTOCOL and TRUEPIXEL_KAFKA_SSL_*"
+        return with_advice("the TLS connection failed", words, step)
+    if error.code() in _PERMISSION_DENIED:
+        return with_advice("permission denied", words, "Check the ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME")
     return None
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether an error may pass by itself."""
+    """Return whether a later try may succeed."""
     return isinstance(error, KafkaException) and error.args[0].code() in _TRANSIENT and not denial(error.args[0])
 
 
 def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None = None) -> T:
-    """Make one call to Kafka, again after a transient error, with jittered and growing pauses.
+    """Make one call to Kafka, and repeat it after a transient error, with jittered and growing pauses.
 
     Raises:
         KafkaUnavailable: Every try met a transient error.
-        KafkaDenied: Kafka does not let us in.
+        KafkaDenied: Kafka denies access.
         NoTopic: The topic is not there.
         KafkaError: Kafka refused for another reason.
     """
@@ -178,13 +178,13 @@ def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None =
 
 
 ADOPT = (
-    "Nothing is read or written until that is settled: point TRUEPIXEL_KAFKA_BOOTSTRAP and TRUEPIXEL_NAMESPACE to the"
-    " topic that was meant, or accept this one with `truepixel adopt-topic`"
+    "Nothing is read or written until you correct it: point TRUEPIXEL_KAFKA_BOOTSTRAP and TRUEPIXEL_NAMESPACE to the"
+    " intended topic, or accept this one with `truepixel adopt-topic`"
 )
 
 
 def truncated(settings: Settings, partition: int, reached: int, high: int) -> str:
-    """What to say of a partition that ends below what was processed; offsets as Kafka counts."""
+    """Return the message for a partition that ends below what was processed; offsets are Kafka's."""
     return (
         f"Kafka topic {settings.topic} at {settings.kafka_bootstrap} was cut off: partition {partition} ends at offset"
         f" {high}, and records up to {offset_text(reached - 1)} were processed. {ADOPT}"
@@ -192,7 +192,7 @@ def truncated(settings: Settings, partition: int, reached: int, high: int) -> st
 
 
 def plain(settings: Settings, error: KafkaException) -> KafkaError:
-    """The error in one line that names the server and the setting."""
+    """Return the error in one line that names the server and the setting."""
     reason: Code = error.args[0]
     where = f"Kafka at {settings.kafka_bootstrap}"
     if reason.code() in (Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION):

@@ -71,7 +71,7 @@ class EventProducer:
             too_large: What to do if Kafka takes no record of this size; without it that is a failure as any other.
 
         Raises:
-            KafkaDenied: Kafka does not let us in.
+            KafkaDenied: Kafka denies access.
         """
         while True:
             self._denials.check()

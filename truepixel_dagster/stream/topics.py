@@ -29,7 +29,7 @@ from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_con
 from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient, plain
 
 DEAD_LETTER_DAYS = 30
-# A broker that does not let us in is asked again and again by the client: for so long at most.
+# How long the client keeps retrying a broker that denies access.
 LOOK_SECONDS = 1.0
 # A topic that was made before Kafka gave topics ids.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -452,7 +452,7 @@ def _headers(record: Any) -> tuple[tuple[str, bytes | None], ...]:
 
 
 class _Admin(AdminClient):
-    """An admin client whose first request tells why no broker lets us in, as soon as it is known."""
+    """An admin client whose first request raises a denial as soon as librdkafka reports it."""
 
     def __init__(self, settings: Settings) -> None:
         self._denials = Denials(settings)
@@ -466,7 +466,7 @@ class _Admin(AdminClient):
         """Metadata of a topic.
 
         Raises:
-            KafkaDenied: A broker does not let us in.
+            KafkaDenied: A broker denies access.
             KafkaException: None answers within the timeout.
         """
         end = time.monotonic() + timeout

@@ -70,7 +70,7 @@ def decide(lanes: Sequence[LaneState], now: float) -> Decision:
         if lane.live_run and lane.lag and not lane.followed and not lane.failures:
             start.append(Start(lane.lane, lane.live_run))
         elif lane.live_run:
-            reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is at work on {lane.lag} messages")
+            reasons.append(f"lane {lane.lane}: run {lane.live_run[:8]} is processing; lag {lane.lag}")
         elif lane.lag == 0 and not lane.unreported:
             reasons.append(f"lane {lane.lane}: no lag")
         elif left > 0:

@@ -124,7 +124,7 @@ def test_days_that_cannot_be_looked_for_now_wait_for_the_next_run(instance: dg.D
     assert (lane.settled, shown(instance, EVENTS)) == ([], set())
 
 
-def test_a_report_that_was_killed_between_two_files_of_sqlite_is_made_again(
+def test_a_report_that_was_killed_between_two_files_of_sqlite_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run's events are in one file, what Dagster shows of assets in another, which is written after it."""

@@ -79,7 +79,7 @@ def test_any_cut_and_any_redelivery_counts_every_event_once(count: int, data: st
     assert profile == apply(None, events)
 
 
-def test_an_event_that_comes_back_counts_once_though_newer_ones_were_applied() -> None:
+def test_a_reprocessed_event_counts_once_although_newer_ones_were_applied() -> None:
     lost, newer = event(1, at=NOON - DAY), event(2)
     profile = apply(None, [newer])
     back = apply_late(profile, [lost])

@@ -1,4 +1,4 @@
-"""A server that does not let us in: the exceptions as the client libraries build them, each told in one line."""
+"""A server that denies access: the exceptions as the client libraries build them, each reported in one line."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ DENIALS: list[tuple[Any, Exception, str]] = [
     (redis_store, redis.ConnectionError(f"Error 1 connecting to h:1. {UNTRUSTED}"), "TRUEPIXEL_REDIS_CA_CERTS"),
     (redis_store, from_redis("WRONGPASS invalid username-password pair"), "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
     (redis_store, from_redis("NOAUTH Authentication required."), "TRUEPIXEL_REDIS_USERNAME and _PASSWORD"),
-    (redis_store, from_redis("NOAUTH HELLO must be called with the client already authenticated"), "it asks for"),
+    (redis_store, from_redis("NOAUTH HELLO must be called with the client already authenticated"), "it requires"),
     (redis_store, from_redis("NOPERM this user has no permissions"), "ACL of TRUEPIXEL_REDIS_USERNAME"),
     (redis_store, from_redis("ERR ACL failure in script: no permissions"), "ACL of TRUEPIXEL_REDIS_USERNAME"),
 ]
 
 
 @pytest.mark.parametrize(("store", "error", "setting"), DENIALS)
-def test_a_denial_is_told_in_one_line_with_its_setting_and_not_tried_again(
+def test_a_denial_is_one_line_with_its_setting_and_is_not_retried(
     store: Any, error: Exception, setting: str
 ) -> None:
     calls = 0
@@ -100,7 +100,7 @@ def test_other_errors_are_no_denial(store: Any, error: Exception) -> None:
     assert store.denial(error) is None
 
 
-def test_a_server_that_is_away_is_still_unavailable_after_its_tries() -> None:
+def test_an_unreachable_server_is_unavailable_after_all_tries() -> None:
     def call() -> None:
         raise redis.ConnectionError("Error 111 connecting to h:1. Connection refused.")
 

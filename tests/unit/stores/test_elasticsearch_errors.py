@@ -64,7 +64,7 @@ GENUINE: list[tuple[Kind, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("kind", "error"), GENUINE, ids=lambda each: each["type"] if isinstance(each, dict) else "")
-def test_an_item_is_looked_at_by_its_type(kind: Kind, error: dict[str, Any]) -> None:
+def test_an_item_is_classified_by_its_type(kind: Kind, error: dict[str, Any]) -> None:
     assert kind_of(error) is kind
     assert error["type"] in words_of(error)
     assert "\n" not in words_of(error)
@@ -75,7 +75,7 @@ def test_a_type_that_nobody_knows_stops_the_lane() -> None:
     assert kind_of({"reason": "nothing but this"}) is Kind.OUTAGE
 
 
-def test_a_document_that_could_not_be_parsed_for_lack_of_memory_is_no_poison() -> None:
+def test_a_document_that_could_not_be_parsed_for_lack_of_memory_is_not_rejected() -> None:
     cause = {"type": "circuit_breaking_exception", "reason": "[parent] Data too large"}
     assert kind_of({"type": "document_parsing_exception", "reason": "failed to parse", "caused_by": cause}) is (
         Kind.TRANSIENT

@@ -30,7 +30,7 @@ def details(*errors: dict[str, Any], concerns: tuple[dict[str, Any], ...] = ()) 
     return {"writeErrors": list(errors), "writeConcernErrors": list(concerns), "nMatched": 0, "nUpserted": 0}
 
 
-def test_each_operation_is_met_or_poison_on_its_own() -> None:
+def test_each_operation_is_met_or_rejected_on_its_own() -> None:
     assert mongodb._sorted(details(), IDS) == (0, {})
     assert mongodb._sorted(details(MET, POISON), IDS) == (1, {"s:b": Rejected("s:b", "Document failed validation")})
 
@@ -39,20 +39,20 @@ def test_a_unique_index_by_hand_is_named_without_the_values_of_documents() -> No
     with pytest.raises(mongodb._Refused) as refused:
         mongodb._sorted(details(MET, BY_HAND), IDS)
     said = str(refused.value)
-    assert said.startswith("the unique index hash_1 of t.customers is none of ours and refuses documents")
+    assert said.startswith("the unique index hash_1 of t.customers, which TruePixel did not create, rejects documents")
     assert 'db.customers.dropIndex("hash_1")' in said
     assert "secret" not in said
     assert not refused.value.transient
 
 
 @pytest.mark.parametrize("error", [FULL, {"index": 0, "code": 99_999, "errmsg": "of another version"}])
-def test_what_is_not_about_the_document_is_no_poison(error: dict[str, Any]) -> None:
+def test_what_is_not_about_the_document_is_no_rejection(error: dict[str, Any]) -> None:
     with pytest.raises(mongodb._Refused, match=str(error["code"])) as refused:
         mongodb._sorted(details(POISON, error), IDS)
     assert not refused.value.transient
 
 
-def test_what_may_pass_is_tried_again() -> None:
+def test_transient_errors_are_retried() -> None:
     for found in (details(MET, STEPPING_DOWN), details(MET, concerns=({"code": 64, "errmsg": "waiting timed out"},))):
         with pytest.raises(mongodb._Refused) as refused:
             mongodb._sorted(found, IDS)

@@ -1,4 +1,4 @@
-"""Kafka that does not let us in: librdkafka's errors, each told in one line with its setting."""
+"""A Kafka that denies access: librdkafka's errors, each reported in one line with its setting."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DENIALS = [
 
 
 @pytest.mark.parametrize(("code", "words", "setting"), DENIALS)
-def test_a_denial_is_told_in_one_line_with_the_server_and_its_setting(code: int, words: str, setting: str) -> None:
+def test_a_denial_is_one_line_with_the_server_and_its_setting(code: int, words: str, setting: str) -> None:
     error = KafkaException(Code(code, AT + words))
     said = plain(Settings(kafka_bootstrap="h:9093"), error)
     assert isinstance(said, KafkaDenied)
@@ -42,7 +42,7 @@ def test_a_denial_is_told_in_one_line_with_the_server_and_its_setting(code: int,
     assert not is_transient(error)
 
 
-def test_a_broker_that_is_away_is_no_denial() -> None:
+def test_an_unreachable_broker_is_no_denial() -> None:
     error = Code(Code._TRANSPORT, "h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     assert denial(error) is None
     assert isinstance(plain(Settings(), KafkaException(error)), KafkaUnavailable)
@@ -72,7 +72,7 @@ def test_a_broker_that_hangs_up_at_once_expects_another_protocol(line: str, hang
     return None
 
 
-def test_what_a_client_heard_is_told_once_in_the_place_of_the_time_out() -> None:
+def test_a_reported_denial_is_raised_once_instead_of_the_timeout() -> None:
     denials = Denials(Settings())
     denials(Code(Code._AUTHENTICATION, AT + "SASL authentication error"))
     denials(Code(Code._ALL_BROKERS_DOWN, "1/1 brokers are down"))

@@ -25,6 +25,7 @@ from truepixel_dagster.stores.elasticsearch_errors import ItemFailed, Kind, fail
 from truepixel_dagster.stores.errors import untrusted
 from truepixel_dagster.stores.index_templates import own_indices
 from truepixel_dagster.stores.store import Store
+from truepixel_dagster.text import with_advice
 
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 Reply = TypeVar("Reply")
@@ -125,15 +126,16 @@ class Connection(Store):
 def denial(error: Exception) -> str | None:
     """Return why Elasticsearch denies access, and the setting to check; None for any other error."""
     if isinstance(error, TransportError) and (reason := untrusted(error)):
-        return f"{reason} (TRUEPIXEL_ELASTICSEARCH_CA_CERTS, or another server than meant: TRUEPIXEL_ELASTICSEARCH_URL)"
-    if isinstance(error, AuthenticationException):
         return (
-            f"it refuses our credentials: {_reason(error)} (TRUEPIXEL_ELASTICSEARCH_API_KEY, or"
-            " TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD)"
+            f"{reason}. Check TRUEPIXEL_ELASTICSEARCH_CA_CERTS, and that TRUEPIXEL_ELASTICSEARCH_URL names the right"
+            " server"
         )
+    if isinstance(error, AuthenticationException):
+        step = "Check TRUEPIXEL_ELASTICSEARCH_API_KEY, or TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD"
+        return with_advice("authentication failed", _reason(error), step)
     reason = _reason(error) if isinstance(error, ApiError) else str(error)
     if _kind(error) is Kind.DENIED:
-        return f"our user may not do this: {reason} (the privileges of the API key or user)"
+        return with_advice("permission denied", reason, "Check the privileges of the API key or user")
     return None
 
 
