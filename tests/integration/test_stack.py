@@ -236,7 +236,7 @@ def test_a_taken_port_is_named_with_its_holder_and_nothing_is_started(unstarted:
     port = int(unstarted.redis_url.get_secret_value().rpartition(":")[2])
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(StackError, match=rf"Redis.* 127\.0\.0\.1:{port}: the port is taken by pid {os.getpid()} "),
+        pytest.raises(StackError, match=rf"Redis.* 127\.0\.0\.1:{port}: pid {os.getpid()} "),
     ):
         Stack(unstarted).up(print)
     assert processes_of(unstarted) == []
@@ -246,7 +246,7 @@ def test_a_server_that_cannot_start_is_reported_with_its_log_and_the_others_are_
     damaged = unstarted.data_dir / "stack" / "mongodb" / "data" / "storage.bson"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(b"not BSON")
-    with pytest.raises(StackError, match=r"MongoDB ended while it started \(exit code [1-9]\d*\)") as failed:
+    with pytest.raises(StackError, match=r"MongoDB ended during its start \(exit code [1-9]\d*\)") as failed:
         Stack(unstarted).up(print)
     assert "Unable to read the storage engine metadata file" in str(failed.value)
     assert processes_of(unstarted) == []

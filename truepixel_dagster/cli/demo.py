@@ -182,7 +182,7 @@ def dev(port: int, writable: bool) -> None:
             stack.callback(servers.down, say)
         servers.up(say)
         check_history(settings)
-        with step(say, "making topics, templates and indexes"):
+        with step(say, "creating topics, templates and indexes"):
             provision(settings)
         dagster = start_dagster(settings, port, say, writable=writable)
         stack.callback(dagster.end)

@@ -71,4 +71,4 @@ def _denial(reason: str) -> str | None:
 
 def _no_answer(reason: str) -> str:
     here = "`truepixel stack up --with-postgres` starts one on this machine"
-    return f"it does not take Dagster (TRUEPIXEL_POSTGRES_URL): {reason}; {here}"
+    return f"Dagster cannot use it: {reason}. Start it, or correct TRUEPIXEL_POSTGRES_URL; {here}"

@@ -86,7 +86,7 @@ def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
         shutil.rmtree(base, ignore_errors=True)
         with ephemeral_stack(base, settings, say) as servers:
             own = identified(servers)
-            with step(say, "making topics, templates and indexes"):
+            with step(say, "creating topics, templates and indexes"):
                 provision(own)
             # The traffic goes back this far.
             yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
@@ -130,7 +130,7 @@ def flush(settings: Settings) -> None:
     run = execute(settings, "flush", {}, log)
     with ended([run]):
         if run.wait() != 0:
-            raise DemoFailed(f"the flush failed: see its log {log}")
+            raise DemoFailed(f"the flush failed: the end of {log} says why")
 
 
 def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int) -> Summary:

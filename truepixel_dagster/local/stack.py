@@ -249,7 +249,7 @@ class Stack:
                     **server.identity,
                 )
             except OSError as error:
-                raise StackError(f"{server.title}: {command[0]} does not run: {error}") from error
+                raise StackError(f"{server.title}: {command[0]} cannot be started: {error}") from error
         self._children[server] = child
         with open_private(server.pid_file, "w") as file:
             file.write(str(child.pid))
@@ -272,7 +272,7 @@ class Stack:
         if not self._process(server):
             child = self._children.get(server)
             code = child.poll() if child else None
-            raise StackError(f"{server.title} ended while it started (exit code {code}){_log_end(server)}")
+            raise StackError(f"{server.title} ended during its start (exit code {code}){_log_end(server)}")
         if seconds > START_SECONDS:
             raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
 
@@ -402,7 +402,7 @@ def settings_at(
 
 def _addresses(settings: Settings) -> list[Address]:
     if settings.kafka_security_protocol != "PLAINTEXT":
-        raise StackError("the local stack's Kafka is PLAINTEXT: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL asks for more")
+        raise StackError("the local stack has neither TLS nor passwords: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL must be PLAINTEXT")
     urls = {
         "TRUEPIXEL_KAFKA_BOOTSTRAP": ("kafka://" + settings.kafka_bootstrap, "kafka", 9092),
         "TRUEPIXEL_ELASTICSEARCH_URL": (settings.elasticsearch_url, "http", 9200),
@@ -437,7 +437,8 @@ def _place(variable: str, url: str) -> str:
     _, _, place = urlsplit(url).netloc.rpartition("@")
     if not _is_loopback(place):
         raise StackError(
-            f"the local stack only serves loopback addresses; {variable} points to {place}: there is nothing to start"
+            f"the local stack only starts servers on loopback addresses, and {variable} points to {place}: unset it, or use"
+            " your own servers without `truepixel stack`"
         )
     return place
 
@@ -455,7 +456,7 @@ def _is_loopback(place: str) -> bool:
 def _check_platform(servers: Collection[Server]) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         here = f"{platform.system()} {platform.machine()}"
-        raise StackError(f"the local stack's servers are made for x86-64 Linux, and this is {here}: {OWN_SERVERS}")
+        raise StackError(f"the local stack's servers run on x86-64 Linux only, and this is {here}: {OWN_SERVERS}")
     packages = sorted({name for server in servers for name in server.packages})
     if lacking := [name for name in packages if find_spec(name) is None]:
         raise StackError(
@@ -478,11 +479,11 @@ def _check_port(server: Server) -> None:
 
 
 def _holder(address: Address) -> str | None:
-    """Who has the port, if the system tells."""
+    """Return which process uses the port and the next step; None if the system does not show it."""
     try:
         listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
         pid = next(one.pid for one in listening if one.laddr and one.laddr.port == address.port)
-        return f"the port is taken by pid {pid} ({psutil.Process(pid).name()})"
+        return f"pid {pid} ({psutil.Process(pid).name()}) uses the port. End it, or set another address"
     except (StopIteration, psutil.Error):
         return None
 

@@ -67,8 +67,8 @@ def test_an_address_that_is_not_one_on_loopback_is_refused_by_name(
     with pytest.raises(StackError) as refused:
         Stack(settings(tmp_path, **{setting: value}), with_postgres=True)
     assert str(refused.value) == (
-        f"the local stack only serves loopback addresses; TRUEPIXEL_{setting.upper()} points to {place}:"
-        " there is nothing to start"
+        f"the local stack only starts servers on loopback addresses, and TRUEPIXEL_{setting.upper()} points to {place}:"
+        " unset it, or use your own servers without `truepixel stack`"
     )
 
 
