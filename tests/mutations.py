@@ -892,7 +892,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Redis: reads stop where the epoch is lost",
-        P + "stores/redis.py",
+        P + "stores/redis/guarded.py",
         "if expected.value and (gone := differs(self._server, expected, held, writes)):",
         "if False and (gone := None):",
         INTEGRATION + "test_redis_lost.py",

@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import mongodb
-from truepixel_dagster.stores import redis as redis_store
+from truepixel_dagster.stores.redis import connection as redis_store
 from truepixel_dagster.stores.elasticsearch import connection as elasticsearch
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable, calling
 from truepixel_dagster.stores.redis import RedisStore

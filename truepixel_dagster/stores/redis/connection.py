@@ -1,0 +1,163 @@
+"""Connect to Redis, and say what its errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import quote
+
+import redis
+from redis.exceptions import BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError
+
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.errors import AccessDenied, untrusted
+from truepixel_dagster.stores.store import Store, given
+from truepixel_dagster.text import with_advice
+
+_TRANSIENT = (
+    redis.ConnectionError,
+    redis.TimeoutError,
+    BusyLoadingError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+)
+# The second is the reply to a client that first negotiates a protocol.
+_ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
+_TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
+#: Redis' words when it accepts no writes, their meaning, and the next step.
+_NO_WRITES = {
+    "command not allowed when used memory": (
+        "it has no memory left and takes no writes (its maxmemory is reached)",
+        "Raise it with `CONFIG SET maxmemory` and in its configuration",
+    ),
+    "MISCONF": (
+        "it cannot write to its disk and takes no writes",
+        "Make room on the disk of its data, and look into its log",
+    ),
+    "NOREPLICAS": (
+        "it has too few replicas and takes no writes (its min-replicas-to-write)",
+        "Start its replicas",
+    ),
+}
+
+
+class Connection(Store):
+    """A connection to Redis, or to a server with its protocol, at the settings' address. The first call connects."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=no_writes)
+        self._prefix = settings.namespace
+        self.client: redis.Redis = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=settings.redis_timeout,
+            socket_connect_timeout=settings.redis_timeout,
+            decode_responses=True,
+            retry=None,
+            # These go before what the URL says.
+            **given(
+                username=settings.redis_username,
+                password=settings.redis_password,
+                ssl_ca_certs=settings.redis_ca_certs,
+            ),
+        )
+
+    def ping(self) -> None:
+        """Ask for an answer once.
+
+        Raises:
+            AccessDenied: Redis denies access.
+            Unavailable: No answer.
+        """
+        try:
+            self.client.ping()
+        except redis.RedisError as error:
+            raise self._no_answer(error, "TRUEPIXEL_REDIS_URL") from error
+
+    def identity(self) -> str | None:
+        """Its availability zone, which nothing but its command line sets.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        found: Any = self._call(lambda: self.client.info("server"))
+        return str(found.get("availability_zone") or "") or None
+
+    def persistence(self) -> dict[str, str] | None:
+        """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
+
+        Raises:
+            Unavailable: No answer after all tries.
+        """
+        try:
+            found: Any = self._call(lambda: self.client.config_get("appendonly", "maxmemory-policy"))
+        except (redis.ResponseError, AccessDenied):
+            return None
+        return dict(found)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
+
+    def _key(self, kind: str, *parts: str) -> str:
+        return ":".join([self._prefix, kind, *(quote(part, safe="") for part in parts)])
+
+    def _scan(self, scan: Callable[..., Any], match: str, batch: int) -> Iterator[list[str]]:
+        cursor = 0
+        while True:
+            cursor, names = self._call(lambda: scan(cursor, match=match, count=batch))  # noqa: B023 (called at once)
+            for start in range(0, len(names), batch):
+                yield names[start : start + batch]
+            if cursor == 0:
+                return
+
+    @property
+    def _server(self) -> str:
+        return server_of(self.client)
+
+
+def server_of(client: redis.Redis) -> str:
+    """What to name in messages: the address, without what the URL may hold beside it."""
+    where = client.connection_pool.connection_kwargs
+    return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
+
+
+def denial(error: Exception) -> str | None:
+    """Return why Redis denies access, and the setting to check; None for any other error."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    if reason := untrusted(error):
+        return f"{reason}. Check TRUEPIXEL_REDIS_CA_CERTS, and that TRUEPIXEL_REDIS_URL names the right server"
+    words = _words(error)
+    if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure in script" in words:
+        return with_advice("permission denied", words[:300], "Check the ACL of TRUEPIXEL_REDIS_USERNAME")
+    if words.startswith(_ASKS):
+        return with_advice("it requires credentials", words[:300], "Set TRUEPIXEL_REDIS_USERNAME and _PASSWORD")
+    if isinstance(error, redis.AuthenticationError) or words.startswith("WRONGPASS"):
+        step = "Check TRUEPIXEL_REDIS_USERNAME and _PASSWORD, or those in TRUEPIXEL_REDIS_URL"
+        return with_advice("authentication failed", words[:300], step)
+    return None
+
+
+def _words(error: Exception) -> str:
+    """The server's words: a pipeline puts the command and a colon in front of them."""
+    return str(error).rpartition("caused error: ")[2]
+
+
+def no_writes(error: Exception) -> str | None:
+    """Why Redis answers and takes no writes, and what to do about it, in one line; None for any other error."""
+    if not isinstance(error, redis.RedisError):
+        return None
+    said = _words(error)
+    for sign, (why, advice) in _NO_WRITES.items():
+        if sign in said:
+            return f"{why}. {advice}; nothing is lost, and what waits for it continues by itself"
+    return None
+
+
+def _is_transient(error: Exception) -> bool:
+    return (
+        isinstance(error, _TRANSIENT)
+        or bool(no_writes(error))
+        or (isinstance(error, redis.ResponseError) and _words(error).startswith(_TRANSIENT_WORDS))
+    )
