@@ -1,5 +1,11 @@
 """Check the identity of a server: whether it is the one that a process was started for.
 
+    >>> from truepixel_dagster.identity import mistaken
+    >>> mistaken("Kafka at 127.0.0.1:9092", found="x1", expected="x1") is None
+    True
+    >>> "it shows no identity" in mistaken("Kafka at 127.0.0.1:9092", found=None, expected="x1")
+    True
+
 The local stack gives each server an identity when it creates the server. Settings may name the expected identity; then
 nothing is written to a server with another one, or with none.
 """

@@ -1,5 +1,9 @@
 """Read a text file as lines of cells, in any of the usual encodings and separators.
 
+    >>> from truepixel_dagster.answers.grid import lines_of
+    >>> lines_of(b"day;cost\\n2026-01-05;1,50\\n")
+    [Line(number=1, cells=('day', 'cost')), Line(number=2, cells=('2026-01-05', '1,50'))]
+
 Google's "Excel .csv" is UTF-16 with tabs, and its ".csv" is UTF-8 with commas. If a comma is the decimal separator,
 spreadsheets separate cells with semicolons.
 """

@@ -1,5 +1,11 @@
 """When dead letters are an outage or a bad deploy that should stop the lane: the rule counts clients, not messages.
 
+    >>> from truepixel_dagster.dead_letters.policy import is_outage
+    >>> batch = {f"shop:client-{number}" for number in range(100)}
+    >>> a_few, most = {"shop:client-1", "shop:client-2"}, set(sorted(batch)[:60])
+    >>> [is_outage(batch, refused, 0.5, known=lambda clients: clients) for refused in (a_few, most)]
+    [False, True]
+
 One client may send any number of messages, so the share of a batch's messages means nothing. If most clients fail at
 once, no single client is the cause, unless a sender invents clients. So where customers exist, only clients with a
 profile count: to stop a lane, an attacker must be as many known clients as all others in a batch.

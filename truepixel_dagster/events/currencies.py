@@ -1,5 +1,9 @@
 """The valid currencies: ISO 4217, withdrawn codes that Shopify still uses, and Jersey's, which Shopify uses too.
 
+    >>> from truepixel_dagster.events.currencies import CURRENCIES
+    >>> "EUR" in CURRENCIES, "XYZ" in CURRENCIES
+    (True, False)
+
 Other codes are refused, because documents keep a sum for each currency and a sender could fill them.
 """
 

@@ -1,5 +1,9 @@
 """Read a record's headers: ours, and those that Shopify itself sends with a webhook.
 
+    >>> from truepixel_dagster.events.headers import Headers, topic_name
+    >>> Headers([("X-Shopify-Topic", b"orders/paid")]).text("topic"), topic_name("ORDERS_PAID")
+    ('orders/paid', 'orders/paid')
+
     ours            Shopify's, with or without X-
     source          -
     topic           X-Shopify-Topic

@@ -1,6 +1,11 @@
 """Decode JSON of a type, and common variants of it that scripts write.
 
-    Reader(Order).decode(b'{"line_items": [{"quantity": "2", "price": ""}], "customer": []}')
+    >>> import msgspec
+    >>> from truepixel_dagster.events.lenient import Reader
+    >>> class Line(msgspec.Struct):
+    ...     quantity: int | None = None
+    >>> Reader(Line).decode(b'{"quantity": "2"}'), Reader(Line).decode(b'{"quantity": ""}')
+    (Line(quantity=2), Line(quantity=None))
 
 These variants are accepted: an integer as a text or with decimals (`"2"`, `2.0`), an empty text instead of a missing
 number, and an empty list instead of a missing object, as PHP writes it. Everything else is refused with a message that

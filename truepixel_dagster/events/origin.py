@@ -1,5 +1,10 @@
 """The position of a record in Kafka, which distinguishes a redelivery from a duplicate.
 
+    >>> from truepixel_dagster.events.origin import Origin, base_of
+    >>> first, recreated = Origin("shop.events", 3, 57), Origin("shop.events", 3, base_of(1) + 2)
+    >>> str(first), str(recreated), first < recreated
+    ('shop.events/3/57', 'shop.events/3/2@1', True)
+
 Offsets restart at 0 when a topic is deleted and created again, or moved to another cluster. Each such log has a number,
 its generation, from 0. An origin's `offset` is Kafka's offset plus 2^40 for each earlier log. So a record of a new log
 is above every record of an older one, and guards by offset need nothing else.

@@ -1,11 +1,11 @@
 """Look up the sources of visits: platforms by their names, hosts and click ids, and the rules of channels.
 
+    >>> from truepixel_dagster.events.sources import DEFAULT
+    >>> DEFAULT.named("FB-Ads").platform, DEFAULT.at("l.instagram.com").platform
+    ('facebook', 'instagram')
+
 The tables are data: the files of `data/`, each with its source and date (`data/README.md` has their format), and the
 operator's additions.
-
-    from truepixel_dagster.events.sources import DEFAULT
-    DEFAULT.named("FB-Ads").platform        # "facebook"
-    DEFAULT.at("l.instagram.com").platform  # "instagram"
 """
 
 from __future__ import annotations

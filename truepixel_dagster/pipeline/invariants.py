@@ -1,5 +1,10 @@
 """Check what a lane really did, independently of the code that ensures it: each user's order, and contiguous commits.
 
+    >>> from truepixel_dagster.pipeline.invariants import LastSeen
+    >>> seen = LastSeen(users=1000)
+    >>> [seen.moves(partition=0, user="shop:client", offset=offset) for offset in (5, 6, 4)]
+    [True, True, False]
+
 The checks do not ask the ledger, the pool or the grouping by user. They receive single records after something has
 happened to them, and count what they checked: no violations mean nothing if no record was checked. Thread-safe.
 """

@@ -1,5 +1,10 @@
 """Which runs committed a partition's records, as a note beside the committed offset: it costs no write of its own.
 
+    >>> from truepixel_dagster.stream.commit_notes import Span, read_note, write_note
+    >>> note = write_note([Span("run-1", first=0, end=57)])
+    >>> read_note(note)
+    (Span(run='run-1', first=0, end=57, handed_over=False),)
+
 Dagster is told what a run committed when the run ends. One that is killed never tells; the run that takes the lane next
 finds in the note which one it was and what it had committed, and makes good for it (`jobs/unreported.py`).
 
