@@ -220,6 +220,34 @@ def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings:
     audited(settings, stores)
 
 
+@pytest.mark.parametrize("name", ["attributions", "customers", "product_stats"])
+@pytest.mark.parametrize("before", ["attribution", "customer"])
+def test_a_day_is_rebuilt_while_a_batch_is_between_two_stages(
+    settings: Settings, stores: Stores, name: str, before: str
+) -> None:
+    """The rebuild counts what the stream has counted, and the stream counts the rest of its batch afterwards."""
+    records = [(r.key, r.value, r.headers) for r in traffic(800, seed=5, shops=2, span=ONE_DAY, profile=FIRST)]
+    send(settings, records[:400])
+    drain(settings)
+    send(settings, records[400:])
+    with open_lane(settings, lane=0, lanes=1, owner="stream") as lane:
+        batch = lane.fetch()
+        assert batch is not None
+        touched = lane.ad_lead(lane.index(batch))
+        if before == "attribution":
+            rebuild(settings, name, ["2026-01-05"])
+        done = lane.attribution(touched)
+        if before == "customer":
+            rebuild(settings, name, ["2026-01-05"])
+        lane.customer(done)
+        lane.product_stats(done)
+        lane.commit(batch)
+        while one_batch(lane):
+            pass
+        lane.finish()
+    audited(settings, stores)
+
+
 @pytest.mark.parametrize("is_lost", [True, False], ids=["an order that was lost", "an order that was changed"])
 def test_a_record_that_arrives_between_reading_the_history_and_the_orders_is_kept(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, is_lost: bool
