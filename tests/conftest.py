@@ -8,6 +8,7 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.examples import FULL, QUICK
 from truepixel_dagster.settings import Settings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,9 +29,12 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 pytest.register_assert_rewrite("tests.event_log")
 
-# Machines are noisy: how long an example takes says nothing about the code.
-settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")
+# Machines are noisy: how long an example takes says nothing about the code. `./run test unit` asks for the profile `quick`.
+for profile, number in (("full", FULL), ("quick", QUICK)):
+    settings.register_profile(
+        profile, max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("full")
 
 GIB = 1024**3
 GIB_OF_A_STACK = 2

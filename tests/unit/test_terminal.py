@@ -13,9 +13,10 @@ from unittest.mock import patch
 
 import click
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.test_text import HOSTILE, visible
 from truepixel_dagster import resources
 from truepixel_dagster.cli import main
@@ -45,7 +46,7 @@ def command(*arguments: str) -> Result:
     return done
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(TEXT, TEXT, TEXT, TEXT)
 def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: str) -> None:
     found = ShopReport(
@@ -69,7 +70,7 @@ def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: 
     assert (shown["shop"], shown["sources"][0]["campaign"]) == (shop, campaign)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(TEXT, st.binary(max_size=60), st.lists(st.tuples(TEXT, st.binary(max_size=40)), max_size=2))
 def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tuple[str, bytes]]) -> None:
     origin = Origin("truepixel.events", 0, 1)
@@ -84,7 +85,7 @@ def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tupl
         assert json.loads(command("dead-letters", "show", "0/1", "--json").stdout)["error"] == error
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(TEXT)
 def test_an_error_of_any_server(text: str) -> None:
     for error in (Unavailable(text), OSError(text), click.ClickException(text)):

@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from truepixel_dagster.audit.oracle import (
     Expected,
     Record,
@@ -304,7 +305,7 @@ def records_of(history: list[Drawn]) -> list[Record]:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories(), st.integers(0, 10**6))
 def test_the_outcome_depends_on_the_set_of_records_alone(history: list[Drawn], seed: int) -> None:
     records = records_of(history)
@@ -316,7 +317,7 @@ def test_the_outcome_depends_on_the_set_of_records_alone(history: list[Drawn], s
     assert expected([*redelivered, *redelivered[:3]]) == once
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(histories())
 def test_the_sums_of_all_documents_agree(history: list[Drawn]) -> None:
     found = expected(records_of(history))
@@ -343,7 +344,7 @@ def test_the_sums_of_all_documents_agree(history: list[Drawn]) -> None:
     )
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(histories())
 def test_every_order_has_one_document_and_every_sighting_one_order(history: list[Drawn]) -> None:
     found = expected(records_of(history))

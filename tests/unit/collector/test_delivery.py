@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.collector.fake_topic import FakeTopic
 from tests.unit.collector.test_journal import record, until
 from truepixel_dagster.collector import delivery as module
@@ -250,7 +251,7 @@ def firsts(values: list[int]) -> list[int]:
     return list(dict.fromkeys(values))
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(st.randoms(use_true_random=False), st.integers(1, 6), st.integers(2, 40))
 def test_whatever_happens_each_promise_is_on_the_topic_and_each_key_in_order(
     chance: random.Random, room: int, most: int

@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.events.test_hostile import HOSTILE, places, replaced
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import Undecodable, decode
@@ -166,7 +167,7 @@ def message(value: bytes | None, key: bytes | None, headers: Any, timestamp: int
     return Message(Origin("t", 0, 0), key, value, tuple(headers), timestamp)
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.data())
 def test_of_a_real_record_with_hostile_values_in_it(data: st.DataObject) -> None:
     record = data.draw(st.sampled_from(EXAMPLES))
@@ -211,7 +212,7 @@ def test_of_every_field_under_every_topic(record: Any) -> None:
             agree(message(json.dumps({**payload, name: {"x": 1}}).encode(), record.key, [("topic", topic.encode())]))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.sampled_from(EXAMPLES), st.data())
 def test_of_a_real_record_with_bytes_changed(record: Any, data: st.DataObject) -> None:
     value = bytearray(record.value)
@@ -220,7 +221,7 @@ def test_of_a_real_record_with_bytes_changed(record: Any, data: st.DataObject) -
     agree(message(bytes(value), record.key, record.headers))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.sampled_from(EXAMPLES), HEADERS, TIMESTAMPS)
 def test_of_any_headers_and_times(record: Any, headers: Any, timestamp: int) -> None:
     agree(message(record.value, record.key, headers, timestamp))

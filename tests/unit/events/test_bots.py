@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 from crawlerdetect import CrawlerDetect
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from truepixel_dagster.events import bots
 from truepixel_dagster.events.bots import MAX_USER_AGENT, is_bot
 
@@ -27,7 +28,7 @@ def test_a_browser_is_none(user_agent: str | None) -> None:
     assert not is_bot(user_agent)
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(st.one_of(st.sampled_from(BOTS), st.text(max_size=60), st.from_regex(r"[A-Za-z]{3,12}(bot|spider|/[0-9])")))
 def test_it_is_what_the_library_says(user_agent: str) -> None:
     assert is_bot(user_agent) == CrawlerDetect().is_crawler(user_agent)

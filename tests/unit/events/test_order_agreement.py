@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.cases import PRODUCED_MS, cases
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.oracle import events as told
@@ -318,7 +319,7 @@ def sent(payload: dict[str, Any], *headers: tuple[str, str]) -> Message:
     return Message(Origin("t", 0, 1), b"s:c", json.dumps(payload).encode(), pairs, AT)
 
 
-@settings(max_examples=1500)
+@examples(1500)
 @given(ORDER, TOPICS)
 def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
     agree(sent(payload, ("topic", topic)))
@@ -336,7 +337,7 @@ def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
         ],
     }
 )
-@settings(max_examples=600)
+@examples(600)
 @given(REFUND.filter(lambda payload: isinstance(payload, dict)))
 def test_of_any_refund(payload: dict[str, Any]) -> None:
     agree(sent(payload, ("topic", "refunds/create")))
@@ -353,7 +354,7 @@ def test_of_any_refund(payload: dict[str, Any]) -> None:
     },
     "checkout_completed",
 )
-@settings(max_examples=600)
+@examples(600)
 @given(CHECKOUT, some("checkout_completed", "checkout_started", "payment_info_submitted"))
 def test_of_any_checkout(checkout: dict[str, Any], name: str) -> None:
     agree(sent({"name": name, "clientId": "c", "data": {"checkout": checkout}}, ("source", "pixel")))

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from truepixel_dagster.events import bots
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Message
@@ -91,7 +92,7 @@ def header(record: Record, *names: str) -> str:
 # --- Understood ---
 
 
-@settings(max_examples=6, deadline=None)
+@examples(6)
 @given(st.integers(0, 2**32), st.integers(1, 8))
 def test_the_pipeline_understands_everything_but_what_is_malformed(seed: int, shops: int) -> None:
     for number, record in enumerate(traffic(3_000, seed=seed, shops=shops, malformed=0.02, profile=FULL)):
@@ -241,7 +242,7 @@ def test_the_pixel_sees_the_money_of_the_buyer() -> None:
     assert min(compared[True], compared[False]) > 20
 
 
-@settings(max_examples=5, deadline=None)
+@examples(5)
 @given(st.integers(0, 2**32))
 def test_what_payloads_say_is_what_is_true(seed: int) -> None:
     """The newest payload that was sent shows the order as the ledger has it, if the last change was told."""

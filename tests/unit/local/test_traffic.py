@@ -13,9 +13,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from truepixel_dagster.local.traffic import DEFAULT_SPAN, DEFAULT_START, FIRST, Record
 from truepixel_dagster.local.traffic import traffic as any_traffic
 
@@ -79,7 +80,7 @@ def event_id(record: Record, payload: Any) -> str:
 # --- Determinism, counts, time ---
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.integers(0, 400), st.integers(0, 2**32), st.integers(1, 5))
 def test_the_same_seed_gives_the_same_bytes_and_exactly_as_many(count: int, seed: int, shops: int) -> None:
     first = list(traffic(count, seed=seed, shops=shops))

@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.unit.stages.events_made_up import DAY, NOON
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.event import iso
@@ -249,7 +250,7 @@ def orders(draw: st.DrawFn) -> Doc:
     return {**document, **new, "touches": at, "credits": credited, "position_ends_percent": ends}
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(orders(), max_size=12), st.sampled_from(MODELS), st.sampled_from(list(GROUPINGS)), st.randoms())
 def test_sums_over_rows_are_those_of_the_documents(documents: list[Doc], model: str, by: str, random: Any) -> None:
     found = figures(*documents, model=model, by=by)
