@@ -201,7 +201,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 def _prepared(settings: Settings, folder: Path) -> Settings:
     """Settings of a collector with one shop, whom nobody limits."""
     provision(settings)
-    store = MongoStore(settings)
+    store = MongoStore(settings.mongodb())
     change(store, SHOP, lambda _: Connection(DOMAIN, TOKEN, 1))
     store.close()
     secrets = folder / "secrets"

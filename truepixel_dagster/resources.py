@@ -43,9 +43,9 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[Stores]:
     with (
-        closing(ElasticsearchStore(settings)) as elasticsearch,
-        closing(MongoStore(settings)) as mongodb,
-        closing(RedisStore(settings)) as redis,
+        closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch,
+        closing(MongoStore(settings.mongodb())) as mongodb,
+        closing(RedisStore(settings.redis())) as redis,
     ):
         stores = Stores(elasticsearch, mongodb, redis)
         redis.epochs = EpochKeeper(mongodb, redis)

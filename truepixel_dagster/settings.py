@@ -20,6 +20,7 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from truepixel_dagster.access import ElasticsearchAccess, MongoAccess, RedisAccess
 from truepixel_dagster.started_with import put_back
 
 MIB = 1024 * 1024
@@ -381,6 +382,44 @@ class Settings(BaseSettings):
     def window(self) -> timedelta:
         """The attribution window."""
         return timedelta(days=self.attribution_window_days)
+
+    def elasticsearch(self) -> ElasticsearchAccess:
+        """Return what the adapter of Elasticsearch needs."""
+        return ElasticsearchAccess(
+            url=self.elasticsearch_url,
+            api_key=self.elasticsearch_api_key,
+            username=self.elasticsearch_username,
+            password=self.elasticsearch_password,
+            ca_certs=self.elasticsearch_ca_certs,
+            timeout=self.elasticsearch_timeout,
+            retries=self.retries,
+            namespace=self.namespace,
+            replicas=self.elasticsearch_replicas,
+        )
+
+    def mongodb(self) -> MongoAccess:
+        """Return what the adapter of MongoDB needs."""
+        return MongoAccess(
+            url=self.mongodb_url,
+            username=self.mongodb_username,
+            password=self.mongodb_password,
+            ca_certs=self.mongodb_ca_certs,
+            timeout=self.mongodb_timeout,
+            retries=self.retries,
+            database=self.database,
+        )
+
+    def redis(self) -> RedisAccess:
+        """Return what the adapter of Redis needs."""
+        return RedisAccess(
+            url=self.redis_url,
+            username=self.redis_username,
+            password=self.redis_password,
+            ca_certs=self.redis_ca_certs,
+            timeout=self.redis_timeout,
+            retries=self.retries,
+            namespace=self.namespace,
+        )
 
 
 def load_settings() -> Settings:

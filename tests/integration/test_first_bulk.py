@@ -21,7 +21,7 @@ for _ in range(100):
     for name in [name for name in sys.modules if name.startswith("truepixel_dagster.stores")]:
         del sys.modules[name]
     elasticsearch = importlib.import_module("truepixel_dagster.stores.elasticsearch")
-    store = elasticsearch.ElasticsearchStore(load_settings())
+    store = elasticsearch.ElasticsearchStore(load_settings().elasticsearch())
     deletions = [elasticsearch.Action("delete", store.index("attributions"), str(n)) for n in range(128)]
     assert {outcome.status for outcome in store.bulk(deletions)} == {404}
     store.close()

@@ -63,7 +63,7 @@ HOSTILE = [
 def another_process(settings: Settings) -> Iterator[Callable[[], RedisStore]]:
     """Opens stores that know nothing of each other, as those of several processes do."""
     with ExitStack() as opened:
-        yield lambda: opened.enter_context(closing(RedisStore(settings)))
+        yield lambda: opened.enter_context(closing(RedisStore(settings.redis())))
 
 
 def views(first: int, last: int, *, partition: int = 0, **fields: str) -> list[Event]:
@@ -202,7 +202,7 @@ def test_weeks_and_clients_with_hostile_characters_stay_apart(redis_store: Redis
 
 def test_namespaces_that_begin_alike_do_not_meet(settings: Settings, redis_store: RedisStore) -> None:
     longer = settings.model_copy(update={"namespace": f"{settings.namespace}-b"})
-    with closing(RedisStore(longer)) as other:
+    with closing(RedisStore(longer.redis())) as other:
         product_stats.run(views(0, 1), {}, other, COUNTING)
         product_stats.run(views(0, 4), {}, redis_store, COUNTING)
         assert taken(redis_store) == {KEY: {"views": 5}}
@@ -263,7 +263,7 @@ def test_a_server_that_lost_its_scripts_is_given_each_once_more(redis_store: Red
 
 def unreachable(settings: Settings) -> RedisStore:
     url = SecretStr("redis://someone:hunter2@127.0.0.1:1/0")  # nothing listens there
-    return RedisStore(settings.model_copy(update={"redis_url": url, "retries": 2}))
+    return RedisStore(settings.model_copy(update={"redis_url": url, "retries": 2}).redis())
 
 
 @pytest.mark.parametrize(
@@ -289,7 +289,7 @@ def test_an_unreachable_server_is_named_without_its_password(
 
 def test_a_server_busy_with_a_script_is_unavailable_and_not_broken(settings: Settings, redis_store: RedisStore) -> None:
     """BUSY comes as a plain error, and in a pipeline after other words."""
-    store = RedisStore(settings.model_copy(update={"retries": 1}))
+    store = RedisStore(settings.model_copy(update={"retries": 1}).redis())
     product_stats.run(views(0, 0), {}, store, COUNTING)
     admin = redis_store.client
     threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]

@@ -86,7 +86,7 @@ def test_two_writers_of_webhooks_and_an_operator_end_in_one_document(settings: S
     errors: list[BaseException] = []
 
     def write(events: Sequence[Event]) -> None:
-        store = MongoStore(settings)
+        store = MongoStore(settings.mongodb())
         try:
             for event in events:
                 learn(store, [event])
@@ -96,7 +96,7 @@ def test_two_writers_of_webhooks_and_an_operator_end_in_one_document(settings: S
             store.close()
 
     def say() -> None:
-        store = MongoStore(settings)
+        store = MongoStore(settings.mongodb())
         try:
             for n in range(20):
                 set_by_operator(store, "s", with_alias(f"a{n}"))

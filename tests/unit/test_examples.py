@@ -16,7 +16,7 @@ MODULES = [
     for folder in CORE
     for module in sorted((PACKAGE / folder).glob("*.py"))
     if "\n    >>> " in module.read_text()
-] + ["chunks", "identity", "text"]
+] + ["access", "chunks", "identity", "text"]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -170,7 +170,7 @@ async def _serve(
     delivery = Delivery(journal, file.keys())
     if held := journal.held.records:
         say(f"{held:,} records are in the journal from before: the collector sends them first")
-    with closing(MongoStore(settings.model_copy(update=_SHORT))) as mongodb:
+    with closing(MongoStore(settings.model_copy(update=_SHORT).mongodb())) as mongodb:
         services = _services(settings, delivery, mongodb)
         config.loaded_app = application(services)
         server = Server(config, lambda: setattr(services, "is_leaving", True), settings.collector_leave)

@@ -55,7 +55,7 @@ def connect(settings: Settings, shops: Sequence[Shop]) -> dict[str, ShopDoor]:
     """
     doors = {shop.id: ShopDoor(shop.domain, new_pixel_token()) for shop in shops}
     now = int(time.time() * 1000)
-    with closing(MongoStore(settings)) as store:
+    with closing(MongoStore(settings.mongodb())) as store:
         for id_, door in doors.items():
             _connect(store, id_, Connection(door.domain, door.pixel_token, now))
     return doors

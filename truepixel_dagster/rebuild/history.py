@@ -128,7 +128,7 @@ def open_history(settings: Settings, stores: Stores) -> Iterator[History]:
         SettingsError: The operator's additions to the tables of sources are invalid.
         Unavailable: MongoDB does not answer.
     """
-    with closing(ElasticsearchStore(settings, exact=True)) as store:
+    with closing(ElasticsearchStore(settings.elasticsearch(), exact=True)) as store:
         yield History(store, sites_now(settings, stores))
 
 

@@ -19,8 +19,8 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from truepixel_dagster.access import MongoAccess
 from truepixel_dagster.retrying import pause
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import (
     AccessDenied,
     Rejected,
@@ -93,26 +93,26 @@ _UNAUTHORIZED, _AUTHENTICATION_FAILED = 13, 18
 
 
 class MongoStore(Store):
-    """MongoDB at the settings' address. Nothing is connected before the first call."""
+    """Adapt MongoDB. The first call connects."""
 
-    def __init__(self, settings: Settings) -> None:
-        milliseconds = int(settings.mongodb_timeout * 1000)
-        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=_words)
+    def __init__(self, access: MongoAccess) -> None:
+        milliseconds = int(access.timeout * 1000)
+        super().__init__(access.retries, transient=_is_transient, denial=denial, words=_words)
         self.client: MongoClient[Document] = MongoClient(
-            settings.mongodb_url.get_secret_value(),
+            access.url.get_secret_value(),
             connect=False,
             timeoutMS=milliseconds,
             serverSelectionTimeoutMS=min(milliseconds, 5000),
             appname="truepixel",
             maxPoolSize=16,
             **given(
-                username=settings.mongodb_username,
-                password=settings.mongodb_password,
-                tlsCAFile=settings.mongodb_ca_certs,
+                username=access.username,
+                password=access.password,
+                tlsCAFile=access.ca_certs,
             ),
         )
         # Journaled: an acknowledged write survives kill -9 of the server.
-        self._database = self.client.get_database(settings.database, write_concern=WriteConcern(w="majority", j=True))
+        self._database = self.client.get_database(access.database, write_concern=WriteConcern(w="majority", j=True))
 
     def ping(self, timeout: float = 2.0) -> None:
         """Ask for an answer once.

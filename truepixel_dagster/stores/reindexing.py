@@ -20,7 +20,7 @@ def reindex(settings: Settings, index: str) -> int:
         ServerRefuses: The index is none of the pipeline's, or a document does not fit the mapping.
         Unavailable: No answer; call it again.
     """
-    with closing(ElasticsearchStore(settings, exact=True)) as store:
+    with closing(ElasticsearchStore(settings.elasticsearch(), exact=True)) as store:
         body = store.body_of(index)
         if body is None:
             raise ServerRefuses(f"{index} is no index of this pipeline: `truepixel setup` names those to reindex")

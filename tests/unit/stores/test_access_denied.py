@@ -110,5 +110,5 @@ def test_an_unreachable_server_is_unavailable_after_all_tries() -> None:
 
 
 def test_the_address_in_messages_has_no_credentials() -> None:
-    store = RedisStore(Settings(redis_url="rediss://me:hunter2@h:7/0", redis_timeout=0.5))
+    store = RedisStore(Settings(redis_url="rediss://me:hunter2@h:7/0", redis_timeout=0.5).redis())
     assert redis_store.server_of(store.client) == "Redis at h:7"

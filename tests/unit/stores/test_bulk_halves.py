@@ -39,7 +39,7 @@ class Client:
 
 @pytest.mark.parametrize("by_item", [False, True])
 def test_a_request_that_is_too_large_goes_in_halves_and_one_document_alone_is_refused(by_item: bool) -> None:
-    with closing(ElasticsearchStore(Settings())) as store:
+    with closing(ElasticsearchStore(Settings().elasticsearch())) as store:
         store.client.close()
         store.client = client = Client(by_item=by_item)  # type: ignore[assignment]
         sizes = [10, 300, 20, 5_000, 300, 300, 10, 10]

@@ -90,7 +90,7 @@ class CollectorProcess:
 
 def connect(settings: Settings, shop: str = SHOP, domain: str = DOMAIN, token: str = TOKEN, *own: Secret) -> None:
     """Connect a shop, so that collectors accept its webhooks and pixel events."""
-    with closing(MongoStore(settings)) as store:
+    with closing(MongoStore(settings.mongodb())) as store:
         change(store, shop, lambda _: Connection(domain, token, 1, own))
 
 

@@ -135,7 +135,7 @@ class Pipeline:
     def _initiate_replica_set(self) -> None:
         """MongoDB is a replica set of one, which clients find at its proxy; it proves first that it is this stack's."""
         alone = SecretStr(f"{self.direct.mongodb_url.get_secret_value()}/?directConnection=true")
-        with closing(MongoStore(self.direct.model_copy(update={"mongodb_url": alone}))) as store:
+        with closing(MongoStore(self.direct.model_copy(update={"mongodb_url": alone}).mongodb())) as store:
             store.prove(self._stack.identity)
         member = {"_id": 0, "host": str(self.proxies["mongodb"].address)}
         with self.mongodb() as client:

@@ -37,10 +37,10 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 
 class ElasticsearchStore(Stamps, Documents):
-    """Use Elasticsearch at the settings' address. The first call connects.
+    """Adapt Elasticsearch. The first call connects.
 
     Arguments:
-        settings: Address, timeouts and names.
+        access: Address, credentials, names and time limit.
         exact: Read numbers with a fraction as decimals.
     """
 

@@ -20,7 +20,7 @@ from elasticsearch import (
 from elasticsearch import ConnectionError as NoConnection
 from elasticsearch.serializer import JsonSerializer, NdjsonSerializer
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import ElasticsearchAccess
 from truepixel_dagster.stores.elasticsearch_errors import ItemFailed, Kind, failed_shards, kind_of, types_of, words_of
 from truepixel_dagster.stores.errors import untrusted
 from truepixel_dagster.stores.index_templates import own_indices
@@ -59,29 +59,25 @@ class _ReadyMade(NdjsonSerializer):
 
 
 class Connection(Store):
-    """Use Elasticsearch at the settings' address. The first call connects.
+    """Connect to Elasticsearch at the first call.
 
     Arguments:
-        settings: Address, timeouts and names.
+        access: Address, credentials, names and time limit.
         exact: Read numbers with a fraction as decimals.
     """
 
-    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
-        key, user, password = (
-            settings.elasticsearch_api_key,
-            settings.elasticsearch_username,
-            settings.elasticsearch_password,
-        )
-        options: Any = {"ca_certs": settings.elasticsearch_ca_certs} if settings.elasticsearch_ca_certs else {}
+    def __init__(self, access: ElasticsearchAccess, *, exact: bool = False) -> None:
+        key, user, password = access.api_key, access.username, access.password
+        options: Any = {"ca_certs": access.ca_certs} if access.ca_certs else {}
         options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
-        self.address = settings.elasticsearch_url
-        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=words)
-        self._namespace = settings.namespace
+        self.address = access.url
+        super().__init__(access.retries, transient=_is_transient, denial=denial, words=words)
+        self._namespace = access.namespace
         self.client = Elasticsearch(
-            settings.elasticsearch_url.split(","),
+            access.url.split(","),
             api_key=key.get_secret_value() if key else None,
             basic_auth=(user, password.get_secret_value()) if user and password else None,
-            request_timeout=settings.elasticsearch_timeout,
+            request_timeout=access.timeout,
             max_retries=0,
             **options,
         )

@@ -9,7 +9,7 @@ from typing import Any
 from elasticsearch import ApiError
 
 from truepixel_dagster.retrying import pause
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import ElasticsearchAccess
 from truepixel_dagster.stores.elasticsearch.actions import (
     AT_ONCE,
     CONFLICT,
@@ -44,8 +44,8 @@ _REPLY_FIELDS = "items.*.status,items.*.error.type,items.*.error.reason,items.*.
 class Documents(Indices):
     """Read and write documents by index and id. See `Connection` for the arguments."""
 
-    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
-        super().__init__(settings, exact=exact)
+    def __init__(self, access: ElasticsearchAccess, *, exact: bool = False) -> None:
+        super().__init__(access, exact=exact)
         self._part_bytes = PART_BYTES
         self._senders = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bulk")
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import ElasticsearchAccess
 from truepixel_dagster.stores.elasticsearch.connection import Connection, whole
 from truepixel_dagster.stores.errors import NotSetUp
 from truepixel_dagster.stores.index_templates import (
@@ -32,11 +32,11 @@ _SOUND_SECONDS = 60.0
 class Indices(Connection):
     """Create and check indices and templates. See `Connection` for the arguments."""
 
-    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
-        super().__init__(settings, exact=exact)
+    def __init__(self, access: ElasticsearchAccess, *, exact: bool = False) -> None:
+        super().__init__(access, exact=exact)
         self._sound: set[str] = set()
         self._sound_until = 0.0
-        self._replicas = settings.elasticsearch_replicas
+        self._replicas = access.replicas
 
     def check(self) -> None:
         """Check that templates and indices are as this version needs them.

@@ -9,7 +9,7 @@ from typing import Any
 
 from elasticsearch import ApiError, TransportError
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import ElasticsearchAccess
 from truepixel_dagster.stores.elasticsearch.connection import whole
 from truepixel_dagster.stores.elasticsearch.indices import Indices
 from truepixel_dagster.stores.index_templates import MADE_BY_SETUP, Fault, is_closed
@@ -21,8 +21,8 @@ _KNOWN_SECONDS = 1.0
 class Searches(Indices):
     """Search the pipeline's indices. See `Connection` for the arguments."""
 
-    def __init__(self, settings: Settings, *, exact: bool = False) -> None:
-        super().__init__(settings, exact=exact)
+    def __init__(self, access: ElasticsearchAccess, *, exact: bool = False) -> None:
+        super().__init__(access, exact=exact)
         self._searched: dict[str, float] = {}
 
     def count(self, name: str, query: Mapping[str, Any] | None = None) -> int:

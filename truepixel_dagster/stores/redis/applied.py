@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import RedisAccess
 from truepixel_dagster.stores.epoch import Epoch, identity_key, script
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis.guarded import Guarded
@@ -20,8 +20,8 @@ _ALL_APPLIED = script("return {redis.call('HKEYS', KEYS[1]), redis.call('HVALS',
 class AppliedOffsets(Guarded):
     """The last applied offset of each partition: Redis has counted all its records up to there."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, access: RedisAccess) -> None:
+        super().__init__(access)
         self._applied: dict[int, int] = {}
 
     def trust(self, epoch: Epoch) -> None:

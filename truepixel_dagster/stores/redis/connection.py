@@ -9,7 +9,7 @@ from urllib.parse import quote
 import redis
 from redis.exceptions import BusyLoadingError, ClusterDownError, ReadOnlyError, TryAgainError
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import RedisAccess
 from truepixel_dagster.stores.errors import AccessDenied, untrusted
 from truepixel_dagster.stores.store import Store, given
 from truepixel_dagster.text import with_advice
@@ -43,22 +43,22 @@ _NO_WRITES = {
 
 
 class Connection(Store):
-    """A connection to Redis, or to a server with its protocol, at the settings' address. The first call connects."""
+    """Connect to Redis, or to a server with its protocol, at the first call."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings.retries, transient=_is_transient, denial=denial, words=no_writes)
-        self._prefix = settings.namespace
+    def __init__(self, access: RedisAccess) -> None:
+        super().__init__(access.retries, transient=_is_transient, denial=denial, words=no_writes)
+        self._prefix = access.namespace
         self.client: redis.Redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=settings.redis_timeout,
-            socket_connect_timeout=settings.redis_timeout,
+            access.url.get_secret_value(),
+            socket_timeout=access.timeout,
+            socket_connect_timeout=access.timeout,
             decode_responses=True,
             retry=None,
             # These go before what the URL says.
             **given(
-                username=settings.redis_username,
-                password=settings.redis_password,
-                ssl_ca_certs=settings.redis_ca_certs,
+                username=access.username,
+                password=access.password,
+                ssl_ca_certs=access.ca_certs,
             ),
         )
 

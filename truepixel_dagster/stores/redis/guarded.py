@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import redis
 from redis.exceptions import NoScriptError
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import RedisAccess
 from truepixel_dagster.stores.epoch import Epoch, Epochs, differs, identity_key, lost, script
 from truepixel_dagster.stores.redis.connection import Connection
 
@@ -24,8 +24,8 @@ _UNCHECKED = frozenset({"counted"})
 class Guarded(Connection):
     """Calls that raise `StateLost` once Redis no longer holds the expected epoch and writes (`stores/epoch.py`)."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+    def __init__(self, access: RedisAccess) -> None:
+        super().__init__(access)
         self._shas: dict[str, str] = {}
         self._epoch: Epoch | None = None
         #: Who knows what Redis must hold; nothing is compared where nobody does.
