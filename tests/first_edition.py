@@ -34,7 +34,8 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stores.index_templates import TEMPLATES
 from truepixel_dagster.stream.producer import EventProducer
-from truepixel_dagster.stream.topics import create_topics, read_all, reset_offsets
+from truepixel_dagster.stream.reading import read_all
+from truepixel_dagster.stream.topics import create_topics, reset_offsets
 
 FOLDER = Path(__file__).parent / "samples" / "first_edition"
 MORE = FOLDER / "more.jsonl"

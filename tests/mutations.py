@@ -497,14 +497,14 @@ MUTATIONS = (
     ),
     Mutation(
         "a header whose name is no text crashes nothing",
-        P + "stream/topics.py",
+        P + "stream/reading.py",
         "except SystemError:",
         "except ():",
         UNIT + "stream/test_headers.py",
     ),
     Mutation(
         "a header whose name is no text is noticed in a loop that is hot",
-        P + "stream/topics.py",
+        P + "stream/reading.py",
         "tuple(_call_headers(record) or ())",
         "tuple(record.headers() or ())",
         UNIT + "stream/test_headers.py",
@@ -595,7 +595,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orders: an event is of the order whose id it names",
-        P + "orders/order.py",
+        P + "orders/division.py",
         "ids = [node.id] if node.kind == ORDER else node.order_ids",
         "ids: tuple[str, ...] = ()",
         UNIT + "orders/test_ids_agreement.py",

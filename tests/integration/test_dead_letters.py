@@ -34,7 +34,8 @@ from truepixel_dagster.stages import ad_lead, attribution, customer, index, prod
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stream.errors import KafkaUnavailable
-from truepixel_dagster.stream.topics import lag, read_all
+from truepixel_dagster.stream.reading import read_all
+from truepixel_dagster.stream.topics import lag
 
 TWICE = b'{"id": "twice", "name": "x", "clientId": "c", "zz": {"a": 1, "a": 2}}'
 

@@ -25,7 +25,8 @@ from truepixel_dagster.stores import privacy_requests
 from truepixel_dagster.stores.documents import SCHEMA
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, PRIVACY_REQUESTS, REDACTIONS
 from truepixel_dagster.stores.redactions import Moment, Redactions
-from truepixel_dagster.stream.topics import lag, read_all
+from truepixel_dagster.stream.reading import read_all
+from truepixel_dagster.stream.topics import lag
 
 VERSIONS = sorted((Path(__file__).parent.parent / "samples" / "documents").glob("version-*.json"))
 ELASTICSEARCH = {

@@ -37,7 +37,8 @@ from truepixel_dagster.stores.errors import NotSetUp, Unavailable
 from truepixel_dagster.stores.index_templates import TEMPLATES, index_faults, template_of
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, SHOPS
 from truepixel_dagster.stream.producer import EventProducer
-from truepixel_dagster.stream.topics import bounds, delete_before, read_all
+from truepixel_dagster.stream.reading import read_all
+from truepixel_dagster.stream.topics import bounds, delete_before
 
 # All days of the records, and of what the generator sends.
 DAYS = [(date(2026, 10, 1) + timedelta(days=n)).isoformat() for n in range(92)]

@@ -40,7 +40,7 @@ from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import MIB, Settings
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, MongoStore
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading
 from truepixel_dagster.stream.client_config import client_config
 
 NOON = "2026-01-01T12:00:00.000Z"
@@ -141,7 +141,7 @@ def test_a_dead_letter_that_refers_to_a_record_is_reprocessed_while_the_record_e
     value = json.dumps({**pixel("e1"), "more": "x" * 100_000}).encode()
     send(settings, [record("s:c", pixel("e0")), (b"s:c", value, ())])
     drain(settings)
-    message = next(each for each in topics.read_all(settings) if len(each.value or b"") > 100_000)
+    message = next(each for each in reading.read_all(settings) if len(each.value or b"") > 100_000)
     with closing(dead_letters.DeadLetters(small)) as out:
         out.send(message, error="refused once", stage="customer")
         out.flush()

@@ -26,7 +26,7 @@ from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import PartitionChange, known, lost_records, verified
 from truepixel_dagster.stores.mongodb import CUSTOMERS
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.client_config import client_config
 
 AT = "2026-02-03T10:00:00.000Z"
@@ -160,7 +160,7 @@ def configure(settings: Settings, config: dict[str, str]) -> None:
 
 
 def account_of_records(settings: Settings) -> int:
-    return sum(1 for _ in topics.read_all(settings))
+    return sum(1 for _ in reading.read_all(settings))
 
 
 # --- Retention ---

@@ -42,7 +42,8 @@ from truepixel_dagster.stores import redactions
 from truepixel_dagster.stores.mongodb import AD_LEADS, PRIVACY_REQUESTS, REDACTIONS
 from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
-from truepixel_dagster.stream.topics import bounds, read_all
+from truepixel_dagster.stream.reading import read_all
+from truepixel_dagster.stream.topics import bounds
 
 SHOP, OTHER = "700000001", "700000002"
 CLIENT, SECOND_CLIENT, CUSTOMER = "client-anna-1", "client-anna-2", "5550001234567"

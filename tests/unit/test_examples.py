@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -15,7 +16,7 @@ MODULES = [
     f"{folder}.{module.stem}"
     for folder in CORE
     for module in sorted((PACKAGE / folder).glob("*.py"))
-    if "\n    >>> " in module.read_text()
+    if re.search(r"^ *>>> ", module.read_text(), re.MULTILINE)
 ] + ["access", "chunks", "identity", "text"]
 
 

@@ -24,7 +24,7 @@ from truepixel_dagster.events.origin import Origin, base_of, kafka_offset
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.stage import CUSTOMER, ORDERS, REJECTING
 from truepixel_dagster.stream.producer import EventProducer
-from truepixel_dagster.stream.topics import read_all, read_at
+from truepixel_dagster.stream.reading import read_all, read_at
 
 # The product statistics already count letters of these stages.
 COUNTED_AFTER = (CUSTOMER, ORDERS)

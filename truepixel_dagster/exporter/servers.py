@@ -14,7 +14,7 @@ from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.mongodb import MongoStore
 from truepixel_dagster.stores.redis import RedisStore
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.topics import PartitionLag
 
 KINDS = ("buffer", "claim")
@@ -36,7 +36,7 @@ def kafka(settings: Settings) -> list[Metric]:
         KafkaError: Kafka does not answer, or has no such topic.
     """
     partitions = topics.lag(settings)
-    written = topics.oldest_waiting(settings, partitions, WAITING_SECONDS)
+    written = reading.oldest_waiting(settings, partitions, WAITING_SECONDS)
     now = time.time()
     low, high = topics.bounds(settings, settings.dead_topic)
     letters = sum(high.values()) - sum(low.values())

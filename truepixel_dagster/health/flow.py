@@ -11,7 +11,7 @@ from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import count_of, lost_records, verified
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.errors import LogChanged
 
 HOUR_MS = 3_600_000
@@ -39,7 +39,7 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
     except LogChanged as changed:
         return verdict(str(changed), "", lag=sum(entry.lag for entry in partitions))
     waiting = {entry.partition: [max(entry.low, entry.committed or 0)] for entry in partitions if entry.lag}
-    written = [message.timestamp / 1000 for message in topics.read_at(settings, settings.topic, waiting)]
+    written = [message.timestamp / 1000 for message in reading.read_at(settings, settings.topic, waiting)]
     total = sum(entry.lag for entry in partitions)
     age = round(max(0.0, now - min(written)), 1) if written else 0.0
     reasons = [f"{total} messages wait"] if total > settings.alert_lag else []

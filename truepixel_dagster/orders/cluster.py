@@ -32,7 +32,8 @@ from truepixel_dagster.orders.counts import (
 )
 from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, ids_of, merged
 from truepixel_dagster.orders.journey import Rules, journey_of
-from truepixel_dagster.orders.order import Order, orders_of
+from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.order import Order
 
 # Changes that every store has are kept for a while: a running rebuild may look them up.
 CHANGES_KEPT = 20

@@ -3,7 +3,7 @@
 A fact is stored under the ids that decide which order its record belongs to (`Node`): a webhook's fact under its order
 id, a pixel's under its checkout token together with the order id and the cart token of the event. Merging two nodes
 takes the newest, the first, the maximum or the union of each part, so it is commutative, associative and idempotent.
-The nodes that make up an order are chosen at read time (`orders/order.py`).
+The nodes that make up an order are chosen at read time (`orders/division.py`).
 """
 
 from __future__ import annotations

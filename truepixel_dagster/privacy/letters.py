@@ -14,7 +14,7 @@ from truepixel_dagster.dead_letters.topic import ERROR, OWN_HEADERS, parse
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.producer import EventProducer
 
 _CHUNK = 500
@@ -52,7 +52,7 @@ def _anonymised(
     settings: Settings, redactions: Redactions, ends: Mapping[int, int]
 ) -> Iterator[tuple[Message, Message | None]]:
     """Yield each record of the topic, and what remains of it: the record itself, an anonymised one, or nothing."""
-    records = topics.read_all(settings, settings.dead_topic, end=ends)
+    records = reading.read_all(settings, settings.dead_topic, end=ends)
     for chunk in chunks(records, _CHUNK):
         letters = [(record, dead) for record in chunk if (dead := parse(record))]
         views = redactions.views([dead.message for _, dead in letters])

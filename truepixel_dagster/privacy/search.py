@@ -23,7 +23,7 @@ from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS, PRIVACY_REQUESTS, REDACTIONS, SHOPS
 from truepixel_dagster.stores.redactions import Redactions
-from truepixel_dagster.stream.topics import read_all
+from truepixel_dagster.stream.reading import read_all
 
 DEAD_LETTERS, REDIS = "dead letters", "redis"
 

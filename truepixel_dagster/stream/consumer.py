@@ -16,7 +16,7 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import Denials, LogChanged, calling, is_transient, plain, truncated
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, OffsetRange
-from truepixel_dagster.stream.topics import to_message
+from truepixel_dagster.stream.reading import to_message
 
 # `consume` waits for all that it is asked for or for its whole timeout, so a linger is made of short calls.
 POLL_SECONDS = 0.02

@@ -9,7 +9,7 @@ import msgspec
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin, base_of
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream import topics
+from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.topics import PartitionLag
 
 
@@ -45,17 +45,17 @@ class EventsLog(msgspec.Struct, frozen=True):
     def read_all(
         self, *, first: Mapping[int, int] | None = None, end: Mapping[int, int] | None = None
     ) -> Iterator[Message]:
-        """As `topics.read_all`."""
-        found = topics.read_all(self.settings, first=self._kafka(first), end=self._kafka(end))
+        """As `reading.read_all`."""
+        found = reading.read_all(self.settings, first=self._kafka(first), end=self._kafka(end))
         return map(self._counted, found)
 
     def read_at(self, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
-        """As `topics.read_at`; offsets of other logs are left out."""
+        """As `reading.read_at`; offsets of other logs are left out."""
         base, own = self.base, {}
         for partition, wanted in offsets.items():
             if here := [offset - base for offset in wanted if offset >= base]:
                 own[partition] = here
-        return map(self._counted, topics.read_at(self.settings, self.settings.topic, own))
+        return map(self._counted, reading.read_at(self.settings, self.settings.topic, own))
 
     def _shifted(self, entry: PartitionLag) -> PartitionLag:
         committed = None if entry.committed is None else self.base + entry.committed

@@ -11,7 +11,7 @@ from truepixel_dagster.dead_letters.topic import DeadLetter, Letter, batches, ne
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stream.topics import stretches
+from truepixel_dagster.stream.reading import stretches
 
 HEADERS = {"error": "why", "stage": "index", "origin": "t/1/7", "tries": "1", "origin_timestamp": "123"}
 

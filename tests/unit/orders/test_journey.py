@@ -13,7 +13,8 @@ from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.document import attribution_of
 from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.journey import Journey, Rules, journey_of, touches_until
-from truepixel_dagster.orders.order import Order, orders_of
+from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.order import Order
 
 RULES = Rules(window_days=30, half_life_days=7, touches_kept=50)
 Seen = tuple[Event, Sequence[Touch]]

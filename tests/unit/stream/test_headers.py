@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.header_names import send_with_header_names
 from truepixel_dagster.events.event import Message
-from truepixel_dagster.stream.topics import to_message
+from truepixel_dagster.stream.reading import to_message
 
 SECONDS = 30.0
 

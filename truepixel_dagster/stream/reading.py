@@ -1,0 +1,190 @@
+"""Read messages of a topic outside of any group: all of them, a range, or single ones."""
+
+from __future__ import annotations
+
+import operator
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from truepixel_dagster.events.event import Message
+from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.client_config import client_config
+from truepixel_dagster.stream.errors import Denials, is_transient, plain
+from truepixel_dagster.stream.topics import PartitionLag, bounds
+
+
+def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], seconds: float) -> dict[int, int]:
+    """When the first message that waits in each partition was written, milliseconds since the epoch.
+
+    Arguments:
+        settings: Where.
+        partitions: Their lag; those without one are left out.
+        seconds: How long to wait for the messages; partitions whose message has not come by then are left out.
+
+    Raises:
+        KafkaError: Kafka refuses.
+    """
+    first = {entry.partition: max(entry.low, entry.committed or 0) for entry in partitions if entry.lag}
+    if not first:
+        return {}
+    # One message of each is wanted: no more is fetched than comes with it.
+    few = {"auto.offset.reset": "earliest", "queued.min.messages": 1, "fetch.message.max.bytes": 64 * 1024}
+    found: dict[int, int] = {}
+    end = time.monotonic() + seconds
+    with closing(Consumer({**_reading(settings), **few})) as consumer:
+        consumer.assign([TopicPartition(settings.topic, partition, offset) for partition, offset in first.items()])
+        while len(found) < len(first) and time.monotonic() < end:
+            for record in consumer.consume(len(first), timeout=0.1):
+                error = record.error()
+                if error and not is_transient(KafkaException(error)):
+                    raise plain(settings, KafkaException(error))
+                partition = int(record.partition() or 0)
+                if error is None and partition not in found:
+                    found[partition] = record.timestamp()[1]
+                    consumer.incremental_unassign([TopicPartition(settings.topic, partition)])
+    return found
+
+
+def read_all(
+    settings: Settings,
+    topic: str | None = None,
+    *,
+    first: Mapping[int, int] | None = None,
+    end: Mapping[int, int] | None = None,
+) -> Iterator[Message]:
+    """Every message of a topic as it stands now, each partition in offset order, outside of any group.
+
+    Arguments:
+        settings: Where.
+        topic: The topic; the one of events by default.
+        first: Where to begin in each partition; at its beginning by default.
+        end: Where to stop in each partition, this offset not included; at its end by default.
+
+    Raises:
+        NoTopic: It does not exist.
+        KafkaUnavailable: Kafka does not answer.
+    """
+    name = topic or settings.topic
+    low, high = bounds(settings, name)
+    low = {partition: max(start, (first or low).get(partition, start)) for partition, start in low.items()}
+    high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
+    left = {partition: end for partition, end in high.items() if end > low[partition]}
+    denials = Denials(settings)
+    # The last offsets may hold no record (markers of transactions): only the end of the partition says so.
+    config = {**_reading(settings), "error_cb": denials, "enable.partition.eof": True}
+    with closing(Consumer(config)) as consumer:
+        consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
+        while left:
+            # It waits for all of them or for the whole time: the last ones of a topic are fewer.
+            records: list[Any] = consumer.consume(500, timeout=0.1)
+            denials.check()
+            for record in records:
+                error = record.error()
+                if error and error.code() != Code._PARTITION_EOF:
+                    raise plain(settings, KafkaException(error))
+                if error is None and record.offset() < left.get(record.partition(), 0):
+                    yield to_message(record)
+            left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
+
+
+def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
+    """Single messages of a topic, by partition and offset; those that retention has taken are left out.
+
+    Raises:
+        KafkaUnavailable: Kafka does not answer.
+    """
+    denials = Denials(settings)
+    config = {**_reading(settings), "error_cb": denials, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    with closing(Consumer(config)) as consumer:
+        for partition, wanted in offsets.items():
+            for stretch in stretches(wanted):
+                consumer.assign([TopicPartition(topic, partition, stretch[0])])
+                yield from _read_stretch(settings, consumer, frozenset(stretch), denials)
+
+
+def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
+    """Offsets in order, cut where it is better to seek than to read on."""
+    found: list[list[int]] = []
+    for offset in sorted(offsets):
+        if not found or offset - found[-1][-1] > gap:
+            found.append([])
+        found[-1].append(offset)
+    return found
+
+
+def _read_stretch(
+    settings: Settings, consumer: Consumer, wanted: frozenset[int], denials: Denials
+) -> Iterator[Message]:
+    heard = time.monotonic()
+    while True:
+        records: list[Any] = consumer.consume(500, timeout=0.1)
+        denials.check()
+        if records:
+            heard = time.monotonic()
+        elif time.monotonic() - heard > 2 * settings.kafka_timeout:
+            raise plain(settings, KafkaException(Code(Code._TIMED_OUT)))
+        for record in records:
+            error = record.error()
+            if error and error.code() != Code._PARTITION_EOF:
+                raise plain(settings, KafkaException(error))
+            if error is None and record.offset() in wanted:
+                yield to_message(record)
+            if error or record.offset() >= max(wanted):
+                return
+
+
+def _reading(settings: Settings) -> dict[str, Any]:
+    """A consumer outside of any group's progress, with small buffers."""
+    return {
+        **client_config(settings),
+        "group.id": f"{settings.group}.reader",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        "enable.partition.eof": False,
+        "queued.max.messages.kbytes": 4096,
+        "fetch.message.max.bytes": 1024 * 1024,
+        "fetch.queue.backoff.ms": 20,
+    }
+
+
+def _position(consumer: Consumer, topic: str, partition: int) -> int:
+    """Beyond the last record given out, or beyond the offsets without a record that end a partition."""
+    (position,) = consumer.position([TopicPartition(topic, partition)])
+    return int(position.offset)
+
+
+# For a name that is not UTF-8 the client returns headers and leaves an exception behind. A plain call that is made
+# often does not notice that, and whatever Python does next fails; a call through C always does.
+_call_headers = operator.methodcaller("headers")
+
+
+def to_message(record: Any, base: int = 0) -> Message:
+    """A record as the client gives it, as ours.
+
+    Arguments:
+        record: The client's.
+        base: What is added to offsets in its log (`events/origin.py`).
+    """
+    return Message(
+        Origin(record.topic(), record.partition(), base + record.offset()),
+        record.key(),
+        record.value(),
+        _headers(record),
+        record.timestamp()[1],
+    )
+
+
+def _headers(record: Any) -> tuple[tuple[str, bytes | None], ...]:
+    """A record's headers, without those whose name is not UTF-8: none of ours."""
+    try:
+        return tuple(_call_headers(record) or ())
+    except SystemError:
+        # The client has made its tuples by now, with a null pointer for such a name. Whatever touches that crashes the
+        # process; a tuple's own text shows it.
+        return tuple(header for header in record.headers() or () if not repr(header).startswith("(<NULL>"))
