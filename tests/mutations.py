@@ -122,7 +122,7 @@ MUTATIONS = (
         P + "jobs/prune.py",
         "import dagster as dg\n",
         "import dagster as dg\nfrom dagster._core.events import DagsterEvent as _\n",
-        UNIT + "instance/test_private_dagster.py",
+        INTEGRATION + "dagster/instance/test_private_dagster.py",
     ),
     Mutation(
         "claim token in the document",
@@ -185,7 +185,8 @@ MUTATIONS = (
         P + "pipeline/commits.py",
         "self._dead_letters.flush()\n            self._contiguity",
         "self._contiguity",
-        INTEGRATION + "test_dead_letters.py::test_nothing_is_committed_past_a_dead_letter_that_kafka_has_not_acknowledged",
+        INTEGRATION
+        + "test_dead_letters.py::test_nothing_is_committed_past_a_dead_letter_that_kafka_has_not_acknowledged",
     ),
     Mutation(
         "a run waits behind its predecessor and nobody else",
@@ -297,35 +298,35 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "if (materialization.asset_key, materialization.partition) not in known:",
         "if True:",
-        UNIT + "jobs/test_unreported.py",
+        INTEGRATION + "dagster/jobs/test_unreported.py",
     ),
     Mutation(
         "runs: what only a run's own log has, and nobody sees, is reported again",
         P + "jobs/unreported.py",
         " if day is None or day in shown[asset]}",
         "}",
-        UNIT + "jobs/test_unreported.py",
+        INTEGRATION + "dagster/jobs/test_unreported.py",
     ),
     Mutation(
         "runs: where a note was removed, somebody's report may be missing",
         P + "stream/commit_notes.py",
         "return (UNKNOWN,)",
         "return ()",
-        UNIT + "jobs/test_unreported.py",
+        INTEGRATION + "dagster/jobs/test_unreported.py",
     ),
     Mutation(
         "runs: the days of those that nobody knows are shown",
         P + "jobs/unreported.py",
         "    if unknown:\n",
         "    if False:\n",
-        UNIT + "jobs/test_unreported.py",
+        INTEGRATION + "dagster/jobs/test_unreported.py",
     ),
     Mutation(
         "runs: one that handed its lane over reports by itself",
         P + "jobs/unreported.py",
         "if not run.is_finished and any(span.handed_over for span in spans.values()):",
         "if False:",
-        UNIT + "jobs/test_unreported.py",
+        INTEGRATION + "dagster/jobs/test_unreported.py",
     ),
     Mutation(
         "cursors: what is not understood begins afresh",
@@ -353,21 +354,21 @@ MUTATIONS = (
         P + "instance/webserver_guard.py",
         "if len(named) != 1 or not _goes_by(named[0].lower(), hosts):",
         "if len(named) != 1:",
-        UNIT + "instance/test_webserver_guard.py",
+        INTEGRATION + "dagster/instance/test_webserver_guard.py",
     ),
     Mutation(
         "webserver: foreign origins",
         P + "instance/webserver_guard.py",
         'not own.issuperset(map(_place, headers.getlist("origin")))',
         "False",
-        UNIT + "instance/test_webserver_guard.py",
+        INTEGRATION + "dagster/instance/test_webserver_guard.py",
     ),
     Mutation(
         "webserver: no change by GET",
         P + "instance/webserver_guard.py",
         "return all(operation == OperationType.QUERY for operation in operations)",
         "return True",
-        UNIT + "instance/test_webserver_guard.py",
+        INTEGRATION + "dagster/instance/test_webserver_guard.py",
     ),
     Mutation(
         "namespaces: searches reach our own indices alone",
@@ -864,14 +865,14 @@ MUTATIONS = (
         P + "exporter/totals.py",
         "return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER",
         "return text",
-        UNIT + "exporter/test_totals.py",
+        INTEGRATION + "dagster/exporter/test_totals.py",
     ),
     Mutation(
         "files: what was there is tightened",
         P + "private_files.py",
         "path.chmod(stat.S_IMODE(mode) & ~_OTHERS)",
         "pass",
-        UNIT + "test_private_files.py",
+        INTEGRATION + "dagster/test_private_files.py",
     ),
     Mutation(
         "files: a run's files are its owner's only",
@@ -916,7 +917,8 @@ MUTATIONS = (
         P + "redis_state.py",
         "if place not in excused:",
         "if True:",
-        INTEGRATION + "test_redis_lost.py::test_a_rejected_event_at_the_end_is_no_loss_before_and_after_it_is_reprocessed",
+        INTEGRATION
+        + "test_redis_lost.py::test_a_rejected_event_at_the_end_is_no_loss_before_and_after_it_is_reprocessed",
     ),
     Mutation(
         "Redis: applied offsets never fall under a lane",
@@ -930,15 +932,15 @@ MUTATIONS = (
         P + "rebuild/redis.py",
         "    stores.redis.replace_epoch(restoring)\n",
         "",
-        INTEGRATION
-        + "test_redis_lost.py::test_an_interrupted_restore_blocks_every_process_until_it_is_run_again",
+        INTEGRATION + "test_redis_lost.py::test_an_interrupted_restore_blocks_every_process_until_it_is_run_again",
     ),
     Mutation(
         "restore: dead letters that came back are known again",
         P + "rebuild/redis.py",
         "returned = known | _returned(stores)",
         "returned = known",
-        INTEGRATION + "test_redis_lost.py::test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed",
+        INTEGRATION
+        + "test_redis_lost.py::test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed",
     ),
     Mutation(
         "MongoDB: what no majority has written is made again",
@@ -959,7 +961,7 @@ MUTATIONS = (
         P + "supervisor/lanes.py",
         "if run.run_id not in given_up:",
         "if True:",
-        UNIT + "sensors/test_kafka_lag.py",
+        INTEGRATION + "dagster/sensors/test_kafka_lag.py",
     ),
     Mutation(
         "own servers: Dagster's processes start where no .env is",
@@ -973,7 +975,7 @@ MUTATIONS = (
         P + "started_with.py",
         "os.environ.update({name: started[name] for name in replaced if name in started})",
         "pass",
-        UNIT + "test_started_with.py",
+        INTEGRATION + "dagster/test_started_with.py",
     ),
     Mutation(
         "own servers: a store proves its identity",
@@ -1001,7 +1003,7 @@ MUTATIONS = (
         P + "local/lock.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        UNIT + "local/test_chaos.py",
+        INTEGRATION + "dagster/local/test_chaos.py",
     ),
     Mutation(
         "chaos: a day that is not shown fails",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_private_files import open_to_others
+from tests.integration.dagster.test_private_files import open_to_others
 from truepixel_dagster.instance.process import ended, execute, make_history
 from truepixel_dagster.settings import Settings
 

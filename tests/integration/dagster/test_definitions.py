@@ -11,7 +11,7 @@ from typing import Any
 
 from truepixel_dagster.definitions import definitions
 
-SNAPSHOT = Path(__file__).parent.parent / "__snapshots__" / "definitions.json"
+SNAPSHOT = Path(__file__).parents[2] / "__snapshots__" / "definitions.json"
 
 
 def seen() -> dict[str, Any]:
@@ -69,4 +69,4 @@ def test_importing_the_definitions_opens_no_connection_and_imports_nothing_that_
         "'pyarrow', 'duckdb', 'fsspec'}\n"
         "assert not needless & sys.modules.keys(), needless & sys.modules.keys()\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])

@@ -12,7 +12,7 @@ import assets
 import sensors
 from truepixel_dagster.definitions import definitions
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_the_folders_beside_the_package_name_everything_that_dagster_sees() -> None:

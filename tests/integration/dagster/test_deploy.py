@@ -27,7 +27,7 @@ from truepixel_dagster.instance.postgres_event_log import PooledPostgresEventLog
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHART = ROOT / "deploy/helm/truepixel"
 OFFICIAL = ROOT / "deploy/helm/dagster-official-values.yaml"
 VALUES = sorted(

@@ -20,7 +20,7 @@ from truepixel_dagster.local.chaos.report import is_doubled
 from truepixel_dagster.local.lock import InUse, alone
 from truepixel_dagster.local.servers import Address
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 def test_four_rounds_for_each_kind_have_every_kind_four_times() -> None:
