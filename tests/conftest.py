@@ -29,11 +29,9 @@ os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 pytest.register_assert_rewrite("tests.event_log")
 
-# Machines are noisy: how long an example takes says nothing about the code. `./run test unit` asks for the profile `quick`.
+# Machines are noisy: the time of an example says nothing about the code. `./run test unit` takes the profile `quick`.
 for profile, number in (("full", FULL), ("quick", QUICK)):
-    settings.register_profile(
-        profile, max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
+    settings.register_profile(profile, max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("full")
 
 GIB = 1024**3

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.examples import examples
+from tests.examples import examples, sampled
 from tests.unit.events.test_hostile import HOSTILE, places, replaced
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import Undecodable, decode
@@ -197,7 +197,7 @@ def of_what_is_read(value: Any) -> Any:
 @NAMED
 def test_of_every_value_at_every_place_that_is_read(record: Any) -> None:
     payload = of_what_is_read(json.loads(record.value))
-    for place in places(payload):
+    for place in sampled(places(payload)):
         before, after = json.dumps(replaced(payload, place, PLACE)).split(json.dumps(PLACE))
         for value in IN_JSON:
             agree(message(f"{before}{value}{after}".encode(), record.key, record.headers))
@@ -206,7 +206,7 @@ def test_of_every_value_at_every_place_that_is_read(record: Any) -> None:
 @NAMED
 def test_of_every_field_under_every_topic(record: Any) -> None:
     payload = json.loads(record.value)
-    for topic in NAMES:
+    for topic in sampled(NAMES):
         agree(message(record.value, record.key, [("topic", topic.encode())]))
         for name in payload:
             agree(message(json.dumps({**payload, name: {"x": 1}}).encode(), record.key, [("topic", topic.encode())]))

@@ -9,7 +9,7 @@ from crawlerdetect import CrawlerDetect
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.examples import examples
+from tests.examples import examples, share
 from truepixel_dagster.events import bots
 from truepixel_dagster.events.bots import MAX_USER_AGENT, is_bot
 
@@ -43,7 +43,7 @@ def test_of_a_user_agent_of_any_length_the_beginning_is_looked_at() -> None:
 
 def test_what_is_remembered_is_within_its_bound() -> None:
     cache = bots._Cache(10_000)
-    for number in range(100):
+    for number in range(share(100)):
         assert not cache.is_bot(f"{number} " + "x" * 500)
     assert cache._bytes <= 10_000
     assert 0 < len(cache._known) <= 4

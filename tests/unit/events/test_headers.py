@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from tests.examples import share
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.headers import topic_name
@@ -107,7 +108,7 @@ def test_a_webhook_about_personal_data_is_known_by_any_form_of_its_topic(name: s
 
 
 def test_an_event_read_back_from_the_history_is_the_same_event() -> None:
-    records = [record for record in traffic(2000, seed=3, malformed=0.02) if record.kind == "event"]
+    records = [record for record in traffic(share(2000), seed=3, malformed=0.02) if record.kind == "event"]
     for number, record in enumerate(records):
         event = decode(Message(Origin("t", 0, number), record.key, record.value, tuple(record.headers), AT))
         if isinstance(event, Event):

@@ -10,8 +10,8 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.examples import examples
 from tests.cases import PRODUCED_MS, cases
+from tests.examples import examples, share
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.oracle import events as told
 from truepixel_dagster.audit.oracle.status import status_of
@@ -173,7 +173,7 @@ def test_of_the_cases_and_of_traffic() -> None:
     for case in cases():
         for number, line in enumerate(case.lines):
             agree(Message(Origin("t", 0, number), line.key, line.value, line.headers, PRODUCED_MS))
-    for number, record in enumerate(traffic(1500, seed=23, malformed=0.02)):
+    for number, record in enumerate(traffic(share(1500), seed=23, malformed=0.02)):
         agree(Message(Origin("t", 0, number), record.key, record.value, tuple(record.headers), AT))
 
 

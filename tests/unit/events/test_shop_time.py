@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import sampled, share
 from tests.unit.stages.events_made_up import event
 from truepixel_dagster.events.event import EPOCH, day_of, from_millis, week_of
 from truepixel_dagster.events.shop_time import (
@@ -108,12 +109,12 @@ def moments_around_changes(zone: str) -> list[tuple[int, tuple[str, str]]]:
 
 def test_day_and_week_are_right_around_every_change_of_every_clock() -> None:
     looked_at = 0
-    for zone, same in names().items():
+    for zone, same in sampled(list(names().items())):
         time = ShopTime(zone)
         for millis, expected in moments_around_changes(same):
             assert (time.day(millis), time.week(millis)) == expected, (zone, millis)
             looked_at += 1
-    assert looked_at > 100_000
+    assert looked_at > share(100_000)
 
 
 @given(st.sampled_from(ZONES), MOMENTS)
@@ -140,7 +141,7 @@ def days_of_changes(zone: str) -> list[tuple[date, int, int]]:
 
 
 def test_all_of_a_day_lies_within_its_span_around_every_change_of_every_clock() -> None:
-    for zone, same in names().items():
+    for zone, same in sampled(list(names().items())):
         time = ShopTime(zone)
         for day, first, last in days_of_changes(same):
             start, end = time.span(day, day)

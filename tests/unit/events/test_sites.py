@@ -98,7 +98,7 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
     file.write_text("{}}")
     with pytest.raises(SettingsError, match=r"^TRUEPIXEL_SOURCES_FILE: .*sources\.json: JSON is malformed"):
         sites_of(Settings(sources_file=str(file)))
-    with pytest.raises(ValueError, match="there is no such file"):
+    with pytest.raises(ValueError, match="is not a readable file"):
         Settings(sources_file=str(tmp_path / "none.json"))
 
 

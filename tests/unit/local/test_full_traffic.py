@@ -14,13 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.examples import examples
+from tests.examples import examples, thorough
 from truepixel_dagster.events import bots
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.local.payloads.model import Order
 from truepixel_dagster.local.traffic import FIRST, FULL, Placed, Record, traffic
+
+# Shares of kinds and people are right only over very many records.
+pytestmark = thorough()
 
 NO_CLIENTS = {"undefined", "null", "nan", "", "anonymous", "00000000-0000-0000-0000-000000000000"}
 ORDERS = "orders/"

@@ -16,11 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.examples import examples
+from tests.examples import examples, thorough
 from truepixel_dagster.local.traffic import DEFAULT_SPAN, DEFAULT_START, FIRST, Record
 from truepixel_dagster.local.traffic import traffic as any_traffic
 
 traffic = partial(any_traffic, profile=FIRST)
+# Shares of kinds and people are right only over very many records.
+pytestmark = thorough()
 
 PIXEL_EVENTS = {
     "page_viewed",

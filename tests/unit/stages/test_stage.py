@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from truepixel_dagster.stages import stage
 from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES, REJECTING
 
@@ -24,6 +22,8 @@ FILES = [
 
 def second_lists(source: str) -> Iterator[int]:
     """The lines on which a list, a tuple, a set or a dict names two stages or more."""
+    if sum(name in source for name in NAMES) < 2:
+        return
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Dict | ast.List | ast.Set | ast.Tuple):
             continue
@@ -50,6 +50,6 @@ def test_a_second_list_would_be_found() -> None:
     assert list(second_lists("('index', 'fetch')")) == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_other_file_lists_the_stages(file: Path) -> None:
-    assert list(second_lists(file.read_text())) == []
+def test_no_other_file_lists_the_stages() -> None:
+    assert len(FILES) > 300
+    assert [(str(file), line) for file in FILES for line in second_lists(file.read_text())] == []
