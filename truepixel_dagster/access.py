@@ -1,9 +1,9 @@
 """What each store needs of the settings: address, credentials, names, time limit and tries.
 
-    >>> from truepixel_dagster.settings import Settings
-    >>> access = Settings(namespace="shop", redis_password="canary").redis()
-    >>> access.namespace, access.timeout, access.password
-    ('shop', 5.0, SecretStr('**********'))
+>>> from truepixel_dagster.settings import Settings
+>>> access = Settings(namespace="shop", redis_password="canary").redis()
+>>> access.namespace, access.timeout, access.password
+('shop', 5.0, SecretStr('**********'))
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Many things, a list of some at a time.
 
-    >>> from truepixel_dagster.chunks import chunks
-    >>> list(chunks(range(5), 2))
-    [[0, 1], [2, 3], [4]]
+>>> from truepixel_dagster.chunks import chunks
+>>> list(chunks(range(5), 2))
+[[0, 1], [2, 3], [4]]
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def sites_of(settings: Settings) -> Sites:
 
 
 def missing_servers(settings: Settings) -> list[Unavailable]:
-    """Return an error for each store that is unreachable or denies access, with its address and the setting to check."""
+    """Return an error for each store that is unreachable or denies access: its address, and the setting to check."""
     missing: list[Unavailable] = []
     with _opened(settings) as stores:
         for store in stores:

@@ -78,8 +78,12 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     kafka_sasl_username: str | None = None
     kafka_sasl_password: SecretStr | None = None
-    kafka_ssl_ca_location: str | None = Field(None, description="PEM file of the authority that signs the brokers' certificates")
-    kafka_ssl_certificate_location: str | None = Field(None, description="PEM file of the client certificate, for mutual TLS")
+    kafka_ssl_ca_location: str | None = Field(
+        None, description="PEM file of the authority that signs the brokers' certificates"
+    )
+    kafka_ssl_certificate_location: str | None = Field(
+        None, description="PEM file of the client certificate, for mutual TLS"
+    )
     kafka_ssl_key_location: str | None = Field(None, description="PEM file of its key")
     kafka_ssl_key_password: SecretStr | None = None
     kafka_timeout: float = Field(15.0, ge=1, le=120, description="seconds for one call to a broker")
@@ -90,20 +94,26 @@ class Settings(BaseSettings):
     elasticsearch_api_key: SecretStr | None = Field(None, description="the encoded form; instead of user and password")
     elasticsearch_username: str | None = None
     elasticsearch_password: SecretStr | None = None
-    elasticsearch_ca_certs: str | None = Field(None, description="PEM file of the authority that signs the nodes' certificates")
+    elasticsearch_ca_certs: str | None = Field(
+        None, description="PEM file of the authority that signs the nodes' certificates"
+    )
     elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas that setup's templates ask for")
     elasticsearch_timeout: float = Field(30.0, ge=1, le=300, description="seconds for one call")
 
     mongodb_url: SecretStr = Field(SecretStr("mongodb://127.0.0.1:17017"), description="may hold credentials")
     mongodb_username: str | None = Field(None, description="instead of the one in the URL")
     mongodb_password: SecretStr | None = Field(None, description="instead of the one in the URL")
-    mongodb_ca_certs: str | None = Field(None, description="PEM file of the authority that signs its certificate; turns TLS on")
+    mongodb_ca_certs: str | None = Field(
+        None, description="PEM file of the authority that signs its certificate; turns TLS on"
+    )
     mongodb_timeout: float = Field(15.0, ge=1, le=300, description="seconds for one call")
 
     redis_url: SecretStr = Field(SecretStr("redis://127.0.0.1:16379/0"), description="may hold credentials")
     redis_username: str | None = Field(None, description="instead of the one in the URL")
     redis_password: SecretStr | None = Field(None, description="instead of the one in the URL")
-    redis_ca_certs: str | None = Field(None, description="PEM file of the authority that signs its certificate; needs rediss://")
+    redis_ca_certs: str | None = Field(
+        None, description="PEM file of the authority that signs its certificate; needs rediss://"
+    )
     redis_timeout: float = Field(5.0, ge=0.5, le=60, description="seconds for one call")
 
     postgres_url: SecretStr | None = Field(

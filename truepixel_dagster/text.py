@@ -37,7 +37,7 @@ def with_advice(failure: str, reason: str, step: str) -> str:
     >>> with_advice("authentication failed", "Authentication failed.", "Check TRUEPIXEL_REDIS_PASSWORD")
     'authentication failed: Authentication failed. Check TRUEPIXEL_REDIS_PASSWORD'
     """
-    return f"{failure}: {reason.rstrip('. ')}. {step}"
+    return f"{failure}: {reason.removesuffix('.')}. {step}"
 
 
 def printable(text: str, keep: str = "") -> str:

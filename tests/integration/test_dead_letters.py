@@ -146,7 +146,9 @@ def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
     assert (produced, dead) == (1500, undecodable(lenient, stores))
 
 
-def test_what_elasticsearch_rejected_can_be_reprocessed_once_the_index_accepts_it(lenient: Settings, stores: Stores) -> None:
+def test_what_elasticsearch_rejected_can_be_reprocessed_once_the_index_accepts_it(
+    lenient: Settings, stores: Stores
+) -> None:
     send(lenient, [(b"named-" + key if key and key < b"62" else key, *rest) for key, *rest in visitors()])
     with refusing_named_shops(stores, "2026.01"):
         drain(lenient)

@@ -71,7 +71,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 def test_set_up_reports_each_step_while_it_runs(demo: Demo) -> None:
-    for words in ("starting Kafka", "creating topics", "starting the collector", "starting Dagster's UI", "the report:"):
+    for words in (
+        "starting Kafka",
+        "creating topics",
+        "starting the collector",
+        "starting Dagster's UI",
+        "the report:",
+    ):
         assert demo.until(words)
 
 

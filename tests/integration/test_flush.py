@@ -156,7 +156,10 @@ def test_a_crash_anywhere_loses_nothing_and_counts_nothing_twice(
     keys: list[CounterKey] = [("s", str(i), DAY) for i in range(7)]
     for _ in range(2):
         count(redis_store, {key: {"views": number} for number, key in enumerate(keys, 1)})
-        with closing(RedisStore(settings.redis())) as redis, closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch:
+        with (
+            closing(RedisStore(settings.redis())) as redis,
+            closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch,
+        ):
             dies(redis if store == "redis" else elasticsearch, method, after=after, call=call)
             with pytest.raises(Crash):
                 flush_product_stats(redis, elasticsearch, batch=2)
@@ -209,7 +212,10 @@ POINTS = ["before reading", "after reading", "before writing", "after writing"]
 
 def views_after_a_sleep(settings: Settings, sleeping: RedisStore, point: str, *, known: bool) -> dict[str, int]:
     """Flush A sleeps holding a claim of 1 view; B writes that claim, then 10 and 100 newer views."""
-    with closing(RedisStore(settings.redis())) as redis, closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch:
+    with (
+        closing(RedisStore(settings.redis())) as redis,
+        closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch,
+    ):
 
         def meanwhile() -> None:
             flush_product_stats(redis, elasticsearch)
@@ -252,7 +258,10 @@ def flushing_on(settings: Settings, threads: int) -> Iterator[list[BaseException
 
     def work() -> None:
         try:
-            with closing(RedisStore(settings.redis())) as redis, closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch:
+            with (
+                closing(RedisStore(settings.redis())) as redis,
+                closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch,
+            ):
                 while not done.is_set():
                     flush_product_stats(redis, elasticsearch, batch=7)
                     flush_weekly_visitors(redis, elasticsearch, batch=7)
@@ -477,7 +486,10 @@ def test_a_crash_of_the_weekly_flush_leaves_the_week_to_the_next(
     settings: Settings, redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, call: str
 ) -> None:
     visit(redis_store, "a", "b")
-    with closing(RedisStore(settings.redis())) as redis, closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch:
+    with (
+        closing(RedisStore(settings.redis())) as redis,
+        closing(ElasticsearchStore(settings.elasticsearch())) as elasticsearch,
+    ):
         dies(redis if hasattr(redis, call) else elasticsearch, call, after=False, call=1)
         with pytest.raises(Crash):
             flush_weekly_visitors(redis, elasticsearch)

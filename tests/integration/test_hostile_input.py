@@ -84,9 +84,7 @@ def test_a_thousand_junk_records_of_one_client_stop_no_lane(settings: Settings, 
     assert (found.events, found.dead_letters) == (20, 1300)
 
 
-def test_junk_of_a_few_clients_or_of_invented_ones_stops_no_lane(
-    settings: Settings, stores: Stores
-) -> None:
+def test_junk_of_a_few_clients_or_of_invented_ones_stops_no_lane(settings: Settings, stores: Stores) -> None:
     send(settings, [record(f"s:c{n}", pixel(f"e{n}")) for n in range(20)])
     drain(settings)
     send(settings, [record(f"s:m{n % 10}", b"{") for n in range(600)])
@@ -229,7 +227,9 @@ class LimitedHandler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_bodies_over_a_proxys_limit_are_halved_and_one_alone_is_a_dead_letter(settings: Settings, stores: Stores) -> None:
+def test_bodies_over_a_proxys_limit_are_halved_and_one_alone_is_a_dead_letter(
+    settings: Settings, stores: Stores
+) -> None:
     events = [record(f"s:c{n % 7}", {**pixel(f"e{n}"), "more": "x" * 4_000}) for n in range(600)]
     huge = record("s:mallory", {**pixel("huge"), "more": "x" * 600_000})
     send(settings, [*events[:300], huge, *events[300:]])

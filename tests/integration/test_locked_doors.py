@@ -275,7 +275,9 @@ def test_a_run_fails_by_one_line_and_loses_nothing(
     assert sum(entry.lag for entry in lag(locked.settings)) == events + 1
 
 
-def test_the_stream_continues_once_the_password_is_corrected(locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stream_continues_once_the_password_is_corrected(
+    locked: Locked, events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     locked.mongodb.as_admin("updateUser", USER, pwd="another")
     try:
         assert not run(monkeypatch, locked.settings).success

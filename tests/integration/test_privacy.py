@@ -216,9 +216,7 @@ def test_a_customer_is_forgotten_in_one_shop_and_no_replay_brings_the_person_bac
     audited(ours, stores)
 
 
-def test_an_anonymised_record_stays_so_when_it_is_decoded_again_without_kafka(
-    ours: Settings, stores: Stores
-) -> None:
+def test_an_anonymised_record_stays_so_when_it_is_decoded_again_without_kafka(ours: Settings, stores: Stores) -> None:
     send(ours, [*strangers(20), *of_person(SHOP)])
     drain(ours)
     redact("--shop", SHOP, "--customer", CUSTOMER)

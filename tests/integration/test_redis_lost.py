@@ -169,9 +169,7 @@ def test_the_heartbeat_notices_it_by_itself(busy: Settings, stores: Stores) -> N
             lane.fetch()
 
 
-def test_flush_rebuild_reprocessing_and_audit_write_nothing_on_an_emptied_redis(
-    busy: Settings, stores: Stores
-) -> None:
+def test_flush_rebuild_reprocessing_and_audit_write_nothing_on_an_emptied_redis(busy: Settings, stores: Stores) -> None:
     drain(busy)
     flush(stores)
     before = product_stats(stores)
@@ -329,7 +327,9 @@ def test_what_was_counted_beyond_the_committed_offsets_counts_once(busy: Setting
     restored(busy, stores)
 
 
-def test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed(busy: Settings, stores: Stores) -> None:
+def test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed(
+    busy: Settings, stores: Stores
+) -> None:
     lenient = busy.model_copy(update={"dead_letter_share": 1.0})
     refuse(stores, CUSTOMERS, "[0-3]$")
     refuse(stores, AD_LEADS, "[4-7]$")

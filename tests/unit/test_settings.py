@@ -120,7 +120,10 @@ HALF_SET = [
     ({"ELASTICSEARCH_URL": "https://me:hunter2@h"}, "TRUEPIXEL_ELASTICSEARCH_URL: must hold no password"),
     ({"REDIS_CA_CERTS": __file__}, "TRUEPIXEL_REDIS_URL must begin with rediss://"),
     ({"ELASTICSEARCH_CA_CERTS": __file__}, "TRUEPIXEL_ELASTICSEARCH_URL must begin with https://"),
-    ({"KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"}, "TRUEPIXEL_KAFKA_SSL_CA_LOCATION='/nowhere/ca.pem': is not a readable file"),
+    (
+        {"KAFKA_SSL_CA_LOCATION": "/nowhere/ca.pem"},
+        "TRUEPIXEL_KAFKA_SSL_CA_LOCATION='/nowhere/ca.pem': is not a readable file",
+    ),
     ({"SECRETS_DIR": "/nowhere"}, "TRUEPIXEL_SECRETS_DIR='/nowhere': there is no such folder"),
 ]
 

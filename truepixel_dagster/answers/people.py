@@ -117,34 +117,34 @@ def people_of(shop: str, links: Iterable[Link], bounds: Bounds = Bounds()) -> Pe
         links: In any order; repeated ones change nothing.
         bounds: The limits for shared devices and mailboxes.
     """
-    links: dict[Member, set[Member]] = defaultdict(set)
+    connected: dict[Member, set[Member]] = defaultdict(set)
     for link in links:
         for one, other in combinations(link.members, 2):
             if not one.kind == other.kind == CLIENT:
-                links[one].add(other)
-                links[other].add(one)
-    shared = frozenset(member for member in links if _is_shared(member, links, bounds))
-    roots = _roots(links, shared)
+                connected[one].add(other)
+                connected[other].add(one)
+    shared = frozenset(member for member in connected if _is_shared(member, connected, bounds))
+    roots = _roots(connected, shared)
     digests = {root: _digest(shop, root) for root in roots.values()}
     persons = {member: digests[root] for member, root in roots.items()}
     return People(shop, {**persons, **{member: _digest(shop, member) for member in shared}}, shared)
 
 
-def _is_shared(member: Member, links: Mapping[Member, set[Member]], bounds: Bounds) -> bool:
+def _is_shared(member: Member, connected: Mapping[Member, set[Member]], bounds: Bounds) -> bool:
     """Return whether a client or address has too many customers; an address without a customer counts as one."""
-    linked = links[member]
-    customers = {other for other in linked if other.kind == CUSTOMER}
+    others = connected[member]
+    customers = {other for other in others if other.kind == CUSTOMER}
     if member.kind == ADDRESS:
         return len(customers) > bounds.customers_per_address
-    guests = {other for other in linked if other.kind == ADDRESS and not _has_customer(links[other])}
+    guests = {other for other in others if other.kind == ADDRESS and not _has_customer(connected[other])}
     return member.kind == CLIENT and len(customers | guests) > bounds.customers_per_client
 
 
-def _has_customer(linked: set[Member]) -> bool:
-    return any(other.kind == CUSTOMER for other in linked)
+def _has_customer(others: set[Member]) -> bool:
+    return any(other.kind == CUSTOMER for other in others)
 
 
-def _roots(links: Mapping[Member, set[Member]], shared: frozenset[Member]) -> dict[Member, Member]:
+def _roots(connected: Mapping[Member, set[Member]], shared: frozenset[Member]) -> dict[Member, Member]:
     """Return for each linked member the member that names its person: union-find by the rank of the ids."""
     parents: dict[Member, Member] = {}
 
@@ -155,7 +155,7 @@ def _roots(links: Mapping[Member, set[Member]], shared: frozenset[Member]) -> di
             member = parents[member]
         return member
 
-    for member, others in links.items():
+    for member, others in connected.items():
         if member in shared:
             continue
         for other in others:

@@ -1,13 +1,13 @@
 """Read ad spend and exchange rates from the files that ad platforms export, and from the project's plain form.
 
-The columns identify the form: those that Google Ads ("Reports", and the tables of "Campaigns"), Meta Ads Manager
-and TikTok Ads Manager write in English, with a row for each campaign and day.
-
     >>> from truepixel_dagster.answers.grid import lines_of
     >>> from truepixel_dagster.answers.spend import read
     >>> found = read(lines_of(b"Day,Campaign,Cost,Currency code\\n2026-01-31,Winter,\\"1,234.50\\",EUR"), shop="7")
     >>> found.form, found.spend[0].amount
     ('Google Ads', 123450)
+
+The columns identify the form: those that Google Ads ("Reports", and the tables of "Campaigns"), Meta Ads Manager
+and TikTok Ads Manager write in English, with a row for each campaign and day.
 """
 
 from __future__ import annotations

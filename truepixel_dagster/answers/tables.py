@@ -1,11 +1,11 @@
 """Define the schema of each table of the lake. No other place defines columns.
 
-If you change the columns of a table, raise its version. The version is part of the path: old files stay where they are,
-and every day counts as stale until it is materialized in the new form.
-
     >>> from truepixel_dagster.answers.tables import TABLES
     >>> TABLES["funnel_daily"].path
     'funnel_daily/v1'
+
+If you change the columns of a table, raise its version. The version is part of the path: old files stay where they are,
+and every day counts as stale until it is materialized in the new form.
 """
 
 from __future__ import annotations

@@ -69,12 +69,14 @@ def setup(reindex: str | None) -> None:
         if not unsound and (older := older_documents(stores)):
             counted = ", ".join(f"{count:,} {name}" for name, count in older.items())
             say(
-                f"documents of the first edition of the data contract: {counted}. They are readable, and upgraded when they"
-                " are next written. To correct the whole past, replay dead letters and materialize everything:"
+                f"documents of the first edition of the data contract: {counted}. They are readable, and upgraded when"
+                " they are next written. To correct the whole past, replay dead letters and materialize everything:"
                 " docs/operations.md, Upgrading"
             )
     if unsound:
-        raise click.ClickException("Elasticsearch is not set up as this version needs it: follow the lines above, then run this again")
+        raise click.ClickException(
+            "Elasticsearch is not set up as this version needs it: follow the lines above, then run this again"
+        )
 
 
 @click.command()

@@ -1,8 +1,8 @@
 """Detect the user agents of bots, by the list of the library crawlerdetect.
 
-    >>> from truepixel_dagster.events.bots import is_bot
-    >>> is_bot("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")
-    True
+>>> from truepixel_dagster.events.bots import is_bot
+>>> is_bot("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)")
+True
 """
 
 from __future__ import annotations

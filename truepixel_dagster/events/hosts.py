@@ -1,8 +1,8 @@
 """Find the host of an address, and its registered domain.
 
-    >>> from truepixel_dagster.events.hosts import host_of, registered
-    >>> host_of("https://WWW.Shop.example:443/products?x=1"), registered("news.example.co.uk")
-    ('www.shop.example', 'example.co.uk')
+>>> from truepixel_dagster.events.hosts import host_of, registered
+>>> host_of("https://WWW.Shop.example:443/products?x=1"), registered("news.example.co.uk")
+('www.shop.example', 'example.co.uk')
 """
 
 from __future__ import annotations

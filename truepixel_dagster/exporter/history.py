@@ -168,7 +168,9 @@ def checks(latest: Mapping[str, Any]) -> list[Metric]:
     """What the checks of health found when they last ran."""
     passed = GaugeMetricFamily("truepixel_check_passed", "Whether a check of health passed: 1.", labels=["check"])
     when = GaugeMetricFamily("truepixel_check_timestamp_seconds", "When a check of health last ran.", labels=["check"])
-    looked = GaugeMetricFamily("truepixel_check_looked_at", "How many records, orders or days a health check examined.", labels=["check"])
+    looked = GaugeMetricFamily(
+        "truepixel_check_looked_at", "How many records, orders or days a health check examined.", labels=["check"]
+    )
     wrong = GaugeMetricFamily("truepixel_check_wrong", "How much of that was wrong.", labels=["check"])
     for name, (evaluation, timestamp) in sorted(latest.items()):
         passed.add_metric([name], float(evaluation.passed))

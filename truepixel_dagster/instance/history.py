@@ -65,7 +65,9 @@ def _denial(reason: str) -> str | None:
         step = "Check sslrootcert and sslmode in TRUEPIXEL_POSTGRES_URL"
         return with_advice("its certificate is not trusted", reason, step)
     if "pg_hba.conf" in reason:
-        return with_advice("permission denied", reason, "Check the user, database and sslmode in TRUEPIXEL_POSTGRES_URL")
+        return with_advice(
+            "permission denied", reason, "Check the user, database and sslmode in TRUEPIXEL_POSTGRES_URL"
+        )
     return None
 
 

@@ -40,7 +40,9 @@ class Which(dg.Config):
 def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report the counts as metadata."""
     if config.stage not in (None, *REJECTING):
-        raise dg.Failure(description=f"stage {config.stage!r} is not one of {', '.join(REJECTING)}", allow_retries=False)
+        raise dg.Failure(
+            description=f"stage {config.stage!r} is not one of {', '.join(REJECTING)}", allow_retries=False
+        )
     with plainly(also=(ValueError,)):
         settings = load_settings()
         wanted = _wanted(config, settings)
@@ -68,8 +70,8 @@ def _wanted(config: Which, settings: Settings) -> Wanted:
 
 
 @dg.job(
-    description="Reprocesses dead letters after their cause was corrected. Running it twice is harmless: a letter that is"
-    " rejected as before loses no try.",
+    description="Reprocesses dead letters after their cause was corrected. Running it twice is harmless: a dead letter"
+    " that is rejected as before loses no try.",
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )

@@ -402,7 +402,9 @@ def settings_at(
 
 def _addresses(settings: Settings) -> list[Address]:
     if settings.kafka_security_protocol != "PLAINTEXT":
-        raise StackError("the local stack has neither TLS nor passwords: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL must be PLAINTEXT")
+        raise StackError(
+            "the local stack has neither TLS nor passwords: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL must be PLAINTEXT"
+        )
     urls = {
         "TRUEPIXEL_KAFKA_BOOTSTRAP": ("kafka://" + settings.kafka_bootstrap, "kafka", 9092),
         "TRUEPIXEL_ELASTICSEARCH_URL": (settings.elasticsearch_url, "http", 9200),
@@ -437,8 +439,8 @@ def _place(variable: str, url: str) -> str:
     _, _, place = urlsplit(url).netloc.rpartition("@")
     if not _is_loopback(place):
         raise StackError(
-            f"the local stack only starts servers on loopback addresses, and {variable} points to {place}: unset it, or use"
-            " your own servers without `truepixel stack`"
+            f"the local stack only starts servers on loopback addresses, and {variable} points to {place}: unset it, or"
+            " use your own servers without `truepixel stack`"
         )
     return place
 

@@ -30,9 +30,9 @@ from truepixel_dagster.orders.counts import (
     is_sold,
     total,
 )
+from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, ids_of, merged
 from truepixel_dagster.orders.journey import Rules, journey_of
-from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.order import Order
 
 # Changes that every store has are kept for a while: a running rebuild may look them up.

@@ -1,11 +1,11 @@
 """Whose order it is, and which visits led to it.
 
-    >>> from truepixel_dagster.events.ad import Ad
-    >>> from truepixel_dagster.events.touch import Touch
-    >>> from truepixel_dagster.orders.journey import touches_until
-    >>> seen = [Touch(f"e{n}", f"2026-01-0{n}T10:00:00.000Z", Ad("google"), 0, n) for n in (1, 2, 3)]
-    >>> [touch.event_id for touch in touches_until(seen, partition=0, offset=2, kept=50)]
-    ['e1', 'e2']
+>>> from truepixel_dagster.events.ad import Ad
+>>> from truepixel_dagster.events.touch import Touch
+>>> from truepixel_dagster.orders.journey import touches_until
+>>> seen = [Touch(f"e{n}", f"2026-01-0{n}T10:00:00.000Z", Ad("google"), 0, n) for n in (1, 2, 3)]
+>>> [touch.event_id for touch in touches_until(seen, partition=0, offset=2, kept=50)]
+['e1', 'e2']
 """
 
 from __future__ import annotations

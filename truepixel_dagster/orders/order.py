@@ -18,7 +18,7 @@ The rules follow Shopify's admin: the newest payload decides total, lines and st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -27,15 +27,11 @@ import msgspec
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import ONLINE, OrderPayload, Refund, SoldLine
 from truepixel_dagster.orders.facts import (
-    ALL,
-    CLIENTS_KEPT,
     ORDER,
     ClientFacts,
     Node,
     Sighting,
-    merged,
     names_landing,
-    surest,
 )
 
 OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (

@@ -18,7 +18,7 @@ from truepixel_dagster.orders.credit import DIRECT
 from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.journeys import journeys_of, stored_order
 from truepixel_dagster.rebuild.lake import Maker, Tools, make
-from truepixel_dagster.rebuild.people import ALWAYS, made_people, name_of, orders_of, people_in, link_of
+from truepixel_dagster.rebuild.people import ALWAYS, link_of, made_people, name_of, orders_of, people_in
 from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 

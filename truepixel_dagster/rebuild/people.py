@@ -9,9 +9,9 @@ from truepixel_dagster.answers.people import (
     CLIENT,
     ORDER,
     Bounds,
+    Link,
     Member,
     People,
-    Link,
     people_of,
 )
 from truepixel_dagster.answers.tables import PEOPLE

@@ -30,4 +30,8 @@ def privacy_every_two_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRe
     if not count:
         return dg.SkipReason("no request waits")
     at_work = context.instance.get_runs(dg.RunsFilter(job_name=privacy.name, statuses=LIVE), limit=1)
-    return dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is still processing them")) if at_work else dg.RunRequest()
+    return (
+        dg.SkipReason(printable(f"run {at_work[0].run_id[:8]} is still processing them"))
+        if at_work
+        else dg.RunRequest()
+    )

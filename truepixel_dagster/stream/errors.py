@@ -127,14 +127,16 @@ class LastWords(logging.Handler):
             self._line = line
 
     def check(self) -> None:
-        """Recognize a broker that hangs up because it expects another protocol, as librdkafka's documentation describes.
+        """Recognize a broker that hangs up because it expects another protocol, as librdkafka's manual describes.
 
         Raises:
             KafkaException: The last connection ended like that.
         """
         if _HANGS_UP.search(self._line):
             told = self._line.rpartition("Disconnected: ")[2]
-            raise KafkaException(Code(Code._TRANSPORT, f"it closed the connection, as for a wrong security.protocol: {told}"))
+            raise KafkaException(
+                Code(Code._TRANSPORT, f"it closed the connection, as for a wrong security.protocol: {told}")
+            )
 
 
 def denial(error: Code) -> str | None:

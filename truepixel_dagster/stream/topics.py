@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import operator
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from confluent_kafka import (
     OFFSET_INVALID,
-    Consumer,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
@@ -22,11 +19,10 @@ from confluent_kafka import (
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
-from truepixel_dagster.events.event import DAY, Message
-from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.event import DAY
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient, plain
+from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient
 
 DEAD_LETTER_DAYS = 30
 # How long the client keeps retrying a broker that denies access.

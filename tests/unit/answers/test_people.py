@@ -15,9 +15,9 @@ from truepixel_dagster.answers.people import (
     CUSTOMER,
     ORDER,
     Bounds,
+    Link,
     Member,
     People,
-    Link,
     people_of,
 )
 

@@ -16,8 +16,8 @@ from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.orders.facts import Node
 from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.facts import Node
 
 AT = 1_801_476_000_000
 CLIENTS, IDS, TOKENS, CARTS = ("c", "d"), ("1", "2", "3"), ("a", "b"), ("k", "l")

@@ -10,10 +10,10 @@ import pytest
 from tests.unit.stages.events_made_up import DAY, MINUTE, NOON, ad, completed, in_checkout, touch, webhook
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.touch import Touch
+from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.document import attribution_of
 from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.journey import Journey, Rules, journey_of, touches_until
-from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.order import Order
 
 RULES = Rules(window_days=30, half_life_days=7, touches_kept=50)

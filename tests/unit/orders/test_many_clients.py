@@ -16,8 +16,8 @@ from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders import facts
-from truepixel_dagster.orders.facts import CLIENTS_KEPT
 from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.facts import CLIENTS_KEPT
 from truepixel_dagster.stages.attribution import identities_of
 
 AT = 1_801_476_000_000

@@ -22,8 +22,8 @@ from tests.unit.stages.events_made_up import (
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, RefundedLine, SoldLine
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
 from truepixel_dagster.orders.order import Figures, Order, Sold
 
 EUR = "EUR"

@@ -13,10 +13,10 @@ from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import mongodb
-from truepixel_dagster.stores.redis import connection as redis_store
 from truepixel_dagster.stores.elasticsearch import connection as elasticsearch
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable, calling
 from truepixel_dagster.stores.redis import RedisStore
+from truepixel_dagster.stores.redis import connection as redis_store
 
 UNTRUSTED = (
     "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: unable to get local issuer certificate (_ssl.c:1016)"
@@ -66,9 +66,7 @@ DENIALS: list[tuple[Any, Exception, str]] = [
 
 
 @pytest.mark.parametrize(("store", "error", "setting"), DENIALS)
-def test_a_denial_is_one_line_with_its_setting_and_is_not_retried(
-    store: Any, error: Exception, setting: str
-) -> None:
+def test_a_denial_is_one_line_with_its_setting_and_is_not_retried(store: Any, error: Exception, setting: str) -> None:
     calls = 0
 
     def call() -> None:

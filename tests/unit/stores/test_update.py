@@ -20,7 +20,7 @@ class InMemory(ElasticsearchStore):
     """Holds the documents itself, with sequence numbers as Elasticsearch has them, and counts requests."""
 
     def __init__(self) -> None:
-        super().__init__(Settings())
+        super().__init__(Settings().elasticsearch())
         self.documents: dict[Place, Found] = {}
         self.reads: list[list[Place]] = []
         self.writes: list[list[Action]] = []

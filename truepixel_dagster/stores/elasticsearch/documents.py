@@ -8,8 +8,8 @@ from typing import Any
 
 from elasticsearch import ApiError
 
-from truepixel_dagster.retrying import pause
 from truepixel_dagster.access import ElasticsearchAccess
+from truepixel_dagster.retrying import pause
 from truepixel_dagster.stores.elasticsearch.actions import (
     AT_ONCE,
     CONFLICT,
