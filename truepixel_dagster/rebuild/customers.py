@@ -17,7 +17,7 @@ from truepixel_dagster.stages import attribution, customer, order_clusters
 from truepixel_dagster.stages.attribution import Identity
 from truepixel_dagster.stages.settling import rules_of
 from truepixel_dagster.stages.stage import CUSTOMER
-from truepixel_dagster.stores.documents import read_all
+from truepixel_dagster.stores.documents import SCHEMA, read_all
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 
 USERS = 500
@@ -129,7 +129,8 @@ def _add_orders(context: RebuildContext, users: Sequence[str], documents: dict[s
         if user in documents or user in sums:
             document = documents.get(user) or customer.nobody(user)
             own = sums.get(user, customer.OrderSums())
-            documents[user] = customer.with_orders(document, own, identities.get(user, ()))
+            # A document without its version would count as one of the first edition, and its orders twice.
+            documents[user] = {**customer.with_orders(document, own, identities.get(user, ())), "schema": SCHEMA}
 
 
 def _counts(context: RebuildContext, event: Event, stored: Document) -> bool:
