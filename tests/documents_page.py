@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from msgspec import inspect
-
 from truepixel_dagster.events.ad import Ad
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderPayload, Refund, RefundedLine, SoldLine
@@ -20,6 +18,7 @@ from truepixel_dagster.source_log import KnownLog
 from truepixel_dagster.stages.ad_lead import Lead
 from truepixel_dagster.stages.customer import Profile
 from truepixel_dagster.stores.connections import Connection
+from truepixel_dagster.stores.fields import fields_of, fields_of_mapping
 from truepixel_dagster.stores.index_templates import TEMPLATES, template
 from truepixel_dagster.stores.privacy_requests import Waiting
 from truepixel_dagster.stores.redactions import Kept
@@ -72,12 +71,6 @@ COLLECTIONS: Mapping[str, tuple[type, Mapping[str, str]]] = {
         },
     ),
 }
-_WORDS = {
-    inspect.StrType: "text",
-    inspect.IntType: "integer",
-    inspect.BoolType: "boolean",
-    inspect.TupleType: "list",
-}
 
 
 class Row(NamedTuple):
@@ -105,59 +98,18 @@ def _rows(section: str) -> Iterator[Row]:
 
 def of_indices() -> dict[str, dict[str, str]]:
     """Return the types of every index's fields."""
-    return {name: dict(_mapped(template(name, "", 0)["template"]["mappings"])) for name in TEMPLATES}
+    return {name: fields_of_mapping(template(name, "", 0)["template"]["mappings"], PARTS) for name in TEMPLATES}
 
 
 def of_collections() -> dict[str, dict[str, str]]:
     """Return the types of every collection's fields. What a struct calls `id` is `_id`."""
-    found = {name: {**fields_of(kind), **more} for name, (kind, more) in COLLECTIONS.items()}
+    found = {name: {**fields_of(kind, PARTS), **more} for name, (kind, more) in COLLECTIONS.items()}
     return {name: {field: kind for field, kind in own.items() if field != "id"} for name, own in found.items()}
 
 
-def fields_of(kind: type) -> dict[str, str]:
-    """Return the types of a struct's fields; those of a nested struct with its name in front, unless it is a part."""
-    return dict(_fields(inspect.type_info(kind)))
-
-
-def _mapped(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for name, own in mapping["properties"].items():
-        if "properties" not in own:
-            hidden = own.get("enabled") is False or own.get("index") is False
-            yield path + name, own["type"] + (", not indexed" if hidden else "")
-        elif part := _part(own["properties"]):
-            yield path + name, part
-        else:
-            yield from _mapped(own, f"{path}{name}.")
-
-
-def _part(names: Mapping[str, Any]) -> str | None:
-    return next((part for part, kind in PARTS.items() if set(fields_of(kind)) == set(names)), None)
-
-
-def _fields(struct: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    for field in struct.fields:
-        own, many = _without_none(field.type), ""
-        if isinstance(own, (inspect.VarTupleType, inspect.ListType)):
-            own, many = own.item_type, "list of "
-        if isinstance(own, inspect.StructType) and own.cls not in PARTS.values():
-            yield from _fields(own, f"{path}{field.name}.")
-        else:
-            yield path + field.name, many + _word(own)
-
-
-def _word(kind: Any) -> str:
-    if isinstance(kind, inspect.StructType):
-        return next(part for part, own in PARTS.items() if own is kind.cls)
-    if isinstance(kind, inspect.DictType):
-        return "object" if isinstance(kind.value_type, inspect.AnyType) else f"object of {_word(kind.value_type)}"
-    return "list" if isinstance(kind, inspect.NamedTupleType) else _WORDS[type(kind)]
-
-
-def _without_none(kind: Any) -> Any:
-    if not isinstance(kind, inspect.UnionType):
-        return kind
-    (own,) = (each for each in kind.types if not isinstance(each, inspect.NoneType))
-    return own
+def of_parts() -> dict[str, dict[str, str]]:
+    """Return the types of every part's fields."""
+    return {name: fields_of(kind, PARTS) for name, kind in PARTS.items()}
 
 
 def strangers(collection: str, document: Mapping[str, Any]) -> list[str]:
@@ -174,7 +126,7 @@ def _strangers(value: Any, known: Mapping[str, str], path: str = "") -> Iterator
             full = f"{path}.{name}".lstrip(".")
             part = known.get(full, "").removeprefix("list of ")
             if part in PARTS:
-                yield from (f"{full}.{each}" for each in _strangers(own, fields_of(PARTS[part])))
+                yield from (f"{full}.{each}" for each in _strangers(own, of_parts()[part]))
             elif full not in known:
                 inside = any(field.startswith(f"{full}.") for field in known)
                 yield from _strangers(own, known, full) if inside else [full]

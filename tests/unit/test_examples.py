@@ -21,6 +21,7 @@ MODULES = (
     "orders.order",
     "stages.ad_lead",
     "stages.product_stats",
+    "stores.fields",
     "pipeline.keyed_pool",
     "stream.lane",
     "pipeline.ledger",
