@@ -64,7 +64,7 @@ def is_of(value: Any, kind: str) -> bool:
         return isinstance(value, list) and all(is_of(each, item) for each in value)
     if item := kind.removeprefix("object of ") if kind.startswith("object of ") else None:
         return isinstance(value, dict) and all(is_of(each, item) for each in value.values())
-    if kind in page.PARTS:
+    if (kind := kind.removeprefix("nested ")) in page.PARTS:
         # In Elasticsearch a field may hold a list of what its mapping says.
         values = value if isinstance(value, list) else [value]
         fields = page.of_parts()[kind]

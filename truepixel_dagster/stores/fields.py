@@ -41,7 +41,7 @@ def _mapped(mapping: Mapping[str, Any], parts: Mapping[frozenset[str], str], pat
             hidden = own.get("enabled") is False or own.get("index") is False
             yield path + name, own["type"] + (", not indexed" if hidden else "")
         elif part := parts.get(frozenset(own["properties"])):
-            yield path + name, part
+            yield path + name, f"{own['type']} {part}" if "type" in own else part
         else:
             yield from _mapped(own, parts, f"{path}{name}.")
 
