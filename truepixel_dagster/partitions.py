@@ -11,9 +11,10 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from truepixel_dagster.settings import load_partitioning
+from truepixel_dagster.settings import load_or_default
 
-START, PER_RUN = load_partitioning()
+_SETTINGS = load_or_default()
+START = _SETTINGS.history_start
 
 # The day and the week that are going on are partitions, too: the stream writes into them.
 DAYS = dg.DailyPartitionsDefinition(start_date=START.isoformat(), end_offset=1)
@@ -25,7 +26,7 @@ WEEKS = dg.WeeklyPartitionsDefinition(start_date=_MONDAY.isoformat(), day_offset
 STREAM_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=6))
 
 # A range is rebuilt by one run, or by one for each partition, or anything between.
-BACKFILL = dg.BackfillPolicy.multi_run(PER_RUN)
+BACKFILL = dg.BackfillPolicy.multi_run(_SETTINGS.partitions_per_run)
 
 
 def week_key(week: str) -> str:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import os
 from datetime import date, timedelta
+from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -31,6 +33,7 @@ WORKER_BASE_MIB = 140
 # A micro-batch is in memory as received, as its documents, and as the bulk bodies that they make.
 COPIES_OF_A_BATCH = 3
 
+_PREFIX = "TRUEPIXEL_"
 SECRETS_DIR = "TRUEPIXEL_SECRETS_DIR"
 _FILES = (
     "kafka_ssl_ca_location",
@@ -458,18 +461,50 @@ def _told(error: Any) -> str:
     return f"TRUEPIXEL_{field.upper()}{'' if secret else f'={value!r}'}: {words}"
 
 
-def load_partitioning() -> tuple[date, int]:
-    """Where Dagster's partitions begin and how many a run of a backfill takes: what definitions need before any run.
+def load_or_default() -> Settings:
+    """Return the settings, or their defaults if one cannot be used: for definitions, which must load in any case.
 
     An invalid setting is reported when something runs and not while definitions are loaded; until then the defaults
     apply.
     """
     try:
-        settings = load_settings()
+        return load_settings()
     except SettingsError:
-        fields = Settings.model_fields
-        return fields["history_start"].default, fields["partitions_per_run"].default
-    return settings.history_start, settings.partitions_per_run
+        return Settings.model_construct()
+
+
+def unknown_variables() -> list[tuple[str, str | None]]:
+    """Return the TRUEPIXEL_ variables of the environment and of `.env` that are no settings, each with the setting
+    whose name is nearest."""
+    known = {name.upper() for name in Settings.model_fields}
+    others = {name.removeprefix(_PREFIX) for name in (SECRETS_DIR, "TRUEPIXEL_CALLED_AS")}
+    variables = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    named = {name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)}
+    nearest = {name: get_close_matches(name, known, 1) for name in sorted(named - known - others)}
+    return [(_PREFIX + name, _PREFIX + found[0] if found else None) for name, found in nearest.items()]
+
+
+def source_of(field: str) -> str:
+    """Return where the value of a setting comes from: `environment`, `.env`, `file` or `default`."""
+    name = f"TRUEPIXEL_{field.upper()}"
+    if name in {variable.upper() for variable in os.environ}:
+        return "environment"
+    if name in {variable.upper() for variable in dotenv_values(".env")}:
+        return ".env"
+    folder = Path(os.environ.get(SECRETS_DIR) or os.devnull)
+    return "file" if any((folder / each).is_file() for each in (name, name.lower())) else "default"
+
+
+def bounds_of(field: str) -> str:
+    """Return the values that a setting may have, in words; empty if its type alone decides."""
+    info = Settings.model_fields[field]
+    if get_origin(info.annotation) is Literal:
+        return " or ".join(get_args(info.annotation))
+    found = {name: getattr(each, name) for each in info.metadata for name in _BOUNDS if hasattr(each, name)}
+    return ", ".join(f"{_BOUNDS[name]} {value:,}" if name != "pattern" else f"{value}" for name, value in found.items())
+
+
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": ""}
 
 
 def _is_secret(field: str) -> bool:

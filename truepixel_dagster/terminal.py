@@ -6,6 +6,7 @@ Results go to stdout, progress to stderr. Rich's markup is off everywhere: a cam
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Collection, Iterable
@@ -23,13 +24,20 @@ from truepixel_dagster.text import printable
 # A column of names is folded if space is short, but not below this width.
 NARROWEST_NAMES = 12
 
+CALLED_AS = "TRUEPIXEL_CALLED_AS"
+
 out = Console(markup=False, emoji=False, highlight=False)
 err = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def say(line: str) -> None:
     """Print one line of progress to stderr, so that it never mixes with results."""
-    err.print(printable(line))
+    err.print(as_typed(printable(line)))
+
+
+def as_typed(text: str) -> str:
+    """Return a text that names commands by what the user typed: `./run` sets TRUEPIXEL_CALLED_AS."""
+    return text.replace("`truepixel ", f"`{os.environ.get(CALLED_AS, 'truepixel')} ")
 
 
 def echo(line: str, *, keep: str = "", to_stderr: bool = False) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cases import Case, Line, cases, mistakes
+from tests.documents_page import COLLECTIONS, is_described, strangers
 from tests.integration.driving import drain, flush, one_batch, send
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.pipeline.lane_claim import open_lane
@@ -36,6 +37,7 @@ def test_every_incident_is_right_in_whatever_order_its_records_arrive(
     send_all(small, shuffled(CASES, arranged))
     take_turns(small, arranged) if seed % 2 else drain(small)
     assert_right(small, stores)
+    assert_described(small, stores)
 
     days = days_of(stores)
     with rebuilding(small) as context:
@@ -104,6 +106,19 @@ def days_of(stores: Stores) -> list[str]:
 def assert_right(settings: Settings, stores: Stores) -> None:
     found = wrong(settings, stores)
     assert not found, "\n".join(found)
+
+
+def assert_described(settings: Settings, stores: Stores) -> None:
+    """docs/documents.md names each field and key that is there; Elasticsearch's mappings are strict."""
+    found = {
+        f"{name}: {field}"
+        for name in COLLECTIONS
+        for document in stores.mongodb.collection(name).find()
+        for field in strangers(name, document)
+    }
+    keys = [key.removeprefix(f"{settings.namespace}:") for key, _ in stores.redis.texts()]
+    assert keys
+    assert found.union(key for key in keys if not is_described(key)) == set()
 
 
 def wrong(settings: Settings, stores: Stores) -> list[str]:

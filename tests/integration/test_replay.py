@@ -130,10 +130,10 @@ def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "give either --from"),
-        (("--from", "1h", "--partition", "0", "--offsets", "0:1"), "give either --from"),
-        (("--partition", "0"), "give either --from"),
-        (("--offsets", "0:1"), "give either --from"),
+        ((), "give either since"),
+        (("--from", "1h", "--partition", "0", "--offsets", "0:1"), "give either since"),
+        (("--partition", "0"), "give either since"),
+        (("--offsets", "0:1"), "give either since"),
         (("--partition", "0", "--offsets", "5:1"), "5:1 end before they begin"),
         (("--partition", "0", "--offsets", "five"), "not FIRST:LAST"),
         (("--partition", "9", "--offsets", "0:1"), "there is no partition 9; the topic has 0, 1, 2"),

@@ -17,7 +17,7 @@ MODULES = [
     for folder in CORE
     for module in sorted((PACKAGE / folder).glob("*.py"))
     if re.search(r"^ *>>> ", module.read_text(), re.MULTILINE)
-] + ["access", "chunks", "identity", "text"]
+] + ["access", "chunks", "identity", "stores.fields", "text"]
 
 
 @pytest.mark.parametrize("name", MODULES)

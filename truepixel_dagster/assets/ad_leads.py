@@ -4,7 +4,9 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import AD_LEADS, EVENTS
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_collection
 from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.stages.ad_lead import Lead
 
 
 @rebuilt(
@@ -15,6 +17,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
         " works out every user who met an ad on it, from the whole event history."
     ),
     kind="mongodb",
+    metadata=in_collection(AD_LEADS, Lead),
 )
 def ad_leads(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the users of days."""

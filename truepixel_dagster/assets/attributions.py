@@ -7,6 +7,7 @@ from pydantic import Field
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, EVENTS
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_index
 from truepixel_dagster.jobs.rebuilding import rebuilding
 
 
@@ -33,6 +34,7 @@ class AttributionRules(dg.Config):
         " every order sighted on it from the event history, by other rules if its config says so."
     ),
     kind="elasticsearch",
+    metadata=in_index("attributions", "truepixel report --shop SHOP --by channel"),
 )
 def attributions(context: dg.AssetExecutionContext, config: AttributionRules) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the orders of days."""

@@ -7,7 +7,8 @@ import dagster as dg
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.answers import tables
 from truepixel_dagster.assets.rebuilt import rebuilt
-from truepixel_dagster.jobs.lake import columns_of, reported
+from truepixel_dagster.assets.storage import in_lake
+from truepixel_dagster.jobs.lake import reported
 from truepixel_dagster.partitions import MONTHS
 
 with warnings.catch_warnings():
@@ -23,7 +24,7 @@ with warnings.catch_warnings():
     description=f"{tables.COHORTS.says} Parquet `{tables.COHORTS.path}` in the lake, by the shop's month.",
     kind="parquet",
     partitions=MONTHS,
-    metadata={"dagster/column_schema": columns_of(tables.COHORTS)},
+    metadata=in_lake(tables.COHORTS),
 )
 def cohorts(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Make the cohorts of months again."""

@@ -4,7 +4,9 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, EVENTS
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_collection
 from truepixel_dagster.jobs.rebuilding import rebuilding
+from truepixel_dagster.stages.customer import Profile
 
 
 @rebuilt(
@@ -15,6 +17,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
         " Materializing a day recomputes every customer who was seen on it, from the whole event history."
     ),
     kind="mongodb",
+    metadata=in_collection(CUSTOMERS, Profile),
 )
 def customers(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Work out the customers of days."""

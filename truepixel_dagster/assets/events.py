@@ -4,6 +4,7 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import EVENTS, KAFKA_TOPIC
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_index
 from truepixel_dagster.jobs.rebuilding import rebuilding
 
 
@@ -17,6 +18,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
         " again from their documents."
     ),
     kind="elasticsearch",
+    metadata=in_index("events"),
 )
 def events(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Index days again."""

@@ -5,7 +5,8 @@ import dagster as dg
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.answers import tables
 from truepixel_dagster.assets.rebuilt import rebuilt
-from truepixel_dagster.jobs.lake import columns_of, reported
+from truepixel_dagster.assets.storage import in_lake
+from truepixel_dagster.jobs.lake import reported
 
 
 @rebuilt(
@@ -16,7 +17,7 @@ from truepixel_dagster.jobs.lake import columns_of, reported
         f" `{tables.CHANNEL_VALUES.path}`, what each channel was worth on the day."
     ),
     kind="parquet",
-    metadata={"dagster/column_schema": columns_of(tables.JOURNEYS)},
+    metadata=in_lake(tables.JOURNEYS),
 )
 def journeys(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Make the journeys of days again."""

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from truepixel_dagster.asset_keys import KAFKA_TOPIC
+from truepixel_dagster.assets.storage import SETTINGS
 
 OWNERS = ["team:data-platform"]
 
@@ -12,5 +13,10 @@ kafka_topic = dg.AssetSpec(
     group_name="truepixel",
     owners=OWNERS,
     kinds={"kafka"},
-    metadata={"topic": "<namespace>.events", "dead letters": "<namespace>.events.dead"},
+    metadata={
+        "topic": SETTINGS.topic,
+        "dead letters": SETTINGS.dead_topic,
+        "documentation": dg.MetadataValue.path("docs/architecture.md#wire-format"),
+        "command that repeats the figures": "truepixel lag",
+    },
 )

@@ -8,7 +8,8 @@ from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.answers import tables
 from truepixel_dagster.answers.rates import STANDS_DAYS
 from truepixel_dagster.assets.rebuilt import rebuilt
-from truepixel_dagster.jobs.lake import columns_of, made
+from truepixel_dagster.assets.storage import in_lake
+from truepixel_dagster.jobs.lake import made
 
 
 def _table(
@@ -21,7 +22,7 @@ def _table(
         deps=deps,
         description=f"{table.says}{more} Parquet `{table.path}` in the lake, by the shop's day.",
         kind=kind,
-        metadata={"dagster/column_schema": columns_of(table)},
+        metadata=in_lake(table),
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
         return made(context, key)

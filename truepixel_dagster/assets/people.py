@@ -5,7 +5,8 @@ import dagster as dg
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.answers import tables
 from truepixel_dagster.assets.kafka_topic import OWNERS
-from truepixel_dagster.jobs.lake import columns_of, reported
+from truepixel_dagster.assets.storage import in_lake
+from truepixel_dagster.jobs.lake import reported
 
 
 @dg.multi_asset(
@@ -18,7 +19,7 @@ from truepixel_dagster.jobs.lake import columns_of, reported
             group_name="truepixel",
             owners=OWNERS,
             kinds={"parquet"},
-            metadata={"dagster/column_schema": columns_of(tables.PEOPLE)},
+            metadata=in_lake(tables.PEOPLE),
         )
     ],
 )

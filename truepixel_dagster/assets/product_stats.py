@@ -5,6 +5,7 @@ import dagster as dg
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, EVENTS, PRODUCT_STATS, PRODUCT_STATS_BUFFER
 from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_index
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import STREAM_FRESHNESS
 
@@ -32,6 +33,7 @@ product_stats_buffer = dg.AssetSpec(
         " meanwhile adds up to them."
     ),
     kind="elasticsearch",
+    metadata=in_index("product-stats", "truepixel report --shop SHOP --by product"),
 )
 def product_stats(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Put the totals of days in their place."""

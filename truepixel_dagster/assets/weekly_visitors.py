@@ -6,6 +6,7 @@ import dagster as dg
 
 from truepixel_dagster.asset_keys import EVENTS, PRODUCT_STATS_BUFFER, WEEKLY_VISITORS
 from truepixel_dagster.assets.rebuilt import rebuilt
+from truepixel_dagster.assets.storage import in_index
 from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import WEEKS, iso_week
 
@@ -26,6 +27,7 @@ with warnings.catch_warnings():
         " counts it exactly from the event history (`exact: true`) until somebody is seen in it again."
     ),
     kind="elasticsearch",
+    metadata=in_index("weekly-visitors"),
     partitions=WEEKS,
 )
 def weekly_visitors(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]

@@ -9,6 +9,7 @@ import msgspec
 
 from truepixel_dagster.cli.options import (
     as_json,
+    check_servers,
     progress_bar,
     since_time,
 )
@@ -29,6 +30,7 @@ def audit(since: int | None, as_json: bool) -> None:
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
+    check_servers(settings)
     partitions = read_lag(settings)
     waiting = sum(entry.lag for entry in partitions)
     if waiting:

@@ -90,9 +90,9 @@ def demo(
 
 
 def say_access(*, writable: bool) -> None:
-    """Explain why the UI's buttons are disabled, unless --writable was given."""
+    """Explain why the UI's buttons are disabled if it is read-only."""
     if not writable:
-        say("Dagster's UI is read-only; with --writable you can launch runs, materialize assets and stop sensors in it")
+        say("Dagster's UI is read-only: you can launch runs, materialize assets and stop sensors without --read-only")
 
 
 def watch(running: LiveDemo) -> None:

@@ -9,25 +9,36 @@ import click
 
 from truepixel_dagster.cli.options import (
     as_json,
+    check_servers,
 )
-from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.settings import Settings, bounds_of, load_settings, source_of
 from truepixel_dagster.stream.errors import LogChanged
-from truepixel_dagster.terminal import echo, out, print_json, say, table
+from truepixel_dagster.terminal import echo, print_json, say
 
 
 @click.command()
 @as_json
 def settings(as_json: bool) -> None:
-    """List every setting: its variable, its current value, and its meaning."""
+    """List every setting: its variable, its value and where that comes from, its default and bounds, what it means."""
     loaded = load_settings()
-    rows = []
-    for name, field in Settings.model_fields.items():
-        rows.append(
-            {"variable": f"TRUEPIXEL_{name.upper()}", "value": str(getattr(loaded, name)), "is": field.description}
-        )
+    rows = [
+        {
+            "variable": f"TRUEPIXEL_{name.upper()}",
+            "value": str(getattr(loaded, name)),
+            "source": source_of(name),
+            "default": str(field.default),
+            "bounds": bounds_of(name),
+            "is": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
     if as_json:
         return print_json(rows)
-    out.print(table(("variable", "value", "meaning"), (row.values() for row in rows)))
+    for row in rows:
+        given = "" if row["source"] == "default" else f", default {row['default']}"
+        bounds = f", {row['bounds']}" if row["bounds"] else ""
+        echo(f"{row['variable']}={row['value']}")
+        echo(f"    {row['is']} (from {row['source']}{given}{bounds})")
     return None
 
 
@@ -47,6 +58,7 @@ def setup(reindex: str | None) -> None:
     from truepixel_dagster.stores import reindexing
 
     settings = load_settings()
+    check_servers(settings)
     changed = provision(settings)
     for line in changed:
         echo(line)

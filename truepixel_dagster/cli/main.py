@@ -20,29 +20,35 @@ from truepixel_dagster.cli.lake import spend, sql, tables
 from truepixel_dagster.cli.rebuilding import replay_range, restore_redis
 from truepixel_dagster.cli.stack import stack
 from truepixel_dagster.cli.stream import adopt_topic, drain, flush, lag
+from truepixel_dagster.cli.topic import topic
 from truepixel_dagster.cli.traffic import generate, produce_file
 from truepixel_dagster.collector.command import collector
 from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
-from truepixel_dagster.settings import SettingsError
+from truepixel_dagster.settings import SettingsError, unknown_variables
 from truepixel_dagster.shops_cli import shops
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
-from truepixel_dagster.terminal import print_crash, say
+from truepixel_dagster.terminal import CALLED_AS, as_typed, print_crash, say
 from truepixel_dagster.text import printable
 
 
 class Group(click.Group):
     """Prints errors that users can act on, and Ctrl-C, as one line."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command line, under the name that the user typed."""
+        options["prog_name"] = options.get("prog_name") or os.environ.get(CALLED_AS)
+        return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            vars(error)["message"] = printable(error.message, keep="\n")
+            vars(error)["message"] = as_typed(printable(error.message, keep="\n"))
             raise
         except click.exceptions.Exit:
             raise
@@ -78,7 +84,7 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
         return None
     # The end of a server's log has several lines, and so have bad rows.
     keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown, NotImported, QueryRefused)) else ""
-    return click.ClickException(printable(f"{error}{_first_aid(error)}", keep))
+    return click.ClickException(as_typed(printable(f"{error}{_first_aid(error)}", keep)))
 
 
 def _first_aid(error: BaseException) -> str:
@@ -101,6 +107,9 @@ def main() -> None:
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
     sys.excepthook = print_crash
+    for name, nearest in unknown_variables():
+        meant = f"; {nearest} is one" if nearest else ""
+        say(f"warning: {name} is not a setting{meant}. `truepixel settings` lists all")
     # Whatever a command or a process that it starts writes is its owner's only.
     click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
 
@@ -113,6 +122,7 @@ COMMANDS = (
     stack,
     generate,
     produce_file,
+    topic,
     lag,
     adopt_topic,
     drain,

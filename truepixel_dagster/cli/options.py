@@ -12,10 +12,13 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.terminal import err
 
+LOOK_SECONDS = 4.0
+
 writable = click.option(
-    "--writable",
-    is_flag=True,
-    help="The UI may launch, cancel and change things; without it, it is read-only.",
+    "--writable/--read-only",
+    default=True,
+    show_default=True,
+    help="Whether the UI, on loopback, may launch and cancel runs and switch sensors, or only show them.",
 )
 
 
@@ -23,8 +26,26 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 
 def quick_to_give_up(settings: Settings) -> Settings:
-    """The settings for somebody who waits for a look: seconds, not a minute, until it is told that Kafka is away."""
-    return settings.model_copy(update={"retries": 2, "kafka_timeout": min(settings.kafka_timeout, 5.0)})
+    """Return the settings for a person who waits: an unreachable server is reported within seconds, not a minute."""
+    timeouts = {f"{server}_timeout" for server in ("kafka", "elasticsearch", "mongodb", "redis")}
+    return settings.model_copy(
+        update={"retries": 2} | {name: min(getattr(settings, name), LOOK_SECONDS) for name in timeouts}
+    )
+
+
+def check_servers(settings: Settings) -> None:
+    """Ask each server for an answer, so that a command that needs all of them ends within seconds if one is away.
+
+    Raises:
+        KafkaError, Unavailable: A server is unreachable or denies access.
+    """
+    from truepixel_dagster.resources import missing_servers
+    from truepixel_dagster.stream.topics import ping
+
+    settings = quick_to_give_up(settings)
+    ping(settings)
+    for error in missing_servers(settings):
+        raise error
 
 
 @contextmanager

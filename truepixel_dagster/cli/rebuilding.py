@@ -59,8 +59,10 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
 
 
 @click.command(name="replay")
-@click.option("--from", "since", callback=age_or_time, help="Written to Kafka at this time (UTC), or an age: 2h.")
-@click.option("--to", "until", callback=age_or_time, help="And before this time or age; now by default.")
+@click.option(
+    "--since", "--from", "since", callback=age_or_time, help="Written to Kafka since this time (UTC) or age: 2h."
+)
+@click.option("--until", "--to", "until", callback=age_or_time, help="And before this time or age; now by default.")
 @click.option("--partition", type=click.IntRange(min=0), help="Or: records of this partition ...")
 @click.option("--offsets", metavar="FIRST:LAST", help="... from one offset to another, both included.")
 @click.option("--stages", help="Only these stages, such as index,ad_lead; all by default.")

@@ -8,6 +8,7 @@ import click
 
 from truepixel_dagster.cli.options import (
     as_json,
+    check_servers,
     progress_bar,
     quick_to_give_up,
 )
@@ -92,6 +93,7 @@ def drain(as_json: bool) -> None:
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
+    check_servers(settings)
     total = sum(entry.lag for entry in read_lag(settings))
     started = time.monotonic()
     with progress_bar("draining", total) as done:

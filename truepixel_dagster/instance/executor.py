@@ -2,7 +2,10 @@
 
 After each step Dagster's own looks three times at every step that is still to come, and sorts those that may begin.
 This one looks at the steps that waited for what is through, and sorts nothing. Which step is next, and what happens to
-it, is as with Dagster's own.
+it, is as with Dagster's own, except for what is not needed:
+
+- Steps are skipped without a log line and an event for each, so that a run shows the steps that did something.
+- A mapped step that yields no output ends its map: the same step of other mapping keys is skipped unless it has begun.
 
 Private: the executor that it derives from, and the plan that tells it which steps may begin. The public way,
 `in_process_executor`, takes time that grows with the square of the steps. An executor on the public class `Executor`
@@ -14,7 +17,7 @@ With a version of Dagster that it was not tested with it leaves everything to Da
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -22,6 +25,7 @@ from dagster._core.definitions.executor_definition import IN_PROC_CONFIG, _core_
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.active import ActiveExecution
+from dagster._core.execution.plan.outputs import StepOutputHandle
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.plan.step import ExecutionStep
 from dagster._core.executor.in_process import InProcessExecutor
@@ -58,6 +62,27 @@ class _Steps(ActiveExecution):
         if rank is None:
             rank = self._ranks[key] = self._sort_key_fn(self.get_step_by_key(key))
         return rank
+
+    def plan_events_iterator(self, job_context: Any) -> Iterator[DagsterEvent]:
+        """Skip what has to be skipped, silently; events are only those of Dagster's own for steps that cannot run."""
+        while steps := self.get_steps_to_skip():
+            for step in steps:
+                self.mark_skipped(step.key)
+        yield from super().plan_events_iterator(job_context)
+
+    def mark_success(self, step_key: str) -> None:
+        """Note that a step has ended; skip its siblings if it was mapped and yielded nothing."""
+        super().mark_success(step_key)
+        name, mapped, _ = step_key.partition("[")
+        outputs = self.get_step_by_key(step_key).step_output_dict
+        if mapped and not any(StepOutputHandle(step_key, each) in self._step_outputs for each in outputs):
+            self._skip(key for key in self._executable if key.startswith(f"{name}["))
+
+    def _skip(self, keys: Iterable[str]) -> None:
+        """Skip steps that have not begun."""
+        unneeded = {key for key in keys if self._retry_state.get_attempt_count(key) == 0}
+        self._executable = [key for key in self._executable if key not in unneeded]
+        self._pending_skip += sorted(unneeded)
 
     def _mark_complete(self, step_key: str) -> None:
         super()._mark_complete(step_key)

@@ -10,7 +10,7 @@ from truepixel_dagster.jobs.lake import import_file
 class SpendFile(dg.Config):
     """A file of the watched folder."""
 
-    path: str = Field(description="its path within TRUEPIXEL_SPEND_URL")
+    path: str = Field(description="the file's path within TRUEPIXEL_SPEND_URL, such as google-ads.csv")
 
 
 @dg.op(out=dg.Out(dg.Nothing), description="Imports a file of spend or rates: all of its rows, or none.")
@@ -26,6 +26,7 @@ def import_spend_file(context: dg.OpExecutionContext, config: SpendFile) -> None
 @dg.job(
     description="Imports a file of the watched folder; a bad line fails the run and says which lines are bad.",
     executor_def=dg.in_process_executor,
+    config={"ops": {"import_spend_file": {"config": {"path": "google-ads.csv"}}}},
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def import_spend() -> None:

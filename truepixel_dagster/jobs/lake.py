@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from truepixel_dagster.answers.tables import KINDS, LakeTable
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.rebuilding import telling
 from truepixel_dagster.lake.errors import LakeError, NotImported
@@ -65,21 +64,6 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),
         }
-    )
-
-
-def columns_of(table: LakeTable) -> dg.TableSchema:
-    """Return the schema of a table for Dagster's UI."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                each.name,
-                type=KINDS[each.kind][1],
-                description=each.says,
-                constraints=dg.TableColumnConstraints(nullable=each.optional),
-            )
-            for each in table.columns
-        ]
     )
 
 

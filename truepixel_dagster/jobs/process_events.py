@@ -3,6 +3,7 @@
 Rising priorities along the stages have the executor take one micro-batch to its commit before it fetches the next.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import TypeVar
@@ -12,7 +13,7 @@ import dagster as dg
 from truepixel_dagster.asset_keys import AFTER_TAG, LANE_TAG, LANES_TAG
 from truepixel_dagster.instance.executor import long_run_executor
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.run_report import materializations, observed
+from truepixel_dagster.jobs.run_report import materializations, observed, outcome, summary
 from truepixel_dagster.jobs.unreported import report_for_others
 from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, TouchedBatch
 from truepixel_dagster.pipeline.lane_claim import LaneClaim, claim_lane
@@ -22,6 +23,7 @@ from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable
 
+TOLD_EVERY = 60.0
 LANE = {"lane_run"}
 DEFAULT_OUTPUT = "result"
 EXPECTED_HERE = (LaneBusy, LaneLost, LaneStopped, TooManyDeadLetters)
@@ -79,6 +81,14 @@ class BatchHandoff:
         self._lane: LaneRunner | None = None
         self._slot = ""
         self._work: object = None
+        self._told_at = time.monotonic()
+
+    def is_due(self) -> bool:
+        """Return whether the run has told nothing of its progress for a minute."""
+        due = time.monotonic() - self._told_at >= TOLD_EVERY
+        if due:
+            self._told_at = time.monotonic()
+        return due
 
     @property
     def coming(self) -> LaneClaim:
@@ -183,6 +193,8 @@ def commit(context: dg.OpExecutionContext) -> None:
     """Commit."""
     _lane(context).commit(_hand(context).load(context, AttributedBatch).fetched)
     _hand(context).store(context, None)
+    if _hand(context).is_due():
+        context.log.info(f"so far {summary(_lane(context).metrics)}")
 
 
 @dg.op(
@@ -195,6 +207,7 @@ def report(context: dg.OpExecutionContext) -> None:
     """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
         metrics = _lane(context).finish()
+    context.log.info(outcome(metrics))
     for materialization in materializations(metrics):
         context.log_event(materialization)
     context.log_event(observed(metrics))

@@ -1,7 +1,6 @@
 """The job that runs ranges of Kafka through the stages again: what `truepixel replay` does, as a run."""
 
 from datetime import datetime, timezone
-from typing import Optional
 
 import dagster as dg
 import msgspec
@@ -11,19 +10,22 @@ from truepixel_dagster.dead_letters.inspect import parse_since
 from truepixel_dagster.jobs.plainly import plainly
 from truepixel_dagster.jobs.rebuilding import telling
 from truepixel_dagster.settings import load_settings
+from truepixel_dagster.stages.stage import NAMES
 
-# Dagster reads the annotations, on Python 3.10 too.
-_Text = Optional[str]  # noqa: UP045
+# The launchpad leaves out nulls. Of these values only `since` differs from leaving it out.
+_EXAMPLE = {"since": "1h", "until": "0m", "partition": -1, "offsets": "", "stages": list(NAMES)}
 
 
 class Which(dg.Config):
-    """Either a time range or offsets of one partition."""
+    """Either a time range (since, until) or a range of one partition's offsets (partition, offsets)."""
 
-    since: _Text = Field(None, description="written to Kafka at this time (ISO 8601, UTC) or within this age (2h, 3d)")
-    until: _Text = Field(None, description="and before this time or age; now by default")
-    partition: Optional[int] = Field(None, description="or: of this partition")  # noqa: UP045
-    offsets: _Text = Field(None, description="FIRST:LAST, both included")
-    stages: list[str] = Field(default=[], description="only these stages, in their order; all by default")
+    since: str = Field("", description="records written to Kafka since this time (ISO 8601, UTC) or age (2h, 3d)")
+    until: str = Field("", description="and before this time or age; now by default")
+    partition: int = Field(-1, description="instead of since and until: records of this partition; -1 for none")
+    offsets: str = Field("", description="with partition: FIRST:LAST, both included, such as 1200:1711")
+    stages: list[str] = Field(
+        default=[], description=f"only these stages, such as [index, customer]; all by default: {', '.join(NAMES)}"
+    )
 
 
 @dg.op(
@@ -41,7 +43,8 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
         since = parse_since(config.since, now) if config.since else None
         until = parse_since(config.until, now) if config.until else None
         with rebuilding(load_settings()) as tools:
-            where = where_of(tools, since=since, until=until, partition=config.partition, offsets=config.offsets)
+            partition = config.partition if config.partition >= 0 else None
+            where = where_of(tools, since=since, until=until, partition=partition, offsets=config.offsets or None)
             result = replay(tools, where, stages_of(config.stages), telling(context.log.info))
     context.add_output_metadata(
         {"records": result.records, "events": result.events, "older events": result.older}
@@ -56,6 +59,7 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
         " reports. It corrects what is wrong and changes nothing else."
     ),
     executor_def=dg.in_process_executor,
+    config={"ops": {"replay_range": {"config": _EXAMPLE}}},
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def replay() -> None:

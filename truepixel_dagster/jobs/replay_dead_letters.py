@@ -1,10 +1,10 @@
 """The job that has dead letters come back: what `truepixel dead-letters replay` does, as a run."""
 
 from datetime import datetime, timezone
-from typing import Optional
 
 import dagster as dg
 import msgspec
+from pydantic import Field
 
 from truepixel_dagster.dead_letters.inspect import WAITING, Listed, Wanted, as_row, parse_since
 from truepixel_dagster.dead_letters.reprocess import plan, reopen, replay
@@ -17,20 +17,15 @@ SHOWN = 50
 
 
 class Which(dg.Config):
-    """Which letters: of one stage, written since a time (ISO 8601) or within an age (2h, 3d), of one shop, of some
-    records (topic/partition/offset), with a text in their error; all by default.
+    """Which letters: those that fit everything given; all by default."""
 
-    With `dry_run` nothing is done, and the run's metadata say what would be. With `reopen` those that were given up
-    have their tries again first.
-    """
-
-    stage: Optional[str] = None  # noqa: UP045 (Dagster reads the annotation, on Python 3.10 too)
-    since: Optional[str] = None  # noqa: UP045
-    shop: Optional[str] = None  # noqa: UP045
-    origins: list[str] = []  # noqa: RUF012 (pydantic copies it)
-    error: Optional[str] = None  # noqa: UP045
-    dry_run: bool = False
-    reopen: bool = False
+    stage: str = Field("", description=f"letters of this stage: {', '.join(REJECTING)}")
+    since: str = Field("", description="letters written since this time (ISO 8601, UTC) or age (2h, 3d)")
+    shop: str = Field("", description="letters of this shop")
+    origins: list[str] = Field(default=[], description="letters of these records, as topic/partition/offset")
+    error: str = Field("", description="letters with this text in their error")
+    dry_run: bool = Field(False, description="reprocess nothing; the run's metadata show what would be reprocessed")
+    reopen: bool = Field(False, description="first reopen the letters that were given up")
 
 
 @dg.op(
@@ -39,7 +34,7 @@ class Which(dg.Config):
 )
 def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report the counts as metadata."""
-    if config.stage not in (None, *REJECTING):
+    if config.stage not in ("", *REJECTING):
         raise dg.Failure(
             description=f"stage {config.stage!r} is not one of {', '.join(REJECTING)}", allow_retries=False
         )
@@ -66,7 +61,13 @@ def _wanted(config: Which, settings: Settings) -> Wanted:
         if origin is None:
             raise ValueError(f"{text[:100]!r} is not topic/partition/offset")
         origins.add(origin)
-    return {"stage": config.stage, "since": since, "shop": config.shop, "origins": origins, "error": config.error}
+    return {
+        "stage": config.stage or None,
+        "since": since,
+        "shop": config.shop or None,
+        "origins": origins,
+        "error": config.error or None,
+    }
 
 
 @dg.job(

@@ -6,7 +6,7 @@ Labels for people are made here and nowhere else. What reads figures again, such
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 import msgspec
@@ -33,6 +33,37 @@ def materializations(metrics: RunMetrics) -> Iterator[dg.AssetMaterialization]:
             yield dg.AssetMaterialization(asset_key=asset, partition=day, metadata={**written, **counts, **own})
     if metrics.counted:
         yield dg.AssetMaterialization(asset_key=PRODUCT_STATS_BUFFER, metadata={"events counted": metrics.counted})
+
+
+def summary(metrics: RunMetrics) -> str:
+    """Return what a run has done so far in one line: `4,497 messages of partitions 0–2 in 31 s`."""
+    count = f"{metrics.messages:,} message{'' if metrics.messages == 1 else 's'}"
+    where = f" of {_partitions(sorted(metrics.ranges))}" if metrics.ranges else ""
+    return f"{count}{where} in {metrics.seconds:.0f} s"
+
+
+def outcome(metrics: RunMetrics) -> str:
+    """Return what a run has committed in one line, with what became of the messages."""
+    counts = {
+        "events indexed": metrics.indexed,
+        "orders": metrics.orders,
+        "duplicates": metrics.duplicates,
+        "redelivered": metrics.replays,
+        "redacted": metrics.redacted,
+        "dead letters": sum(metrics.dead_letters.values()),
+        "left waiting": metrics.waiting,
+    }
+    became = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+    return f"committed {summary(metrics)}" + (f": {became}" if became else "")
+
+
+def _partitions(numbers: Sequence[int]) -> str:
+    """`partition 1`, `partitions 0–2`, `partitions 0, 3 and 6`."""
+    if len(numbers) == 1:
+        return f"partition {numbers[0]}"
+    if numbers[-1] - numbers[0] == len(numbers) - 1:
+        return f"partitions {numbers[0]}–{numbers[-1]}"
+    return f"partitions {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
 def offsets(metrics: RunMetrics) -> dg.TableMetadataValue:

@@ -59,14 +59,15 @@ def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progr
 
 def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
     settings, mongodb = context.settings, context.stores.mongodb
-    changed: dict[str, dict[str, Any]] = {}
+    # A document that another writer changed meanwhile is decided again; the others are right by then.
+    changed: set[str] = set()
     gone: dict[str, Any] = {}
     older = bad = 0
 
     def decide(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
         nonlocal older, bad
         older = 0
-        changed.clear()
+        new: dict[str, dict[str, Any]] = {}
         gone.clear()
         leads, unreadable = read_all(LEAD, stored)
         bad = len(unreadable)
@@ -85,14 +86,15 @@ def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
                 lead = _lead(context, touches.get(user, ()), settings.touches_kept, orders)
                 document = stored.get(user, {})
                 if lead != leads.get(user) or document.get("schema") != SCHEMA:
-                    changed[user] = document_of(lead, document)
+                    new[user] = document_of(lead, document)
             elif user in stored:
                 gone[user] = stored[user].get("v")
-        return changed
+        changed.update(new)
+        return new
 
     rejected = mongodb.update(AD_LEADS, users, decide)
     removed = mongodb.remove(AD_LEADS, gone)
-    return RebuildStats(len(users), len(changed) - len(rejected), removed, older=older, unreadable=bad)
+    return RebuildStats(len(users), len(changed.difference(rejected)), removed, older=older, unreadable=bad)
 
 
 def _noted(context: RebuildContext, users: Sequence[str]) -> dict[str, set[NotedOrder]]:

@@ -56,14 +56,15 @@ def rebuild_users(context: RebuildContext, users: Iterable[str], progress: Progr
 
 def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
     mongodb = context.stores.mongodb
-    changed: dict[str, dict[str, Any]] = {}
+    # A document that another writer changed meanwhile is decided again; the others are right by then.
+    changed: set[str] = set()
     gone: dict[str, Any] = {}
     older = bad = 0
 
     def decide(stored: Mapping[str, Document]) -> dict[str, dict[str, Any]]:
         nonlocal older, bad
         older = 0
-        changed.clear()
+        new: dict[str, dict[str, Any]] = {}
         gone.clear()
         readable, unreadable = read_all(customer.PROFILE, stored)
         bad = len(unreadable)
@@ -80,14 +81,15 @@ def _rebuild(context: RebuildContext, users: Sequence[str]) -> RebuildStats:
                 # Keep fields that this version does not know: the history does not have them.
                 documents[user] = {**_others(before), **documents[user]}
                 if documents[user] != before:
-                    changed[user] = documents[user]
+                    new[user] = documents[user]
             elif "v" in stored.get(user, {}):
                 # A document without a version was imported, so it stays although no event supports it.
                 gone[user] = stored[user]["v"]
-        return changed
+        changed.update(new)
+        return new
 
     rejected = mongodb.update(CUSTOMERS, users, decide)
-    return RebuildStats(len(users), len(changed) - len(rejected), mongodb.remove(CUSTOMERS, gone), 0, older, bad)
+    return RebuildStats(len(users), len(changed.difference(rejected)), mongodb.remove(CUSTOMERS, gone), 0, older, bad)
 
 
 def _others(document: Document) -> dict[str, Any]:

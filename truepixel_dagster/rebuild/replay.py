@@ -62,7 +62,7 @@ def where_of(
     """
     by_offsets = partition is not None and offsets is not None
     if by_offsets == (since is not None) or (partition is None) != (offsets is None) or (by_offsets and until):
-        raise BadRange("no range, or two: give either --from (and --to), or --partition and --offsets FIRST:LAST")
+        raise BadRange("no range, or two: give either since (and until), or partition and offsets FIRST:LAST")
     if since is not None:
         return between(context, since, until if until is not None else int(time.time() * 1000))
     found = re.fullmatch(r"([0-9]{1,18}):([0-9]{1,18})", offsets or "")
@@ -80,7 +80,7 @@ def between(context: RebuildContext, since: int, until: int) -> Range:
         KafkaUnavailable: Kafka does not answer.
     """
     if until <= since:
-        raise BadRange("--to must be later than --from")
+        raise BadRange("until must be later than since")
     first = context.log.offsets_at(since)
     return _within(context, Range(first, context.log.offsets_at(until)))
 

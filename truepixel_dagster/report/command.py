@@ -103,7 +103,7 @@ def report(
     `truepixel spend import` imported, of whole days.
     """
     from truepixel_dagster.lake.files import lake_of
-    from truepixel_dagster.report.reading import busiest_shops, shop_report
+    from truepixel_dagster.report.reading import busiest_shops, has_documents, shop_report
     from truepixel_dagster.report.spending import spending
     from truepixel_dagster.resources import open_stores
 
@@ -116,6 +116,7 @@ def report(
         previous = shop_report(stores, shop, model, by, *before, spent) if before else None
         # Probably the id is mistyped, or nothing was drained and flushed yet.
         known = busiest_shops(stores.elasticsearch) if found.empty else []
+        is_unknown = found.empty and not has_documents(stores.elasticsearch, shop)
     if found.empty:
         what = f"shop {shop} {found.period}".rstrip()
         say(f"no data of {what}. Shops with events: {', '.join(known) or 'none yet'}")
@@ -128,6 +129,8 @@ def report(
         print_report(found, previous)
     if found.unreadable:
         say(f"{found.unreadable:,} unreadable documents were not counted, such as: {found.why_unreadable}")
+    if is_unknown:
+        sys.exit(1)
 
 
 def _requested(first: date | None, last: date | None, latest: int | None) -> RequestedPeriod:

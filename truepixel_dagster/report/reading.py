@@ -64,6 +64,15 @@ def busiest_shops(store: ElasticsearchStore) -> list[str]:
     return store.most_common("events-", "shop_id", BUSIEST_SHOPS)
 
 
+def has_documents(store: ElasticsearchStore, shop: str) -> bool:
+    """Return whether a shop has any event or order.
+
+    Raises:
+        Unavailable: Elasticsearch does not answer.
+    """
+    return any(store.count(name, {"term": {"shop_id": shop}}) for name in ("attributions", "events-"))
+
+
 def shop_report(
     stores: Stores,
     shop: str,

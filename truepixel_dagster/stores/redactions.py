@@ -61,14 +61,14 @@ class Moment(msgspec.Struct, frozen=True):
         return before or (occurred_at is not None and occurred_at <= self.at)
 
 
-class _Kept(msgspec.Struct, frozen=True):
+class Kept(msgspec.Struct, frozen=True):
     """What is read of a redaction."""
 
     at: int
     until: dict[str, int] = {}
 
 
-REDACTION = Reader(_Kept, f"MongoDB {REDACTIONS}")
+REDACTION = Reader(Kept, f"MongoDB {REDACTIONS}")
 
 
 class Redactions:

@@ -125,6 +125,15 @@ def _created(future: Any) -> bool:
     return True
 
 
+def ping(settings: Settings) -> None:
+    """Ask Kafka for an answer, whatever topics there are.
+
+    Raises:
+        KafkaError: Kafka does not answer, or does not let us in.
+    """
+    calling(settings, lambda: _admin(settings).list_topics(timeout=settings.kafka_timeout))
+
+
 def partition_count(settings: Settings) -> int:
     """How many partitions the topic of events has.
 

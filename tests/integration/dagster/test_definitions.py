@@ -59,6 +59,18 @@ def test_the_assets_are_one_connected_graph_with_descriptions_owners_and_kinds()
     assert reached == set(specs)
 
 
+def test_every_stored_asset_shows_its_name_columns_page_and_command() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    stored = [s for s in definitions.resolve_all_asset_specs() if s.kinds & {"elasticsearch", "mongodb", "parquet"}]
+    assert len(stored) > 10
+    for spec in stored:
+        assert spec.metadata["dagster/table_name"]
+        assert len(spec.metadata["dagster/column_schema"].columns) >= 5
+        assert spec.metadata["command that repeats the figures"].startswith("truepixel ")
+        page, _, section = spec.metadata["documentation"].path.removeprefix("docs/").partition("#")
+        assert f"\n### {section}\n" in (docs / page).read_text(), spec.key
+
+
 def test_importing_the_definitions_opens_no_connection_and_imports_nothing_that_no_worker_needs() -> None:
     program = (
         "import socket, sys\n"

@@ -1,0 +1,143 @@
+"""Dagster's UI as an operator uses it in Chromium, with the sensor and the schedules at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.integration.driving import audited, record, send
+from tests.integration.test_pipeline import pixel
+from truepixel_dagster.asset_keys import ATTRIBUTIONS, LAKE, STREAM
+from truepixel_dagster.local.demo import dagster_dev, free_port
+from truepixel_dagster.local.graphql import GraphQL
+from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.traffic import FIRST, traffic
+from truepixel_dagster.provision import provision
+from truepixel_dagster.resources import open_stores
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stream.topics import lag
+
+SECONDS = 240.0
+_RUNS = """
+query ($job: String!) {
+  runsOrError(filter: {pipelineName: $job}, limit: 50) { ... on Runs { results { runId status } } }
+}
+"""
+
+
+class Ui(NamedTuple):
+    """A running pipeline, and a page of its UI."""
+
+    settings: Settings
+    address: str
+    page: Page
+
+    def open(self, path: str) -> Page:
+        self.page.goto(self.address + path)
+        return self.page
+
+    def runs(self, job: str) -> list[dict[str, Any]]:
+        """The runs of a job, the newest first."""
+        return list(GraphQL(self.address).ask(_RUNS, job=job)["results"])
+
+    def launch(self, job: str) -> str:
+        """Press the launchpad's button without changing anything; returns the run that succeeds."""
+        known = {run["runId"] for run in self.runs(job)}
+        self.open(f"/locations/truepixel/jobs/{job}/playground")
+        self.page.get_by_role("button", name="Launch Run").click()
+
+        def ended() -> list[str]:
+            new = [run for run in self.runs(job) if run["runId"] not in known]
+            assert all(run["status"] not in ("FAILURE", "CANCELED") for run in new), new
+            return [run["runId"] for run in new if run["status"] == "SUCCESS"]
+
+        return str(until(ended)[0])
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    end = time.monotonic() + SECONDS
+    while not (found := condition()):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    return found
+
+
+@pytest.fixture(scope="module")
+def pipeline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
+    """The genuine servers, Dagster's UI and daemon, and events that its sensor has processed."""
+    with ephemeral_stack(tmp_path_factory.mktemp("servers")) as servers:
+        settings = servers.model_copy(update={"linger": 0.05, "idle": 0.5, "event_retention_months": 600})
+        provision(settings)
+        send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=3, shops=2, profile=FIRST)])
+        address = f"http://127.0.0.1:{free_port(0)}"
+        with dagster_dev(settings, int(address.rpartition(":")[2]), writable=True):
+            GraphQL(address).wait()
+            page = browser.new_page(viewport={"width": 1600, "height": 1000})
+            page.set_default_timeout(60_000)
+            expect.set_options(timeout=60_000)
+            ui = Ui(settings, address, page)
+            until(lambda: not any(entry.lag for entry in lag(settings)))
+            until(lambda: any(run["status"] == "SUCCESS" for run in ui.runs("process_events")))
+            yield ui
+            page.close()
+
+
+def test_the_lineage_shows_every_asset(pipeline: Ui) -> None:
+    page = pipeline.open("/asset-groups")
+    for asset in (*STREAM, *LAKE, "health"):
+        expect(page.get_by_text(asset, exact=True).first).to_be_visible()
+
+
+def test_an_asset_shows_its_columns_name_and_page(pipeline: Ui) -> None:
+    page = pipeline.open(f"/assets/{ATTRIBUTIONS}?view=overview")
+    expect(page.get_by_text("truepixel-attributions").first).to_be_visible()
+    expect(page.get_by_text("docs/documents.md#attributions").first).to_be_visible()
+    expect(page.get_by_text("credits.linear.amount").first).to_be_visible()
+
+
+def test_a_run_says_in_one_line_what_it_committed(pipeline: Ui) -> None:
+    runs = [run["runId"] for run in pipeline.runs("process_events") if run["status"] == "SUCCESS"]
+    page = pipeline.open(f"/runs/{runs[-1]}?logs=committed")
+    expect(page.get_by_text("messages of partitions 0–2 in").first).to_be_visible()
+    page = pipeline.open(f"/runs/{runs[-1]}?logs=skipping")
+    expect(page.get_by_text("Skipping step")).to_have_count(0)
+
+
+def test_the_launchpad_of_replay_opens_with_an_example_that_runs(pipeline: Ui) -> None:
+    page = pipeline.open("/locations/truepixel/jobs/replay/playground")
+    for name in ("since: 1h", "until:", "partition:", "offsets:"):
+        expect(page.locator(".CodeMirror-code")).to_contain_text(name)
+    with open_stores(pipeline.settings) as stores:
+        stores.mongodb.delete(CUSTOMERS, {})
+        pipeline.launch("replay")
+        audited(pipeline.settings, stores)
+
+
+def test_dead_letters_are_reprocessed_from_the_launchpad(pipeline: Ui) -> None:
+    send(pipeline.settings, [record("s:c", pixel("good")), record("s:c", b"no JSON")])
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings)))
+    run = pipeline.launch("replay_dead_letters")
+    page = pipeline.open(f"/runs/{run}")
+    expect(page.get_by_text("replay_letters").first).to_be_visible()
+
+
+def test_an_outage_turns_the_sensor_red_and_its_end_green(pipeline: Ui) -> None:
+    stack = Stack(pipeline.settings, tied_to_parent=True)
+    (redis,) = [server for server in stack.servers if server.name == "redis"]
+    process = redis.process()
+    assert process is not None
+    process.kill()
+    page = pipeline.open("/locations/truepixel/sensors/kafka_lag")
+    expect(page.get_by_text("Failure").first).to_be_visible(timeout=SECONDS * 1000)
+    page.get_by_text("View", exact=True).first.click()
+    expect(page.get_by_text("Redis at 127.0.0.1").first).to_be_visible()
+    assert stack.revive(print)
+    send(pipeline.settings, [record("s:c", pixel("after the outage"))])
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings)))
+    with open_stores(pipeline.settings) as stores:
+        audited(pipeline.settings, stores)

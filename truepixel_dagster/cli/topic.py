@@ -1,0 +1,122 @@
+"""`truepixel topic peek | tail`: the events of the topic, a line each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+import msgspec
+
+from truepixel_dagster.cli.options import quick_to_give_up
+from truepixel_dagster.report.command import major
+from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.terminal import echo, say
+
+if TYPE_CHECKING:
+    from truepixel_dagster.events.event import Message
+    from truepixel_dagster.events.sites import Sites
+    from truepixel_dagster.stores.redactions import Redactions
+
+LOOK_SECONDS = 0.5
+
+as_lines = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each record.")
+
+
+@click.group()
+def topic() -> None:
+    """Look at the events of the topic, redacted as in the stores; nothing is committed."""
+
+
+@topic.command()
+@click.option("--count", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many records.")
+@as_lines
+def peek(count: int, as_json: bool) -> None:
+    """Print the newest records, the oldest of them first."""
+    from truepixel_dagster.stream.topics import bounds
+
+    settings = quick_to_give_up(load_settings())
+    low, high = bounds(settings)
+    first = {partition: max(low[partition], end - count) for partition, end in high.items()}
+    with reading(settings) as reader:
+        found = sorted(reader.records(first), key=lambda message: message.timestamp)
+        for message in found[-count:]:
+            reader.show(message, as_json=as_json)
+    if not found:
+        say(f"{settings.topic} holds no record")
+
+
+@topic.command()
+@as_lines
+def tail(as_json: bool) -> None:
+    """Print records as they arrive; Ctrl-C ends it."""
+    from truepixel_dagster.stream.topics import bounds
+
+    settings = quick_to_give_up(load_settings())
+    _, reached = bounds(settings)
+    say(f"waiting for records of {settings.topic}; Ctrl-C ends it")
+    with reading(settings) as reader:
+        while True:
+            time.sleep(LOOK_SECONDS)
+            _, high = bounds(settings)
+            if high != reached:
+                for message in reader.records(reached, high):
+                    reader.show(message, as_json=as_json)
+                reached = high
+
+
+class Reader(NamedTuple):
+    """Reads records as they may be shown."""
+
+    settings: Settings
+    sites: Sites
+    redactions: Redactions
+
+    def records(self, first: Mapping[int, int], end: Mapping[int, int] | None = None) -> Iterator[Message]:
+        """Yield the records of a range, with redacted ones anonymised or left out."""
+        from truepixel_dagster.chunks import chunks
+        from truepixel_dagster.stream.reading import read_all
+
+        for chunk in chunks(read_all(self.settings, first=first, end=end), self.settings.batch_messages):
+            yield from self.redactions.shown(chunk)
+
+    def show(self, message: Message, *, as_json: bool) -> None:
+        """Print a record on one line."""
+        record = described(message, self.sites)
+        echo(msgspec.json.encode(record).decode() if as_json else "  ".join(filter(None, record.values())))
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Reader]:
+    """Open the stores, which know what is redacted."""
+    from truepixel_dagster.resources import open_stores, sites_of
+    from truepixel_dagster.stores.redactions import Redactions
+
+    sites = sites_of(settings)
+    with open_stores(settings) as stores:
+        yield Reader(settings, sites, Redactions(stores.mongodb, sites))
+
+
+def described(message: Message, sites: Sites) -> dict[str, str]:
+    """Return what a record says: its place, time, shop, client and name, with its order, value and channel if it has
+    them; of a record that cannot be decoded, the reason."""
+    from truepixel_dagster.events.decode import Undecodable, decode
+    from truepixel_dagster.events.event import iso
+
+    place = f"{message.origin.partition}/{message.origin.offset}"
+    event = decode(message, sites)
+    if isinstance(event, Undecodable):
+        return {"record": place, "at": iso(message.timestamp), "error": event.reason}
+    value, channel = event.value, event.ad.channel if event.ad else None
+    return {
+        "record": place,
+        "at": iso(event.occurred_at),
+        "shop": event.shop_id,
+        "client": event.client_id,
+        "name": event.name,
+        "order": event.order_id or "",
+        "value": f"{major(value.currency, value.amount)} {value.currency}" if value else "",
+        "channel": channel or "",
+    }
