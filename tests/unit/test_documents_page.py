@@ -37,7 +37,9 @@ def test_every_field_of_a_collection_is_described_as_it_is_written() -> None:
 
 def test_every_kind_of_redis_key_is_described() -> None:
     """The kinds are the first parts of keys, as the code that makes keys names them."""
-    code = "".join((SOURCE / "stores" / name).read_text() for name in ("redis.py", "leases.py", "epoch.py"))
+    stores = SOURCE / "stores"
+    files = [*(stores / "redis").glob("*.py"), stores / "leases.py", stores / "epoch.py"]
+    code = "".join(file.read_text() for file in files)
     named = re.findall(r'_key\("([\w-]+)"', code) + re.findall(r"(?:prefix|namespace)\}:([a-z]+)", code) + ["client"]
     described = [row.field.partition(":")[0] for row in page.described("Redis")[""]]
     assert set(described) == set(named)
