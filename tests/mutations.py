@@ -1115,7 +1115,7 @@ MUTATIONS = (
         P + "collector/serve.py",
         "        server.leave()\n\n\nasync def _renew",
         "        pass\n\n\nasync def _renew",
-        UNIT + "collector/test_process.py",
+        INTEGRATION + "dagster/collector/test_process.py",
     ),
     Mutation(
         "an outdated mapping of a searched field is a fault",

@@ -248,6 +248,22 @@ def test_a_day_is_rebuilt_while_a_batch_is_between_two_stages(
     audited(settings, stores)
 
 
+def test_a_customer_is_rebuilt_while_only_the_later_record_of_a_batch_is_in_the_history(
+    settings: Settings, stores: Stores
+) -> None:
+    """A worker died in the middle of its bulk request: its next run must still count both records."""
+    send(settings, [record("s:c", pixel(name, at=f"{DAY}T10:00:00.000Z")) for name in ("first", "second")])
+    with open_lane(settings, lane=0, lanes=1, owner="dies") as lane:
+        batch = lane.fetch()
+        assert batch is not None
+        lane.index(batch)
+    (first,) = (hit for hit in of_day(stores, "events-") if hit["_source"]["event_id"] == "first")
+    stores.elasticsearch.bulk([Action("delete", first["_index"], first["_id"])])
+    rebuild(settings, "customers")
+    drain(settings)
+    audited(settings, stores)
+
+
 @pytest.mark.parametrize("is_lost", [True, False], ids=["an order that was lost", "an order that was changed"])
 def test_a_record_that_arrives_between_reading_the_history_and_the_orders_is_kept(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, is_lost: bool
