@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.integration.driving import record, send
+from tests.integration.test_pipeline import pixel
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
@@ -52,6 +54,36 @@ def test_from_a_file_to_a_report(settings: Settings) -> None:
     mistyped = run(settings, "report", "--shop", "7")
     assert f"no data of shop 7. Shops with events: {shop}" in " ".join(mistyped.stderr.split())
     assert "shop 7: 0 orders" in mistyped.stdout
+    assert mistyped.returncode == 1
+
+
+def test_peek_shows_the_newest_records_and_tail_those_that_arrive(settings: Settings) -> None:
+    truepixel(settings, "produce", str(SAMPLES / "shopify_webhooks.jsonl"))
+    shown = [json.loads(line) for line in truepixel(settings, "topic", "peek", "--count", "3", "--json").splitlines()]
+    assert len(shown) == 3
+    assert all(record["name"] and record["shop"] and "/" in record["record"] for record in shown)
+    assert len(truepixel(settings, "topic", "peek", "--count", "2").splitlines()) == 2
+    command = [sys.executable, "-u", "-m", "truepixel_dagster.cli", "topic", "tail"]
+    with subprocess.Popen(
+        command, env=environment(settings), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as tail:
+        assert tail.stdout
+        assert tail.stderr
+        assert "waiting for records" in tail.stderr.readline()
+        send(settings, [record("s:c", b"no JSON"), record("s:c", pixel("e1"))])
+        assert "JSON" in tail.stdout.readline()
+        assert "s  c  page_viewed" in tail.stdout.readline()
+        tail.terminate()
+
+
+def test_a_mistyped_command_is_named_as_typed() -> None:
+    typed = {**os.environ, "TRUEPIXEL_CALLED_AS": "./run"}
+    done = subprocess.run(
+        [sys.executable, "-m", "truepixel_dagster.cli", "lagg"], env=typed, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "Usage: ./run " in done.stderr
+    assert "No such command 'lagg'" in done.stderr
 
 
 def test_generate_sends_as_many_as_asked_for(settings: Settings) -> None:

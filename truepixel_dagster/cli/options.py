@@ -42,7 +42,7 @@ def check_servers(settings: Settings) -> None:
     from truepixel_dagster.resources import missing_servers
     from truepixel_dagster.stream.topics import ping
 
-    settings = quick_to_give_up(settings)
+    settings = quick_to_give_up(settings).model_copy(update={"retries": 1})
     ping(settings)
     for error in missing_servers(settings):
         raise error
