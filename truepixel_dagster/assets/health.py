@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from truepixel_dagster.asset_keys import (
+    ANSWERS_SUM,
     AUDIT,
     CUSTOMERS,
     HEALTH,
@@ -201,7 +202,8 @@ def read_in_time() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="Of every shop and day, marketing_daily and credits sum to the orders, by each of the models.",
+    name=ANSWERS_SUM,
+    description="Of every shop and day, marketing_daily and credits sum to the attributions, by each of the models.",
 )
 def answers_sum() -> dg.AssetCheckResult:
     """Answers are exact."""
