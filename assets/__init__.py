@@ -11,6 +11,7 @@ from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
 from truepixel_dagster.assets.people import people
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
+from truepixel_dagster.assets.shop_reports import shop_reports
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "people",
     "product_stats",
     "product_stats_buffer",
+    "shop_reports",
     "weekly_visitors",
 ]

@@ -15,6 +15,7 @@ from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
 from truepixel_dagster.assets.people import people
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
+from truepixel_dagster.assets.shop_reports import shop_reports
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.import_spend import import_spend
@@ -53,6 +54,7 @@ definitions = dg.Definitions(
         people,
         journeys,
         cohorts,
+        shop_reports,
         health,
     ],
     asset_checks=[audit, journeys_match, *health_checks],
