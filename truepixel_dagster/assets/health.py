@@ -19,7 +19,7 @@ from truepixel_dagster.asset_keys import (
 from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.lake.errors import LakeError
+from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
@@ -95,7 +95,7 @@ def journeys_match() -> dg.AssetCheckResult:
 def _judge(
     look: Callable[[], "Verdict"], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 ) -> dg.AssetCheckResult:
-    with plainly(also=(LakeError,)):
+    with plainly(also=(LakeError, QueryRefused)):
         found = look()
     return dg.AssetCheckResult(
         passed=found.passed, severity=severity, description=found.description or None, metadata=found.figures

@@ -37,7 +37,7 @@ OF_PAGE = Colours("var(--text)", "var(--muted)", "var(--line)", tuple(f"var(--c{
 #: On white, for a picture without a page.
 ON_WHITE = Colours(
     "#1f2328", "#57606a", "#d0d7de",
-    ("#1f6feb", "#b35900", "#1a7f37", "#8250df", "#bf3989", "#9a6700", "#0e7490", "#57606a"),
+    ("#1f6feb", "#b35900", "#1a7f37", "#8250df", "#bf3989", "#cf222e", "#0e7490", "#57606a"),
 )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _chart(
     colours: Colours,
 ) -> Spec:
     scale = {"domain": list(channels), "range": list(colours.channels[: len(channels)])}
-    legend = {"orient": "bottom", "title": None, "columns": max(2, width // 170)}
+    legend = {"orient": "bottom", "title": None, "columns": max(2, width // 170), "columnPadding": 24}
     labels = {"labelColor": colours.muted, "titleColor": colours.muted, "labelFontSize": 12, "titleFontSize": 12}
     lines = {"gridColor": colours.line, "domainColor": colours.line, "tickColor": colours.line}
     return {
