@@ -5,7 +5,7 @@ from truepixel_dagster.assets.attributions import attributions
 from truepixel_dagster.assets.cohorts import cohorts
 from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
-from truepixel_dagster.assets.health import audit, health, health_checks, journeys_match
+from truepixel_dagster.assets.health import answers_sum, audit, health, health_checks, journeys_match
 from truepixel_dagster.assets.journeys import journeys
 from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
@@ -16,6 +16,7 @@ from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 
 __all__ = [
     "ad_leads",
+    "answers_sum",
     "attributions",
     "audit",
     "cohorts",

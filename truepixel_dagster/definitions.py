@@ -9,7 +9,7 @@ from truepixel_dagster.assets.attributions import attributions
 from truepixel_dagster.assets.cohorts import cohorts
 from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
-from truepixel_dagster.assets.health import audit, health, health_checks, journeys_match
+from truepixel_dagster.assets.health import answers_sum, audit, health, health_checks, journeys_match
 from truepixel_dagster.assets.journeys import journeys
 from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
@@ -57,7 +57,7 @@ definitions = dg.Definitions(
         shop_reports,
         health,
     ],
-    asset_checks=[audit, journeys_match, *health_checks],
+    asset_checks=[audit, journeys_match, answers_sum, *health_checks],
     jobs=[
         process_events,
         flush,
