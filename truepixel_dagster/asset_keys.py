@@ -22,6 +22,7 @@ FUNNEL_DAILY = "funnel_daily"
 PEOPLE = "people"
 JOURNEYS = "journeys"
 COHORTS = "cohorts"
+SHOP_REPORTS = "shop_reports"
 LAKE = (
     LAKE_EVENTS,
     LAKE_ORDERS,
@@ -33,6 +34,7 @@ LAKE = (
     FUNNEL_DAILY,
     PEOPLE,
     JOURNEYS,
+    SHOP_REPORTS,
 )
 
 # What a run of the stream reports, in the order of its stages.
@@ -49,3 +51,4 @@ AFTER_TAG = "truepixel/after"
 HEALTH = "health"
 AUDIT = "audit"
 JOURNEYS_MATCH = "journeys_match"
+ANSWERS_SUM = "answers_sum"

@@ -9,12 +9,13 @@ from truepixel_dagster.assets.attributions import attributions
 from truepixel_dagster.assets.cohorts import cohorts
 from truepixel_dagster.assets.customers import customers
 from truepixel_dagster.assets.events import events
-from truepixel_dagster.assets.health import audit, health, health_checks, journeys_match
+from truepixel_dagster.assets.health import answers_sum, audit, health, health_checks, journeys_match
 from truepixel_dagster.assets.journeys import journeys
 from truepixel_dagster.assets.kafka_topic import kafka_topic
 from truepixel_dagster.assets.lake import lake_tables
 from truepixel_dagster.assets.people import people
 from truepixel_dagster.assets.product_stats import product_stats, product_stats_buffer
+from truepixel_dagster.assets.shop_reports import shop_reports
 from truepixel_dagster.assets.weekly_visitors import weekly_visitors
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.import_spend import import_spend
@@ -53,9 +54,10 @@ definitions = dg.Definitions(
         people,
         journeys,
         cohorts,
+        shop_reports,
         health,
     ],
-    asset_checks=[audit, journeys_match, *health_checks],
+    asset_checks=[audit, journeys_match, answers_sum, *health_checks],
     jobs=[
         process_events,
         flush,

@@ -13,6 +13,7 @@ through `printable_json`.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 
@@ -65,6 +66,11 @@ def printable_json(text: str) -> str:
 def code(text: str) -> str:
     """Return a text as code in Markdown, so that nothing in it is markup: no link, no picture, no heading."""
     return f"`{printable(text).replace('`', _BACKTICK)}`"
+
+
+def as_picture(png: bytes) -> str:
+    """Return a picture as Markdown that contains it."""
+    return f"![picture](data:image/png;base64,{base64.b64encode(png).decode()})"
 
 
 def file_name(prefix: str, text: str, suffix: str) -> str:

@@ -29,7 +29,7 @@ from truepixel_dagster.instance.process import environment
 from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.rebuild.cohorts import make_cohorts
-from truepixel_dagster.rebuild.journeys import make_journeys
+from truepixel_dagster.rebuild.journeys import JOURNEYS_MAKER
 from truepixel_dagster.rebuild.lake import Tools, make, making
 from truepixel_dagster.rebuild.people import ALWAYS, PEOPLE_MAKER
 from truepixel_dagster.settings import Settings
@@ -105,7 +105,7 @@ def tools(ours: Settings) -> Iterator[Tools]:
 
 def everything(tools: Tools, days: list[str], now: int = DECEMBER) -> int:
     """Make people, journeys of days and the cohorts of January; how many files were changed."""
-    done = make(tools, PEOPLE_MAKER, [ALWAYS]) + make_journeys(tools, days)
+    done = make(tools, PEOPLE_MAKER, [ALWAYS]) + make(tools, JOURNEYS_MAKER, days)
     return (done + make_cohorts(tools, ["2026-01-01"], now)).changed
 
 
@@ -261,7 +261,7 @@ def test_journeys_of_one_client_are_the_streams_attributions(ours: Settings, too
 def test_people_are_made_where_they_were_never(ours: Settings, tools: Tools) -> None:
     send(ours, two_devices())
     drain(ours)
-    make_journeys(tools, [SECOND_DAY])
+    make(tools, JOURNEYS_MAKER, [SECOND_DAY])
     assert [row["client_id"] for row in rows(tools, JOURNEYS, SECOND_DAY)] == ["phone", "laptop"]
     with open_sql(tools.lake) as sql:
         said = "SELECT count(DISTINCT person_id) AS persons FROM people JOIN journeys USING (shop_id, person_id)"

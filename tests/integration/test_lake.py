@@ -7,6 +7,7 @@ import re
 import shlex
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -16,13 +17,15 @@ from tests.integration.driving import drain, flush, record, send
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster import asset_keys
+from truepixel_dagster.answers.journeys import ALL_MODELS
 from truepixel_dagster.answers.tables import CREDITS, EVENTS, MARKETING_DAILY, TABLES
 from truepixel_dagster.definitions import definitions
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.health.lake import answers_sum, days_fresh
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.lake.files import lake_of
 from truepixel_dagster.lake.sql import open_sql
-from truepixel_dagster.orders.credit import MODELS
+from truepixel_dagster.rebuild import shop_reports
 from truepixel_dagster.rebuild.answers import MAKERS
 from truepixel_dagster.rebuild.lake import make, making, refresh, stale_days
 from truepixel_dagster.resources import Stores
@@ -148,7 +151,7 @@ def test_sums_are_the_attributions_and_twice_gives_the_same_bytes(sold: Settings
         "net": sum(each["net"]["amount"] for each in documents),
         "back": sum(each["refunded"]["amount"] for each in documents),
     }
-    assert {each.pop("model") for each in totals} == set(MODELS)
+    assert {each.pop("model") for each in totals} == set(ALL_MODELS)
     assert all({name: Decimal(value) for name, value in each.items()} == by_hand for each in totals)
     with making(sold) as tools:
         for maker in MAKERS.values():
@@ -224,10 +227,44 @@ def test_a_file_with_a_bad_row_imports_nothing_unless_these_are_left_out(sold: S
     assert amounts == [{"amount": 2000, "currency": "EUR"}, {"amount": 900, "currency": "EUR"}]
 
 
+def test_the_audit_finds_tables_that_do_not_sum_to_the_attributions(sold: Settings) -> None:
+    made(sold)
+    lake = lake_of(sold)
+    sources = {shop: each.sources for shop, each in lake.made(MARKETING_DAILY, DAY).items()}
+    changed = lake.read(MARKETING_DAILY, DAY, SHOP)
+    next(row for row in changed if row["model"] == "shapley" and row["platform"] == "google")["net"] += 1
+    lake.write(MARKETING_DAILY, DAY, {SHOP: changed}, sources)
+    verdict = answers_sum(sold)
+    assert not verdict.passed
+    assert f"1 days do not sum to their orders: marketing_daily of {DAY}, shop `{SHOP}`" in verdict.description
+
+
+def test_the_page_and_the_cohorts_show_the_tables(sold: Settings, tmp_path: Path) -> None:
+    truepixel(sold, "tables", "--refresh")
+    days = ("--from", "2026-01-01", "--to", "2026-01-31")
+    file = tmp_path / "report.html"
+    truepixel(sold, "report", "--shop", SHOP, "--html", str(file), "--model", "markov", *days)
+    page = file.read_text()
+    # 20 EUR, 8 GBP and 5 USD are 37 USD: 150 / 37 = 4.05.
+    for words in ("credited by markov", "150.00", "130.00", "37.00", "4.05", "2026-01-12", "brand", "paid_social"):
+        assert words in page, words
+    header, *lines = truepixel(sold, "report", "--shop", SHOP, "--by", "cohort", "--csv", *days).splitlines()
+    assert header.startswith("month,channel,currency,customers,repeat_customers,repeat_rate,net_30")
+    assert lines == [
+        "2026-01,paid_search,USD,1,0,0.0000,80.00,80.00,80.00,80.00,80.00",
+        "2026-01,paid_social,USD,1,0,0.0000,50.00,50.00,50.00,50.00,50.00",
+    ]
+    done = run(sold, "report", "--shop", "nobody", "--html", str(file), *days)
+    assert done.returncode == 1
+    assert f"Shops in the tables on these days: {SHOP}" in done.stderr
+
+
 def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settings, monkeypatch: Any) -> None:
     for name, value in environment(sold).items():
         monkeypatch.setenv(name, value)
     job = definitions.resolve_job_def("refresh_lake")
+    # The pages are of the 30 days up to now.
+    monkeypatch.setattr(shop_reports, "time", SimpleNamespace(time=lambda: to_millis(f"{DAY}T23:00:00Z") / 1000))
     tags = {"dagster/asset_partition_range_start": DAYS[0], "dagster/asset_partition_range_end": DAYS[-1]}
     with dg.DagsterInstance.ephemeral() as instance:
         done = job.execute_in_process(instance=instance, tags=tags)
@@ -235,6 +272,17 @@ def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settin
         events = done.asset_materializations_for_node(f"rebuild_{asset_keys.MARKETING_DAILY}")
         assert events[0].metadata["dagster/row_count"].value == len(lake_of(sold).read(MARKETING_DAILY, DAY, SHOP))
         assert lake_of(sold).read(EVENTS, DAY, SHOP)
+        (pages,) = done.asset_materializations_for_node(f"rebuild_{asset_keys.SHOP_REPORTS}")
+        assert pages.metadata["pages"].value == 1
+        table = pages.metadata["figures"]
+        assert isinstance(table, dg.TableMetadataValue)
+        (figures,) = (record.data for record in table.records)
+        amounts = {"revenue": "150.00", "net": "130.00", "spend": "37.00", "ROAS": "4.05", "currency": "USD"}
+        assert figures == {"shop": SHOP, "orders": "2", **amounts}
+        assert "(data:image/png;base64," in pages.metadata["preview"].value
+        page = Path(str(pages.metadata["path"].value))
+        assert page.parent == sold.data_dir / "lake" / "shop_reports" / f"day={DAY}" / f"shop_id={SHOP}"
+        assert "150.00" in page.read_text()
     assert stale(sold) == {}
     specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
     schema = specs[asset_keys.MARKETING_DAILY].metadata["dagster/column_schema"]

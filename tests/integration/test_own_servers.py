@@ -83,13 +83,14 @@ def others() -> Iterator[Others]:
 
 @pytest.fixture
 def project(tmp_path: Path, others: Others) -> Path:
-    """A copy of the project whose `.env` names the others, and another home of Dagster."""
+    """A copy of the project whose `.env` names the others, another lake, and another home of Dagster."""
     folder = tmp_path / "project"
     for name in CODE:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, folder)
-    named = {**others.settings(), "DAGSTER_HOME": str(folder / "production")}
+    production = folder / "production"
+    named = {**others.settings(), "DAGSTER_HOME": str(production), "TRUEPIXEL_LAKE_URL": str(production / "lake")}
     (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in named.items()))
     return folder
 

@@ -7,11 +7,12 @@ divided in proportion to their visits (largest remainder); if it has none, its s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 import msgspec
 
+from truepixel_dagster.answers.models import DATA_DRIVEN, Weights, weights_by_channel
 from truepixel_dagster.answers.visits import Source
 from truepixel_dagster.events.money import shares
 
@@ -52,6 +53,36 @@ class Credited(msgspec.Struct, frozen=True):
     orders: int
     new_customers: int
     returning_customers: int
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """Hold a touch of an order's journey by person, and its credits by each data-driven model in minor units."""
+
+    source: Source
+    amounts: Mapping[str, int]
+    nets: Mapping[str, int]
+
+
+def data_driven(
+    touches: Sequence[Touched], currency: str, refunded: int, new_customer: bool | None, values: Mapping[str, Weights]
+) -> Iterator[Credited]:
+    """Yield the credits of an order by the data-driven models; for each model, they sum to the order's figures.
+
+    Arguments:
+        touches: The order's journey; an order without one has a single touch, of `direct` or its sales channel.
+        currency: ISO 4217 code of the amounts.
+        refunded: The amount refunded, in minor units; it and the order are divided by the values of the channels.
+        new_customer: Whether the customer is new; None if unknown.
+        values: The value of each channel on the order's day, by model.
+    """
+    for model in DATA_DRIVEN:
+        weights = weights_by_channel([touch.source.channel for touch in touches], values.get(model, {}))
+        parts = zip(touches, shares(WHOLE, weights), shares(refunded, weights))
+        for touch, part, back in parts:
+            new, returning = (part if new_customer is which else 0 for which in (True, False))
+            amounts = (touch.amounts[model], back, touch.nets[model])
+            if part or any(amounts):
+                yield Credited(model, touch.source, currency, *amounts, part, new, returning)
 
 
 class Spent(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.answers import tables
 from truepixel_dagster.assets.rebuilt import rebuilt
 from truepixel_dagster.assets.storage import in_lake
-from truepixel_dagster.jobs.lake import reported
+from truepixel_dagster.jobs.lake import made
 
 
 @rebuilt(
@@ -21,7 +21,4 @@ from truepixel_dagster.jobs.lake import reported
 )
 def journeys(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Make the journeys of days again."""
-    from truepixel_dagster.rebuild.journeys import make_journeys
-
-    days = list(context.partition_keys)
-    return reported(context, lambda tools, progress: make_journeys(tools, days, progress))
+    return made(context, keys.JOURNEYS)

@@ -39,7 +39,9 @@ lake_product_stats = _table(keys.LAKE_PRODUCT_STATS, [keys.PRODUCT_STATS], table
 ad_spend = _table(keys.AD_SPEND, [], tables.AD_SPEND)
 rates = _table(keys.RATES, [], tables.RATES)
 marketing_daily = _table(
-    keys.MARKETING_DAILY, [keys.LAKE_EVENTS, keys.LAKE_ORDERS, keys.AD_SPEND, _STANDING], tables.MARKETING_DAILY
+    keys.MARKETING_DAILY,
+    [keys.LAKE_EVENTS, keys.LAKE_ORDERS, keys.JOURNEYS, keys.AD_SPEND, _STANDING],
+    tables.MARKETING_DAILY,
 )
 funnel_daily = _table(keys.FUNNEL_DAILY, [keys.LAKE_EVENTS, keys.LAKE_ORDERS], tables.FUNNEL_DAILY)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from truepixel_dagster.cli.options import writable
+from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.terminal import echo, err, out, say, table
 
@@ -82,6 +84,7 @@ def demo(
         for name, value in figures.items()
     )
     out.print(table(("figure", "value"), rows, title="read back from the servers"))
+    say_pages(summary.pages)
     if json_file:
         json_file.write_text(json.dumps(figures, indent=2) + "\n")
     if summary.account.lost or summary.account.lag:
@@ -131,6 +134,12 @@ def watch(running: LiveDemo) -> None:
             time.sleep(2)
 
 
+def say_pages(pages: Iterable[Path]) -> None:
+    """Say where the reports are."""
+    for page in pages:
+        say(f"a report to open in a browser: {page}")
+
+
 def save_report(running: LiveDemo) -> None:
     """Write the reports of the shops with most orders to a file that outlives the demo."""
     from truepixel_dagster.local.storefront.pages import shops_with_orders
@@ -149,7 +158,8 @@ def save_report(running: LiveDemo) -> None:
                 with redirect_stdout(opened):
                     print_report(report)
         say(f"the report of this demo: {file}")
-    except (Unavailable, OSError) as error:
+        say_pages(running.reports(say))
+    except (Unavailable, LakeError, NotImported, QueryRefused, OSError) as error:
         say(f"the report of this demo could not be written: {error}")
 
 

@@ -96,7 +96,7 @@ def _print(found: Found) -> None:
 
 
 @click.command()
-@click.option("--refresh", is_flag=True, help="Materialize the stale days first.")
+@click.option("--refresh", is_flag=True, help="Materialize the stale days, people and cohorts first.")
 @click.option("--dbt", is_flag=True, help="Print dbt's sources.yml for the tables instead.")
 @as_json
 def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
@@ -106,8 +106,8 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
     """
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.rebuild.answers import MAKERS
+    from truepixel_dagster.rebuild.everything import refresh_everything
     from truepixel_dagster.rebuild.lake import days_of_history, making, stale_days
-    from truepixel_dagster.rebuild.lake import refresh as refresh_days
 
     settings = load_settings()
     if dbt:
@@ -117,7 +117,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
     days = days_of_history(settings)
     with making(settings) as tools, progress_bar("tables") as bar:
         if refresh:
-            refresh_days(tools, MAKERS, days, lambda what, done, total: bar(done, total or None, what))
+            refresh_everything(tools, days, lambda what, done, total: bar(done, total or None, what))
         stale = stale_days(tools, MAKERS.values(), days)
         made = {each.name: tools.lake.days(each) for each in TABLES.values()}
     if as_json:

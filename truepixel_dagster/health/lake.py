@@ -1,43 +1,60 @@
-"""Do the answers sum to the attributions, and which of their days are stale?"""
+"""Do the tables sum to the attributions, and which of their days are stale?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from truepixel_dagster.answers.tables import CREDITS, MARKETING_DAILY, ORDERS
+from truepixel_dagster.answers.journeys import ALL_MODELS
+from truepixel_dagster.answers.tables import CREDITS, MARKETING_DAILY, LakeTable
+from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
-from truepixel_dagster.lake.files import lake_of
+from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.answers import MAKERS
-from truepixel_dagster.rebuild.lake import days_of_history, making, stale_days
+from truepixel_dagster.rebuild.lake import Tools, days_of_history, making, stale_days
+from truepixel_dagster.report.figures import ORDERS, ReportedOrder
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stores.documents import Unreadable
+from truepixel_dagster.text import code
 
 _NAMED = 7
+_FIELDS = ("occurred_at", "utc_offset", "test", "value", "refunded", "net")
+#: A day and a shop.
+_Place = tuple[str, str]
+#: Orders and amounts by currency; a currency in which all are 0 is left out: spend alone makes no orders.
+_Sums = dict[str, tuple[int, ...]]
 
 
 def answers_sum(settings: Settings) -> Verdict:
-    """Look whether `marketing_daily` and `credits` sum to the orders of each shop and day, by each model.
+    """Look whether `marketing_daily` and `credits` sum to the attributions of each shop and day, by each model.
+
+    Days that are stale before or after the comparison are left out: the stream writes meanwhile.
 
     Raises:
-        LakeError, OSError: The lake cannot be read.
+        LakeError, QueryRefused, OSError, Unavailable: The lake or a server does not answer.
     """
-    lake = lake_of(settings)
-    looked, wrong = 0, []
-    for day in lake.days(MARKETING_DAILY):
-        for shop in lake.shops(ORDERS, day):
-            looked += 1
-            orders = _of_orders(lake.read(ORDERS, day, shop))
-            for table, gross in ((CREDITS, "gross"), (MARKETING_DAILY, "revenue")):
-                if any(found != orders for found in _by_model(lake.read(table, day, shop), gross)):
-                    wrong.append(f"{table.name} of {day}, shop {shop}")
-    named = ", ".join(wrong[:_NAMED])
+    with making(settings) as tools:
+        days = tools.lake.days(MARKETING_DAILY)
+        made, stale = set(days), _stale(tools, days)
+        attributed = _attributed(tools)
+        wrong: list[tuple[str, _Place]] = []
+        for table, gross, models in ((CREDITS, "gross", MODELS), (MARKETING_DAILY, "revenue", ALL_MODELS)):
+            found = _summed(tools, table, gross)
+            places = sorted(place for place in {*attributed, *found} - stale if place[0] in made)
+            wrong += [
+                (table.name, place)
+                for place in places
+                if any(found.get(place, {}).get(model, {}) != attributed.get(place, {}) for model in models)
+            ]
+        stale |= _stale(tools, days) if wrong else set()
+    named = [f"{name} of {day}, shop {code(shop)}" for name, (day, shop) in wrong if (day, shop) not in stale]
     return verdict(
-        f"{len(wrong)} days do not sum to their orders: {named}" if wrong else "",
-        "Materialize `lake_orders` and `marketing_daily` for them",
-        days=looked,
-        not_summing=wrong[:EXAMPLES],
+        f"{len(named)} days do not sum to their orders: {', '.join(named[:_NAMED])}" if named else "",
+        "Materialize `lake_orders`, `journeys` and `marketing_daily` for them",
+        days=len(attributed.keys() - stale),
+        stale_days=len(stale),
+        not_summing=named[:EXAMPLES],
     )
 
 
@@ -60,25 +77,60 @@ def days_fresh(settings: Settings) -> Verdict:
     )
 
 
-def _of_orders(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Decimal]]:
-    """The sums of orders by currency, test orders aside."""
-    return _sums(({**row, "orders": 1} for row in rows if not row["test"]), ("orders", "gross", "refunded", "net"))
+def _stale(tools: Tools, days: Sequence[str]) -> set[_Place]:
+    """Return the days and shops whose rows are of documents that have changed since."""
+    found = stale_days(tools, MAKERS.values(), days) if days else {}
+    return {
+        (day, shop)
+        for table in (CREDITS, MARKETING_DAILY)
+        for day, shops in found.get(table.name, {}).items()
+        for shop in shops
+    }
 
 
-def _by_model(rows: Iterable[Mapping[str, Any]], gross: str) -> list[dict[str, list[Decimal]]]:
-    models: dict[str, list[Mapping[str, Any]]] = {model: [] for model in MODELS}
-    for row in rows:
-        models[row["model"]].append(row)
-    return [_sums(own, ("orders", gross, "refunded", "net")) for own in models.values()]
+def _attributed(tools: Tools) -> dict[_Place, _Sums]:
+    """Sum up the attributions of each day and shop, without test orders; unreadable ones are in no table."""
+    found: dict[_Place, dict[str, tuple[int, ...]]] = {}
+    store = tools.stores.elasticsearch
+    store.refresh()
+    for hit in store.scan(ATTRIBUTIONS, {"match_all": {}}, fields=_FIELDS):
+        shop = hit["_id"].partition(":")[0]
+        try:
+            order = ORDERS.read(hit["_id"], hit["_source"])
+            day = tools.days.of(shop).day(to_millis(order.occurred_at), order.utc_offset)
+        except (Unreadable, ValueError, ArithmeticError):
+            continue
+        if not order.test:
+            currency = order.value.currency if order.value else ""
+            _add(found.setdefault((day, shop), {}), currency, _figures(order))
+    return found
 
 
-def _sums(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> dict[str, list[Decimal]]:
-    """Sums by currency; a currency in which all of them are 0 is left out: spend alone makes no orders."""
-    found: dict[str, list[Decimal]] = {}
-    for row in rows:
-        own = found.setdefault(row["currency"], [Decimal(0)] * len(names))
-        found[row["currency"]] = [total + row[name] for total, name in zip(own, names)]
-    return {currency: sums for currency, sums in found.items() if any(sums)}
+def _figures(order: ReportedOrder) -> tuple[int, ...]:
+    """Return the order itself, its gross, refunded and net; a document of the first edition has no net."""
+    gross = order.value.amount if order.value else 0
+    return 1, gross, order.refunded.amount if order.refunded else 0, order.net.amount if order.net else gross
+
+
+def _summed(tools: Tools, table: LakeTable, gross: str) -> Mapping[_Place, Mapping[str, _Sums]]:
+    """Sum up the rows of a table by day, shop and model."""
+    found: dict[_Place, dict[str, _Sums]] = {}
+    for (day, shop, model, currency), sums in _rows(tools, table, gross):
+        if any(sums):
+            found.setdefault((day, shop), {}).setdefault(model, {})[currency] = sums
+    return found
+
+
+def _rows(tools: Tools, table: LakeTable, gross: str) -> Iterator[tuple[tuple[str, str, str, str], tuple[int, ...]]]:
+    sums = ", ".join(f"sum({name})" for name in ("orders", gross, "refunded", "net"))
+    query = f"SELECT day, shop_id, model, currency, {sums} FROM {table.name} GROUP BY ALL"  # noqa: S608 (constants)
+    with open_sql(tools.lake) as sql:
+        for day, shop, model, currency, *own in sql.query(query):
+            yield (day.isoformat(), shop, model, currency), tuple(own)
+
+
+def _add(sums: dict[str, tuple[int, ...]], currency: str, more: tuple[int, ...]) -> None:
+    sums[currency] = tuple(a + b for a, b in zip(sums.get(currency, (0,) * len(more)), more))
 
 
 def _few(days: Sequence[str]) -> str:

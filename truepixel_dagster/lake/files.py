@@ -28,8 +28,8 @@ from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.settings import Settings
 
 _MADE, _FILE = "_made.json", "part.parquet"
-# The longest name of a file that every disk allows, with some room.
-_LONGEST_NAME = 240
+#: The longest name of a file that every disk allows, with some room.
+LONGEST_NAME = 240
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -94,7 +94,7 @@ class Lake:
             OSError: The disk or bucket rejects a write.
         """
         before = self.made(table, day)
-        named = [shop for shop in sorted(shops) if len(_shop(shop)) <= _LONGEST_NAME]
+        named = [shop for shop in sorted(shops) if len(shop_folder(shop)) <= LONGEST_NAME]
         made: dict[str, Made] = {}
         changed = 0
         for shop in named:
@@ -213,10 +213,11 @@ class Lake:
         return f"{self._root}/{table.path}/day={day}"
 
     def _file(self, table: LakeTable, day: str, shop: str) -> str:
-        return f"{self._day(table, day)}/{_shop(shop)}/{_FILE}"
+        return f"{self._day(table, day)}/{shop_folder(shop)}/{_FILE}"
 
 
-def _shop(shop: str) -> str:
+def shop_folder(shop: str) -> str:
+    """Return the name of a shop's folder; longer than `LONGEST_NAME`, no disk may allow it."""
     return f"shop_id={quote(shop, safe='')}"
 
 

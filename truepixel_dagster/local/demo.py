@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,17 @@ from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.local.steps import step
 from truepixel_dagster.local.storefront.shop import STOREFRONT
-from truepixel_dagster.local.traffic import FULL, Record, busy, shops_of, traffic, traffic_at
+from truepixel_dagster.local.traffic import FULL, Record, busy, loyal, shops_of, traffic, traffic_at
 from truepixel_dagster.local.visitors import Sent, Visitors
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.producer import EventProducer
 
 Say = Callable[[str], None]
+# How far the traffic goes back: a pixel's time 30 days before its arrival counts as a wrong clock.
+HISTORY = timedelta(days=29)
+# The records of the history before the live traffic, which are sent at once.
+HISTORY_RECORDS = 4000
 # The start of the live traffic, and how much faster than real time it runs until it has caught up.
 WATCHED = timedelta(days=3, hours=12)
 TIME_LAPSE = 60
@@ -49,7 +54,7 @@ class DemoFailed(Exception):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """Hold the results of a demo: counts from the stores, speed and memory from the runs' reports."""
+    """Hold the results of a demo: counts from the stores, speed and memory from the runs' reports, and its pages."""
 
     account: Account
     sent: Sent
@@ -57,6 +62,7 @@ class Summary(msgspec.Struct, frozen=True):
     drain_seconds: float
     latencies: list[float]
     worker_peak_mib: float
+    pages: list[Path]
 
     def figures(self) -> dict[str, Any]:
         """Return the summary as plain figures."""
@@ -88,8 +94,9 @@ def fresh_pipeline(settings: Settings, say: Say) -> Iterator[Settings]:
             own = identified(servers)
             with step(say, "creating topics, templates and indexes"):
                 provision(own)
-            # The traffic goes back this far.
-            yield own.model_copy(update={"history_start": (datetime.now(timezone.utc) - timedelta(days=7)).date()})
+            # A shop's day may begin before the UTC day.
+            first = datetime.now(timezone.utc) - HISTORY - timedelta(days=1)
+            yield own.model_copy(update={"history_start": first.date()})
 
 
 def produce(
@@ -114,12 +121,6 @@ def produce(
                 on_sent(sent)
 
 
-def recent(days: float = 4) -> dict[str, Any]:
-    """Return traffic options that date events within the last days."""
-    span = timedelta(days=days)
-    return {"start": datetime.now(timezone.utc) - span, "span": span}
-
-
 def flush(settings: Settings) -> None:
     """Run one flush through Dagster.
 
@@ -137,10 +138,11 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
     """Generate events, send them to a collector, drain, flush, and read back the result."""
     started = time.monotonic()
     with fresh_pipeline(settings, say) as own, collecting(own, free_port(0), seed, shops, say) as connected:
-        records = traffic(events, seed=seed, shops=shops, profile=FULL, **recent())
+        start = datetime.now(timezone.utc) - HISTORY
+        records = traffic(events, seed=seed, shops=shops, profile=loyal(FULL), start=start, span=HISTORY)
         visitors = Visitors(connected, say)
         with step(say, f"sending {events:,} events to the collector", lambda: f"{visitors.sent.total:,} events sent"):
-            asyncio.run(_send(own, visitors, records))
+            asyncio.run(send(own, visitors, records))
         say(str(visitors.sent))
         waiting = [events]
         begun = time.monotonic()
@@ -151,7 +153,17 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
             flush(own)
         with step(say, "reading back what the stores hold"):
             latencies, peak = reported(own)
-            return Summary(account(own), visitors.sent, time.monotonic() - started, drained, latencies, peak)
+            counted = account(own)
+        pages = reports(own, seed, shops, say)
+        return Summary(counted, visitors.sent, time.monotonic() - started, drained, latencies, peak, pages)
+
+
+def reports(settings: Settings, seed: int, shops: int, say: Say) -> list[Path]:
+    """Make the tables, and write the reports of the shops that buy ads."""
+    from truepixel_dagster.local.reports import ADVERTISERS, write_reports  # every command imports this module
+
+    with step(say, f"making the tables, and the reports of {min(shops, ADVERTISERS)} shops"):
+        return write_reports(settings, shops_of(seed, shops, FULL)[:ADVERTISERS])
 
 
 @contextmanager
@@ -166,7 +178,7 @@ def collecting(settings: Settings, port: int, seed: int, shops: int, say: Say) -
         connected.program.end()
 
 
-async def _send(settings: Settings, visitors: Visitors, records: Iterator[Record]) -> None:
+async def send(settings: Settings, visitors: Visitors, records: Iterator[Record]) -> None:
     """Send records as fast as they are acknowledged."""
     with EventProducer(settings) as producer:
         async with visitors.connected(producer):
@@ -284,21 +296,23 @@ def producing(settings: Settings, records: Iterator[Record], rate: float) -> Ite
         thread.join(timeout=60)
 
 
-def live(rate: float, seed: int, shops: int, now: datetime) -> Iterator[Record]:
-    """Generate busy traffic that begins days ago, and runs in time-lapse until it has caught up with the present.
+def live(rate: float, seed: int, shops: int, now: datetime, history: int = 0) -> Iterator[Record]:
+    """Generate the history, then busy traffic that begins days ago, in time-lapse until it is at the present.
 
     So orders, their updates, and returning buyers appear within a minute, and no event is in the future.
 
     Arguments:
-        rate: Records per second.
+        rate: Records per second, after the history.
         seed: The seed of the traffic.
         shops: The number of shops.
         now: The start of sending, with a time zone.
+        history: The number of records from the weeks before, which come first.
     """
-    starts, begin = (int(moment.timestamp() * 1000) for moment in (now, now - WATCHED))
+    starts, watched, first = (int(moment.timestamp() * 1000) for moment in (now, now - WATCHED, now - HISTORY))
+    before = (first + (watched - first) * sent // history for sent in range(history))
     elapsed = (int(1000 * sent / rate) for sent in range(int(rate * timedelta(days=1).total_seconds())))
-    clock = (min(begin + TIME_LAPSE * passed, starts + passed) for passed in elapsed)
-    return traffic_at(clock, begin, seed=seed, shops=shops, profile=busy(FULL))
+    clock = (min(watched + TIME_LAPSE * passed, starts + passed) for passed in elapsed)
+    return traffic_at(chain(before, clock), first if history else watched, seed=seed, shops=shops, profile=busy(FULL))
 
 
 def free_port(preferred: int) -> int:

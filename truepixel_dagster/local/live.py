@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from truepixel_dagster.local.connected import write_environment
 from truepixel_dagster.local.demo import (
+    HISTORY_RECORDS,
     Say,
     collecting,
     free_port,
     fresh_pipeline,
     live,
+    reports,
+    send,
     start_dagster,
 )
 from truepixel_dagster.local.programs import Program
 from truepixel_dagster.local.servers import StackError
 from truepixel_dagster.local.stack import Stack
+from truepixel_dagster.local.steps import step
 from truepixel_dagster.local.storefront.pages import serving
 from truepixel_dagster.local.storefront.shop import STOREFRONT
 from truepixel_dagster.local.traffic import Record
@@ -56,12 +61,22 @@ class LiveDemo:
         sent: The counts of what the visitors have sent so far; they change.
         stack: The demo's servers.
         programs: The programs that run beside the servers.
+        reports: Makes the tables, and returns the pages of the shops that buy ads; its argument prints a line.
     """
 
-    def __init__(self, settings: Settings, links: Links, sent: Sent, stack: Stack, programs: Sequence[Program]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        links: Links,
+        sent: Sent,
+        stack: Stack,
+        programs: Sequence[Program],
+        reports: Callable[[Say], list[Path]],
+    ) -> None:
         self.settings = settings
         self.links = links
         self.sent = sent
+        self.reports = reports
         self._stack = stack
         self._programs = programs
 
@@ -112,10 +127,14 @@ def live_demo(
             storefront=pages,
             report=pages and f"{pages}/report",
         )
-        records = live(rate, seed, shops, datetime.now(timezone.utc))
+        records = live(rate, seed, shops, datetime.now(timezone.utc), HISTORY_RECORDS)
+        with step(say, "sending the visits of the last weeks", lambda: f"{visitors.sent.total:,} events sent"):
+            asyncio.run(send(own, visitors, islice(records, HISTORY_RECORDS)))
         stack.enter_context(visiting(own, visitors, records, rate, say))
         servers = Stack(own, tied_to_parent=True)
-        yield LiveDemo(own, links, visitors.sent, servers, [connected.program, dagster])
+        yield LiveDemo(
+            own, links, visitors.sent, servers, [connected.program, dagster], partial(reports, own, seed, shops)
+        )
 
 
 @contextmanager

@@ -390,6 +390,8 @@ def settings_at(
             "postgres_url": SecretStr(Postgres(postgres, Path()).url) if postgres else None,
             "alert_webhook_url": None,
             "dagster_url": None,
+            "lake_url": None,
+            "spend_url": None,
             "privacy_dir": None,
             "collector_app_secrets_file": None,
             "collector_journal_dir": None,

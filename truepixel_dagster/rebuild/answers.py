@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
+from fractions import Fraction
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster import asset_keys
 from truepixel_dagster.answers.funnel import funnel_daily
-from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, marketing_daily
+from truepixel_dagster.answers.journeys import ALL_MODELS
+from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, Touched, data_driven, marketing_daily
+from truepixel_dagster.answers.models import DATA_DRIVEN
 from truepixel_dagster.answers.rates import STANDS_DAYS, Rate, Rates
 from truepixel_dagster.answers.spend import Spend, merged_spend, rate_key
-from truepixel_dagster.answers.tables import AD_SPEND, CREDITS, EVENTS, FUNNEL_DAILY, MARKETING_DAILY, ORDERS, RATES
+from truepixel_dagster.answers.tables import (
+    AD_SPEND,
+    CHANNEL_VALUES,
+    CREDITS,
+    EVENTS,
+    FUNNEL_DAILY,
+    JOURNEYS,
+    MARKETING_DAILY,
+    ORDERS,
+    RATES,
+)
 from truepixel_dagster.answers.visits import SeenEvent, Source, Visit, visits_of
 from truepixel_dagster.events.order import ONLINE
 from truepixel_dagster.events.user_key import is_no_client
 from truepixel_dagster.lake.files import Lake, Made
 from truepixel_dagster.lake.imports import Import, Imports, fingerprint
-from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.history import stretches
 from truepixel_dagster.rebuild.journeys import JOURNEYS_MAKER
 from truepixel_dagster.rebuild.lake import (
@@ -44,6 +57,10 @@ from truepixel_dagster.settings import Settings
 EVERYBODY = "all"
 _PIXEL = "pixel"
 _MILLIONTHS = Decimal(1).scaleb(-6)
+_OF_JOURNEYS = [
+    *("attribution", "new_customer", "currency", "channel", "platform", "campaign", "campaign_id"),
+    *(f"{model}{end}" for model in DATA_DRIVEN for end in ("", "_net")),
+]
 
 
 def _spend_made_of(tools: Tools, days: Sequence[str]) -> Sources:
@@ -86,7 +103,7 @@ def _of_imports(imports: Sequence[Import], days: Sequence[str]) -> Sources:
 
 def _marketing_made_of(tools: Tools, days: Sequence[str]) -> Sources:
     """Return the sources: the day's own rows, the shop's currency, and the rates that are valid on the day."""
-    made = [tools.lake.made_of(table, days) for table in (EVENTS, CREDITS, AD_SPEND)]
+    made = [tools.lake.made_of(table, days) for table in (EVENTS, CREDITS, AD_SPEND, JOURNEYS, CHANNEL_VALUES)]
     rates = tools.lake.made_of(RATES, {before for day in days for before in _standing(day)})
     return {
         day: {
@@ -112,13 +129,14 @@ def _marketing(tools: Tools, day: str) -> Rows:
     rates = Rates(msgspec.convert(row, Rate) for row in of_rates)
     rows = {}
     for shop in _shops(lake, day, EVENTS, CREDITS, AD_SPEND):
-        credited = [_credited(row) for row in lake.read(CREDITS, day, shop)]
+        credited_rows = lake.read(CREDITS, day, shop)
+        credited = [_credited(row) for row in credited_rows]
         spend = msgspec.convert(lake.read(AD_SPEND, day, shop), list[Spent])
         currency = tools.currencies.get(shop) or _usual(credited) or _usual(spend)
         found = marketing_daily(
-            MODELS,
+            ALL_MODELS,
             [visit.source for visit in _visits(lake, day, shop)],
-            credited,
+            [*credited, *_data_driven(lake, day, shop, credited_rows)],
             spend,
             currency,
             partial(_converted, rates, currency, date.fromisoformat(day)),
@@ -129,6 +147,27 @@ def _marketing(tools: Tools, day: str) -> Rows:
 
 def _converted(rates: Rates, target: str, day: date, amount: int, source: str) -> int | None:
     return rates.convert(amount, source, target, day)
+
+
+def _data_driven(lake: Lake, day: str, shop: str, credited: Iterable[Mapping[str, Any]]) -> Iterator[Credited]:
+    """Yield the credits of the day's orders by the data-driven models, from their journeys by person."""
+    refunded: Counter[str] = Counter()
+    for row in credited:
+        if row["model"] == "last_click":
+            refunded[row["attribution"]] += row["refunded"]
+    values: dict[str, dict[str, Fraction]] = {}
+    for row in lake.read(CHANNEL_VALUES, day, shop):
+        values.setdefault(row["model"], {})[row["channel"]] = Fraction(row["value"])
+    for order, own in groupby(lake.read(JOURNEYS, day, shop, _OF_JOURNEYS), key=lambda row: str(row["attribution"])):
+        rows = list(own)
+        touches = [_touched(row) for row in rows]
+        yield from data_driven(touches, rows[0]["currency"], refunded[order], rows[0]["new_customer"], values)
+
+
+def _touched(row: Mapping[str, Any]) -> Touched:
+    source = Source(row["channel"], row["platform"], row["campaign"], row["campaign_id"] or "")
+    amounts, nets = ({model: row[f"{model}{end}"] for model in DATA_DRIVEN} for end in ("", "_net"))
+    return Touched(source, amounts, nets)
 
 
 def _credited(row: Mapping[str, Any]) -> Credited:
@@ -202,7 +241,11 @@ def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, 
 SPEND_MAKER = Maker((AD_SPEND,), _spend_made_of, _spend)
 RATES_MAKER = Maker((RATES,), _rates_made_of, _rates)
 MARKETING_MAKER = Maker(
-    (MARKETING_DAILY,), _marketing_made_of, _marketing, needs=(EVENTS, CREDITS, AD_SPEND, RATES), outlive=True
+    (MARKETING_DAILY,),
+    _marketing_made_of,
+    _marketing,
+    needs=(EVENTS, CREDITS, AD_SPEND, RATES, JOURNEYS),
+    outlive=True,
 )
 FUNNEL_MAKER = Maker(
     (FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS), outlive=True
@@ -216,7 +259,7 @@ MAKERS: dict[str, Maker] = {
     asset_keys.LAKE_PRODUCT_STATS: PRODUCTS_MAKER,
     asset_keys.AD_SPEND: SPEND_MAKER,
     asset_keys.RATES: RATES_MAKER,
+    asset_keys.JOURNEYS: JOURNEYS_MAKER,
     asset_keys.MARKETING_DAILY: MARKETING_MAKER,
     asset_keys.FUNNEL_DAILY: FUNNEL_MAKER,
-    asset_keys.JOURNEYS: JOURNEYS_MAKER,
 }

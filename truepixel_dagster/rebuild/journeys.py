@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from functools import partial
@@ -29,13 +29,11 @@ from truepixel_dagster.events.shop_time import days_beside
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.lake.arrow import Row
-from truepixel_dagster.lake.files import Written
 from truepixel_dagster.orders.document import Attribution
 from truepixel_dagster.rebuild.history import all_of, on_days
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, make
+from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools
 from truepixel_dagster.rebuild.people import made_people, of_shop, people_in
 from truepixel_dagster.rebuild.stamps import of_documents
-from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.ad_lead import LEAD
 from truepixel_dagster.stages.attribution_document import ATTRIBUTION, ATTRIBUTIONS
 from truepixel_dagster.stores.documents import Unreadable, report
@@ -73,18 +71,6 @@ class StoredOrder(NamedTuple):
     def at(self) -> int:
         """Return when it was placed, in milliseconds since the epoch."""
         return to_millis(self.attribution.occurred_at)
-
-
-def make_journeys(tools: Tools, days: Sequence[str], progress: Progress = silent) -> Written:
-    """Write the journeys of days again; the paths of each shop are read once for all days.
-
-    Raises:
-        LakeError: Another process is replacing the table of people.
-        OSError, Unavailable: A disk, bucket or server does not answer; each file is either unchanged or complete.
-    """
-    shops = {shop for made_of in _sources(tools, days).values() for shop in made_of}
-    known = {shop: _known(tools, shop, days) for shop in sorted(shops)}
-    return make(tools, JOURNEYS_MAKER._replace(rows=partial(_rows, known)), days, progress)
 
 
 def _known(tools: Tools, shop: str, days: Sequence[str]) -> Known:
@@ -138,6 +124,12 @@ def journeys_of(
         person = persons[order.name]
         others = {client: devices[client] for client in people.clients_of(person) if client in devices}
         yield order, person, steps_of(order.attribution, others, tools.settings.touches_kept)
+
+
+def _prepared(tools: Tools, days: Sequence[str]) -> Callable[[Tools, str], Rows]:
+    """Read the persons and paths of each shop once for all days."""
+    shops = {shop for made_of in _sources(tools, days).values() for shop in made_of}
+    return partial(_rows, {shop: _known(tools, shop, days) for shop in sorted(shops)})
 
 
 def _sources(tools: Tools, days: Sequence[str]) -> Sources:
@@ -230,4 +222,4 @@ def _leads(documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[
             report(error)
 
 
-JOURNEYS_MAKER = Maker((JOURNEYS, CHANNEL_VALUES), _sources, partial(_rows, {}))
+JOURNEYS_MAKER = Maker((JOURNEYS, CHANNEL_VALUES), _sources, partial(_rows, {}), prepare=_prepared)

@@ -52,7 +52,8 @@ class Maker(NamedTuple):
     """Define how some tables are computed together, one day at a time.
 
     `sources` returns the sources of days, `rows` the rows of a day. `needs` are the tables that they are computed from.
-    With `outlive`, figures stay unchanged after retention has removed their events.
+    With `outlive`, figures stay unchanged after retention has removed their events. `prepare` reads once what several
+    days share, and returns a faster `rows`.
     """
 
     tables: tuple[LakeTable, ...]
@@ -60,6 +61,7 @@ class Maker(NamedTuple):
     rows: Callable[[Tools, str], Rows]
     needs: tuple[LakeTable, ...] = ()
     outlive: bool = False
+    prepare: Callable[[Tools, Sequence[str]], Callable[[Tools, str], Rows]] | None = None
 
     def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
         """Return those of some days that it can compute."""
@@ -98,8 +100,9 @@ def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = s
     if not days:
         return done
     sources = maker.sources(tools, days)
+    rows_of = maker.prepare(tools, days) if maker.prepare else maker.rows
     for number, day in enumerate(days, start=1):
-        rows = maker.rows(tools, day)
+        rows = rows_of(tools, day)
         for table in maker.tables:
             done += tools.lake.write(table, day, rows.get(table.name, {}), sources.get(day, {}))
         progress("days", number, len(days))

@@ -1,12 +1,11 @@
-"""All that a report of some days shows, from the lake: figures by day and channel, campaigns, the funnel.
+"""Read all that a page about a shop's days shows from the lake: one query for each picture.
 
-One query for each picture. Amounts are minor units of `currency`; spend of another currency than the shop's for which
-no rate is known is in no figure.
+Amounts are minor units of `currency`. Orders and spend in other currencies are in no figure but `others`.
 """
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import msgspec
@@ -16,10 +15,13 @@ from truepixel_dagster.lake.sql import Sql, open_sql
 
 Rows = list[dict[str, Any]]
 
+TOP_PATHS = 10
+_COHORT_MONTHS = timedelta(days=366)
 _MONEY = """
-    sum(visits) AS visits, sum(orders) AS orders, sum(new_customers) AS new_customers, sum(revenue) AS revenue,
-    sum(refunded) AS refunded, sum(net) AS net, sum(spend) AS spend,
-    round(sum(revenue) / nullif(sum(spend), 0), 4) AS roas
+    coalesce(sum(visits), 0)::BIGINT AS visits, coalesce(sum(orders), 0) AS orders,
+    coalesce(sum(new_customers), 0) AS new_customers, coalesce(sum(revenue), 0)::BIGINT AS revenue,
+    coalesce(sum(refunded), 0)::BIGINT AS refunded, coalesce(sum(net), 0)::BIGINT AS net,
+    coalesce(sum(spend), 0)::BIGINT AS spend, round(sum(revenue) / nullif(sum(spend), 0), 4) AS roas
 """
 _OF_DAYS = "shop_id = ? AND model = ? AND currency = ? AND day BETWEEN ? AND ?"
 _SUMMARY = f"SELECT {_MONEY} FROM marketing_daily WHERE {_OF_DAYS}"  # noqa: S608 (constants)
@@ -28,19 +30,41 @@ _CAMPAIGNS = f"""
     SELECT channel, platform, campaign, {_MONEY} FROM marketing_daily WHERE {_OF_DAYS}
     GROUP BY ALL ORDER BY revenue DESC, spend DESC, channel, platform, campaign
 """  # noqa: S608
+_OTHERS = f"""
+    SELECT currency, {_MONEY} FROM marketing_daily
+    WHERE shop_id = ? AND model = ? AND currency <> ? AND day BETWEEN ? AND ?
+    GROUP BY currency HAVING sum(orders) > 0 OR sum(spend) > 0 ORDER BY currency
+"""  # noqa: S608
 _FUNNEL = """
-    SELECT channel, sum(visits) AS visits, sum(product_views) AS product_views, sum(carts) AS carts,
-           sum(checkouts) AS checkouts, sum(orders) AS orders
+    SELECT channel, sum(visits)::BIGINT AS visits, sum(product_views)::BIGINT AS product_views,
+           sum(carts)::BIGINT AS carts, sum(checkouts)::BIGINT AS checkouts, sum(orders)::BIGINT AS orders
     FROM funnel_daily WHERE shop_id = ? AND day BETWEEN ? AND ? GROUP BY channel ORDER BY visits DESC, channel
+"""
+_COHORTS = """
+    SELECT day, channel, currency, customers, repeat_customers, repeat_rate, net_30, net_60, net_90, net_180,
+           net_to_date
+    FROM cohorts WHERE shop_id = ? AND day BETWEEN ? AND ? ORDER BY day, channel, currency
+"""
+_PATHS = """
+    SELECT path, count(*) AS orders, sum(net)::BIGINT AS net FROM (
+        SELECT list(channel ORDER BY position) AS path, sum(last_click_net) AS net
+        FROM journeys WHERE shop_id = ? AND currency = ? AND day BETWEEN ? AND ? GROUP BY attribution
+    ) GROUP BY path ORDER BY orders DESC, net DESC, path LIMIT ?
 """
 _CURRENCY = """
     SELECT currency FROM marketing_daily WHERE shop_id = ? AND day BETWEEN ? AND ? AND currency <> ''
     GROUP BY currency ORDER BY sum(orders) DESC, currency LIMIT 1
 """
+_SHOPS = "SELECT DISTINCT shop_id FROM marketing_daily WHERE day BETWEEN ? AND ? ORDER BY shop_id"
 
 
 class ReportData(msgspec.Struct, frozen=True):
-    """What a report of a shop's days shows. `currency` is that of most orders, empty where there is none."""
+    """Hold all that a page about a shop's days shows.
+
+    `currency` is that of most orders, empty if there are none. `before` is the summary of as many days right before.
+    `others` sums up other currencies. `cohorts` are those of the year up to `last`. A path has the channels of an
+    order's journey by person.
+    """
 
     shop: str
     model: str
@@ -48,16 +72,25 @@ class ReportData(msgspec.Struct, frozen=True):
     last: date
     currency: str
     summary: dict[str, Any]
+    before: dict[str, Any]
+    others: Rows
     by_day: Rows
     campaigns: Rows
     funnel: Rows
+    cohorts: Rows
+    paths: Rows
+
+    @property
+    def empty(self) -> bool:
+        """Return whether the tables have nothing of the shop on these days."""
+        return not (self.by_day or self.funnel or self.others)
 
 
 def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> ReportData:
-    """Read what a report shows.
+    """Read what a page shows.
 
     Arguments:
-        lake: With `marketing_daily` and `funnel_daily` of these days.
+        lake: With the tables of these days and, to compare, of as many days before.
         shop: The shop id.
         model: The attribution model.
         first: The first of the shop's days.
@@ -66,10 +99,12 @@ def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> R
     Raises:
         QueryRefused, OSError: The lake cannot be read.
     """
+    length = last - first + timedelta(days=1)
     with open_sql(lake) as sql:
         currency = _currency(sql, shop, first, last)
         values = [shop, model, currency, first, last]
         (summary,) = sql.query(_SUMMARY, values).rows()
+        (before,) = sql.query(_SUMMARY, [*values[:3], first - length, last - length]).rows()
         return ReportData(
             shop=shop,
             model=model,
@@ -77,10 +112,38 @@ def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> R
             last=last,
             currency=currency,
             summary=summary,
+            before=before,
+            others=sql.query(_OTHERS, values).rows(),
             by_day=sql.query(_BY_DAY, values).rows(),
             campaigns=sql.query(_CAMPAIGNS, values).rows(),
             funnel=sql.query(_FUNNEL, [shop, first, last]).rows(),
+            cohorts=_of_months(sql, shop, last - _COHORT_MONTHS, last),
+            paths=sql.query(_PATHS, [shop, currency, first, last, TOP_PATHS]).rows(),
         )
+
+
+def cohort_rows(lake: Lake, shop: str, first: date, last: date) -> Rows:
+    """Return the cohorts of the months that contain or lie between two days, as in the table `cohorts`.
+
+    Raises:
+        QueryRefused, OSError: The lake cannot be read.
+    """
+    with open_sql(lake) as sql:
+        return _of_months(sql, shop, first, last)
+
+
+def shops_between(lake: Lake, first: date, last: date) -> list[str]:
+    """Return the shops that have visits, orders or spend on any of some days.
+
+    Raises:
+        QueryRefused, OSError: The lake cannot be read.
+    """
+    with open_sql(lake) as sql:
+        return [shop for (shop,) in sql.query(_SHOPS, [first, last])]
+
+
+def _of_months(sql: Sql, shop: str, first: date, last: date) -> Rows:
+    return sql.query(_COHORTS, [shop, first.replace(day=1), last]).rows()
 
 
 def _currency(sql: Sql, shop: str, first: date, last: date) -> str:

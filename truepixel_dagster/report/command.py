@@ -6,18 +6,21 @@ import csv
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
+from truepixel_dagster.answers.cohorts import AGES
+from truepixel_dagster.answers.journeys import ALL_MODELS
 from truepixel_dagster.orders.credit import MODELS
-from truepixel_dagster.report.figures import GROUPINGS, Row, Total
-from truepixel_dagster.report.period import PRODUCT, RequestedPeriod
-from truepixel_dagster.settings import load_settings
+from truepixel_dagster.report.figures import GROUPINGS, Row, Total, major, shown_orders
+from truepixel_dagster.report.period import COHORT, PRODUCT, RequestedPeriod
+from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.terminal import echo, out, print_json, print_table, say, table
 
 if TYPE_CHECKING:
@@ -30,6 +33,8 @@ _YEARS = range(1970, 2100)
 FIGURES = ("orders", "new", "returning", "gross", "refunded", "net")
 _COSTS, _CHANGES = ("spend", "roas"), ("net before", "change")
 _COMPARED = ("orders", "gross", "net")
+_COHORT_AMOUNTS = (*(f"net_{age}" for age in AGES), "net_to_date")
+COHORT_COLUMNS = ("month", "channel", "currency", "customers", "repeat_customers", "repeat_rate", *_COHORT_AMOUNTS)
 _NOTHING = {
     **dict.fromkeys(("gross", "refunded", "net", "spend"), 0),
     **dict.fromkeys(("orders", "new_customers", "returning_customers"), 0.0),
@@ -60,10 +65,16 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
 
 @click.command()
 @click.option("--shop", required=True, help="The shop id.")
-@click.option("--model", type=click.Choice(MODELS), default="last_click", show_default=True, help="Attribution model.")
+@click.option(
+    "--model",
+    type=click.Choice(ALL_MODELS),
+    default="last_click",
+    show_default=True,
+    help="Attribution model; markov and shapley only with --html.",
+)
 @click.option(
     "--by",
-    type=click.Choice([*GROUPINGS, PRODUCT]),
+    type=click.Choice([*GROUPINGS, PRODUCT, COHORT]),
     default="campaign",
     show_default=True,
     help="How to group the rows.",
@@ -84,6 +95,12 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table; amounts in major units.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table; amounts in minor units.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write a page with charts, campaigns, cohorts and paths to this file, from the tables; --by does not matter.",
+)
 def report(
     shop: str,
     model: str,
@@ -94,6 +111,7 @@ def report(
     compare: str | None,
     as_csv: bool,
     as_json: bool,
+    page: Path | None,
 ) -> None:
     """Show orders and revenue by channel, platform, campaign or day, spend, visitors this week, and the best products.
 
@@ -101,13 +119,32 @@ def report(
     order that is credited to several rows counts in each by its share. New and returning count the orders of new and
     returning customers; for the other orders this is unknown. Test orders are not counted. Spend is what
     `truepixel spend import` imported, of whole days.
+
+    Pages and cohorts come from the tables: `truepixel tables --refresh` materializes them.
     """
+    requested = _requested(first, last, latest)
+    if page is not None:
+        if as_csv or as_json:
+            raise click.UsageError("--html excludes --csv and --json")
+        return _write_page(page, shop, model, requested)
+    if model not in MODELS:
+        raise click.UsageError(f"--model {model} is in the tables alone: use --html, or `truepixel sql`")
+    if by == COHORT:
+        if compare:
+            raise click.UsageError("--by cohort excludes --compare: its rows are months")
+        return _print_cohorts(shop, requested, as_csv=as_csv, as_json=as_json)
+    return _print_orders(shop, model, by, requested, compare=compare is not None, as_csv=as_csv, as_json=as_json)
+
+
+def _print_orders(
+    shop: str, model: str, by: str, requested: RequestedPeriod, *, compare: bool, as_csv: bool, as_json: bool
+) -> None:
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.report.reading import busiest_shops, has_documents, shop_report
     from truepixel_dagster.report.spending import spending
     from truepixel_dagster.resources import open_stores
 
-    requested, now = _requested(first, last, latest), int(time.time() * 1000)
+    now = int(time.time() * 1000)
     before = _before(requested, now) if compare else None
     settings = load_settings()
     spent = partial(spending, lake_of(settings), shop)
@@ -131,6 +168,75 @@ def report(
         say(f"{found.unreadable:,} unreadable documents were not counted, such as: {found.why_unreadable}")
     if is_unknown:
         sys.exit(1)
+
+
+def _write_page(file: Path, shop: str, model: str, requested: RequestedPeriod) -> None:
+    from truepixel_dagster.lake.files import lake_of
+    from truepixel_dagster.report.answers import report_data, shops_between
+    from truepixel_dagster.report.html import page
+
+    settings = load_settings()
+    first, last, zone = _days(settings, shop, requested)
+    data = report_data(lake_of(settings), shop, model, first, last)
+    if data.empty:
+        known = shops_between(lake_of(settings), first, last)
+        raise click.ClickException(
+            f"the tables have nothing of shop {shop} from {first} to {last}: run `truepixel tables --refresh`, or"
+            f" choose other days. Shops in the tables on these days: {', '.join(known) or 'none'}"
+        )
+    file.write_text(page(data, zone), "utf-8")
+    echo(f"the page of shop {shop}, {first} to {last}: {file}")
+
+
+def _print_cohorts(shop: str, requested: RequestedPeriod, *, as_csv: bool, as_json: bool) -> None:
+    from truepixel_dagster.lake.files import lake_of
+    from truepixel_dagster.report.answers import cohort_rows
+
+    settings = load_settings()
+    first, last, _ = _days(settings, shop, requested, months=True)
+    rows = cohort_rows(lake_of(settings), shop, first, last)
+    if not rows:
+        say(f"no cohorts of shop {shop} from {first:%Y-%m} to {last:%Y-%m}: run `truepixel tables --refresh` first")
+    if as_json:
+        print_json([_cohort(row) for row in rows])
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(COHORT_COLUMNS)
+        writer.writerows(_cohort_cells(row, _plain) for row in rows)
+    else:
+        numbers = COHORT_COLUMNS[3:]
+        cells = [_cohort_cells(row, major) for row in rows]
+        print_table(table(COHORT_COLUMNS, cells, title=f"cohorts of shop {shop}", numbers=numbers), out)
+
+
+def _days(
+    settings: Settings, shop: str, requested: RequestedPeriod, *, months: bool = False
+) -> tuple[date, date, str | None]:
+    """Return the first and last of the shop's days that are requested, and its time zone; all months by default."""
+    from truepixel_dagster.resources import open_stores
+    from truepixel_dagster.stores.shops import Shops
+
+    with open_stores(settings) as stores:
+        shop_time = Shops(stores.mongodb).days([shop]).of(shop)
+    now = int(time.time() * 1000)
+    period, today = requested.of(shop_time, now), date.fromisoformat(shop_time.day(now))
+    if months:
+        return period.first or settings.history_start, period.last or today, shop_time.time_zone
+    return *period.whole_days(today), shop_time.time_zone
+
+
+def _cohort(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a cohort for JSON."""
+    rate = row["repeat_rate"]
+    figures = {name: row[name] for name in COHORT_COLUMNS[1:]}
+    return {"month": f"{row['day']:%Y-%m}", **figures, "repeat_rate": None if rate is None else float(rate)}
+
+
+def _cohort_cells(row: Mapping[str, Any], shown: Callable[[str, int], str]) -> list[object]:
+    rate = "" if row["repeat_rate"] is None else f"{row['repeat_rate']:.4f}"
+    amounts = ("" if row[name] is None else shown(row["currency"], row[name]) for name in _COHORT_AMOUNTS)
+    counts = (row["customers"], row["repeat_customers"], rate)
+    return [f"{row['day']:%Y-%m}", row["channel"], row["currency"], *counts, *amounts]
 
 
 def _requested(first: date | None, last: date | None, latest: int | None) -> RequestedPeriod:
@@ -235,7 +341,7 @@ def _cells(
 def figures(row: Row | Total, with_costs: bool = False) -> Iterator[str]:
     """Yield the figures of a row as people write them, in the order of `FIGURES`, and what it cost."""
     for orders in (row.orders, row.new_customers, row.returning_customers):
-        yield f"{orders:,.2f}".removesuffix(".00")
+        yield shown_orders(orders)
     for amount in (row.gross, row.refunded, row.net):
         yield major(row.currency, amount)
     if with_costs:
@@ -247,12 +353,3 @@ def _changes(row: Row | Total, before: Row | Total | None) -> Iterator[str]:
     """The net before, and by how much it has changed."""
     yield major(row.currency, before.net if before else 0)
     yield f"{100 * (row.net - before.net) / before.net:+,.1f} %" if before and before.net else ""
-
-
-def major(currency: str, amount: int) -> str:
-    """Return minor units in major units, as people write them: `1,234.50`."""
-    from truepixel_dagster.events.money import decimals
-
-    places = decimals(currency)
-    whole, part = divmod(abs(amount), 10**places)
-    return f"{'-' if amount < 0 else ''}{whole:,}" + (f".{part:0{places}}" if places else "")

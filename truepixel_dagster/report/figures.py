@@ -15,7 +15,7 @@ import msgspec
 
 from truepixel_dagster.answers.marketing import WHOLE, ratio
 from truepixel_dagster.events.event import DAY
-from truepixel_dagster.events.money import Money, shares
+from truepixel_dagster.events.money import Money, decimals, shares
 from truepixel_dagster.events.order import ONLINE
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.orders.credit import DIRECT, ENDS_PERCENT, Weight, weights_of
@@ -287,3 +287,15 @@ def _total(currency: str, rows: Iterable[Sums]) -> Total:
         spend=total.spend,
         roas=ratio(total.gross, total.spend),
     )
+
+
+def major(currency: str, amount: int) -> str:
+    """Return minor units in major units, as people write them: `1,234.50`."""
+    places = decimals(currency)
+    whole, part = divmod(abs(amount), 10**places)
+    return f"{'-' if amount < 0 else ''}{whole:,}" + (f".{part:0{places}}" if places else "")
+
+
+def shown_orders(orders: float | Decimal) -> str:
+    """Return a number of orders in hundredths: `1.33`, and `2` for whole orders."""
+    return f"{orders:,.2f}".removesuffix(".00")

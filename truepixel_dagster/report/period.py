@@ -11,6 +11,10 @@ from truepixel_dagster.events.shop_time import UTC, ShopTime
 
 #: Instead of rows of orders: all products.
 PRODUCT = "product"
+#: Instead of rows of orders: cohorts, from the tables.
+COHORT = "cohort"
+#: The days of a page if none are requested.
+PAGE_DAYS = 30
 # The largest difference between a shop's clock and UTC.
 _FURTHEST = DAY
 
@@ -58,6 +62,15 @@ class Period(msgspec.Struct, frozen=True):
         is_tomorrow = self.until is not None and self.time.time_zone is None
         last = self.last + timedelta(days=1) if self.last and is_tomorrow else self.last
         return {name: day.isoformat() for name, day in (("gte", self.first), ("lte", last)) if day is not None}
+
+    def whole_days(self, today: date) -> tuple[date, date]:
+        """Return the first and last day of a page: without a first day, as many as `PAGE_DAYS`, until today at most.
+
+        Arguments:
+            today: The shop's current day.
+        """
+        last = self.last or max(today, self.first or today)
+        return self.first or last - timedelta(days=PAGE_DAYS - 1), last
 
     def __str__(self) -> str:
         """Return the period as text; empty for all time."""

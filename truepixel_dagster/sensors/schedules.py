@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from truepixel_dagster.asset_keys import AUDIT, COHORTS, HEALTH, JOURNEYS_MATCH, LAKE
+from truepixel_dagster.asset_keys import ANSWERS_SUM, AUDIT, COHORTS, HEALTH, JOURNEYS_MATCH, LAKE
 from truepixel_dagster.instance.partition_range import range_tags
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
@@ -16,7 +16,7 @@ from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.text import printable
 
 # Checks that take long, and whose results do not change within hours.
-_NIGHTLY = [dg.AssetCheckKey(dg.AssetKey(HEALTH), name) for name in (AUDIT, JOURNEYS_MATCH)]
+_NIGHTLY = [dg.AssetCheckKey(dg.AssetKey(HEALTH), name) for name in (AUDIT, JOURNEYS_MATCH, ANSWERS_SUM)]
 
 flush_every_minute = dg.ScheduleDefinition(
     name="flush_every_minute",
@@ -30,7 +30,7 @@ audit_job = dg.define_asset_job(
     "audit",
     selection=dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
-    description="Compares every store with what it should hold according to the topic, and journeys with attributions.",
+    description="Compares every store with what it should hold according to the topic, and the lake with attributions.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 
@@ -70,7 +70,7 @@ lake_job = dg.define_asset_job(
     "refresh_lake",
     selection=dg.AssetSelection.assets(*LAKE),
     executor_def=dg.in_process_executor,
-    description="Materializes days of all tables of the lake, except the cohorts.",
+    description="Materializes days of all tables of the lake, except the cohorts, and the shops' reports.",
 )
 
 
@@ -79,7 +79,7 @@ lake_job = dg.define_asset_job(
     job=lake_job,
     cron_schedule="37 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Materializes the stale days of the lake's tables every hour.",
+    description="Materializes the stale days of the lake's tables, and with them the shops' reports, every hour.",
 )
 def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
     """Look which days are stale, and whether a run already materializes them."""

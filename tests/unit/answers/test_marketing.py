@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from truepixel_dagster.answers.funnel import ChannelFunnel, funnel_daily
-from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, marketing_daily
+from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, Touched, data_driven, marketing_daily
 from truepixel_dagster.answers.rates import Rate, Rates
 from truepixel_dagster.answers.visits import SeenEvent, Source, visits_of
 
@@ -134,4 +135,36 @@ def test_a_visit_ends_after_half_an_hour_and_where_another_source_begins() -> No
         ChannelFunnel("email", 0, 0, 0, 0, 1),
         ChannelFunnel("paid_search", 1, 1, 1, 0, 1),
         ChannelFunnel("paid_social", 1),
+    ]
+
+
+def test_the_data_driven_models_divide_an_order_by_the_values_of_its_channels() -> None:
+    touches = [
+        Touched(SEARCH, {"markov": 7500, "shapley": 5000}, {"markov": 6000, "shapley": 4000}),
+        Touched(SOCIAL, {"markov": 2500, "shapley": 5000}, {"markov": 2000, "shapley": 4000}),
+    ]
+    values = {"markov": {"paid_search": Fraction(3, 4), "paid_social": Fraction(1, 4)}}
+    found = list(data_driven(touches, "USD", 2000, True, values))
+    assert [(each.model, each.source, each.gross, each.refunded, each.net) for each in found] == [
+        ("markov", SEARCH, 7500, 1500, 6000),
+        ("markov", SOCIAL, 2500, 500, 2000),
+        # Without any value, touches weigh the same.
+        ("shapley", SEARCH, 5000, 1000, 4000),
+        ("shapley", SOCIAL, 5000, 1000, 4000),
+    ]
+    assert [each.orders for each in found] == [750_000, 250_000, 500_000, 500_000]
+    assert [each.new_customers for each in found] == [each.orders for each in found]
+    assert not any(each.returning_customers for each in found)
+
+
+def test_a_touch_without_any_credit_has_no_row() -> None:
+    touches = [
+        Touched(SEARCH, {"markov": 100, "shapley": 50}, {"markov": 100, "shapley": 50}),
+        Touched(SOCIAL, {"markov": 0, "shapley": 50}, {"markov": 0, "shapley": 50}),
+    ]
+    found = list(data_driven(touches, "USD", 0, None, {"markov": {"paid_search": Fraction(1)}}))
+    assert [(each.model, each.source) for each in found] == [
+        ("markov", SEARCH),
+        ("shapley", SEARCH),
+        ("shapley", SOCIAL),
     ]

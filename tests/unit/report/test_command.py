@@ -16,8 +16,7 @@ from rich.console import Console
 from truepixel_dagster import resources
 from truepixel_dagster.cli import main
 from truepixel_dagster.report import command, reading
-from truepixel_dagster.report.command import major
-from truepixel_dagster.report.figures import Figures
+from truepixel_dagster.report.figures import Figures, major
 from truepixel_dagster.report.period import RequestedPeriod
 from truepixel_dagster.report.reading import Product, ShopReport
 
@@ -128,6 +127,9 @@ def test_the_last_hours_days_and_weeks(asked: list[Any], age: str, hours: int) -
         (("--from", "2026-02-01", "--to", "2026-01-31"), "--from 2026-02-01 is later than --to 2026-01-31"),
         (("--last", "7d", "--from", "2026-01-01"), "--last excludes --from and --to: give either"),
         (("--last", "7d", "--to", "2026-01-01"), "--last excludes --from and --to: give either"),
+        (("--model", "markov"), "--model markov is in the tables alone: use --html, or `truepixel sql`"),
+        (("--html", "page.html", "--json"), "--html excludes --csv and --json"),
+        (("--by", "cohort", "--compare", "previous"), "--by cohort excludes --compare: its rows are months"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(asked: list[Any], arguments: tuple[str, ...], said: str) -> None:

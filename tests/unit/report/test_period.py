@@ -62,3 +62,13 @@ def test_a_search_finds_every_moment_of_the_days(
     period = Period(time, first, date.fromordinal(first.toordinal() + length))
     if period.holds(millis, utc_offset or 0):
         assert period.bounds["gte"] <= iso(millis) < period.bounds["lt"]
+
+
+def test_a_page_is_of_the_last_thirty_days_if_none_are_requested() -> None:
+    today = date(2026, 3, 9)
+    assert Period().whole_days(today) == (date(2026, 2, 8), today)
+    assert Period(last=date(2026, 1, 31)).whole_days(today) == (date(2026, 1, 2), date(2026, 1, 31))
+    assert Period(first=date(2026, 1, 1)).whole_days(today) == (date(2026, 1, 1), today)
+    assert Period(first=date(2026, 4, 1)).whole_days(today) == (date(2026, 4, 1), date(2026, 4, 1))
+    # The hours until now overlap two days of New York.
+    assert RequestedPeriod(latest=DAY).of(NEW_YORK, NOW).whole_days(today) == (date(2026, 3, 8), today)

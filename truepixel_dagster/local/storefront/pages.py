@@ -32,8 +32,8 @@ from truepixel_dagster.local.payloads.model import Purchase
 from truepixel_dagster.local.payloads.pixel import checkout
 from truepixel_dagster.local.storefront.shop import STOREFRONT, UnknownProduct, Wanted, created, purchase_of
 from truepixel_dagster.orders.credit import MODELS
-from truepixel_dagster.report.command import FIGURES, figures, major
-from truepixel_dagster.report.figures import GROUPINGS
+from truepixel_dagster.report.command import FIGURES, figures
+from truepixel_dagster.report.figures import GROUPINGS, major
 from truepixel_dagster.report.reading import shop_report
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings

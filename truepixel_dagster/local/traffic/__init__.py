@@ -7,7 +7,7 @@
 """
 
 from truepixel_dagster.local.traffic.generate import DEFAULT_SPAN, DEFAULT_START, shops_of, traffic, traffic_at
-from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile, busy
+from truepixel_dagster.local.traffic.profile import DEFAULT, FIRST, FULL, PROFILES, Profile, busy, loyal
 from truepixel_dagster.local.traffic.world import Placed, Record
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Profile",
     "Record",
     "busy",
+    "loyal",
     "shops_of",
     "traffic",
     "traffic_at",

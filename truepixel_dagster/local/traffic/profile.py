@@ -129,6 +129,11 @@ def busy(profile: Profile) -> Profile:
     return msgspec.structs.replace(profile, known=0.5, shoppers=0.6)
 
 
+def loyal(profile: Profile) -> Profile:
+    """The same in a month of which many visitors buy and come back."""
+    return msgspec.structs.replace(profile, known=0.3, shoppers=0.5)
+
+
 PROFILES = {"first": FIRST, "full": FULL}
 
 #: What is generated where nobody asks for a profile.

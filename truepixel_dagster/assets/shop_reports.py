@@ -1,0 +1,59 @@
+"""Each shop's report as a page in the lake, with its figures and a picture in Dagster's UI."""
+
+import time
+
+import dagster as dg
+
+from truepixel_dagster import asset_keys as keys
+from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.lake.errors import LakeError, QueryRefused
+from truepixel_dagster.pipeline.run_metrics import peak_memory
+from truepixel_dagster.settings import load_settings
+from truepixel_dagster.text import as_picture
+
+_SHOWN = 20
+
+
+@dg.multi_asset(
+    name="rebuild_shop_reports",
+    specs=[
+        dg.AssetSpec(
+            keys.SHOP_REPORTS,
+            deps=[keys.MARKETING_DAILY, keys.FUNNEL_DAILY, keys.COHORTS, keys.JOURNEYS],
+            description=(
+                "The last 30 days of each shop as a page: summary, revenue and ROAS by channel, funnel, campaigns,"
+                " cohorts and top paths. HTML `shop_reports` in the lake, by day and shop."
+            ),
+            group_name="truepixel",
+            owners=OWNERS,
+            kinds={"html"},
+        )
+    ],
+)
+def shop_reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    """Write the pages of today."""
+    from truepixel_dagster.rebuild.lake import making
+    from truepixel_dagster.rebuild.shop_reports import figures_of, make_shop_reports, page_path, picture
+
+    started = time.monotonic()
+    also = (LakeError, QueryRefused, OSError)
+    with plainly(". Materialize it again", also=also), making(load_settings()) as tools:
+        pages = list(make_shop_reports(tools, progress=telling(context.log.info)))
+        best = sorted(pages, key=lambda each: (-each.summary["orders"], each.shop))
+        metadata: dict[str, dg.MetadataValue] = {}
+        if best and best[0].by_day:
+            metadata = {
+                "figures": dg.MetadataValue.table([dg.TableRecord(row) for row in figures_of(best[:_SHOWN])]),
+                "preview": dg.MetadataValue.md(as_picture(picture(best[0]))),
+                "path": dg.MetadataValue.path(page_path(tools.lake, best[0])),
+            }
+    return dg.MaterializeResult(
+        metadata={
+            "pages": len(pages),
+            **metadata,
+            "seconds": round(time.monotonic() - started, 1),
+            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+        }
+    )

@@ -1,0 +1,73 @@
+"""Write a page for each shop into the lake, about the 30 days up to its current day.
+
+    <lake>/shop_reports/day=2026-01-31/shop_id=548380009/report.html
+
+A page of an earlier day stays as it was on that day; `truepixel report --html` shows any days anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from datetime import date, datetime, timedelta, timezone
+
+from truepixel_dagster.lake.files import LONGEST_NAME, Lake, shop_folder
+from truepixel_dagster.rebuild.lake import Tools
+from truepixel_dagster.rebuild.stats import Progress, silent
+from truepixel_dagster.report.answers import ReportData, report_data, shops_between
+from truepixel_dagster.report.charts import ON_WHITE, png, revenue_by_day, series_of
+from truepixel_dagster.report.figures import major, shown_orders
+from truepixel_dagster.report.html import page
+from truepixel_dagster.report.period import Period
+from truepixel_dagster.text import printable
+
+MODEL = "last_click"
+_FOLDER = "shop_reports"
+_PICTURE_WIDTH = 640
+
+
+def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress = silent) -> Iterator[ReportData]:
+    """Write each shop's page, and yield what it shows.
+
+    Arguments:
+        tools: What makers need.
+        now: Milliseconds since the epoch, which decides each shop's current day; the clock's time by default.
+        progress: Called with the progress.
+
+    Raises:
+        QueryRefused, OSError: The lake cannot be read or written; each page is either unchanged or complete.
+    """
+    moment = int(time.time() * 1000) if now is None else now
+    today = datetime.fromtimestamp(moment / 1000, timezone.utc).date()
+    # A shop's day may be the day before or after the UTC day.
+    first, last = Period().whole_days(today)
+    shops = shops_between(tools.lake, first - timedelta(days=1), last + timedelta(days=1))
+    shops = [shop for shop in shops if len(shop_folder(shop)) <= LONGEST_NAME]
+    for number, shop in enumerate(shops, start=1):
+        shop_time = tools.days.of(shop)
+        data = report_data(tools.lake, shop, MODEL, *Period().whole_days(date.fromisoformat(shop_time.day(moment))))
+        if not data.empty:
+            tools.lake.put(page_path(tools.lake, data), page(data, shop_time.time_zone).encode())
+            yield data
+        progress("shops", number, len(shops))
+
+
+def page_path(lake: Lake, data: ReportData) -> str:
+    """Return the path of a shop's page."""
+    return lake.path(f"{_FOLDER}/day={data.last}/{shop_folder(data.shop)}/report.html")
+
+
+def picture(data: ReportData) -> bytes:
+    """Return a shop's revenue by day and channel as PNG."""
+    series = series_of(data.by_day, data.currency)
+    return png(revenue_by_day(series, data.currency, _PICTURE_WIDTH, ON_WHITE))
+
+
+def figures_of(pages: Iterable[ReportData]) -> Iterator[dict[str, str]]:
+    """Yield the summaries of shops by the names of their columns, for people."""
+    for each in pages:
+        of = each.summary
+        amounts = {name: major(each.currency, of[name]) for name in ("revenue", "net", "spend")}
+        roas = "" if of["roas"] is None else f"{of['roas']:,.2f}"
+        shop, orders = printable(each.shop), shown_orders(of["orders"])
+        yield {"shop": shop, "orders": orders, **amounts, "ROAS": roas, "currency": each.currency}
