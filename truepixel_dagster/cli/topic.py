@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from truepixel_dagster.cli.options import quick_to_give_up
-from truepixel_dagster.report.command import major
+from truepixel_dagster.report.figures import major
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.terminal import echo, say
 
