@@ -194,7 +194,7 @@ def commit(context: dg.OpExecutionContext) -> None:
     _lane(context).commit(_hand(context).load(context, AttributedBatch).fetched)
     _hand(context).store(context, None)
     if _hand(context).is_due():
-        context.log.info(f"so far {summary(_lane(context).metrics)}")
+        context.log.info(printable(f"so far {summary(_lane(context).metrics)}"))
 
 
 @dg.op(
@@ -207,7 +207,7 @@ def report(context: dg.OpExecutionContext) -> None:
     """One materialization for each asset and day that was written, and the run's figures beside the lag."""
     with _plainly():
         metrics = _lane(context).finish()
-    context.log.info(outcome(metrics))
+    context.log.info(printable(outcome(metrics)))
     for materialization in materializations(metrics):
         context.log_event(materialization)
     context.log_event(observed(metrics))
