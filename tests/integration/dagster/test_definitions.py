@@ -60,7 +60,7 @@ def test_the_assets_are_one_connected_graph_with_descriptions_owners_and_kinds()
 
 
 def test_every_stored_asset_shows_its_name_columns_page_and_command() -> None:
-    docs = Path(__file__).parents[2] / "docs"
+    docs = Path(__file__).parents[3] / "docs"
     stored = [s for s in definitions.resolve_all_asset_specs() if s.kinds & {"elasticsearch", "mongodb", "parquet"}]
     assert len(stored) > 10
     for spec in stored:
