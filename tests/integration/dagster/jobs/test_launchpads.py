@@ -13,7 +13,7 @@ from dagster._core.snap.snap_to_yaml import default_values_yaml_from_type_snap
 
 from truepixel_dagster.definitions import definitions
 
-DOCS = "".join(path.read_text() for path in (Path(__file__).parents[3] / "docs").glob("*.md"))
+DOCS = "".join(path.read_text() for path in (Path(__file__).parents[4] / "docs").glob("*.md"))
 
 
 def configured() -> Iterator[tuple[dg.JobDefinition, str, Mapping[str, Any]]]:
