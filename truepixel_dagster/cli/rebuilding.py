@@ -14,10 +14,8 @@ from truepixel_dagster.terminal import echo, print_json, say
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Change nothing: say what is lost and what would be rebuilt.")
-@click.option(
-    "--force", is_flag=True, help="Also where nothing is found to be lost, or Redis is of another installation."
-)
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what is lost and what would be rebuilt.")
+@click.option("--force", is_flag=True, help="Rebuild even if nothing is lost, or if Redis is another installation's.")
 @as_json
 def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     """Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
