@@ -75,6 +75,6 @@ def _echo_details(report: Report) -> None:
             f" were added; {report.lost_to_retention} records that retention removed before they were read"
         )
     if report.promised:
-        echo(f"the collector promised {report.promised:,} records, each of which was looked for on the topic")
+        echo(f"the collector promised {report.promised:,} records, each of which was searched for on the topic")
     if taken := report.takeover_seconds:
         echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")

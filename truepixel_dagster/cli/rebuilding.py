@@ -85,7 +85,7 @@ def replay_range(
         result = replay(tools, where, names, lambda what, done, total: bar(done, total or None, what))
     if as_json:
         return print_json(result)
-    older = f", {result.older:,} older than the events kept: passed over" if result.older else ""
+    older = f", {result.older:,} older than the kept events: skipped" if result.older else ""
     echo(f"{result.records:,} records, {result.events:,} events{older}")
     for stage, done in result.stages.items():
         echo(f"{stage}: {done.documents:,} recomputed, {done.changed:,} changed, {done.removed:,} removed")

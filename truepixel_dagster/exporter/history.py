@@ -32,9 +32,9 @@ SAYS = {
     "duplicates": "Records of events that are in the history already: they stop at stage 1.",
     "replays": "Records that were delivered and processed again, such as after a crash.",
     "orders": "Orders that were counted.",
-    "order_checked": "Records of which a stage's witness looked whether they took effect in their user's order.",
+    "order_checked": "Records whose order by user an invariant check examined.",
     "order_violations": "Of these, how many took effect behind a later record of their user. It should be 0.",
-    "contiguity_checked": "Committed records of which a witness looked whether every stage had dealt with them.",
+    "contiguity_checked": "Committed records whose processing by every stage an invariant check examined.",
     "contiguity_violations": "Of these, how many a stage had not processed. It should be 0.",
 }
 HISTOGRAMS = {

@@ -111,7 +111,7 @@ def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRunner, unknown:
     try:
         count = _report_days(instance, lane.elasticsearch)
     except NOT_NOW as error:
-        yield f"days that Dagster does not show could not be looked for; the next run tries again: {error}"
+        yield f"the search for days that Dagster does not show failed; the next run tries again: {error}"
         return
     if count:
         yield f"runs that are not known any more had not reported what they wrote: {count} materializations made good"

@@ -23,7 +23,7 @@ def junk(pipeline: Pipeline, rng: Random) -> Hit:
     key = f"junk-{rng.getrandbits(40):x}.myshopify.com:somebody".encode()
     values = (b"\x00\xff", b"{", b"[]", b'{"id": {}}', b'{"name": "page_viewed"}', b"null", b"")
     pipeline.send(Record(key, rng.choice(values), (), "junk", 0) for _ in range(1500))
-    return ended("1,500 records of one client that are no event")
+    return ended("1,500 records of one client that are not events")
 
 
 def oversize(pipeline: Pipeline, rng: Random) -> Hit:
@@ -34,7 +34,7 @@ def oversize(pipeline: Pipeline, rng: Random) -> Hit:
     producer = Producer(config)
     producer.produce(pipeline.settings.topic, good.value + b" " * OVERSIZE, good.key, headers=list(good.headers))
     if producer.flush(SEND_SECONDS):
-        raise ChaosFailed("Kafka did not take the record of 60 MB")
+        raise ChaosFailed("Kafka did not accept the record of 60 MB")
     return ended("a record of 60 MB, compressed")
 
 

@@ -29,7 +29,7 @@ def odd(pipeline: Pipeline, rng: Random) -> Hit:
                 raise ChaosFailed(f"{store.name} {newer}: a field that is not known was lost")
         leads.update_one({"_id": broken}, {"$set": {"touches": touches}})
     pipeline.operate("dead-letters", "replay", "--shop", f"{shop}.myshopify.com", "--yes")
-    return ended("documents of another shape: unknown fields kept, one letter replayed")
+    return ended("documents of another shape: unknown fields kept, one dead letter reprocessed")
 
 
 def _visited(pipeline: Pipeline, shop: str, number: int) -> None:

@@ -87,8 +87,8 @@ def retention(pipeline: Pipeline, rng: Random) -> Hit:
             return hit
         stored, said = pipeline.count_events(f"{shop}.myshopify.com"), pipeline.lost_to_retention() - known
     if stored + said != RETAINED:
-        raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are said to be removed by retention")
-    return Hit(f"{hit.what}, of which {said} are said to be lost", hit.ended_at)
+        raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are reported as removed by retention")
+    return Hit(f"{hit.what}, of which {said} are reported as lost", hit.ended_at)
 
 
 def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
@@ -102,7 +102,7 @@ def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
         pipeline.operate("setup")
         pipeline.send(visits(f"anew-{rng.getrandbits(40):x}", 300))
         time.sleep(rng.uniform(3, 8))
-        until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is at work")
+        until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is processing")
         return ended("topic deleted and created again, accepted by `truepixel adopt-topic`")
 
 
