@@ -70,7 +70,7 @@ class History:
         self._checks = sorted(repository.asset_graph.asset_check_keys)
 
     def look(self) -> list[Metric]:
-        """Yield all metrics, from the instance's stores."""
+        """Return all metrics, from the instance's stores."""
         if self._instance is None:
             self._instance = self._connect()
             self._instance.optimize_for_webserver(TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE)
@@ -156,7 +156,7 @@ def histogram(totals: Totals, name: str, says: str) -> Metric:
 
 
 def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
-    """Yield the counts of ended runs; 0 for outcomes without a run, or their first run would be no increase."""
+    """Return the counts of ended runs; 0 for outcomes without a run, or their first run would be no increase."""
     ended = CounterMetricFamily("truepixel_runs_finished", "Runs that have ended.", labels=RUN)
     for job in sorted({*jobs, *totals.finished}):
         for how in ENDS.values():
@@ -165,7 +165,7 @@ def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
 
 
 def checks(latest: Mapping[str, Any]) -> list[Metric]:
-    """Yield the results of the last run of each health check."""
+    """Return the results of the last run of each health check."""
     passed = GaugeMetricFamily("truepixel_check_passed", "Whether a check of health passed: 1.", labels=["check"])
     when = GaugeMetricFamily("truepixel_check_timestamp_seconds", "When a check of health last ran.", labels=["check"])
     looked = GaugeMetricFamily(

@@ -30,7 +30,7 @@ def gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
 
 
 def kafka(settings: Settings) -> list[Metric]:
-    """Yield lag and waiting time of each partition, and the number of kept dead letters.
+    """Return lag and waiting time of each partition, and the number of kept dead letters.
 
     Raises:
         KafkaError: Kafka does not answer, or has no such topic.
@@ -48,7 +48,7 @@ def kafka(settings: Settings) -> list[Metric]:
 
 
 def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
-    """Yield offsets and lag by partition and lane."""
+    """Return offsets and lag by partition and lane."""
     lag = GaugeMetricFamily("truepixel_lag_messages", "Messages that wait, not committed yet.", labels=PLACE)
     end = GaugeMetricFamily("truepixel_end_offset", "The offset that the next message will have.", labels=PLACE)
     says = "The next offset to process, once one was committed."
@@ -63,7 +63,7 @@ def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
 
 
 def ages(partitions: Sequence[PartitionLag], written: dict[int, int], lanes: int, now: float) -> list[Metric]:
-    """Yield how long the oldest message of each partition has waited; nothing if the message was not read in time."""
+    """Return how long the oldest message of each partition has waited; nothing if the message was not read in time."""
     age = GaugeMetricFamily(
         "truepixel_oldest_uncommitted_age_seconds",
         "Age of the oldest message that is not committed yet; 0 if none waits.",
@@ -79,7 +79,7 @@ def ages(partitions: Sequence[PartitionLag], written: dict[int, int], lanes: int
 
 
 def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
-    """Yield the age of the newest attribution; nothing without an attribution.
+    """Return the age of the newest attribution; nothing without an attribution.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
@@ -96,7 +96,7 @@ def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
 
 
 def mongodb(store: MongoStore) -> list[Metric]:
-    """Yield nothing; only check that it answers.
+    """Return nothing; only check that it answers.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -113,7 +113,7 @@ class Buffers:
         self._passes = {kind: Pass() for kind in KINDS}
 
     def look(self) -> list[Metric]:
-        """Yield how many keys hold counters, and for how long the oldest has.
+        """Return how many keys hold counters, and for how long the oldest has.
 
         Raises:
             Unavailable: Redis does not answer.

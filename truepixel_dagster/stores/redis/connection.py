@@ -84,7 +84,7 @@ class Connection(Store):
         return str(found.get("availability_zone") or "") or None
 
     def persistence(self) -> dict[str, str] | None:
-        """Return `appendonly` and `maxmemory-policy`, which decide about durability; None without permission.
+        """Return `appendonly` and `maxmemory-policy`, on which durability depends; None without permission.
 
         Raises:
             Unavailable: No answer after all tries.
