@@ -100,7 +100,7 @@ class Settings(BaseSettings):
     elasticsearch_ca_certs: str | None = Field(
         None, description="PEM file of the authority that signs the nodes' certificates"
     )
-    elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas that setup's templates ask for")
+    elasticsearch_replicas: int = Field(0, ge=0, le=5, description="replicas in the index templates that setup writes")
     elasticsearch_timeout: float = Field(30.0, ge=1, le=300, description="seconds for one call")
 
     mongodb_url: SecretStr = Field(SecretStr("mongodb://127.0.0.1:17017"), description="may hold credentials")
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     pool_workers: int = Field(2, ge=1, le=32, description="threads of the background pool")
     pool_pending: int = Field(2, ge=1, le=64, description="micro-batches that may wait for background stages")
     dead_letter_share: float = Field(
-        0.5, gt=0, le=1, description="share of a batch's clients that stops a lane when their messages are refused"
+        0.5, gt=0, le=1, description="share of a batch's clients that stops a lane when their messages are rejected"
     )
     dead_letter_bytes: int = Field(
         32 * MIB,
@@ -163,16 +163,19 @@ class Settings(BaseSettings):
         2000, ge=100, le=10_000, description="lines of one event; one with more is a dead letter"
     )
     clients_per_order: int = Field(
-        50, ge=1, le=500, description="clients that one order knows, the surest ones of more"
+        50, ge=1, le=500, description="clients that one order keeps; of more, the most certain ones"
     )
     ids_per_order: int = Field(
         2000, ge=100, le=20_000, description="ids that one order may have; a pixel's that adds more is a dead letter"
     )
     customers_per_client: int = Field(
-        2, ge=1, le=1000, description="customers of one client beyond which it is a shared device and joins nobody"
+        2,
+        ge=1,
+        le=1000,
+        description="customers of one client beyond which it is shared and connects no persons",
     )
     customers_per_address: int = Field(
-        2, ge=1, le=1000, description="customers of one e-mail address beyond which it joins nobody"
+        2, ge=1, le=1000, description="customers of one e-mail address beyond which it connects no persons"
     )
     history_start: date = Field(date(2026, 1, 1), description="the first day that Dagster shows as a partition")
     partitions_per_run: int = Field(
@@ -202,7 +205,7 @@ class Settings(BaseSettings):
         25, ge=0, le=600, description="months of the event history kept beside the current one"
     )
     privacy_dir: Path | None = Field(
-        None, description="where answers to data requests are written; `privacy` in TRUEPIXEL_DATA_DIR if unset"
+        None, description="folder for answers to data requests; `privacy` in TRUEPIXEL_DATA_DIR if unset"
     )
     keep_successful_runs_hours: float = Field(24, ge=0, description="hours for which Dagster keeps runs that succeeded")
     keep_failed_runs_days: float = Field(14, ge=0, description="days for which Dagster keeps runs that failed")
@@ -239,7 +242,7 @@ class Settings(BaseSettings):
         None, description="file of API keys of EventBridge's API destination, one a line; unset: no /v1/eventbridge"
     )
     collector_journal_dir: Path | None = Field(
-        None, description="where the collector's journal is; `collector` in TRUEPIXEL_DATA_DIR if unset"
+        None, description="folder of the collector's journal; `collector` in TRUEPIXEL_DATA_DIR if unset"
     )
     collector_journal_bytes: int = Field(
         1024 * MIB, ge=1 * MIB, le=1024 * 1024 * MIB, description="bytes of records that the collector's journal holds"

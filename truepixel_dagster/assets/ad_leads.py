@@ -14,7 +14,7 @@ from truepixel_dagster.stages.ad_lead import Lead
     deps=[EVENTS],
     description=(
         "The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`. Materializing a day"
-        " works out every user who met an ad on it, from the whole event history."
+        " recomputes every user who met an ad on it, from the whole event history."
     ),
     kind="mongodb",
     metadata=in_collection(AD_LEADS, Lead),

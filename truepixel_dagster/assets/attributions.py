@@ -30,14 +30,14 @@ class AttributionRules(dg.Config):
     deps=[EVENTS, AD_LEADS],
     description=(
         "Every order with its journey and its credits by five models, which sum to its value exactly:"
-        " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day works out"
-        " every order sighted on it from the event history, by other rules if its config says so."
+        " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day"
+        " recomputes every order sighted on it from the event history, by other rules if its config has them."
     ),
     kind="elasticsearch",
     metadata=in_index("attributions", "truepixel report --shop SHOP --by channel"),
 )
 def attributions(context: dg.AssetExecutionContext, config: AttributionRules) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Work out the orders of days."""
+    """Recompute the orders of days."""
     from truepixel_dagster.rebuild.attributions import rebuild_days, rules_of
 
     given = {name: value for name, value in config.model_dump().items() if value is not None}

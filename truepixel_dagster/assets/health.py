@@ -38,7 +38,7 @@ health = dg.AssetSpec(
     deps=[CUSTOMERS, PRODUCT_STATS, WEEKLY_VISITORS, *LAKE],
     description=(
         "The checks of everything that the pipeline produces, every hour, and the audit every night. A check that fails"
-        " says what to do. Never materialized: a result is on show until the check runs again."
+        " says what to do. Never materialized: a result stays visible until the check runs again."
     ),
     group_name="truepixel",
     owners=OWNERS,
@@ -50,7 +50,7 @@ health = dg.AssetSpec(
     asset=HEALTH,
     name=AUDIT,
     description=(
-        "Every store holds what the topic says it should, by an independent oracle: events, touches, attributions,"
+        "Every store holds what an independent oracle computes from the topic: events, touches, attributions,"
         " customers, product statistics, visitors and dead letters, up to the committed offsets."
     ),
 )

@@ -23,7 +23,7 @@ from truepixel_dagster.terminal import echo, print_json, say
 def audit(since: int | None, as_json: bool) -> None:
     """Compare every store with what the topic says it should hold; exit 1 if anything differs.
 
-    An independent oracle works out from the topic what should be there. Buffered counters are flushed first. The
+    An independent oracle computes the expected documents from the topic. Buffered counters are flushed first. The
     stream may go on: what is not committed yet is not judged.
     """
     from truepixel_dagster.audit.audit import audit as run

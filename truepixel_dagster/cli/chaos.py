@@ -20,17 +20,19 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="How many faults.")
-@click.option("--seed", type=int, default=1, show_default=True, help="Which faults, in which order.")
+@click.option("--rounds", type=click.IntRange(min=1), default=20, show_default=True, help="Number of faults.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Chooses the faults and their order.")
 @click.option("--rate", type=click.FloatRange(1, 2000), default=100, show_default=True, help="Events a second.")
 @click.option("--kinds", default="", help="Only these kinds of fault, separated by commas.")
-@click.option("--list", "list_kinds", is_flag=True, help="Name the kinds of fault, and do nothing.")
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report.")
+@click.option("--list", "list_kinds", is_flag=True, help="Print the kinds of fault, and do nothing.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file."
+)
 def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, json_file: Path | None) -> None:
-    """Do harm to what the pipeline is made of, in every way that is known, under load, and audit what comes of it.
+    """Injure a pipeline under load by every known kind of fault, and audit the result.
 
-    It has servers of its own; nothing else on the machine is touched. About half a minute a round. Exits with 1 when
-    anything is lost, doubled or different, or a round did not recover.
+    It starts its own servers and touches nothing else on the machine. A round takes about half a minute. Exits with 1
+    if anything is lost, doubled or different, or if a round did not recover.
     """
     from truepixel_dagster.local.chaos.chaos import chaos as run
     from truepixel_dagster.local.chaos.faults import FAULTS
@@ -73,6 +75,6 @@ def _echo_details(report: Report) -> None:
             f" were added; {report.lost_to_retention} records that retention removed before they were read"
         )
     if report.promised:
-        echo(f"the collector promised {report.promised:,} records, each of which was looked for on the topic")
+        echo(f"the collector promised {report.promised:,} records, each of which was searched for on the topic")
     if taken := report.takeover_seconds:
         echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")

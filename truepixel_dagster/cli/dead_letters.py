@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 @click.group(name="dead-letters")
 def dead_letters() -> None:
-    """What could not be processed: look at it, and have it come back once its cause is gone."""
+    """List, show and reprocess the records that could not be processed."""
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that say which dead letters; the command is given those that were used."""
+    """Add the options that select dead letters; the command gets those that were used."""
     options = (
         of_stage,
         since_time,
-        click.option("--shop", help="Only letters of this shop."),
+        click.option("--shop", help="Only dead letters of this shop."),
         click.option("--origin", "origins", multiple=True, help="Only this record's, as `list` prints it; repeatable."),
-        click.option("--error", help="Only letters with this text in their error."),
+        click.option("--error", help="Only dead letters with this text in their error."),
     )
     for option in reversed(options):
         command = option(command)
@@ -43,13 +43,13 @@ def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def wanted_letters(settings: Settings, options: dict[str, Any]) -> Wanted:
-    """The letters that the options of `selecting` name."""
+    """Return the dead letters that the options of `selecting` select."""
     origins = {origin_of(text, settings) for text in options.pop("origins")}
     return cast("Wanted", {**options, "origins": origins})
 
 
 def origin_of(text: str, settings: Settings) -> Origin:
-    """A record's place, as `list` prints it."""
+    """Return a record's place, as `list` prints it."""
     from truepixel_dagster.dead_letters.topic import parse_origin
 
     found = parse_origin(text, settings.topic)
@@ -68,7 +68,7 @@ def letters_table(rows: list[dict[str, Any]]) -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="Only the newest.")
 @as_json
 def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
-    """Dead letters, the newest first: waiting, replayed, or given up after two tries."""
+    """List dead letters, the newest first: waiting, replayed, or given up after two tries."""
     from truepixel_dagster.dead_letters.inspect import as_row, listed
     from truepixel_dagster.resources import open_stores
 
@@ -87,7 +87,7 @@ def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
 @click.argument("origin")
 @as_json
 def show(origin: str, as_json: bool) -> None:
-    """One dead letter with its record. ORIGIN is topic/partition/offset or partition/offset, as `list` prints it."""
+    """Show a dead letter with its record. ORIGIN is topic/partition/offset or partition/offset, as in `list`."""
     from truepixel_dagster.dead_letters.inspect import as_document, as_text, find
     from truepixel_dagster.resources import open_stores
 
@@ -105,11 +105,11 @@ def show(origin: str, as_json: bool) -> None:
 
 @dead_letters.command()
 @selecting
-@click.option("--dry-run", is_flag=True, help="Only list the letters that would be replayed.")
+@click.option("--dry-run", is_flag=True, help="Only list the dead letters that would be reprocessed.")
 @click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
 @as_json
 def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
-    """Run the letters that wait on from the stage that refused them; each is applied exactly once.
+    """Reprocess the waiting dead letters from the stage that rejected them; each is applied exactly once.
 
     A letter that is refused for another reason, or at another stage, has one try less: after two it is given up, until
     `reopen`. One that is refused as before loses nothing. Safe while the stream runs.
@@ -144,7 +144,7 @@ def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask: for scripts.")
 @as_json
 def reopen(yes: bool, as_json: bool, **options: Any) -> None:
-    """Give letters that were given up their tries again: they wait, and the next replay runs them."""
+    """Reopen dead letters that were given up: they get two tries, and the next replay reprocesses them."""
     from truepixel_dagster.dead_letters.inspect import GIVEN_UP, listed
     from truepixel_dagster.dead_letters.reprocess import reopen as run
     from truepixel_dagster.resources import open_stores
@@ -163,7 +163,7 @@ def reopen(yes: bool, as_json: bool, **options: Any) -> None:
 
 
 def confirm_letters(what: str, stages: list[str]) -> None:
-    """Ask before something is done to dead letters; not where there are none."""
+    """Ask before dead letters are changed; not if there are none."""
     from collections import Counter
 
     by_stage = ", ".join(f"{stage} {count:,}" for stage, count in sorted(Counter(stages).items()))

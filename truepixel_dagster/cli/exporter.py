@@ -11,8 +11,14 @@ from truepixel_dagster.terminal import say
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen; loopback unless told otherwise.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=9464, show_default=True, help="0 for any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; loopback by default.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=9464,
+    show_default=True,
+    help="Port to listen on; 0 for any free one.",
+)
 @click.option(
     "--dagster-home",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -34,7 +34,7 @@ def quick_to_give_up(settings: Settings) -> Settings:
 
 
 def check_servers(settings: Settings) -> None:
-    """Ask each server for an answer, so that a command that needs all of them ends within seconds if one is away.
+    """Ask each server for an answer, so that a command that needs all of them ends within seconds of an outage.
 
     Raises:
         KafkaError, Unavailable: A server is unreachable or denies access.
@@ -50,7 +50,7 @@ def check_servers(settings: Settings) -> None:
 
 @contextmanager
 def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on a terminal, nothing elsewhere; yields a function that is told how much is done (and of how much)."""
+    """Show a progress bar on a terminal, nothing elsewhere; yield a function that takes the progress and the total."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -68,7 +68,7 @@ def progress_bar(title: str, total: int | None = None) -> Iterator[Callable[...,
 
 
 def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
-    """An option's age or time as milliseconds since the epoch."""
+    """Return an option's age or time as milliseconds since the epoch."""
     from datetime import datetime, timezone
 
     from truepixel_dagster.dead_letters.inspect import parse_since
@@ -79,9 +79,9 @@ def age_or_time(_ctx: click.Context, _param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error)) from error
 
 
-of_stage = click.option("--stage", type=click.Choice(REJECTING), help="Only letters of this stage.")
+of_stage = click.option("--stage", type=click.Choice(REJECTING), help="Only dead letters of this stage.")
 
 
 since_time = click.option(
-    "--since", callback=age_or_time, help="Only what was written since: 2026-01-31T09:30 (UTC) or an age, 2h or 3d."
+    "--since", callback=age_or_time, help="Only newer ones: a time, 2026-01-31T09:30 (UTC), or an age, 2h or 3d."
 )

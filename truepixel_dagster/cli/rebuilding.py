@@ -14,10 +14,8 @@ from truepixel_dagster.terminal import echo, print_json, say
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Change nothing: say what is lost and what would be rebuilt.")
-@click.option(
-    "--force", is_flag=True, help="Also where nothing is found to be lost, or Redis is of another installation."
-)
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what is lost and what would be rebuilt.")
+@click.option("--force", is_flag=True, help="Rebuild even if nothing is lost, or if Redis is another installation's.")
 @as_json
 def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     """Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
@@ -87,7 +85,7 @@ def replay_range(
         result = replay(tools, where, names, lambda what, done, total: bar(done, total or None, what))
     if as_json:
         return print_json(result)
-    older = f", {result.older:,} older than the events kept: passed over" if result.older else ""
+    older = f", {result.older:,} older than the kept events: skipped" if result.older else ""
     echo(f"{result.records:,} records, {result.events:,} events{older}")
     for stage, done in result.stages.items():
         echo(f"{stage}: {done.documents:,} recomputed, {done.changed:,} changed, {done.removed:,} removed")

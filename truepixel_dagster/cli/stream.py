@@ -59,7 +59,7 @@ def lag(as_json: bool) -> None:
 def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Accept the topic of events as a new log, after it was created again, moved or cut off.
 
-    The stores keep what they have. The new log is read from its beginning, and its records count although their offsets
+    The stores keep their data. The new log is read from its beginning, and its records count although their offsets
     are low; one with the event id of an event that is stored is a duplicate. Does nothing where the topic is the one
     that was processed. Stop the lanes first: turn the sensor kafka_lag off and let runs end.
     """

@@ -27,7 +27,7 @@ as_lines = click.option("--json", "as_json", is_flag=True, help="Print a line of
 
 @click.group()
 def topic() -> None:
-    """Look at the events of the topic, redacted as in the stores; nothing is committed."""
+    """Show the events of the topic, redacted as in the stores; nothing is committed."""
 
 
 @topic.command()

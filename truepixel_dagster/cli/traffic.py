@@ -14,12 +14,12 @@ from truepixel_dagster.terminal import say
 
 
 @click.command()
-@click.option("--events", type=click.IntRange(min=1), required=True, help="How many events to send.")
-@click.option("--rate", type=click.FloatRange(min=0.1), help="Events a second; as fast as it goes by default.")
+@click.option("--events", type=click.IntRange(min=1), required=True, help="Number of events to send.")
+@click.option("--rate", type=click.FloatRange(min=0.1), help="Events a second; as fast as possible by default.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same events.")
-@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="How many shops.")
+@click.option("--shops", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Number of shops.")
 @click.option(
-    "--duplicates", type=click.FloatRange(0, 1), default=0.02, show_default=True, help="Share of re-deliveries."
+    "--duplicates", type=click.FloatRange(0, 1), default=0.02, show_default=True, help="Share of redeliveries."
 )
 @click.option(
     "--malformed", type=click.FloatRange(0, 1), default=0.005, show_default=True, help="Share of broken messages."
@@ -38,7 +38,7 @@ from truepixel_dagster.terminal import say
     default="full",
     show_default=True,
     help="`full` has everything that shops have: refunds, edits, several currencies, bots, wrong clocks and so on;"
-    " `first` is what traffic was before, by which benchmarks are compared.",
+    " `first` is the traffic of version 0.1, for comparing benchmarks.",
 )
 def generate(
     events: int,
@@ -51,7 +51,7 @@ def generate(
     days: float,
     profile: str,
 ) -> None:
-    """Send believable Shopify traffic to the topic."""
+    """Send realistic Shopify traffic to the topic."""
     from datetime import timedelta, timezone
 
     from truepixel_dagster.local.demo import produce

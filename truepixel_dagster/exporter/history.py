@@ -1,4 +1,4 @@
-"""What Dagster's instance says, as metrics: the sums of finished runs, what is at work, the checks of health."""
+"""Export metrics from Dagster's instance: the sums of finished runs, live runs, the health checks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from truepixel_dagster.sensors.kafka_lag import LIVE
 from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.text import label_of
 
-# More are not looked at: the limit of runs at a time is far below.
+# More are not read: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000
-# For the queries of one look at PostgreSQL.
+# For the queries of one visit to PostgreSQL.
 TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE = 5000, 300, 1
 
 # Not `job`: Prometheus has a label of that name for what it scrapes.
@@ -29,19 +29,19 @@ SAYS = {
     "messages": "Messages that runs have processed, replays and duplicates included.",
     "micro_batches": "Micro-batches that runs have processed.",
     "indexed": "Events that were new to the event history.",
-    "duplicates": "Other records of an event that was there already: they stop at stage 1.",
-    "replays": "Records that were met again and ran on, such as after a crash.",
+    "duplicates": "Records of events that are in the history already: they stop at stage 1.",
+    "replays": "Records that were delivered and processed again, such as after a crash.",
     "orders": "Orders that were counted.",
-    "order_checked": "Records of which a stage's witness looked whether they took effect in their user's order.",
+    "order_checked": "Records whose order by user an invariant check examined.",
     "order_violations": "Of these, how many took effect behind a later record of their user. It should be 0.",
-    "contiguity_checked": "Committed records of which a witness looked whether every stage had dealt with them.",
-    "contiguity_violations": "Of these, how many some stage had not dealt with. It should be 0.",
+    "contiguity_checked": "Committed records whose processing by every stage an invariant check examined.",
+    "contiguity_violations": "Of these, how many a stage had not processed. It should be 0.",
 }
 HISTOGRAMS = {
     "attribution_latency": "Fetch to acknowledged attribution, for each micro-batch.",
     "freshness": "Arrival in Kafka of a micro-batch's oldest message to its acknowledged attribution.",
 }
-# Of a check: how much it looked at, and how much of that was wrong.
+# Of a check: how much it examined, and how much of that was wrong.
 FIGURES = {
     "audit": ("records", "differences"),
     "records_accounted": ("records", "unaccounted"),
@@ -53,7 +53,7 @@ FIGURES = {
 
 
 class History:
-    """Dagster's instance as a source, connected to at the first look.
+    """Read metrics from Dagster's instance; the first read connects.
 
     Arguments:
         connect: Makes the instance.
@@ -70,7 +70,7 @@ class History:
         self._checks = sorted(repository.asset_graph.asset_check_keys)
 
     def look(self) -> list[Metric]:
-        """Everything, from the instance's stores."""
+        """Return all metrics, from the instance's stores."""
         if self._instance is None:
             self._instance = self._connect()
             self._instance.optimize_for_webserver(TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE)
@@ -79,7 +79,7 @@ class History:
             if advance(self._instance, self._totals, time.time()):
                 keep(self._instance, self._key, self._totals)
         except BaseException:
-            # Half of it may have been added: the next look begins anew, at what was kept.
+            # Half of it may have been added: the next read starts again from the stored sums.
             broken, self._instance = self._instance, None
             with suppress(Exception):
                 broken.dispose()
@@ -103,7 +103,7 @@ class History:
         return runs
 
     def _latest(self, instance: dg.DagsterInstance) -> Mapping[str, Any]:
-        """The newest evaluation of each check of health, also while it is evaluated again or when that failed."""
+        """Return the newest complete evaluation of each health check, even if a later one is running or failed."""
         found = instance.event_log_storage.get_asset_check_summary_records(self._checks)
         evaluations = {}
         for key, summary in found.items():
@@ -119,7 +119,7 @@ def _run(record: dg.RunRecord) -> dg.DagsterRun:
 
 
 def sums(totals: Totals) -> Iterator[Metric]:
-    """What runs of the stream have reported."""
+    """Yield the figures that runs of the stream have reported."""
     for name in COUNTED:
         yield CounterMetricFamily(f"truepixel_{name}", SAYS[name], value=totals.counts.get(name, 0))
     letters = CounterMetricFamily(
@@ -143,7 +143,7 @@ def sums(totals: Totals) -> Iterator[Metric]:
 
 
 def histogram(totals: Totals, name: str, says: str) -> Metric:
-    """A histogram as Prometheus has it: each bucket with all below it."""
+    """Return a histogram in Prometheus' form: each bucket includes all below it."""
     bounds = BOUNDS[name]
     kept = totals.histograms.get(name)
     counts = kept.buckets if kept else [0] * (len(bounds) + 1)
@@ -156,7 +156,7 @@ def histogram(totals: Totals, name: str, says: str) -> Metric:
 
 
 def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
-    """Runs that have ended; those that have not happened are there as 0, or their first would be no increase."""
+    """Return the counts of ended runs; 0 for outcomes without a run, or their first run would be no increase."""
     ended = CounterMetricFamily("truepixel_runs_finished", "Runs that have ended.", labels=RUN)
     for job in sorted({*jobs, *totals.finished}):
         for how in ENDS.values():
@@ -165,7 +165,7 @@ def finished(totals: Totals, jobs: Sequence[str]) -> Metric:
 
 
 def checks(latest: Mapping[str, Any]) -> list[Metric]:
-    """What the checks of health found when they last ran."""
+    """Return the results of the last run of each health check."""
     passed = GaugeMetricFamily("truepixel_check_passed", "Whether a check of health passed: 1.", labels=["check"])
     when = GaugeMetricFamily("truepixel_check_timestamp_seconds", "When a check of health last ran.", labels=["check"])
     looked = GaugeMetricFamily(

@@ -1,4 +1,4 @@
-"""What Kafka, Elasticsearch, MongoDB and Redis say of themselves, as metrics."""
+"""Export metrics from Kafka, Elasticsearch, MongoDB and Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.topics import PartitionLag
 
 KINDS = ("buffer", "claim")
-# A look at Redis takes at most as many pages of about as many keys; where it has more, the next look goes on.
+# A query of Redis reads at most this many pages of about this many keys; the next query continues.
 PAGES, PAGE = 20, 1000
 WAITING_SECONDS = 2.0
 PLACE = ["partition", "lane"]
@@ -30,7 +30,7 @@ def gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
 
 
 def kafka(settings: Settings) -> list[Metric]:
-    """How much waits in each partition, and for how long; how many dead letters are kept.
+    """Return lag and waiting time of each partition, and the number of kept dead letters.
 
     Raises:
         KafkaError: Kafka does not answer, or has no such topic.
@@ -48,7 +48,7 @@ def kafka(settings: Settings) -> list[Metric]:
 
 
 def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
-    """Offsets and lag by partition and lane."""
+    """Return offsets and lag by partition and lane."""
     lag = GaugeMetricFamily("truepixel_lag_messages", "Messages that wait, not committed yet.", labels=PLACE)
     end = GaugeMetricFamily("truepixel_end_offset", "The offset that the next message will have.", labels=PLACE)
     says = "The next offset to process, once one was committed."
@@ -63,10 +63,10 @@ def positions(partitions: Sequence[PartitionLag], lanes: int) -> list[Metric]:
 
 
 def ages(partitions: Sequence[PartitionLag], written: dict[int, int], lanes: int, now: float) -> list[Metric]:
-    """For how long the oldest message of each partition has waited; a partition whose message did not come has none."""
+    """Return how long the oldest message of each partition has waited; nothing if the message was not read in time."""
     age = GaugeMetricFamily(
         "truepixel_oldest_uncommitted_age_seconds",
-        "Age of the oldest message that is not committed yet; 0 where none waits.",
+        "Age of the oldest message that is not committed yet; 0 if none waits.",
         labels=PLACE,
     )
     for entry in partitions:
@@ -79,14 +79,14 @@ def ages(partitions: Sequence[PartitionLag], written: dict[int, int], lanes: int
 
 
 def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
-    """The age of the newest attribution; none where there is no attribution.
+    """Return the age of the newest attribution; nothing without an attribution.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
     """
     store.ping()
     now = time.time()
-    # An order that a shop's wrong clock dates into the future would hide that no other comes.
+    # An order that a shop's wrong clock dates into the future would hide that no others arrive.
     newest = store.newest(ATTRIBUTIONS, "occurred_at", until=iso(int(now * 1000)))
     if newest is None:
         return []
@@ -96,7 +96,7 @@ def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
 
 
 def mongodb(store: MongoStore) -> list[Metric]:
-    """Nothing but that it answers.
+    """Return nothing; only check that it answers.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -106,14 +106,14 @@ def mongodb(store: MongoStore) -> list[Metric]:
 
 
 class Buffers:
-    """Counters that wait in Redis: the keys are gone through page by page, over several looks where there are many."""
+    """Measure the counters that wait in Redis: page by page, in several queries if there are many keys."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self._passes = {kind: Pass() for kind in KINDS}
 
     def look(self) -> list[Metric]:
-        """How many keys hold counters, and for how long the oldest has.
+        """Return how many keys hold counters, and for how long the oldest has.
 
         Raises:
             Unavailable: Redis does not answer.
@@ -124,7 +124,7 @@ class Buffers:
         )
         age = GaugeMetricFamily(
             "truepixel_buffered_age_seconds",
-            "How long the oldest counters have waited in Redis; 0 where none wait.",
+            "How long the oldest counters have waited in Redis; 0 if none wait.",
             labels=["kind"],
         )
         for kind, going in self._passes.items():

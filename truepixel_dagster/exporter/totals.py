@@ -1,8 +1,8 @@
-"""What finished runs reported, added up: each report once, however often the exporter starts anew.
+"""Add up the figures of finished runs: each report once, however often the exporter restarts.
 
-Dagster's history is read from a cursor on, and the sums are kept with the cursor in Dagster's own storage. Without them
-a restart would miss runs or count them again: history is pruned, so that adding up what is left comes to less than what
-Prometheus has seen, and it takes a counter that falls for one that began anew.
+The exporter reads Dagster's history from a cursor, and stores the sums with the cursor in Dagster's own storage.
+Without them, a restart would miss runs or count them again: history is pruned, so the remaining runs add up to less
+than Prometheus has seen, and Prometheus treats a falling counter as one that was reset.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from truepixel_dagster.asset_keys import KAFKA_TOPIC
 from truepixel_dagster.jobs.run_report import FIGURES
 from truepixel_dagster.stages.stage import REJECTING
 
-# How many reports one look adds up; the next look goes on. Of what was before the first look as many count.
+# How many reports one read adds up; the next read continues. As many count of those before the first read.
 AT_MOST = 1000
 # Events that were written at the same moment may become visible in another order: those of the last moments can wait.
 SETTLED_SECONDS = 2.0

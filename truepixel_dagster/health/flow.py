@@ -98,5 +98,5 @@ def dead_letter_share(settings: Settings, now: float) -> Verdict:
     where = ", ".join(f"{stage} {count}" for stage, count in stages.most_common())
     wrong = f"{len(letters)} of the last hour's {records} records became dead letters ({where})" if too_many else ""
     advice = "`truepixel dead-letters list` says why. Correct the cause, then run `truepixel dead-letters replay`"
-    figures = {f"letters of stage {stage}": count for stage, count in stages.items()}
+    figures = {f"dead letters of stage {stage}": count for stage, count in stages.items()}
     return verdict(wrong, advice, records=records, dead_letters=len(letters), share=round(share, 4), **figures)

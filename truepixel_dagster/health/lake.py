@@ -1,4 +1,4 @@
-"""Do the tables sum to the attributions, and which of their days are stale?"""
+"""Check that the tables sum to the attributions, and find their stale days."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _Sums = dict[str, tuple[int, ...]]
 
 
 def answers_sum(settings: Settings) -> Verdict:
-    """Look whether `marketing_daily` and `credits` sum to the attributions of each shop and day, by each model.
+    """Check that `marketing_daily` and `credits` sum to the attributions of each shop and day, by each model.
 
     Days that are stale before or after the comparison are left out: the stream writes meanwhile.
 

@@ -1,9 +1,9 @@
-"""Which requests Dagster's webserver answers: those to a name that it goes by, from its own pages or from programs.
+"""Decide which requests Dagster's webserver answers: those to one of its names, from its own pages or from programs.
 
-The webserver asks nobody who they are, so whatever a browser on this machine sends would be obeyed. A page of another
-site can make that browser send requests here (cross-site request forgery), and can point a name of its own at this
-address to read the answers (DNS rebinding). Programs send no `Origin` and are let through: whoever runs a program on
-this machine needs no browser.
+The webserver does not authenticate users, so it would obey every browser on this machine. A page of another site can
+make that browser send requests here (cross-site request forgery), and can point its own host name at this address to
+read the answers (DNS rebinding). Programs send no `Origin` and are allowed: whoever can run a program on this machine
+needs no browser.
 """
 
 from __future__ import annotations

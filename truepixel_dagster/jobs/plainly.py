@@ -1,4 +1,4 @@
-"""What an operator can put right fails a run with one line, which says what it is, and without a stack trace."""
+"""Fail a run with one line, without a stack trace, if an operator can correct the error."""
 
 from __future__ import annotations
 

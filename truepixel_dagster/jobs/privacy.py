@@ -1,4 +1,4 @@
-"""The job that does what Shopify's webhooks about personal data ask for: `truepixel privacy run` as a run."""
+"""The job that processes Shopify's requests about personal data, as `truepixel privacy run` does."""
 
 import dagster as dg
 import msgspec
@@ -10,10 +10,10 @@ from truepixel_dagster.text import printable
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Answers data requests and redacts customers and shops, in the order in which it was asked for.",
+    description="Answers data requests and redacts customers and shops, in the order of the requests.",
 )
 def do_requests(context: dg.OpExecutionContext) -> None:
-    """Do them, and report what each came to; not whom it was about."""
+    """Process the requests, and report the result of each without personal data."""
     # Only this run pays for pandas.
     from truepixel_dagster.privacy.requests import LeftOver, run
 

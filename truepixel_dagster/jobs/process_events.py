@@ -84,7 +84,7 @@ class BatchHandoff:
         self._told_at = time.monotonic()
 
     def is_due(self) -> bool:
-        """Return whether the run has told nothing of its progress for a minute."""
+        """Return whether the run has logged no progress for a minute."""
         due = time.monotonic() - self._told_at >= TOLD_EVERY
         if due:
             self._told_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""A rebuild as an asset's body: run it, tell how far it is, report what it changed."""
+"""Run a rebuild as an asset's body: log its progress, and report what it changed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rebuilding(
 
     Arguments:
         context: Of the asset.
-        rebuild: Given what rebuilds work with, the keys of the partitions, and whom to tell how far it has come.
+        rebuild: The function; it gets the rebuild's context, the partitions' keys, and a callback for its progress.
 
     Raises:
         Failure: A server does not answer, or refused a document; or the events of these days are no longer kept. The
@@ -54,7 +54,7 @@ def rebuilding(
         line = f"{result.refused} events are refused by this version; their documents stay, and the output says why"
         context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
-    # The figures are the run's: of several partitions nobody has so many rows.
+    # The figures are the run's: with several partitions, no single one has so many rows.
     rows = {"dagster/row_count": result.documents - result.removed} if len(keys) == 1 else {}
     return dg.MaterializeResult(
         metadata={

@@ -30,7 +30,7 @@ class Which(dg.Config):
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Runs a range of Kafka through the stages again, outside of the stream's group; twice is harmless.",
+    description="Runs a range of Kafka through the stages again, outside the stream's group; repeating it is harmless.",
 )
 def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay, and report what each stage had to change."""

@@ -1,4 +1,4 @@
-"""The job that has dead letters come back: what `truepixel dead-letters replay` does, as a run."""
+"""The job that reprocesses dead letters, as `truepixel dead-letters replay` does."""
 
 from datetime import datetime, timezone
 
@@ -17,15 +17,15 @@ SHOWN = 50
 
 
 class Which(dg.Config):
-    """Which letters: those that fit everything given; all by default."""
+    """Select dead letters: those that match every given value; all by default."""
 
-    stage: str = Field("", description=f"letters of this stage: {', '.join(REJECTING)}")
-    since: str = Field("", description="letters written since this time (ISO 8601, UTC) or age (2h, 3d)")
-    shop: str = Field("", description="letters of this shop")
-    origins: list[str] = Field(default=[], description="letters of these records, as topic/partition/offset")
-    error: str = Field("", description="letters with this text in their error")
+    stage: str = Field("", description=f"dead letters of this stage: {', '.join(REJECTING)}")
+    since: str = Field("", description="dead letters written since this time (ISO 8601, UTC) or age (2h, 3d)")
+    shop: str = Field("", description="dead letters of this shop")
+    origins: list[str] = Field(default=[], description="dead letters of these records, as topic/partition/offset")
+    error: str = Field("", description="dead letters with this text in their error")
     dry_run: bool = Field(False, description="reprocess nothing; the run's metadata show what would be reprocessed")
-    reopen: bool = Field(False, description="first reopen the letters that were given up")
+    reopen: bool = Field(False, description="first reopen those that were given up")
 
 
 @dg.op(
@@ -72,7 +72,7 @@ def _wanted(config: Which, settings: Settings) -> Wanted:
 
 @dg.job(
     description="Reprocesses dead letters after their cause was corrected. Running it twice is harmless: a dead letter"
-    " that is rejected as before loses no try.",
+    " that is rejected as before uses no try.",
     executor_def=dg.in_process_executor,
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )

@@ -1,14 +1,14 @@
-"""Makes good for runs that ended before they told Dagster what they had committed: killed, terminated or failed.
+"""Report for runs that ended before they reported what they had committed: killed, terminated or failed.
 
-Beside the committed offsets stands which run committed them, from where (`stream/commit_notes.py`). Whoever takes the
-lane next counts the events of that range in the event history, by day, and reports them as of that run. A report that
-is interrupted is ended by the next one: what is among the run's events already is not reported again.
+The committed offsets carry a note that names the run and its range (`stream/commit_notes.py`). The run that takes the
+lane next counts the events of that range in the event history, by day, and reports them for the earlier run. If its
+report is interrupted, the next run completes it, and repeats nothing that Dagster already shows.
 
-Where it is not known any more which runs those were (the group's offsets were set by somebody else, the topic is a new
-log, Dagster's runs were deleted), the days of the event history that Dagster does not show at all are reported.
+If it is unknown which runs those were (another program set the group's offsets, the topic is a new log, or Dagster's
+runs were deleted), the next run reports the days of the event history that Dagster does not show at all.
 
-A run that has given its lane back reports by itself, as long as Dagster does not say that it has ended. One that has
-lost its lane cannot any more, whatever Dagster believes of it.
+A run that has given its lane back reports for itself until Dagster shows that it has ended. A run that has lost its
+lane can no longer report, whatever state Dagster shows.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRunner, unknown:
     try:
         count = _report_days(instance, lane.elasticsearch)
     except NOT_NOW as error:
-        yield f"days that Dagster does not show could not be looked for; the next run tries again: {error}"
+        yield f"the search for days that Dagster does not show failed; the next run tries again: {error}"
         return
     if count:
         yield f"runs that are not known any more had not reported what they wrote: {count} materializations made good"

@@ -78,6 +78,6 @@ def _lines(settings: Settings, adoption: Adoption) -> list[str]:
         f" partition: {', '.join(reached) or 'nothing'}",
         f"log {after.generation} begins: {_named(after)}, {after.partitions} partitions; {waiting:,} records are read"
         " from its beginning",
-        "the stores keep what they have; dead letters of the old log can still be reprocessed; what the old log held"
+        "the stores keep their data; dead letters of the old log can still be reprocessed; what the old log held"
         " beyond its committed offsets is gone",
     ]

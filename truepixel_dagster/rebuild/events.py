@@ -219,7 +219,7 @@ def _remove_others(
         _make_letters(context, {place: refused[place] for place in places & refused.keys()})
         removed += store.remove(filter(None, store.mget([(hit["_index"], hit["_id"]) for hit, _ in bad])))
         seen += len(hits)
-        progress("documents looked at", seen, 0)
+        progress("documents examined", seen, 0)
     return removed
 
 

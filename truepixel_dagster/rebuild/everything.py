@@ -22,7 +22,7 @@ def refresh_everything(tools: Tools, days: Sequence[str], progress: Progress = s
 
     Arguments:
         tools: What makers need.
-        days: The days to look at, in ISO form and in order.
+        days: The days to check, in ISO form and in order.
         progress: Called with the progress.
 
     Raises:

@@ -112,7 +112,7 @@ def roas_by_day(series: Series, width: int, colours: Colours) -> Spec | None:
     by_channel = dict(zip(series.channels, colours.channels))
     own = colours._replace(channels=tuple(by_channel[name] for name in paid))
     spec = _chart(values, paid, {"type": "line", "point": True, "strokeWidth": 2}, "ROAS", width, own)
-    # A dash beside the colour: nobody needs to tell colours apart.
+    # A dash beside the colour, for readers who cannot distinguish colours.
     dashes = {"domain": paid, "range": list(_DASHES[: len(paid)])}
     spec["encoding"]["strokeDash"] = {"field": "channel", "type": "nominal", "scale": dashes, "legend": None}
     return spec

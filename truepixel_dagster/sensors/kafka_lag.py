@@ -1,4 +1,4 @@
-"""Start a run for each lane that has lag and no live run, and a standby run behind each run at work.
+"""Start a run for each lane that has lag and no live run, and a standby run behind each active run.
 
 Starting a run takes seconds, in which nothing would be processed: the standby run takes the lane as soon as its
 predecessor releases it. It is started while the lane has lag, but not behind failures, whose pauses it would bypass.

@@ -87,7 +87,7 @@ def show(shop: str, as_json: bool) -> None:
     "payment_hosts",
     multiple=True,
     callback=options.hosts,
-    help="A payment host: a visit that returns from it is no new visit; may be repeated.",
+    help="A payment host: a return from it is not a new visit; may be repeated.",
 )
 @as_json
 def set_(

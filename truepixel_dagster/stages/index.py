@@ -1,8 +1,8 @@
-"""Stage 1: the event history, and what tells a replay from a duplicate.
+"""Stage 1: write the event history, and distinguish redeliveries from duplicates.
 
-A record that is met again is a replay: it runs on, because a crash may have kept it from the later stages. A different
-record with the same event id is a duplicate: it stops here and nothing further is paid for it. So it is with a document
-that Elasticsearch refuses now and has taken before.
+A record that finds its own document is a redelivery: it continues, because a crash may have kept it from the later
+stages. A different record with the same event id is a duplicate: it stops here and costs nothing further. A record
+whose document Elasticsearch accepted before and rejects now also continues as a redelivery.
 """
 
 from __future__ import annotations

@@ -63,12 +63,12 @@ NEXT_STEP: Mapping[str, str] = {
     "index_closed_exception": "open the index (POST INDEX/_open)",
     INDEX_NOT_FOUND: "allow action.auto_create_index for the pipeline's indices, then run `truepixel setup`",
     "validation_exception": "remove indices that nobody needs, or raise cluster.max_shards_per_node",
-    "illegal_argument_exception": "look at the settings of the index and its pipeline",
-    "invalid_index_name_exception": "look at TRUEPIXEL_NAMESPACE",
-    "i_o_exception": "look at the disk of the node: is it full or failing",
-    "file_system_exception": "look at the disk of the node: is it full or failing",
-    "already_closed_exception": "look at the node's log: the shard has failed; is its disk full",
-    "translog_exception": "look at the disk of the node: is it full or failing",
+    "illegal_argument_exception": "check the settings of the index and its pipeline",
+    "invalid_index_name_exception": "check TRUEPIXEL_NAMESPACE",
+    "i_o_exception": "check the disk of the node: it may be full or failing",
+    "file_system_exception": "check the disk of the node: it may be full or failing",
+    "already_closed_exception": "read the node's log: the shard has failed; its disk may be full",
+    "translog_exception": "check the disk of the node: it may be full or failing",
     "corrupt_index_exception": "restore the index from a snapshot or from Kafka",
 }
 

@@ -90,5 +90,5 @@ def differs(server: str, expected: Epoch, held: str | None, writes: str | None) 
     elif held != expected.value:
         why = "it holds the data of another server (its epoch is not the one kept in MongoDB)"
     else:
-        why = f"it is an older copy (it knows {writes or 0} of {expected.writes} writes)"
+        why = f"it is an older copy (it has counted {writes or 0} of {expected.writes} writes)"
     return StateLost(f"{server}: {why}. {ADVICE}")

@@ -1,4 +1,4 @@
-"""What the pipeline's indices must look like, and what is wrong with those that are there. No I/O.
+"""Compare index templates and indices with what the pipeline needs. No I/O.
 
 What is there may know more than this version asks for: an operator's own field, or one of a newer version. What this
 version writes and searches must be there as it needs it; else a search finds nothing, as if nothing were there.
@@ -29,7 +29,7 @@ Body = dict[str, Any]
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What is wrong with a template or an index, and whether `setup` can put it right without a reindex.
+    """Describe a fault of a template or an index, and whether `setup` can correct it without a reindex.
 
     An `outdated` field is as an earlier version mapped it. The pipeline writes and reads it as before; only searches of
     operators find less than in a new index, until the documents are reindexed.
@@ -50,16 +50,16 @@ def _text(name: str) -> str:
 
 
 def template(name: str, namespace: str, replicas: int) -> Body:
-    """The index template `name` as it is put."""
+    """Return the index template `name` as `setup` writes it."""
     body: Body = msgspec.json.decode(_text(name).replace("NAMESPACE", namespace))
     body["template"]["settings"]["index"]["number_of_replicas"] = str(replicas)
-    # A pattern cannot leave out the indices of a namespace that begins with ours: that one's own template wins.
+    # A pattern cannot exclude the indices of a namespace that begins with ours; their own template has priority.
     body["priority"] += len(namespace)
     return body
 
 
 def template_of(index: str, namespace: str) -> str | None:
-    """The name of the template that an index must come from; None for an index that is not the pipeline's."""
+    """Return the name of an index's template; None for an index that is not the pipeline's."""
     for name in TEMPLATES:
         full = f"{namespace}-{name}"
         month = index.removeprefix(f"{full}-")
@@ -69,7 +69,7 @@ def template_of(index: str, namespace: str) -> str | None:
 
 
 def own_indices(namespace: str, name: str) -> str:
-    """The indices `name`* of a namespace alone, as a request's index expression.
+    """Return the index expression of a request for the indices `name`* of one namespace only.
 
     `shop-events-*` would take in the indices of a namespace `shop-events` or `shop-events-eu`. Those have either no
     month or one more part before it.
@@ -84,7 +84,7 @@ def own_indices(namespace: str, name: str) -> str:
 def template_faults(
     there: Mapping[str, Body], namespace: str, new: Collection[str] = (), names: Collection[str] = TEMPLATES
 ) -> list[Fault]:
-    """What is wrong with the index templates of a cluster.
+    """Return the faults of the index templates of a cluster.
 
     Arguments:
         there: All of its templates, by name.
@@ -141,7 +141,7 @@ def _matches(pattern: str, index: str) -> bool:
 
 
 def index_faults(index: str, name: str, there: Body) -> list[Fault]:
-    """What is wrong with an index, as the cluster describes it.
+    """Return the faults of an index, as the cluster describes it.
 
     Arguments:
         index: Its full name.
@@ -157,7 +157,7 @@ def index_faults(index: str, name: str, there: Body) -> list[Fault]:
 
 
 def is_closed(there: Body) -> bool:
-    """Whether an index is closed: a search by a pattern leaves it out without a word."""
+    """Return whether an index is closed: a search by a pattern omits it without an error."""
     return str(there.get("settings", {}).get("index", {}).get("verified_before_close")) == "true"
 
 
@@ -167,10 +167,10 @@ def _pipeline(settings: Mapping[str, Any]) -> str | None:
 
 
 def mapping_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, Any], path: str = "") -> list[Fault]:
-    """How a mapping differs from the one that is wanted, in what this version writes and searches."""
+    """Return how a mapping differs from the wanted one, in the fields that this version writes and searches."""
     if wanted.get("dynamic") and str(there.get("dynamic")) != wanted["dynamic"]:
         of = f" of {path[:-1]}" if path else ""
-        # The values below tell more: they are first.
+        # The faults of fields below are more specific, so they come first.
         last = [Fault(where, f"is not dynamic: {wanted['dynamic']}{of}", repairable=True)]
     else:
         last = []

@@ -1,4 +1,4 @@
-"""The MongoDB adapter: documents read by id and replaced only if nobody else replaced them meanwhile."""
+"""Adapt MongoDB: read documents by id, and replace them only if no other writer has changed them."""
 
 from __future__ import annotations
 
@@ -125,17 +125,17 @@ class MongoStore(Store):
 
         try:
             with pymongo.timeout(timeout):
-                # A ping is answered without a password, too.
+                # MongoDB also answers a ping without a password.
                 self._database.command("listCollections", nameOnly=True, authorizedCollections=True)
         except PyMongoError as error:
             raise self._no_answer(error, "TRUEPIXEL_MONGODB_URL") from error
 
     def collection(self, name: str) -> Any:
-        """The collection itself, for reports and audits."""
+        """Return the collection itself, for reports and audits."""
         return self._database[name]
 
     def read(self, name: str, ids: Iterable[str]) -> dict[str, Document]:
-        """Documents by id; what is not there is left out."""
+        """Return documents by id, without those that do not exist."""
         wanted = list(ids)
         if not wanted:
             return {}
@@ -149,7 +149,7 @@ class MongoStore(Store):
         decide: Callable[[Mapping[str, Document]], Mapping[str, Document]],
         stored: Mapping[str, Document] | None = None,
     ) -> dict[str, Rejected]:
-        """Read documents, decide what becomes of them, and replace those that nobody else changed meanwhile.
+        """Read documents, decide their new content, and replace those that no other writer has changed.
 
         A document carries its version `v`; one that was changed in between is read and decided again, so `decide`
         must come to nothing for what was already applied.
@@ -178,7 +178,7 @@ class MongoStore(Store):
         raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
 
     def find_by(self, name: str, field: str, values: Iterable[str]) -> dict[str, Document]:
-        """Documents one of whose values in an indexed field is among the given ones, by id.
+        """Return by id the documents that have one of the given values in an indexed field.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -192,7 +192,7 @@ class MongoStore(Store):
     def replace(
         self, name: str, changed: Mapping[str, Document], stored: Mapping[str, Document]
     ) -> tuple[bool, dict[str, Rejected]]:
-        """Replace documents that nobody else changed since they were read; those that were not there are made.
+        """Replace documents that no other writer has changed since they were read; create those that did not exist.
 
         Arguments:
             name: The collection.
@@ -213,7 +213,7 @@ class MongoStore(Store):
         return written + len(rejected) == len(operations), rejected
 
     def sums(self, name: str, pipeline: Sequence[Mapping[str, Any]]) -> list[Document]:
-        """What an aggregation finds.
+        """Return the result of an aggregation.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -221,7 +221,7 @@ class MongoStore(Store):
         return self._call(lambda: list(self._database[name].aggregate(list(pipeline))))
 
     def remove(self, name: str, versions: Mapping[str, Any]) -> int:
-        """Remove documents that are still of the versions given; says how many were.
+        """Remove documents that still have the given versions; return their number.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -238,7 +238,7 @@ class MongoStore(Store):
         return self._call(attempt)
 
     def distinct(self, name: str, field: str) -> list[Any]:
-        """The values of an indexed field.
+        """Return the values of an indexed field.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -246,7 +246,7 @@ class MongoStore(Store):
         return self._call(lambda: list(self._database[name].distinct(field)))
 
     def find(self, name: str, query: Mapping[str, Any]) -> Iterator[Document]:
-        """The documents that a query finds, in the order of their ids.
+        """Yield the documents that a query finds, in the order of their ids.
 
         Raises:
             Unavailable: No answer.
@@ -259,7 +259,7 @@ class MongoStore(Store):
             raise
 
     def delete(self, name: str, query: Mapping[str, Any]) -> int:
-        """Delete the documents that a query finds; says how many.
+        """Delete the documents that a query finds; return their number.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -267,7 +267,7 @@ class MongoStore(Store):
         return int(self._call(lambda: self._database[name].delete_many(query)).deleted_count)
 
     def ids(self, name: str, query: Mapping[str, Any]) -> Iterator[str]:
-        """The ids of the documents that a query finds, in no order.
+        """Yield the ids of the documents that a query finds, in no order.
 
         Raises:
             Unavailable: No answer.
@@ -292,7 +292,7 @@ class MongoStore(Store):
 
         def attempt() -> None:
             left = list(operations)
-            # Two workers that upsert the same new document at once: it is there the second time.
+            # Two workers upsert the same new document at once: at the second try it exists.
             for _ in range(2):
                 details = self._bulk(name, left)
                 met, rejected = _sorted(details, list(map(str, range(len(left)))))
@@ -307,7 +307,7 @@ class MongoStore(Store):
     def _write_what_fits(
         self, name: str, operations: Sequence[Any], documents: Mapping[str, Document]
     ) -> tuple[int, dict[str, Rejected]]:
-        """As `_write`; what BSON or MongoDB cannot hold is refused by itself, though the client sends nothing of it."""
+        """Write as `_write`, but reject a document that BSON or MongoDB cannot hold individually."""
         ids = list(documents)
         try:
             return self._write(name, operations, ids)
@@ -320,17 +320,17 @@ class MongoStore(Store):
         return written, rejected | {id_: Rejected(id_, reason) for id_, reason in reasons.items()}
 
     def _write(self, name: str, operations: Sequence[Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
-        """Write; the count of documents written, and the refused ones."""
+        """Write; return the number of written documents, and the rejected ones."""
 
         def attempt() -> tuple[int, dict[str, Rejected]]:
             details = self._bulk(name, operations)
-            # An upsert that meets a document is no refusal: somebody else was first.
+            # An upsert that finds a document is no rejection: another writer was first.
             return details["nMatched"] + details["nUpserted"], _sorted(details, ids)[1]
 
         return self._call(attempt)
 
     def _bulk(self, name: str, operations: Sequence[Any]) -> Mapping[str, Any]:
-        """What became of each operation, as MongoDB says it."""
+        """Return MongoDB's result of each operation."""
         try:
             return self._database[name].bulk_write(list(operations), ordered=False).bulk_api_result
         except BulkWriteError as error:
@@ -339,11 +339,11 @@ class MongoStore(Store):
         except OperationFailure as error:
             if error.code != _TOO_LARGE:
                 raise
-            # It refuses the request as a whole where it cannot even read the document.
+            # It rejects the whole request if it cannot even read the document.
             raise InvalidDocument(str(error)) from error
 
     def identity(self) -> str | None:
-        """The prefix of its sockets' names, which its command line sets; None where it may not tell.
+        """Return the prefix of its sockets' names, which its command line sets; None without permission to read it.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -356,7 +356,7 @@ class MongoStore(Store):
         return prefix
 
     def journal(self) -> bool | None:
-        """Whether the server journals its writes; None where it may not tell.
+        """Return whether the server journals its writes; None without permission to read it.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -368,7 +368,7 @@ class MongoStore(Store):
         return bool(found.get("parsed", {}).get("storage", {}).get("journal", {}).get("enabled", True))
 
     def setup(self) -> list[str]:
-        """Make the collections' indexes; says what it changed."""
+        """Create the collections' indexes; return what it changed."""
         changed = []
         wanted = {
             CUSTOMERS: [("shop_id", 1), ("last_seen", -1)],
@@ -390,7 +390,7 @@ class MongoStore(Store):
         return [] if index in before else [f"{name}.{index}"]
 
     def count(self, name: str) -> int:
-        """Documents in a collection."""
+        """Return the number of documents in a collection."""
         return int(self._database[name].count_documents({}))
 
     def close(self) -> None:
@@ -407,7 +407,7 @@ class MongoStore(Store):
 
 
 class _Refused(Exception):
-    """MongoDB refused a write for a reason that concerns more than its document, or that may pass."""
+    """MongoDB rejected a write for a reason that concerns more than its document, or that may pass."""
 
     def __init__(self, words: str, *, transient: bool = False) -> None:
         super().__init__(words)
@@ -415,7 +415,7 @@ class _Refused(Exception):
 
 
 def _sorted(details: Mapping[str, Any], ids: Sequence[str]) -> tuple[int, dict[str, Rejected]]:
-    """How many operations of a bulk met a document of the same id, and the documents that are poison, by id.
+    """Return how many operations of a bulk found a document of the same id, and the rejected documents by id.
 
     Raises:
         _Refused: One met anything else: a unique index by hand, a full disk, a server that steps down.
@@ -434,19 +434,19 @@ def _sorted(details: Mapping[str, Any], ids: Sequence[str]) -> tuple[int, dict[s
         else:
             raise _Refused(_words_of(error))
     if again:
-        # What was not written by a majority may be undone.
+        # A write that no majority has acknowledged may be rolled back.
         raise _Refused(_words_of(again[0]), transient=True)
     return met, rejected
 
 
 def _meets_its_id(error: Mapping[str, Any]) -> bool:
-    """Whether a document is there already. A duplicate of another key is of an index that TruePixel did not create."""
+    """Return whether the document exists. A duplicate of another key is of an index that TruePixel did not create."""
     found = _INDEX_NAME.search(str(error.get("errmsg")))
     return error["code"] == _DUPLICATE_KEY and found is not None and found[1] in ("_id_", _IDS)
 
 
 def _words_of(error: Mapping[str, Any]) -> str:
-    """What MongoDB says of an error, without values that documents hold, and what to do about it."""
+    """Return MongoDB's words for an error, without values of documents, and the next step."""
     text, code = " ".join(str(error.get("errmsg")).split()), error.get("code")
     if code == _DUPLICATE_KEY and (found := _INDEX_NAME.search(text)):
         where = text.partition("collection: ")[2].split(" ", 1)[0]
@@ -461,7 +461,7 @@ def _words_of(error: Mapping[str, Any]) -> str:
 
 
 def _words(error: Exception) -> str | None:
-    """What MongoDB says of an error in one line; None for an error of the connection."""
+    """Return MongoDB's words for an error in one line; None for an error of the connection."""
     if isinstance(error, _Refused):
         return str(error)
     if isinstance(error, BulkWriteError):
@@ -473,7 +473,7 @@ def _words(error: Exception) -> str | None:
 
 
 def _unfit(document: Document) -> str | None:
-    """Why MongoDB cannot hold a document; None if it can."""
+    """Return why MongoDB cannot hold a document; None if it can."""
     try:
         size = len(encode(document))
     except (OverflowError, InvalidDocument) as error:

@@ -197,6 +197,6 @@ def _key_of(secret: Mapping[str, Any]) -> bytes:
         return bytes.fromhex(secret["value"])
     except (KeyError, TypeError, ValueError):
         raise Unavailable(
-            f"MongoDB {REDACTIONS}: the document {_SECRET!r} holds no key: without it nobody knows who is to be"
-            " forgotten. Restore it from a backup"
+            f"MongoDB {REDACTIONS}: the document {_SECRET!r} holds no key, without which redacted ids cannot be"
+            " recognised. Restore it from a backup"
         ) from None

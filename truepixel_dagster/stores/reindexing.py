@@ -23,7 +23,7 @@ def reindex(settings: Settings, index: str) -> int:
     with closing(ElasticsearchStore(settings.elasticsearch(), exact=True)) as store:
         body = store.body_of(index)
         if body is None:
-            raise ServerRefuses(f"{index} is no index of this pipeline: `truepixel setup` names those to reindex")
+            raise ServerRefuses(f"{index} is not an index of this pipeline: `truepixel setup` names those to reindex")
         indices, aside = store.client.indices, store.index(f"aside-{index}")
         if store.wrong(index):
             _put_aside(store, index, aside, body)

@@ -257,7 +257,7 @@ def set_by_operator(store: MongoStore, id_: str, change: Callable[[ByOperator], 
         return {id_: _dated(id_, document, {**document, _OPERATOR: {**unknown, **msgspec.to_builtins(after)}})}
 
     for refused in store.update(SHOPS, [id_], decide).values():
-        raise ServerRefuses(f"MongoDB refuses what is to be kept of shop {id_!r}: {refused.reason}")
+        raise ServerRefuses(f"MongoDB rejected the document of shop {id_!r}, so nothing was changed: {refused.reason}")
     return changed
 
 

@@ -1,15 +1,15 @@
-"""Which runs committed a partition's records, as a note beside the committed offset: it costs no write of its own.
+"""Note beside the committed offset which runs committed a partition's records, without an additional write.
 
     >>> from truepixel_dagster.stream.commit_notes import Span, read_note, write_note
     >>> note = write_note([Span("run-1", first=0, end=57)])
     >>> read_note(note)
     (Span(run='run-1', first=0, end=57, handed_over=False),)
 
-Dagster is told what a run committed when the run ends. One that is killed never tells; the run that takes the lane next
-finds in the note which one it was and what it had committed, and makes good for it (`jobs/unreported.py`).
+A run reports what it committed when it ends. A killed run reports nothing: the run that takes the lane next finds in
+the note which run it was and what it had committed, and reports that for it (`jobs/unreported.py`).
 
-Whoever sets the group's offsets removes the notes, and a topic that is deleted takes them along. Each note of ours is a
-list, if an empty one: where there is none, it is not known any more of which runs Dagster may not have been told.
+Setting the group's offsets removes the notes, and so does deleting the topic. A note is always a list, perhaps an empty
+one: without a note, it is unknown which runs have not reported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-# Kafka keeps 4,096 bytes by default. More runs than a few never wait to be told of.
+# Kafka keeps 4,096 bytes by default. Only a few runs ever wait for their report.
 MOST_SPANS = 16
 
 

@@ -20,12 +20,12 @@ from truepixel_dagster.stream.topics import PartitionLag, bounds
 
 
 def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], seconds: float) -> dict[int, int]:
-    """When the first message that waits in each partition was written, milliseconds since the epoch.
+    """Return when the first waiting message of each partition was written, milliseconds since the epoch.
 
     Arguments:
         settings: Where.
         partitions: Their lag; those without one are left out.
-        seconds: How long to wait for the messages; partitions whose message has not come by then are left out.
+        seconds: How long to wait for the messages; partitions whose message was not read by then are left out.
 
     Raises:
         KafkaError: Kafka refuses.
@@ -33,7 +33,7 @@ def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], secon
     first = {entry.partition: max(entry.low, entry.committed or 0) for entry in partitions if entry.lag}
     if not first:
         return {}
-    # One message of each is wanted: no more is fetched than comes with it.
+    # Only one message of each is needed.
     few = {"auto.offset.reset": "earliest", "queued.min.messages": 1, "fetch.message.max.bytes": 64 * 1024}
     found: dict[int, int] = {}
     end = time.monotonic() + seconds
@@ -58,7 +58,7 @@ def read_all(
     first: Mapping[int, int] | None = None,
     end: Mapping[int, int] | None = None,
 ) -> Iterator[Message]:
-    """Every message of a topic as it stands now, each partition in offset order, outside of any group.
+    """Yield every current message of a topic, each partition in offset order, outside of any group.
 
     Arguments:
         settings: Where.
@@ -76,12 +76,12 @@ def read_all(
     high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}
     denials = Denials(settings)
-    # The last offsets may hold no record (markers of transactions): only the end of the partition says so.
+    # The last offsets may hold no record (markers of transactions): only the end of the partition shows it.
     config = {**_reading(settings), "error_cb": denials, "enable.partition.eof": True}
     with closing(Consumer(config)) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
-            # It waits for all of them or for the whole time: the last ones of a topic are fewer.
+            # The call waits for as many messages or for the whole time, and a topic's last messages are fewer.
             records: list[Any] = consumer.consume(500, timeout=0.1)
             denials.check()
             for record in records:
@@ -94,7 +94,7 @@ def read_all(
 
 
 def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
-    """Single messages of a topic, by partition and offset; those that retention has taken are left out.
+    """Yield single messages of a topic by partition and offset, without those that retention has removed.
 
     Raises:
         KafkaUnavailable: Kafka does not answer.
@@ -109,7 +109,7 @@ def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]
 
 
 def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
-    """Offsets in order, cut where it is better to seek than to read on."""
+    """Return sorted offsets in stretches, cut at gaps where seeking is faster than reading on."""
     found: list[list[int]] = []
     for offset in sorted(offsets):
         if not found or offset - found[-1][-1] > gap:
@@ -140,7 +140,7 @@ def _read_stretch(
 
 
 def _reading(settings: Settings) -> dict[str, Any]:
-    """A consumer outside of any group's progress, with small buffers."""
+    """Open a consumer with small buffers that changes no group's offsets."""
     return {
         **client_config(settings),
         "group.id": f"{settings.group}.reader",
@@ -154,7 +154,7 @@ def _reading(settings: Settings) -> dict[str, Any]:
 
 
 def _position(consumer: Consumer, topic: str, partition: int) -> int:
-    """Beyond the last record given out, or beyond the offsets without a record that end a partition."""
+    """Return the offset after the last returned record, or after the offsets without a record at a partition's end."""
     (position,) = consumer.position([TopicPartition(topic, partition)])
     return int(position.offset)
 
@@ -165,7 +165,7 @@ _call_headers = operator.methodcaller("headers")
 
 
 def to_message(record: Any, base: int = 0) -> Message:
-    """A record as the client gives it, as ours.
+    """Convert the client's message into ours.
 
     Arguments:
         record: The client's.
@@ -181,7 +181,7 @@ def to_message(record: Any, base: int = 0) -> Message:
 
 
 def _headers(record: Any) -> tuple[tuple[str, bytes | None], ...]:
-    """A record's headers, without those whose name is not UTF-8: none of ours."""
+    """Return a record's headers, without names that are not UTF-8, which are never ours."""
     try:
         return tuple(_call_headers(record) or ())
     except SystemError:

@@ -1,4 +1,4 @@
-"""The topics themselves: created, measured, read through."""
+"""Create topics, and read their offsets, lag and identity."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
 class PartitionLag(msgspec.Struct, frozen=True):
-    """One partition: first and next offset, the committed one if there is one, and how many messages wait.
+    """Hold first, next and committed offset (if there is one) of a partition, and its number of waiting messages.
 
-    `high` is the end of what can be read: records of a transaction that is still open lie beyond it. `lost` counts the
+    `high` is the end of what can be read: records of a transaction that is still open are beyond it. `lost` counts the
     offsets that retention removed before they were committed.
-    `note` is what stands beside the committed offset (`stream/commit_notes.py`).
+    `note` is stored beside the committed offset (`stream/commit_notes.py`).
     """
 
     partition: int
@@ -49,7 +49,7 @@ class PartitionLag(msgspec.Struct, frozen=True):
 
 
 class LogIdentity(msgspec.Struct, frozen=True):
-    """What tells one log from another of the same name: the ids of topic and cluster; empty where Kafka has none."""
+    """Hold the ids of topic and cluster, which identify a log; empty if Kafka has none."""
 
     topic_id: str
     cluster_id: str
@@ -57,7 +57,7 @@ class LogIdentity(msgspec.Struct, frozen=True):
 
 
 class TopicDurability(msgspec.Struct, frozen=True):
-    """How a topic keeps its records: the fewest replicas of a partition, how many must have a record, who may lead."""
+    """Hold what durability depends on: fewest replicas of a partition, how many must have a record, who may lead."""
 
     replicas: int
     min_in_sync: int
@@ -74,7 +74,7 @@ def topic_durability(settings: Settings, name: str) -> TopicDurability:
 
     def look() -> TopicDurability:
         admin, timeout = _admin(settings), settings.kafka_timeout
-        _partitions(settings, admin, timeout, name)  # says it if there is no such topic
+        _partitions(settings, admin, timeout, name)  # raises if there is no such topic
         partitions = admin.list_topics(name, timeout=timeout).topics[name].partitions.values()
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)], request_timeout=timeout).values()
         config = {key: entry.value for key, entry in future.result().items()}
@@ -88,7 +88,7 @@ def topic_durability(settings: Settings, name: str) -> TopicDurability:
 
 
 def create_topics(settings: Settings) -> list[str]:
-    """Create the topics of events and of dead letters if they are not there; returns the names of those created.
+    """Create the topics of events and of dead letters if they do not exist; return the names of those created.
 
     Raises:
         KafkaError: Kafka does not answer or refuses.
@@ -108,7 +108,7 @@ def create_topics(settings: Settings) -> list[str]:
 
     def create() -> list[str]:
         admin = _admin(settings)  # held: its futures end with it
-        admin.list_topics(settings.topic, settings.kafka_timeout)  # says it if we are not let in
+        admin.list_topics(settings.topic, settings.kafka_timeout)  # raises if access is denied
         futures = admin.create_topics(topics, operation_timeout=settings.kafka_timeout)
         return [name for name, future in futures.items() if _created(future)]
 
@@ -129,13 +129,13 @@ def ping(settings: Settings) -> None:
     """Ask Kafka for an answer, whatever topics there are.
 
     Raises:
-        KafkaError: Kafka does not answer, or does not let us in.
+        KafkaError: Kafka does not answer, or denies access.
     """
     calling(settings, lambda: _admin(settings).list_topics(timeout=settings.kafka_timeout))
 
 
 def partition_count(settings: Settings) -> int:
-    """How many partitions the topic of events has.
+    """Return the number of partitions of the topic of events.
 
     Raises:
         NoTopic: It does not exist.
@@ -147,7 +147,7 @@ def partition_count(settings: Settings) -> int:
 
 
 def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[PartitionLag]:
-    """The lag of every partition of the topic of events, by partition.
+    """Return the lag of every partition of the topic of events, in their order.
 
     Arguments:
         settings: Which topic and group.
@@ -179,7 +179,7 @@ def _lag(partition: int, low: int, high: int, committed: TopicPartition) -> Part
 
 
 class IdentityReader:
-    """Asks Kafka for the identity of the topic of events, again and again over one connection.
+    """Read the identity of the topic of events repeatedly over one connection.
 
     Arguments:
         settings: Which topic.
@@ -190,7 +190,7 @@ class IdentityReader:
         self._admin = _admin(settings)
 
     def read(self) -> LogIdentity:
-        """The identity of the topic as it is now.
+        """Return the current identity of the topic.
 
         Raises:
             NoTopic: It does not exist.
@@ -208,7 +208,7 @@ class IdentityReader:
 
 
 def reset_offsets(settings: Settings, offsets: Mapping[int, int]) -> None:
-    """Set the group's committed offsets, backward too; no consumer of the group may be at work.
+    """Set the group's committed offsets, backward too; no consumer of the group may be active.
 
     Raises:
         KafkaError: Kafka does not answer or refuses.
@@ -228,7 +228,7 @@ def reset_offsets(settings: Settings, offsets: Mapping[int, int]) -> None:
 
 
 def bounds(settings: Settings, topic: str | None = None) -> tuple[dict[int, int], dict[int, int]]:
-    """First and next offset of each partition of a topic, that of events by default.
+    """Return the first and the next offset of each partition of a topic, by default that of events.
 
     Raises:
         NoTopic: It does not exist.
@@ -247,7 +247,7 @@ def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) ->
     """Delete the records of a topic's partitions below some offsets.
 
     Raises:
-        KafkaError: Kafka does not answer, or does not let us.
+        KafkaError: Kafka does not answer, or denies access.
     """
 
     def delete() -> None:
@@ -261,7 +261,7 @@ def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) ->
 
 
 def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
-    """The first offset of each partition whose record was written at a time or later; the end where none was.
+    """Return the first offset of each partition whose record was written at a time or later; else its end.
 
     Arguments:
         settings: Where.
@@ -286,7 +286,7 @@ def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
 
 
 class _Admin(AdminClient):
-    """An admin client whose first request raises a denial as soon as librdkafka reports it."""
+    """Connect an admin client whose first request raises a denial as soon as librdkafka reports it."""
 
     def __init__(self, settings: Settings) -> None:
         self._denials = Denials(settings)
@@ -297,7 +297,7 @@ class _Admin(AdminClient):
         super().__init__(config)
 
     def list_topics(self, topic: str | None = None, timeout: float = LOOK_SECONDS) -> Any:
-        """Metadata of a topic.
+        """Return the metadata of a topic.
 
         Raises:
             KafkaDenied: A broker denies access.
@@ -331,7 +331,7 @@ def _partitions(settings: Settings, admin: AdminClient, timeout: float, name: st
 def _bounds(
     admin: AdminClient, partitions: list[TopicPartition], timeout: float
 ) -> tuple[dict[int, int], dict[int, int]]:
-    """First and next offset by partition, as far as they can be read: not into a transaction that is still open."""
+    """Return the first and the next readable offset by partition: not into a transaction that is still open."""
     found = []
     for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
         futures = admin.list_offsets(

@@ -82,7 +82,7 @@ def chaos(
             until(lambda: not days_not_shown(pipeline.settings), RECOVERY_SECONDS, "every day to be shown")
         days = days_not_shown(pipeline.settings)
         pipeline.stop_daemon()
-        say("comparing the stores with what the topic says they should hold")
+        say("comparing the stores with the topic")
         verdicts = [*pipeline.verdicts, judge(pipeline.settings)]
         return report(seed, log, verdicts, days, time.monotonic() - started)
 

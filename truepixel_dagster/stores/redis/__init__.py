@@ -31,19 +31,19 @@ __all__ = [
 
 
 class RedisStore(Counters, Visitors, DeadLetterMarks):
-    """Everything that the pipeline keeps in Redis, but for the leases (`stores/leases.py`)."""
+    """Hold everything that the pipeline keeps in Redis, except the leases (`stores/leases.py`)."""
 
     def start_over(self, applied: Mapping[int, int], replayed: AbstractSet[Place], buried: Mapping[Place, str]) -> None:
-        """Put what is given in the place of all that Redis holds of the stream; leases stay.
+        """Replace everything that Redis holds of the stream; leases stay.
 
         Arguments:
             applied: The last applied offset of each partition.
-            replayed: The records whose dead letters have come back, and count.
-            buried: What `bury` is to have kept.
+            replayed: The records whose dead letters were reprocessed, and count.
+            buried: The texts that `bury` would have stored, by record.
 
         Raises:
             StateLost: Another restore has begun.
-            Unavailable: No answer after all tries; do it again.
+            Unavailable: No answer after all tries; call it again.
         """
         self.verify()
         for kind in ("buffer", "claim", "visitors", "visitors-aside", "buried"):
@@ -63,7 +63,7 @@ class RedisStore(Counters, Visitors, DeadLetterMarks):
         self._applied.clear()
 
     def forget_shop(self, shop: str) -> int:
-        """Delete a shop's counters, claims, visitors and clients of tokens; says how many there were.
+        """Delete a shop's counters, claims, visitors and clients of tokens; return their number.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -79,7 +79,7 @@ class RedisStore(Counters, Visitors, DeadLetterMarks):
         return count
 
     def forget_tokens(self, shop: str, tokens: Sequence[str]) -> int:
-        """Delete to which client tokens of carts and checkouts belong; says of how many it was known.
+        """Delete the clients of tokens of carts and checkouts; return how many were known.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -91,7 +91,7 @@ class RedisStore(Counters, Visitors, DeadLetterMarks):
         return count
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Every key with all the text that it holds. What visitors there were nothing tells: it is counts alone.
+        """Yield every key with all the text that it holds; of visitors none, because HyperLogLogs hold only counts.
 
         Raises:
             Unavailable: No answer after all tries.

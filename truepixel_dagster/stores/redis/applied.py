@@ -1,4 +1,4 @@
-"""Read how far the counters of each partition have been applied."""
+"""Read up to which offset the counters of each partition are applied."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _ALL_APPLIED = script("return {redis.call('HKEYS', KEYS[1]), redis.call('HVALS',
 
 
 class AppliedOffsets(Guarded):
-    """The last applied offset of each partition: Redis has counted all its records up to there."""
+    """Read the last applied offset of each partition: Redis has counted all records up to it."""
 
     def __init__(self, access: RedisAccess) -> None:
         super().__init__(access)
         self._applied: dict[int, int] = {}
 
     def trust(self, epoch: Epoch) -> None:
-        """From now on Redis must hold this epoch; forget the offsets that were read before."""
+        """Require this epoch of Redis from now on; forget the offsets that were read before."""
         super().trust(epoch)
         self._applied.clear()
 
     def applied(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The last applied offset of each partition, as this process knows it; read once for each partition.
+        """Return the last applied offset of each partition, as this process knows it; read once for each partition.
 
         Raises:
             StateLost: Redis does not hold what was written to it.
@@ -41,11 +41,11 @@ class AppliedOffsets(Guarded):
         return {partition: self._applied[partition] for partition in partitions}
 
     def known_applied(self) -> dict[int, int]:
-        """The last applied offset of each partition that this process has read or moved: they only ever rise."""
+        """Return the last applied offset of each partition that this process has read or moved. They never fall."""
         return dict(self._applied)
 
     def last_applied(self, partitions: Sequence[int]) -> dict[int, int]:
-        """The last applied offset of each partition, read from Redis and not remembered.
+        """Return the last applied offset of each partition, read from Redis and not stored.
 
         Raises:
             StateLost: Redis does not hold what was written to it.
@@ -58,7 +58,7 @@ class AppliedOffsets(Guarded):
         return {partition: self._offset(str(partition), value) for partition, value in zip(partitions, values)}
 
     def applied_now(self) -> dict[int, int]:
-        """The last applied offset of every partition, read from Redis.
+        """Return the last applied offset of every partition, read from Redis.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -77,6 +77,6 @@ class AppliedOffsets(Guarded):
         except ValueError:
             key = self._key("applied")
             raise Unavailable(
-                f"{self._server}: field {partition} of {key} is no offset but {str(value)[:40]!r}: the lane cannot tell"
-                " what was counted. Set it to the last offset whose counters are applied"
+                f"{self._server}: field {partition} of {key} is {str(value)[:40]!r} instead of an offset, so it"
+                " is unknown what was counted. Set it to the last offset whose counters are applied"
             ) from None

@@ -1,4 +1,4 @@
-"""Connect to Redis, and say what its errors mean."""
+"""Connect to Redis, and explain its errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_WRITES = {
     ),
     "MISCONF": (
         "it cannot write to its disk and takes no writes",
-        "Make room on the disk of its data, and look into its log",
+        "Make room on the disk of its data, and read its log",
     ),
     "NOREPLICAS": (
         "it has too few replicas and takes no writes (its min-replicas-to-write)",
@@ -54,7 +54,7 @@ class Connection(Store):
             socket_connect_timeout=access.timeout,
             decode_responses=True,
             retry=None,
-            # These go before what the URL says.
+            # These take precedence over the URL.
             **given(
                 username=access.username,
                 password=access.password,
@@ -75,7 +75,7 @@ class Connection(Store):
             raise self._no_answer(error, "TRUEPIXEL_REDIS_URL") from error
 
     def identity(self) -> str | None:
-        """Its availability zone, which nothing but its command line sets.
+        """Return its availability zone, which only its command line sets.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -84,7 +84,7 @@ class Connection(Store):
         return str(found.get("availability_zone") or "") or None
 
     def persistence(self) -> dict[str, str] | None:
-        """The settings that decide whether data survive: `appendonly`, `maxmemory-policy`; None where it may not tell.
+        """Return `appendonly` and `maxmemory-policy`, on which durability depends; None without permission.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -117,7 +117,7 @@ class Connection(Store):
 
 
 def server_of(client: redis.Redis) -> str:
-    """What to name in messages: the address, without what the URL may hold beside it."""
+    """Return the server's name in messages: its address, without credentials of the URL."""
     where = client.connection_pool.connection_kwargs
     return f"Redis at {where.get('host', where.get('path'))}:{where.get('port', '')}"
 
@@ -140,18 +140,18 @@ def denial(error: Exception) -> str | None:
 
 
 def _words(error: Exception) -> str:
-    """The server's words: a pipeline puts the command and a colon in front of them."""
+    """Return the server's words, without the command that a pipeline puts in front of them."""
     return str(error).rpartition("caused error: ")[2]
 
 
 def no_writes(error: Exception) -> str | None:
-    """Why Redis answers and takes no writes, and what to do about it, in one line; None for any other error."""
+    """Return why Redis accepts no writes, and the next step, in one line; None for any other error."""
     if not isinstance(error, redis.RedisError):
         return None
     said = _words(error)
     for sign, (why, advice) in _NO_WRITES.items():
         if sign in said:
-            return f"{why}. {advice}; nothing is lost, and what waits for it continues by itself"
+            return f"{why}. {advice}; nothing is lost, and the pipeline continues automatically"
     return None
 
 

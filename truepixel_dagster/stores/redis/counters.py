@@ -1,4 +1,4 @@
-"""Buffer counters, and claim them for a flush. What must be atomic is a Lua script."""
+"""Buffer counters, and claim them for a flush. Lua scripts make each change atomic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from truepixel_dagster.stores.redis.visitors import VISITORS_KEPT_SECONDS
 
 
 class Increments(msgspec.Struct, frozen=True):
-    """What a micro-batch adds: counters by key and field, clients by week, and up to which offset of each partition."""
+    """Hold what a micro-batch adds: counters by key and field, clients by week, and its last offset by partition."""
 
     counters: dict[CounterKey, dict[str, int]]
     visitors: dict[WeekKey, set[str]]
@@ -25,9 +25,9 @@ class Increments(msgspec.Struct, frozen=True):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Counters taken out of the buffer to be written: open until it is acknowledged under its token.
+    """Hold counters that a flush has taken out of the buffer. The claim is open until its token is acknowledged.
 
-    `unreadable` says why its counters cannot be read, if that is so.
+    `unreadable` is the reason if its counters cannot be read.
     """
 
     key: CounterKey
@@ -38,13 +38,13 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Counters(AppliedOffsets):
-    """Counters by shop, product and day: buffered by the stream, claimed and acknowledged by a flush."""
+    """Count by shop, product and day: the stream buffers counters, a flush claims and acknowledges them."""
 
     def apply(self, new: Increments, expected: Mapping[int, int]) -> bool:
         """Add increments and move the applied offsets, if those are still the expected ones.
 
         Returns:
-            Whether it applied. If not, `applied` tells the offsets that it met.
+            Whether the increments were applied. If not, `applied` returns the offsets that were found.
 
         Raises:
             StateLost: Redis does not hold what was written to it.
@@ -55,7 +55,7 @@ class Counters(AppliedOffsets):
         current = self._script("apply", *self._applying(new, "applied", moves))
         if current is not None:
             met = {p: int(offset) for p, offset in zip(partitions, current)}
-            # They only ever rise. Under the same epoch: a replica that was behind has become the server.
+            # Offsets never fall. Under the same epoch, a replica that was behind has become the server.
             if any(met[p] < expected[p] for p in partitions):
                 raise StateLost(f"{self._server}: {OLDER_COPY}. {ADVICE}")
             self._applied.update(met)
@@ -74,7 +74,7 @@ class Counters(AppliedOffsets):
         self._scripts("apply", calls)
 
     def _applying(self, new: Increments, guard: str, moves: Sequence[tuple[str, int, int]]) -> Call:
-        """Keys and arguments of the script that applies increments and moves fields of the hash that guards them."""
+        """Return keys and arguments of the script that applies increments and moves the fields that guard them."""
         keys = [self._key(guard), self._key("visitors-dirty")]
         arguments: list[str | int] = [int(time.time() * 1000), VISITORS_KEPT_SECONDS, len(moves)]
         for move in moves:
@@ -92,7 +92,7 @@ class Counters(AppliedOffsets):
         return keys, arguments
 
     def counter_keys(self, kind: str, batch: int) -> Iterator[list[CounterKey]]:
-        """The keys of `buffer` or `claim`, at most `batch` at a time; a key may come twice, as SCAN says.
+        """Yield the keys of `buffer` or `claim`, at most `batch` at a time; SCAN may return a key twice.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -103,12 +103,12 @@ class Counters(AppliedOffsets):
             yield list(parts_of((name[len(prefix) :] for name in names), 3))
 
     def counter_page(self, kind: str, cursor: int, count: int) -> tuple[int, list[int]]:
-        """A page of the keys of `buffer` or `claim`: since when each holds counters, milliseconds since the epoch.
+        """Read a page of the keys of `buffer` or `claim`: since when each holds counters, milliseconds since the epoch.
 
         Arguments:
-            kind: Which of both.
+            kind: `buffer` or `claim`.
             cursor: 0 to begin, else what the last page returned.
-            count: About how many keys Redis looks at, its others included.
+            count: About how many keys Redis examines, including all others.
 
         Returns:
             The cursor of the next page, 0 after the last one.
@@ -138,11 +138,11 @@ class Counters(AppliedOffsets):
         return [_claim(key, fields) for key, fields in found if fields]
 
     def stake(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[dict[int, int] | None]:
-        """Claim counters to put a document's totals in their place, also where nothing is buffered.
+        """Claim counters that a document's totals will replace, even if nothing is buffered.
 
         Returns:
-            For each key the applied offset of every partition at that moment: what the buffer held until then is up to
-            there, and what it will hold is beyond. None where another flush's claim is open.
+            For each key, the applied offset of every partition at that moment: the buffer's counters until then are of
+            records up to these offsets, all later ones of records beyond. None if another flush's claim is open.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -155,7 +155,7 @@ class Counters(AppliedOffsets):
         return [_offsets(flat) for flat in self._scripts("stake", pairs, counted=True)]
 
     def peek(self, keys: Sequence[CounterKey]) -> list[tuple[Claim | None, Claim | None]]:
-        """What is buffered of each key, and what is claimed, as they are now; a buffer's token is empty.
+        """Return the current buffer and claim of each key; a buffer's token is empty.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -173,7 +173,7 @@ class Counters(AppliedOffsets):
         return [(_held(key, next(found)), _held(key, next(found))) for key in keys]
 
     def open_tokens(self, keys: Sequence[CounterKey]) -> list[str | None]:
-        """The tokens under which these keys are claimed now; None where a claim has been acknowledged.
+        """Return the tokens of the open claims of these keys; None for an acknowledged claim.
 
         Raises:
             Unavailable: No answer after all tries.

@@ -22,17 +22,17 @@ _UNCHECKED = frozenset({"counted"})
 
 
 class Guarded(Connection):
-    """Calls that raise `StateLost` once Redis no longer holds the expected epoch and writes (`stores/epoch.py`)."""
+    """Raise `StateLost` from calls once Redis no longer holds the expected epoch and writes (`stores/epoch.py`)."""
 
     def __init__(self, access: RedisAccess) -> None:
         super().__init__(access)
         self._shas: dict[str, str] = {}
         self._epoch: Epoch | None = None
-        #: Who knows what Redis must hold; nothing is compared where nobody does.
+        #: Stores what Redis must hold; without it, nothing is compared.
         self.epochs: Epochs | None = None
 
     def expected_epoch(self) -> Epoch:
-        """What Redis must hold to be trusted, as this process knows it; asked for once.
+        """Return what Redis must hold to be trusted, as this process knows it; read once.
 
         Raises:
             Unavailable: MongoDB, which keeps it, does not answer.
@@ -42,7 +42,7 @@ class Guarded(Connection):
         return self._epoch
 
     def trust(self, epoch: Epoch) -> None:
-        """From now on Redis must hold this epoch."""
+        """Require this epoch of Redis from now on."""
         self._epoch = epoch
 
     def verify(self) -> None:
@@ -55,7 +55,7 @@ class Guarded(Connection):
         self._read(lambda _: None)
 
     def begin_epoch(self, value: str) -> str:
-        """Give Redis an epoch unless it has one; returns the one that it has.
+        """Give Redis an epoch unless it has one; return the one that it has.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -65,7 +65,7 @@ class Guarded(Connection):
         return str(self._call(lambda: self.client.hget(identity, "epoch")))
 
     def replace_epoch(self, epoch: Epoch) -> None:
-        """Give Redis another epoch, and have it count its writes from there.
+        """Give Redis another epoch, and count its writes from there.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -74,7 +74,7 @@ class Guarded(Connection):
         self._call(lambda: self.client.hset(identity_key(self._prefix), mapping=fields))
 
     def held_epoch(self) -> str | None:
-        """The epoch that Redis holds, whatever it should be; None where it has none.
+        """Return the epoch that Redis holds, expected or not; None if it has none.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -91,7 +91,7 @@ class Guarded(Connection):
             raise
 
     def _read(self, queue: Callable[[Any], object]) -> list[Any]:
-        """Make some reads in one round trip, and make sure that Redis still held what was written to it behind them."""
+        """Make some reads in one round trip, and check after them that Redis still holds what was written to it."""
         expected = self.expected_epoch()
 
         def read() -> list[Any]:
@@ -107,7 +107,7 @@ class Guarded(Connection):
         return found
 
     def _wrote(self, writes: int) -> None:
-        """Keep outside of Redis how many writes it has counted: an older copy has counted fewer."""
+        """Store outside of Redis how many writes it has counted: an older copy has counted fewer."""
         if self.epochs:
             self.epochs.wrote(writes)
             self._epoch = self.expected_epoch()._replace(writes=writes)
@@ -116,12 +116,12 @@ class Guarded(Connection):
         return self._scripts(name, [(keys, arguments)])[0]
 
     def _scripts(self, name: str, calls: Sequence[Call], *, counted: bool = False) -> list[Any]:
-        """Run a script several times in one round trip; it is loaded once, and again only where a server lost it.
+        """Run a script several times in one round trip. It is loaded once, and again only if a server lost it.
 
         Arguments:
             name: Of the script.
             calls: Keys and arguments of each run.
-            counted: Have Redis count a write behind them.
+            counted: Whether Redis counts a write after them.
         """
         identity = identity_key(self._prefix)
         expected = Epoch() if name in _UNCHECKED else self.expected_epoch()

@@ -1,4 +1,4 @@
-"""Build and read Redis keys. Parts are percent-encoded, so that no id reaches another's key, whatever is in it."""
+"""Build and read Redis keys. Parts are percent-encoded, so that no id can form another's key."""
 
 from __future__ import annotations
 

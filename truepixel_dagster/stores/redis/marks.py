@@ -14,10 +14,10 @@ from truepixel_dagster.stores.redis.keys import PLACE, at
 
 
 class DeadLetterMarks(Guarded):
-    """A text for each record that is about to become a dead letter, and the places of reprocessed ones."""
+    """Store a text for each record that is about to become a dead letter, and the places of reprocessed ones."""
 
     def buried(self, partitions: Sequence[int]) -> dict[int, dict[int, str]]:
-        """What `bury` kept and `forget` has not removed, by partition and offset.
+        """Return the texts that `bury` stored and `forget` has not removed, by partition and offset.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -34,7 +34,7 @@ class DeadLetterMarks(Guarded):
         }
 
     def bury(self, marks: Mapping[Origin, str]) -> None:
-        """Keep a text for each record that is about to become a dead letter.
+        """Store a text for each record that is about to become a dead letter.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -49,7 +49,7 @@ class DeadLetterMarks(Guarded):
         self._call(write)
 
     def forget(self, origins: Sequence[Origin]) -> None:
-        """Remove what `bury` kept of records.
+        """Remove the texts that `bury` stored of records.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -64,7 +64,7 @@ class DeadLetterMarks(Guarded):
         self._call(remove)
 
     def forget_reasons(self, personal: Callable[[str], bool]) -> None:
-        """Have the texts that `bury` kept say nothing where they are personal; the marks stay.
+        """Replace the reason in personal texts that `bury` stored; the marks stay.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -78,7 +78,7 @@ class DeadLetterMarks(Guarded):
                         self._call(lambda: self.client.hset(name, offset, mark))  # noqa: B023 (called at once)
 
     def mark_replayed(self, origins: Sequence[Origin]) -> None:
-        """Dead letters of these records have come back: they are not replayed again.
+        """Mark records whose dead letters were reprocessed, so that they are not reprocessed again.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -96,7 +96,7 @@ class DeadLetterMarks(Guarded):
         self._wrote(self._call(write))
 
     def replayed(self) -> set[tuple[int, int]]:
-        """Partition and offset of every record whose dead letter has come back.
+        """Return partition and offset of every record whose dead letter was reprocessed.
 
         Raises:
             Unavailable: No answer after all tries.

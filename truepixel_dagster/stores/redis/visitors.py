@@ -13,10 +13,10 @@ VISITORS_KEPT_SECONDS = 60 * 86_400
 
 
 class Visitors(Guarded):
-    """Weekly visitors by shop, and which weeks have changed since they were written."""
+    """Count weekly visitors by shop, and note which weeks have changed since they were written."""
 
     def dirty_weeks(self, batch: int) -> Iterator[list[WeekKey]]:
-        """The weeks whose visitors have changed since they were written, at most `batch` at a time.
+        """Yield the weeks whose visitors have changed since they were written, at most `batch` at a time.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -31,7 +31,7 @@ class Visitors(Guarded):
             yield list(parts_of(members, 2))
 
     def add_visitors(self, week: WeekKey, clients: Sequence[str]) -> None:
-        """Add clients to a week's estimate, as far as it does not have them.
+        """Add clients to a week's estimate; it counts each of them once.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -48,7 +48,7 @@ class Visitors(Guarded):
             self._call(add)
 
     def set_visitors_aside(self, week: str) -> None:
-        """Begin the estimates of a week anew, for all shops. Those that there were count until they are dropped.
+        """Begin new estimates of a week for all shops. The old ones are set aside, and count until they are dropped.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -60,7 +60,7 @@ class Visitors(Guarded):
         pipeline = self.client.pipeline(transaction=True)
         for name in names:
             aside = self._key("visitors-aside") + name.removeprefix(self._key("visitors"))
-            # What a rebuild that died had set aside is among it.
+            # It may already hold what an interrupted rebuild had set aside.
             pipeline.pfmerge(aside, name)
             pipeline.delete(name)
             pipeline.expire(aside, VISITORS_KEPT_SECONDS)
@@ -68,7 +68,7 @@ class Visitors(Guarded):
             pipeline.execute()
 
     def drop_visitors_aside(self, week: str) -> None:
-        """Drop the estimates of a week that were set aside: the new ones have everybody who counts.
+        """Drop the estimates of a week that were set aside: the new ones contain all visitors.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -78,7 +78,7 @@ class Visitors(Guarded):
                 self._call(lambda: self.client.delete(*names))  # noqa: B023 (called at once)
 
     def visitors(self, weeks: Sequence[WeekKey]) -> list[int]:
-        """The estimated number of visitors of each week.
+        """Return the estimated number of visitors of each week.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -94,7 +94,7 @@ class Visitors(Guarded):
         return self._call(read)
 
     def visitors_written(self, weeks: Sequence[WeekKey], counts: Sequence[int]) -> None:
-        """Weeks have been written; those that have grown since stay dirty.
+        """Mark weeks as written; those that have grown since stay dirty.
 
         Raises:
             Unavailable: No answer after all tries.

@@ -1,4 +1,4 @@
-"""Every kind of fault by its name; what it does is the first line of its docstring."""
+"""Every kind of fault by its name; the first line of its docstring describes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people send who mean harm, or whose clocks and libraries are broken."""
+"""Malicious traffic, and traffic from broken clocks and libraries."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ LANES = 3
 
 
 def junk(pipeline: Pipeline, rng: Random) -> Hit:
-    """One client floods the topic with 1,500 records that are no event"""
+    """One client floods the topic with 1,500 records that are not events"""
     key = f"junk-{rng.getrandbits(40):x}.myshopify.com:somebody".encode()
     values = (b"\x00\xff", b"{", b"[]", b'{"id": {}}', b'{"name": "page_viewed"}', b"null", b"")
     pipeline.send(Record(key, rng.choice(values), (), "junk", 0) for _ in range(1500))
-    return ended("1,500 records of one client that are no event")
+    return ended("1,500 records of one client that are not events")
 
 
 def oversize(pipeline: Pipeline, rng: Random) -> Hit:
-    """A record of 60 MB that is small for as long as it is compressed"""
+    """A record of 60 MB that is small while it is compressed"""
     good = visit(f"oversize-{rng.getrandbits(40):x}", 0)
     # Not by the pipeline's producer, which sends nothing that its own consumer would not take.
     config = {**client_config(pipeline.settings), "message.max.bytes": 2 * OVERSIZE, "compression.type": "gzip"}
     producer = Producer(config)
     producer.produce(pipeline.settings.topic, good.value + b" " * OVERSIZE, good.key, headers=list(good.headers))
     if producer.flush(SEND_SECONDS):
-        raise ChaosFailed("Kafka did not take the record of 60 MB")
+        raise ChaosFailed("Kafka did not accept the record of 60 MB")
     return ended("a record of 60 MB, compressed")
 
 
@@ -56,14 +56,14 @@ def one_order(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def many_shops(pipeline: Pipeline, rng: Random) -> Hit:
-    """5,000 shops that were never seen"""
+    """5,000 new shops at once"""
     prefix = f"{rng.getrandbits(40):x}"
     pipeline.send(visit(f"shop-{number}-{prefix}", 0, "product_viewed") for number in range(5000))
     return ended("5,000 new shops")
 
 
 def one_user(pipeline: Pipeline, rng: Random) -> Hit:
-    """One user of 10,000 events, each from another ad"""
+    """One user of 10,000 events, each from a different ad"""
     shop = f"one-user-{rng.getrandbits(40):x}"
     now = datetime.now(timezone.utc)
     pipeline.send(visit(shop, number, at=now, client=0, campaign=f"c{number}") for number in range(10_000))

@@ -131,7 +131,7 @@ def restarted(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def without_kafka(pipeline: Pipeline, rng: Random) -> Hit:
-    """SIGKILL to Kafka while the collector promises, then to the collector, too, before Kafka is there again"""
+    """SIGKILL to Kafka under load, then to the collector, before Kafka starts again"""
 
     def harm(pipeline: Pipeline, collector: Collector, senders: Senders, _rng: Random) -> str:
         with _kafka_away(pipeline):
@@ -145,7 +145,7 @@ def without_kafka(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def slow_disk(pipeline: Pipeline, rng: Random) -> Hit:
-    """Kafka is away and each commit of the collector's journal takes seconds: another process holds its write lock"""
+    """Kafka is unreachable and each commit of the journal takes seconds: another process holds its write lock"""
 
     def harm(pipeline: Pipeline, collector: Collector, senders: Senders, rng: Random) -> str:
         file = (collector.settings.collector_journal_dir or collector.settings.data_dir) / NAME
@@ -162,7 +162,7 @@ def slow_disk(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def full_journal(pipeline: Pipeline, rng: Random) -> Hit:
-    """Kafka is away until the collector's journal is full and it answers 503"""
+    """Kafka is unreachable until the collector's journal is full and it answers 503"""
 
     def harm(pipeline: Pipeline, _collector: Collector, senders: Senders, _rng: Random) -> str:
         with _kafka_away(pipeline):
@@ -173,7 +173,7 @@ def full_journal(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def full_disk(pipeline: Pipeline, rng: Random) -> Hit:
-    """Kafka is away and the disk takes no byte of the journal (RLIMIT_FSIZE) for 2–5 s"""
+    """Kafka is unreachable and the disk accepts no byte of the journal (RLIMIT_FSIZE) for 2–5 s"""
 
     def harm(pipeline: Pipeline, collector: Collector, senders: Senders, rng: Random) -> str:
         seconds, pid = rng.uniform(2, 5), collector.process.process.pid

@@ -13,7 +13,7 @@ NEWER, KEPT = "of_a_newer_version", {"kept": [1, "two", None]}
 
 
 def odd(pipeline: Pipeline, rng: Random) -> Hit:
-    """Documents with fields of a newer version, which stay, and one that nobody can read: its events come back later"""
+    """Documents with fields of a newer version, which stay, and an unreadable one, whose events wait"""
     shop = f"odd-{rng.getrandbits(40):x}"
     newer, broken = (f"{shop}.myshopify.com:client-{client}" for client in range(2))
     with pipeline.mongodb() as client:
@@ -29,7 +29,7 @@ def odd(pipeline: Pipeline, rng: Random) -> Hit:
                 raise ChaosFailed(f"{store.name} {newer}: a field that is not known was lost")
         leads.update_one({"_id": broken}, {"$set": {"touches": touches}})
     pipeline.operate("dead-letters", "replay", "--shop", f"{shop}.myshopify.com", "--yes")
-    return ended("documents of another shape: unknown fields kept, one letter replayed")
+    return ended("documents of another shape: unknown fields kept, one dead letter reprocessed")
 
 
 def _visited(pipeline: Pipeline, shop: str, number: int) -> None:

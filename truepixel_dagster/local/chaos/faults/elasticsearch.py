@@ -19,7 +19,7 @@ OTHER, OTHER_SHARDS = "other", 150
 
 
 def blocked(pipeline: Pipeline, rng: Random) -> Hit:
-    """Indices refuse writes for 4–10 s, by an operator's block or as a full disk has them"""
+    """Indices refuse writes for 4–10 s, by an operator's block or that of a full disk"""
     block = pipeline.next_of("block", ("write", "read_only_allow_delete", "read_only"), rng)
     name = pipeline.next_of("blocked", ("events-*", "attributions", "*"), rng)
     seconds, setting = rng.uniform(4, 10), f"index.blocks.{block}"
@@ -44,7 +44,7 @@ def closed(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def shard_limit(pipeline: Pipeline, rng: Random) -> Hit:
-    """No further index can be made (`cluster.max_shards_per_node`) when events of a new month come"""
+    """No further index can be created (`cluster.max_shards_per_node`) when events of a new month arrive"""
     with _client(pipeline) as client:
         shards = int(client.cluster.health()["active_shards"])
         with _cluster(client, {"cluster.max_shards_per_node": shards}):
@@ -52,13 +52,13 @@ def shard_limit(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def no_auto_create(pipeline: Pipeline, rng: Random) -> Hit:
-    """No index is made by a write (`action.auto_create_index: false`) when events of a new month come"""
+    """A write creates no index (`action.auto_create_index: false`) when events of a new month arrive"""
     with _client(pipeline) as client, _cluster(client, {"action.auto_create_index": "false"}):
         return _new_month(pipeline, rng, "action.auto_create_index=false")
 
 
 def template(pipeline: Pipeline, rng: Random) -> Hit:
-    """The template of events is gone when events of a new month come; `truepixel setup` puts it back"""
+    """The template of events is missing when events of a new month arrive; `truepixel setup` restores it"""
     with _client(pipeline) as client:
         client.indices.delete_index_template(name=f"{pipeline.settings.namespace}-events")
         try:
@@ -74,7 +74,7 @@ def template(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def recovering(pipeline: Pipeline, _rng: Random) -> Hit:
-    """Elasticsearch is killed while it has 150 shards more, so that it answers long before all of them are back"""
+    """Elasticsearch is killed while it has 150 additional shards, so that it answers before all have recovered"""
     with _client(pipeline) as client:
         shards = {"number_of_shards": OTHER_SHARDS, "number_of_replicas": 0}
         client.indices.create(index=OTHER, settings=shards, wait_for_active_shards=0)
@@ -98,7 +98,7 @@ def breaker(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def too_large(pipeline: Pipeline, rng: Random) -> Hit:
-    """A proxy answers 413 to bodies over 64 KiB for 5–10 s, whatever Elasticsearch would take"""
+    """A proxy answers 413 to bodies over 64 KiB for 5–10 s, although Elasticsearch would accept them"""
     seconds, proxy = rng.uniform(5, 10), pipeline.proxies["elasticsearch"]
     try:
         proxy.limit_bodies(64 * 1024)

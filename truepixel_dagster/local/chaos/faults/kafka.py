@@ -20,7 +20,7 @@ RETAINED = 400
 
 
 def transactions(pipeline: Pipeline, rng: Random) -> Hit:
-    """Transactions are committed, aborted, and left open for 3–8 s: offsets without a record for anybody"""
+    """Transactions are committed, aborted, and left open for 3–8 s: offsets without a readable record"""
     seconds, settings = rng.uniform(3, 8), pipeline.settings
     producer = Producer({**client_config(settings), "transactional.id": f"chaos-{rng.getrandbits(40):x}"})
     producer.init_transactions(ADMIN_SECONDS)
@@ -36,7 +36,7 @@ def transactions(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
-    """The group's offsets are set back by up to 2,000 while no worker lives: everything after them comes again"""
+    """The group's offsets are set back by up to 2,000 while no worker lives: everything after them is read again"""
     back = rng.randint(200, 2000)
     pipeline.stop_daemon()
     try:
@@ -54,7 +54,7 @@ def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
-    """The topic gets a partition more, and users come to be on other partitions than before"""
+    """The topic gets one more partition, and users move to other partitions"""
     count = len(pipeline.lag()) + 1
     # Producers learn of new partitions one after the other, and until then write a user's events to two of them: what
     # order they have then is nobody's to say. So the load begins anew.
@@ -67,7 +67,7 @@ def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
 
 
 def retention(pipeline: Pipeline, rng: Random) -> Hit:
-    """Retention removes records before they were read; exactly those are lost, and said to be"""
+    """Retention removes records before they were read; exactly those are lost, and reported"""
     settings, admin, shop = pipeline.settings, _admin(pipeline), f"retention-{rng.getrandbits(40):x}"
     with pipeline.load.paused():
         pipeline.close_log()
@@ -87,8 +87,8 @@ def retention(pipeline: Pipeline, rng: Random) -> Hit:
             return hit
         stored, said = pipeline.count_events(f"{shop}.myshopify.com"), pipeline.lost_to_retention() - known
     if stored + said != RETAINED:
-        raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are said to be removed by retention")
-    return Hit(f"{hit.what}, of which {said} are said to be lost", hit.ended_at)
+        raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are reported as removed by retention")
+    return Hit(f"{hit.what}, of which {said} are reported as lost", hit.ended_at)
 
 
 def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
@@ -102,7 +102,7 @@ def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
         pipeline.operate("setup")
         pipeline.send(visits(f"anew-{rng.getrandbits(40):x}", 300))
         time.sleep(rng.uniform(3, 8))
-        until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is at work")
+        until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is processing")
         return ended("topic deleted and created again, accepted by `truepixel adopt-topic`")
 
 

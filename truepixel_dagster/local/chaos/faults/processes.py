@@ -56,7 +56,7 @@ def daemon(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def freeze(pipeline: Pipeline, rng: Random) -> Hit:
-    """SIGSTOP to the worker that has the lane until it has another owner, then SIGCONT; the first ends by itself"""
+    """SIGSTOP to the lane's worker until the lane has another owner, then SIGCONT; the frozen worker ends"""
     time.sleep(rng.uniform(0, 1))
     frozen, owner = pipeline.freeze_owner()
     at = time.monotonic()
@@ -72,7 +72,7 @@ def freeze(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def terminated(pipeline: Pipeline, rng: Random) -> Hit:
-    """A run is terminated through Dagster before it reports what it wrote of a day that has no events beside it"""
+    """A run is terminated through Dagster before it reports what it wrote of a day that has no other events"""
     day = pipeline.unused_month()
     pipeline.send(visits(f"day-{rng.getrandbits(40):x}", 20, day))
     pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
