@@ -277,6 +277,7 @@ def test_a_reindex_makes_its_orders_right_for_aggregations_and_changes_no_docume
     truepixel(first, "setup", "--reindex", index)
     with open_stores(first) as stores:
         assert not any(f"index {index} " in line for line in stores.elasticsearch.outdated())
+        stores.elasticsearch.refresh()
         assert {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")} == before
         amounts = {"amounts": {"sum": {"field": "credits.linear.amount"}}}
         nested = {"credits": {"nested": {"path": "credits.linear"}, "aggs": amounts}}
