@@ -52,6 +52,17 @@ def test_a_report_shows_sums_of_one_model_by_day_campaign_and_step(lake: Lake) -
     assert (found.funnel[0]["visits"], found.funnel[0]["carts"]) == (12, 4)
 
 
+def test_visits_count_whatever_the_currency_and_amounts_in_one_alone(lake: Lake) -> None:
+    quiet = {**row(LAST, "email", 0, 0), "orders": Decimal(0), "returning_customers": Decimal(0), "currency": ""}
+    dollars = {**row(LAST, "sms", 700, 0), "currency": "USD", "visits": 0}
+    lake.write(MARKETING_DAILY, LAST.isoformat(), {SHOP: [quiet, dollars]}, {})
+    found = report_data(lake, SHOP, "last_click", FIRST, LAST)
+    assert (found.summary["visits"], found.summary["orders"], found.summary["revenue"]) == (9, 2, 1500)
+    campaigns = [(each["channel"], each["visits"], each["revenue"]) for each in found.campaigns]
+    assert campaigns == [("email", 6, 1000), ("paid_search", 3, 500)]
+    assert [(each["currency"], each["revenue"]) for each in found.others] == [("USD", 700)]
+
+
 def test_of_a_shop_without_rows_nothing_is_shown(lake: Lake) -> None:
     found = report_data(lake, "8", "last_click", FIRST, LAST)
     assert (found.currency, found.by_day, found.campaigns, found.funnel) == ("", [], [], [])
