@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import msgspec
 
 from truepixel_dagster.cli.options import quick_to_give_up
 from truepixel_dagster.report.figures import major
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.terminal import echo, say
+from truepixel_dagster.terminal import echo, print_json_line, say
 
 if TYPE_CHECKING:
     from truepixel_dagster.events.event import Message
@@ -85,7 +84,9 @@ class Reader(NamedTuple):
     def show(self, message: Message, *, as_json: bool) -> None:
         """Print a record on one line."""
         record = described(message, self.sites)
-        echo(msgspec.json.encode(record).decode() if as_json else "  ".join(filter(None, record.values())))
+        if as_json:
+            return print_json_line(record)
+        return echo("  ".join(filter(None, record.values())))
 
 
 @contextmanager
