@@ -52,6 +52,15 @@ def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress =
         progress("shops", number, len(shops))
 
 
+def largest(pages: Iterable[ReportData], most: int) -> tuple[int, list[ReportData]]:
+    """Return the number of pages, and those with most orders; it holds no others, because there may be many shops."""
+    count, found = 0, list[ReportData]()
+    for each in pages:
+        count += 1
+        found = sorted([*found, each], key=lambda one: (-one.summary["orders"], one.shop))[:most]
+    return count, found
+
+
 def page_path(lake: Lake, data: ReportData) -> str:
     """Return the path of a shop's page."""
     return lake.path(f"{_FOLDER}/day={data.last}/{shop_folder(data.shop)}/report.html")
