@@ -109,7 +109,7 @@ def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> R
         QueryRefused, OSError: The lake cannot be read.
     """
     length = last - first + timedelta(days=1)
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop) as sql:
         currency = _currency(sql, shop, first, last)
         values = [shop, model, currency, first, last]
         (summary,) = sql.query(_SUMMARY, values).rows()
@@ -137,7 +137,7 @@ def cohort_rows(lake: Lake, shop: str, first: date, last: date) -> Rows:
     Raises:
         QueryRefused, OSError: The lake cannot be read.
     """
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop) as sql:
         return _of_months(sql, shop, first, last)
 
 
