@@ -66,13 +66,19 @@ def open_sql(lake: Lake, shop: str | None = None) -> Iterator[Sql]:
     Arguments:
         lake: The lake.
         shop: Open the files of this shop only; to find them among those of all shops takes seconds.
+
+    Raises:
+        QueryRefused: A file cannot be read.
     """
     with duckdb.connect() as connection:
         if not lake.is_local:
             connection.register_filesystem(lake.fs)
         connection.execute("SET TimeZone = 'UTC'")
         for table in TABLES.values():
-            connection.execute(f"CREATE VIEW {table.name} AS {_select(lake, table, shop)}")
+            try:
+                connection.execute(f"CREATE VIEW {table.name} AS {_select(lake, table, shop)}")
+            except duckdb.Error as error:
+                raise QueryRefused(f"a file of {table.name} cannot be read: {error}. Materialize its day") from error
         folders = [f"{lake.root}/", f"{lake.root.replace('://', ':///', 1)}/"]
         connection.execute("SET allowed_directories = ?", [folders])
         connection.execute("SET enable_external_access = false")

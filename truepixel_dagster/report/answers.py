@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.answers.tables import MARKETING_DAILY
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.lake.sql import Sql, open_sql
 
@@ -64,7 +65,6 @@ _CURRENCY = """
     SELECT currency FROM marketing_daily WHERE shop_id = ? AND day BETWEEN ? AND ? AND currency <> ''
     GROUP BY currency ORDER BY sum(orders) DESC, currency LIMIT 1
 """
-_SHOPS = "SELECT DISTINCT shop_id FROM marketing_daily WHERE day BETWEEN ? AND ? ORDER BY shop_id"
 
 
 class ReportData(msgspec.Struct, frozen=True):
@@ -145,10 +145,10 @@ def shops_between(lake: Lake, first: date, last: date) -> list[str]:
     """Return the shops that have visits, orders or spend on any of some days.
 
     Raises:
-        QueryRefused, OSError: The lake cannot be read.
+        OSError: The lake cannot be listed.
     """
-    with open_sql(lake) as sql:
-        return [shop for (shop,) in sql.query(_SHOPS, [first, last])]
+    days = [day for day in lake.days(MARKETING_DAILY) if first.isoformat() <= day <= last.isoformat()]
+    return sorted({shop for day in days for shop in lake.shops(MARKETING_DAILY, day)})
 
 
 def _of_months(sql: Sql, shop: str, first: date, last: date) -> Rows:
