@@ -1,16 +1,19 @@
 """`truepixel topic` shows a record on one line, whatever characters it has."""
 
 import json
-from typing import cast
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from truepixel_dagster.cli.topic import Reader
 from truepixel_dagster.events.event import Message
-from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.events.origin import Origin, base_of
 from truepixel_dagster.events.sites import NOTHING_KNOWN
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.redactions import Redactions
+from truepixel_dagster.stream import reading
+from truepixel_dagster.stream.events_log import EventsLog
 
 CLIENT = "a\u0085b\u202e\U000e0001"
 MESSAGE = Message(
@@ -20,10 +23,11 @@ MESSAGE = Message(
     (("source", b"pixel"),),
     1_767_607_200_000,
 )
+NO_REDACTIONS: Any = SimpleNamespace(shown=list)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
-    Reader(Settings(), NOTHING_KNOWN, cast("Redactions", None)).show(MESSAGE, as_json=as_json)
+    Reader(EventsLog(Settings()), NOTHING_KNOWN, NO_REDACTIONS).show(MESSAGE, as_json=as_json)
     (line,) = capsys.readouterr().out.splitlines()
     return line
 
@@ -38,3 +42,19 @@ def test_a_line_has_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     line = shown(capsys, as_json=False)
     assert line.isprintable()
     assert r"a\x85b\u202e\U000e0001" in line
+
+
+def test_redactions_are_asked_for_records_as_counted_over_all_logs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_all(_: Settings, *, first: Mapping[int, int], end: Mapping[int, int]) -> Iterator[Message]:
+        assert (first, end) == ({0: 7}, {0: 8})
+        yield MESSAGE
+
+    monkeypatch.setattr(reading, "read_all", read_all)
+    base = base_of(1)
+    reader = Reader(EventsLog(Settings(), generation=1), NOTHING_KNOWN, NO_REDACTIONS)
+    (message,) = reader.records({0: base + 7}, {0: base + 8})
+    assert message.origin.offset == base + 7
+    reader.show(message, as_json=True)
+    assert json.loads(capsys.readouterr().out)["record"] == "0/7@1"
