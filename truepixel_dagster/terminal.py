@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from truepixel_dagster.text import printable
+from truepixel_dagster.text import printable, printable_json
 
 # A column of names is folded if space is short, but not below this width.
 NARROWEST_NAMES = 12
@@ -54,6 +54,11 @@ def echo(line: str, *, keep: str = "", to_stderr: bool = False) -> None:
 def print_json(value: Any) -> None:
     """Print a value as JSON, with escapes for everything outside ASCII."""
     click.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+
+
+def print_json_line(value: Any) -> None:
+    r"""Print a value as JSON on one line, with invisible characters as `\uXXXX`."""
+    click.echo(printable_json(msgspec.json.encode(value).decode()))
 
 
 def table(

@@ -35,23 +35,22 @@ _SHOWN = 20
 def shop_reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
     """Write the pages of today."""
     from truepixel_dagster.rebuild.lake import making
-    from truepixel_dagster.rebuild.shop_reports import figures_of, make_shop_reports, page_path, picture
+    from truepixel_dagster.rebuild.shop_reports import figures_of, largest, make_shop_reports, page_path, picture
 
     started = time.monotonic()
     also = (LakeError, QueryRefused, OSError)
     with plainly(". Materialize it again", also=also), making(load_settings()) as tools:
-        pages = list(make_shop_reports(tools, progress=telling(context.log.info)))
-        best = sorted(pages, key=lambda each: (-each.summary["orders"], each.shop))
+        count, best = largest(make_shop_reports(tools, progress=telling(context.log.info)), _SHOWN)
         metadata: dict[str, dg.MetadataValue] = {}
         if best and best[0].by_day:
             metadata = {
-                "figures": dg.MetadataValue.table([dg.TableRecord(row) for row in figures_of(best[:_SHOWN])]),
+                "figures": dg.MetadataValue.table([dg.TableRecord(row) for row in figures_of(best)]),
                 "preview": dg.MetadataValue.md(as_picture(picture(best[0]))),
                 "path": dg.MetadataValue.path(page_path(tools.lake, best[0])),
             }
     return dg.MaterializeResult(
         metadata={
-            "pages": len(pages),
+            "pages": count,
             **metadata,
             "seconds": round(time.monotonic() - started, 1),
             "peak memory (MiB)": round(peak_memory() / 2**20, 1),

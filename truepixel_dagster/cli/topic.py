@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
-import msgspec
 
 from truepixel_dagster.cli.options import quick_to_give_up
 from truepixel_dagster.report.figures import major
 from truepixel_dagster.settings import Settings, load_settings
-from truepixel_dagster.terminal import echo, say
+from truepixel_dagster.terminal import echo, print_json_line, say
 
 if TYPE_CHECKING:
     from truepixel_dagster.events.event import Message
     from truepixel_dagster.events.sites import Sites
     from truepixel_dagster.stores.redactions import Redactions
+    from truepixel_dagster.stream.events_log import EventsLog
 
 LOOK_SECONDS = 0.5
 
@@ -38,9 +38,9 @@ def peek(count: int, as_json: bool) -> None:
     from truepixel_dagster.stream.topics import bounds
 
     settings = quick_to_give_up(load_settings())
-    low, high = bounds(settings)
-    first = {partition: max(low[partition], end - count) for partition, end in high.items()}
     with reading(settings) as reader:
+        low, high = bounds(settings)
+        first = {partition: reader.log.base + max(low[partition], end - count) for partition, end in high.items()}
         found = sorted(reader.records(first), key=lambda message: message.timestamp)
         for message in found[-count:]:
             reader.show(message, as_json=as_json)
@@ -52,51 +52,55 @@ def peek(count: int, as_json: bool) -> None:
 @as_lines
 def tail(as_json: bool) -> None:
     """Print records as they arrive; Ctrl-C ends it."""
-    from truepixel_dagster.stream.topics import bounds
-
     settings = quick_to_give_up(load_settings())
-    _, reached = bounds(settings)
-    say(f"waiting for records of {settings.topic}; Ctrl-C ends it")
     with reading(settings) as reader:
+        reached = reader.log.ends()
+        say(f"waiting for records of {settings.topic}; Ctrl-C ends it")
         while True:
             time.sleep(LOOK_SECONDS)
-            _, high = bounds(settings)
-            if high != reached:
-                for message in reader.records(reached, high):
+            ends = reader.log.ends()
+            if ends != reached:
+                for message in reader.records(reached, ends):
                     reader.show(message, as_json=as_json)
-                reached = high
+                reached = ends
 
 
 class Reader(NamedTuple):
     """Reads records as they may be shown."""
 
-    settings: Settings
+    log: EventsLog
     sites: Sites
     redactions: Redactions
 
     def records(self, first: Mapping[int, int], end: Mapping[int, int] | None = None) -> Iterator[Message]:
         """Yield the records of a range, with redacted ones anonymised or left out."""
         from truepixel_dagster.chunks import chunks
-        from truepixel_dagster.stream.reading import read_all
 
-        for chunk in chunks(read_all(self.settings, first=first, end=end), self.settings.batch_messages):
+        # Redactions know records by their offsets over all logs.
+        for chunk in chunks(self.log.read_all(first=first, end=end), self.log.settings.batch_messages):
             yield from self.redactions.shown(chunk)
 
     def show(self, message: Message, *, as_json: bool) -> None:
         """Print a record on one line."""
         record = described(message, self.sites)
-        echo(msgspec.json.encode(record).decode() if as_json else "  ".join(filter(None, record.values())))
+        if as_json:
+            return print_json_line(record)
+        return echo("  ".join(filter(None, record.values())))
 
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Reader]:
     """Open the stores, which know what is redacted."""
     from truepixel_dagster.resources import open_stores, sites_of
+    from truepixel_dagster.source_log import known
     from truepixel_dagster.stores.redactions import Redactions
+    from truepixel_dagster.stream.events_log import EventsLog
 
     sites = sites_of(settings)
     with open_stores(settings) as stores:
-        yield Reader(settings, sites, Redactions(stores.mongodb, sites))
+        kept = known(stores.mongodb)
+        log = EventsLog(settings, kept.generation if kept else 0)
+        yield Reader(log, sites, Redactions(stores.mongodb, sites))
 
 
 def described(message: Message, sites: Sites) -> dict[str, str]:
@@ -104,8 +108,9 @@ def described(message: Message, sites: Sites) -> dict[str, str]:
     them; of a record that cannot be decoded, the reason."""
     from truepixel_dagster.events.decode import Undecodable, decode
     from truepixel_dagster.events.event import iso
+    from truepixel_dagster.events.origin import offset_text
 
-    place = f"{message.origin.partition}/{message.origin.offset}"
+    place = f"{message.origin.partition}/{offset_text(message.origin.offset)}"
     event = decode(message, sites)
     if isinstance(event, Undecodable):
         return {"record": place, "at": iso(message.timestamp), "error": event.reason}

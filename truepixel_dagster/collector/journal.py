@@ -142,8 +142,9 @@ class Journal:
         except Exception as error:
             # Without this thread every request would wait for its time limit, so that it survives every error.
             # After a restart the record that stays is sent once more: stage 1 drops it as a duplicate.
-            self._failed_at, self.failure = time.monotonic(), str(error)
-            places, self._again, removed = [_failed(error)] * len(added), removed, []
+            failed = _failed(error)
+            self._failed_at, self.failure = time.monotonic(), str(failed)
+            places, self._again, removed = [failed] * len(added), removed, []
         outcomes: list[Callable[[], None]] = [_with(task.stored, place) for task, place in zip(added, places)]
         return outcomes + [task.done for task in removed]
 

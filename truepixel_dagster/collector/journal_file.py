@@ -211,12 +211,15 @@ class JournalFile:
             database.execute("BEGIN IMMEDIATE")
             yield database
             database.execute("COMMIT")
-        except sqlite3.Error as error:
-            # A connection that has seen a disk error may keep failing: the next call opens a new one.
+        except BaseException as error:
+            # The next call opens a new connection: one that has seen a disk error may keep failing, and in one whose
+            # transaction is left open, a read would see records that are not stored.
             self._database = None
             with suppress(sqlite3.Error):
                 database.close()
-            raise self._failed(error) from error
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
 
     def _number(self, query: str) -> int:
         with self._reading() as database:

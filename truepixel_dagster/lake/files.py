@@ -162,13 +162,13 @@ class Lake:
         """Return the days that a table has, in order."""
         return sorted(name.partition("=")[2] for name in self._names(f"{self._root}/{table.path}", "day="))
 
-    def has_files(self, table: LakeTable) -> bool:
-        """Return whether a table has any file."""
-        return bool(self.fs.glob(f"{self._root}/{table.path}/*/*/{_FILE}"))
+    def has_files(self, table: LakeTable, shop: str | None = None) -> bool:
+        """Return whether a table has any file, of one shop or of any."""
+        return bool(self.fs.glob(f"{self._root}/{_pattern(table, shop)}"))
 
-    def files(self, table: LakeTable) -> str:
-        """Return the pattern of all files of a table."""
-        return f"{self.root}/{table.path}/*/*/{_FILE}"
+    def files(self, table: LakeTable, shop: str | None = None) -> str:
+        """Return the pattern of the files of a table, of one shop or of all."""
+        return f"{self.root}/{_pattern(table, shop)}"
 
     def path(self, name: str) -> str:
         """Return the path of another file or folder in the lake."""
@@ -214,6 +214,11 @@ class Lake:
 
     def _file(self, table: LakeTable, day: str, shop: str) -> str:
         return f"{self._day(table, day)}/{shop_folder(shop)}/{_FILE}"
+
+
+def _pattern(table: LakeTable, shop: str | None) -> str:
+    # A quoted shop id has no character that a pattern gives a meaning.
+    return f"{table.path}/*/{'*' if shop is None else shop_folder(shop)}/{_FILE}"
 
 
 def shop_folder(shop: str) -> str:

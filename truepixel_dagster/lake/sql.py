@@ -60,14 +60,25 @@ class Sql:
 
 
 @contextmanager
-def open_sql(lake: Lake) -> Iterator[Sql]:
-    """Open DuckDB on a lake. Queries can use its tables, and no other file, setting or extension."""
+def open_sql(lake: Lake, shop: str | None = None) -> Iterator[Sql]:
+    """Open DuckDB on a lake. Queries can use its tables, and no other file, setting or extension.
+
+    Arguments:
+        lake: The lake.
+        shop: Open the files of this shop only; to find them among those of all shops takes seconds.
+
+    Raises:
+        QueryRefused: A file cannot be read.
+    """
     with duckdb.connect() as connection:
         if not lake.is_local:
             connection.register_filesystem(lake.fs)
         connection.execute("SET TimeZone = 'UTC'")
         for table in TABLES.values():
-            connection.execute(f"CREATE VIEW {table.name} AS {_select(lake, table)}")
+            try:
+                connection.execute(f"CREATE VIEW {table.name} AS {_select(lake, table, shop)}")
+            except duckdb.Error as error:
+                raise QueryRefused(f"a file of {table.name} cannot be read: {error}. Materialize its day") from error
         folders = [f"{lake.root}/", f"{lake.root.replace('://', ':///', 1)}/"]
         connection.execute("SET allowed_directories = ?", [folders])
         connection.execute("SET enable_external_access = false")
@@ -75,12 +86,12 @@ def open_sql(lake: Lake) -> Iterator[Sql]:
         yield Sql(connection)
 
 
-def _select(lake: Lake, table: LakeTable) -> str:
+def _select(lake: Lake, table: LakeTable, shop: str | None) -> str:
     """Return the SELECT of a table's view. Names and types are this package's own, and the pattern is quoted."""
-    if not lake.has_files(table):
+    if not lake.has_files(table, shop):
         columns = ", ".join(f"CAST(NULL AS {KINDS[each.kind][1]}) AS {each.name}" for each in table.columns)
         return f"SELECT {columns} WHERE false"
-    pattern = lake.files(table).replace("'", "''")
+    pattern = lake.files(table, shop).replace("'", "''")
     names = ", ".join(each.name for each in table.columns)
     types = "hive_partitioning = true, hive_types = {'shop_id': VARCHAR, 'day': DATE}"
     return f"SELECT {names} FROM read_parquet('{pattern}', {types})"  # noqa: S608

@@ -76,7 +76,7 @@ def write_reports(settings: Settings, shops: Sequence[Shop]) -> list[Path]:
 def _spent(lake: Lake, shop: Shop, days: Sequence[str]) -> Iterator[tuple[object, ...]]:
     """Yield what a shop's campaigns cost, by platform, campaign and day, in the columns of `_HEADER`."""
     places = decimals(shop.currency)
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop.id) as sql:
         for platform, campaign, visits in sql.query(_VISITS, [shop.id]):
             cost = visits * _VISIT.get(platform, _OTHER_VISIT) * shop.market.price_level / len(days)
             for day in days:

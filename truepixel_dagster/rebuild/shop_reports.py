@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
 
-from truepixel_dagster.lake.files import LONGEST_NAME, Lake, shop_folder
+from truepixel_dagster.lake.errors import LakeError, QueryRefused
+from truepixel_dagster.lake.files import Lake, shop_folder
 from truepixel_dagster.rebuild.lake import Tools
 from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.report.answers import ReportData, report_data, shops_between
@@ -27,7 +28,7 @@ _PICTURE_WIDTH = 640
 
 
 def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress = silent) -> Iterator[ReportData]:
-    """Write each shop's page, and yield what it shows.
+    """Write each shop's page, and yield what it shows; a page that fails does not keep the other shops from theirs.
 
     Arguments:
         tools: What makers need.
@@ -35,21 +36,44 @@ def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress =
         progress: Called with the progress.
 
     Raises:
-        QueryRefused, OSError: The lake cannot be read or written; each page is either unchanged or complete.
+        LakeError: Pages failed, after all others were written; each page is either unchanged or complete.
+        OSError: The lake cannot be listed.
     """
     moment = int(time.time() * 1000) if now is None else now
     today = datetime.fromtimestamp(moment / 1000, timezone.utc).date()
     # A shop's day may be the day before or after the UTC day.
     first, last = Period().whole_days(today)
     shops = shops_between(tools.lake, first - timedelta(days=1), last + timedelta(days=1))
-    shops = [shop for shop in shops if len(shop_folder(shop)) <= LONGEST_NAME]
+    failed: dict[str, Exception] = {}
     for number, shop in enumerate(shops, start=1):
-        shop_time = tools.days.of(shop)
-        data = report_data(tools.lake, shop, MODEL, *Period().whole_days(date.fromisoformat(shop_time.day(moment))))
-        if not data.empty:
-            tools.lake.put(page_path(tools.lake, data), page(data, shop_time.time_zone).encode())
-            yield data
+        try:
+            data = _write(tools, shop, moment)
+        except (QueryRefused, OSError) as error:
+            failed[shop] = error
+        else:
+            if not data.empty:
+                yield data
         progress("shops", number, len(shops))
+    if failed:
+        shop, reason = next(iter(failed.items()))
+        raise LakeError(f"{len(failed)} of {len(shops)} reports were not written, such as of shop {shop}: {reason}")
+
+
+def _write(tools: Tools, shop: str, moment: int) -> ReportData:
+    shop_time = tools.days.of(shop)
+    data = report_data(tools.lake, shop, MODEL, *Period().whole_days(date.fromisoformat(shop_time.day(moment))))
+    if not data.empty:
+        tools.lake.put(page_path(tools.lake, data), page(data, shop_time.time_zone).encode())
+    return data
+
+
+def largest(pages: Iterable[ReportData], most: int) -> tuple[int, list[ReportData]]:
+    """Return the number of pages, and those with most orders; it holds no others, because there may be many shops."""
+    count, found = 0, list[ReportData]()
+    for each in pages:
+        count += 1
+        found = sorted([*found, each], key=lambda one: (-one.summary["orders"], one.shop))[:most]
+    return count, found
 
 
 def page_path(lake: Lake, data: ReportData) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.answers.tables import MARKETING_DAILY
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.lake.sql import Sql, open_sql
 
@@ -17,22 +18,31 @@ Rows = list[dict[str, Any]]
 
 TOP_PATHS = 10
 _COHORT_MONTHS = timedelta(days=366)
-_MONEY = """
-    coalesce(sum(visits), 0)::BIGINT AS visits, coalesce(sum(orders), 0) AS orders,
-    coalesce(sum(new_customers), 0) AS new_customers, coalesce(sum(revenue), 0)::BIGINT AS revenue,
-    coalesce(sum(refunded), 0)::BIGINT AS refunded, coalesce(sum(net), 0)::BIGINT AS net,
-    coalesce(sum(spend), 0)::BIGINT AS spend, round(sum(revenue) / nullif(sum(spend), 0), 4) AS roas
-"""
-_OF_DAYS = "shop_id = ? AND model = ? AND currency = ? AND day BETWEEN ? AND ?"
+
+
+def _figures(of: str = "") -> str:
+    """Return the sums of a query, amounts and orders with a filter."""
+    return f"""
+        coalesce(sum(visits), 0)::BIGINT AS visits, coalesce(sum(orders){of}, 0) AS orders,
+        coalesce(sum(new_customers){of}, 0) AS new_customers, coalesce(sum(revenue){of}, 0)::BIGINT AS revenue,
+        coalesce(sum(refunded){of}, 0)::BIGINT AS refunded, coalesce(sum(net){of}, 0)::BIGINT AS net,
+        coalesce(sum(spend){of}, 0)::BIGINT AS spend,
+        round(sum(revenue){of} / nullif(sum(spend){of}, 0), 4) AS roas
+    """
+
+
+# Visits count in any currency: on a day without orders, a shop of unknown currency has none.
+_MONEY = _figures(" FILTER (WHERE currency = $3)")
+_OF_DAYS = "shop_id = $1 AND model = $2 AND day BETWEEN $4 AND $5"
 _SUMMARY = f"SELECT {_MONEY} FROM marketing_daily WHERE {_OF_DAYS}"  # noqa: S608 (constants)
 _BY_DAY = f"SELECT day, channel, {_MONEY} FROM marketing_daily WHERE {_OF_DAYS} GROUP BY ALL ORDER BY day, channel"  # noqa: S608
 _CAMPAIGNS = f"""
     SELECT channel, platform, campaign, {_MONEY} FROM marketing_daily WHERE {_OF_DAYS}
-    GROUP BY ALL ORDER BY revenue DESC, spend DESC, channel, platform, campaign
+    GROUP BY ALL HAVING sum(visits) > 0 OR count(*) FILTER (WHERE currency = $3) > 0
+    ORDER BY revenue DESC, spend DESC, channel, platform, campaign
 """  # noqa: S608
 _OTHERS = f"""
-    SELECT currency, {_MONEY} FROM marketing_daily
-    WHERE shop_id = ? AND model = ? AND currency <> ? AND day BETWEEN ? AND ?
+    SELECT currency, {_figures()} FROM marketing_daily WHERE {_OF_DAYS} AND currency <> $3
     GROUP BY currency HAVING sum(orders) > 0 OR sum(spend) > 0 ORDER BY currency
 """  # noqa: S608
 _FUNNEL = """
@@ -55,7 +65,6 @@ _CURRENCY = """
     SELECT currency FROM marketing_daily WHERE shop_id = ? AND day BETWEEN ? AND ? AND currency <> ''
     GROUP BY currency ORDER BY sum(orders) DESC, currency LIMIT 1
 """
-_SHOPS = "SELECT DISTINCT shop_id FROM marketing_daily WHERE day BETWEEN ? AND ? ORDER BY shop_id"
 
 
 class ReportData(msgspec.Struct, frozen=True):
@@ -100,7 +109,7 @@ def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> R
         QueryRefused, OSError: The lake cannot be read.
     """
     length = last - first + timedelta(days=1)
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop) as sql:
         currency = _currency(sql, shop, first, last)
         values = [shop, model, currency, first, last]
         (summary,) = sql.query(_SUMMARY, values).rows()
@@ -128,7 +137,7 @@ def cohort_rows(lake: Lake, shop: str, first: date, last: date) -> Rows:
     Raises:
         QueryRefused, OSError: The lake cannot be read.
     """
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop) as sql:
         return _of_months(sql, shop, first, last)
 
 
@@ -136,10 +145,10 @@ def shops_between(lake: Lake, first: date, last: date) -> list[str]:
     """Return the shops that have visits, orders or spend on any of some days.
 
     Raises:
-        QueryRefused, OSError: The lake cannot be read.
+        OSError: The lake cannot be listed.
     """
-    with open_sql(lake) as sql:
-        return [shop for (shop,) in sql.query(_SHOPS, [first, last])]
+    days = [day for day in lake.days(MARKETING_DAILY) if first.isoformat() <= day <= last.isoformat()]
+    return sorted({shop for day in days for shop in lake.shops(MARKETING_DAILY, day)})
 
 
 def _of_months(sql: Sql, shop: str, first: date, last: date) -> Rows:

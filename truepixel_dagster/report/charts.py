@@ -63,8 +63,10 @@ def series_of(rows: Iterable[Mapping[str, Any]], currency: str) -> Series:
     for row in found:
         totals[row["channel"]] = totals.get(row["channel"], 0) + row["revenue"] + row["spend"]
     ordered = sorted((name for name in totals if totals[name]), key=lambda name: (-totals[name], name))
-    # One more channel is as good as `other`.
-    kept = ordered if len(ordered) <= _MOST_CHANNELS + 1 else ordered[:_MOST_CHANNELS]
+    kept = ordered
+    # One more channel is as good as `other`, which orders of other sales channels have as their own.
+    if len(ordered) > _MOST_CHANNELS + 1:
+        kept = [name for name in ordered if name != OTHER][:_MOST_CHANNELS]
     sums: dict[tuple[date, str], list[int]] = {}
     for row in found:
         if totals[row["channel"]]:

@@ -27,6 +27,6 @@ def spending(lake: Lake, shop: str, period: Period) -> Iterator[Spending]:
     if period.since is not None:
         return
     bounds = (period.first or date.min, period.last or date.max)
-    with open_sql(lake) as sql:
+    with open_sql(lake, shop) as sql:
         for day, channel, platform, campaign, currency, amount in sql.query(_SPEND, [shop, *bounds]):
             yield Spending(day.isoformat(), channel, platform, campaign or None, currency, amount)

@@ -68,6 +68,22 @@ def template_of(index: str, namespace: str) -> str | None:
     return None
 
 
+def nested_path(name: str, field: str) -> str | None:
+    """Return which nested object of a template has a field; None if none has: only a nested aggregation finds it there.
+
+    >>> nested_path("attributions", "credits.linear.campaign"), nested_path("attributions", "ad.campaign")
+    ('credits.linear', None)
+    """
+    *objects, _ = field.split(".")
+    fields = template(name, "", 0)["template"]["mappings"]["properties"]
+    for number, each in enumerate(objects, start=1):
+        own = fields.get(each, {})
+        if own.get("type") == "nested":
+            return ".".join(objects[:number])
+        fields = own.get("properties", {})
+    return None
+
+
 def own_indices(namespace: str, name: str) -> str:
     """Return the index expression of a request for the indices `name`* of one namespace only.
 

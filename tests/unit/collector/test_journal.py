@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -49,6 +49,18 @@ def test_a_read_stops_at_its_bounds_and_gives_one_at_least(tmp_path: Path) -> No
     assert [entry.seq for entry in file.read(0, 10, 6000)] == [1, 2]
     assert [entry.seq for entry in file.read(0, 10, 1)] == [1]
     assert [entry.seq for entry in file.read(2, 1, 10**9)] == [3]
+    file.close()
+
+
+def test_an_append_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
+    file = JournalFile(tmp_path)
+    unwritable = record(2)._replace(headers=cast("Any", [("source", object())]))
+    with pytest.raises(TypeError):
+        file.append([record(1), unwritable])
+    # A record that is not stored must not be sent: its number is the next one's, whose copy its receipt would remove.
+    assert numbers(file) == []
+    assert file.append([record(3)]) == [1]
+    assert numbers(file) == [3]
     file.close()
 
 

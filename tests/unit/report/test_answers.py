@@ -52,6 +52,28 @@ def test_a_report_shows_sums_of_one_model_by_day_campaign_and_step(lake: Lake) -
     assert (found.funnel[0]["visits"], found.funnel[0]["carts"]) == (12, 4)
 
 
+def test_visits_count_whatever_the_currency_and_amounts_in_one_alone(lake: Lake) -> None:
+    quiet = {**row(LAST, "email", 0, 0), "orders": Decimal(0), "returning_customers": Decimal(0), "currency": ""}
+    dollars = {**row(LAST, "sms", 700, 0), "currency": "USD", "visits": 0}
+    lake.write(MARKETING_DAILY, LAST.isoformat(), {SHOP: [quiet, dollars]}, {})
+    found = report_data(lake, SHOP, "last_click", FIRST, LAST)
+    assert (found.summary["visits"], found.summary["orders"], found.summary["revenue"]) == (9, 2, 1500)
+    campaigns = [(each["channel"], each["visits"], each["revenue"]) for each in found.campaigns]
+    assert campaigns == [("email", 6, 1000), ("paid_search", 3, 500)]
+    assert [(each["currency"], each["revenue"]) for each in found.others] == [("USD", 700)]
+
+
+@pytest.mark.parametrize("shop", ["8", "o'neill [a] ü*/..", "%37"])
+def test_a_report_reads_no_file_of_another_shop(lake: Lake, tmp_path: Path, shop: str) -> None:
+    for day in (FIRST, LAST):
+        rows = {SHOP: [row(day, "email", 1000, 0)], shop: [{**row(day, "sms", 20, 0), "shop_id": shop}]}
+        lake.write(MARKETING_DAILY, day.isoformat(), rows, {})
+    for file in tmp_path.glob(f"{MARKETING_DAILY.path}/*/shop_id={SHOP}/part.parquet"):
+        file.write_bytes(b"no Parquet")
+    found = report_data(lake, shop, "last_click", FIRST, LAST)
+    assert (found.summary["revenue"], [each["channel"] for each in found.campaigns]) == (40, ["sms"])
+
+
 def test_of_a_shop_without_rows_nothing_is_shown(lake: Lake) -> None:
     found = report_data(lake, "8", "last_click", FIRST, LAST)
     assert (found.currency, found.by_day, found.campaigns, found.funnel) == ("", [], [], [])

@@ -103,6 +103,19 @@ def test_small_channels_are_summed_up_and_no_revenue_is_lost() -> None:
     assert sum(each["revenue"] for each in series.values) == pytest.approx(66)
 
 
+def test_orders_of_other_sales_channels_are_summed_up_with_the_small_channels() -> None:
+    names = [OTHER, *(f"channel-{number}" for number in range(1, 11))]
+    rows = [
+        {"day": report_of().first, "channel": name, "revenue": 100 * (11 - place), "spend": 0}
+        for place, name in enumerate(names)
+    ]
+    series = series_of(rows, "EUR")
+    assert series.channels == [*(f"channel-{number}" for number in range(1, 8)), OTHER]
+    assert [each["revenue"] for each in series.values if each["channel"] == OTHER] == [11 + 3 + 2 + 1]
+    few = series_of(rows[:8], "EUR")
+    assert few.channels.count(OTHER) == 1
+
+
 def test_a_shop_without_spend_has_no_chart_of_roas() -> None:
     rows = [{**row, "spend": 0} for row in report_of().by_day]
     series = series_of(rows, "EUR")

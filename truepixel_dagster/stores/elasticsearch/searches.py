@@ -12,7 +12,7 @@ from elasticsearch import ApiError, TransportError
 from truepixel_dagster.access import ElasticsearchAccess
 from truepixel_dagster.stores.elasticsearch.connection import whole
 from truepixel_dagster.stores.elasticsearch.indices import Indices
-from truepixel_dagster.stores.index_templates import MADE_BY_SETUP, Fault, is_closed
+from truepixel_dagster.stores.index_templates import MADE_BY_SETUP, Fault, is_closed, nested_path
 
 # How long searches may rely on their last check of the indices, in seconds.
 _KNOWN_SECONDS = 1.0
@@ -44,7 +44,9 @@ class Searches(Indices):
             NotSetUp: An index is not as it should be, or closed.
             Unavailable: No answer after all tries, or a shard gave none.
         """
-        by_value = {"values": {"terms": {"field": field, "size": size}}}
+        by_value: dict[str, Any] = {"values": {"terms": {"field": field, "size": size}}}
+        if path := nested_path(name.rstrip("-"), field):
+            by_value = {"within": {"nested": {"path": path}, "aggs": by_value}}
         own = self._own(name)
         self._check_search(own)
         found = self._call(
@@ -60,7 +62,9 @@ class Searches(Indices):
                 )
             )
         )
-        return [str(bucket["key"]) for bucket in found.get("aggregations", {}).get("values", {}).get("buckets", ())]
+        values = found.get("aggregations", {})
+        values = values.get("within", values).get("values", {})
+        return [str(bucket["key"]) for bucket in values.get("buckets", ())]
 
     def days(self, name: str, field: str) -> list[str]:
         """Return the days (UTC, ISO) of a date field in the indices `name`*, in order.
