@@ -174,7 +174,7 @@ class Sleeper(ElasticsearchStore):
     """Sleeps once at a point of a flush, while the others go on."""
 
     def __init__(self, settings: Settings, point: str, meanwhile: Callable[[], None]) -> None:
-        super().__init__(settings)
+        super().__init__(settings.elasticsearch())
         self.point, self.meanwhile, self.slept = point, meanwhile, 0
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
@@ -247,7 +247,7 @@ def test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice(
 def test_without_a_look_at_the_open_claims_a_sleeper_would_count_twice(
     settings: Settings, point: str, known: bool
 ) -> None:
-    with closing(EveryClaimOpen(settings)) as careless:
+    with closing(EveryClaimOpen(settings.redis())) as careless:
         assert views_after_a_sleep(settings, careless, point, known=known) == {"p": 112 + 1000 * known}
 
 
@@ -302,7 +302,7 @@ class Measured(RedisStore):
     """Keeps the sizes of the batches that it claims and acknowledges."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
+        super().__init__(settings.redis())
         self.claimed: list[int] = []
         self.commands: list[tuple[Any, ...]] = []
         execute = self.client.execute_command
@@ -347,7 +347,7 @@ def test_a_key_that_a_scan_names_twice_counts_once(
                 yield keys
 
     count(redis_store, {("s", "p", DAY): {"views": 1}, ("s", "q", DAY): {"views": 2}})
-    with closing(Stuttering(settings)) as stuttering:
+    with closing(Stuttering(settings.redis())) as stuttering:
         flush_product_stats(stuttering, elasticsearch_store)
     assert counted_views(elasticsearch_store) == {"p": 1, "q": 2}
     assert left_in_redis(redis_store) == []
@@ -439,7 +439,7 @@ def test_a_week_that_grows_between_write_and_acknowledgement_stays_dirty(
             super().visitors_written(weeks, counts)
 
     visit(redis_store, "a")
-    with closing(Interrupted(settings)) as interrupted:
+    with closing(Interrupted(settings.redis())) as interrupted:
         flush_weekly_visitors(interrupted, elasticsearch_store)
     assert weekly(elasticsearch_store)["visitors"] == 1
     assert dirty(redis_store) == [("s", WEEK)]

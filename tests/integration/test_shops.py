@@ -54,7 +54,7 @@ class AskedStore(MongoStore):
 
 @pytest.fixture
 def asked(settings: Settings) -> Iterable[AskedStore]:
-    store = AskedStore(settings)
+    store = AskedStore(settings.mongodb())
     store.asked = []
     yield store
     store.close()
