@@ -251,7 +251,9 @@ def test_documents_without_a_version_of_ours_are_updated_too(
     assert stores.mongodb.read(ORDERS, ["s:tok"])["s:tok"]["note"] == "hello"
 
 
-@pytest.mark.parametrize("odd", [{"revenue": {"USD": 1.5}}, {"schema": SCHEMA + 1, "views": 1}], ids=["revenue", "newer"])
+@pytest.mark.parametrize(
+    "odd", [{"revenue": {"USD": 1.5}}, {"schema": SCHEMA + 1, "views": 1}], ids=["revenue", "newer"]
+)
 def test_a_flush_leaves_a_product_that_cannot_be_read_and_writes_all_others(
     settings: Settings, stores: Stores, odd: dict[str, Any]
 ) -> None:
