@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -150,5 +150,9 @@ def _undone(undo: Callable[[], Any]) -> Iterator[None]:
 
     try:
         yield
-    finally:
-        until(done, UNDO_SECONDS, "Elasticsearch to take back a setting")
+    except Exception:
+        # What went wrong in the block says more than what the undoing then meets.
+        with suppress(Exception):
+            until(done, UNDO_SECONDS, "Elasticsearch to take back a setting")
+        raise
+    until(done, UNDO_SECONDS, "Elasticsearch to take back a setting")
