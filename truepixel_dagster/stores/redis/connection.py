@@ -111,6 +111,14 @@ class Connection(Store):
             if cursor == 0:
                 return
 
+    def _members(self, key: str, batch: int) -> Iterator[list[str]]:
+        """Yield the members of a set, at most `batch` at a time; one may come twice."""
+
+        def scan(cursor: int, match: str, count: int) -> Any:
+            return self.client.sscan(key, cursor, match=match, count=count)
+
+        return self._scan(scan, "*", batch)
+
     @property
     def _server(self) -> str:
         return server_of(self.client)

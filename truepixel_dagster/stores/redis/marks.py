@@ -101,11 +101,6 @@ class DeadLetterMarks(Guarded):
         Raises:
             Unavailable: No answer after all tries.
         """
-        key = self._key("replayed")
         self.verify()
-
-        def scan(cursor: int, match: str, count: int) -> Any:
-            return self.client.sscan(key, cursor, match=match, count=count)
-
-        members = (member for page in self._scan(scan, "*", 1000) for member in page)
+        members = (member for page in self._members(self._key("replayed"), 1000) for member in page)
         return {(int(found[1]), int(found[2])) for member in members if (found := PLACE.fullmatch(member))}

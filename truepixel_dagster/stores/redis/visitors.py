@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 from urllib.parse import quote
 
 from truepixel_dagster.stores.redis.guarded import Call, Guarded
@@ -21,13 +20,8 @@ class Visitors(Guarded):
         Raises:
             Unavailable: No answer after all tries.
         """
-        key = self._key("visitors-dirty")
         self.verify()
-
-        def scan(cursor: int, match: str, count: int) -> Any:
-            return self.client.sscan(key, cursor, match=match, count=count)
-
-        for members in self._scan(scan, "*", batch):
+        for members in self._members(self._key("visitors-dirty"), batch):
             yield list(parts_of(members, 2))
 
     def add_visitors(self, week: WeekKey, clients: Sequence[str]) -> None:
