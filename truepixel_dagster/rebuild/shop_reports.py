@@ -2,7 +2,7 @@
 
     <lake>/shop_reports/day=2026-01-31/shop_id=548380009/report.html
 
-A page of an earlier day stays as it was on that day; `truepixel report --html` shows any days anew.
+A page of an earlier day stays as it was on that day; `truepixel report --html` writes a new page about any days.
 """
 
 from __future__ import annotations
