@@ -282,8 +282,8 @@ class Stack:
             return False
         with suppress(NotAnsweringError):
             server.ask()
-        process = self._process(server)
-        return process is not None and not has_ended(process, STOP_SECONDS)
+        # The main thread of a killed process ends first: until the others have, it still has a process.
+        return self._process(server) is not None and not server.is_ending()
 
     def _process(self, server: Server) -> psutil.Process | None:
         # A child that is just being started has no command line yet by which to know it.
@@ -468,23 +468,6 @@ def _check_platform(servers: Collection[Server]) -> None:
             f"the local stack's servers are not installed (no {', '.join(lacking)}):"
             f" pip install 'truepixel-dagster[local]' (in a checkout: pip install -e '.[local]'), or {OWN_SERVERS}"
         )
-
-
-def has_ended(process: psutil.Process, seconds: float) -> bool:
-    """Return whether a process has ended. One that is ending is waited for: its threads may outlive its main thread.
-
-    Arguments:
-        process: The process.
-        seconds: How long to wait for it if it is ending.
-    """
-    deadline = time.monotonic() + seconds
-    with suppress(psutil.NoSuchProcess):
-        while process.status() == psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
-            if process.num_threads() <= 1:
-                return True
-            time.sleep(POLL_SECONDS)
-        return process.status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 def _check_port(server: Server) -> None:

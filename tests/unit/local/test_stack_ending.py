@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
-from truepixel_dagster.local.stack import has_ended
+from truepixel_dagster.local.stack import Stack
+from truepixel_dagster.settings import Settings
 
 MAIN_THREAD_ENDS = """
 import ctypes, threading, time, sys
@@ -18,32 +20,35 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
-def ending(seconds: float) -> subprocess.Popen[str]:
+def ending(seconds: float) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", MAIN_THREAD_ENDS, str(seconds)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert child.stdout
-    assert child.stdout.readline() == "ready\n"
+    assert child.stdout.readline() == b"ready\n"
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         pass
     return child
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux shows the threads of a process whose main thread is gone"
+    sys.platform != "linux", reason="only Linux shows a process whose main thread is gone"
 )
-def test_it_is_waited_for_until_its_last_thread_ends() -> None:
+def test_it_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path))
+    server = next(each for each in stack.servers if each.name == "mongodb")
     with ending(1.0) as child:
+        server.folder.mkdir(parents=True)
+        server.pid_file.write_text(str(child.pid))
+        stack._children[server] = child
         assert child.poll() is None
-        assert has_ended(psutil.Process(child.pid), 20)
-        assert child.wait(5) is not None
+        assert not stack._is_there(server)
 
 
-def test_a_process_that_runs_has_not_ended() -> None:
-    assert not has_ended(psutil.Process(), 0)
-
-
-def test_one_that_is_gone_has_ended() -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    process = psutil.Process(child.pid)
-    child.wait()
-    assert has_ended(process, 0)
+def test_one_that_runs_is_there(tmp_path: Path) -> None:
+    stack = Stack(Settings(data_dir=tmp_path))
+    server = next(each for each in stack.servers if each.name == "mongodb")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as child:
+        server.folder.mkdir(parents=True)
+        server.pid_file.write_text(str(child.pid))
+        stack._children[server] = child
+        assert stack._is_there(server)
