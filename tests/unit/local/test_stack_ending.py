@@ -30,9 +30,7 @@ def ending(seconds: float) -> subprocess.Popen[bytes]:
     return child
 
 
-@pytest.mark.skipif(
-    sys.platform != "linux", reason="only Linux shows a process whose main thread is gone"
-)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process whose main thread is gone")
 def test_it_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
     stack = Stack(Settings(data_dir=tmp_path))
     server = next(each for each in stack.servers if each.name == "mongodb")
