@@ -16,22 +16,22 @@ from truepixel_dagster.settings import load_settings
 
 def one_batch(lane: LaneRunner) -> bool:
     """One micro-batch through the stages, as the ops call them; whether there was one."""
-    slot = lane.fetch()
-    if slot is None:
+    fetched = lane.fetch()
+    if fetched is None:
         return False
-    done = lane.attribution(lane.ad_lead(lane.index(slot)))
+    done = lane.attribution(lane.ad_lead(lane.index(fetched)))
     lane.customer(done)
     lane.product_stats(done)
-    lane.commit(slot)
+    lane.commit(fetched)
     return True
 
 
 def main() -> None:
     """As many micro-batches as a run of Dagster would plan."""
-    with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as coming:
-        slots = coming.slots()
-        with coming.taken() as lane:
-            for _ in range(slots):
+    with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as claim:
+        planned = claim.planned_batches()
+        with claim.taken() as lane:
+            for _ in range(planned):
                 if not one_batch(lane):
                     break
             metrics = lane.finish()

@@ -17,7 +17,7 @@ from truepixel_dagster.instance.process import dagster_home, environment
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import FIRST, traffic
-from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW
+from truepixel_dagster.pipeline.lane_claim import BATCHES_TO_GROW
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.sensors.outage import RED_AFTER, SensorHeldUp
@@ -143,7 +143,7 @@ def test_slots_are_planned_while_another_run_has_the_lane(through_dagster: Setti
     with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(1) as pool:
         tags = {AFTER_TAG: "other"}
         going_on = pool.submit(process_events.execute_in_process, instance=instance, tags=tags, raise_on_error=False)
-        while events_of_plan(instance)["STEP_OUTPUT"] < SLOTS_TO_GROW:
+        while events_of_plan(instance)["STEP_OUTPUT"] < BATCHES_TO_GROW:
             assert not going_on.done()
             time.sleep(0.05)
         assert events_of_plan(instance)["STEP_SUCCESS"] == 0

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.local.traffic import FIRST, traffic
-from truepixel_dagster.pipeline.lane_claim import SLOTS_TO_GROW, claim_lane, open_lane
+from truepixel_dagster.pipeline.lane_claim import BATCHES_TO_GROW, claim_lane, open_lane
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -81,7 +81,7 @@ def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Se
         open_lane(small, lane=0, lanes=1, owner="first") as first,
         claim_lane(small, lane=0, lanes=1, owner="second", after="first") as coming,
     ):
-        assert coming.slots() == EVENTS // small.batch_messages + SLOTS_TO_GROW
+        assert coming.planned_batches() == EVENTS // small.batch_messages + BATCHES_TO_GROW
         assert coming.warnings() == []
         assert one_batch(first)
         assert next_of(small, stores) == dict.fromkeys([0, 1, 2], "second")

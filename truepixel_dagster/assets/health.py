@@ -18,7 +18,7 @@ from truepixel_dagster.asset_keys import (
 )
 from truepixel_dagster.assets.kafka_topic import OWNERS
 from truepixel_dagster.audit.audit import audit as run_audit
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import load_settings
@@ -56,7 +56,7 @@ health = dg.AssetSpec(
 )
 def audit() -> dg.AssetCheckResult:
     """Audit the pipeline while it works."""
-    with plainly():
+    with expected_errors():
         found = run_audit(load_settings())
     return dg.AssetCheckResult(
         passed=not found.differences,
@@ -107,7 +107,7 @@ def answers_sum() -> dg.AssetCheckResult:
 def _judge(
     look: Callable[[], "Verdict"], severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
 ) -> dg.AssetCheckResult:
-    with plainly(also=(LakeError, QueryRefused)):
+    with expected_errors(also=(LakeError, QueryRefused)):
         found = look()
     return dg.AssetCheckResult(
         passed=found.passed, severity=severity, description=found.description or None, metadata=found.figures

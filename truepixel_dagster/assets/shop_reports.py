@@ -6,8 +6,8 @@ import dagster as dg
 
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.assets.kafka_topic import OWNERS
-from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.jobs.expected_errors import expected_errors
+from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.settings import load_settings
@@ -39,8 +39,8 @@ def shop_reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # 
 
     started = time.monotonic()
     also = (LakeError, QueryRefused, OSError)
-    with plainly(". Materialize it again", also=also), making(load_settings()) as tools:
-        count, best = largest(make_shop_reports(tools, progress=telling(context.log.info)), _SHOWN)
+    with expected_errors(". Materialize it again", also=also), making(load_settings()) as tools:
+        count, best = largest(make_shop_reports(tools, progress=log_progress(context.log.info)), _SHOWN)
         metadata: dict[str, dg.MetadataValue] = {}
         if best and best[0].by_day:
             metadata = {

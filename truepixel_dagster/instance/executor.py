@@ -1,17 +1,17 @@
 """Dagster's in-process executor for runs of thousands of steps.
 
-After each step Dagster's own looks three times at every step that is still to come, and sorts those that may begin.
-This one looks at the steps that waited for what is through, and sorts nothing. Which step is next, and what happens to
-it, is as with Dagster's own, except for what is not needed:
+After each step, Dagster's executor scans every pending step three times and sorts those that may start. This one
+examines only the steps that waited for the completed one, and sorts nothing. It starts the same steps in the same order
+as Dagster's executor and handles them alike, with two exceptions:
 
 - Steps are skipped without a log line and an event for each, so that a run shows the steps that did something.
-- A mapped step that yields no output ends its map: the same step of other mapping keys is skipped unless it has begun.
+- A mapped step that yields no output ends its map: the same step of other mapping keys is skipped if it has not begun.
 
-Private: the executor that it derives from, and the plan that tells it which steps may begin. The public way,
-`in_process_executor`, takes time that grows with the square of the steps. An executor on the public class `Executor`
-would have to repeat everything that Dagster does with a step.
+Private: the executor's base class, and the execution plan, which decides which steps may start. The public way,
+`in_process_executor`, takes time that grows with the square of the number of steps. An executor based on the public
+class `Executor` would have to repeat everything that Dagster does with a step.
 
-With a version of Dagster that it was not tested with it leaves everything to Dagster's own executor.
+If the installed version of Dagster was not tested, Dagster's own executor runs the steps.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from truepixel_dagster.instance.event_log import is_tested
 
 
 class _Steps(ActiveExecution):
-    """Which steps of a run may begin."""
+    """Track which steps of a run may start."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._through: list[str] = []
+        self._completed: list[str] = []
         self._followers: Mapping[str, Sequence[str]] | None = None
         self._ranks: dict[str, float] = {}
         super().__init__(*args, **kwargs)
 
     def get_steps_to_execute(self, limit: int | None = None) -> Sequence[ExecutionStep]:
-        """The steps to begin now; where only one is asked for, it alone is looked at closely."""
+        """Return the steps to start now. If only one is requested, examine only the step with the highest priority."""
         self._update()
         if limit != 1 or self._waiting_to_retry or not self._executable:
             return super().get_steps_to_execute(limit)
@@ -52,7 +52,7 @@ class _Steps(ActiveExecution):
         taken = super().get_steps_to_execute(limit)
         self._executable = others
         if not taken:
-            # Its pool is full: there may be another.
+            # Its concurrency pool is full: another step may start.
             return super().get_steps_to_execute(limit)
         others.remove(first)
         return taken
@@ -64,14 +64,14 @@ class _Steps(ActiveExecution):
         return rank
 
     def plan_events_iterator(self, job_context: Any) -> Iterator[DagsterEvent]:
-        """Skip what has to be skipped, silently; events are only those of Dagster's own for steps that cannot run."""
+        """Skip steps without an event for each; yield only Dagster's own events for steps that cannot run."""
         while steps := self.get_steps_to_skip():
             for step in steps:
                 self.mark_skipped(step.key)
         yield from super().plan_events_iterator(job_context)
 
     def mark_success(self, step_key: str) -> None:
-        """Note that a step has ended; skip its siblings if it was mapped and yielded nothing."""
+        """Mark a step as successful; if it was mapped and yielded nothing, skip the same step of other mapping keys."""
         super().mark_success(step_key)
         name, mapped, _ = step_key.partition("[")
         outputs = self.get_step_by_key(step_key).step_output_dict
@@ -79,32 +79,32 @@ class _Steps(ActiveExecution):
             self._skip(key for key in self._executable if key.startswith(f"{name}["))
 
     def _skip(self, keys: Iterable[str]) -> None:
-        """Skip steps that have not begun."""
+        """Skip steps that have not started."""
         unneeded = {key for key in keys if self._retry_state.get_attempt_count(key) == 0}
         self._executable = [key for key in self._executable if key not in unneeded]
         self._pending_skip += sorted(unneeded)
 
     def _mark_complete(self, step_key: str) -> None:
         super()._mark_complete(step_key)
-        self._through.append(step_key)
+        self._completed.append(step_key)
 
     def _update(self) -> None:
-        through, self._through = self._through, []
+        completed, self._completed = self._completed, []
         if self._followers is None or self._new_dynamic_mappings:
             super()._update()
             self._followers = _followers(self._pending)
-        elif through or self._waiting_to_retry:
-            # What is through itself may be there again: for another try.
-            looked_at = [key for done in through for key in (done, *self._followers.get(done, ()))]
+        elif completed or self._waiting_to_retry:
+            # A completed step may itself be pending again, for a retry.
+            affected = [key for step in completed for key in (step, *self._followers.get(step, ()))]
             others = self._pending
-            self._pending = {key: others.pop(key) for key in looked_at if key in others}
+            self._pending = {key: others.pop(key) for key in affected if key in others}
             super()._update()
             others.update(self._pending)
             self._pending = others
 
 
 def _followers(pending: Mapping[str, set[str]]) -> Mapping[str, Sequence[str]]:
-    """For each step those that wait for it, in the order of the plan."""
+    """Return for each step the steps that wait for it, in the order of the plan."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for key, awaited in pending.items():
         for step in awaited:
@@ -132,6 +132,6 @@ class _LongRunExecutor(InProcessExecutor):
 
 @dg.executor(name="in_process", config_schema=IN_PROC_CONFIG)
 def long_run_executor(context: dg.InitExecutorContext) -> dg.Executor:
-    """All steps in this process, as with `dagster.in_process_executor` and its configuration."""
+    """Execute all steps in this process, with the configuration of `dagster.in_process_executor`."""
     own = _core_in_process_executor_creation(context.executor_config)
     return _LongRunExecutor(own.retries, own.step_dependency_config, own.marker_to_close) if is_tested() else own

@@ -8,7 +8,7 @@ import msgspec
 
 from truepixel_dagster.asset_keys import PRODUCT_STATS, WEEKLY_VISITORS
 from truepixel_dagster.flush import FlushResult, flush_product_stats, flush_weekly_visitors
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.partitions import week_key
 from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.resources import Stores, open_stores
@@ -31,7 +31,7 @@ def flush_visitors(context: dg.OpExecutionContext) -> None:
 
 
 def _flushing(flush: Callable[[Stores], FlushResult]) -> FlushResult:
-    with plainly(". Nothing is lost: the next flush continues"), open_stores(load_settings()) as stores:
+    with expected_errors(". Nothing is lost: the next flush continues"), open_stores(load_settings()) as stores:
         return flush(stores)
 
 

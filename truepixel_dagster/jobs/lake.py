@@ -1,4 +1,4 @@
-"""Tables of the lake as assets: a day made again, and what is said of it."""
+"""Materialize tables of the lake, and report what was written."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.jobs.expected_errors import expected_errors
+from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.lake.errors import LakeError, NotImported
 from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.settings import load_settings
@@ -50,8 +50,8 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
     from truepixel_dagster.rebuild.lake import making
 
     started = time.monotonic()
-    with plainly(". Materialize it again", also=(LakeError, OSError)), making(load_settings()) as tools:
-        done = write(tools, telling(context.log.info))
+    with expected_errors(". Materialize it again", also=(LakeError, OSError)), making(load_settings()) as tools:
+        done = write(tools, log_progress(context.log.info))
     if done.left_out:
         context.log.warning(printable(f"{done.left_out} shops are left out: their ids are too long for a file's name"))
     return dg.MaterializeResult(
@@ -75,7 +75,7 @@ def import_file(context: dg.OpExecutionContext, path: str) -> Imported:
     """
     from truepixel_dagster.rebuild.spend_files import import_watched
 
-    with plainly(also=(LakeError, NotImported, OSError)):
+    with expected_errors(also=(LakeError, NotImported, OSError)):
         imported = import_watched(load_settings(), path)
     context.log.info(printable(f"{path}: {imported.rows:,} rows of {imported.form}, {len(imported.days)} days"))
     return imported

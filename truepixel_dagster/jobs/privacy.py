@@ -3,7 +3,7 @@
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
 
@@ -18,7 +18,7 @@ def do_requests(context: dg.OpExecutionContext) -> None:
     from truepixel_dagster.privacy.requests import LeftOver, run
 
     outcomes = []
-    with plainly(also=(LeftOver, OSError)):
+    with expected_errors(also=(LeftOver, OSError)):
         for outcome in run(load_settings(), lambda line: context.log.info(printable(line))):
             outcomes.append(outcome)
             context.log.info(printable(f"{outcome.topic} ({outcome.id}) is done: {outcome.documents}"))

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 from truepixel_dagster.instance.pruning import prune
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.retention import drop_outdated
 from truepixel_dagster.settings import load_settings
@@ -20,7 +20,7 @@ TAGS = {"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": 
     description="Removes old runs with their logs and files; the history of the assets and its plots stay.",
 )
 def prune_runs(context: dg.OpExecutionContext) -> None:
-    """Prune, and say how much it freed."""
+    """Prune, and report how much was freed."""
     settings = load_settings()
     pruned = prune(
         context.instance,
@@ -43,13 +43,13 @@ def prune_runs(context: dg.OpExecutionContext) -> None:
 
 @dg.op(out=dg.Out(dg.Nothing), description="Drops the event indices whose month is older than the retention setting.")
 def drop_old_months(context: dg.OpExecutionContext) -> None:
-    """Drop, and say which."""
+    """Drop them, and report their names."""
     settings = load_settings()
-    with plainly(), open_stores(settings) as stores:
+    with expected_errors(), open_stores(settings) as stores:
         names = drop_outdated(settings, stores, datetime.now(timezone.utc).date())
-    named = printable(", ".join(names))
-    context.log.info(printable(f"dropped {named or 'nothing'}"))
-    context.add_output_metadata({"indices dropped": len(names), "names": named})
+    listed = printable(", ".join(names))
+    context.log.info(printable(f"dropped {listed or 'nothing'}"))
+    context.add_output_metadata({"indices dropped": len(names), "names": listed})
 
 
 @dg.job(

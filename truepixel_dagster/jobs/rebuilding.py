@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import msgspec
 
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import RebuildContext
     from truepixel_dagster.rebuild.stats import Progress, RebuildStats
 
-TOLD_EVERY = 5.0
+LOG_PROGRESS_SECONDS = 5.0
 DOCUMENTS_OF_A_REBUILD = "documents recomputed"
 
 
@@ -29,21 +29,21 @@ def rebuilding(
     """Run a rebuild of the run's partitions.
 
     Arguments:
-        context: Of the asset.
+        context: The asset's context.
         rebuild: The function; it gets the rebuild's context, the partitions' keys, and a callback for its progress.
 
     Raises:
-        Failure: A server does not answer, or refused a document; or the events of these days are no longer kept. The
-            message says which.
+        OperatorError: A server does not answer or rejected a document, or retention removed the events of these days.
+            The message says which.
     """
     # Only a rebuild pays for pandas.
     from truepixel_dagster.rebuild.context import rebuilding as opened
 
     started = time.monotonic()
     keys = list(context.partition_keys)
-    again = ". What was written is right, and the rest as it was: materialize it again"
-    with plainly(also=(HistoryDropped,)), plainly(again), opened(load_settings()) as tools:
-        result = rebuild(tools, keys, telling(context.log.info))
+    again = ". Documents that were written are correct, the others are unchanged: materialize it again"
+    with expected_errors(also=(HistoryDropped,)), expected_errors(again), opened(load_settings()) as tools:
+        result = rebuild(tools, keys, log_progress(context.log.info))
     if result.unknown:
         line = f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
         context.log.warning(printable(line))
@@ -51,10 +51,10 @@ def rebuilding(
         line = f"{result.unreadable} documents cannot be read and stay as they are; the output says which"
         context.log.warning(printable(line))
     if result.refused:
-        line = f"{result.refused} events are refused by this version; their documents stay, and the output says why"
+        line = f"this version refuses {result.refused} events; their documents stay, and the output says why"
         context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
-    # The figures are the run's: with several partitions, no single one has so many rows.
+    # With several partitions, the figures are the run's, not those of one partition.
     rows = {"dagster/row_count": result.documents - result.removed} if len(keys) == 1 else {}
     return dg.MaterializeResult(
         metadata={
@@ -74,14 +74,14 @@ def rebuilding(
     )
 
 
-def telling(say: Callable[[str], None], every: float = TOLD_EVERY) -> Progress:
-    """Says how far a rebuild has come, in lines, every few seconds."""
+def log_progress(log: Callable[[str], None], every: float = LOG_PROGRESS_SECONDS) -> Progress:
+    """Return a callback that logs a line about a rebuild's progress every few seconds."""
     last = time.monotonic()
 
     def progress(what: str, done: int, total: int) -> None:
         nonlocal last
         if time.monotonic() - last >= every:
             last = time.monotonic()
-            say(printable(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"))
+            log(printable(f"{what}: {done:,} of {total:,}" if total else f"{what}: {done:,}"))
 
     return progress

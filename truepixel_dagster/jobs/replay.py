@@ -1,4 +1,4 @@
-"""The job that runs ranges of Kafka through the stages again: what `truepixel replay` does, as a run."""
+"""The job that passes ranges of Kafka through the stages again, as `truepixel replay` does."""
 
 from datetime import datetime, timezone
 
@@ -7,8 +7,8 @@ import msgspec
 from pydantic import Field
 
 from truepixel_dagster.dead_letters.inspect import parse_since
-from truepixel_dagster.jobs.plainly import plainly
-from truepixel_dagster.jobs.rebuilding import telling
+from truepixel_dagster.jobs.expected_errors import expected_errors
+from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stages.stage import NAMES
 
@@ -30,22 +30,22 @@ class Which(dg.Config):
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Runs a range of Kafka through the stages again, outside the stream's group; repeating it is harmless.",
+    description="Passes a range of Kafka through the stages again, outside the stream's group; repetitions do no harm.",
 )
 def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
-    """Replay, and report what each stage had to change."""
+    """Replay a range, and report what each stage changed."""
     # Only a replay pays for pandas.
     from truepixel_dagster.rebuild.context import rebuilding
     from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
 
     now = datetime.now(timezone.utc)
-    with plainly(also=(ValueError,)):
+    with expected_errors(also=(ValueError,)):
         since = parse_since(config.since, now) if config.since else None
         until = parse_since(config.until, now) if config.until else None
         with rebuilding(load_settings()) as tools:
             partition = config.partition if config.partition >= 0 else None
             where = where_of(tools, since=since, until=until, partition=partition, offsets=config.offsets or None)
-            result = replay(tools, where, stages_of(config.stages), telling(context.log.info))
+            result = replay(tools, where, stages_of(config.stages), log_progress(context.log.info))
     context.add_output_metadata(
         {"records": result.records, "events": result.events, "older events": result.older}
         | {f"changed by {stage}": done.changed + done.removed for stage, done in result.stages.items()}
@@ -55,7 +55,7 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
 
 @dg.job(
     description=(
-        "Runs a range of Kafka through the stages again: by time, or by the offsets that a run of process_events"
+        "Passes a range of Kafka through the stages again: by time, or by the offsets that a run of process_events"
         " reports. It corrects what is wrong and changes nothing else."
     ),
     executor_def=dg.in_process_executor,

@@ -9,7 +9,7 @@ from pydantic import Field
 from truepixel_dagster.dead_letters.inspect import WAITING, Listed, Wanted, as_row, parse_since
 from truepixel_dagster.dead_letters.reprocess import plan, reopen, replay
 from truepixel_dagster.dead_letters.topic import parse_origin
-from truepixel_dagster.jobs.plainly import plainly
+from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.stages.stage import REJECTING
 
@@ -33,17 +33,17 @@ class Which(dg.Config):
     description="Reprocesses the waiting dead letters from the stage that rejected them; each is applied exactly once.",
 )
 def replay_letters(context: dg.OpExecutionContext, config: Which) -> None:
-    """Replay, and report the counts as metadata."""
+    """Reprocess them, and report the counts as metadata."""
     if config.stage not in ("", *REJECTING):
         raise dg.Failure(
             description=f"stage {config.stage!r} is not one of {', '.join(REJECTING)}", allow_retries=False
         )
-    with plainly(also=(ValueError,)):
+    with expected_errors(also=(ValueError,)):
         settings = load_settings()
         wanted = _wanted(config, settings)
         if config.dry_run:
             ready, in_flight, given_up = plan(settings, **wanted)
-            rows = [as_row(Listed(letter, WAITING)) for letter in ready[:SHOWN]]
+            rows = [as_row(Listed(dead_letter, WAITING)) for dead_letter in ready[:SHOWN]]
             counts = {"would replay": len(ready), "in flight": in_flight, "given up": given_up}
             context.add_output_metadata({**counts, "letters": dg.JsonMetadataValue(rows)})
             return

@@ -1,6 +1,6 @@
 """What a run of the stream reports to Dagster: a materialization for each asset and day, and its figures.
 
-Labels for people are made here and nowhere else. What reads figures again, such as the exporter, takes the record under
+Only this module makes labels for people. Programs that read figures, such as the exporter, use the record under
 `FIGURES`, whose keys are stable.
 """
 
@@ -23,7 +23,7 @@ FRESHNESS = "freshness of micro-batches (ms)"
 
 
 def materializations(metrics: RunMetrics) -> Iterator[dg.AssetMaterialization]:
-    """What a run wrote: one for each asset and day, however many micro-batches it took."""
+    """Return one materialization for each asset and day that a run wrote."""
     ranges: dict[str, dg.MetadataValue] = {"offsets": offsets(metrics)} if metrics.ranges else {}
     for asset, unit in UNITS.items():
         for day, count in metrics.by_day(asset).items():
@@ -67,7 +67,7 @@ def _partitions(numbers: Sequence[int]) -> str:
 
 
 def offsets(metrics: RunMetrics) -> dg.TableMetadataValue:
-    """The offsets that a run went through, each with the command that goes through them again."""
+    """Return the offsets that a run processed, each with the command that processes them again."""
     rows = [
         dg.TableRecord(
             {
@@ -88,7 +88,7 @@ def offsets(metrics: RunMetrics) -> dg.TableMetadataValue:
 def observed(metrics: RunMetrics) -> dg.AssetObservation:
     """Return a run's figures as an observation of the topic: an asset without partitions plots them by time.
 
-    They are there twice: under labels for people, and as they are under `FIGURES`.
+    It has the figures twice: under labels for people, and as a record under `FIGURES`.
     """
     figures = figures_of(metrics)
     ranges = {"offsets": offsets(metrics)} if metrics.ranges else {}
@@ -100,10 +100,10 @@ def observed(metrics: RunMetrics) -> dg.AssetObservation:
 
 
 def figures_in(observation: dg.AssetObservation) -> RunFigures | None:
-    """Return the figures that a run reported with an observation; None where it is of something else.
+    """Return the figures that a run reported with an observation; None for an observation without figures.
 
     Raises:
-        ValidationError: Somebody else has reported a record of another shape.
+        ValidationError: The record has another shape.
     """
     record = observation.metadata.get(FIGURES)
     return None if record is None else msgspec.convert(record.value, RunFigures, strict=False)
@@ -164,7 +164,7 @@ def _series(figures: RunFigures) -> dict[str, dg.JsonMetadataValue]:
 
 
 def _lost(metrics: RunMetrics) -> dg.TableMetadataValue:
-    """The offsets that retention removed before they were read."""
+    """Return the offsets that retention removed before they were read."""
     rows = [
         dg.TableRecord({"partition": r.partition, "first": kafka_offset(r.first), "last": kafka_offset(r.last)})
         for r in metrics.lost_ranges

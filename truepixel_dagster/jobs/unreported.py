@@ -32,11 +32,11 @@ from truepixel_dagster.stream.commit_notes import Span, read_note
 from truepixel_dagster.stream.topics import PartitionLag
 
 ENDED_EARLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-# Which range a report is of: what tells it from the run's own, and from one for another partition.
+# The range that a report covers. It distinguishes the report from the run's own, and from one for another partition.
 OFFSETS_TAG = "truepixel/offsets"
 UNITS = {EVENTS: "events", AD_LEADS: "events with an ad", ATTRIBUTIONS: "sightings of orders", CUSTOMERS: "events"}
 SIGHTINGS: Query = all_of({"terms": {"name": [CHECKOUT_COMPLETED, ORDER_CREATED, ORDER_PAID]}}, WITH_ORDER)
-# A store that does not answer; Dagster's own, which a frozen worker may have locked.
+# A store does not answer, or a frozen worker has locked Dagster's storage.
 NOT_NOW = (Unavailable, OperationalError)
 _WHOLE: Query = {"match_all": {}}
 OF_ASSET: Mapping[str, Query] = {EVENTS: _WHOLE, AD_LEADS: WITH_AD, ATTRIBUTIONS: SIGHTINGS, CUSTOMERS: _WHOLE}
@@ -45,11 +45,11 @@ Spans = Mapping[int, Span]
 
 
 def report_for_others(instance: dg.DagsterInstance, lane: LaneRunner) -> Iterator[str]:
-    """Report what runs before this one committed and could not report; yields a line about each.
+    """Report what earlier runs committed and could not report; yield a line about each.
 
     Arguments:
-        instance: Dagster's.
-        lane: The lane, ours, before its first commit.
+        instance: Dagster's instance.
+        lane: The lane that this run holds, before its first commit.
     """
     unknown = []
     for run_id, spans in _by_run(lane.unreported).items():
@@ -65,26 +65,26 @@ def report_for_others(instance: dg.DagsterInstance, lane: LaneRunner) -> Iterato
             except NOT_NOW as error:
                 yield f"what run {run_id[:8]} committed could not be reported; the next run tries again: {error}"
                 continue
-            yield f"run {run_id[:8]} ended before it reported what it had committed: {count} materializations made good"
+            yield f"run {run_id[:8]} ended before it reported what it had committed: {count} materializations added"
         lane.reported(run_id)
     if unknown:
         yield from _report_for_unknown(instance, lane, unknown)
 
 
 def are_unreported(instance: dg.DagsterInstance, partitions: Sequence[PartitionLag]) -> frozenset[int]:
-    """Return the partitions of which a run that has ended committed records and did not report them."""
+    """Return the partitions in which a run that has ended committed records without reporting them."""
     spans = {entry.partition: read_note(entry.note) for entry in partitions if entry.committed is not None}
     wanted = sorted({span.run for own in spans.values() for span in own})
     if not wanted:
         return frozenset()
     runs = {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=wanted))}
 
-    def is_owed(span: Span) -> bool:
+    def is_unreported(span: Span) -> bool:
         run = runs.get(span.run)
-        # One that handed its lane over and is not known any more has most likely succeeded, and was pruned since.
+        # A run that handed its lane over and is unknown now most likely succeeded and was pruned since.
         return not span.handed_over if run is None else run.status in ENDED_EARLY
 
-    return frozenset(partition for partition, own in spans.items() if any(map(is_owed, own)))
+    return frozenset(partition for partition, own in spans.items() if any(map(is_unreported, own)))
 
 
 def _by_run(unreported: Mapping[int, Sequence[Span]]) -> dict[str, dict[int, Span]]:
@@ -107,23 +107,23 @@ def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, stor
 
 
 def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRunner, unknown: Sequence[str]) -> Iterator[str]:
-    """Report for runs that are not known any more: which days they wrote to can only be seen where nobody else did."""
+    """Report for runs that Dagster no longer knows: the days that no other run has reported."""
     try:
         count = _report_days(instance, lane.elasticsearch)
     except NOT_NOW as error:
         yield f"the search for days that Dagster does not show failed; the next run tries again: {error}"
         return
     if count:
-        yield f"runs that are not known any more had not reported what they wrote: {count} materializations made good"
+        yield f"runs that Dagster no longer knows had not reported what they wrote: {count} materializations added"
     lane.reported(*unknown)
 
 
 def _report_days(instance: dg.DagsterInstance, store: ElasticsearchStore) -> int:
-    """Report the days of the event history that Dagster does not show, as of no run; how many."""
+    """Report, without a run, the days of the event history that Dagster does not show; return their number."""
     days = store.counts_by_day(f"{INDEX}-", _WHOLE, OF_ASSET)
     common: dict[str, dg.MetadataValue] = {
         "written by": dg.TextMetadataValue("stream"),
-        "counted from": dg.TextMetadataValue("the event history: it is not known which runs wrote it"),
+        "counted from": dg.TextMetadataValue("the event history: the runs that wrote it are unknown"),
     }
     count = 0
     for asset, unit in UNITS.items():
@@ -136,7 +136,7 @@ def _report_days(instance: dg.DagsterInstance, store: ElasticsearchStore) -> int
 
 
 def place_of(spans: Spans) -> str:
-    """Return what stands for a range in a tag, which may be neither long nor hold what offsets are written with."""
+    """Return a hash that identifies a range: a tag may neither be long nor contain the characters of its text."""
     return blake2b(_offsets(spans).encode(), digest_size=16).hexdigest()
 
 
@@ -145,10 +145,10 @@ def _offsets(spans: Spans) -> str:
 
 
 def _reported(instance: dg.DagsterInstance, run_id: str, place: str) -> set[tuple[dg.AssetKey, str | None]]:
-    """The assets and days that a run has reported itself, or that were reported for it of this place, and are shown.
+    """Return the assets and days that the run reported, or that were reported for this range, and that Dagster shows.
 
-    SQLite has a run's events in a file of its own, and what Dagster shows of assets in another: who is killed between
-    the two writes leaves a report that nobody sees.
+    With SQLite, Dagster writes a run's events to one file and what it shows of assets to another. A process killed
+    between the two writes leaves a report that nobody sees.
     """
     found: set[tuple[dg.AssetKey, str | None]] = set()
     cursor, more = None, True

@@ -33,13 +33,13 @@ class Order:
     """Check that each user's records take effect in the order of their offsets, separately in every stage.
 
     Arguments:
-        looked: Holds the counts.
+        counts: Where to count.
         users: The minimum number of users that a stage remembers with their last offset; it forgets the users seen
             longest ago. Choose more than the micro-batches in flight can contain.
     """
 
-    def __init__(self, looked: CheckCounts, users: int) -> None:
-        self._looked = looked
+    def __init__(self, counts: CheckCounts, users: int) -> None:
+        self._counts = counts
         self._seen: defaultdict[str, LastSeen] = defaultdict(lambda: LastSeen(users))
         self._lock = threading.Lock()
 
@@ -48,8 +48,8 @@ class Order:
         with self._lock:
             seen = self._seen[stage]
             for event in events:
-                self._looked.checked += 1
-                self._looked.violations += not seen.moves(event.origin.partition, event.user, event.origin.offset)
+                self._counts.checked += 1
+                self._counts.violations += not seen.moves(event.origin.partition, event.user, event.origin.offset)
             seen.forget()
 
 
@@ -83,11 +83,11 @@ class Contiguity:
     A record is done when it has passed every last stage, is a duplicate, or has its dead letter.
 
     Arguments:
-        looked: Holds the counts.
+        counts: Where to count.
     """
 
-    def __init__(self, looked: CheckCounts) -> None:
-        self._looked = looked
+    def __init__(self, counts: CheckCounts) -> None:
+        self._counts = counts
         self._fetched: defaultdict[int, deque[int]] = defaultdict(deque)
         self._ends: dict[int, int] = {}
         self._undone: dict[str, set[tuple[int, int]]] = {stage: set() for stage in IN_BACKGROUND}
@@ -122,8 +122,8 @@ class Contiguity:
             for partition, end in offsets.items():
                 waiting = self._fetched[partition]
                 # An offset that was never fetched cannot be committed.
-                self._looked.violations += end > self._ends.get(partition, 0)
+                self._counts.violations += end > self._ends.get(partition, 0)
                 while waiting and waiting[0] < end:
                     at = (partition, waiting.popleft())
-                    self._looked.checked += 1
-                    self._looked.violations += any(at in undone for undone in self._undone.values())
+                    self._counts.checked += 1
+                    self._counts.violations += any(at in undone for undone in self._undone.values())

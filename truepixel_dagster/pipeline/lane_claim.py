@@ -29,8 +29,9 @@ from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of
 from truepixel_dagster.stream.topics import IdentityReader, PartitionLag, lag
 
-# An unused slot is skipped, which costs little; a run without a slot left ends, and starting a new one costs much.
-SLOTS_TO_GROW = 128
+# An unused planned batch is skipped, which costs little; a run that has used all of them ends, and starting the next
+# run costs much.
+BATCHES_TO_GROW = 128
 # Python's threads take turns: with the default of 5 ms, a thread that only reads a short answer mostly waits.
 SWITCH_SECONDS = 0.001
 
@@ -69,22 +70,22 @@ class LaneClaim:
         client, name, seconds = stores.redis.client, settings.namespace, settings.lease
         epoch = stores.redis.expected_epoch
         self._lease = Lease(client, name, partitions, owner, seconds, epoch=epoch, applied=stores.redis.known_applied)
-        self._place = Lease(client, name, partitions, owner, seconds, "next", epoch=epoch)
+        self._standby = Lease(client, name, partitions, owner, seconds, "next", epoch=epoch)
 
     @contextmanager
-    def awaited(self) -> Iterator[None]:
-        """Register as the visible standby run behind another run until the lane is taken or the block ends.
+    def standing_by(self) -> Iterator[None]:
+        """Be the lane's standby run, if another run holds the lane, until the lane is taken or the block ends.
 
         Raises:
             LaneBusy: Another run is already standing by.
             Unavailable: Redis does not answer.
         """
         if self._after is not None:
-            self._place.acquire()
+            self._standby.acquire()
         try:
             yield
         finally:
-            self._no_longer_next()
+            self._stop_standing_by()
 
     def warnings(self) -> list[str]:
         """Return warnings for the operator: settings of the servers that can lose data."""
@@ -95,9 +96,9 @@ class LaneClaim:
             return [f"the servers' durability settings were not checked: {error}"]
         return durability.warnings(facts, self._settings)
 
-    def slots(self) -> int:
+    def planned_batches(self) -> int:
         """Return how many micro-batches to plan: the lag and what may arrive meanwhile, up to the limit."""
-        return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + SLOTS_TO_GROW)
+        return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + BATCHES_TO_GROW)
 
     @contextmanager
     def taken(self) -> Iterator[LaneRunner]:
@@ -110,43 +111,43 @@ class LaneClaim:
             Unavailable, KafkaError: A server does not answer.
         """
         self._lease.acquire(self._after)
-        self._no_longer_next()
+        self._stop_standing_by()
         try:
-            run = self._run()
+            runner = self._runner()
         except BaseException:
             self._lease.release()
             raise
         try:
-            with _undisturbed():
-                yield run
+            with _short_pauses():
+                yield runner
         finally:
-            run.close()
+            runner.close()
 
-    def _run(self) -> LaneRunner:
+    def _runner(self) -> LaneRunner:
         for store in self._stores:
-            # A worker that slept past its lease, even in the middle of a stage, makes no further call.
+            # A worker that was paused past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
-        buried = Refusals(self._stores.redis, self._partitions)
+        refusals = Refusals(self._stores.redis, self._partitions)
         # Read again: the previous run has stored its progress. The topic's id is checked with the first messages.
         kept = remember(self._settings, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
         consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
         try:
             check_applied(self._settings, self._stores, consumer.committed, base_of(kept.generation))
-            buried.restore(read(self._settings), consumer.redelivers())
+            refusals.restore(read(self._settings), consumer.redelivers())
         except BaseException:
             consumer.close()
             raise
         watch = LogWatch(self._settings, kept, self._count, self._identity)
-        letters = DeadLetters(self._settings)
+        dead_letters = DeadLetters(self._settings)
         processing = processing_of(self._settings)
-        run = LaneRunner(processing, self._stores, consumer, letters, self._lease, buried, watch)
-        run.keep_lost()
-        return run
+        runner = LaneRunner(processing, self._stores, consumer, dead_letters, self._lease, refusals, watch)
+        runner.keep_lost()
+        return runner
 
-    def _no_longer_next(self) -> None:
+    def _stop_standing_by(self) -> None:
         if self._after is not None:
-            self._place.release()
+            self._standby.release()
 
 
 @contextmanager
@@ -178,9 +179,9 @@ def claim_lane(
         stores.elasticsearch.check()
         identity = IdentityReader(settings)
         verified(settings, stores, list(entries.values()), identity)
-        coming = LaneClaim(settings, stores, waiting, len(entries), identity, owner, after)
-        with coming.awaited():
-            yield coming
+        claim = LaneClaim(settings, stores, waiting, len(entries), identity, owner, after)
+        with claim.standing_by():
+            yield claim
 
 
 @contextmanager
@@ -189,15 +190,15 @@ def open_lane(
 ) -> Iterator[LaneRunner]:
     """Open a lane and own it until the block ends; for arguments and errors see `claim_lane` and `LaneClaim.taken`."""
     with (
-        claim_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as coming,
-        coming.taken() as run,
+        claim_lane(settings, lane=lane, lanes=lanes, owner=owner, after=after) as claim,
+        claim.taken() as runner,
     ):
-        yield run
+        yield runner
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    # Exempt existing objects: the collector need not traverse all of Dagster every few micro-batches.
+def _short_pauses() -> Iterator[None]:
+    # Exempt existing objects: garbage collection need not traverse all of Dagster every few micro-batches.
     gc.freeze()
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)

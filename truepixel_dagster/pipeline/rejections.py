@@ -97,7 +97,7 @@ class Rejections:
             return
         self._check_clients(fetched.batch.messages, {item.event.origin: item.reason for item in refused})
         by_origin = {message.origin: message for message in fetched.messages}
-        # A record's newest letter counts, and reprocessing one of stage customer covers one of orders.
+        # A record's newest dead letter counts, and reprocessing one of stage customer covers one of orders.
         with self._writing:
             kept = [item for item in refused if not self._stays_with_customer(stage, item.event.origin)]
             self._write(stage, [(by_origin[item.event.origin], item.reason) for item in (*kept, *earlier)])
@@ -121,19 +121,19 @@ class Rejections:
     def _stays_with_customer(self, stage: str, origin: Origin) -> bool:
         return stage == ORDERS and self._refusals.reason(CUSTOMER, origin) is not None
 
-    def _write(self, stage: str, letters: Sequence[tuple[Message, str]]) -> None:
-        if not letters:
+    def _write(self, stage: str, rejected: Sequence[tuple[Message, str]]) -> None:
+        if not rejected:
             return
         # A worker that lost its lane must not reject what the new one accepts.
         self._lease.confirm()
-        self._refusals.mark(stage, {message.origin: reason for message, reason in letters})
-        for message, reason in letters:
+        self._refusals.mark(stage, {message.origin: reason for message, reason in rejected})
+        for message, reason in rejected:
             self._dead_letters.send(message, error=reason, stage=stage)
         with self._metrics_lock:
-            self._metrics.dead_letters[stage] += len(letters)
+            self._metrics.dead_letters[stage] += len(rejected)
         # Product statistics count events that stage customer rejects, too.
         past = {ORDERS: (), CUSTOMER: (CUSTOMER,)}.get(stage, IN_BACKGROUND)
-        self._contiguity.dealt_with((message.origin for message, _ in letters), past)
+        self._contiguity.dealt_with((message.origin for message, _ in rejected), past)
 
     def _check_clients(self, received: Sequence[Message], refused: Mapping[Origin, str]) -> None:
         if len(refused) <= policy.FLOOR:

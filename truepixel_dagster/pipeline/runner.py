@@ -207,8 +207,9 @@ class LaneRunner:
             earlier = self._rejections.earlier(ATTRIBUTION, touched.events)
             events = _without(touched.events, earlier)
             stores, stored = self._stores, touched.prefetched.orders
-            told = with_visits(events, touched.leads.orders)
-            found = attribution.run(told, self._settling(touched), stores.mongodb, stores.elasticsearch, stored)
+            events_and_visits = with_visits(events, touched.leads.orders)
+            rules = self._settling(touched)
+            found = attribution.run(events_and_visits, rules, stores.mongodb, stores.elasticsearch, stored)
             self.metrics.latencies.append(1000 * (time.perf_counter() - touched.fetched.fetched_at))
             self.metrics.freshness.append(1000 * time.time() - touched.fetched.batch.oldest)
             self.metrics.orders += found.made

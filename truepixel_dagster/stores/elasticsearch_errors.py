@@ -1,10 +1,10 @@
-"""What an error of Elasticsearch means: the one place that decides, by the error's type.
+"""Classify Elasticsearch's errors by their types; no other module does.
 
-A status tells little: 400 is a document that cannot be parsed, a closed index, or a cluster at its limit of shards;
-403 is a missing privilege, or an index whose writes are blocked. So each error is looked at by its types, whether it
-is of a request or of one item in a reply whose status is 200. Only what is known to be wrong with this one document
-is poison. A type that is not in the table stops the lane: poison that is taken for an outage waits, an outage that is
-taken for poison loses events.
+An HTTP status is ambiguous: 400 means a document that cannot be parsed, a closed index, or a cluster at its limit of
+shards; 403 means a missing privilege or an index whose writes are blocked. The types decide instead, for an error of a
+whole request and for one of a single item in a reply with status 200. An error is poison only if its type is known to
+concern one document. A type that is not in the table stops the lane: an event that is mistaken for an outage waits,
+while an outage that is mistaken for poison would lose events.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 CONFLICT_TYPE = "version_conflict_engine_exception"
 INDEX_NOT_FOUND = "index_not_found_exception"
 
-#: What is wrong with this one document, if its index has the mapping that it should have.
+#: Errors of one document, if its index has the right mapping.
 POISON = frozenset(
     {"document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"},
 )
-#: What may pass within seconds: shards that start, nodes that leave, queues and memory that are full.
+#: Errors that may pass within seconds: shards that start, nodes that leave, full queues, full memory.
 TRANSIENT = frozenset(
     {
         "circuit_breaking_exception",
@@ -55,14 +55,14 @@ TRANSIENT = frozenset(
     }
 )
 DENIED = frozenset({"security_exception"})
-#: What somebody must put right, and how.
+#: Errors that an operator must correct, and how.
 NEXT_STEP: Mapping[str, str] = {
     "cluster_block_exception": (
         "the index or the cluster is blocked: free disk space, then set index.blocks.* and cluster.blocks.* to null"
     ),
     "index_closed_exception": "open the index (POST INDEX/_open)",
     INDEX_NOT_FOUND: "allow action.auto_create_index for the pipeline's indices, then run `truepixel setup`",
-    "validation_exception": "remove indices that nobody needs, or raise cluster.max_shards_per_node",
+    "validation_exception": "remove unused indices, or raise cluster.max_shards_per_node",
     "illegal_argument_exception": "check the settings of the index and its pipeline",
     "invalid_index_name_exception": "check TRUEPIXEL_NAMESPACE",
     "i_o_exception": "check the disk of the node: it may be full or failing",
@@ -76,18 +76,18 @@ NEXT_STEP: Mapping[str, str] = {
 class Kind(Enum):
     """What to do about an error."""
 
-    CONFLICT = "somebody else was first: read again"
-    POISON = "dead letter"
-    TRANSIENT = "try again, then stop"
-    DENIED = "stop: permission"
-    OUTAGE = "stop: somebody must act"
+    CONFLICT = "the document has changed: read it again"
+    POISON = "write a dead letter"
+    TRANSIENT = "retry, then stop the lane"
+    DENIED = "stop the lane: permission denied"
+    OUTAGE = "stop the lane: an operator must correct something"
 
 
 class ItemFailed(Exception):
-    """A part of a reply is an error that concerns more than its own document.
+    """An item of a reply has an error that concerns more than its own document.
 
     Attributes:
-        kind: What to do about it.
+        kind: What to do about the error.
     """
 
     def __init__(self, kind: Kind, words: str) -> None:
@@ -95,49 +95,52 @@ class ItemFailed(Exception):
         self.kind = kind
 
     def of(self, index: str) -> ItemFailed:
-        """The same with the name of its index, which many of Elasticsearch's reasons lack."""
+        """Return the error with the name of its index, which many of Elasticsearch's reasons lack."""
         return self if index in str(self) else ItemFailed(self.kind, f"{index}: {self}")
 
 
 def kind_of(error: Mapping[str, Any]) -> Kind:
-    """What to do about an error of one item, as it stands in a reply."""
+    """Return what to do about the error of one item of a reply."""
     first, *causes = types_of(error)
     types = {first, *causes}
     if types & DENIED:
         return Kind.DENIED
-    if types & TRANSIENT or _is_passing_block(error):
+    if types & TRANSIENT or _is_temporary_block(error):
         return Kind.TRANSIENT
     if first == CONFLICT_TYPE:
         return Kind.CONFLICT
     return Kind.POISON if first in POISON else Kind.OUTAGE
 
 
-def _is_passing_block(error: Mapping[str, Any]) -> bool:
-    """Whether it is a full disk's block, which goes away by itself. Only here: other reasons quote documents."""
+def _is_temporary_block(error: Mapping[str, Any]) -> bool:
+    """Return whether an error is the block of a full disk, which Elasticsearch removes itself.
+
+    Only this type's reason is examined: reasons of other types may quote documents.
+    """
     return error.get("type") == "cluster_block_exception" and "TOO_MANY_REQUESTS" in str(error.get("reason"))
 
 
 def types_of(error: Mapping[str, Any]) -> list[str]:
-    """The type of an error, then those of its causes and of the shards that failed."""
+    """Return the type of an error, then the types of its causes and of failed shards."""
     return [str(each.get("type")) for each in _errors(error)]
 
 
 def words_of(error: Mapping[str, Any]) -> str:
-    """Type and reason of an error in one line, with what caused it and what to do about it, as far as is known."""
-    told: list[str] = []
+    """Return an error's type and reason in one line, with its cause and the next step, if they are known."""
+    lines: list[str] = []
     for each in _errors(error):
         reason = " ".join(str(each.get("reason") or "").split())
         line = f"{each.get('type')}: {reason[:300]}" if reason else str(each.get("type"))
-        if line not in told:
-            told.append(line)
+        if line not in lines:
+            lines.append(line)
     step = next((NEXT_STEP[kind] for kind in types_of(error) if kind in NEXT_STEP), "")
-    # The first says what happened, the last what was at its root.
-    shown = "; caused by ".join(dict.fromkeys((told[0], told[-1])))
+    # The first line says what happened, the last one is the root cause.
+    shown = "; caused by ".join(dict.fromkeys((lines[0], lines[-1])))
     return f"{shown[:600]} ({step})" if step and kind_of(error) is not Kind.POISON else shown[:600]
 
 
 def failed_shards(reply: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The first failure of a reply that did not come from all shards, or in time; None for a whole one."""
+    """Return the first failure of a reply that lacks a shard or timed out; None for a complete reply."""
     shards = reply.get("_shards", {})
     if shards.get("failed"):
         failures: Sequence[Mapping[str, Any]] = shards.get("failures", ())

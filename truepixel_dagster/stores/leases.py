@@ -1,8 +1,10 @@
-"""Who may write to a partition: a lease in Redis with a fencing token, kept alive by a heartbeat.
+"""The right to write to a partition: a lease in Redis with a fencing token, renewed by a heartbeat.
 
-A lease is held per partition, not per lane, so that changing the number of lanes cannot give a partition two owners.
+There is a lease for each partition, not for each lane, so that changing the number of lanes never gives a partition two
+owners.
 
-The run that will go on with a lane waits for it at a **place**, a lease of another kind: one run at a time, alive.
+A standby run holds a lease of another kind while it waits for its lane, which shows that it is alive; a lane has one
+standby run at a time.
 """
 
 from __future__ import annotations
@@ -20,12 +22,12 @@ from truepixel_dagster.stores.redis import denial, no_writes, server_of
 
 T = TypeVar("T")
 TRIES = 3
-# A predecessor's lease is looked at this often: what a hand-over waits for at most.
-LOOK_SECONDS = 0.05
+# How often a standby run tries to take the lane: the longest delay that it adds to a handover.
+POLL_SECONDS = 0.05
 Kind = Literal["partition", "next"]
 
-# KEYS: the partitions' leases, who took each, applied offsets. ARGV: token, milliseconds, then partitions and the
-# offsets that must have been applied. Takes all or none; returns who is in the way.
+# KEYS: the partitions' leases, their last owners, applied offsets. ARGV: token, milliseconds, then partitions and the
+# offsets that must have been applied. Takes all or none; returns another owner's token if it takes none.
 _ACQUIRE = """
 local applied = table.remove(KEYS)
 local count = #KEYS / 2
@@ -43,7 +45,7 @@ for i = 1, count do
 end
 return false
 """
-# KEYS: the partitions' leases, who took each. ARGV: token. Gives back those that are still ours.
+# KEYS: the partitions' leases, their last owners. ARGV: token. Deletes the keys that still hold this token.
 _RELEASE = """
 for _, key in ipairs(KEYS) do
   if redis.call('GET', key) == ARGV[1] then redis.call('DEL', key) end
@@ -57,21 +59,21 @@ class LaneBusy(Exception):
 
 
 class LaneLost(Exception):
-    """This worker's lease ran out or was taken over: it must not write any more."""
+    """This worker's lease expired or was taken over: it must not write any more."""
 
 
 class Lease:
-    """The right to write to some partitions, for as long as the heartbeat goes on.
+    """Hold the right to write to some partitions, for as long as the heartbeat renews it.
 
     Arguments:
         client: A connection to Redis.
         namespace: The prefix of keys.
         partitions: The partitions to own.
-        owner: Who asks, for messages: a run id.
+        owner: The id of the run, for messages.
         seconds: How long the lease outlives the last heartbeat.
-        kind: The right itself ("partition"), or a place from which to wait for it ("next").
-        epoch: What Redis must hold: who holds a lease in a Redis that lost its data holds nothing.
-        applied: The offset of each partition up to which it must have counted.
+        kind: The right to write ("partition"), or to wait for it as the standby run ("next").
+        epoch: The epoch that Redis must hold: a lease in a Redis that lost its data protects nothing.
+        applied: The offset of each partition up to which Redis must have counted.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Lease:
         self._namespace = namespace
         self._keys = [lease_key(namespace, partition, kind) for partition in partitions]
         self._taken = [_taken_key(namespace, partition, kind) for partition in partitions]
-        #: Who asks.
+        #: The id of the run.
         self.owner = owner
         self._seconds = seconds
         self._token = ""
@@ -104,11 +106,11 @@ class Lease:
         """Take all partitions and start the heartbeat.
 
         Arguments:
-            after: The run whose work goes on here: for as long as it holds a partition, this waits.
+            after: The run that hands over its lane: wait for as long as it holds a partition.
 
         Raises:
             LaneBusy: Another worker holds one of them; the message names it.
-            StateLost: Redis does not hold what was written to it.
+            StateLost: Redis lost its data.
             Unavailable: Redis does not answer.
         """
         fence = _asking(self._client, lambda: self._client.incr(f"{self._namespace}:lease:fence"))
@@ -117,15 +119,15 @@ class Lease:
             run = holder.partition(":")[2]
             if run != after:
                 raise LaneBusy(f"the lane is held by run {run}")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         self._heartbeat = threading.Thread(target=self._beat, name="lease-heartbeat", daemon=True)
         self._heartbeat.start()
 
     def check(self) -> None:
-        """Make sure that the lease is still ours, without asking Redis: a worker that slept past it finds out here.
+        """Check the lease's deadline without asking Redis: a worker that was paused past it stops here.
 
         Raises:
-            LaneLost: It is not.
+            LaneLost: The lease expired or was taken over.
             StateLost: The heartbeat found that Redis lost its data.
         """
         if self._lost is not None:
@@ -134,11 +136,11 @@ class Lease:
             raise LaneLost(f"the lease of run {self.owner} ran out; another worker may have the lane")
 
     def confirm(self) -> None:
-        """Make sure of it by asking Redis.
+        """Confirm the lease with Redis.
 
         Raises:
-            LaneLost: Somebody else holds a partition.
-            StateLost: Redis does not hold what was written to it.
+            LaneLost: Another run holds a partition.
+            StateLost: Redis lost its data.
             Unavailable: Redis does not answer.
         """
         self.check()
@@ -148,7 +150,7 @@ class Lease:
             raise LaneLost(f"the lane of run {self.owner} was taken over by run {holder.partition(':')[2]}")
 
     def release(self) -> None:
-        """Stop the heartbeat and give back what is still ours; a Redis that is away lets the lease run out instead."""
+        """Stop the heartbeat and give back the partitions; if Redis is unreachable, the lease expires instead."""
         self._stop.set()
         if self._heartbeat:
             self._heartbeat.join(timeout=self._seconds)
@@ -176,15 +178,15 @@ class Lease:
             raise self._lost from None
         if reply is not None:
             return reply.decode() if isinstance(reply, bytes) else str(reply)
-        # Counted from before the call: Redis may have answered late, but it never started the lease earlier.
+        # Count from before the call: Redis may have answered late, but it did not start the lease earlier.
         self._deadline = asked_at + self._seconds
         return None
 
     def _beat(self) -> None:
         due = time.monotonic() + self._seconds / 4
-        # A beat that hung until its timeout is made up for at once: there may not be time for another pause.
+        # After a renewal that hung until its timeout, try again at once: another pause may last beyond the deadline.
         while not self._stop.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self._seconds / 4, time.monotonic() + LOOK_SECONDS)
+            due = max(due + self._seconds / 4, time.monotonic() + POLL_SECONDS)
             if time.monotonic() >= self._deadline:
                 return
             try:
@@ -209,12 +211,12 @@ def _asking(client: redis.Redis, call: Callable[[], T]) -> T:
 
 
 def _taken_key(namespace: str, partition: int, kind: Kind) -> str:
-    """The key under which Redis keeps who took a lease until it is given back; the lease itself runs out."""
+    """Return the key of a lease's last owner. Unlike the lease it does not expire; giving the lease back deletes it."""
     return f"{namespace}:lease:taken:{kind}:{partition}"
 
 
 def lapsed(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> frozenset[str]:
-    """The run ids whose lease, or place, ran out without being given back: their workers are gone or frozen.
+    """Return the ids of runs whose lease expired without being given back: their workers are dead or frozen.
 
     Raises:
         Unavailable: Redis does not answer.
@@ -222,19 +224,19 @@ def lapsed(client: redis.Redis, namespace: str, partitions: Sequence[int]) -> fr
     kinds: tuple[Kind, ...] = ("partition", "next")
     taken = [_taken_key(namespace, partition, kind) for kind in kinds for partition in partitions]
     held = [lease_key(namespace, partition, kind) for kind in kinds for partition in partitions]
-    # As of one moment: a lease that is given back in between has not run out.
+    # One call reads both as of one moment: otherwise a lease that is given back in between would look expired.
     values: Any = _asking(client, lambda: client.mget([*taken, *held])) if taken else []
-    tokens = (took for took, holds in zip(values[: len(taken)], values[len(taken) :]) if took and took != holds)
+    tokens = (last for last, now in zip(values[: len(taken)], values[len(taken) :]) if last and last != now)
     return frozenset((token.decode() if isinstance(token, bytes) else token).partition(":")[2] for token in tokens)
 
 
 def lease_key(namespace: str, partition: int, kind: Kind = "partition") -> str:
-    """The key under which a partition's owner stands, or who is next."""
+    """Return the key of a partition's lease: it holds the token of the owner, or of the standby run."""
     return f"{namespace}:lease:{kind}:{partition}"
 
 
 def holders(client: redis.Redis, namespace: str, partitions: Sequence[int], kind: Kind = "partition") -> dict[int, str]:
-    """The run ids that hold partitions now, or that wait for them.
+    """Return the ids of the runs that hold partitions now, or that stand by for them.
 
     Raises:
         Unavailable: Redis does not answer.

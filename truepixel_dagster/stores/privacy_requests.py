@@ -1,7 +1,7 @@
-"""What is to be done about personal data: kept from when it is asked for until it is done.
+"""Requests about personal data, from their arrival until they are done.
 
-A request holds whom it is about only until then. While a redaction is at work it also holds every id that it has found
-to be the person's (`found`), so that whoever goes on after a crash still knows them all.
+A request names its person only until then. While a redaction is in progress, the request also holds every id that was
+found to be the person's (`found`), so that a redaction that continues after a crash knows all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _PERSONAL = ("request", "found")
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A request that is not done: its id, what is asked for, when it came (ms), which ids a try before has found."""
+    """A request that is not done.
+
+    `asked_at` is the time of its arrival (ms since the epoch), `found` are the ids that an earlier attempt has found.
+    """
 
     id: str
     request: PrivacyRequest
@@ -35,7 +38,7 @@ REQUEST = Reader(Waiting, f"MongoDB {PRIVACY_REQUESTS}")
 
 
 def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
-    """Keep requests by their ids; one that is there already, done or not, stays as it is.
+    """Store new requests by their ids; a stored request stays unchanged, whether it is done or not.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -55,9 +58,9 @@ def keep(store: MongoStore, requests: Mapping[str, PrivacyRequest]) -> None:
 
 
 def waiting(store: MongoStore, shop: str | None = None) -> list[Waiting]:
-    """The requests that are not done, those of one shop or all, in the order in which they came.
+    """Return the requests that are not done, of one shop or of all, in the order of their arrival.
 
-    One that cannot be read is logged and waits; the others need not wait for it.
+    A request that cannot be read is logged and keeps waiting; the others do not wait for it.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -71,7 +74,7 @@ def waiting(store: MongoStore, shop: str | None = None) -> list[Waiting]:
 
 
 def note(store: MongoStore, id_: str, found: Iterable[Identifier]) -> None:
-    """Remember ids that a redaction has found, before anything is done about them.
+    """Store the ids that a redaction has found, before it redacts anything.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -81,7 +84,7 @@ def note(store: MongoStore, id_: str, found: Iterable[Identifier]) -> None:
 
 
 def done(store: MongoStore, id_: str, outcome: Mapping[str, Any]) -> None:
-    """A request was done: what came of it is kept, and whom it was about forgotten.
+    """Mark a request as done: store its outcome and remove its personal data.
 
     Raises:
         Unavailable: MongoDB does not answer.

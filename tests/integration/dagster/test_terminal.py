@@ -24,7 +24,7 @@ from truepixel_dagster.dead_letters import inspect
 from truepixel_dagster.dead_letters.topic import Letter
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.instance.one_line import OneLine
+from truepixel_dagster.instance.operator_error import OperatorError
 from truepixel_dagster.report import reading
 from truepixel_dagster.report.figures import Row, Total
 from truepixel_dagster.report.reading import Product, ShopReport
@@ -91,7 +91,7 @@ def test_an_error_of_any_server(text: str) -> None:
     for error in (Unavailable(text), OSError(text), click.ClickException(text)):
         with patch.object(reading, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
             assert command("report", "--shop", "s").exit_code == 1
-    assert visible(str(OneLine(text)))
+    assert visible(str(OperatorError(text)))
 
 
 @given(HOSTILE)

@@ -110,7 +110,7 @@ def test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown(
     lane = Lane(unknown)
     (line,) = told(instance, lane)
     # Of events the other day, of customers their only one.
-    assert "2 materializations made good" in line
+    assert "2 materializations added" in line
     assert lane.settled == [unknown.run]
     assert (shown(instance, EVENTS), shown(instance, CUSTOMERS)) == ({"2026-01-10", "2026-01-11"}, {"2026-01-10"})
     assert told(instance, Lane(unknown)) == []
