@@ -1,15 +1,15 @@
 """The local stack: genuine Kafka, Elasticsearch, MongoDB and a Redis-protocol server, as processes on this machine.
 
-PostgreSQL, for Dagster's own storage, belongs to it once `Stack(settings, with_postgres=True).up(…)` has made its data
-folder.
+PostgreSQL, for Dagster's own storage, belongs to the stack after `Stack(settings, with_postgres=True).up(…)` has
+created its data folder.
 
     stack = Stack(settings)
-    stack.up(print)       # starts what isn't running, returns when every server answers a real request
+    stack.up(print)       # starts the servers that are not running; returns when each answers a real request
     stack.status()
-    stack.down(print)     # data stay
+    stack.down(print)     # keeps the data
 
-Everything is under the data folder's `stack`: a folder for each server. Servers are detached from the terminal, so that
-Ctrl-C does not reach them in the middle of a write; `down` ends them, by their pid.
+Each server has a folder in the data folder's `stack`. Servers are detached from the terminal, so that Ctrl-C does not
+reach them in the middle of a write; `down` ends them by pid.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ OWN_SERVERS = (
     " to servers of your own"
 )
 
-# What asks for TLS or holds credentials: the local servers have neither.
+# Settings of TLS and credentials: the local servers have neither.
 ACCESS = (
     *("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"),
     *("kafka_ssl_ca_location", "kafka_ssl_certificate_location", "kafka_ssl_key_location", "kafka_ssl_key_password"),
@@ -77,9 +77,9 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """One server: where it listens, who it is, and the bytes that its data take on the disk.
+    """The status of a server. `data_bytes` is the disk space of its data.
 
-    `pid` is None when it has no live process, `version` when it doesn't answer; `running` means that it answers.
+    `pid` is None if it has no live process, and `version` if it does not answer; `running` means that it answers.
     """
 
     name: str
@@ -94,17 +94,17 @@ class Stack:
     """The servers that the settings' addresses name.
 
     Arguments:
-        settings: Every address must be one on the loopback interface, without TLS or password.
-        data_dir: Where data and logs are kept; the settings' `data_dir` by default.
-        tied_to_parent: The system kills the servers when the thread that calls `up` ends, even by SIGKILL: call it from
-            the main thread. Meant for tests and the demo.
-        kafka_advertised: Where Kafka sends its clients to; its own address by default. Meant for a proxy before it.
-        replica_set: MongoDB is a member of a replica set. Meant for chaos.
-        with_postgres: PostgreSQL belongs to the stack, even if it was never started.
-        only: Names of the servers that are wanted, where not all of them are. Meant for tests.
+        settings: Every address must be on the loopback interface, without TLS or password.
+        data_dir: The folder of data and logs; the settings' `data_dir` by default.
+        tied_to_parent: Whether the system kills the servers when the thread that calls `up` ends, even by SIGKILL:
+            call it from the main thread. For tests and the demo.
+        kafka_advertised: The address that Kafka gives its clients; its own by default. For a proxy in front of it.
+        replica_set: Whether MongoDB is a member of a replica set. For chaos.
+        with_postgres: Whether PostgreSQL belongs to the stack, even if it was never started.
+        only: The names of the servers to start; all by default. For tests.
 
     Raises:
-        StackError: An address is not one that the local stack can serve.
+        StackError: The local stack cannot serve an address.
     """
 
     def __init__(
@@ -137,13 +137,14 @@ class Stack:
         self._children: dict[Server, subprocess.Popen[bytes]] = {}
 
     def up(self, progress: Progress) -> None:
-        """Start what is not running and return when every server answers.
+        """Start the servers that are not running; return when every server answers.
 
         Arguments:
-            progress: Told in lines what happens.
+            progress: Receives lines about the progress.
 
         Raises:
-            StackError: A server did not start: which one, why, and the end of its log. What this call started is ended.
+            StackError: A server did not start. The message names it, the reason and the end of its log; the servers
+                that this call started are ended.
         """
         _check_platform(self.servers)
         with only_one(self._lock):
@@ -154,16 +155,16 @@ class Stack:
             self._bring_up(missing, self.servers, progress)
 
     def revive(self, progress: Progress) -> bool:
-        """Start the servers again whose process has ended, each named with the end of its log.
+        """Restart the servers whose process has ended, and show the end of each one's log.
 
         Arguments:
             progress: Receives the lines.
 
         Returns:
-            Whether any had ended.
+            Whether a process had ended.
 
         Raises:
-            StackError: One did not start.
+            StackError: A server did not start.
         """
         dead = [server for server in self.servers if self._process(server) is None]
         if not dead:
@@ -176,7 +177,7 @@ class Stack:
         return True
 
     def _bring_up(self, servers: list[Server], expected: list[Server], progress: Progress) -> None:
-        """Start servers and wait until all that are expected answer; end those that were started if one does not."""
+        """Start servers and wait until all expected ones answer; if one does not, end those that were started."""
         waiting = list(expected)
         starting = step(progress, f"starting {_titles(servers)}", lambda: f"waiting for {_titles(list(waiting))}")
         try:
@@ -189,14 +190,14 @@ class Stack:
 
     @property
     def identity(self) -> str:
-        """What each of the servers shows to clients that ask who it is."""
+        """Return the identity that each server shows to its clients."""
         return make_identity(self._folder)
 
     def down(self, progress: Progress) -> None:
-        """End every server as it should be ended, and by SIGKILL for one that is still there after 20 s. Data stay.
+        """End every server by its stop signal, and by SIGKILL after 20 s. The data stay.
 
         Arguments:
-            progress: Told in lines what happens.
+            progress: Receives lines about the progress.
         """
         running = [server for server in self.servers if self._process(server)]
         if not running:
@@ -208,7 +209,7 @@ class Stack:
             progress("stopped; the data are kept")
 
     def status(self) -> list[ServerStatus]:
-        """How each server is, now."""
+        """Return the status of each server."""
         return [_status(server) for server in self.servers]
 
     def _fetch_jars(self, servers: list[Server], progress: Progress) -> None:
@@ -225,7 +226,7 @@ class Stack:
         for server in reversed(servers):
             private_folder(server.folder)
             if server.identity:
-                # Another user than ours has its data there, and passes through the folders above.
+                # The server runs as another user, who needs access to its data through the folders above.
                 for folder in (server.folder, *server.folder.parents[:2]):
                     folder.chmod(folder.stat().st_mode | _PASSING_THROUGH)
             command = server.prepare()
@@ -277,16 +278,16 @@ class Stack:
             raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
 
     def _is_there(self, server: Server) -> bool:
-        """Whether it has a process, and still has it after it was asked: one that was killed keeps it for a moment."""
+        """Return whether a server has a process, before and after a request: a killed server keeps it for a moment."""
         if self._process(server) is None:
             return False
         with suppress(NotAnsweringError):
             server.ask()
-        # The main thread of a killed process ends first: until the others have, it still has a process.
+        # A killed process exists until its last thread has ended.
         return self._process(server) is not None and not server.is_ending()
 
     def _process(self, server: Server) -> psutil.Process | None:
-        # A child that is just being started has no command line yet by which to know it.
+        # A child that is starting has no command line yet to recognize it by.
         child = self._children.get(server)
         return psutil.Process(child.pid) if child and child.poll() is None else server.process()
 
@@ -314,16 +315,16 @@ def ephemeral_stack(
     with_postgres: bool = False,
     only: Collection[str] = (),
 ) -> Iterator[Settings]:
-    """A stack of its own on free ports, for a test or a trial; its servers end with the block, or with this process.
+    """Start a stack on free ports, for a test or a trial; its servers end with the block or with this process.
 
     Call it from the main thread (see `Stack`).
 
     Arguments:
-        base_dir: The stack's data folder; left as it is at the end.
-        settings: What to keep of the settings; those of the environment, without `.env`, if there are none.
-        progress: Told in lines what happens.
-        with_postgres: With PostgreSQL for Dagster's own storage.
-        only: As of `Stack`.
+        base_dir: The stack's data folder; it stays at the end.
+        settings: Settings for everything but addresses and folders; by default from the environment, without `.env`.
+        progress: Receives lines about the progress.
+        with_postgres: Whether it has PostgreSQL for Dagster's own storage.
+        only: As in `Stack`.
 
     Yields:
         The settings with the stack's addresses and data folder. `Stack(settings)` is the same stack.
@@ -344,15 +345,15 @@ def ephemeral_stack(
 
 
 def identified(settings: Settings) -> Settings:
-    """The settings of a stack, with which every process makes sure that it works on this stack's own servers."""
+    """Return the settings with the stack's identity: every process then checks that its servers belong to the stack."""
     return settings.model_copy(update={"servers_identity": Stack(settings).identity})
 
 
 def _prove(stack: Stack, own: Settings) -> None:
-    """Make sure that what answers at the stack's addresses are its servers, before anything is written.
+    """Check, before anything is written, that the stack's own servers answer at its addresses.
 
     Raises:
-        HistoryUnavailable, KafkaError, Unavailable: One is another server, or does not answer.
+        HistoryUnavailable, KafkaError, Unavailable: Another server answers, or none.
     """
     from truepixel_dagster.instance.history import check_history
     from truepixel_dagster.resources import open_stores
@@ -376,9 +377,9 @@ def settings_at(
     redis: Address,
     postgres: Address | None = None,
 ) -> Settings:
-    """The settings with other addresses of the servers, without TLS or password; without PostgreSQL in SQLite files.
+    """Return the settings with other addresses, without TLS and passwords; without PostgreSQL, Dagster uses SQLite.
 
-    Nothing of them reaches beyond these servers and the data folder: no alert is sent, no link leads to another UI.
+    They name nothing but these servers and the data folder: no alert is sent, and no link leads to another UI.
     """
     return settings.model_copy(
         update={
@@ -438,7 +439,7 @@ def _postgres(settings: Settings, folder: Path) -> Postgres:
 
 
 def _place(variable: str, url: str) -> str:
-    """Host and port of an address on this machine. Never the whole address in a message: it may hold a password."""
+    """Return host and port of an address on this machine. Messages omit the rest, which may contain a password."""
     _, _, place = urlsplit(url).netloc.rpartition("@")
     if not _is_loopback(place):
         raise StackError(
@@ -471,7 +472,7 @@ def _check_platform(servers: Collection[Server]) -> None:
 
 
 def _check_port(server: Server) -> None:
-    """A server that was killed a moment ago may still be giving its port back."""
+    """Wait until a server's port is free: a killed server may still hold it for a moment."""
     deadline = time.monotonic() + STOP_SECONDS
     while True:
         try:
@@ -504,7 +505,7 @@ def _status(server: Server) -> ServerStatus:
 
 
 def _disk_bytes(folder: Path) -> int:
-    """What the disk gives: Kafka's index files, for one, are mostly holes."""
+    """Return the disk space of a folder: Kafka's index files, for example, are sparse."""
     return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
 
 
@@ -538,7 +539,7 @@ def _titles(servers: list[Server]) -> str:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Ctrl-C waits until the block has ended: half-way, it would leave a process behind that nobody knows of."""
+    """Delay Ctrl-C until the block has ended: an interruption would leave a process behind that is not recorded."""
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts the main thread only
         yield
         return
@@ -553,12 +554,12 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def dying_with_parent() -> Callable[[], None]:
-    """What a child runs before its program: ask Linux for a SIGKILL when the thread that started it ends."""
+    """Return the function for a child to run before its program: Linux then kills it when its parent thread ends."""
     set_parent_death_signal, prctl, parent = 1, ctypes.CDLL(None).prctl, os.getpid()
 
     def ask() -> None:
         prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has ended already
             os._exit(1)
 
     return ask

@@ -1,7 +1,7 @@
-"""Chaos: a pipeline of its own under load, one fault after another, and then the audit.
+"""Run chaos: a pipeline of its own under load, one fault after another, and then the audit.
 
-Every round does one thing at a random moment and waits until everything that lay in Kafka by then is processed. At the
-end the load stops, the pipeline settles, and the independent oracle says what the stores should hold.
+Each round causes one fault at a random moment and waits until all records that are in Kafka by then are processed. At
+the end the load stops, the pipeline processes the rest, and the audit compares the stores with the independent oracle.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ SETTLE_SECONDS = 600.0
 
 
 def plan(rounds: int, rng: Random, kinds: Sequence[str] = ()) -> list[str]:
-    """The kinds of the rounds: each about as often as the others, in a random order.
+    """Return the kinds of the rounds: each about as often as the others, in a random order.
 
     Arguments:
-        rounds: How many.
-        rng: Which of them come once more than others, and the order.
-        kinds: Of these; of all by default.
+        rounds: The number of rounds.
+        rng: Chooses the kinds that occur once more than others, and the order.
+        kinds: The kinds; all by default.
     """
     names = list(kinds or FAULTS)
     planned = [*names * (rounds // len(names)), *rng.sample(names, rounds % len(names))]
@@ -49,21 +49,21 @@ def chaos(
     kinds: Sequence[str] = (),
     on_round: Callable[[int], None],
 ) -> Report:
-    """Run the rounds on servers of their own, let the pipeline settle, and audit it.
+    """Run the rounds on their own servers, let the pipeline process the rest, and audit it.
 
     Arguments:
-        settings: What to keep of the settings; addresses and data folder are chaos's own.
-        say: Told in lines what happens.
-        rounds: How many faults.
-        seed: Which faults, in which order, and the traffic. Not their exact moments: those depend on the machine.
-        rate: Events a second.
-        kinds: Of `FAULTS`; all of them by default.
-        on_round: Told the number of rounds done.
+        settings: Settings for everything but addresses and data folder, which are chaos's own.
+        say: Receives lines about the progress.
+        rounds: The number of faults.
+        seed: Determines the faults, their order and the traffic, but not their moments, which depend on the machine.
+        rate: Events per second.
+        kinds: Names of `FAULTS`; all by default.
+        on_round: Called with the number of completed rounds.
 
     Raises:
-        InUse: Another one is at work in the same folder.
+        InUse: Another chaos runs in the same folder.
         StackError: The servers do not start.
-        ChaosFailed: The pipeline did not come to work at all.
+        ChaosFailed: The pipeline did not start to work.
     """
     rng, started = Random(seed), time.monotonic()
     base = settings.data_dir / "chaos"
@@ -88,7 +88,7 @@ def chaos(
 
 
 def fresh(base: Path, settings: Settings, say: Say) -> Pipeline:
-    """A pipeline with nothing of an earlier one."""
+    """Remove an earlier pipeline's data and return a new pipeline."""
     shutil.rmtree(base, ignore_errors=True)
     return Pipeline(base, settings, say)
 
@@ -97,7 +97,7 @@ def _round(pipeline: Pipeline, number: int, kind: str, rng: Random) -> Round:
     time.sleep(rng.uniform(0, 3))
     try:
         hit = FAULTS[kind](pipeline, rng)
-    except Exception as error:  # whatever it was, the rounds after it can still show something
+    except Exception as error:  # later rounds can still show something
         return Round(number, kind, f"{type(error).__name__}: {error}", None)
     recovered = pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
     seconds = round(time.monotonic() - hit.ended_at, 1) if recovered else None

@@ -1,4 +1,4 @@
-"""A whole pipeline to do harm to: servers behind proxies, Dagster's daemon, its workers."""
+"""The pipeline under chaos: servers behind proxies, Dagster's daemon and its workers."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ SERVERS = ("kafka", "elasticsearch", "mongodb", "redis")
 POLL_SECONDS = 0.2
 FIRST_WORK_SECONDS = 120.0
 SWITCH_SECONDS = 150.0
-# A lane is taken over within a minute; a growing pause after a failure may come on top.
+# Another run takes a lane over within a minute; a pause after failures may be added.
 RECOVERY_SECONDS = 180.0
 COMMAND_SECONDS = 300.0
 LOST_RANGE = re.compile(r"([0-9]+)(?:@[0-9]+)?\.\.([0-9]+)$")
-# Of the months before this one, those of which the load has no events.
+# Months before this one that have no events of the load.
 FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
 
 T = TypeVar("T")
 
 
 class ChaosFailed(Exception):
-    """The pipeline under chaos did not do what was waited for; the message says what, and where to look."""
+    """The pipeline under chaos did not do in time what was expected; the message says what, and where to look."""
 
 
 def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
-    """Wait until a condition is true, and return what it gave.
+    """Wait until a condition returns a true value, and return the value.
 
     Raises:
-        ChaosFailed: It was not within the time.
+        ChaosFailed: It did not in time.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -73,19 +73,19 @@ def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
 
 
 class Pipeline:
-    """Servers of its own behind proxies, set up, with a daemon whose sensor and schedule work as in production.
+    """Run a pipeline on its own servers behind proxies, with a daemon whose sensor and schedules work as in production.
 
     Arguments:
         base: The folder of its data and logs.
-        settings: What to keep of the settings.
-        say: Told in lines what happens.
+        settings: Settings for everything but addresses and folders.
+        say: Receives lines about the progress.
 
     Attributes:
-        settings: The pipeline's settings; every server is reached through its proxy.
-        direct: The same without proxies, as an operator reaches the servers while a fault lasts.
-        proxies: By the server's name.
-        load: What is sent to it, where it has a load that faults may pause.
-        verdicts: What was found in logs of the topic that a fault has ended.
+        settings: The pipeline's settings; they address every server through its proxy.
+        direct: The settings without proxies, for an operator's work during a fault.
+        proxies: The proxies by server name.
+        load: The load, which faults may pause.
+        verdicts: The results of audits of logs that a fault has ended.
     """
 
     load: Load
@@ -133,7 +133,7 @@ class Pipeline:
             proxy.close()
 
     def _initiate_replica_set(self) -> None:
-        """MongoDB is a replica set of one, which clients find at its proxy; it proves first that it is this stack's."""
+        """Make MongoDB, after it has proved its identity, a replica set of one that clients reach through its proxy."""
         alone = SecretStr(f"{self.direct.mongodb_url.get_secret_value()}/?directConnection=true")
         with closing(MongoStore(self.direct.model_copy(update={"mongodb_url": alone}).mongodb())) as store:
             store.prove(self._stack.identity)
@@ -143,20 +143,20 @@ class Pipeline:
             until(lambda: client.admin.command("hello")["isWritablePrimary"], FIRST_WORK_SECONDS, "MongoDB's election")
 
     def mongodb(self) -> pymongo.MongoClient[dict[str, Any]]:
-        """MongoDB without its proxy, whatever it is in its replica set."""
+        """Connect to MongoDB without its proxy, whatever its state in the replica set."""
         return pymongo.MongoClient(self.direct.mongodb_url.get_secret_value(), directConnection=True)
 
     @property
     def daemon_log(self) -> Path:
-        """What the daemon and the runs print."""
+        """Return the log of the daemon and the runs."""
         return self.settings.data_dir / "logs" / "daemon.log"
 
     def start_daemon(self, folder: Path | None = None, *, lanes: int | None = None) -> None:
-        """Start Dagster's daemon with the definitions that have kill switches.
+        """Start Dagster's daemon with definitions that have failpoints.
 
         Arguments:
-            folder: In which it works; its home by default.
-            lanes: How many it starts; as the settings say by default.
+            folder: Its working folder; its home by default.
+            lanes: The number of lanes; the settings' by default.
         """
         settings = self.settings.model_copy(update={"lanes": lanes}) if lanes else self.settings
         command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "truepixel_dagster.local.chaos.definitions"]
@@ -175,7 +175,7 @@ class Pipeline:
             )
 
     def kill_daemon(self) -> None:
-        """SIGKILL to the daemon alone: its code server and its workers live on for as long as they will."""
+        """Kill only the daemon with SIGKILL; its code server and its workers continue."""
         if self._daemon:
             self._remember_family()
             self._daemon.kill()
@@ -183,22 +183,22 @@ class Pipeline:
             self._daemon = None
 
     def stop_daemon(self) -> None:
-        """End the daemon and everything that it started."""
+        """End the daemon and all processes that it started."""
         if self._daemon:
             self._remember_family()
             end_tree(self._daemon)
             self._daemon = None
 
     def _remember_family(self) -> None:
-        assert self._daemon is not None  # noqa: S101 (the callers look)
+        assert self._daemon is not None  # noqa: S101 (the callers check it)
         with suppress(psutil.NoSuchProcess):
             self._family |= {one.pid: one for one in psutil.Process(self._daemon.pid).children(recursive=True)}
 
     def worker(self) -> psutil.Process:
-        """A worker that is at work now; waits for one.
+        """Wait for a live worker and return it.
 
         Raises:
-            ChaosFailed: None came.
+            ChaosFailed: There was none in time.
         """
         return until(self._a_worker, FIRST_WORK_SECONDS, f"a worker; see {self.daemon_log}")
 
@@ -212,12 +212,12 @@ class Pipeline:
         return None
 
     def kill_worker(self, rng: Random) -> None:
-        """SIGKILL to a worker, up to a second after it is met."""
+        """Kill a worker with SIGKILL, up to a second after it was found."""
 
         def killed() -> bool:
             worker = self.worker()
             time.sleep(rng.uniform(0, 1))
-            with suppress(psutil.NoSuchProcess):  # it had just ended by itself
+            with suppress(psutil.NoSuchProcess):  # it ended by itself meanwhile
                 worker.kill()
                 return True
             return False
@@ -225,19 +225,19 @@ class Pipeline:
         until(killed, FIRST_WORK_SECONDS, "a worker to kill")
 
     def owner(self) -> str | None:
-        """The run that holds the lane's first partition, if one does and Redis says so."""
+        """Return the run that holds the lane's first partition; None if there is none or Redis does not answer."""
         with open_stores(self.settings) as stores, suppress(Unavailable, redis.RedisError):
             return holders(stores.redis.client, self.settings.namespace, [0]).get(0)
         return None
 
     def freeze_owner(self) -> tuple[psutil.Process, str]:
-        """SIGSTOP to a worker while it has the lane; the worker and its run."""
+        """Stop a worker with SIGSTOP while it holds the lane; return the worker and its run."""
 
         def frozen() -> tuple[psutil.Process, str] | None:
             worker = self.worker()
             with suppress(psutil.NoSuchProcess):
                 worker.suspend()
-                # Not one that has just given its lane back.
+                # A worker that has just given its lane back does not count.
                 if owner := self.owner():
                     return worker, owner
                 worker.resume()
@@ -246,7 +246,7 @@ class Pipeline:
         return until(frozen, FIRST_WORK_SECONDS, "a worker that has the lane")
 
     def terminate_owner(self) -> str:
-        """Have Dagster terminate the run that has the lane; the run's id."""
+        """Terminate the run that holds the lane through Dagster; return the run's id."""
         import dagster as dg
 
         def terminated() -> str | None:
@@ -257,10 +257,10 @@ class Pipeline:
         return until(terminated, FIRST_WORK_SECONDS, "a run that has the lane and can be terminated")
 
     def operate(self, *arguments: str) -> str:
-        """Give a command of `truepixel` as an operator would; what it printed.
+        """Run a command of `truepixel` as an operator would; return its output.
 
         Raises:
-            ChaosFailed: It failed.
+            ChaosFailed: The command failed.
         """
         env = environment(self.settings)
         done = subprocess.run(
@@ -278,35 +278,35 @@ class Pipeline:
         return done.stdout
 
     def send(self, records: Iterable[Record], *, partition: int = -1) -> None:
-        """Send records beside the load, and return when Kafka has acknowledged them."""
+        """Send records in addition to the load; return when Kafka has acknowledged them."""
         with EventProducer(self.settings) as producer:
             for record in records:
                 producer.send(record.key, record.value, record.headers, partition=partition)
 
     def close_log(self) -> None:
-        """Judge what is in the topic, before a fault takes it away. The load pauses.
+        """Audit the topic before a fault removes it. The load must be paused.
 
         Raises:
-            ChaosFailed: It was not processed in time.
+            ChaosFailed: The pipeline did not process the topic in time.
         """
         if not self.wait_until_processed(self.high(), RECOVERY_SECONDS):
             raise ChaosFailed("the topic was not processed")
         self.verdicts.append(judge(self.settings))
 
     def lost_to_retention(self) -> int:
-        """How many records the pipeline says retention removed before they were read."""
+        """Return how many records the pipeline reports as removed by retention before they were read."""
         lost = json.loads(self.operate("lag", "--json")).get("lost", [])
         ranges = [LOST_RANGE.search(line) for line in lost]
         return sum(int(found[2]) - int(found[1]) + 1 for found in ranges if found)
 
     def count_events(self, shop: str) -> int:
-        """How many events of a shop are stored."""
+        """Return how many events of a shop are stored."""
         with open_stores(self.settings) as stores:
             stores.elasticsearch.refresh()
             return sum(1 for _ in stores.elasticsearch.scan("events-", {"term": {"shop_id": shop}}, fields=["shop_id"]))
 
     def unused_month(self) -> datetime:
-        """A moment in the middle of a month that has no index of events yet."""
+        """Return a time in the middle of a month that has no index of events yet."""
         months = FIRST_UNUSED_MONTH + self._months % UNUSED_MONTHS
         self._months += 1
         day = datetime.now(timezone.utc).replace(day=15)
@@ -315,20 +315,20 @@ class Pipeline:
         return day
 
     def kill_at(self, point: str) -> None:
-        """Have the next process that comes to a point kill itself there; returns when one has.
+        """Make the next process that reaches a failpoint kill itself there; return when one has.
 
         Raises:
-            ChaosFailed: None came there.
+            ChaosFailed: No process reached it in time.
         """
         file = failpoints.switch(self.settings.data_dir)
         file.write_text(point)
         try:
-            until(lambda: not file.exists(), SWITCH_SECONDS, f"a process that comes to {point!r}")
+            until(lambda: not file.exists(), SWITCH_SECONDS, f"a process that reaches {point!r}")
         finally:
             file.unlink(missing_ok=True)
 
     def kill_server(self, name: str) -> None:
-        """SIGKILL to a server; returns when it is gone."""
+        """Kill a server with SIGKILL; return when it has ended."""
         pid = next(one.pid for one in self._stack.status() if one.name == name)
         if pid:
             process = psutil.Process(pid)
@@ -340,16 +340,16 @@ class Pipeline:
         self._stack.up(lambda _: None)
 
     def open_claims(self) -> int:
-        """Claims of flushes that were interrupted, or are under way."""
+        """Return the number of claims of flushes that are in progress or were interrupted."""
         with open_stores(self.settings) as stores:
             return sum(len(keys) for keys in stores.redis.counter_keys("claim", 100))
 
     def high(self) -> dict[int, int]:
-        """The end of each partition now."""
+        """Return the end of each partition."""
         return {entry.partition: entry.high for entry in self.lag()}
 
     def lag(self) -> list[PartitionLag]:
-        """The lag of every partition; waits for Kafka."""
+        """Return the lag of every partition; wait until Kafka answers."""
         return until(self._lag, FIRST_WORK_SECONDS, "Kafka")
 
     def _lag(self) -> list[PartitionLag] | None:
@@ -358,7 +358,7 @@ class Pipeline:
         return None
 
     def wait_until_processed(self, high: Mapping[int, int], seconds: float) -> bool:
-        """Wait until the offsets are committed up to these ends; whether they were in time."""
+        """Wait until the offsets are committed up to these ends; return whether they were in time."""
 
         def processed() -> bool:
             found = self._lag()
@@ -373,7 +373,7 @@ class Pipeline:
         """Wait until the first micro-batch is committed.
 
         Raises:
-            ChaosFailed: None was.
+            ChaosFailed: None was committed in time.
         """
         until(
             lambda: any(entry.committed for entry in self._lag() or ()),
@@ -382,7 +382,7 @@ class Pipeline:
         )
 
     def next_of(self, name: str, choices: Sequence[T], rng: Random) -> T:
-        """One of the choices at random, but none twice before every other has had its turn."""
+        """Choose one of the choices at random; each is chosen once before any is chosen again."""
         left = self._used.setdefault(name, [])
         if not left:
             left += rng.sample(choices, len(choices))

@@ -1,1 +1,1 @@
-"""The shapes of Shopify's payloads: web pixel events and webhooks as bytes of JSON, from what happened in a shop."""
+"""Shopify's payloads: web pixel events and webhooks as JSON, built from shops, visitors and orders."""

@@ -1,4 +1,4 @@
-"""The payloads of webhooks that speak of an order or a shop without showing the order.
+"""Payloads of webhooks that concern an order or a shop but do not contain the order.
 
 Topics `orders/delete`, `orders/edited`, `fulfillments/create`, `order_transactions/create` and `shop/update`.
 """
@@ -18,12 +18,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def deletion_webhook(purchase: Purchase) -> bytes:
-    """The payload of `orders/delete`: the order's id and nothing else."""
+    """Return the payload of `orders/delete`: the order's id and nothing else."""
     return _encode({"id": purchase.order_id})
 
 
 def edit_webhook(order: Order, *, additions: Mapping[int, int], removals: Mapping[int, int]) -> bytes:
-    """The payload of `orders/edited`: the lines that were added and removed, by id, and how many of each."""
+    """Return the payload of `orders/edited`: the quantities added and removed, by line id."""
     at = times_of(order.purchase.shop)(order.at)
     edit: dict[str, Any] = {
         "id": order.purchase.order_id + 11,
@@ -46,7 +46,7 @@ def edit_webhook(order: Order, *, additions: Mapping[int, int], removals: Mappin
 
 
 def fulfillment_webhook(order: Order) -> bytes:
-    """The payload of `fulfillments/create`."""
+    """Return the payload of `fulfillments/create`."""
     purchase = order.purchase
     at = times_of(purchase.shop)(order.at)
     return _encode(
@@ -70,7 +70,7 @@ def fulfillment_webhook(order: Order) -> bytes:
 
 
 def transaction_webhook(order: Order) -> bytes:
-    """The payload of `order_transactions/create`: the buyer's payment, in the buyer's money."""
+    """Return the payload of `order_transactions/create`: the buyer's payment in the buyer's currency."""
     purchase = order.purchase
     at, currency = times_of(purchase.shop)(order.at), purchase.presentment.currency
     return _encode(
@@ -100,7 +100,7 @@ def transaction_webhook(order: Order) -> bytes:
 
 
 def shop_webhook(shop: Shop, zone: str, at: int) -> bytes:
-    """The payload of `shop/update`: its time zone, currency and domains."""
+    """Return the payload of `shop/update`: the shop's time zone, currency and domains."""
     market = shop.market
     return _encode(
         {

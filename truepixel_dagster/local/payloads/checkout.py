@@ -1,4 +1,4 @@
-"""The payloads of Shopify's `checkouts/…` and `carts/…` webhooks."""
+"""Payloads of Shopify's `checkouts/…` and `carts/…` webhooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def checkout_webhook(purchase: Purchase, at: int, *, contact_known: bool) -> bytes:
-    """The payload of `checkouts/create` and `checkouts/update`."""
+    """Return the payload of `checkouts/create` and `checkouts/update`."""
     shop, currency = purchase.shop, purchase.shop.currency
     local = times_of(shop)
     recover = f"https://{shop.host}/{shop.id}/checkouts/{purchase.checkout_token}/recover"
@@ -57,7 +57,7 @@ def checkout_webhook(purchase: Purchase, at: int, *, contact_known: bool) -> byt
 
 
 def cart_webhook(cart_token: str, lines: Sequence[Line], created_at: int, at: int, currency: str) -> bytes:
-    """The payload of `carts/create` and `carts/update`, whose id is the cart's token."""
+    """Return the payload of `carts/create` and `carts/update`, whose id is the cart's token."""
     return _encode(
         {
             "id": cart_token,

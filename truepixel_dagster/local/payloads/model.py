@@ -1,7 +1,7 @@
-"""What the payloads speak of: shops, buyers, carts, and orders with what happens to them.
+"""The model behind the payloads: shops, buyers, carts, and orders with their changes.
 
-Amounts are integer minor units of the shop's currency and times milliseconds since the epoch, unless a name says
-otherwise.
+Amounts are integer minor units of the shop's currency, and times are milliseconds since the epoch, unless a docstring
+says otherwise.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import msgspec
 
 
 class Market(msgspec.Struct, frozen=True):
-    """Where a shop sells: its currency, the offset of its clock in minutes, and what an address there looks like.
+    """A market: its currency, the offset of its clock in minutes, and an address there.
 
-    `price_level` is roughly what one dollar is in this currency.
+    `price_level` is the approximate value of a dollar in this currency.
     """
 
     currency: str
@@ -30,18 +30,18 @@ class Market(msgspec.Struct, frozen=True):
 
 
 class Presentment(msgspec.Struct, frozen=True):
-    """What a buyer sees prices in: the currency of a market, and the minor units of it that one of the shop's is."""
+    """The market in whose currency a buyer sees prices; `rate` converts the shop's minor units to the buyer's."""
 
     market: Market
     rate: float = 1.0
 
     @property
     def currency(self) -> str:
-        """The ISO 4217 code."""
+        """Return the ISO 4217 code."""
         return self.market.currency
 
     def of(self, units: int) -> int:
-        """The shop's minor units in the buyer's."""
+        """Convert the shop's minor units to the buyer's."""
         return units if self.rate == 1 else int(units * self.rate + 0.5)
 
 
@@ -64,16 +64,16 @@ class Product(msgspec.Struct, frozen=True):
     gift_card: bool = False
 
     def shown(self, currency: str) -> msgspec.Raw:
-        """The variant with its price in this currency."""
+        """Return the variant with its price in this currency."""
         return self.abroad.get(currency, self.pixel)
 
 
 class Collector(msgspec.Struct, frozen=True):
-    """How a shop's webhooks come to the topic.
+    """How a shop's webhooks reach the topic.
 
-    `headers` are `ours`, or Shopify's passed on, which begin with `X-Shopify-` or `Shopify-`; `upper_case` writes
-    topics as Shopify's libraries do (ORDERS_CREATE); `shared_ids` has the topics of one action of a merchant share an
-    event id; `keyed_by_client` takes the client that the theme hands on for the key, and not the cart's token.
+    `headers` is `ours`, or the prefix of Shopify's headers: `X-Shopify-` or `Shopify-`. If `upper_case`, topics are
+    written as by Shopify's libraries (ORDERS_CREATE). If `shared_ids`, all topics of one change share an event id. If
+    `keyed_by_client`, the key has the client that the theme passes on, instead of the cart's token.
     """
 
     headers: str = "ours"
@@ -83,10 +83,11 @@ class Collector(msgspec.Struct, frozen=True):
 
 
 class Shop(msgspec.Struct, frozen=True):
-    """A shop. `passes_client`: its theme hands the pixel's client id on to carts and orders, as `client_note`.
+    """A shop. `domain` is Shopify's, `host` the storefront's, and `abroad` are its markets beside its own.
 
-    `full_payloads` has its payloads show all that Shopify sends today. `domain` is Shopify's, `host` the storefront's.
-    `abroad` are the markets beside its own; `counts_orders` still has an order's webhook say how many its customer has.
+    If `passes_client`, its theme writes the pixel's client id into carts and orders, as attribute `client_note`. If
+    `full_payloads`, payloads have all of Shopify's current fields. If `counts_orders`, an order's webhook still has the
+    number of its customer's orders.
     """
 
     id: str
@@ -105,12 +106,12 @@ class Shop(msgspec.Struct, frozen=True):
 
     @property
     def currency(self) -> str:
-        """The ISO 4217 code that the shop's amounts are in."""
+        """Return the ISO 4217 code of the shop's amounts."""
         return self.market.currency
 
 
 class Customer(msgspec.Struct, frozen=True):
-    """A person as the checkout knows them."""
+    """A customer as the checkout knows them."""
 
     id: int
     email: str
@@ -120,16 +121,16 @@ class Customer(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct):
-    """How many orders a customer has placed so far."""
+    """The number of orders that a customer has placed so far."""
 
     orders: int = 0
 
 
 class Visitor(msgspec.Struct, frozen=True):
-    """A browser in a shop. `navigator` is what it says of itself, encoded; `viewport` is inner width and height.
+    """A browser in a shop. `navigator` is its encoded `navigator` object; `viewport` is its inner width and height.
 
-    `clock_error` is how far ahead its clock is. `history` is its customer's, whatever the device. `client_id` may be
-    the text that a collector writes where there is none: `anonymous` then.
+    `clock_error` is how far its clock is ahead. `history` is its customer's, across devices. If the visitor is
+    `anonymous`, `client_id` is the text that a collector writes instead of an id.
     """
 
     shop: Shop
@@ -144,16 +145,16 @@ class Visitor(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page that a visitor has open. `context` is the context of every pixel event on it, encoded."""
+    """A page that a visitor has open. `context` is the encoded context of every pixel event on it."""
 
     url: str
     context: msgspec.Raw
 
 
 class Line(msgspec.Struct, frozen=True):
-    """Some of a product in a cart or an order. `discount` is what is taken off the whole line.
+    """A line of a cart or an order. `discount` is that of the whole line.
 
-    Of `quantity`, `removed` were taken out by an edit or a cancellation, and `returned` came back with a refund.
+    Of `quantity` units, an edit or a cancellation removed `removed`, and `returned` were returned with a refund.
     """
 
     id: int
@@ -165,26 +166,26 @@ class Line(msgspec.Struct, frozen=True):
 
     @property
     def full_price(self) -> int:
-        """Before the discount."""
+        """Return the price before the discount."""
         return self.product.price * self.quantity
 
     @property
     def left(self) -> int:
-        """How many the order still has."""
+        """Return the number of units that the order still has."""
         return self.quantity - self.removed - self.returned
 
     def share(self, quantity: int) -> int:
-        """What some of the line cost."""
+        """Return the discounted price of some units of the line."""
         return (self.full_price - self.discount) * quantity // self.quantity
 
 
 def shown_price(line: Line, seen_in: Presentment) -> int:
-    """What a line costs before its discount, in minor units of the presentment currency."""
+    """Return a line's price before its discount, in minor units of the presentment currency."""
     return seen_in.of(line.product.price) * line.quantity
 
 
 def shown_discount(line: Line, seen_in: Presentment) -> int:
-    """What is taken off a line, in minor units of the presentment currency: of a line for nothing all of its price."""
+    """Return a line's discount in minor units of the presentment currency; a free line's discount is its full price."""
     full = shown_price(line, seen_in)
     return full if line.discount == line.full_price else min(full, seen_in.of(line.discount))
 
@@ -193,9 +194,9 @@ class Purchase(msgspec.Struct, frozen=True):
     """A checkout and the order that it may become.
 
     `checkout_token` and `cart_token` are None for an order that was not placed on the storefront; `client_id` is None
-    where the theme does not hand it on; `landing` is the path and query string that the buyer's session began with.
-    `processed_at` differs from `started_at` for an order that was imported. `nth` is the how many-th order of its
-    customer it is; `walk_in` is one without a customer.
+    if the theme does not pass it on; `landing` is the path and query string with which the buyer's session began.
+    `processed_at` differs from `started_at` for an imported order. The order is its customer's `nth`, from 1; a
+    `walk_in` order has no customer.
     """
 
     shop: Shop
@@ -225,50 +226,51 @@ class Purchase(msgspec.Struct, frozen=True):
 
     @property
     def subtotal(self) -> int:
-        """The lines after their discounts."""
+        """Return the sum of the lines after their discounts."""
         return sum(line.full_price - line.discount for line in self.lines)
 
     @property
     def discount(self) -> int:
-        """What is taken off all lines together."""
+        """Return the sum of the lines' discounts."""
         return sum(line.discount for line in self.lines)
 
     @property
     def added_tax(self) -> int:
-        """The tax where prices do not include it."""
+        """Return the tax that prices do not include."""
         return 0 if self.shop.market.tax_included else self.tax
 
     def total(self, *, shipped: bool = True) -> int:
-        """What the buyer pays; until a shipping rate is chosen (`shipped`) without its price."""
+        """Return the amount that the buyer pays; before a shipping rate is chosen, use `shipped=False`."""
         return self.subtotal + self.added_tax + (self.shipping if shipped else 0)
 
     def shown_subtotal(self) -> int:
-        """The subtotal as the buyer sees it, in minor units of the presentment currency."""
+        """Return the subtotal in minor units of the presentment currency."""
         seen_in = self.presentment
         return sum(shown_price(line, seen_in) - shown_discount(line, seen_in) for line in self.lines)
 
     def shown_discount(self) -> int:
-        """The discount as the buyer sees it, in minor units of the presentment currency."""
+        """Return the discount in minor units of the presentment currency."""
         return sum(shown_discount(line, self.presentment) for line in self.lines)
 
     def shown_total(self, *, shipped: bool = True) -> int:
-        """The total as the buyer sees it, in minor units of the presentment currency."""
+        """Return the total in minor units of the presentment currency."""
         of = self.presentment.of
         return self.shown_subtotal() + of(self.added_tax) + (of(self.shipping) if shipped else 0)
 
 
 class ReturnedLine(msgspec.Struct, frozen=True):
-    """Some of an order's line that comes back with a refund or is taken out."""
+    """Units of an order's line that are returned or removed."""
 
     line: Line
     quantity: int
 
 
 class Refund(msgspec.Struct, frozen=True):
-    """What Shopify calls a refund: lines that come back or are taken out, and money that is given back or none.
+    """A refund in Shopify's sense: returned or removed lines, with an amount or without one.
 
-    `presented` has its transaction say the buyer's money; `void` releases what was only authorized; `failed` puts one
-    that did not succeed before the transaction; `settles` gives back what an edit took off before.
+    If `presented`, its transaction is in the buyer's currency. `void` is the authorized amount that it releases. If
+    `failed`, a transaction that did not succeed precedes the successful one. If `settles`, it refunds the amount by
+    which an earlier edit reduced the order.
     """
 
     id: int
@@ -282,9 +284,9 @@ class Refund(msgspec.Struct, frozen=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """An order at a moment: `at` is its last change, `status` its financial status.
+    """An order after its last change at `at`; `status` is its financial status.
 
-    `taken_off` is what edits and cancellations took off its total without a refund of money.
+    `taken_off` is the amount by which edits and cancellations reduced its total without a refund.
     """
 
     purchase: Purchase
@@ -297,11 +299,11 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def refunded(self) -> int:
-        """The money that was given back."""
+        """Return the refunded amount."""
         return sum(refund.amount for refund in self.refunds)
 
     @property
     def left(self) -> int:
-        """What is left of the total after edits and refunds."""
+        """Return the rest of the total after edits and refunds."""
         back = sum(refund.amount for refund in self.refunds if not refund.settles)
         return max(0, self.purchase.total() - self.taken_off - back)

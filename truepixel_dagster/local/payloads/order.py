@@ -1,7 +1,8 @@
 """The payload of Shopify's `orders/…` webhooks (shopify.dev: Order, REST Admin API, 2024-10 to 2026-01).
 
-Amounts are decimal strings of the shop's money, and in `…_set` of the buyer's beside it; ids are integers; times are on
-the shop's clock. `total_price` says what was ordered, `current_…` what edits, returns and refunds left of it.
+Amounts are decimal strings in the shop's currency; a field `…_set` also has the buyer's. Ids are integers; times have
+the shop's offset. `total_price` is the amount of the order as placed; fields `current_…` are after edits, returns and
+refunds.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def order_webhook(order: Order, *, tokens: bool = True) -> bytes:
-    """The payload of every `orders/…` topic but `orders/delete` and `orders/edited`.
+    """Return the payload of an `orders/…` topic, except `orders/delete` and `orders/edited`.
 
     Arguments:
-        order: The order as it is at this moment.
-        tokens: Whether the checkout's and the cart's token are there: merchants report payloads where they are null.
+        order: The order.
+        tokens: Whether it has the checkout's and the cart's token: merchants report payloads with null tokens.
     """
     fields = _fields(order, tokens=tokens)
     return _encode(fields | _todays(order) if order.purchase.shop.full_payloads else fields)
@@ -92,7 +93,7 @@ def _fields(order: Order, *, tokens: bool) -> dict[str, Any]:
 
 
 def _todays(order: Order) -> dict[str, Any]:
-    """What Shopify sends beside the fields above, or in their place."""
+    """Return the fields that current versions add or replace."""
     purchase = order.purchase
     shop, currency = purchase.shop, purchase.shop.currency
     subtotal, tax = _current_subtotal(purchase), _current_tax(purchase)
@@ -164,7 +165,7 @@ def _client_details(purchase: Purchase) -> dict[str, Any]:
 
 
 def _customer(purchase: Purchase, created_at: str) -> dict[str, Any]:
-    """The order's customer; since 2025-01 without the number of their orders."""
+    """Return the order's customer; since version 2025-01 it lacks the number of their orders."""
     customer = purchase.customer
     fields = {
         "id": customer.id,

@@ -1,7 +1,7 @@
 """Web pixel events as Shopify's customer events send them (shopify.dev, Web Pixels API, standard events).
 
-Amounts are what the buyer sees, as JSON numbers; ids are strings. Whatever many events share (a product, a page's
-context) is encoded once and copied in.
+Amounts are JSON numbers in the buyer's currency; ids are strings. Parts that many events share (a product, a page's
+context) are encoded once and copied.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def variant(currency: str, host: str, *, price: int, title: str, variant_title: str | None, **ids: Any) -> msgspec.Raw:
-    """A product variant as pixel events show it, encoded. `ids`: id, variant_id, handle, vendor, sku."""
+    """Return an encoded product variant of pixel events. `ids`: id, variant_id, handle, vendor, sku."""
     return msgspec.Raw(
         _encode(
             {
@@ -51,14 +51,14 @@ def variant(currency: str, host: str, *, price: int, title: str, variant_title: 
 
 
 def navigator(user_agent: str, language: str) -> msgspec.Raw:
-    """What a browser says of itself, encoded."""
+    """Return a browser's encoded `navigator` object."""
     languages = [language, language.partition("-")[0]]
     fields = {"language": language, "cookieEnabled": True, "languages": languages, "userAgent": user_agent}
     return msgspec.Raw(_encode(fields))
 
 
 def cut_title(title: str) -> msgspec.Raw:
-    """A title that JavaScript's `substring` cut in the middle of an emoji: half a surrogate pair is left at its end."""
+    """Return a title that JavaScript's `substring` cut in the middle of an emoji: it ends in half a surrogate pair."""
     return msgspec.Raw(_encode(title)[:-1] + b' \\ud83c"')
 
 
@@ -117,17 +117,17 @@ def pixel_event(
     custom: bool = False,
     seq: int | None = None,
 ) -> bytes:
-    """A web pixel event.
+    """Return a web pixel event.
 
     Arguments:
         name: The event's name.
-        event_id: Its id.
-        client_id: The browser's; None where the visitor did not consent.
-        at: When, by the browser's clock.
+        event_id: The event's id.
+        client_id: The browser's id; None if the visitor did not consent.
+        at: The time by the browser's clock, in milliseconds since the epoch.
         opened: The page.
-        data: What it is about.
-        custom: A custom event carries its data as `customData`.
-        seq: The how many-th event of the page it is; None leaves the field out.
+        data: The event's data.
+        custom: Whether it is a custom event, which has its data as `customData`.
+        seq: The event's number on the page, from 1; None omits the field.
     """
     event: dict[str, Any] = {
         "id": event_id,
@@ -144,23 +144,23 @@ def pixel_event(
 
 
 def product_viewed(product: Product, currency: str) -> dict[str, Any]:
-    """The data of `product_viewed`."""
+    """Return the data of `product_viewed`."""
     return {"productVariant": product.shown(currency)}
 
 
 def collection_viewed(collection_id: int, title: str, products: Sequence[Product], currency: str) -> dict[str, Any]:
-    """The data of `collection_viewed`."""
+    """Return the data of `collection_viewed`."""
     variants = [product.shown(currency) for product in products]
     return {"collection": {"id": str(collection_id), "title": title, "productVariants": variants}}
 
 
 def search_submitted(query: str, products: Sequence[Product], currency: str) -> dict[str, Any]:
-    """The data of `search_submitted`."""
+    """Return the data of `search_submitted`."""
     return {"searchResult": {"query": query, "productVariants": [product.shown(currency) for product in products]}}
 
 
 def cart_line(line: Line, seen_in: Presentment) -> dict[str, Any]:
-    """A line of a cart, as in `product_added_to_cart` and `product_removed_from_cart`."""
+    """Return a line of a cart, as in `product_added_to_cart` and `product_removed_from_cart`."""
     return {
         "cost": {"totalAmount": amount(shown_price(line, seen_in), seen_in.currency)},
         "merchandise": line.product.shown(seen_in.currency),
@@ -169,7 +169,7 @@ def cart_line(line: Line, seen_in: Presentment) -> dict[str, Any]:
 
 
 def cart_viewed(cart_token: str, lines: Sequence[Line], seen_in: Presentment) -> dict[str, Any]:
-    """The data of `cart_viewed`; the cart is null when it is empty."""
+    """Return the data of `cart_viewed`; an empty cart is null."""
     if not lines:
         return {"cart": None}
     return {
@@ -184,11 +184,11 @@ def cart_viewed(cart_token: str, lines: Sequence[Line], seen_in: Presentment) ->
 
 
 def checkout(purchase: Purchase, *, step: int, order: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The data of a checkout event.
+    """Return the data of a checkout event.
 
     Arguments:
         purchase: The checkout.
-        step: How far it has come: 0 started, 1 contact, 2 address, 3 shipping, 4 payment, 5 completed.
+        step: The last completed step: 0 started, 1 contact, 2 address, 3 shipping, 4 payment, 5 completed.
         order: What the pixel knows of the order: `{"id": …}`, an empty object, or None.
     """
     seen_in, shipped = purchase.presentment, step >= 3
@@ -216,7 +216,7 @@ def checkout(purchase: Purchase, *, step: int, order: dict[str, Any] | None = No
 
 
 def _todays(purchase: Purchase, *, shipped: bool) -> dict[str, Any]:
-    """What checkouts show since June 2024 ("More data in web pixels")."""
+    """Return the fields that checkouts have since June 2024 ("More data in web pixels")."""
     market = purchase.presentment.market
     cost = amount(purchase.presentment.of(purchase.shipping), market.currency)
     option = {"cost": cost, "costAfterDiscounts": cost, "description": None, "handle": "std", "title": "Standard"}

@@ -1,7 +1,7 @@
-"""The payload of `refunds/create`, which stands in an order's `refunds` too (shopify.dev: Refund, REST Admin API).
+"""The payload of `refunds/create`, also part of an order's `refunds` (shopify.dev: Refund, REST Admin API).
 
-Shopify makes a refund of no money as well: when an edit or a cancellation takes lines out. A transaction is in the
-money of the buyer's payment unless `in_shop_currency` is asked for.
+Shopify also creates a refund without an amount when an edit or a cancellation removes lines. A transaction is in the
+currency of the buyer's payment unless the request sets `in_shop_currency`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _encode = msgspec.json.Encoder().encode
 
 
 def refund_webhook(purchase: Purchase, refund: Refund) -> bytes:
-    """The payload of `refunds/create`. The purchase's lines are as they are after it."""
+    """Return the payload of `refunds/create`. The purchase has its lines after the refund."""
     return _encode(refund_fields(purchase, refund))
 
 
 def refund_fields(purchase: Purchase, refund: Refund) -> dict[str, Any]:
-    """A refund, before it is encoded."""
+    """Return a refund's fields, not encoded."""
     at = times_of(purchase.shop)(refund.at)
     fields = {
         "id": refund.id,
@@ -117,7 +117,7 @@ def _transaction(
 
 
 def _adjustments(purchase: Purchase, refund: Refund) -> list[dict[str, Any]]:
-    """What was given back beyond the lines, or kept of them."""
+    """Return the difference between the refunded amount and the price of the returned lines."""
     beyond = refund.amount - sum(returned.line.share(returned.quantity) for returned in refund.lines)
     if not refund.amount or not beyond:
         return []

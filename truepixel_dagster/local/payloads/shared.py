@@ -1,4 +1,4 @@
-"""What the payloads of several webhooks have in common."""
+"""Parts that the payloads of several webhooks have in common."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from truepixel_dagster.local.payloads.text import decimal, iso_local
 
 
 def times_of(shop: Shop) -> Callable[[int], str]:
-    """How the shop writes times."""
+    """Return the function that formats times with the shop's offset."""
     return partial(iso_local, offset=shop.market.offset)
 
 
 def money_set(purchase: Purchase, units: int, shown: int | None = None) -> dict[str, Any]:
-    """An amount in the shop's money and in the buyer's, which is converted where `shown` does not say it."""
+    """Return an amount in the shop's currency and in the buyer's: `shown`, or converted without it."""
     seen_in = purchase.presentment
     shop_money = {"amount": decimal(units, purchase.shop.currency), "currency_code": purchase.shop.currency}
     if seen_in.rate == 1:
@@ -26,12 +26,12 @@ def money_set(purchase: Purchase, units: int, shown: int | None = None) -> dict[
 
 
 def client_notes(purchase: Purchase) -> list[dict[str, str]]:
-    """The client that the theme hands on, as a cart attribute."""
+    """Return the cart attribute with the client that the theme passes on, if any."""
     return [{"name": purchase.shop.client_note, "value": purchase.client_id}] if purchase.client_id else []
 
 
 def discount_codes(purchase: Purchase) -> list[dict[str, str]]:
-    """The code that the buyer used, if any."""
+    """Return the code that the buyer used, if any."""
     if not purchase.discount_code or not purchase.discount:
         return []
     amount = decimal(purchase.discount, purchase.shop.currency)
@@ -39,7 +39,7 @@ def discount_codes(purchase: Purchase) -> list[dict[str, str]]:
 
 
 def postal_address(purchase: Purchase) -> dict[str, Any]:
-    """Where the buyer lives."""
+    """Return the buyer's address."""
     customer, market = purchase.customer, purchase.presentment.market
     return {
         "first_name": customer.first_name,
@@ -62,7 +62,7 @@ def _discount_set(purchase: Purchase, line: Line) -> dict[str, Any]:
 
 
 def order_line(line: Line, purchase: Purchase) -> dict[str, Any]:
-    """A line of an order."""
+    """Return a line of an order."""
     product, currency = line.product, purchase.shop.currency
     off, off_set = decimal(line.discount, currency), _discount_set(purchase, line)
     allocation = {"amount": off, "amount_set": off_set, "discount_application_index": 0}

@@ -1,6 +1,6 @@
-"""Believable Shopify traffic: visitors who come from ads, browse, fill carts, check out and come back.
+"""Generate believable Shopify traffic: visitors who arrive from ads, browse, fill carts, check out and return.
 
-`traffic(...)` is pure: the same arguments give the same bytes, and nothing is read from outside.
+`traffic(...)` is pure: the same arguments give the same bytes.
 
     for record in traffic(10_000, seed=7):
         producer.produce(topic, key=record.key, value=record.value, headers=list(record.headers))

@@ -1,4 +1,4 @@
-"""Where visits come from: ads with campaigns and click ids, and the ways that cost nothing."""
+"""The sources of visits: ads with campaigns and click ids, and unpaid sources."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _T = TypeVar("_T")
 
 
 class Source(NamedTuple):
-    """Where a visit comes from: the referring page, and the query string that it brings along."""
+    """The source of a visit: the referring page, and the query string of the landing page."""
 
     referrer: str
     query: str
 
 
 class _Ad(NamedTuple):
-    """Where an ad stands: the referring page, the click id's parameter, `utm_source` and `utm_medium`."""
+    """An ad: its referring page, the parameter of its click id, `utm_source` and `utm_medium`."""
 
     referrer: str
     click_id: str | None
@@ -33,20 +33,20 @@ class _Ad(NamedTuple):
 
 
 def source_of(rng: Random, profile: Profile, shop: Shop, at: int) -> Source:
-    """An ad with its campaign and click id, or one of both alone; or a way that costs nothing.
+    """Choose an ad, with a campaign, a click id or both, or an unpaid source.
 
     Arguments:
-        rng: What chooses.
+        rng: The source of chance.
         profile: How often each kind is chosen.
-        shop: Whose campaigns.
-        at: When the ad is clicked, in milliseconds since the epoch.
+        shop: The shop, which has the campaigns.
+        at: The time of the click, in milliseconds since the epoch.
     """
     if rng.random() < profile.unpaid:
         return _unpaid(rng) if profile.every_platform else Source(rng.choice(_UNPAID_REFERRERS), "")
     ad = _ads_of(rng) if profile.every_platform else _weighted(rng, _ADS, _AD_WEIGHTS)
     query = _query(rng, shop, ad, at)
     if happens(rng, profile.two_click_ids):
-        # As where an ad's link is shared on Facebook, or Google's newer parameters stand beside the older.
+        # As if an ad's link were shared on Facebook, or had Google's newer parameters beside the older ones.
         other = rng.choice(("fbclid", "gbraid"))
         query |= {"gad_source": "1"} if other == "gbraid" else {}
         query[other] = _click_id(rng, other, at)
@@ -83,18 +83,18 @@ def _click_id(rng: Random, kind: str, at: int) -> str:
 
 
 def _unpaid(rng: Random) -> Source:
-    """Most come straight or from a search engine. A link on Facebook has its click id, and so has a free listing."""
+    """Choose an unpaid source, mostly none or a search engine. Links on Facebook and free listings have click ids."""
     referrer, query = _weighted(rng, _UNPAID, _UNPAID_WEIGHTS)
     return Source(referrer, query.format(id=f"{rng.getrandbits(100):025x}") if query else "")
 
 
 def _ads_of(rng: Random) -> _Ad:
-    """Mostly the usual ads; some of the many others, and some whose links are tagged by hand."""
+    """Choose an ad: mostly one of the largest platforms, else of the others or with a link tagged by hand."""
     return _weighted(rng, _ADS, _AD_WEIGHTS) if rng.random() < 0.8 else rng.choice(_OTHER_ADS)
 
 
 def _weighted(rng: Random, items: Sequence[_T], weights: Sequence[int]) -> _T:
-    """One of the items; `weights` are summed up, each with all before it."""
+    """Choose an item; `weights` are cumulative."""
     return items[bisect(weights, rng.random() * weights[-1])]
 
 

@@ -1,4 +1,4 @@
-"""Chances, and ids as Shopify gives them."""
+"""Random choices, and ids in Shopify's forms."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _T = TypeVar("_T")
 
 
 def happens(rng: Random, share: float) -> bool:
-    """Whether something happens that does so in this share of cases. A share of 0 draws no random number."""
+    """Return True in this share of cases. A share of 0 draws no random number."""
     return share > 0 and rng.random() < share
 
 
 def geometric(rng: Random, mean: float) -> int:
-    """A whole number from 0 up, smaller ones more often."""
+    """Return an integer of a geometric distribution that begins at 0 and has this mean."""
     return int(math.log(1 - rng.random()) / math.log(mean / (1 + mean)))
 
 
 def remember(rng: Random, memory: MutableSequence[_T], item: _T, limit: int) -> None:
-    """Keep the item; in a full memory it takes a random one's place."""
+    """Store an item; in a full memory it replaces a random one."""
     if len(memory) < limit:
         memory.append(item)
     else:
@@ -31,16 +31,16 @@ def remember(rng: Random, memory: MutableSequence[_T], item: _T, limit: int) -> 
 
 
 def shopify_id(rng: Random) -> int:
-    """An integer of 13 digits or so."""
+    """Return an integer of about 13 digits."""
     return 5_000_000_000_000 + rng.getrandbits(42)
 
 
 def token(rng: Random) -> str:
-    """32 hexadecimal digits."""
+    """Return 32 hexadecimal digits."""
     return f"{rng.getrandbits(128):032x}"
 
 
 def uuid(rng: Random) -> str:
-    """A version 4 UUID."""
+    """Return a version 4 UUID."""
     text = token(rng)
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"

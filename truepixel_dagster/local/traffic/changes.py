@@ -1,6 +1,7 @@
-"""What merchants and buyers do to an order: each change makes the order as it is after it, and its webhooks.
+"""Changes that merchants and buyers make to an order.
 
-A change is a function of the world, the order before it and its time (milliseconds since the epoch).
+A change is a function of the world, the order and the time of the change (milliseconds since the epoch). It returns the
+changed order and the webhooks of the change.
 """
 
 from __future__ import annotations
@@ -29,28 +30,28 @@ DELETED = "orders/delete"
 
 
 def shown(world: World, order: Order, *topics: str) -> Webhooks:
-    """Webhooks that show the order; each may lack the tokens."""
+    """Return webhooks with the order as payload; each may lack the tokens."""
     return [(topic, order_webhook(order, tokens=not happens(world.rng, world.profile.null_tokens))) for topic in topics]
 
 
 def in_buyers_money(world: World, order: Order) -> bool:
-    """Whether a refund's transaction says what the buyer paid with, as it does unless it is asked for the shop's."""
+    """Choose whether a refund's transaction is in the buyer's currency: yes, unless the request names the shop's."""
     return order.purchase.presentment.rate != 1 and world.rng.random() < 0.8
 
 
 def _beside(world: World, topic: str, share: float) -> Iterable[str]:
-    """A topic that some shops subscribe to beside the others."""
+    """Return a topic for the share of shops that subscribe to it in addition to others."""
     return (topic,) if world.profile.every_change and world.rng.random() < share else ()
 
 
 def created(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The order is placed."""
+    """Place the order."""
     order = msgspec.structs.replace(order, at=at)
     return order, shown(world, order, "orders/create")
 
 
 def paid(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The money has come."""
+    """Pay the order."""
     order = msgspec.structs.replace(order, at=at, status="paid")
     webhooks = shown(world, order, "orders/paid", *_beside(world, "orders/updated", 0.3))
     for topic in _beside(world, "order_transactions/create", 0.2):
@@ -59,7 +60,7 @@ def paid(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def fulfilled(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The parcel is on its way; the order's landing page is as old as ever."""
+    """Ship the order."""
     order = msgspec.structs.replace(order, at=at, fulfilled=True)
     webhooks = shown(world, order, "orders/updated", *_beside(world, "orders/fulfilled", 0.5))
     for topic in _beside(world, "fulfillments/create", 0.3):
@@ -68,13 +69,13 @@ def fulfilled(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def voided(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """What was authorized is released; the order is not cancelled."""
+    """Release the authorized amount without cancelling the order."""
     order = msgspec.structs.replace(order, at=at, status="voided")
     return order, shown(world, order, "orders/updated")
 
 
 def cancelled(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The order is cancelled: its money goes back, or is never taken."""
+    """Cancel the order: refund its amount if it was paid, else release it."""
     was_paid = order.status not in ("pending", "authorized")
     order = msgspec.structs.replace(order, at=at, cancelled_at=at, status="refunded" if was_paid else "voided")
     if not world.profile.every_change:
@@ -92,12 +93,12 @@ def cancelled(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def deleted(_world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The merchant takes the order out of the shop."""
+    """Delete the order."""
     return msgspec.structs.replace(order, at=at), [(DELETED, deletion_webhook(order.purchase))]
 
 
 def upsold(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The buyer takes an offer on the page after the payment: the pixel has told the order without it."""
+    """Add an offer that the buyer accepts after the payment; the pixel has reported the order without it."""
     line = line_of(world, order.purchase.shop)
     line = msgspec.structs.replace(line, quantity=1, discount=line.product.price // 5)
     order = _with_added(msgspec.structs.replace(order, at=at), line)
@@ -105,7 +106,7 @@ def upsold(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def added(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The merchant adds a product; the buyer has yet to pay for it."""
+    """Add a product, which the buyer has not paid for yet."""
     line = line_of(world, order.purchase.shop)
     status = "partially_paid" if order.status == "paid" else order.status
     order = _with_added(msgspec.structs.replace(order, at=at, status=status), line)
@@ -113,7 +114,7 @@ def added(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def removed(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """The merchant takes some of a line out: Shopify writes a refund of no money."""
+    """Remove units of a line: Shopify records a refund without an amount."""
     lines = [line for line in order.purchase.lines if line.left]
     if not lines:
         return order, []
@@ -133,7 +134,7 @@ def removed(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
 
 
 def settled(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """What an edit took off a paid order goes back to the buyer."""
+    """Refund the amount by which an edit reduced a paid order."""
     owed = order.taken_off - sum(refund.amount for refund in order.refunds if refund.settles)
     if owed <= 0:
         return order, []
@@ -160,7 +161,7 @@ def _with_added(order: Order, line: Line) -> Order:
 
 
 def _with_lines(order: Order, gone: Iterable[ReturnedLine], *, returned: bool) -> Order:
-    """The order without these: they came back, or were removed."""
+    """Return the order after these units were returned or removed."""
     name = "returned" if returned else "removed"
     counts = {each.line.id: each.quantity for each in gone}
     lines = tuple(
@@ -171,26 +172,26 @@ def _with_lines(order: Order, gone: Iterable[ReturnedLine], *, returned: bool) -
 
 
 def given_back(world: World, order: Order, refund: Refund) -> tuple[Order, Webhooks]:
-    """A refund of the order, told by its own webhook, by the order's update, or by both in any order.
+    """Refund the order; its own webhook reports that, or the order's update, or both.
 
     Arguments:
-        world: What chooses, and how often.
-        order: Before the refund.
-        refund: Its lines are some that the order still has.
+        world: The source of chance and its profile.
+        order: The order before the refund.
+        refund: The refund; its lines are units that the order still has.
     """
     order = _with_lines(order, refund.lines, returned=refund.amount > 0)
     order = msgspec.structs.replace(order, at=refund.at, refunds=(*order.refunds, refund))
     if refund.amount:
         order = msgspec.structs.replace(order, status="partially_refunded" if order.left else "refunded")
-    told = [("refunds/create", refund_webhook(order.purchase, refund))]
+    webhooks = [("refunds/create", refund_webhook(order.purchase, refund))]
     if not world.profile.every_change:
-        return order, told
+        return order, webhooks
     way = world.rng.random()
     if way < _REFUND_ALONE:
-        return order, told
+        return order, webhooks
     update = shown(world, order, "orders/updated")
-    return order, update if way < _REFUND_ALONE + _UPDATE_ALONE else told + update
+    return order, update if way < _REFUND_ALONE + _UPDATE_ALONE else webhooks + update
 
 
-# Of refunds: that only their own webhook tells, and that only the order's update does.
+# The shares of refunds that only their own webhook reports, and that only the order's update reports.
 _REFUND_ALONE, _UPDATE_ALONE = 0.15, 0.05

@@ -1,4 +1,4 @@
-"""The generator: who comes when, and what is repeated and broken on the way."""
+"""The generator: arrivals of visitors, and faults on the way to the topic (duplicates, malformed records)."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def traffic(
     profile: Profile = DEFAULT,
     placed: list[Placed] | None = None,
 ) -> Iterator[Record]:
-    """Generate records in order of arrival, one at a time; memory grows with the visitors under way, not with `events`.
+    """Generate records in order of arrival, one at a time; memory grows with the active visitors, not with `events`.
 
     Arguments:
         events: How many records to yield, duplicates and malformed ones included.
         seed: The same seed gives the same bytes.
         shops: How many shops there are; a few have most of the traffic.
         duplicates: The share of records that repeat an earlier one.
-        malformed: The share of records that cannot be understood.
+        malformed: The share of records that cannot be decoded.
         start: When the first visitors arrive, with a time zone; 2026-01-05 00:00 UTC by default.
         span: The time over which the records are spread.
         profile: How often each kind of thing happens.
-        placed: Where to write down the orders that are placed, and what is true of them; memory grows with it.
+        placed: Receives each placed order with its true values; memory grows with it.
 
     Raises:
         ValueError: A negative number of events, no shop, a share outside of 0 to 1, shares above 1 together, a start
@@ -90,14 +90,14 @@ def traffic_at(
     """Generate a record for each time of a clock; see `traffic`.
 
     Arguments:
-        clock: When the records are due, in milliseconds since the epoch and in order.
+        clock: The times of the records, ascending, in milliseconds since the epoch.
         begin: The first of these times.
-        seed: As of `traffic`, and so are the others.
-        shops: How many.
-        duplicates: A share.
-        malformed: A share.
+        seed: As in `traffic`, like the remaining arguments.
+        shops: How many shops there are.
+        duplicates: The share of records that repeat an earlier one.
+        malformed: The share of records that cannot be decoded.
         profile: How often each kind of thing happens.
-        placed: Where to write down the orders.
+        placed: Receives each placed order.
 
     Raises:
         ValueError: No shop, a share outside of 0 to 1, or shares above 1 together.
@@ -112,7 +112,7 @@ def traffic_at(
 
 
 def to_millis(delta: timedelta) -> int:
-    """A duration in milliseconds, rounded down."""
+    """Return a duration in milliseconds, rounded down."""
     return delta // timedelta(milliseconds=1)
 
 
@@ -140,7 +140,7 @@ def _with_faults(
 
 
 class _Arrivals:
-    """Everything that is under way, by the time it arrives."""
+    """Hold the records and journeys in progress, in order of their times."""
 
     def __init__(self, world: World, shops: list[Shop], begin: int) -> None:
         self._world = world
@@ -151,12 +151,12 @@ class _Arrivals:
         self._known: list[Visitor] = []
         self._count = 0
         for rank, shop in enumerate(shops):
-            # Evenly over the ranks: with a share of a fifth the fifth shop, the tenth and so on.
+            # Choose evenly over the ranks: with a share of a fifth, the fifth shop, the tenth and so on.
             if int((rank + 1) * world.profile.shop_updates) > int(rank * world.profile.shop_updates):
                 self._add(begin - 30 * SECOND, shop_update(world, shop, begin - 30 * SECOND))
 
     def next(self, now: int) -> Record:
-        """The next record to arrive. Where nothing is due, new visitors come."""
+        """Return the next record. If none is due, new visitors arrive."""
         if not self._due or self._due[0][0] > now:
             self._wave(now)
         while True:
@@ -166,14 +166,14 @@ class _Arrivals:
             self._continue(entry)
 
     def _wave(self, now: int) -> None:
-        """Visitors come in waves, so that their visits overlap however few there are in a day."""
+        """Add a wave of visitors. Waves make visits overlap, however few there are in a day."""
         begin = now - 30 * SECOND
         for _ in range(1 + int(self._rng.random() * 24)):
-            self._add(begin, self._somebody(begin))
+            self._add(begin, self._arrival(begin))
             begin += int(self._rng.random() * 20 * SECOND)
 
-    def _somebody(self, at: int) -> Journey:
-        """A visitor, known or new, a crawler, or a buyer who needs no browser."""
+    def _arrival(self, at: int) -> Journey:
+        """Return the journey of a visitor, known or new, of a crawler, or of a buyer without a browser."""
         rng, world, profile = self._rng, self._world, self._world.profile
         if happens(rng, profile.bots):
             return crawl(world, crawler_of(rng, self._some_shop()), at)

@@ -1,4 +1,4 @@
-"""What becomes of an order after it was placed, and when."""
+"""The changes of an order after it was placed, and their times."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from truepixel_dagster.local.traffic.world import Deliveries, Journey, Placed, W
 Plan: TypeAlias = "list[tuple[int, Change]]"
 
 
-def told(world: World, placed: Placed, change: Change, at: int) -> Deliveries:
-    """Change an order, and tell it by webhooks."""
+def webhooks_of(world: World, placed: Placed, change: Change, at: int) -> Deliveries:
+    """Change an order; return the webhooks of the change."""
     placed.order, webhooks = change(world, placed.order, at)
     placed.deleted = placed.deleted or change is changes.deleted
     return of_order(world, placed, placed.order.purchase, at, webhooks)
 
 
 def followed(world: World, placed: Placed, plan: Plan) -> Journey:
-    """The order's later life, step by step."""
+    """Yield the webhooks of each planned change."""
     for (at, change), later in zip_longest(plan, plan[1:]):
-        yield told(world, placed, change, at), later[0] if later else None
+        yield webhooks_of(world, placed, change, at), later[0] if later else None
 
 
 def plan_of(world: World, purchase: Purchase, *, paid: bool) -> Plan:
-    """What happens to an order after its creation, in order of time.
+    """Plan the changes of an order after its creation, in order of time.
 
     Arguments:
-        world: What chooses, and how often.
+        world: The source of chance and its profile.
         purchase: The order.
         paid: Whether it was paid at once.
     """
@@ -47,7 +47,7 @@ def plan_of(world: World, purchase: Purchase, *, paid: bool) -> Plan:
 
 
 def _course(world: World, purchase: Purchase, *, paid: bool) -> Plan:
-    """Payment, cancellation, fulfilment and refunds."""
+    """Plan payment, cancellation, fulfilment and refunds."""
     rng, profile = world.rng, world.profile
     fate = rng.random()
     cancelled = fate < profile.cancelled
@@ -68,13 +68,13 @@ def _course(world: World, purchase: Purchase, *, paid: bool) -> Plan:
 
 
 def _extras(world: World, purchase: Purchase, plan: Plan, *, paid: bool) -> Plan:
-    """An offer that is taken after the payment, and edits by the merchant before anything else happens."""
+    """Plan an offer after the payment, and edits by the merchant before any other change."""
     extras: Plan = []
     settled, change = plan[0]
     if paid and purchase.checkout_token and happens(world.rng, world.profile.upsold):
         extras.append((settled + int(world.rng.uniform(0.3, 4) * MINUTE), changes.upsold))
     if change is changes.paid and happens(world.rng, world.profile.edited):
-        # Before the next thing in the order's life, which takes longer.
+        # The order's next change comes later than this.
         edited = settled + int(world.rng.uniform(5, 8) * MINUTE)
         way = world.rng.random()
         edit, after = (changes.added, changes.paid) if way < 0.5 else (changes.removed, changes.settled)
@@ -85,5 +85,5 @@ def _extras(world: World, purchase: Purchase, plan: Plan, *, paid: bool) -> Plan
 
 
 def _hours(world: World, least: float, most: float) -> int:
-    """Milliseconds that something takes, as long as this shop's people take."""
+    """Choose a duration in milliseconds, scaled by the profile's pace."""
     return int(world.rng.uniform(least, most) * world.profile.pace * HOUR)

@@ -1,4 +1,4 @@
-"""Records that cannot be understood."""
+"""Malformed records."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SURROGATE = re.compile(rb"\\ud83c(?!\\u)")
 
 
 def broken(rng: Random, record: Record, at: int) -> Record:
-    """A record, changed in one of many ways so that it cannot be understood."""
+    """Return a record with one of many defects, so that it cannot be decoded."""
     key, value, headers = record.key, record.value, record.headers
     fault = rng.random()
     if fault < 0.3:
@@ -40,7 +40,7 @@ def _broken_value(rng: Random, value: bytes) -> bytes:
 
 
 def _without_id(rng: Random, value: bytes) -> bytes:
-    """The payload without its id, or with one of a wrong type."""
+    """Return the payload without its id, or with an id of a wrong type."""
     payload = msgspec.json.decode(_SURROGATE.sub(b"", value))
     payload["id"] = rng.choice((None, ["gid://shopify/Order/1"], {"value": 1}))
     payload.pop("token", None)  # a cart's token is its id

@@ -1,4 +1,4 @@
-"""Orders that no buyer's browser places: at the till, from a draft, by a subscription, an import, another channel."""
+"""Orders without a buyer's browser: at the till, from a draft, a subscription, an import, another sales channel."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 from truepixel_dagster.local.payloads.model import Order, Shop, Visitor
 from truepixel_dagster.local.traffic import changes
 from truepixel_dagster.local.traffic.chance import DAY, geometric
-from truepixel_dagster.local.traffic.lifecycle import followed, plan_of, told
+from truepixel_dagster.local.traffic.lifecycle import followed, plan_of, webhooks_of
 from truepixel_dagster.local.traffic.purchases import line_of, purchase_of
 from truepixel_dagster.local.traffic.visitors import customer_of
 from truepixel_dagster.local.traffic.world import Journey, World
 
 
 def offline_order(world: World, shop: Shop, at: int, known: list[Visitor]) -> Journey:
-    """Such an order: no checkout, no cart, no ad.
+    """Yield the webhooks of such an order: it has no checkout, no cart and no ad.
 
     Arguments:
-        world: What chooses, and how often.
-        shop: Where, if it is not of somebody known.
-        at: When, in milliseconds since the epoch.
-        known: Visitors who have been here; some buy by other ways too.
+        world: The source of chance and its profile.
+        shop: The shop.
+        at: The time of the order, in milliseconds since the epoch.
+        known: Earlier visitors; some of them also buy without the online shop.
     """
     rng = world.rng
     lines = tuple(line_of(world, shop) for _ in range(1 + geometric(rng, 0.8)))
@@ -43,7 +43,7 @@ def offline_order(world: World, shop: Shop, at: int, known: list[Visitor]) -> Jo
     purchase = purchase_of(world, shop, customer, lines, at, **fields)
     placed = world.place(Order(purchase, at, "paid"), None)
     plan = plan_of(world, purchase, paid=True)
-    yield told(world, placed, changes.created, at), plan[0][0]
+    yield webhooks_of(world, placed, changes.created, at), plan[0][0]
     yield from followed(world, placed, plan)
 
 
@@ -63,7 +63,7 @@ def _renewal(world: World, _at: int) -> dict[str, Any]:
 
 
 def _import(world: World, at: int) -> dict[str, Any]:
-    """An order of another system: it was processed long before it was created here."""
+    """Return the fields of an order of another system, processed long before it was created in this shop."""
     source_name, tags = world.rng.choice((("1758145", "imported"), ("import", ""), ("matrixify", "Imported")))
     back = int(world.rng.uniform(0.1, 40) * DAY)
     return {"source_name": source_name, "app_id": 1758145, "tags": tags, "processed_at": at - back}

@@ -6,82 +6,83 @@ import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """Shares, each of what its comment says. Of a share of 0 nothing happens, and no random number is drawn for it."""
+    """The shares of what happens. A share of 0 never happens, and draws no random number."""
 
-    # Of all arrivals: crawlers, and orders that no browser of a buyer places (see `offline`).
+    # Shares of all arrivals: crawlers, and orders without a buyer's browser (`offline.py`).
     bots: float = 0.0
     offline: float = 0.015
-    # Of those orders, one in so many is from: the till, a draft, a subscription's renewal, an import, another channel.
+    # Shares of those orders: at the till, from a draft, a subscription's renewal, an import, another sales channel.
     offline_kinds: tuple[float, float, float, float, float] = (0.75, 0.25, 0.0, 0.0, 0.0)
 
-    # Of the others: visitors who were here before, and of new visitors those who mean to buy.
+    # The share of known visitors in the other arrivals, and the share of new visitors who intend to buy.
     known: float = 0.05
     shoppers: float = 0.22
-    # Of visitors: without an id of their browser; with a clock that is wrong; who see prices of another market.
+    # Shares of visitors: without a client id, with a wrong clock, with prices of another market.
     no_client: float = 0.0
     wrong_clocks: float = 0.0
     abroad: float = 0.0
-    # Of visitors who were here before: who come by another device.
+    # The share of known visitors who use another device.
     second_device: float = 0.0
 
-    # Of visits: not by an ad; and of the others with click ids of two platforms, with hundreds of parameters.
+    # The share of visits without an ad; shares of the others: with click ids of two platforms, with hundreds of
+    # parameters.
     unpaid: float = 0.36
     two_click_ids: float = 0.0
     long_urls: float = 0.0
-    # Ads and referrers of every kind of platform, not of the largest alone.
+    # Whether ads and referrers are of platforms of every kind, not only of the largest ones.
     every_platform: bool = False
-    # Of pages: whose title is cut in half an emoji.
+    # The share of pages whose title is cut in the middle of an emoji.
     cut_titles: float = 0.0
 
-    # Of products put into a cart: gift cards.
+    # The share of gift cards among the products put into a cart.
     gift_cards: float = 0.0
 
-    # Of online orders: without `checkout_completed`; without any webhook; paid at once.
+    # Shares of online orders: without `checkout_completed`, without any webhook, paid at once.
     no_pixel: float = 0.12
     no_webhooks: float = 0.08
     paid_at_once: float = 0.85
-    # Of online orders: whose pixel fires again days later; whose thank-you page is opened from a payment provider's.
+    # Shares of online orders: the pixel sends them again days later; their thank-you page follows a payment provider's.
     seen_again: float = 0.0
     payment_referrer: float = 0.0
-    # Of online orders: with one token for cart and checkout; a second order from the same cart; an older landing page.
+    # Shares of online orders: with one token for cart and checkout, from a shared cart, with an older landing page.
     one_token: float = 0.0
     shared_carts: float = 0.0
     stale_landing: float = 0.0
-    # Of online orders: the first of a subscription, of no value, a test of the merchant's.
+    # Shares of online orders: the first of a subscription, without value, a merchant's test.
     subscribed: float = 0.0
     free: float = 0.0
     test: float = 0.0
 
-    # How long people take for it, of the usual.
+    # The factor of the time between an order's changes.
     pace: float = 1.0
-    # Of orders: what happens to them later. `updated` is a fulfilment and nothing else.
+    # Shares of orders that change later. `updated` means fulfilled without another change.
     cancelled: float = 0.06
     refunded: float = 0.08
     updated: float = 0.46
     edited: float = 0.0
     upsold: float = 0.0
-    # Of orders that are not paid at once: released without being cancelled.
+    # The share of orders not paid at once that are released without being cancelled.
     voided: float = 0.0
-    # Of test orders and cancelled ones.
+    # The share of test orders and cancelled orders that are deleted.
     deleted: float = 0.0
-    # Refunds of every kind, and every webhook that belongs to a change, not just one for it.
+    # Whether there are refunds of every kind, and all webhooks of a change instead of one.
     every_change: bool = False
 
-    # Of an order's webhooks: that never come, that come hours late, whose tokens are null.
+    # Shares of an order's webhooks: never arrive, arrive hours late, have null tokens.
     lost_webhooks: float = 0.0
     late_webhooks: float = 0.0
     null_tokens: float = 0.0
-    # Of shops: which tell when they change (`shop/update`).
+    # The share of shops that send `shop/update`.
     shop_updates: float = 0.0
-    # Shops differ in how their webhooks come to the topic, and send payloads with all that Shopify has today.
+    # Whether shops differ in their collectors, and send payloads with all of Shopify's current fields.
     todays_shops: bool = False
 
 
-#: What traffic was before it had all of Shopify's kinds. Benchmarks use it, so that its bytes must never change:
-#: commits are compared with it.
+#: Traffic as it was before it had all of Shopify's kinds. Benchmarks compare commits with it, so its bytes must never
+#: change.
 FIRST = Profile()
 
-#: Everything that shops have, about as often as they have it.
+#: All that happens in shops, about as often as it does.
 FULL = Profile(
     bots=0.225,
     offline=0.02,
@@ -125,16 +126,16 @@ FULL = Profile(
 
 
 def busy(profile: Profile) -> Profile:
-    """The same in a good hour, when most visitors mean to buy and many come back, for somebody who watches."""
+    """Return the profile of a busy hour for an audience: most visitors intend to buy, and many return."""
     return msgspec.structs.replace(profile, known=0.5, shoppers=0.6)
 
 
 def loyal(profile: Profile) -> Profile:
-    """The same in a month of which many visitors buy and come back."""
+    """Return the profile of a month in which many visitors buy and return."""
     return msgspec.structs.replace(profile, known=0.3, shoppers=0.5)
 
 
 PROFILES = {"first": FIRST, "full": FULL}
 
-#: What is generated where nobody asks for a profile.
+#: The profile that is used by default.
 DEFAULT = FULL

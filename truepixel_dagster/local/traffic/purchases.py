@@ -1,4 +1,4 @@
-"""Purchases: what is bought, at which price, and by which way."""
+"""Purchases: products, prices and the way of buying."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from truepixel_dagster.local.traffic.chance import geometric, happens, shopify_i
 from truepixel_dagster.local.traffic.shops import price
 from truepixel_dagster.local.traffic.world import World
 
-# Orders of more than this many dollars are shipped for nothing, in cents.
+# Orders above this value, in cents of a dollar, are shipped free.
 _SHIPPED_FREE = 8000
 
 
 def line_of(world: World, shop: Shop) -> Line:
-    """Some of one of the shop's products."""
+    """Choose a product of the shop and a quantity."""
     return Line(shopify_id(world.rng), world.rng.choice(shop.products), 1 + geometric(world.rng, 0.3))
 
 
 def tax_on(units: int) -> int:
-    """The tax on an amount, in minor units."""
+    """Return the tax on an amount, in minor units."""
     return units * 8 // 100
 
 
 def purchase_of(
     world: World, shop: Shop, customer: Customer, lines: tuple[Line, ...], at: int, **fields: Any
 ) -> Purchase:
-    """A purchase, with a discount code now and then.
+    """Return a purchase; some have a discount code.
 
     Arguments:
-        world: What chooses, and how often.
-        shop: Where.
-        customer: By whom.
-        lines: What.
-        at: When, in milliseconds since the epoch.
-        fields: Of `Purchase`. One that names its `source_name` is not placed in the online shop, and ships nothing.
+        world: The source of chance and its profile.
+        shop: The shop.
+        customer: The buyer.
+        lines: What is bought.
+        at: The time, in milliseconds since the epoch.
+        fields: Further fields of `Purchase`. With a `source_name` it is not from the online shop, and ships nothing.
     """
     rng = world.rng
     online = "source_name" not in fields
@@ -70,7 +70,7 @@ def _discounted(line: Line, percent: int) -> Line:
 
 
 def _kind(world: World) -> dict[str, Any]:
-    """Tests of the merchant, and the first orders of subscriptions."""
+    """Choose whether it is a merchant's test, and whether it is the first order of a subscription."""
     fields: dict[str, Any] = {}
     if happens(world.rng, world.profile.test):
         fields["test"] = True

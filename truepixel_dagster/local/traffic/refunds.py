@@ -1,4 +1,4 @@
-"""Refunds: of everything, of some lines, of an amount, in several steps, and of no money."""
+"""Refunds: of everything, of some lines, of an amount, in several steps, and without an amount."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from truepixel_dagster.local.traffic.world import World
 
 
 def refunds_of(world: World, at: int) -> list[tuple[int, Change]]:
-    """How an order is refunded: when, and what.
+    """Plan the refunds of an order.
 
     Arguments:
-        world: What chooses, and how often.
-        at: When the first refund is made, in milliseconds since the epoch.
+        world: The source of chance and its profile.
+        at: The time of the first refund, in milliseconds since the epoch.
     """
     if not world.profile.every_change:
         return [(at, everything)]
@@ -29,31 +29,31 @@ def refunds_of(world: World, at: int) -> list[tuple[int, Change]]:
 
 
 def everything(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """All that is left of the order goes back."""
+    """Refund all that is left of the order."""
     lines = tuple(ReturnedLine(line, line.left) for line in order.purchase.lines if line.left)
     return given_back(world, order, _refund(world, order, at, lines, order.left))
 
 
 def some_lines(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """Some of a line comes back, and its price goes back."""
+    """Return units of a line, and refund their price."""
     returned = _some(world, order)
     price = sum(each.line.share(each.quantity) for each in returned)
     return given_back(world, order, _refund(world, order, at, returned, min(price, order.left)))
 
 
 def an_amount(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """Something for the trouble: 5 to 30 percent of what is left, and no line comes back."""
+    """Refund 5 to 30 percent of what is left as compensation, without a returned line."""
     amount = order.left * (5 + int(world.rng.random() * 26)) // 100
     return given_back(world, order, _refund(world, order, at, (), amount))
 
 
 def no_money(world: World, order: Order, at: int) -> tuple[Order, Webhooks]:
-    """A line comes back for an exchange or a voucher: Shopify writes a refund without a transaction."""
+    """Return units for an exchange or a voucher: Shopify records a refund without a transaction."""
     return given_back(world, order, _refund(world, order, at, _some(world, order), 0))
 
 
 def _some(world: World, order: Order) -> tuple[ReturnedLine, ...]:
-    """Some of one of the lines that the order still has."""
+    """Choose units of a line that the order still has."""
     lines = [line for line in order.purchase.lines if line.left]
     if not lines:
         return ()
@@ -71,5 +71,5 @@ def _refund(world: World, order: Order, at: int, lines: tuple[ReturnedLine, ...]
 
 
 _KINDS: tuple[Change, ...] = (everything, some_lines, an_amount, no_money)
-# The last is that of several refunds.
+# Cumulative; the last share is that of several refunds.
 _SHARES = list(accumulate((40, 27, 13, 8, 12)))

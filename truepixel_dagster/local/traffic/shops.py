@@ -1,4 +1,4 @@
-"""The shops: where they sell, what they sell, and how their records come to the topic."""
+"""Shops: their markets, their products, and how their records reach the topic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from truepixel_dagster.local.traffic.profile import Profile
 
 
 def shop_of(rng: Random, profile: Profile, rank: int) -> Shop:
-    """The shop of a rank: the first has most products."""
+    """Return the shop of a rank; the first shop has the most products."""
     market = MARKETS[rank % len(MARKETS)]
     name = f"{rng.choice(_ADJECTIVES)}-{rng.choice(_NOUNS)}-{rank + 1}".lower()
     domain = f"{name}.myshopify.com"
@@ -37,7 +37,7 @@ def shop_of(rng: Random, profile: Profile, rank: int) -> Shop:
 
 
 def _todays(rank: int) -> dict[str, Any]:
-    """Shops differ in their themes and in the program that brings their webhooks to the topic."""
+    """Return the fields in which shops differ: their theme, and the collector that writes webhooks to the topic."""
     return {
         "full_payloads": True,
         "client_note": _CLIENT_NOTES[rank % len(_CLIENT_NOTES)],
@@ -52,7 +52,7 @@ def _todays(rank: int) -> dict[str, Any]:
 
 
 def _abroad(market: Market, rank: int) -> tuple[Presentment, ...]:
-    """Two other markets, at a rate that is none too round."""
+    """Return two other markets with rates that are not round."""
     others = [other for other in MARKETS if other.currency != market.currency]
     return tuple(Presentment(others[n % len(others)], _rate(market, others[n % len(others)])) for n in (rank, rank + 3))
 
@@ -85,7 +85,7 @@ def _product(
 
 
 def price(market: Market, dollars: float) -> int:
-    """A price in minor units: 19.99 where there are cents, round where there are none, 5.250 in dinars."""
+    """Return a price in minor units: like 19.99 with cents, round without cents, like 5.250 in dinars."""
     decimals = DECIMALS.get(market.currency, 2)
     amount = dollars * market.price_level
     if decimals == 0:
@@ -112,7 +112,7 @@ MARKETS = (
     Market("KRW", 540, 1300, True, "ko-KR", "South Korea", "KR", "Seoul", "KR-11", "강남구", "06236", "테헤란로 152"),
     Market("CHF", 60, 0.9, True, "de-CH", "Switzerland", "CH", "Zürich", "ZH", "Zürich", "8001", "Rennweg 3"),
 )
-#: The time zones of the markets, by country.
+#: The markets' time zones, by country.
 ZONES = {
     "US": "America/New_York",
     "DE": "Europe/Berlin",

@@ -1,4 +1,4 @@
-"""One visit: what somebody looks at, puts into the cart and checks out, and the records of it."""
+"""One visit: pages, cart and checkout, and the records that they cause."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from truepixel_dagster.local.traffic.world import Deliveries, Record, World
 
 
 class Cart(msgspec.Struct):
-    """What a visitor has put aside. It lasts from visit to visit, as does the first page that they came to.
+    """A visitor's cart, which lasts from visit to visit, with the visitor's first landing page.
 
-    `shared` is one that two orders are placed from, whose checkouts have tokens of their own.
+    Two orders are placed from a `shared` cart, each through a checkout with its own token.
     """
 
     token: str
@@ -32,7 +32,7 @@ class Cart(msgspec.Struct):
 
 
 class Visit:
-    """A visitor on the site: `at` is the visit's own clock, `deliveries` the records that it has caused."""
+    """A visit: `at` is its clock, `deliveries` are the records that it has caused."""
 
     def __init__(self, world: World, visitor: Visitor, at: int, source: Source, cart: Cart) -> None:
         self.world = world
@@ -49,7 +49,7 @@ class Visit:
         self._seq = 0
 
     def browse(self, *, pages: int, shopper: bool) -> None:
-        """Land by the source, then look around; a shopper fills the cart."""
+        """Open the landing page, then browse; a shopper fills the cart."""
         self._land()
         for _ in range(pages):
             self._wait(25)
@@ -68,7 +68,7 @@ class Visit:
             self._view_cart()
 
     def crawl(self, *, pages: int) -> None:
-        """Land, then open product after product, faster than people do."""
+        """Open the landing page, then product after product, faster than people do."""
         self._land()
         for _ in range(pages):
             self._wait(2)
@@ -77,11 +77,11 @@ class Visit:
             self._pixel("product_viewed", pixel.product_viewed(product, self._currency))
 
     def abandon_checkout(self) -> None:
-        """Start to check out, and leave on the way."""
+        """Begin the checkout and leave before its end."""
         self._check_out_steps(self._new_purchase(), 1 + int(self.rng.random() * 3))
 
     def check_out(self) -> Purchase:
-        """Go through the checkout to the moment when the order is placed."""
+        """Complete the checkout; return the purchase with the time of its order."""
         purchase = self._new_purchase()
         self._check_out_steps(purchase, 5)
         self._wait(8)
@@ -90,7 +90,7 @@ class Visit:
         return msgspec.structs.replace(purchase, started_at=self.at, nth=history.orders)
 
     def complete(self, purchase: Purchase, *, delay: int = 0) -> None:
-        """The pixel's own sighting of the order: mostly at once, some after the webhooks, or `delay` (ms) later."""
+        """Add the pixel's report of the order: mostly at once, sometimes after the webhooks, or `delay` (ms) later."""
         usual = self.rng.uniform(8, 60) if self.rng.random() < 0.3 else self.rng.uniform(0.2, 2)
         began = self.at
         self.at += int(usual * SECOND) + delay
@@ -102,7 +102,7 @@ class Visit:
             self.at = began
 
     def finish(self) -> Deliveries:
-        """Hand over the visit's records: a visitor who is away holds none."""
+        """Return the visit's records and forget them."""
         deliveries, self.deliveries, self._page = self.deliveries, [], None
         return deliveries
 
@@ -138,7 +138,7 @@ class Visit:
 
     def _any_product(self) -> Product:
         products = self._shop.products
-        # Squaring has the first products sell best.
+        # Squaring makes the first products sell best.
         return products[int(self.rng.random() ** 2 * len(products))]
 
     def _some_products(self) -> list[Product]:
@@ -238,16 +238,16 @@ class Visit:
         assert self._page is not None  # noqa: S101 (every visit begins with a page)
         rng, visitor = self.rng, self.visitor
         event_id = f"sh-{uuid(rng)}"
-        said = None if visitor.anonymous else visitor.client_id
+        client = None if visitor.anonymous else visitor.client_id
         at = self.at + visitor.clock_error
         seq = None
         if self._shop.full_payloads:
             self._seq += 1
             seq = self._seq
-        value = pixel.pixel_event(name, event_id, said, at, self._page, data, custom=custom, seq=seq)
+        value = pixel.pixel_event(name, event_id, client, at, self._page, data, custom=custom, seq=seq)
         arrives = self.at + latency(rng)
         headers: tuple[tuple[str, bytes], ...] = ()
-        # Without the collector's word for the arrival nobody could tell that a clock is wrong.
+        # Only the header with the time of arrival reveals that a visitor's clock is wrong.
         if rng.random() < 0.9 or visitor.clock_error:
             headers = (
                 ("source", b"pixel"),
@@ -271,7 +271,7 @@ _CHECKOUT_STEPS = (
     "checkout_shipping_info_submitted",
     "payment_info_submitted",
 )
-# Where a buyer is sent back from: payment providers, shop.app, and the second factor of a bank.
+# The pages from which a buyer returns: payment providers, shop.app, and a bank's second factor.
 _PAYMENT_REFERRERS = (
     "https://www.paypal.com/",
     "https://shop.app/",

@@ -1,4 +1,4 @@
-"""Who comes: browsers with their people, and crawlers."""
+"""Visitors: people with their browsers, and crawlers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from truepixel_dagster.local.traffic.profile import Profile
 
 
 def visitor_of(rng: Random, profile: Profile, shop: Shop) -> Visitor:
-    """Somebody who was never here."""
+    """Return a new visitor."""
     agent, width, height = rng.choice(_BROWSERS)
     client, customer = uuid(rng), customer_of(rng)
     seen_in = rng.choice(shop.abroad) if happens(rng, profile.abroad) else Presentment(shop.market)
@@ -33,16 +33,16 @@ def visitor_of(rng: Random, profile: Profile, shop: Shop) -> Visitor:
 
 
 def by_another_device(rng: Random, visitor: Visitor) -> Visitor:
-    """The same person by a browser that nobody knows."""
+    """Return the same person with a new browser."""
     agent, width, height = rng.choice(_BROWSERS)
-    said = navigator(agent, visitor.presentment.market.language)
+    new = navigator(agent, visitor.presentment.market.language)
     return msgspec.structs.replace(
-        visitor, client_id=uuid(rng), navigator=said, viewport=(width, height), clock_error=0, anonymous=False
+        visitor, client_id=uuid(rng), navigator=new, viewport=(width, height), clock_error=0, anonymous=False
     )
 
 
 def crawler_of(rng: Random, shop: Shop) -> Visitor:
-    """A crawler that runs the shop's scripts, so that the pixel sees it."""
+    """Return a crawler. It runs the shop's scripts, so the pixel reports it."""
     return Visitor(
         shop=shop,
         client_id=uuid(rng),
@@ -55,16 +55,16 @@ def crawler_of(rng: Random, shop: Shop) -> Visitor:
 
 
 def customer_of(rng: Random) -> Customer:
-    """A person."""
+    """Return a new customer."""
     first, last = rng.choice(_FIRST_NAMES), rng.choice(_LAST_NAMES)
-    # Not everybody writes an address alike; it is one customer all the same.
+    # People write their address in different ways; it is one customer.
     written = f"{first}.{last}" if rng.random() < 0.2 else f"{first}.{last}".lower()
     email = f"{written}{int(rng.random() * 900)}@example.com"
     phone = f"+1555{int(rng.random() * 10**7):07d}" if rng.random() < 0.4 else None
     return Customer(shopify_id(rng), email, first, last, phone)
 
 
-# What collectors write into the key where the pixel has no client id; half of them as JavaScript does it.
+# What collectors write into the key if the pixel has no client id; half of them follow JavaScript.
 _NO_CLIENTS = (
     "undefined",
     "undefined",
@@ -75,7 +75,7 @@ _NO_CLIENTS = (
     "00000000-0000-0000-0000-000000000000",
     "anonymous",
 )
-# Minutes are common, and a battery that was empty begins in 1970.
+# Errors of minutes are common; after an empty battery a clock begins in 1970.
 _CLOCK_ERRORS = (
     -3 * MINUTE,
     4 * MINUTE,

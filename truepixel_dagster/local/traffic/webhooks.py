@@ -1,4 +1,4 @@
-"""How webhooks and pixel events come to the topic: keys, headers and delays."""
+"""How webhooks and pixel events reach the topic: keys, headers and delays."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from truepixel_dagster.local.payloads.text import iso_utc
 from truepixel_dagster.local.traffic.chance import HOUR, MINUTE, SECOND, happens, uuid
 from truepixel_dagster.local.traffic.world import Deliveries, Placed, Record, World
 
-# Headers are missing only where the payload's shape tells the topic.
-_TOLD_BY_SHAPE = {"orders/create", "checkouts/create", "carts/update", "refunds/create"}
+# Headers are missing only for topics that the payload's shape reveals.
+_KNOWN_BY_SHAPE = {"orders/create", "checkouts/create", "carts/update", "refunds/create"}
 
 
 def latency(rng: Random) -> int:
-    """Milliseconds from browser to topic: some records come late, after several that were sent later."""
+    """Choose the milliseconds from browser to topic; some records arrive after several that were sent later."""
     usual = 50 + int(rng.random() * 900)
     return usual + int(rng.random() * 2 * MINUTE) if rng.random() < 0.03 else usual
 
@@ -31,22 +31,22 @@ def webhook(
     event_id: str | None = None,
     wait: int = 0,
 ) -> Record:
-    """A webhook.
+    """Return the record of a webhook.
 
     Arguments:
-        rng: What chooses.
-        shop: Whose.
+        rng: The source of chance.
+        shop: The shop that sends it.
         client: The key's part after the shop.
-        topic: As `orders/create`.
+        topic: Such as `orders/create`.
         value: The payload.
-        at: When it happened, in milliseconds since the epoch.
-        event_id: One that it shares with other topics; one of its own by default.
-        wait: How long it is underway beyond what is usual, in milliseconds.
+        at: The time of the event, in milliseconds since the epoch.
+        event_id: An id that it shares with other topics; its own by default.
+        wait: The additional delay in milliseconds.
     """
     arrives = at + int(rng.uniform(0.3, 6) * SECOND) + latency(rng) + wait
     headers: tuple[tuple[str, bytes], ...] = ()
     collector = shop.collector
-    if topic not in _TOLD_BY_SHAPE or collector.headers != "ours" or rng.random() < 0.9:
+    if topic not in _KNOWN_BY_SHAPE or collector.headers != "ours" or rng.random() < 0.9:
         named = topic.upper().replace("/", "_") if collector.upper_case else topic
         id_ = event_id or uuid(rng)
         if collector.headers == "ours":
@@ -63,7 +63,7 @@ def webhook(
 
 
 def _shopifys(prefix: str, topic: str, event_id: str, shop: Shop, at: int) -> tuple[tuple[str, bytes], ...]:
-    """Shopify's own headers, as a collector passes them on."""
+    """Return Shopify's own headers, as some collectors pass them on."""
     fields = {
         "Topic": topic,
         "Shop-Domain": shop.domain,
@@ -78,13 +78,13 @@ def _shopifys(prefix: str, topic: str, event_id: str, shop: Shop, at: int) -> tu
 def of_order(
     world: World, placed: Placed, purchase: Purchase, at: int, payloads: Iterable[tuple[str, bytes]]
 ) -> Deliveries:
-    """The webhooks of one change of an order; some are lost, and some come hours late.
+    """Return the records of one change of an order; some webhooks are lost, and some arrive hours late.
 
     Arguments:
-        world: What chooses, and how often.
-        placed: Where it is kept what was sent and what was lost.
-        purchase: The order.
-        at: When it changed, in milliseconds since the epoch.
+        world: The source of chance and its profile.
+        placed: The order; it records what was sent and what was lost.
+        purchase: The order's purchase.
+        at: The time of the change, in milliseconds since the epoch.
         payloads: Topics and payloads.
     """
     rng, profile = world.rng, world.profile
@@ -102,7 +102,7 @@ def of_order(
 
 
 def _key(world: World, purchase: Purchase) -> str:
-    """The client that the theme hands on, or a token where the collector has no better."""
+    """Return the client that the theme passes on, else a token."""
     client = purchase.client_id if purchase.shop.collector.keyed_by_client else None
     token = purchase.cart_token or purchase.order_token
     if client is None and purchase.cart_token is None and happens(world.rng, world.profile.no_client):

@@ -1,4 +1,4 @@
-"""What all of the generator shares: records, chances, and what it remembers of the orders that it placed."""
+"""Types that the whole generator shares: records, placed orders, and the source of chance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Record(msgspec.Struct, frozen=True):
     """A Kafka record.
 
     `name` is the pixel event's name or the webhook's topic, `at` its arrival (milliseconds since the epoch),
-    and `kind` `event`, `duplicate` (repeats an earlier record byte for byte) or `malformed` (cannot be understood).
+    and `kind` `event`, `duplicate` (repeats an earlier record byte for byte) or `malformed` (cannot be decoded).
     """
 
     key: bytes
@@ -28,10 +28,10 @@ class Record(msgspec.Struct, frozen=True):
 
 
 class Placed(msgspec.Struct):
-    """An order that the generator placed, and what is true of it, whatever records came of that.
+    """An order that the generator placed, with its true values, whatever its records say.
 
-    `client_id` is the buyer's browser, None where there is none; `pixel` whether a `checkout_completed` was sent;
-    `sent` and `lost` are the topics of its webhooks; `order` is as the last change left it.
+    `order` is the order after its last change; `client_id` is the buyer's browser, or None without one; `pixel` is
+    whether a `checkout_completed` was sent; `sent` and `lost` are the topics of its webhooks.
     """
 
     order: Order
@@ -43,20 +43,20 @@ class Placed(msgspec.Struct):
 
 
 class World(msgspec.Struct, frozen=True):
-    """The chances that everything is drawn from, how often things happen, and the orders placed where one asks."""
+    """The source of chance, how often things happen, and the placed orders if the caller wants them."""
 
     rng: Random
     profile: Profile
     placed: list[Placed] | None = None
 
     def place(self, order: Order, client_id: str | None) -> Placed:
-        """An order that is placed just now."""
+        """Place an order."""
         placed = Placed(order, client_id)
         if self.placed is not None:
             self.placed.append(placed)
         return placed
 
 
-# What somebody does next: the records of one visit with the times they arrive at, and when to ask again (None: never).
+# The next part of a journey: the records of one visit, and when to ask for the next part (None: never).
 Deliveries: TypeAlias = list[Record]
 Journey: TypeAlias = Iterator[tuple[Deliveries, "int | None"]]
