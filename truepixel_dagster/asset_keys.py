@@ -40,7 +40,7 @@ LAKE = (
 # What a run of the stream reports, in the order of its stages.
 STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
 
-# Tags of a run: the lane that it works on, how many lanes there are, what started it, and whose work it goes on with.
+# Tags of a run: its lane, the number of lanes, what started it, and the run whose lane it takes over.
 LANE_TAG = "truepixel/lane"
 LANES_TAG = "truepixel/lanes"
 TRIGGER_TAG = "truepixel/trigger"

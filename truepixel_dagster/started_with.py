@@ -17,10 +17,10 @@ def put_back() -> None:
     replaced = [name for name, value in dotenv_values(".env").items() if value == os.environ.get(name) is not None]
     if not replaced:
         return
-    import psutil  # not in every process that reads settings
+    import psutil  # not every process that reads settings pays for it
 
     try:
         started = psutil.Process().environ()
-    except psutil.Error:  # the system does not tell
+    except psutil.Error:  # the system does not reveal it
         return
     os.environ.update({name: started[name] for name in replaced if name in started})

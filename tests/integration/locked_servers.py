@@ -319,7 +319,7 @@ class LockedPostgres(Postgres):
             shutil.chown(own, self.identity["user"], self.identity["group"])
         (self.data / "pg_hba.conf").write_text(f"hostssl {self.OWNER} {self.OWNER} 127.0.0.0/8 scram-sha-256\n")
         statement = f"ALTER ROLE {self.OWNER} PASSWORD '{PASSWORD}'\n"
-        self._run("postgres", "--single", "-D", self.mark, "-c", "exit_on_error=on", "postgres", said=statement)
+        self._run("postgres", "--single", "-D", self.mark, "-c", "exit_on_error=on", "postgres", statements=statement)
 
     def _program(self, name: str) -> str:
         return str(self.folder / "program" / "bin" / name)

@@ -101,7 +101,7 @@ def test_documents_of_the_version_before_are_read_and_updated(
 ) -> None:
     """What they have counted counts once; what they could not know yet, a rebuild adds."""
     (tally,) = drain(settings)
-    assert (tally.replays, tally.indexed, sum(tally.dead_letters.values())) == (4, 0, 0)
+    assert (tally.redelivered, tally.indexed, sum(tally.dead_letters.values())) == (4, 0, 0)
     more(settings)
     drain(settings)
     flush(stores)

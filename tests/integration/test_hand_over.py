@@ -71,7 +71,7 @@ def test_the_lane_continues_where_it_was_handed_over(small: Settings, stores: St
     for partition, range_ in taken.ranges.items():
         assert range_.first == (handed.ranges[partition].last + 1 if partition in handed.ranges else 0)
     assert handed.messages + taken.messages == EVENTS
-    assert taken.replays == 0
+    assert taken.redelivered == 0
     assert next_of(small, stores) == {}
     audited(small, stores)
 
@@ -160,5 +160,5 @@ def test_two_runs_never_have_the_lane_at_once(small: Settings, stores: Stores) -
             legs.append(pool.submit(leg, number))
         tallies = [future.result(timeout=60) for future in legs]
     assert sum(tally.messages for tally in tallies) == EVENTS
-    assert sum(tally.replays for tally in tallies) == 0
+    assert sum(tally.redelivered for tally in tallies) == 0
     audited(small, stores)

@@ -344,7 +344,7 @@ def test_offsets_set_back_are_read_again_and_change_nothing(settings: Settings, 
         assert "set back or deleted" in " ".join(lane.warnings())
         while one_batch(lane):
             pass
-        assert lane.finish().replays == 36
+        assert lane.finish().redelivered == 36
     assert clients(stores) == counted
     audited(settings, stores)
 

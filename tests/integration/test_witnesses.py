@@ -60,7 +60,7 @@ def test_a_sound_lane_looked_at_every_record_and_found_nothing(settings: Setting
     assert tally.duplicates > 50
     assert sum(tally.dead_letters.values()) > 20
     assert (tally.contiguity.checked, tally.contiguity.violations) == (900, 0)
-    went_on = tally.indexed + tally.replays
+    went_on = tally.indexed + tally.redelivered
     assert (tally.order.checked, tally.order.violations) == (2 * went_on, 0)
 
 

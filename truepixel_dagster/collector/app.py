@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from truepixel_dagster.collector.bridge import Bridge, eventbridge, pubsub
-from truepixel_dagster.collector.http import TEXT, Answer, Gone, Receive, Scope, Send, told
+from truepixel_dagster.collector.http import TEXT, Answer, Gone, Receive, Scope, Send, json_answer
 from truepixel_dagster.collector.pixels import AWAY, Pixels
 from truepixel_dagster.collector.services import Services
 from truepixel_dagster.collector.webhooks import Webhooks
@@ -69,7 +69,7 @@ class Ready:
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Handle a request."""
         why = self._services.unready
-        await told(503 if why else 200, {"ready": not why, "reason": why}).send(send)
+        await json_answer(503 if why else 200, {"ready": not why, "reason": why}).send(send)
 
 
 class Scraped:

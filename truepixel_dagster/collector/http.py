@@ -36,14 +36,14 @@ class Answer:
         await send(self._body)
 
 
-def told(status: int, what: Mapping[str, Any], headers: Iterable[Header] = ()) -> Answer:
+def json_answer(status: int, what: Mapping[str, Any], headers: Iterable[Header] = ()) -> Answer:
     """Return a JSON response."""
     return Answer(status, msgspec.json.encode(what), (JSON, *headers))
 
 
 def error(status: int, reason: str, headers: Iterable[Header] = ()) -> Answer:
     """Return a response that gives the reason in one line and, for 503 and 429, that a retry makes sense."""
-    return told(status, {"error": reason, "retry": status in (429, 503)}, headers)
+    return json_answer(status, {"error": reason, "retry": status in (429, 503)}, headers)
 
 
 def again_after(seconds: float) -> Header:

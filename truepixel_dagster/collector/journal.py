@@ -110,7 +110,7 @@ class Journal:
         while True:
             tasks = self._together()
             outcomes = self._write(tasks) + self._reads(tasks)
-            self._tell(outcomes, sum(task.record.size for task in tasks if isinstance(task, _Append)))
+            self._call_back(outcomes, sum(task.record.size for task in tasks if isinstance(task, _Append)))
             if None in tasks:
                 return
 
@@ -158,14 +158,14 @@ class Journal:
                     outcomes.append(_found(task.found, _failed(error)))
         return outcomes
 
-    def _tell(self, outcomes: list[Callable[[], None]], size: int) -> None:
-        def tell() -> None:
+    def _call_back(self, outcomes: list[Callable[[], None]], size: int) -> None:
+        def call_back() -> None:
             self._underway -= size
             for outcome in outcomes:
                 outcome()
 
         try:
-            self._loop.call_soon_threadsafe(tell)
+            self._loop.call_soon_threadsafe(call_back)
         except RuntimeError:
             # The loop has ended, and so has every caller.
             return

@@ -89,14 +89,14 @@ class KafkaTopic:
     def send(self, record: Record, delivered: Delivered) -> bool:
         """Queue a record; a later `serve` calls `delivered`. Return False if the queue is full."""
 
-        def told(error: Code | None, _message: object) -> None:
+        def on_delivery(error: Code | None, _message: object) -> None:
             if error is None:
                 self._trouble = None
             delivered(None if error is None else self._failure(error))
 
         try:
             self._producer.produce(
-                self._name, value=record.value, key=record.key, headers=list(record.headers), on_delivery=told
+                self._name, value=record.value, key=record.key, headers=list(record.headers), on_delivery=on_delivery
             )
         except BufferError:
             return False

@@ -30,7 +30,7 @@ from truepixel_dagster.collector.http import (
     Scope,
     TooLarge,
     again_after,
-    told,
+    json_answer,
 )
 from truepixel_dagster.collector.http import error as refusal
 from truepixel_dagster.collector.limits import sender
@@ -123,13 +123,13 @@ class Pixels:
         services.metrics.count(self.name, "dropped", dropped)
         said: dict[str, Any] = {"accepted": len(taken), "dropped": dropped, "rejected": rejected}
         if not taken:
-            return told(200 if dropped else 400, {**said, "retry": False}, _ANYBODY)
-        answer = told(200, said, _ANYBODY)
+            return json_answer(200 if dropped else 400, {**said, "retry": False}, _ANYBODY)
+        answer = json_answer(200, said, _ANYBODY)
         answer = await services.promised(self.name, [each.record for each in taken], answer, deadline)
         if answer.status == 200:
             for each in taken:
                 if each.client and each.tokens:
-                    services.tokens.tell(shop, each.tokens, each.client)
+                    services.tokens.report(shop, each.tokens, each.client)
         return AWAY if answer is RETRY else NEVER_TAKEN if answer is NEVER else answer
 
     async def _shop(self, query: bytes) -> Known | None:

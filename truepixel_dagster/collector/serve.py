@@ -251,14 +251,14 @@ def _redis(settings: Settings) -> Any:
 
 async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
     """Create Kafka's client as soon as Kafka answers; until then the journal stores the records."""
-    told = ""
+    reported = ""
     while True:
         try:
             topic = await asyncio.to_thread(KafkaTopic, settings)
         except KafkaError as error:
-            if str(error) != told:
-                told = str(error)
-                say(f"the journal stores all records until Kafka answers: {told}")
+            if str(error) != reported:
+                reported = str(error)
+                say(f"the journal stores all records until Kafka answers: {reported}")
             await asyncio.sleep(1.0)
             continue
         return delivery.start(topic)
@@ -294,7 +294,7 @@ async def _watch(services: Services, server: Server, say: Say) -> None:
         if topic is not None and topic.is_broken:
             server.leave()
         for name, reason in (("Kafka", topic and topic.trouble), ("the journal", journal and journal.failure)):
-            # The reason's words change from try to try: report only the first.
+            # The text of the reason changes from attempt to attempt: report only the first.
             if bool(reason) != failing.get(name, False):
                 failing[name] = bool(reason)
                 say(f"{name} fails: {reason}" if reason else f"{name} works again")

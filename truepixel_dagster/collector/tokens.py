@@ -22,7 +22,7 @@ LOG = logging.getLogger(__name__)
 ANSWER_SECONDS, WRITE_SECONDS, AWAY_SECONDS = 0.02, 2.0, 1.0
 # A purchase takes minutes; when a visitor returns to an old cart, the next event reports its token again.
 KEPT_SECONDS = 2 * 86_400
-MOST_TOLD, MOST_ASKED = 5_000, 1_000
+MOST_REPORTED, MOST_ASKED = 5_000, 1_000
 
 
 class Client(Protocol):
@@ -60,21 +60,21 @@ class Tokens:
         self._clock = clock
         #: Whether Redis may be used: it has shown its identity, or no identity is required.
         self.is_proven = identity is None
-        self._reported: str | None = None
+        self._logged: str | None = None
         self._asked: dict[str, asyncio.Future[str | None]] = {}
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._asking: asyncio.Task[None] | None = None
-        self._telling: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._away_until = 0.0
         #: Calls that failed or timed out, and tokens that were not stored because of that.
-        self.failures = self.untold = 0
+        self.failures = self.not_stored = 0
 
     async def client_of(self, shop: str, tokens: Iterable[str]) -> str | None:
         """Return the client of the first known token; None if no token is known in time."""
         keys = [self._key(shop, token) for token in tokens]
         for key in keys:
-            if (told := self._told.get(key)) is not None:
-                return told
+            if (client := self._reported.get(key)) is not None:
+                return client
         if not keys or self._is_away or len(self._asked) >= MOST_ASKED:
             return None
         answers = [self._ask(key) for key in keys]
@@ -85,15 +85,15 @@ class Tokens:
                 return found
         return None
 
-    def tell(self, shop: str, tokens: Iterable[str], client: str) -> None:
+    def report(self, shop: str, tokens: Iterable[str], client: str) -> None:
         """Store the client of tokens in the background."""
         for token in tokens:
-            if self._is_away or len(self._told) >= MOST_TOLD:
-                self.untold += 1
+            if self._is_away or len(self._reported) >= MOST_REPORTED:
+                self.not_stored += 1
             else:
-                self._told[self._key(shop, token)] = client
-        if self._told and (self._telling is None or self._telling.done()):
-            self._telling = asyncio.get_running_loop().create_task(self._write())
+                self._reported[self._key(shop, token)] = client
+        if self._reported and (self._writing is None or self._writing.done()):
+            self._writing = asyncio.get_running_loop().create_task(self._write())
 
     async def begin(self) -> None:
         """Connect in advance, because connecting takes longer than a lookup may, and check the server's identity."""
@@ -123,8 +123,8 @@ class Tokens:
         shown = str(found.get("availability_zone") or "") or None
         reason = mistaken("Redis (TRUEPIXEL_REDIS_URL)", shown, self._identity)
         self.is_proven = reason is None
-        if reason != self._reported:
-            self._reported = reason
+        if reason != self._logged:
+            self._logged = reason
             LOG.warning("%s", reason)
 
     def _failed(self) -> None:
@@ -140,7 +140,7 @@ class Tokens:
                 values = await asyncio.wait_for(self._client.mget(list(asked)), ANSWER_SECONDS)
                 found = {key: value.decode() for key, value in zip(asked, values) if value}
             except Exception:
-                # Whatever Redis answers, nobody may wait for ever.
+                # Whatever Redis answers, no caller may wait without end.
                 self._failed()
             for key, answer in asked.items():
                 if not answer.done():
@@ -148,13 +148,13 @@ class Tokens:
 
     async def _write(self) -> None:
         """Write the queued tokens until none is left."""
-        while self._told:
-            told, self._told = self._told, {}
+        while self._reported:
+            reported, self._reported = self._reported, {}
             pipeline = self._client.pipeline(transaction=False)
-            for key, client in told.items():
+            for key, client in reported.items():
                 pipeline.set(key, client, ex=KEPT_SECONDS)
             try:
                 await asyncio.wait_for(pipeline.execute(), WRITE_SECONDS)
             except Exception:
                 self._failed()
-                self.untold += len(told)
+                self.not_stored += len(reported)

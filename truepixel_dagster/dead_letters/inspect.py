@@ -78,8 +78,8 @@ def parse_since(text: str, now: datetime) -> int:
             moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
         return int((moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        said = text[:40]
-        raise ValueError(f"{said!r} is neither a time such as 2026-01-31T09:30 nor an age such as 2h or 3d") from None
+        shown = text[:40]
+        raise ValueError(f"{shown!r} is neither a time such as 2026-01-31T09:30 nor an age such as 2h or 3d") from None
 
 
 def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list[Listed]:

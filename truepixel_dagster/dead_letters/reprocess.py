@@ -7,7 +7,7 @@ for the same reason stays unchanged. A given-up letter can be reopened: it is wr
 A letter is reprocessed only after the stream has committed past its record, so that the stream will not process the
 record itself. Reprocessing may run alongside the stream and alongside another reprocessing:
 
-- index, ad_lead, attribution and order status recognise a record by its origin, as in the stream's own replays;
+- index, ad_lead, attribution and order status recognise a record by its origin, like the stream after a redelivery;
 - a customer's document names the reprocessed records (`replayed`), and is replaced under its version;
 - one Lua call adds to the product statistics and marks the record, or does neither;
 - last, the record is marked as replayed. If reprocessing stops before that, the next one repeats it without effect.
@@ -71,7 +71,7 @@ class Replay(msgspec.Struct, frozen=True):
 
 
 class Plan(NamedTuple):
-    """Hold what a replay would do: the letters that it would run, and how many it would skip."""
+    """Hold the dead letters that would be reprocessed, and the numbers of those that would be skipped."""
 
     ready: list[Letter]
     in_flight: int
@@ -92,7 +92,7 @@ def replay(
 
     Raises:
         StateLost: Redis no longer knows which records have been reprocessed.
-        KafkaUnavailable, Unavailable: A server does not answer; the next replay does the rest.
+        KafkaUnavailable, Unavailable: A server does not answer; the next reprocessing does the rest.
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
         ready, in_flight, given_up = _plan(settings, stores, wanted)
@@ -110,14 +110,14 @@ def replay(
         return result
 
 
-def _is_through(letter: Letter, base: int, committed: Mapping[int, int]) -> bool:
+def _is_committed(letter: Letter, base: int, committed: Mapping[int, int]) -> bool:
     """Return whether the stream will not process a record again: it is committed, or from an older log."""
     offset = letter.origin.offset
     return offset < base or offset < committed.get(letter.origin.partition, 0)
 
 
 def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
-    """Plan a replay without doing it.
+    """Plan the reprocessing without doing it.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -133,7 +133,7 @@ def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
     check_applied(settings, stores, committed, log.base)
     found = listed(settings, stores, **wanted)
     waiting = [entry.letter for entry in found if entry.state == WAITING]
-    ready = [letter for letter in waiting if _is_through(letter, log.base, committed)]
+    ready = [letter for letter in waiting if _is_committed(letter, log.base, committed)]
     return Plan(ready, len(waiting) - len(ready), sum(entry.state == GIVEN_UP for entry in found))
 
 
@@ -177,8 +177,8 @@ class _MicroBatch:
         self._write_again(out)
         resolved = self._standing(events)
         self._stores.redis.mark_replayed([event.origin for event in resolved])
-        through = len(self._standing(indexed))
-        return Replay(replayed=through, duplicates=len(resolved) - through, failed_again=len(self._failed))
+        replayed = len(self._standing(indexed))
+        return Replay(replayed=replayed, duplicates=len(resolved) - replayed, failed_again=len(self._failed))
 
     def _decode(self) -> list[Event]:
         messages = [letter.message for letter in self._letters.values()]
@@ -206,8 +206,8 @@ class _MicroBatch:
         self._refuse(AD_LEAD, leads.refused)
         days = self._shops.days(event.shop_id for event in events)
         by = settling(rules.attribution, leads.touches, days, lambda _partition, _offset: False)
-        told = with_visits(self._standing(events), leads.orders)
-        found = attribution.run(told, by, stores.mongodb, stores.elasticsearch)
+        events_and_visits = with_visits(self._standing(events), leads.orders)
+        found = attribution.run(events_and_visits, by, stores.mongodb, stores.elasticsearch)
         self._refuse(ATTRIBUTION, found.refused)
         return found
 

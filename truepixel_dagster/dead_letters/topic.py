@@ -47,7 +47,7 @@ OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, REOPENED, SIZE, 
 class Letter(msgspec.Struct, frozen=True):
     """Hold what is known of a dead letter without its record.
 
-    `tries` counts failed replays, `written_at` is in milliseconds since the epoch, `place` is the letter's own
+    `tries` counts failed reprocessings, `written_at` is in milliseconds since the epoch, `place` is the letter's own
     position, `size` is the record's size in bytes, `shop` is the shop in its key, `reopened` counts how often it got
     its tries back. `sha256` is the digest of the record's value if the letter is by reference.
     """
@@ -65,7 +65,7 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def given_up(self) -> bool:
-        """Return whether no replay tries the letter until it is reopened."""
+        """Return whether the letter has no try left until it is reopened."""
         return self.tries >= MAX_TRIES
 
     def is_refused_as_before(self, stage: str, error: str) -> bool:

@@ -31,9 +31,9 @@ def is_bot(user_agent: str | None) -> bool:
 
 def _is_listed(user_agent: str) -> bool:
     """Return the same as the library's `is_crawler`, in a tenth of the time: most of its patterns are plain text."""
-    told = _LEFT_OUT.sub("", user_agent)
-    lower = told.lower()
-    return any(text in lower for text in _TEXTS) or _OTHERS.search(told) is not None
+    kept = _LEFT_OUT.sub("", user_agent)
+    lower = kept.lower()
+    return any(text in lower for text in _TEXTS) or _OTHERS.search(kept) is not None
 
 
 class _Cache:

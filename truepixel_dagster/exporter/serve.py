@@ -23,25 +23,25 @@ from truepixel_dagster.settings import Settings
 Say = Callable[[str], None]
 T = TypeVar("T")
 
-# Seconds for which what was found is given out again. A look at Redis goes through its keys.
+# Seconds for which results are cached. Redis is asked less often because that scans its keys.
 EVERY, EVERY_REDIS = 5.0, 15.0
-# A scrape is not worth waiting for: what does not answer is down.
+# A scrape waits only briefly: a server that does not answer counts as down.
 SHORT = {"retries": 1, "kafka_timeout": 3.0, "elasticsearch_timeout": 3.0, "mongodb_timeout": 3.0, "redis_timeout": 2.0}
 
 
 @contextmanager
 def serving(settings: Settings, say: Say, *, host: str, port: int, home: Path | None = None) -> Iterator[int]:
-    """The endpoint, as long as the block goes on; yields its port.
+    """Serve the metrics during the block; yield the port.
 
     Arguments:
         settings: The pipeline's settings.
-        say: Told in lines which server goes or comes back.
-        host: Where to listen.
-        port: Where to listen; 0 for any free one.
+        say: Receives a line when a server becomes unreachable or answers again.
+        host: The address to listen on.
+        port: The port to listen on; 0 for any free one.
         home: Dagster's home, with its dagster.yaml; the one in the data folder by default.
 
     Raises:
-        OSError: It cannot listen there; the message says what to do.
+        OSError: The address cannot be bound; the message says what to do.
     """
     with open_stores(settings.model_copy(update=SHORT)) as stores:
         registry = CollectorRegistry()

@@ -48,7 +48,7 @@ def outcome(metrics: RunMetrics) -> str:
         "events indexed": metrics.indexed,
         "orders": metrics.orders,
         "duplicates": metrics.duplicates,
-        "redelivered": metrics.replays,
+        "redelivered": metrics.redelivered,
         "redacted": metrics.redacted,
         "dead letters": sum(metrics.dead_letters.values()),
         "left waiting": metrics.waiting,

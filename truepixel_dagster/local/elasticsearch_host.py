@@ -1,8 +1,8 @@
-"""A process that is an Elasticsearch node: the jars have no launcher, so Python starts their JVM and the node in it.
+"""Run an Elasticsearch node: the jars have no launcher, so this process starts a JVM and the node in it.
 
     python -m truepixel_dagster.local.elasticsearch_host FOLDER HOST PORT JARS NETTY_JARS
 
-FOLDER gets the node's data, logs and home. Ends on SIGTERM, with the node closed.
+FOLDER holds the node's data, logs and home. On SIGTERM the process closes the node and ends.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ has.native.controller=false
 
 def main(folder: Path, host: str, port: int, jars: Path, netty: Path) -> None:
     """Start the node, wait for SIGTERM, close the node."""
-    # Blocked before the JVM starts its threads, which inherit this: a signal waits for sigwait while the node starts.
+    # Block signals before the JVM starts threads, which inherit the mask: a signal during the start waits for sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     _install_netty(folder / "home", jars, netty)
     for name in ("config", "plugins"):
@@ -43,18 +43,18 @@ def main(folder: Path, host: str, port: int, jars: Path, netty: Path) -> None:
     node.start()
     signal.sigwait(ENDING)
     node.close()
-    # What is left of the JVM has nothing more to write; waiting for its threads takes seconds.
+    # The JVM has nothing more to write, and waiting for its threads would take seconds.
     os._exit(0)
 
 
 def _install_netty(home: Path, jars: Path, netty: Path) -> None:
-    """The HTTP transport is a module: its own jars without those that the node has already."""
+    """Install the HTTP transport as a module, without the jars that the node already has."""
     module = home / "modules" / "transport-netty4"
     shutil.rmtree(module, ignore_errors=True)
     module.mkdir(parents=True)
     for jar in netty.glob("*.jar"):
         if not (jars / jar.name).exists():
-            # Without its mode.
+            # `copyfile` does not copy the mode.
             shutil.copyfile(jar, module / jar.name)
     version = netty.name.rpartition("-")[2]
     (module / "plugin-descriptor.properties").write_text(DESCRIPTOR.format(version=version))
@@ -88,13 +88,13 @@ def _node_settings(folder: Path, host: str, port: int) -> dict[str, str]:
         "http.type": "netty4",
         "transport.port": "0",
         "transport.type": "netty4",
-        # a laptop's disk is often over 90 % full, and Elasticsearch would then refuse writes
+        # Elasticsearch refuses writes on a disk that is more than 90 % full, as a laptop's often is.
         "cluster.routing.allocation.disk.threshold_enabled": "false",
     }
 
 
 def _node(settings: dict[str, str], config: Path) -> Any:
-    # JClass only: jpype.imports opens the jars' file systems, which Elasticsearch then cannot open itself.
+    # Use only JClass: jpype.imports opens the jars' file systems, and Elasticsearch then cannot open them.
     from jpype import JClass
 
     log_configurator = JClass("org.elasticsearch.common.logging.LogConfigurator")

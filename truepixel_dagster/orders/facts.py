@@ -197,7 +197,7 @@ def latest_touch(event: Event) -> int:
     return at + CLOCK_GRACE
 
 
-def told_of_visit(event: Event, kind: str, id_: str) -> Event:
+def sighting_of_visit(event: Event, kind: str, id_: str) -> Event:
     """Return the event that adds a visit to an order whose notes name the visit's user."""
     news = OrderNews(order_id=id_) if kind == ORDER else OrderNews(checkout_token=id_)
     return msgspec.structs.replace(event, source=VISIT, order=news)

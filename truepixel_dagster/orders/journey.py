@@ -82,7 +82,7 @@ def _touches(order: Order, client: ClientFacts, rules: Rules) -> tuple[Touch, ..
 
 
 def _landing(order: Order) -> tuple[Touch, ...]:
-    told = order.landing
-    if told is None or told.landing is None:
+    noted = order.landing
+    if noted is None or noted.landing is None:
         return ()
-    return (Touch(told.event_id, iso(order.at), told.landing, NO_RECORD, NO_RECORD, told.landing_referrer),)
+    return (Touch(noted.event_id, iso(order.at), noted.landing, NO_RECORD, NO_RECORD, noted.landing_referrer),)

@@ -107,16 +107,16 @@ class Order:
     @cached_property
     def checkout_token(self) -> str | None:
         """Return its checkout token: a webhook's wins over a pixel's."""
-        if told := self._newest(lambda payload: payload.checkout_token):
-            return told.checkout_token
+        if newest := self._newest(lambda payload: payload.checkout_token):
+            return newest.checkout_token
         # A pixel's own token is the id of its node.
         return self._facts.id if self._facts.kind != ORDER and self._facts.id else None
 
     @cached_property
     def cart_token(self) -> str | None:
         """Return its cart token: a webhook's wins over a pixel's."""
-        told = self._newest(lambda payload: payload.cart_token)
-        return told.cart_token if told else self._cart
+        newest = self._newest(lambda payload: payload.cart_token)
+        return newest.cart_token if newest else self._cart
 
     @property
     def document_id(self) -> str:

@@ -56,7 +56,7 @@ def figures_of(metrics: RunMetrics) -> RunFigures:
         messages_left_waiting=metrics.waiting,
         indexed=metrics.indexed,
         duplicates=metrics.duplicates,
-        replays=metrics.replays,
+        replays=metrics.redelivered,
         redacted=metrics.redacted,
         order_checked=metrics.order.checked,
         order_violations=metrics.order.violations,

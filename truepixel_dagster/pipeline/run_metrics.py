@@ -35,7 +35,7 @@ class RunMetrics:
     batches: int = 0
     messages: int = 0
     indexed: int = 0
-    replays: int = 0
+    redelivered: int = 0
     duplicates: int = 0
     redacted: int = 0
     touched: int = 0

@@ -177,8 +177,8 @@ class LaneRunner:
             stored = self._reader.submit(self._read_ahead, fetched.events)
             earlier = self._rejections.earlier(INDEX, fetched.events)
             indexed = index.run(_without(fetched.events, earlier), self._stores.elasticsearch)
-            self.metrics.indexed += len(indexed.events) - indexed.replays
-            self.metrics.replays += indexed.replays
+            self.metrics.indexed += len(indexed.events) - indexed.redelivered
+            self.metrics.redelivered += indexed.redelivered
             self.metrics.duplicates += indexed.duplicates
             self.metrics.wrote(EVENTS, indexed.events)
             self._rejections.rejected(INDEX, fetched, indexed.refused, earlier)

@@ -191,7 +191,7 @@ def wait_for_lanes(context: RebuildContext, say: Say) -> RebuildContext:
     ends = context.log.ends()
     at_work = holders(client, settings.namespace, sorted(ends))
     deadline = time.monotonic() + LONGEST_WAIT
-    told = False
+    reported = False
     while True:
         committed = context.log.committed()
         now = holders(client, settings.namespace, sorted(at_work))
@@ -203,9 +203,9 @@ def wait_for_lanes(context: RebuildContext, say: Say) -> RebuildContext:
                 f"run {at_work[left[0]]} makes no progress on partition {left[0]}. See its log for the reason, then run"
                 " `truepixel privacy run`"
             )
-        if not told:
+        if not reported:
             say("waiting for the stream to commit the records that it has read")
-            told = True
+            reported = True
         time.sleep(_LOOK_SECONDS)
 
 

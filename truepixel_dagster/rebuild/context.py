@@ -20,7 +20,7 @@ from truepixel_dagster.stream.events_log import EventsLog
 
 
 class RebuildContext(NamedTuple):
-    """Hold what every rebuild is given. `days` tells the days of shops."""
+    """Hold what every rebuild needs. `days` maps times to the days of shops."""
 
     settings: Settings
     stores: Stores

@@ -118,11 +118,11 @@ def run_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
         return dg.SkipReason(printable(str(error)))
     if settings.alert_webhook_url is None:
         return dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: failed runs are not reported")
-    told = failed(context.dagster_run, error_of(context), settings)
+    failure = failed(context.dagster_run, error_of(context), settings)
     try:
-        post(settings.alert_webhook_url.get_secret_value(), told.body())
+        post(settings.alert_webhook_url.get_secret_value(), failure.body())
     except WebhookDown as error:
-        line = f"run {told.run_id[:8]} was not reported to the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL): {error}"
+        line = f"run {failure.run_id[:8]} was not reported to the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL): {error}"
         context.log.warning(printable(line))
         return dg.SkipReason(printable(line))
     return None

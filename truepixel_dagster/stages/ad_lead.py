@@ -37,7 +37,7 @@ from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
 
-# An order's time is in the past: of very many the newest are the ones that may still be told of a visit.
+# An order's time is in the past: of very many orders, only the newest may still get a visit.
 NOTED_KEPT = 50
 
 

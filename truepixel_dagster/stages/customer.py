@@ -68,7 +68,7 @@ OWN_FIELDS = PROFILE.known | {"shop_id", "client_id"}
 
 
 def is_applied(stored: Document, origin: Origin) -> bool:
-    """Whether the stream or a replay has counted a record in a customer's document, as far as it can be read."""
+    """Return whether the stream or a reprocessing has counted a record in a customer's document."""
     applied, replayed = stored.get("applied"), stored.get("replayed")
     last = applied.get(str(origin.partition)) if isinstance(applied, Mapping) else None
     past = isinstance(last, (int, float)) and origin.offset <= last
@@ -271,7 +271,7 @@ def _decided(
     sums: _Sums,
     applied: Callable[[Document | None, Sequence[Event]], dict[str, Any] | None],
 ) -> dict[str, Any] | None:
-    """A customer's document; None where it stays as it is, or where there is nothing to tell of a client."""
+    """Return a customer's document; None if it does not change, or if nothing is known of the client."""
     if there and "before" not in there and _counted_itself(there):
         there = {**there, "before": {"orders": there.get("orders", 0), "revenue": there.get("revenue", {})}}
     after = applied(there, events) if events else None

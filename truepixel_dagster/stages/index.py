@@ -54,7 +54,7 @@ class EventDocument(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """What is read of a document to tell a replay from a duplicate."""
+    """The field that distinguishes a redelivery from a duplicate."""
 
     kafka: Origin
 
@@ -65,25 +65,25 @@ _ENCODE = msgspec.json.Encoder().encode
 
 
 class Indexed(msgspec.Struct, frozen=True):
-    """What stage 1 made of a micro-batch: the events that run on (new and replayed), in order; the rest counted."""
+    """The result of stage 1: the events that continue (new and redelivered), in order, and counts of the others."""
 
     events: tuple[Event, ...]
-    replays: int
+    redelivered: int
     duplicates: int
     refused: tuple[Refused, ...]
 
 
 def document(event: Event) -> bytes:
-    """The event's document as JSON on one line.
+    """Return the event's document as JSON on one line.
 
-    A valid JSON text has line breaks only between its tokens, so that they can be blanked without parsing it.
+    Valid JSON has line breaks only between its tokens, so they can be replaced by blanks without parsing it.
     """
     payload = event.payload
     if b"\n" in payload or b"\r" in payload:
         payload = payload.replace(b"\n", b" ").replace(b"\r", b" ")
-    news = event.order
-    shown = news.payload if news else None
-    # By position: msgspec takes ten times as long for keywords.
+    order = event.order
+    shown = order.payload if order else None
+    # Pass fields by position: msgspec takes ten times as long for keywords.
     return _ENCODE(
         EventDocument(
             event.shop_id,
@@ -101,8 +101,8 @@ def document(event: Event) -> bytes:
             event.visit,
             event.product_ids,
             event.order_id,
-            news.checkout_token if news else None,
-            news.cart_token if news else None,
+            order.checkout_token if order else None,
+            order.cart_token if order else None,
             event.value,
             event.client_at,
             event.ad.channel if event.ad else None,
@@ -115,32 +115,32 @@ def document(event: Event) -> bytes:
 
 
 def decide(events: Sequence[Event], outcomes: Sequence[Outcome], origins: dict[int, Origin]) -> Indexed:
-    """Sort the events by what Elasticsearch said to their creation.
+    """Decide which events continue, from Elasticsearch's answers to the creation of their documents.
 
     Arguments:
         events: The micro-batch, in order.
-        outcomes: The answer to the creation of each.
-        origins: For each position that met a document: the origin of the record that made it.
+        outcomes: The answer for each event.
+        origins: For each position with an existing document, the origin of the record from which it was made.
     """
-    going_on: list[Event] = []
+    continuing: list[Event] = []
     refused: list[Refused] = []
-    replays = duplicates = 0
+    redelivered = duplicates = 0
     for position, (event, outcome) in enumerate(zip(events, outcomes)):
         if position not in origins:
             if outcome.error:
                 refused.append(Refused(event, outcome.error))
             else:
-                going_on.append(event)
+                continuing.append(event)
         elif origins[position] == event.origin:
-            replays += 1
-            going_on.append(event)
+            redelivered += 1
+            continuing.append(event)
         else:
             duplicates += 1
-    return Indexed(tuple(going_on), replays, duplicates, tuple(refused))
+    return Indexed(tuple(continuing), redelivered, duplicates, tuple(refused))
 
 
 def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
-    """Create the micro-batch's documents in one request and tell new events, replays and duplicates apart.
+    """Create the micro-batch's documents in one request; distinguish new events, redeliveries and duplicates.
 
     Raises:
         Unavailable: Elasticsearch does not answer.
@@ -161,11 +161,11 @@ def run(events: Sequence[Event], store: ElasticsearchStore) -> Indexed:
 
 
 def index_name(event: Event, store: ElasticsearchStore) -> str:
-    """The index of the event's month, UTC."""
+    """Return the name of the index of the event's month (UTC)."""
     return store.index(f"{EVENTS}-{month_of(event.occurred_at)}")
 
 
 def _origin(found: Any, id_: str) -> Origin:
     if found is None:
-        raise Unavailable(f"the document {id_} was removed while it was being compared; it is tried again")
+        raise Unavailable(f"the document {id_} was removed during the comparison; it is tried again")
     return STORED.read(id_, found.source).kafka

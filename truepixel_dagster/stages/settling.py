@@ -9,7 +9,7 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Settling
-from truepixel_dagster.orders.facts import told_of_visit
+from truepixel_dagster.orders.facts import sighting_of_visit
 from truepixel_dagster.orders.journey import Rules, touches_until
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.ad_lead import NotedOrder
@@ -41,7 +41,7 @@ def rules_of(settings: Settings) -> Rules:
 
 
 def with_visits(events: Sequence[Event], orders: Mapping[str, Sequence[NotedOrder]]) -> list[Event]:
-    """Return events, and what visits among them tell orders whose notes name their users.
+    """Return the events, each visit followed by a sighting for every order whose note names its user.
 
     Arguments:
         events: The events that continue, in order.
@@ -54,7 +54,7 @@ def with_visits(events: Sequence[Event], orders: Mapping[str, Sequence[NotedOrde
         found.append(event)
         if event.ad:
             noted = (order for order in orders.get(event.user, ()) if event.occurred_at <= order.until)
-            found += (told_of_visit(event, order.kind, order.id) for order in noted)
+            found += (sighting_of_visit(event, order.kind, order.id) for order in noted)
     return found
 
 

@@ -1,7 +1,7 @@
 """Whose records are to be forgotten, without saying whose: digests of their ids under a secret of this database.
 
 Whoever reads records of the topic of events reads them through `Redactions.shown`. A person's record up to the
-redaction is read as its anonymous remainder, one of a redacted shop not at all. So neither the stream nor any replay
+redaction is read as its anonymised record, one of a redacted shop not at all. So neither the stream nor any replay
 brings back what was redacted, and all of them come to the same documents.
 """
 
@@ -133,7 +133,7 @@ class Redactions:
         later = {"$max": {"at": moment.at, "schema": SCHEMA, **offsets}, "$set": {"shop": self._shop(shop)}}
         wanted = list(ids)
         updates = [UpdateOne({"_id": self.digest(shop, id_)}, later, upsert=True) for id_ in wanted]
-        # A record whose key is none is of no shop; its place tells it.
+        # A record with an invalid key belongs to no shop; its partition and offset identify it.
         nowhere = {**later, "$set": {"shop": self._shop("")}}
         records = [id_ for id_ in wanted if id_.kind == RECORD]
         updates += [UpdateOne({"_id": self.digest("", id_)}, nowhere, upsert=True) for id_ in records]

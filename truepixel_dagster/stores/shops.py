@@ -153,7 +153,7 @@ class Shops:
         return found
 
     def days(self, ids: Iterable[str]) -> ShopDays:
-        """Return what tells the days of some shops.
+        """Return the object that maps times to the days of some shops.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -225,7 +225,7 @@ def known(store: MongoStore, query: Mapping[str, Any] | None = None) -> Iterator
 
 
 def all_days(store: MongoStore) -> ShopDays:
-    """Return what tells the days of all shops whose time zone is known.
+    """Return the object that maps times to the days of all shops whose time zone is known.
 
     Memory grows with their number, about 200 bytes each.
 

@@ -133,9 +133,9 @@ class LastWords(logging.Handler):
             KafkaException: The last connection ended like that.
         """
         if _HANGS_UP.search(self._line):
-            told = self._line.rpartition("Disconnected: ")[2]
+            reason = self._line.rpartition("Disconnected: ")[2]
             raise KafkaException(
-                Code(Code._TRANSPORT, f"it closed the connection, as for a wrong security.protocol: {told}")
+                Code(Code._TRANSPORT, f"it closed the connection, as for a wrong security.protocol: {reason}")
             )
 
 

@@ -76,7 +76,7 @@ def test_questions_of_a_moment_are_one_call() -> None:
 
 def test_an_entry_that_a_redaction_deletes_is_unknown_at_once() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
-        tokens.tell("s", ["t1"], "c-1")
+        tokens.report("s", ["t1"], "c-1")
         await asyncio.sleep(0.01)
         assert await tokens.client_of("s", ["t1"]) == "c-1"
         redis.values.clear()
@@ -93,7 +93,7 @@ def test_redis_is_not_used_before_it_shows_the_identity_that_the_settings_name(
         for redis.identity in ("", "another", "another"):
             await tokens.begin()
             assert await tokens.client_of("s", ["t1"]) is None
-            tokens.tell("s", ["t2"], "c-2")
+            tokens.report("s", ["t2"], "c-2")
         assert redis.calls == []
         assert len(caplog.messages) == 2
         assert "'another'" in caplog.messages[1]
@@ -107,7 +107,7 @@ def test_redis_is_not_used_before_it_shows_the_identity_that_the_settings_name(
 
 def test_what_is_told_is_known_at_once_and_written_behind() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
-        tokens.tell("s", ["t1", "a:b"], "c-1")
+        tokens.report("s", ["t1", "a:b"], "c-1")
         assert await tokens.client_of("s", ["other", "t1"]) == "c-1"
         await asyncio.sleep(0.01)
         assert redis.values == {"ns:client:s:t1": "c-1", "ns:client:s:a%3Ab": "c-1"}
@@ -125,9 +125,9 @@ def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second()
         assert tokens.failures == 1
         for _ in range(5):
             assert await tokens.client_of("s", ["t1"]) is None
-            tokens.tell("s", ["t2"], "c-2")
+            tokens.report("s", ["t2"], "c-2")
         assert len(redis.calls) == 1
-        assert tokens.untold == 5
+        assert tokens.not_stored == 5
         assert await tokens.client_of("s", []) is None
 
     run(scenario)
@@ -136,9 +136,9 @@ def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second()
 def test_what_waits_to_be_written_is_bounded() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 0.5
-        tokens.tell("s", (f"t{number}" for number in range(module.MOST_TOLD + 10)), "c")
-        assert tokens.untold == 10
-        assert len(tokens._told) == module.MOST_TOLD
+        tokens.report("s", (f"t{number}" for number in range(module.MOST_REPORTED + 10)), "c")
+        assert tokens.not_stored == 10
+        assert len(tokens._reported) == module.MOST_REPORTED
 
     run(scenario)
 

@@ -22,7 +22,7 @@ def without_duplicates(
     return [event for event in decoded if event.origin == kept[event.id]]
 
 
-def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) -> Event:
+def _first(events: list[Event], winner: Origin | None, late: AbstractSet[Origin]) -> Event:
     """Return the first event: the one that the caller names, if it is late or the first of its partition.
 
     Otherwise it is the first that was read.
@@ -32,6 +32,6 @@ def _first(events: list[Event], told: Origin | None, late: AbstractSet[Origin]) 
         if event.origin not in late:
             first_of_partition.setdefault(event.partition, event)
     for event in (*first_of_partition.values(), *(event for event in events if event.origin in late)):
-        if event.origin == told:
+        if event.origin == winner:
             return event
     return events[0]

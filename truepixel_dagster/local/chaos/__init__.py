@@ -1,1 +1,1 @@
-"""Faults on purpose: what the pipeline promises is tried by killing, freezing and cutting off what it is made of."""
+"""Deliberate faults under load, to test what the pipeline promises: its processes are killed, frozen and cut off."""

@@ -103,7 +103,7 @@ def with_app_secret(settings: Settings, folder: Path, **update: Any) -> Settings
 
 @contextmanager
 def running(settings: Settings, *arguments: str, port: int = 0, ready: bool = True) -> Iterator[CollectorProcess]:
-    """Run a collector; kill it at the end of the block if it is still there.
+    """Run a collector; kill it at the end of the block if it still runs.
 
     Arguments:
         settings: The collector's settings.

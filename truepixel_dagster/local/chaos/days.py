@@ -1,4 +1,4 @@
-"""Does Dagster show every day that has events? A run that ends before it reports leaves that to others."""
+"""Check that Dagster shows every day that has events: other runs must report for a run that ended too early."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from truepixel_dagster.settings import Settings
 
 
 def days_not_shown(settings: Settings) -> list[str]:
-    """Days of the event history that Dagster does not show as written, in order."""
+    """Return the days of the event history that Dagster does not show as written, in order."""
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         shown = instance.get_materialized_partitions(dg.AssetKey(EVENTS))
     first = settings.history_start.isoformat()

@@ -1,4 +1,4 @@
-"""The pipeline's definitions, genuine but for the kill switches: what Dagster loads under chaos."""
+"""What Dagster loads under chaos: the pipeline's own definitions, with failpoints."""
 
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.local.chaos.failpoints import install

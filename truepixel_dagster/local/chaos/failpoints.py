@@ -1,8 +1,8 @@
-"""Kill switches at the boundaries of stages and of the flush's steps, for processes that load the chaos definitions.
+"""Failpoints at the boundaries of stages and of the flush's steps, for processes that load the chaos definitions.
 
-A switch is a file in the chaos folder that names a point, such as `after index`. The first process that comes to the
-point takes the file away and kills itself with SIGKILL: nothing of it is cleaned up, as if the machine had lost it.
-The pipeline's own code knows nothing of this; its methods are wrapped when the chaos definitions are imported.
+A file in the chaos folder names a failpoint, such as `after index`. The first process that reaches it removes the file
+and kills itself with SIGKILL, so that it cleans nothing up. The pipeline's own code has no failpoints: importing the
+chaos definitions wraps its methods.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES
 from truepixel_dagster.stores.redis import RedisStore
 
 OPS = ("fetch", *NAMES, "commit")
-# What runs in the background pool when the op that handed it over has long returned.
+# Methods that the background pool runs, after their op has returned.
 BACKGROUND = {f"{name}'s write": f"_{name}" for name in IN_BACKGROUND}
 STAGE_POINTS = tuple(f"{moment} {name}" for name in (*OPS, *BACKGROUND) for moment in ("before", "after"))
 FLUSH_POINTS = ("after the claim", "after the write", "after the acknowledgement")
@@ -28,29 +28,29 @@ FLUSH_STEPS = ((RedisStore, "claim"), (flush, "_write_claims"), (RedisStore, "ac
 
 
 def chaos_folder(data_dir: Path) -> Path:
-    """Where switches and the pids of workers are."""
+    """Return the folder of the failpoint's file and the workers' pids."""
     return data_dir / "chaos"
 
 
 def switch(data_dir: Path) -> Path:
-    """The file that names the point at which the next process is to die."""
+    """Return the file that names the failpoint at which the next process kills itself."""
     return chaos_folder(data_dir) / "kill"
 
 
 def workers(data_dir: Path) -> Path:
-    """The folder in which each worker leaves a file named by its pid."""
+    """Return the folder in which each worker creates a file with its pid as name."""
     return chaos_folder(data_dir) / "workers"
 
 
 def install(data_dir: Path) -> None:
-    """Wrap what a worker and a flush go through."""
+    """Add failpoints to the methods of workers and flushes."""
     workers(data_dir).mkdir(parents=True, exist_ok=True)
     file = switch(data_dir)
     for name in OPS:
         _wrap(LaneRunner, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
         _wrap(LaneRunner, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
-    # A run of a lane is made once the lane is taken.
+    # A worker creates its runner after it has taken the lane.
     _wrap(LaneRunner, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
     for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):
         _wrap(owner, method, _nothing, _dying(file, point))
@@ -78,7 +78,7 @@ def _dying(file: Path, point: str) -> Callable[[], None]:
         try:
             if file.read_text() != point:
                 return
-            file.unlink()  # of several at the point, one
+            file.unlink()  # of several processes at the failpoint, only one succeeds
         except FileNotFoundError:
             return
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The load under which faults happen: believable traffic in time-lapse, which can pause."""
+"""The load during faults: believable traffic in time-lapse, which can pause."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from truepixel_dagster.local.demo import producing
 from truepixel_dagster.local.traffic import FULL, Record, traffic
 from truepixel_dagster.settings import Settings
 
-# How much faster than real time the visitors live, so that many of their orders fall into the load.
+# How much faster than real time the traffic runs, so that the load contains many orders.
 TIME_LAPSE = 60
 
 
 def load(rate: float, seed: int) -> Iterator[Record]:
-    """More traffic than any run needs, at a rate (events a second) and in time-lapse."""
+    """Return more traffic than a chaos of any length needs, at a rate in events per second, in time-lapse."""
     events = 2_000_000
     span = timedelta(seconds=TIME_LAPSE * events / rate)
     return traffic(events, seed=seed, start=datetime.now(timezone.utc) - span, span=span, profile=FULL)
 
 
 class Load:
-    """Records that are sent at a rate for as long as the load is on.
+    """Send records at a rate while the load is on.
 
     Arguments:
-        settings: Where to.
-        records: What.
-        rate: Records a second.
+        settings: The topic and its servers.
+        records: The records to send.
+        rate: Records per second.
     """
 
     def __init__(self, settings: Settings, records: Iterator[Record], rate: float) -> None:
@@ -38,7 +38,7 @@ class Load:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Send for the block."""
+        """Send during the block."""
         self._begin()
         try:
             yield
@@ -47,7 +47,7 @@ class Load:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Send nothing for the block: what was sent is acknowledged before it begins."""
+        """Send nothing during the block; all records sent before are acknowledged when it begins."""
         self._sending.close()
         try:
             yield

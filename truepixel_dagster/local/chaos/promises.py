@@ -64,9 +64,9 @@ class Senders:
     """Clients that send signed webhooks as fast as they are answered, and keep what was promised to them.
 
     Arguments:
-        port: Where the collector listens; the clients go on after a refused connection.
+        port: Where the collector listens; after a refused connection the clients continue.
         connections: The number of clients.
-        keys: How many keys each client uses, by turns; it sends a key's next webhook after the answer to the last one.
+        keys: How many keys each client uses in turn; it sends a key's next webhook after the answer to the last one.
         size: Bytes of filler in each body.
         pause: Seconds between two webhooks of a client.
 

@@ -1,6 +1,6 @@
-"""A TCP proxy on loopback whose connections can be cut and slowed down, to try what a bad network does.
+"""A TCP proxy on loopback that can cut and slow down connections, like a bad network.
 
-As a proxy of HTTP it can refuse large bodies, too.
+It can also refuse large HTTP bodies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Proxy:
-    """Passes connections on to a server, from a thread of its own, until it is closed.
+    """Forward connections to a server, on its own thread, until it is closed.
 
     Arguments:
         target: The server.
@@ -44,20 +44,20 @@ class Proxy:
         self.address = Address("127.0.0.1", self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> None:
-        """Reset every connection and every new one, until `heal`."""
+        """Reset all connections, also new ones, until `heal`."""
         self._is_cut = True
         self._do(self._abort())
 
     def delay(self, seconds: float) -> None:
-        """Hold back what passes, in both directions, for this long, until `heal`."""
+        """Delay each chunk by this time in both directions, until `heal`."""
         self._delay = seconds
 
     def limit_bodies(self, size: int) -> None:
-        """Answer 413 to requests of HTTP whose body has more bytes, until `heal`."""
+        """Answer 413 to HTTP requests with larger bodies (bytes), until `heal`."""
         self._largest_body = size
 
     def heal(self) -> None:
-        """Pass everything on again at once."""
+        """Forward everything again without delay."""
         self._is_cut, self._delay, self._largest_body = False, 0.0, None
 
     def close(self) -> None:
@@ -74,11 +74,11 @@ class Proxy:
     async def _abort(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
-        # One turn of the loop, in which the connections find out.
+        # Let the loop run once, so that the connections notice.
         await asyncio.sleep(0)
 
     async def _end(self) -> None:
-        # In the loop's own thread: a server closed from another one may wake its waiters twice.
+        # Close it on the loop's thread: closing it from another thread may wake its waiters twice.
         self._server.close()
         serving = asyncio.all_tasks() - {asyncio.current_task()}
         await self._abort()
@@ -92,7 +92,7 @@ class Proxy:
             if not self._is_cut:
                 await self._connect(reader, writer)
         except OSError:
-            pass  # the server is away: its client finds the connection closed
+            pass  # the server is unreachable: its client finds the connection closed
         finally:
             self._writers.discard(writer)
             writer.transport.abort()
@@ -118,7 +118,7 @@ class Proxy:
             if self._delay:
                 await asyncio.sleep(self._delay)
             if refuse and (left := self._refused(chunk)) is not None:
-                # The body is read all the same: a client that is cut off while it sends never sees the answer.
+                # Read the body nevertheless: a client whose connection is cut while it sends never sees the answer.
                 while left > 0 and (rest := await reader.read(min(CHUNK, left))):
                     left -= len(rest)
                 refuse.write(TOO_LARGE)
@@ -128,7 +128,7 @@ class Proxy:
             await writer.drain()
 
     def _refused(self, chunk: bytes) -> int | None:
-        """How many bytes of a body that is refused are still to come; None where the chunk begins no such request."""
+        """Return the bytes of a refused body that have not arrived; None if the chunk does not begin such a request."""
         if self._largest_body is None or not chunk.startswith((b"POST ", b"PUT ")):
             return None
         head, _, body = chunk.partition(_END)

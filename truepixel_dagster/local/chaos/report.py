@@ -1,4 +1,4 @@
-"""What a run of chaos came to: what the independent oracle found, and how long the pipeline took to recover."""
+"""The result of chaos: the audit's findings, and how long the pipeline took to recover."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_EXAMPLES = 50
 
 
 class Round(msgspec.Struct, frozen=True):
-    """One fault; `recovery_seconds` is None where the pipeline did not recover in time, or did not do what it should.
+    """One fault. `recovery_seconds` is None if the pipeline did not recover in time, or the round failed.
 
-    `takeover_seconds` are those until another worker had the lane of a frozen one.
+    `takeover_seconds` is the time until another worker had the lane of a frozen one.
     """
 
     number: int
@@ -30,7 +30,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the audit found in what one log of the topic holds, or a round's clients of what the collector promised."""
+    """The audit's findings in one log of the topic, or the findings of a round's clients of the collector."""
 
     produced: int
     duplicates: int
@@ -44,15 +44,15 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """What a run of chaos came to.
+    """The result of chaos.
 
     `lost` counts records that are neither indexed nor a duplicate nor a dead letter, and records that the collector
-    promised and that are not on the topic; `promised` counts all of its promises. `doubled` counts counters above what
-    they should be, `differences` everything that the audit found, and promised records that are altered or out of
-    order. `days_not_shown` are the days that have events and that no run reported to Dagster. `excused` differences are
-    of the order of users whose key moved when partitions were added, and `lost_to_retention` records were removed by a
-    fault before they were read. Recovery is in seconds from the end of the fault, or of the operator's command that
-    puts it right; where a worker is frozen, from when it was.
+    promised but that are not on the topic; `promised` counts all of its promises. `doubled` counts counters above their
+    right value. `differences` counts everything that the audit found, and promised records that are altered or out of
+    order. `days_not_shown` are the days with events that no run reported to Dagster. `excused` differences concern the
+    order of users whose key moved when partitions were added. `lost_to_retention` counts records that a fault removed
+    before they were read. Recovery is in seconds from the end of the fault, or of the operator's command that corrects
+    it; for a frozen worker, from the freeze.
     """
 
     rounds: int
@@ -78,12 +78,12 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, doubled or different, every round recovered, and every day is shown."""
+        """Return whether nothing was lost, doubled or different, every round recovered, and every day is shown."""
         return not (self.lost or self.doubled or self.differences or self.not_recovered or self.days_not_shown)
 
 
 def judge(settings: Settings) -> Verdict:
-    """Compare what the stores hold with what the topic says that they should."""
+    """Audit the stores against the topic."""
     found, counts = audit(settings), account(settings)
     return Verdict(
         produced=counts.produced,
@@ -100,14 +100,14 @@ def judge(settings: Settings) -> Verdict:
 def report(
     seed: int, log: Sequence[Round], verdicts: Sequence[Verdict], days_not_shown: Sequence[str], seconds: float
 ) -> Report:
-    """Put together what was found.
+    """Summarise the rounds and verdicts.
 
     Arguments:
-        seed: Of the rounds.
+        seed: The seed of the rounds.
         log: The rounds.
-        verdicts: One for each log of the topic, the last one at the end; the history of events is that of all of them.
-        days_not_shown: Of the event history, by Dagster.
-        seconds: How long all of it took.
+        verdicts: One for each log of the topic, the last log's at the end; the event history contains all of them.
+        days_not_shown: The days of the event history that Dagster does not show.
+        seconds: The duration of the whole.
     """
     differences = [difference for verdict in verdicts for difference in verdict.differences]
     lost = [origin for verdict in verdicts for origin in verdict.lost]
@@ -136,7 +136,7 @@ def report(
 
 
 def is_doubled(difference: Difference) -> bool:
-    """Whether a counter is above what it should be."""
+    """Return whether a difference is a counter above its right value."""
     numbers = (difference.actual, difference.expected)
     if difference.store not in ("customers", "product_stats") or difference.kind != "differs":
         return False
@@ -145,7 +145,7 @@ def is_doubled(difference: Difference) -> bool:
 
 
 def _recovery(log: Sequence[Round]) -> dict[str, dict[str, float]]:
-    """Median and longest recovery, by kind and over all."""
+    """Return the median and the longest recovery, by kind and over all."""
     by_kind: dict[str, list[float]] = {}
     for entry in log:
         if entry.recovery_seconds is not None:

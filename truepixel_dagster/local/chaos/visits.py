@@ -1,4 +1,4 @@
-"""Plain events of visitors, where what happens matters more than who they are."""
+"""Simple events for faults in which the visitors do not matter."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from truepixel_dagster.local.traffic import Record
 
 
 def visits(shop: str, count: int, at: datetime | None = None) -> Iterator[Record]:
-    """Visits of as many clients of a shop.
+    """Return one page view of each of `count` clients of a shop.
 
     Arguments:
         shop: The shop's name, without its domain.
-        count: How many.
-        at: When; now by default.
+        count: The number of clients.
+        at: The time; now by default.
     """
     return (visit(shop, number, at=at) for number in range(count))
 
@@ -32,25 +32,25 @@ def visit(
     client: int | None = None,
     campaign: str | None = None,
 ) -> Record:
-    """One visit.
+    """Return the record of one event.
 
     Arguments:
         shop: The shop's name, without its domain.
-        number: Which of the shop's.
-        name: Of the pixel event; `product_viewed` names a product.
-        at: When; now by default.
-        timestamp: What the client's clock says instead, whatever that is.
-        client: Which client; that of the event's number by default.
-        campaign: The ad's, if the visit came from one.
+        number: The event's number within the shop.
+        name: The pixel event's name; `product_viewed` has a product.
+        at: The time; now by default.
+        timestamp: The client's time instead, also an invalid one.
+        client: The client's number; the event's number by default.
+        campaign: The campaign of the ad that the visit came from, if any.
     """
-    said = timestamp if timestamp is not None else _iso(at)
+    time = timestamp if timestamp is not None else _iso(at)
     data = {"productVariant": {"product": {"id": "1"}}} if name == "product_viewed" else {}
     query = f"?utm_source=google&utm_medium=cpc&utm_campaign={campaign}" if campaign else ""
-    return _pixel(shop, number, name, said, number if client is None else client, data, query)
+    return _pixel(shop, number, name, time, number if client is None else client, data, query)
 
 
 def order(shop: str, token: str, number: int, *, client: int) -> Record:
-    """A sighting of an order, known by its checkout token."""
+    """Return a sighting of an order that has this checkout token."""
     checkout = {
         "token": token,
         "currencyCode": "USD",

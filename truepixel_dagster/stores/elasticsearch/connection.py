@@ -154,16 +154,18 @@ def _kind(error: Exception) -> Kind | None:
 def _error_of(error: ApiError) -> Mapping[str, Any]:
     """Return an error as Elasticsearch describes it; empty if the answer is not Elasticsearch's."""
     body = error.body if isinstance(error.body, dict) else {}
-    told = body.get("error")
-    return told if isinstance(told, dict) and told.get("type") else {}
+    described = body.get("error")
+    return described if isinstance(described, dict) and described.get("type") else {}
 
 
 def _reason(error: ApiError) -> str:
     body = error.body if isinstance(error.body, dict) else {}
-    told = body.get("error") or {}
+    described = body.get("error") or {}
+    if not isinstance(described, dict):
+        return str(described)[:300]
     # For a refused API key, Elasticsearch gives the cause separately from the reason.
-    key = told.get("additional_unsuccessful_credentials") if isinstance(told, dict) else None
-    return str(key or (told.get("reason") if isinstance(told, dict) else told) or error.message)[:300]
+    key = described.get("additional_unsuccessful_credentials")
+    return str(key or described.get("reason") or error.message)[:300]
 
 
 def words(error: Exception) -> str | None:
@@ -173,8 +175,8 @@ def words(error: Exception) -> str | None:
     if isinstance(error, ItemFailed):
         return str(error)
     if isinstance(error, ApiError):
-        told = _error_of(error)
-        return words_of(told) if told else f"HTTP {error.status_code}: {' '.join(_reason(error).split())}"
+        described = _error_of(error)
+        return words_of(described) if described else f"HTTP {error.status_code}: {' '.join(_reason(error).split())}"
     return None
 
 

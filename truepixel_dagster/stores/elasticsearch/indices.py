@@ -250,7 +250,7 @@ def _how_to_reindex(index: str) -> str:
 
 def _said(faults: Sequence[Fault]) -> str:
     """Return what is wrong and what to do, in one line."""
-    # A fault that `setup` cannot correct tells more about the cause.
+    # A fault that `setup` cannot correct says more about the cause.
     ordered = sorted(faults, key=lambda fault: fault.repairable)
     return _first(ordered) + ("" if ":" in ordered[0].what else ": run `truepixel setup`")
 

@@ -29,7 +29,7 @@ def junk(pipeline: Pipeline, rng: Random) -> Hit:
 def oversize(pipeline: Pipeline, rng: Random) -> Hit:
     """A record of 60 MB that is small while it is compressed"""
     good = visit(f"oversize-{rng.getrandbits(40):x}", 0)
-    # Not by the pipeline's producer, which sends nothing that its own consumer would not take.
+    # The pipeline's own producer refuses records that its consumer would not accept.
     config = {**client_config(pipeline.settings), "message.max.bytes": 2 * OVERSIZE, "compression.type": "gzip"}
     producer = Producer(config)
     producer.produce(pipeline.settings.topic, good.value + b" " * OVERSIZE, good.key, headers=list(good.headers))

@@ -29,7 +29,7 @@ JOURNAL_BYTES = 1024 * 1024
 
 
 class Collector:
-    """A collector of a round, which can be started again at the same port, with the same journal."""
+    """A round's collector, which can be restarted at the same port with the same journal."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -38,11 +38,11 @@ class Collector:
         self.process: CollectorProcess
 
     def start(self) -> None:
-        """Start it; wait until it is ready."""
+        """Start it, and wait until it is ready."""
         self.process = self._started.enter_context(running(self.settings, port=self.port))
 
     def close(self) -> None:
-        """Kill it if it is still there."""
+        """Kill it if it still runs."""
         self._started.close()
 
 

@@ -33,7 +33,7 @@ def odd(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def _visited(pipeline: Pipeline, shop: str, number: int) -> None:
-    """Both users come once more, each time from another ad."""
+    """Return a new visit of both users, each time from another ad."""
     pipeline.send(visit(shop, 2 * number + client, client=client, campaign=f"c{number}") for client in range(2))
     if not pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS):
         raise ChaosFailed(f"the events of {shop} were not processed")

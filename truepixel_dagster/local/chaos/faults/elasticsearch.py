@@ -1,4 +1,4 @@
-"""Elasticsearch answers, but refuses: blocks, closed indices, limits, missing templates, shards that recover."""
+"""Faults of an Elasticsearch that answers: blocks, closed indices, limits, missing templates, recovering shards."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def closed(pipeline: Pipeline, rng: Random) -> Hit:
     name = pipeline.next_of("closed", ("events-*", "attributions"), rng)
     seconds, pattern = rng.uniform(4, 10), f"{pipeline.settings.namespace}-{name}"
     with _client(pipeline) as client:
-        # By their names: a cluster refuses to close what only a pattern names.
+        # Elasticsearch closes indices by name only, not by pattern.
         names = ",".join(client.indices.get(index=pattern))
         with _undone(lambda: client.indices.open(index=names)):
             client.indices.close(index=names)
@@ -109,7 +109,7 @@ def too_large(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def _new_month(pipeline: Pipeline, rng: Random, what: str) -> Hit:
-    """Events of a month that has no index yet, and a while in which they have to wait."""
+    """Send events of a month that has no index yet, and let them wait for a while."""
     month, seconds = pipeline.unused_month(), rng.uniform(4, 8)
     pipeline.send(visits(f"month-{rng.getrandbits(40):x}", 20, month))
     time.sleep(seconds)
@@ -122,14 +122,14 @@ def _set(client: Elasticsearch, pattern: str, setting: str, value: bool | None) 
 
 @contextmanager
 def _client(pipeline: Pipeline) -> Iterator[Elasticsearch]:
-    """Elasticsearch without the proxy, as an operator reaches it."""
+    """Connect to Elasticsearch without the proxy, as an operator does."""
     with Elasticsearch(pipeline.direct.elasticsearch_url, request_timeout=UNDO_SECONDS) as client:
         yield client
 
 
 @contextmanager
 def _cluster(client: Elasticsearch, settings: dict[str, Any]) -> Iterator[None]:
-    """Settings of the cluster, for the block."""
+    """Change settings of the cluster during the block."""
     with _undone(lambda: client.cluster.put_settings(persistent=dict.fromkeys(settings))):
         client.cluster.put_settings(persistent=settings)
         yield
@@ -137,7 +137,7 @@ def _cluster(client: Elasticsearch, settings: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _undone(undo: Callable[[], Any]) -> Iterator[None]:
-    """Undo at the end of the block, again where Elasticsearch has no room for it."""
+    """Undo the fault at the end of the block; retry while Elasticsearch refuses for lack of memory."""
 
     def done() -> bool:
         try:
@@ -151,7 +151,7 @@ def _undone(undo: Callable[[], Any]) -> Iterator[None]:
     try:
         yield
     except Exception:
-        # What went wrong in the block says more than what the undoing then meets.
+        # The block's error says more than an error of the undoing.
         with suppress(Exception):
             until(done, UNDO_SECONDS, "Elasticsearch to take back a setting")
         raise

@@ -1,4 +1,4 @@
-"""What a fault is: a function that does harm to a pipeline, undoes it, and says what it did."""
+"""The type of a fault: a function that damages a pipeline, undoes the damage, and describes what it did."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from truepixel_dagster.local.chaos.pipeline import Pipeline
 
 
 class Hit(NamedTuple):
-    """What a fault did.
+    """The description of a fault that has ended.
 
-    `ended_at` is when it ended, or the operator's command that puts it right (monotonic seconds): recovery is measured
-    from there. `takeover` is the seconds until another worker had a frozen one's lane.
+    `ended_at` (monotonic seconds) is the end of the fault, or of the operator's command that corrects it: recovery is
+    measured from there. `takeover` is the seconds until another worker had the lane of a frozen one.
     """
 
     what: str
@@ -23,7 +23,7 @@ class Hit(NamedTuple):
 
 
 def ended(what: str) -> Hit:
-    """A fault that ends now."""
+    """Return the description of a fault that ends now."""
     return Hit(what, time.monotonic())
 
 

@@ -1,4 +1,4 @@
-"""Kafka holds what a plain producer never writes, or less than it held."""
+"""Faults of Kafka: transactions, changed offsets, and a topic that grows, shrinks or is recreated."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
 def partitions_added(pipeline: Pipeline, _rng: Random) -> Hit:
     """The topic gets one more partition, and users move to other partitions"""
     count = len(pipeline.lag()) + 1
-    # Producers learn of new partitions one after the other, and until then write a user's events to two of them: what
-    # order they have then is nobody's to say. So the load begins anew.
+    # Producers learn of new partitions at different times. Until then they write a user's events to two partitions, so
+    # that their order is undefined. The load therefore restarts its producer.
     admin = _admin(pipeline)
     with pipeline.load.paused():
         (future,) = admin.create_partitions([NewPartitions(pipeline.settings.topic, count)]).values()
@@ -114,5 +114,5 @@ def _adopted(pipeline: Pipeline) -> bool:
 
 
 def _admin(pipeline: Pipeline) -> AdminClient:
-    """A client to be held until its futures are done: they end with it."""
+    """Return an admin client; keep it until its futures are done, because they end with it."""
     return AdminClient(client_config(pipeline.settings))

@@ -1,4 +1,4 @@
-"""MongoDB answers, but is no primary any more, or has no room."""
+"""Faults of a MongoDB that answers: it is no longer the primary, or its disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes of Dagster's that are killed, frozen, terminated, or started beside somebody else's `.env`."""
+"""Faults of Dagster's processes: killed, frozen, terminated, or started in a folder with a foreign `.env`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from truepixel_dagster.local.chaos.faults.hit import Hit, ended
 from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline, until
 from truepixel_dagster.local.chaos.visits import visits
 
-# Nobody listens there.
+# No server listens there.
 DEAD = "127.0.0.1:1"
 DOTENV = f"""
 TRUEPIXEL_KAFKA_BOOTSTRAP={DEAD}

@@ -1,4 +1,4 @@
-"""Redis answers, but has no memory left, or no data."""
+"""Faults of a Redis that answers: it has no memory left, or has lost its data."""
 
 from __future__ import annotations
 

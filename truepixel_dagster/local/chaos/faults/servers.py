@@ -1,4 +1,4 @@
-"""Servers that are killed, and connections to them that are cut or slow."""
+"""Faults of any server: it is killed, or the connections to it are cut or slow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from truepixel_dagster.local.chaos.pipeline import Pipeline
 
 
 def killed(name: str) -> Fault:
-    """The fault that kills one of the servers."""
+    """Return the fault that kills one of the servers."""
 
     def fault(pipeline: Pipeline, rng: Random) -> Hit:
         pause = rng.uniform(0.5, 6)
