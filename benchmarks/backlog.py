@@ -49,7 +49,7 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
     waiting: list[tuple[float, float]] = []
     with dagster_dev(settings, free_port(0)):
         began = time.time()
-        while (left := sum(entry.lag for entry in lag(settings))) > 0:
+        while (left := sum(entry.lag for entry in lag(settings.kafka()))) > 0:
             waiting.append((time.time() - began, float(left)))
             say(f"{left:,} messages wait")
             time.sleep(1)

@@ -69,7 +69,9 @@ def nothing() -> None:
 
 def kafka(settings: Settings, acks: str) -> Write:
     """Produce and wait for the acknowledgements."""
-    producer = Producer({**client_config(settings), "acks": acks, "enable.idempotence": acks == "all", "linger.ms": 5})
+    producer = Producer(
+        {**client_config(settings.kafka()), "acks": acks, "enable.idempotence": acks == "all", "linger.ms": 5}
+    )
 
     def write(batch: list[Event]) -> None:
         for event in batch:

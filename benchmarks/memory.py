@@ -43,14 +43,14 @@ def half_duplicates(settings: Settings, messages: int) -> None:
 
 def hot_user(settings: Settings, messages: int) -> None:
     """One user sends everything."""
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         for number in range(messages):
             producer.send(b"shop:hot", _view(number, 300), ())
 
 
 def large(settings: Settings, messages: int) -> None:
     """64 KiB a message, so that micro-batches meet their bound of bytes."""
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         for number in range(messages):
             producer.send(f"shop:c{number % 1000}".encode(), _view(number, 64 * 1024), ())
 
@@ -82,7 +82,7 @@ def watch(settings: Settings, total: int, say: Callable[[str], None]) -> tuple[l
     readings: list[Reading] = []
     with dagster_dev(settings, free_port(0)) as dagster:
         family = psutil.Process(dagster.pid)
-        while (committed := sum(entry.committed or 0 for entry in lag(settings))) < total:
+        while (committed := sum(entry.committed or 0 for entry in lag(settings.kafka()))) < total:
             readings.append(Reading(time.time(), float(committed), _resident(family)))
             say(f"{committed:,} of {total:,} messages")
             time.sleep(1)

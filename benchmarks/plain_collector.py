@@ -33,7 +33,7 @@ class Plain:
         self._secret = secret
         self._producer = Producer(
             {
-                **client_config(settings),
+                **client_config(settings.kafka()),
                 "acks": "all",
                 "enable.idempotence": True,
                 "compression.type": "lz4",

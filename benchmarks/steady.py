@@ -35,9 +35,9 @@ def one_rate(settings: Settings, per_minute: int, seconds: float) -> list[tuple[
     points, began = [], time.monotonic()
     with producing(settings, live(per_minute), per_minute / 60):
         while (at := time.monotonic() - began) < seconds:
-            points.append((at, float(sum(entry.lag for entry in lag(settings)))))
+            points.append((at, float(sum(entry.lag for entry in lag(settings.kafka())))))
             time.sleep(1)
-    while sum(entry.lag for entry in lag(settings)):
+    while sum(entry.lag for entry in lag(settings.kafka())):
         time.sleep(1)
     # The last run ends when it has been idle, and then reports; one that waits behind it does the same.
     time.sleep(20)

@@ -66,7 +66,7 @@ def _write(path: Path, lines: Iterator[Doc]) -> None:
 
 def _records(settings: Settings, topic: str) -> Iterator[Doc]:
     # As they were sent.
-    for message in sorted(read_all(settings, topic), key=lambda each: (each.timestamp, each.origin)):
+    for message in sorted(read_all(settings.kafka(), topic), key=lambda each: (each.timestamp, each.origin)):
         headers = {name: (text or b"").decode() for name, text in message.headers}
         key, value = (message.key or b"").decode(), message.value or b""
         yield {"partition": message.origin.partition, "key": key, "headers": headers, "value": _raw(value)}
@@ -129,10 +129,10 @@ def _keys(settings: Settings) -> Iterator[Doc]:
 
 def load(settings: Settings) -> None:
     """Put the installation into a namespace in which there is nothing yet."""
-    create_topics(settings)
+    create_topics(settings.kafka())
     committed = _send(settings, settings.topic, "records.jsonl")
     _send(settings, settings.dead_topic, "letters.jsonl")
-    reset_offsets(settings, committed)
+    reset_offsets(settings.kafka(), committed)
     with open_stores(settings) as stores:
         load_indices(settings, stores)
         _load_documents(settings, stores)
@@ -177,7 +177,7 @@ def _send(settings: Settings, topic: str, name: str) -> dict[int, int]:
     """Send the records of a file to the partitions that they were in; returns where each ends then."""
     lines = list(_lines(settings, name))
     end = Counter(int(msgspec.json.decode(line)["partition"]) for line in lines)
-    with EventProducer(settings, topic) as producer:
+    with EventProducer(settings.kafka(), topic) as producer:
         for line, (key, value, headers) in zip(lines, read_lines(lines)):
             producer.send(key, value, headers, partition=msgspec.json.decode(line)["partition"])
     return dict(end)

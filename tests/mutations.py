@@ -765,7 +765,7 @@ MUTATIONS = (
     Mutation(
         "dead letters: a rejected record stays rejected when offsets are set back",
         P + "pipeline/lane_claim.py",
-        "refusals.restore(read(self._settings), consumer.redelivers())",
+        "refusals.restore(read(kafka), consumer.redelivers())",
         "pass",
         INTEGRATION + "test_new_log.py -k rejection_stays",
     ),
@@ -800,7 +800,7 @@ MUTATIONS = (
     Mutation(
         "retention: records that it removes during a run are counted",
         P + "stream/consumer.py",
-        "self._lost.append(OffsetRange(self._settings.topic, partition, first, last))",
+        "self._lost.append(OffsetRange(self._kafka.topic, partition, first, last))",
         "pass",
         INTEGRATION + "test_kafka_states.py -k overtakes",
     ),
@@ -987,7 +987,7 @@ MUTATIONS = (
     Mutation(
         "own servers: Kafka proves its identity",
         P + "stream/client_config.py",
-        "if settings.servers_identity and meant not in _PROVEN:",
+        "if kafka.identity and meant not in _PROVEN:",
         "if False:",
         INTEGRATION + "test_identity.py",
     ),

@@ -1,4 +1,4 @@
-"""What each store needs of the settings: address, credentials, names, time limit and tries.
+"""What Kafka's clients and each store need of the settings: address, credentials, names, time limit and tries.
 
 >>> from truepixel_dagster.settings import Settings
 >>> access = Settings(namespace="shop", redis_password="canary").redis()
@@ -11,6 +11,48 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pydantic import SecretStr
+
+
+class KafkaAccess(NamedTuple):
+    """Access to Kafka.
+
+    `bootstrap` has comma-separated addresses; `timeout` is the seconds of one call; `identity` is the cluster that must
+    answer, or None for any. `topic` and `dead_topic` are the topics of events and of dead letters, which setup creates
+    with `partitions` and `replication`; offsets are committed under `group`.
+    """
+
+    bootstrap: str
+    security_protocol: str
+    sasl_mechanism: str | None
+    sasl_username: str | None
+    sasl_password: SecretStr | None
+    ssl_ca_location: str | None
+    ssl_certificate_location: str | None
+    ssl_key_location: str | None
+    ssl_key_password: SecretStr | None
+    timeout: float
+    retries: int
+    identity: str | None
+    namespace: str
+    topic: str
+    dead_topic: str
+    group: str
+    partitions: int
+    replication: int
+
+
+class FetchLimits(NamedTuple):
+    """How a lane fetches micro-batches.
+
+    A micro-batch has at most `messages` records and `bytes`; a fetch waits at most `linger` seconds for a fuller one,
+    and the lane is idle after `idle` seconds without a message. The client buffers at most `prefetch_bytes`.
+    """
+
+    messages: int
+    bytes: int
+    linger: float
+    idle: float
+    prefetch_bytes: int
 
 
 class ElasticsearchAccess(NamedTuple):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import TopicDurability, topic_durability
 
 
@@ -26,36 +26,41 @@ class Facts(msgspec.Struct, frozen=True):
     async_indices: list[str]
 
 
-def ask(settings: Settings, stores: Stores) -> Facts:
+def ask(kafka: KafkaAccess, stores: Stores) -> Facts:
     """Ask the four servers.
 
     Raises:
         KafkaError, Unavailable: A server does not answer.
     """
     return Facts(
-        topics={name: topic_durability(settings, name) for name in (settings.topic, settings.dead_topic)},
+        topics={name: topic_durability(kafka, name) for name in (kafka.topic, kafka.dead_topic)},
         redis=stores.redis.persistence(),
         journal=stores.mongodb.journal(),
         async_indices=stores.elasticsearch.async_indices(),
     )
 
 
-def warnings(facts: Facts, settings: Settings) -> list[str]:
-    """Return one line for each setting that does not meet the guarantees, with what to do about it."""
+def warnings(facts: Facts, replication: int) -> list[str]:
+    """Return one line for each setting that does not meet the guarantees, with what to do about it.
+
+    Arguments:
+        facts: The servers' answers.
+        replication: The wanted number of a topic's replicas.
+    """
     return [
-        *(line for name, topic in facts.topics.items() for line in _topic(name, topic, settings)),
+        *(line for name, topic in facts.topics.items() for line in _topic(name, topic, replication)),
         *_redis(facts.redis),
         *_mongodb(facts.journal),
         *_elasticsearch(facts.async_indices),
     ]
 
 
-def _topic(name: str, topic: TopicDurability, settings: Settings) -> list[str]:
+def _topic(name: str, topic: TopicDurability, replication: int) -> list[str]:
     found = []
-    if topic.replicas < settings.kafka_replication:
+    if topic.replicas < replication:
         found.append(
             f"Kafka topic {name} has {topic.replicas} replicas, and TRUEPIXEL_KAFKA_REPLICATION is"
-            f" {settings.kafka_replication}: add replicas with kafka-reassign-partitions"
+            f" {replication}: add replicas with kafka-reassign-partitions"
         )
     if topic.replicas >= 3 and topic.min_in_sync < 2:
         found.append(

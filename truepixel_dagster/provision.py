@@ -39,12 +39,12 @@ def provision(settings: Settings) -> list[str]:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
-        changed = [f"Kafka topic {name}" for name in create_topics(settings)]
+        changed = [f"Kafka topic {name}" for name in create_topics(settings.kafka())]
         changed += [
             f"Elasticsearch {'template ' if name in TEMPLATES else ''}{name}" for name in stores.elasticsearch.setup()
         ]
         changed += [f"MongoDB index {name}" for name in stores.mongodb.setup()]
         # If the brokers do not know a new topic yet, the first lane stores its identity.
         with suppress(NoTopic):
-            remember(settings, stores.mongodb)
+            remember(settings.kafka(), stores.mongodb)
     return changed

@@ -11,23 +11,23 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.dead_letters.topic import COUNTED_AFTER
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.epoch import ADVICE, StateLost
 
 Place = tuple[int, int]
 
 
-def check_applied(settings: Settings, stores: Stores, committed: Mapping[int, int], base: int = 0) -> None:
+def check_applied(kafka: KafkaAccess, stores: Stores, committed: Mapping[int, int], base: int = 0) -> None:
     """Check that Redis has its epoch and has counted every event below the committed offsets.
 
     This takes two requests if the last record of each partition was counted, and otherwise a search in the history.
 
     Arguments:
-        settings: The pipeline's settings.
+        kafka: Access to Kafka.
         stores: The stores to check.
         committed: The committed offsets: the next offset to read, by partition.
         base: The first offset of the log: uncommitted records of an older log were never counted.
@@ -44,11 +44,11 @@ def check_applied(settings: Settings, stores: Stores, committed: Mapping[int, in
     excused: AbstractSet[Place] | None = None
     for place in _indexed(stores, behind):
         if excused is None:
-            excused = _not_counted(settings, stores)
+            excused = _not_counted(kafka, stores)
         if place not in excused:
             partition, offset = place
             raise StateLost(
-                f"Redis ({settings.namespace}:applied) has counted partition {partition} only up to offset"
+                f"Redis ({kafka.namespace}:applied) has counted partition {partition} only up to offset"
                 f" {applied.get(partition, -1)}, but the event at offset {offset} is committed: it is an older copy."
                 f" {ADVICE}"
             )
@@ -73,7 +73,7 @@ def _indexed(stores: Stores, behind: Mapping[int, Place]) -> Iterator[Place]:
         yield hit["_source"]["kafka"]["partition"], hit["_source"]["kafka"]["offset"]
 
 
-def _not_counted(settings: Settings, stores: Stores) -> set[Place]:
+def _not_counted(kafka: KafkaAccess, stores: Stores) -> set[Place]:
     """Return the records that the stream did not count: dead letters of earlier stages, and reprocessed ones."""
-    letters = (dead.letter for dead in dead_letters.read(settings) if dead.letter.stage not in COUNTED_AFTER)
+    letters = (dead.letter for dead in dead_letters.read(kafka) if dead.letter.stage not in COUNTED_AFTER)
     return {(letter.origin.partition, letter.origin.offset) for letter in letters} | stores.redis.replayed()

@@ -22,7 +22,7 @@ from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from truepixel_dagster.access import ElasticsearchAccess, MongoAccess, RedisAccess
+from truepixel_dagster.access import ElasticsearchAccess, FetchLimits, KafkaAccess, MongoAccess, RedisAccess
 from truepixel_dagster.started_with import put_back
 
 MIB = 1024 * 1024
@@ -398,6 +398,39 @@ class Settings(BaseSettings):
     def window(self) -> timedelta:
         """The attribution window."""
         return timedelta(days=self.attribution_window_days)
+
+    def kafka(self) -> KafkaAccess:
+        """Return what Kafka's clients need."""
+        return KafkaAccess(
+            bootstrap=self.kafka_bootstrap,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            sasl_username=self.kafka_sasl_username,
+            sasl_password=self.kafka_sasl_password,
+            ssl_ca_location=self.kafka_ssl_ca_location,
+            ssl_certificate_location=self.kafka_ssl_certificate_location,
+            ssl_key_location=self.kafka_ssl_key_location,
+            ssl_key_password=self.kafka_ssl_key_password,
+            timeout=self.kafka_timeout,
+            retries=self.retries,
+            identity=self.servers_identity,
+            namespace=self.namespace,
+            topic=self.topic,
+            dead_topic=self.dead_topic,
+            group=self.group,
+            partitions=self.kafka_partitions,
+            replication=self.kafka_replication,
+        )
+
+    def fetch_limits(self) -> FetchLimits:
+        """Return how a lane fetches micro-batches."""
+        return FetchLimits(
+            messages=self.batch_messages,
+            bytes=self.batch_bytes,
+            linger=self.linger,
+            idle=self.idle,
+            prefetch_bytes=self.prefetch_bytes,
+        )
 
     def elasticsearch(self) -> ElasticsearchAccess:
         """Return what the adapter of Elasticsearch needs."""

@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 from pymongo import UpdateOne
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.origin import base_of, generation_of, kafka_offset, offset_text
 from truepixel_dagster.resources import Stores
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import identities
 from truepixel_dagster.stores.mongodb import IDENTITIES, MongoStore
 from truepixel_dagster.stream import topics
@@ -74,7 +74,7 @@ def known(store: MongoStore) -> KnownLog | None:
     return None if kept is None else msgspec.convert(kept, KnownLog)
 
 
-def remember(settings: Settings, store: MongoStore) -> KnownLog:
+def remember(kafka: KafkaAccess, store: MongoStore) -> KnownLog:
     """Store the topic's identity unless one is stored already, and return the stored one.
 
     Raises:
@@ -83,17 +83,17 @@ def remember(settings: Settings, store: MongoStore) -> KnownLog:
     """
     if kept := known(store):
         return kept
-    new = _begun(IdentityReader(settings).read(), topics.bounds(settings)[1], 0)
+    new = _begun(IdentityReader(kafka).read(), topics.bounds(kafka)[1], 0)
     return msgspec.convert(identities.begin(store, TOPIC, msgspec.to_builtins(new)), KnownLog)
 
 
-def checked(settings: Settings, stores: Stores, partitions: Sequence[PartitionLag] | None = None) -> EventsLog:
+def checked(kafka: KafkaAccess, stores: Stores, partitions: Sequence[PartitionLag] | None = None) -> EventsLog:
     """Return the topic of events after checking it; arguments and errors are those of `verified`."""
-    return EventsLog(settings, verified(settings, stores, partitions).generation)
+    return EventsLog(kafka, verified(kafka, stores, partitions).generation)
 
 
 def verified(
-    settings: Settings,
+    kafka: KafkaAccess,
     stores: Stores,
     partitions: Sequence[PartitionLag] | None = None,
     reader: IdentityReader | None = None,
@@ -101,7 +101,7 @@ def verified(
     """Check that the topic is the log that was processed, and return what is stored; the first check stores it.
 
     Arguments:
-        settings: The pipeline's settings.
+        kafka: Access to Kafka.
         stores: MongoDB holds the identity, Redis the offsets that were applied.
         partitions: The lag, if it was measured already.
         reader: The connection to Kafka; a new one by default.
@@ -111,24 +111,24 @@ def verified(
         NoTopic: The topic does not exist.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    kept = remember(settings, stores.mongodb)
-    now = (reader or IdentityReader(settings)).read()
-    compare(settings, kept, now)
+    kept = remember(kafka, stores.mongodb)
+    now = (reader or IdentityReader(kafka)).read()
+    compare(kafka, kept, now)
     # Read this before Kafka's ends: a running lane raises the applied offsets, never above the ends.
     applied = stores.redis.last_applied(range(max(now.partitions, kept.partitions)))
-    _check_ends(settings, kept, applied, partitions or topics.lag(settings))
+    _check_ends(kafka, kept, applied, partitions or topics.lag(kafka))
     if now.partitions > kept.partitions:
-        _keep_partitions(settings, stores.mongodb, kept, now.partitions)
+        _keep_partitions(kafka, stores.mongodb, kept, now.partitions)
     return kept
 
 
-def compare(settings: Settings, kept: KnownLog, now: LogIdentity) -> None:
+def compare(kafka: KafkaAccess, kept: KnownLog, now: LogIdentity) -> None:
     """Compare the stored identity with Kafka's; skip ids that Kafka does not report.
 
     Raises:
         LogChanged: They differ.
     """
-    where = f"Kafka topic {settings.topic} at {settings.kafka_bootstrap}"
+    where = f"Kafka topic {kafka.topic} at {kafka.bootstrap}"
     if kept.cluster_id and now.cluster_id and kept.cluster_id != now.cluster_id:
         raise LogChanged(
             f"{where} is in another cluster ({now.cluster_id}) than the records processed so far"
@@ -142,7 +142,7 @@ def compare(settings: Settings, kept: KnownLog, now: LogIdentity) -> None:
 
 
 def _check_ends(
-    settings: Settings, kept: KnownLog, applied: Mapping[int, int], partitions: Sequence[PartitionLag]
+    kafka: KafkaAccess, kept: KnownLog, applied: Mapping[int, int], partitions: Sequence[PartitionLag]
 ) -> None:
     """Raise LogChanged if a partition ends below a committed or applied offset."""
     base = base_of(kept.generation)
@@ -154,15 +154,15 @@ def _check_ends(
     if all(reached[entry.partition] <= entry.high for entry in partitions):
         return
     # A lane may have made progress since the lag was measured.
-    _, ends = topics.bounds(settings)
+    _, ends = topics.bounds(kafka)
     for partition, mark in reached.items():
         if mark > ends.get(partition, mark):
-            raise LogChanged(truncated(settings, partition, mark, ends[partition]))
+            raise LogChanged(truncated(kafka, partition, mark, ends[partition]))
 
 
-def _keep_partitions(settings: Settings, store: MongoStore, kept: KnownLog, count: int) -> None:
+def _keep_partitions(kafka: KafkaAccess, store: MongoStore, kept: KnownLog, count: int) -> None:
     """Store that partitions were added, and the ends of the others; the first of several writers wins."""
-    change = PartitionChange(count, _now(), _ends(topics.bounds(settings)[1], kept.generation))
+    change = PartitionChange(count, _now(), _ends(topics.bounds(kafka)[1], kept.generation))
     update = {"$set": {"partitions": count}, "$push": {"changes": msgspec.to_builtins(change)}}
     store.write(IDENTITIES, [UpdateOne({"_id": TOPIC, "partitions": kept.partitions}, update)])
 
@@ -226,14 +226,14 @@ class LogWatch:
     """Check once a second that the topic is still the log that a lane reads.
 
     Arguments:
-        settings: The settings that name the topic.
+        kafka: Access to Kafka.
         kept: The log that the lane was started for.
         partitions: The number of partitions when they were divided among the lanes.
         reader: The connection to Kafka.
     """
 
-    def __init__(self, settings: Settings, kept: KnownLog, partitions: int, reader: IdentityReader) -> None:
-        self._settings = settings
+    def __init__(self, kafka: KafkaAccess, kept: KnownLog, partitions: int, reader: IdentityReader) -> None:
+        self._kafka = kafka
         self._kept = kept
         self._partitions = partitions
         self._reader = reader
@@ -253,7 +253,7 @@ class LogWatch:
         if now - self._looked_at < WATCH_SECONDS:
             return
         found = self._reader.read()
-        compare(self._settings, self._kept, found)
+        compare(self._kafka, self._kept, found)
         self.has_grown = found.partitions > self._partitions
         self._looked_at = now
 
@@ -269,16 +269,16 @@ class Adoption(msgspec.Struct, frozen=True):
     after: KnownLog
 
 
-def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
+def plan_adoption(kafka: KafkaAccess, stores: Stores) -> Adoption | None:
     """Return the plan to accept the current topic as a new log; None if it is the log that was processed.
 
     Raises:
         NoTopic: The topic does not exist.
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    before = remember(settings, stores.mongodb)
+    before = remember(kafka, stores.mongodb)
     try:
-        checked(settings, stores)
+        checked(kafka, stores)
     except LogChanged as changed:
         reason = str(changed).removesuffix(f" {ADOPT}")
     else:
@@ -286,11 +286,11 @@ def plan_adoption(settings: Settings, stores: Stores) -> Adoption | None:
     # Redis has offsets of later logs than MongoDB if MongoDB was emptied or restored from an old backup.
     applied = [generation_of(offset) for offset in stores.redis.applied_now().values() if offset > 0]
     generation = max([before.generation, *applied]) + 1
-    after = _begun(IdentityReader(settings).read(), topics.bounds(settings)[1], generation)
+    after = _begun(IdentityReader(kafka).read(), topics.bounds(kafka)[1], generation)
     return Adoption(reason, before, after)
 
 
-def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
+def adopt(kafka: KafkaAccess, stores: Stores, adoption: Adoption) -> None:
     """Begin a new log: it is read from its beginning, and all of its records are new to the guards.
 
     The caller owns the leases of all partitions. After a crash in between, run it again.
@@ -299,9 +299,9 @@ def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
         LogChanged: Another process began a new log in between.
         KafkaError, Unavailable: A server does not answer.
     """
-    low, _ = topics.bounds(settings)
+    low, _ = topics.bounds(kafka)
     # Reset first: the group's offsets of the old log must not skip records of the new one.
-    topics.reset_offsets(settings, low)
+    topics.reset_offsets(kafka, low)
     new = msgspec.to_builtins(adoption.after)
     reached = {**adoption.before.reached}
     fields = {"$set": {**new, "reached": reached}, "$push": {"older": _summary(adoption.before)}}
@@ -309,7 +309,7 @@ def adopt(settings: Settings, stores: Stores, adoption: Adoption) -> None:
     stores.mongodb.write(IDENTITIES, [UpdateOne(was, fields)])
     now = known(stores.mongodb)
     if now is None or (now.generation, now.topic_id) != (adoption.after.generation, adoption.after.topic_id):
-        raise LogChanged(f"Kafka topic {settings.topic}: another process began a new log in between. Run this again")
+        raise LogChanged(f"Kafka topic {kafka.topic}: another process began a new log in between. Run this again")
 
 
 def _begun(identity: LogIdentity, ends: Mapping[int, int], generation: int) -> KnownLog:

@@ -314,11 +314,11 @@ def drain(settings: Settings, watch: Stopwatch, dataflow: Dataflow, read: dict[i
 
     A worker for each partition was at least as fast as one for all; the interval between snapshots is the default one.
     """
-    waiting = sum(entry.lag for entry in lag(settings))
-    workers = partition_count(settings)
+    waiting = sum(entry.lag for entry in lag(settings.kafka()))
+    workers = partition_count(settings.kafka())
     cli_main(dataflow, workers_per_process=workers, recovery_config=recovery(settings, workers))
     watch.report(waiting)
-    with closing(EventConsumer(settings, sorted(read))) as consumer:
+    with closing(EventConsumer(settings.kafka(), settings.fetch_limits(), sorted(read))) as consumer:
         consumer.commit(read)
 
 

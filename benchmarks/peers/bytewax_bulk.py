@@ -28,7 +28,7 @@ class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
 
     def __init__(self, settings: Settings, watch: Stopwatch, done: dict[int, int]) -> None:
         self._stack = ExitStack()
-        self._letters = self._stack.enter_context(closing(DeadLetters(settings)))
+        self._letters = self._stack.enter_context(closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)))
         self._stages = Stages(settings, self._stack.enter_context(open_stores(settings)), self._letters)
         self._watch = watch
         self._done = done

@@ -29,9 +29,11 @@ class Port:
     """Hands each message to the thread of its user, and commits what has landed without a gap."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
-        partitions = range(partition_count(settings))
-        self.consumer = stack.enter_context(closing(EventConsumer(settings, partitions)))
-        self._letters = stack.enter_context(closing(DeadLetters(settings)))
+        partitions = range(partition_count(settings.kafka()))
+        self.consumer = stack.enter_context(
+            closing(EventConsumer(settings.kafka(), settings.fetch_limits(), partitions))
+        )
+        self._letters = stack.enter_context(closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)))
         self._ledger = Ledger()
         self._lock = threading.Lock()
         self._pools: dict[int, KeyedPool] = {}

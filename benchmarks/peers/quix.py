@@ -417,10 +417,10 @@ def waiting_again(settings: Settings) -> int:
     """What an instance that was killed has sent to others, and nobody has processed."""
     name = f"repartition__{settings.group}--{settings.topic}--shop_id"
     try:
-        low, high = bounds(settings, name)
+        low, high = bounds(settings.kafka(), name)
     except NoTopic:
         return 0
-    consumer = Consumer({**client_config(settings), "group.id": settings.group})
+    consumer = Consumer({**client_config(settings.kafka()), "group.id": settings.group})
     committed = consumer.committed([TopicPartition(name, partition) for partition in high], settings.kafka_timeout)
     consumer.close()
     return sum(high[place.partition] - max(place.offset, low[place.partition]) for place in committed)
@@ -453,9 +453,9 @@ def instance(drain: Drain, results: Any) -> None:
 def main() -> None:
     """Drain what lies in the topic; the figures are those of `Stopwatch.report`, of all instances together."""
     settings = load_settings()
-    waiting = sum(entry.lag for entry in lag(settings))
+    waiting = sum(entry.lag for entry in lag(settings.kafka()))
     drain, results = Drain(waiting + waiting_again(settings)), SPAWN.SimpleQueue()
-    count = min(partition_count(settings), os.cpu_count() or 1)
+    count = min(partition_count(settings.kafka()), os.cpu_count() or 1)
     instances = [SPAWN.Process(target=instance, args=(drain, results)) for _ in range(count)]
     for process in instances:
         process.start()

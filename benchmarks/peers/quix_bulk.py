@@ -51,7 +51,7 @@ def _message(batch: SinkBatch, item: Any) -> Message:
 def main() -> None:
     """Drain what lies in the topic."""
     settings, watch = load_settings(), Stopwatch()
-    waiting = sum(entry.lag for entry in lag(settings))
+    waiting = sum(entry.lag for entry in lag(settings.kafka()))
     app = Application(
         broker_address=settings.kafka_bootstrap,
         consumer_group=settings.group,
@@ -61,7 +61,7 @@ def main() -> None:
         state_dir=settings.data_dir / "quix",
         loglevel="WARNING",
     )
-    with open_stores(settings) as stores, closing(DeadLetters(settings)) as letters:
+    with open_stores(settings) as stores, closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)) as letters:
         stages = Stages(settings, stores, letters)
         frame = app.dataframe(app.topic(settings.topic, value_deserializer="bytes", key_deserializer="bytes"))
         frame.sink(StagesSink(settings, stages, letters, watch))

@@ -62,7 +62,7 @@ class Contender:
 
     def round(self, records: Sequence[Record]) -> None:
         """Send it records and have it drain them."""
-        with EventProducer(self.settings) as producer:
+        with EventProducer(self.settings.kafka()) as producer:
             for record in records[: len(records) // self.part]:
                 producer.send(record.key, record.value, record.headers)
         rate, peak = self.drain(self.settings)
@@ -82,7 +82,7 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
     done = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, timeout=MOST_SECONDS)
     if done.returncode:
         raise RuntimeError(f"{name} failed: {done.stderr[-3000:]}")
-    if left := sum(entry.lag for entry in lag(settings)):
+    if left := sum(entry.lag for entry in lag(settings.kafka())):
         raise RuntimeError(f"{name} left {left} messages: {done.stderr[-3000:]}")
     figures = json.loads(done.stdout.splitlines()[-1])
     return figures["per_minute"], figures["peak_mib"]

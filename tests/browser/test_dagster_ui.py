@@ -81,7 +81,7 @@ def pipeline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
             page.set_default_timeout(60_000)
             expect.set_options(timeout=60_000)
             ui = Ui(settings, address, page)
-            until(lambda: not any(entry.lag for entry in lag(settings)))
+            until(lambda: not any(entry.lag for entry in lag(settings.kafka())))
             until(lambda: any(run["status"] == "SUCCESS" for run in ui.runs("process_events")))
             yield ui
             page.close()
@@ -120,7 +120,7 @@ def test_the_launchpad_of_replay_opens_with_an_example_that_runs(pipeline: Ui) -
 
 def test_dead_letters_are_reprocessed_from_the_launchpad(pipeline: Ui) -> None:
     send(pipeline.settings, [record("s:c", pixel("good")), record("s:c", b"no JSON")])
-    until(lambda: not any(entry.lag for entry in lag(pipeline.settings)))
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())))
     run = pipeline.launch("replay_dead_letters")
     page = pipeline.open(f"/runs/{run}")
     expect(page.get_by_text("replay_letters").first).to_be_visible()
@@ -138,6 +138,6 @@ def test_an_outage_turns_the_sensor_red_and_its_end_green(pipeline: Ui) -> None:
     expect(page.get_by_text("Redis at 127.0.0.1").first).to_be_visible()
     assert stack.revive(print)
     send(pipeline.settings, [record("s:c", pixel("after the outage"))])
-    until(lambda: not any(entry.lag for entry in lag(pipeline.settings)))
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())))
     with open_stores(pipeline.settings) as stores:
         audited(pipeline.settings, stores)

@@ -18,7 +18,7 @@ from truepixel_dagster.stream.producer import EventProducer
 
 
 def send(settings: Settings, records: Iterable[tuple[bytes | None, bytes | None, Any]]) -> None:
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         for key, value, headers in records:
             producer.send(key, value, headers)
 

@@ -60,13 +60,13 @@ def test_a_deleted_day_is_backfilled_by_the_uis_api_while_its_events_arrive(
     delete_day(stores)
     assert len(audit(settings).differences) > 100
     with producing(settings, iter(records[2000:]), rate=40):
-        before = sum(entry.high for entry in lag(settings))
+        before = sum(entry.high for entry in lag(settings.kafka()))
         done = api.backfill([ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS], [DAY])
-        assert sum(entry.high for entry in lag(settings)) > before
+        assert sum(entry.high for entry in lag(settings.kafka())) > before
     assert {status["assetKey"]["path"][0] for status in done} == {ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS}
     assert all(status["numPartitionsFailed"] == 0 for status in done)
     end = time.monotonic() + 180
-    while any(entry.lag for entry in lag(settings)) and time.monotonic() < end:
+    while any(entry.lag for entry in lag(settings.kafka())) and time.monotonic() < end:
         time.sleep(1)
     audited(settings, stores)
 

@@ -52,10 +52,10 @@ def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
                 lane._pool.drain()
         assert begun.wait(60)
         assert len(made) == 1
-        assert sum(entry.committed or 0 for entry in lag(waiting)) == 0
+        assert sum(entry.committed or 0 for entry in lag(waiting.kafka())) == 0
         gate.set()
         lane.finish()
-    assert sum(entry.committed or 0 for entry in lag(waiting)) == MESSAGES
+    assert sum(entry.committed or 0 for entry in lag(waiting.kafka())) == MESSAGES
     assert len(made) < MESSAGES // BATCH
     audited(waiting, stores)
 
@@ -74,7 +74,7 @@ def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
                 _batches(lane, 3)
             with pytest.raises(LaneStopped):
                 lane.finish()
-    assert sum(entry.committed or 0 for entry in lag(waiting)) == 0
+    assert sum(entry.committed or 0 for entry in lag(waiting.kafka())) == 0
     drain(waiting)
     audited(waiting, stores)
 

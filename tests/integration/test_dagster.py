@@ -68,7 +68,7 @@ def test_the_job_drains_its_lane_and_reports_each_asset_and_day_once(through_dag
     send(through_dagster, [(r.key, r.value, r.headers) for r in traffic(1500, seed=2, shops=2, profile=FIRST)])
     result = run(**{LANE_TAG: "0", LANES_TAG: "1"})
     assert result.success
-    assert sum(entry.lag for entry in lag(through_dagster)) == 0
+    assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 0
     reported = [
         (event.asset_key.to_user_string(), event.partition)
         for event in result.get_asset_materialization_events()
@@ -121,7 +121,7 @@ def test_a_failed_slot_stops_the_lane_and_commits_nothing(
     assert "MongoDB at 127.0.0.1:1" in str(failed.step_failure_data.user_failure_data.description)
     fetched = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SUCCESS"]
     assert not any(step and step.startswith("slot.index[") and "s000" not in step for step in fetched)
-    assert sum(entry.lag for entry in lag(through_dagster)) == 30
+    assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 30
 
 
 def test_a_run_on_a_busy_lane_says_so_and_stops(through_dagster: Settings, stores: Stores) -> None:
@@ -149,7 +149,7 @@ def test_slots_are_planned_while_another_run_has_the_lane(through_dagster: Setti
         assert events_of_plan(instance)["STEP_SUCCESS"] == 0
         other.release()
         assert going_on.result(timeout=60).success
-    assert sum(entry.lag for entry in lag(through_dagster)) == 0
+    assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 0
 
 
 def events_of_plan(instance: dg.DagsterInstance) -> Counter[str]:

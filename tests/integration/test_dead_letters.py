@@ -215,7 +215,7 @@ def test_reprocessing_without_a_change_uses_no_try(settings: Settings, stores: S
         assert replay(settings) == Replay(failed_again=2)
         assert {entry.letter.tries for entry in listed(settings, stores)} == {0}
     assert states(settings, stores) == ["waiting", "waiting"]
-    assert len(list(dead_letters.read(settings))) == 2
+    assert len(list(dead_letters.read(settings.kafka()))) == 2
     assert sorted(entry.letter.stage for entry in listed(settings, stores)) == ["decode", "index"]
     assert told(settings) == (3, 2)
 
@@ -369,8 +369,8 @@ def test_the_record_comes_back_with_its_own_time_key_and_headers(lenient: Settin
     refuse(stores, CUSTOMERS, "^s:c$")
     send(lenient, [record("s:c", order(7), topic="orders/create", event_id="w", tries="9", stage="mine")])
     drain(lenient)
-    (dead,) = dead_letters.read(lenient)
-    (sent,) = read_all(lenient)
+    (dead,) = dead_letters.read(lenient.kafka())
+    (sent,) = read_all(lenient.kafka())
     assert (dead.message.origin, dead.message.timestamp) == (sent.origin, sent.timestamp)
     assert (dead.message.key, dead.message.value) == (sent.key, sent.value)
     assert dict(dead.message.headers) == {"topic": b"orders/create", "event_id": b"w"}
@@ -430,7 +430,7 @@ def crash_before_commit(settings: Settings) -> None:
             run.customer(done)
             run.product_stats(done)
         run._pool.drain()
-    assert all(entry.committed is None for entry in lag(settings))
+    assert all(entry.committed is None for entry in lag(settings.kafka()))
 
 
 def test_nothing_is_committed_past_a_dead_letter_that_kafka_has_not_acknowledged(
@@ -444,9 +444,9 @@ def test_nothing_is_committed_past_a_dead_letter_that_kafka_has_not_acknowledged
         patched.setattr(dead_letters.DeadLetters, "flush", unacknowledged)
         with pytest.raises(KafkaUnavailable):
             drain(settings)
-    assert all(entry.committed is None for entry in lag(settings))
+    assert all(entry.committed is None for entry in lag(settings.kafka()))
     drain(settings)
-    assert sum(entry.lag for entry in lag(settings)) == 0
+    assert sum(entry.lag for entry in lag(settings.kafka())) == 0
     audited(settings, stores)
 
 
@@ -457,11 +457,11 @@ def test_a_rejection_stays_when_its_batch_runs_again_and_the_store_would_accept_
     send(lenient, visitors(400))
     refuse(stores, collection, "[0-7]$")
     crash_before_commit(lenient)
-    buried = len(list(dead_letters.read(lenient)))
+    buried = len(list(dead_letters.read(lenient.kafka())))
     assert replay(lenient).in_flight == buried
     accept(stores, collection)
     drain(lenient)
-    assert len(list(dead_letters.read(lenient))) == 2 * buried
+    assert len(list(dead_letters.read(lenient.kafka()))) == 2 * buried
     assert len(listed(lenient, stores)) == buried
     assert len(audit(lenient).differences) > 10
     come_back(lenient, stores)

@@ -63,7 +63,7 @@ def installed(request: pytest.FixtureRequest, settings: Settings, stores: Stores
     text = request.param.read_text().replace("truepixel.events", settings.topic)
     for document in json.loads(text)["events"].values():
         send(settings, [record(USER, document["payload"], received_at=document["received_at"])])
-    (partition,) = {message.origin.partition for message in read_all(settings)}
+    (partition,) = {message.origin.partition for message in read_all(settings.kafka())}
     documents: dict[str, dict[str, Any]] = json.loads(text.replace('"partition": 0', f'"partition": {partition}'))
     documents["customers"][USER]["applied"] = {str(partition): 3}
     documents["redactions"], documents["privacy_requests"] = {}, {}
@@ -209,7 +209,7 @@ def test_a_document_that_cannot_be_read_is_one_dead_letter_and_stays_unchanged(
     other = {**pixel("f", query="?utm_source=n"), "clientId": "d"}
     send(settings, [record("s:c", completed("e", query="?utm_source=n")), record("s:d", other)])
     drain(settings)
-    assert sum(entry.lag for entry in lag(settings)) == 0
+    assert sum(entry.lag for entry in lag(settings.kafka())) == 0
     (entry,) = listed(settings, stores)
     assert (entry.letter.stage, entry.state) == (stage, "waiting")
     assert name in entry.letter.error

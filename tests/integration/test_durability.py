@@ -25,10 +25,10 @@ def test_what_setup_makes_on_the_genuine_servers_is_as_it_should_be(settings: Se
     page = {"id": "e1", "name": "page_viewed", "clientId": "c", "timestamp": "2026-01-05T10:00:00Z"}
     send(settings, [record("shop:c", page)])
     drain(settings)
-    facts = ask(settings, stores)
+    facts = ask(settings.kafka(), stores)
     assert facts.topics == dict.fromkeys((settings.topic, settings.dead_topic), TopicDurability(1, 1, False))
     assert facts.journal is True
-    assert warnings(facts, settings) == []
+    assert warnings(facts, settings.kafka_replication) == []
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def forgetful(stores: Stores) -> Iterator[None]:
 
 @pytest.mark.usefixtures("forgetful")
 def test_a_forgetful_redis_is_named_with_what_to_type(settings: Settings, stores: Stores) -> None:
-    found = "\n".join(warnings(ask(settings, stores), settings))
+    found = "\n".join(warnings(ask(settings.kafka(), stores), settings.kafka_replication))
     assert "`CONFIG SET appendonly yes`" in found
     assert "`CONFIG SET maxmemory-policy noeviction`" in found
 
@@ -50,7 +50,7 @@ def test_a_forgetful_redis_is_named_with_what_to_type(settings: Settings, stores
 def test_an_index_whose_translog_lags_behind_is_named(settings: Settings, stores: Stores) -> None:
     index = stores.elasticsearch.index("attributions")
     stores.elasticsearch.client.indices.put_settings(index=index, settings={"index.translog.durability": "async"})
-    (found,) = warnings(ask(settings, stores), settings)
+    (found,) = warnings(ask(settings.kafka(), stores), settings.kafka_replication)
     assert index in found
     assert "durability async" in found
 
@@ -67,6 +67,6 @@ def test_an_index_whose_translog_lags_behind_is_named(settings: Settings, stores
 )
 def test_each_weakness_is_one_line_that_names_it(change: dict[str, object], said: str) -> None:
     settings = Settings(kafka_replication=3)
-    assert warnings(GOOD, settings) == []
-    (line,) = warnings(msgspec.structs.replace(GOOD, **change), settings)
+    assert warnings(GOOD, settings.kafka_replication) == []
+    (line,) = warnings(msgspec.structs.replace(GOOD, **change), settings.kafka_replication)
     assert said in line

@@ -48,7 +48,7 @@ def hasty(settings: Settings) -> Settings:
 
 
 def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings))
+    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
 
 
 def client(stores: Stores) -> Any:

@@ -95,8 +95,8 @@ def installed_anew(settings: Settings, records: Iterable[Message] | None = None)
     """
     fresh = settings.model_copy(update={"namespace": f"{settings.namespace}n"})
     provision(fresh)
-    with EventProducer(fresh) as producer:
-        for message in read_all(settings) if records is None else records:
+    with EventProducer(fresh.kafka()) as producer:
+        for message in read_all(settings.kafka()) if records is None else records:
             place = {"partition": message.origin.partition, "timestamp": message.timestamp}
             producer.send(message.key, message.value, message.headers, **place)
     drain(fresh)
@@ -158,7 +158,7 @@ def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(firs
 
 
 def test_events_that_kafka_no_longer_has_are_decoded_again(first: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    older = list(read_all(first))
+    older = list(read_all(first.kafka()))
     retention_takes(first, share=2 / 3)
     provision(first)
     with open_stores(first) as stores:
@@ -176,7 +176,7 @@ def test_events_that_kafka_no_longer_has_are_decoded_again(first: Settings, monk
         assert upgraded["events"].pop("710003:odd")["schema"] < SCHEMA
         again = rebuild_events(first)
         assert (again.changed, again.removed, again.refused) == (0, 0, 1)
-        records = {message.origin: message for message in (*older, *read_all(first))}
+        records = {message.origin: message for message in (*older, *read_all(first.kafka()))}
     with installed_anew(first, records.values()) as (fresh, stores):
         flush(stores)
         rebuild_everything(fresh)
@@ -205,8 +205,8 @@ def test_a_replay_after_the_upgrade_leaves_one_document_of_each_record(first: Se
 
 def retention_takes(settings: Settings, *, share: float) -> None:
     """Have Kafka remove the oldest records of each partition."""
-    _, high = bounds(settings)
-    delete_before(settings, settings.topic, {partition: int(end * share) for partition, end in high.items()})
+    _, high = bounds(settings.kafka())
+    delete_before(settings.kafka(), settings.topic, {partition: int(end * share) for partition, end in high.items()})
 
 
 def interrupt_before_the_old_ones_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,7 @@ def freeze(lane: LaneRunner) -> None:
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def test_a_second_worker_learns_who_has_the_lane(short: Settings) -> None:

@@ -92,7 +92,7 @@ def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Se
             assert holder_of(small, stores) == {"second"}
             while one_batch(second):
                 pass
-    assert sum(entry.lag for entry in lag(small)) == 0
+    assert sum(entry.lag for entry in lag(small.kafka())) == 0
     audited(small, stores)
 
 
@@ -137,7 +137,7 @@ def test_a_predecessor_that_dies_is_succeeded_when_its_lease_runs_out(small: Set
         # No heartbeat and no release, as after SIGKILL.
         dead._stop.set()
         assert second.result(timeout=60).messages == EVENTS
-    assert sum(entry.lag for entry in lag(small)) == 0
+    assert sum(entry.lag for entry in lag(small.kafka())) == 0
     audited(small, stores)
 
 

@@ -47,7 +47,7 @@ NOON = "2026-01-01T12:00:00.000Z"
 
 
 def topic_config(settings: Settings, topic: str, **values: str) -> None:
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     entries = [
         ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET)
         for name, value in values.items()
@@ -60,7 +60,7 @@ def topic_config(settings: Settings, topic: str, **values: str) -> None:
 def send_raw(settings: Settings, records: Iterable[dict[str, Any]], **config: Any) -> None:
     """Send as another producer would, of any size and time."""
     limits = {"message.max.bytes": 512 * MIB, "queue.buffering.max.kbytes": 2 * 1024 * 1024}
-    producer = Producer({**client_config(settings), **limits, **config})
+    producer = Producer({**client_config(settings.kafka()), **limits, **config})
     failures: list[Any] = []
     for each in records:
         producer.produce(settings.topic, on_delivery=lambda e, _: failures.append(e) if e else None, **each)
@@ -70,7 +70,7 @@ def send_raw(settings: Settings, records: Iterable[dict[str, Any]], **config: An
 
 
 def dead(settings: Settings) -> list[dead_letters.DeadLetter]:
-    return list(dead_letters.read(settings))
+    return list(dead_letters.read(settings.kafka()))
 
 
 # --- Junk ---
@@ -139,20 +139,20 @@ def test_a_dead_letter_that_refers_to_a_record_is_reprocessed_while_the_record_e
     value = json.dumps({**pixel("e1"), "more": "x" * 100_000}).encode()
     send(settings, [record("s:c", pixel("e0")), (b"s:c", value, ())])
     drain(settings)
-    message = next(each for each in reading.read_all(settings) if len(each.value or b"") > 100_000)
-    with closing(dead_letters.DeadLetters(small)) as out:
+    message = next(each for each in reading.read_all(settings.kafka()) if len(each.value or b"") > 100_000)
+    with closing(dead_letters.DeadLetters(small.kafka(), small.dead_letter_bytes)) as out:
         out.send(message, error="refused once", stage="customer")
         out.flush()
     (letter,) = dead(settings)
     assert letter.message.value is None
-    (again,) = dead_letters.reread(settings, [letter.letter])
+    (again,) = dead_letters.reread(settings.kafka(), [letter.letter])
     assert (again.message.value, again.message.headers) == (value, ())
     assert reprocess.replay(settings).replayed == 1
-    with closing(dead_letters.DeadLetters(small)) as out:
+    with closing(dead_letters.DeadLetters(small.kafka(), small.dead_letter_bytes)) as out:
         out.send(msgspec.structs.replace(message, value=value + b" "), error="of another record", stage="customer")
         out.flush()
     (other,) = (each for each in dead(settings) if each.error == "of another record")
-    assert dead_letters.reread(settings, [other.letter]) == []
+    assert dead_letters.reread(settings.kafka(), [other.letter]) == []
 
 
 def test_a_dead_letter_that_is_too_large_for_its_topic_refers_to_its_record(settings: Settings, stores: Stores) -> None:

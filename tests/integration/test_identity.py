@@ -32,7 +32,7 @@ def of_others(settings: Settings) -> Settings:
 
 def test_every_server_shows_the_identity_of_its_stack(servers: Settings) -> None:
     own = identified(servers)
-    assert client_config(own)
+    assert client_config(own.kafka())
     with open_stores(own) as stores:
         assert [store.identity() for store in stores] == [own.servers_identity] * 3
 
@@ -47,7 +47,7 @@ def test_a_store_of_others_is_refused_in_one_line(servers: Settings, name: str) 
 
 def test_kafka_of_others_is_refused_in_one_line(servers: Settings) -> None:
     with pytest.raises(WrongCluster, match=rf"^Kafka at {servers.kafka_bootstrap} .*{NOTHING_WRITTEN}") as caught:
-        client_config(of_others(servers))
+        client_config(of_others(servers).kafka())
     assert "\n" not in str(caught.value)
 
 
@@ -75,7 +75,7 @@ def test_a_worker_with_servers_of_others_commits_nothing_and_says_why(settings: 
     with ended([run]):
         assert run.wait(timeout=300) != 0
     assert NOTHING_WRITTEN in log.read_text()
-    assert [entry.committed for entry in lag(settings)] == [None] * 3
+    assert [entry.committed for entry in lag(settings.kafka())] == [None] * 3
 
 
 def test_a_stack_whose_addresses_others_answer_is_not_given_away(

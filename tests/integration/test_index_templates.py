@@ -58,7 +58,7 @@ def dynamic(stores: Stores) -> None:
 
 
 def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings))
+    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
 
 
 @pytest.mark.parametrize("change", [without_template, with_other_fields, dynamic])

@@ -46,7 +46,7 @@ def view(number: int, client: str = "c1", **more: Any) -> tuple[bytes, bytes, An
 
 
 def lag_of(settings: Settings) -> int:
-    return sum(entry.lag for entry in topics.lag(settings))
+    return sum(entry.lag for entry in topics.lag(settings.kafka()))
 
 
 class Transactions:
@@ -54,7 +54,7 @@ class Transactions:
 
     def __init__(self, settings: Settings) -> None:
         self._topic = settings.topic
-        self._producer = Producer({**client_config(settings), "transactional.id": f"{settings.namespace}.shop"})
+        self._producer = Producer({**client_config(settings.kafka()), "transactional.id": f"{settings.namespace}.shop"})
         self._producer.init_transactions(30)
 
     def begin(self, records: list[tuple[bytes, bytes, Any]]) -> None:
@@ -73,7 +73,7 @@ class Transactions:
 
 
 def remove_before(settings: Settings, offsets: dict[int, int]) -> None:
-    topics.delete_before(settings, settings.topic, offsets)
+    topics.delete_before(settings.kafka(), settings.topic, offsets)
 
 
 def clients(stores: Stores) -> dict[str, int]:
@@ -122,7 +122,7 @@ def test_markers_are_not_committed_over_while_something_before_them_is_incomplet
         assert slot is not None
         monkeypatch.setattr(lane._pool, "drain", lambda: None)
         lane.finish()
-    assert {entry.committed for entry in topics.lag(settings)} == {None}
+    assert {entry.committed for entry in topics.lag(settings.kafka())} == {None}
 
 
 def test_a_compacted_topic_is_read_to_its_end(settings: Settings, stores: Stores) -> None:
@@ -152,7 +152,7 @@ def test_a_compacted_topic_is_read_to_its_end(settings: Settings, stores: Stores
 
 
 def configure(settings: Settings, config: dict[str, str]) -> None:
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     entries = [ConfigEntry(k, v, incremental_operation=AlterConfigOpType.SET) for k, v in config.items()]
     resource = ConfigResource(ResourceType.TOPIC, settings.topic, incremental_configs=entries)
     for future in admin.incremental_alter_configs([resource]).values():
@@ -160,7 +160,7 @@ def configure(settings: Settings, config: dict[str, str]) -> None:
 
 
 def account_of_records(settings: Settings) -> int:
-    return sum(1 for _ in reading.read_all(settings))
+    return sum(1 for _ in reading.read_all(settings.kafka()))
 
 
 # --- Retention ---
@@ -168,11 +168,11 @@ def account_of_records(settings: Settings) -> int:
 
 def test_what_retention_removed_before_a_run_is_kept_with_its_ranges(settings: Settings, stores: Stores) -> None:
     send(settings, [view(number) for number in range(4)])
-    (entry,) = [entry for entry in topics.lag(settings) if entry.high]
+    (entry,) = [entry for entry in topics.lag(settings.kafka()) if entry.high]
     drain(settings)
     send(settings, [view(number) for number in range(4, 9)])
     remove_before(settings, {entry.partition: 7})
-    assert sum(entry.lost for entry in topics.lag(settings)) == 3
+    assert sum(entry.lost for entry in topics.lag(settings.kafka())) == 3
     (tally,) = drain(settings)
     assert (tally.messages, tally.lost) == (2, {entry.partition: 3})
     (lost,) = lost_records(stores.mongodb)
@@ -182,7 +182,7 @@ def test_what_retention_removed_before_a_run_is_kept_with_its_ranges(settings: S
         6,
         f"partition {entry.partition}: 4..6",
     )
-    assert sum(entry.lost for entry in topics.lag(settings)) == 0
+    assert sum(entry.lost for entry in topics.lag(settings.kafka())) == 0
     found = audited(settings, stores)
     assert (found.lost_to_retention, found.lost_ranges) == (3, [f"partition {entry.partition}: 4..6"])
 
@@ -193,11 +193,11 @@ def test_retention_that_removes_all_that_waits_is_counted_and_committed_over(
     send(settings, [view(number) for number in range(4)])
     drain(settings)
     send(settings, [view(number) for number in range(4, 9)])
-    (entry,) = [entry for entry in topics.lag(settings) if entry.high]
+    (entry,) = [entry for entry in topics.lag(settings.kafka()) if entry.high]
     remove_before(settings, {entry.partition: 9})
-    assert (lag_of(settings), sum(each.lost for each in topics.lag(settings))) == (0, 5)
+    assert (lag_of(settings), sum(each.lost for each in topics.lag(settings.kafka()))) == (0, 5)
     drain(settings)
-    assert sum(each.lost for each in topics.lag(settings)) == 0
+    assert sum(each.lost for each in topics.lag(settings.kafka())) == 0
     assert [(each.first, each.last) for each in lost_records(stores.mongodb)] == [(4, 8)]
 
 
@@ -205,7 +205,7 @@ def test_retention_that_overtakes_a_run_is_counted_and_the_rest_is_read(settings
     big = settings.model_copy(update={"batch_messages": 2, "prefetch_bytes": 1024 * 1024})
     # More than the client fetches ahead.
     send(settings, [view(number, note=os.urandom(200_000).hex()) for number in range(30)])
-    (entry,) = [entry for entry in topics.lag(settings) if entry.high]
+    (entry,) = [entry for entry in topics.lag(settings.kafka()) if entry.high]
     with open_lane(big, lane=0, lanes=1, owner="a") as lane:
         assert one_batch(lane)
         remove_before(settings, {entry.partition: 25})
@@ -225,11 +225,11 @@ def test_retention_that_overtakes_a_run_is_counted_and_the_rest_is_read(settings
 
 
 def add_partitions(settings: Settings, count: int) -> None:
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     for future in admin.create_partitions([NewPartitions(settings.topic, count)]).values():
         future.result()
     until = time.monotonic() + 30
-    while topics.partition_count(settings) < count and time.monotonic() < until:
+    while topics.partition_count(settings.kafka()) < count and time.monotonic() < until:
         time.sleep(0.1)
 
 
@@ -261,7 +261,7 @@ def test_partitions_added_excuse_the_order_of_moved_users_and_nothing_else(setti
     drain(settings)
     add_partitions(settings, 6)
     # The sensor's look.
-    verified(settings, stores)
+    verified(settings.kafka(), stores)
     send(settings, shopping(1000))
     # The new partitions first: what is older in them than in the others came later to the stages.
     with open_lane(settings, lane=1, lanes=2, owner="a") as lane:

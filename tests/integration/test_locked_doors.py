@@ -63,12 +63,12 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Locked]:
 def events(locked: Locked) -> int:
     """Messages that wait: a denial must leave all of them where they are."""
     send(locked.settings, [record("s:c", pixel(uuid.uuid4().hex)) for _ in range(5)])
-    return sum(entry.lag for entry in lag(locked.settings))
+    return sum(entry.lag for entry in lag(locked.settings.kafka()))
 
 
 def denied_by_kafka(settings: Settings) -> str:
     with pytest.raises(KafkaDenied) as caught:
-        partition_count(settings)
+        partition_count(settings.kafka())
     return one_line(str(caught.value), f"Kafka at {settings.kafka_bootstrap}: ")
 
 
@@ -81,7 +81,7 @@ def one_line(said: str, server: str) -> str:
 
 def test_with_the_right_keys_every_door_opens(locked: Locked) -> None:
     assert missing_servers(locked.settings) == []
-    assert partition_count(locked.settings) == 3
+    assert partition_count(locked.settings.kafka()) == 3
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_kafka_by_scram(locked: Locked) -> None:
     for future in admin.alter_user_scram_credentials([wanted]).values():
         future.result()
     scram = locked.but(kafka_sasl_mechanism="SCRAM-SHA-512", kafka_sasl_username="scrammed")
-    assert partition_count(scram) == 3
+    assert partition_count(scram.kafka()) == 3
     denied_by_kafka(scram.model_copy(update={"kafka_sasl_password": WRONG}))
 
 
@@ -121,7 +121,7 @@ def test_kafka_by_a_certificate_of_our_own(locked: Locked) -> None:
     assert "TRUEPIXEL_KAFKA_SSL_" in denied_by_kafka(mutual)
     client = str(locked.certificates.client)
     ours = {"kafka_ssl_certificate_location": client, "kafka_ssl_key_location": client}
-    assert partition_count(mutual.model_copy(update=ours)) == 3
+    assert partition_count(mutual.model_copy(update=ours).kafka()) == 3
 
 
 def test_a_producer_reports_a_denial_without_waiting_for_its_timeout(locked: Locked) -> None:
@@ -203,7 +203,7 @@ def test_an_api_key_with_the_rights_of_the_docs_is_enough(
     assert missing_servers(keyed) == []
     assert provision(keyed) == []
     assert run(monkeypatch, keyed).success
-    assert sum(entry.lag for entry in lag(keyed)) == 0
+    assert sum(entry.lag for entry in lag(keyed.kafka())) == 0
     with open_stores(keyed) as stores:
         audited(keyed, stores)
 
@@ -219,7 +219,7 @@ def test_an_invalid_or_expired_api_key_is_refused_in_one_line(locked: Locked, ev
         assert why in one_line(said, f"Elasticsearch at {settings.elasticsearch_url}: authentication failed: ")
         assert "TRUEPIXEL_ELASTICSEARCH_API_KEY" in said
         assert told_by_a_command(settings, "drain").startswith("Error: Elasticsearch at ")
-    assert sum(entry.lag for entry in lag(locked.settings)) == events
+    assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events
 
 
 def test_an_api_key_without_permission_gets_one_line(locked: Locked) -> None:
@@ -272,7 +272,7 @@ def test_a_run_fails_by_one_line_and_loses_nothing(
     assert f"{server} at " in str(skipped.skip_message)
     # The second tick asks nobody.
     assert str(again.skip_message).startswith(f"{skipped.skip_message}. Next try in ")
-    assert sum(entry.lag for entry in lag(locked.settings)) == events + 1
+    assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events + 1
 
 
 def test_the_stream_continues_once_the_password_is_corrected(
@@ -281,12 +281,12 @@ def test_the_stream_continues_once_the_password_is_corrected(
     locked.mongodb.as_admin("updateUser", USER, pwd="another")
     try:
         assert not run(monkeypatch, locked.settings).success
-        assert sum(entry.lag for entry in lag(locked.settings)) == events
+        assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events
     finally:
         locked.mongodb.as_admin("updateUser", USER, pwd=PASSWORD)
     assert run(monkeypatch, locked.settings).success
-    assert sum(entry.lag for entry in lag(locked.settings)) == 0
-    assert list(read(locked.settings)) == []
+    assert sum(entry.lag for entry in lag(locked.settings.kafka())) == 0
+    assert list(read(locked.settings.kafka())) == []
     with open_stores(locked.settings) as stores:
         audited(locked.settings, stores)
 
@@ -338,7 +338,7 @@ def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_pat
         time.sleep(0.1)
     assert process.returncode == 0
     assert lines == set()
-    assert sum(entry.lag for entry in lag(locked.settings)) == 0
+    assert sum(entry.lag for entry in lag(locked.settings.kafka())) == 0
     assert b"canary" not in json.dumps(truepixel(base, "settings").stdout).encode()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)

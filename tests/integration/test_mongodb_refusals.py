@@ -17,7 +17,7 @@ from truepixel_dagster.stream.topics import lag
 
 
 def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings))
+    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
 
 
 @pytest.mark.parametrize(

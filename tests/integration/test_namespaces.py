@@ -67,7 +67,7 @@ def held(settings: Settings, stores: Stores) -> dict[str, Any]:
         found[name] = {str(document["_id"]): document for document in database[name].find()}
     for key in stores.redis.client.scan_iter(f"{settings.namespace}:*"):
         found[key] = stores.redis.client.execute_command("DUMP", key, NEVER_DECODE=True)
-    found["offsets"] = lag(settings)
+    found["offsets"] = lag(settings.kafka())
     return found
 
 

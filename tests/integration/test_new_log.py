@@ -40,13 +40,13 @@ AT = "2026-02-03T10:00:00.000Z"
 
 
 def create_again(settings: Settings) -> None:
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     for future in admin.delete_topics([settings.topic]).values():
         future.result()
     until = time.monotonic() + 30
     while time.monotonic() < until:
         try:
-            topics.partition_count(settings)
+            topics.partition_count(settings.kafka())
         except NoTopic:
             break
         time.sleep(0.1)
@@ -150,7 +150,7 @@ def test_a_new_log_counts_from_its_beginning_and_the_stores_keep_what_they_have(
         orders = sum(doc["orders"] for doc in stores.mongodb.collection(CUSTOMERS).find())
         assert orders == 12
         # Delivered again: nothing changes.
-        topics.reset_offsets(settings, topics.bounds(settings)[0])
+        topics.reset_offsets(settings.kafka(), topics.bounds(settings.kafka())[0])
     after = {doc["_id"]: doc for doc in stores.mongodb.collection(AD_LEADS).find()}
     for user, doc in before.items():
         assert after[user]["touches"][: len(doc["touches"])] == doc["touches"]
@@ -216,7 +216,7 @@ def test_a_log_that_was_cut_off_stops_everything_until_it_is_accepted(settings: 
     drain(settings)
     # A cut log has the same id: kept and applied offsets lie beyond its end.
     create_again(settings)
-    now = topics.IdentityReader(settings).read()
+    now = topics.IdentityReader(settings.kafka()).read()
     identities.change(stores.mongodb, "topic", {"topic_id": now.topic_id})
     send(settings, traffic(100, 4))
     with pytest.raises(LogChanged, match=r"cut off: partition \d ends at offset \d+, and records up to \d+"):
@@ -230,10 +230,10 @@ def test_a_log_that_was_cut_off_stops_everything_until_it_is_accepted(settings: 
 def test_committed_offsets_beyond_the_end_are_no_lag_of_nothing(settings: Settings, stores: Stores) -> None:
     send(settings, [view(1)])
     drain(settings)
-    topics.reset_offsets(settings, dict.fromkeys(range(3), 500))
+    topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 500))
     assert lag_of(settings) == 0
     with pytest.raises(LogChanged, match="ends at offset"):
-        verified(settings, stores)
+        verified(settings.kafka(), stores)
     with pytest.raises(LogChanged, match="ends at offset"):
         drain(settings)
 
@@ -302,7 +302,7 @@ def test_an_installation_without_an_identity_keeps_the_first_that_it_sees(settin
     drain(settings)
     kept = known(stores.mongodb)
     assert kept is not None
-    assert (kept.generation, kept.topic_id) == (0, topics.IdentityReader(settings).read().topic_id)
+    assert (kept.generation, kept.topic_id) == (0, topics.IdentityReader(settings.kafka()).read().topic_id)
     audited(settings, stores)
 
 
@@ -330,7 +330,7 @@ def test_a_log_that_mongodb_has_forgotten_is_no_first_one(settings: Settings, st
 
 
 def delete_group(settings: Settings) -> None:
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     (future,) = admin.delete_consumer_groups([settings.group]).values()
     future.result()
 
@@ -339,7 +339,7 @@ def test_offsets_set_back_are_read_again_and_change_nothing(settings: Settings, 
     send(settings, traffic(0))
     drain(settings)
     counted = clients(stores)
-    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 0))
     with open_lane(settings, lane=0, lanes=1, owner="a") as lane:
         assert "set back or deleted" in " ".join(lane.warnings())
         while one_batch(lane):
@@ -354,15 +354,15 @@ def test_offsets_that_were_deleted_are_read_again_and_what_is_gone_is_counted(
 ) -> None:
     send(settings, [view(number) for number in range(6)])
     drain(settings)
-    (entry,) = [entry for entry in topics.lag(settings) if entry.high]
+    (entry,) = [entry for entry in topics.lag(settings.kafka()) if entry.high]
     delete_group(settings)
-    topics.delete_before(settings, settings.topic, {entry.partition: 4})
+    topics.delete_before(settings.kafka(), settings.topic, {entry.partition: 4})
     drain(settings)
     assert clients(stores) == {"c1": 6}
-    assert verified(settings, stores).reached[str(entry.partition)] == 6
+    assert verified(settings.kafka(), stores).reached[str(entry.partition)] == 6
     send(settings, [view(number) for number in range(6, 12)])
     delete_group(settings)
-    topics.delete_before(settings, settings.topic, {entry.partition: 9})
+    topics.delete_before(settings.kafka(), settings.topic, {entry.partition: 9})
     (tally,) = drain(settings)
     assert tally.lost == {entry.partition: 3}
     assert clients(stores) == {"c1": 9}
@@ -386,12 +386,12 @@ def test_a_rejection_stays_when_offsets_are_set_back(
         patch.setattr("truepixel_dagster.pipeline.runner.customer.run", refusing)
         drain(settings)
     assert clients(stores) == {"c2": 1}
-    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 0))
     drain(settings)
     assert clients(stores) == {"c2": 1}
     assert replay_letters(settings).replayed == 1
     assert clients(stores) == {"c1": 1, "c2": 1}
     assert [entry.state for entry in listed(settings, stores)] == [REPLAYED]
-    topics.reset_offsets(settings, dict.fromkeys(range(3), 0))
+    topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 0))
     drain(settings)
     assert clients(stores) == {"c1": 1, "c2": 1}

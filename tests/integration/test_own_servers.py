@@ -168,7 +168,7 @@ def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Pa
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     told = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
     assert json.loads(told)["messages"] == 200
-    assert sum(entry.committed or 0 for entry in lag(settings)) == 200
+    assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 
 def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
@@ -177,7 +177,7 @@ def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
     run(folder_of_somebody, *job, **given(settings, folder_of_somebody), DAGSTER_HOME=str(home(folder_of_somebody)))
-    assert sum(entry.committed or 0 for entry in lag(settings)) == 200
+    assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 
 @pytest.mark.parametrize("with_home", [True, False])
@@ -199,7 +199,7 @@ def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shel
         )
     try:
         end = time.monotonic() + SECONDS
-        while sum(entry.committed or 0 for entry in lag(settings)) < 200:
+        while sum(entry.committed or 0 for entry in lag(settings.kafka())) < 200:
             assert process.poll() is None, log.read_text()[-6000:]
             assert time.monotonic() < end, log.read_text()[-6000:]
             time.sleep(1)

@@ -99,7 +99,7 @@ def forget_offsets(settings: Settings) -> None:
 
     from truepixel_dagster.stream.client_config import client_config
 
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(client_config(settings.kafka()))
     admin.delete_consumer_groups([settings.group])[settings.group].result()
 
 
@@ -212,7 +212,7 @@ def test_junk_between_good_messages_is_dead_letters_that_say_why(settings: Setti
     send(settings, mixed)
     drain(settings)
     found = audited(settings, stores)
-    letters = list(dead_letters.read(settings))
+    letters = list(dead_letters.read(settings.kafka()))
     assert len(letters) == 200
     assert all(letter.error and letter.stage == "decode" for letter in letters)
     assert found.events == 150
@@ -224,7 +224,7 @@ def test_a_document_that_elasticsearch_refuses_is_a_dead_letter_of_its_stage(
     twice = b'{"id": "e", "name": "x", "clientId": "c", "zz": {"a": 1, "a": 2}}'
     send(settings, [record("s:c", twice), record("s:c", pixel("fine"))])
     drain(settings)
-    (letter,) = dead_letters.read(settings)
+    (letter,) = dead_letters.read(settings.kafka())
     assert letter.stage == "index"
     assert letter.message.value == twice
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1

@@ -129,7 +129,7 @@ def everything(settings: Settings, stores: Stores, shop: str) -> dict[str, list[
         for document in database[name].find():
             if f"{document['_id']}:".startswith(f"{shop}:") or name in (REDACTIONS, PRIVACY_REQUESTS):
                 found.setdefault(name, []).append(json.dumps(document, default=str, sort_keys=True))
-    for letter in read_all(settings, settings.dead_topic):
+    for letter in read_all(settings.kafka(), settings.dead_topic):
         if (letter.key or b"").startswith(shop.encode()) or b":" not in (letter.key or b""):
             found.setdefault("dead letters", []).append(repr((letter.key, letter.value, letter.headers)))
     for name, text in stores.redis.texts():
@@ -158,8 +158,8 @@ def others(settings: Settings, stores: Stores) -> dict[str, list[str]]:
 
 def from_the_beginning(settings: Settings) -> None:
     """Have the stream read the topic from its beginning."""
-    admin = AdminClient(client_config(settings))
-    places = [TopicPartition(settings.topic, partition, 0) for partition in bounds(settings)[0]]
+    admin = AdminClient(client_config(settings.kafka()))
+    places = [TopicPartition(settings.topic, partition, 0) for partition in bounds(settings.kafka())[0]]
     (done,) = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(settings.group, places)]).values()
     done.result()
 
@@ -222,7 +222,7 @@ def test_an_anonymised_record_stays_so_when_it_is_decoded_again_without_kafka(ou
     redact("--shop", SHOP, "--customer", CUSTOMER)
     audited(ours, stores)
     before = everything(ours, stores, SHOP)
-    topics.delete_before(ours, ours.topic, bounds(ours)[1])
+    topics.delete_before(ours.kafka(), ours.topic, bounds(ours.kafka())[1])
     assert age(stores) > 8
     with rebuilding(ours) as context:
         made_anew = events.rebuild_days(context, [NOON[:10]])

@@ -65,7 +65,7 @@ def copied(settings: Settings, stores: Stores) -> Callable[[], None]:
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def product_stats(stores: Stores) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def call(*arguments: str) -> Any:
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def delete_all(stores: Stores, *names: str) -> None:

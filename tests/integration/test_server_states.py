@@ -42,11 +42,11 @@ def waiting(settings: Settings) -> Settings:
 
 
 def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def letters(settings: Settings) -> int:
-    return sum(dead.stage != "decode" for dead in dead_letters.read(settings))
+    return sum(dead.stage != "decode" for dead in dead_letters.read(settings.kafka()))
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def test_the_next_run_reports_what_one_that_ended_early_had_committed(
     small = backlog(settings)
     killed = begun(instance)
     work(small, killed, 4)
-    committed = {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    committed = {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
     if status != STARTED:
         ended(instance, killed, status)
     (line,) = next_run(small, instance)
@@ -160,15 +160,17 @@ def test_a_lane_without_lag_is_started_for_what_was_not_reported(
             monkeypatch.setenv(name, value)
     killed = begun(instance)
     work(backlog(settings, 100), killed, 1)
-    assert sum(entry.lag for entry in lag(settings)) == 0
-    assert are_unreported(instance, lag(settings)) == frozenset()
+    assert sum(entry.lag for entry in lag(settings.kafka())) == 0
+    assert are_unreported(instance, lag(settings.kafka())) == frozenset()
     ended(instance, killed, CANCELED)
-    assert are_unreported(instance, lag(settings)) == {entry.partition for entry in lag(settings) if entry.committed}
+    assert are_unreported(instance, lag(settings.kafka())) == {
+        entry.partition for entry in lag(settings.kafka()) if entry.committed
+    }
     context = dg.build_sensor_context(instance=instance)
     found: Any = kafka_lag(context)
     assert [request.tags[LANE_TAG] for request in found.run_requests] == ["0"]
     assert len(next_run(settings, instance)) == 1
-    assert are_unreported(instance, lag(settings)) == frozenset()
+    assert are_unreported(instance, lag(settings.kafka())) == frozenset()
     assert not kafka_lag(dg.build_sensor_context(instance=instance)).run_requests  # type: ignore[union-attr]
 
 
@@ -185,12 +187,12 @@ def test_days_are_shown_although_another_program_set_the_offsets_of_a_killed_run
     killed = begun(instance)
     work(small, killed, 9)
     ended(instance, killed, CANCELED)
-    committed = {entry.partition: entry.committed or 0 for entry in lag(settings)}
-    reset_offsets(settings, {partition: max(0, offset - back) for partition, offset in committed.items()})
-    assert are_unreported(instance, lag(settings)) == set(committed)
+    committed = {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
+    reset_offsets(settings.kafka(), {partition: max(0, offset - back) for partition, offset in committed.items()})
+    assert are_unreported(instance, lag(settings.kafka())) == set(committed)
     next_run(small, instance)
     assert days_shown(instance) == set(days_of(stores, committed))
-    assert are_unreported(instance, lag(settings)) == frozenset()
+    assert are_unreported(instance, lag(settings.kafka())) == frozenset()
     assert next_run(small, instance) == []
     audited(settings, stores)
 
@@ -200,7 +202,9 @@ def test_days_are_shown_of_runs_that_dagster_does_not_know(
 ) -> None:
     work(backlog(settings, 100), "no run of Dagster's", 1)
     assert len(next_run(settings, instance)) == 1
-    assert days_shown(instance) == set(days_of(stores, {entry.partition: entry.high for entry in lag(settings)}))
+    assert days_shown(instance) == set(
+        days_of(stores, {entry.partition: entry.high for entry in lag(settings.kafka())})
+    )
     assert next_run(settings, instance) == []
 
 
@@ -211,13 +215,13 @@ def test_a_worker_that_is_killed_is_made_good_by_the_next_drain(
     make_history(small)
     worker = execute(small, "process_events", {LANE_TAG: "0", LANES_TAG: "1"}, tmp_path / "log")
     until = time.monotonic() + 120
-    while not (committed := {e.partition: e.committed for e in lag(small) if e.committed}):
+    while not (committed := {e.partition: e.committed for e in lag(small.kafka()) if e.committed}):
         assert time.monotonic() < until, (tmp_path / "log").read_text()
         time.sleep(0.05)
     worker.kill()
     worker.wait()
     assert committed
-    committed = {entry.partition: entry.committed for entry in lag(small) if entry.committed}
+    committed = {entry.partition: entry.committed for entry in lag(small.kafka()) if entry.committed}
     drain(small, lambda _: None)
     with dg.DagsterInstance.from_config(str(dagster_home(small))) as opened:
         runs = opened.get_runs()
@@ -229,5 +233,5 @@ def test_a_worker_that_is_killed_is_made_good_by_the_next_drain(
             if each and each.partition:
                 everything[each.partition] += int(str(each.metadata["events"].value))
     assert len(found) == len(set(found)) > 0
-    assert everything == days_of(stores, {entry.partition: entry.high for entry in lag(small)})
+    assert everything == days_of(stores, {entry.partition: entry.high for entry in lag(small.kafka())})
     audited(small, stores)

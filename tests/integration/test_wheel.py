@@ -140,7 +140,7 @@ def test_dagster_dev_works_the_topic_off(installed: Installed, bare_settings: Se
         )
     try:
         end = time.monotonic() + SECONDS
-        while any(entry.lag for entry in lag(bare_settings)):
+        while any(entry.lag for entry in lag(bare_settings.kafka())):
             assert process.poll() is None, log.read_text()[-6000:]
             assert time.monotonic() < end, log.read_text()[-6000:]
             time.sleep(1)

@@ -130,7 +130,7 @@ def producing(settings: Settings) -> Iterator[None]:
 
 
 def send(settings: Settings, hurry: threading.Event) -> None:
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         for number, record in enumerate(traffic(EVENTS, seed=7, profile=FIRST)):
             producer.send(record.key, record.value, record.headers)
             if number % BURST == 0 and not hurry.is_set():
@@ -158,13 +158,13 @@ def lanes_at_work(settings: Settings) -> set[tuple[int, int]]:
 
 def gets_on(settings: Settings) -> bool:
     """Whether every partition that has lag is committed further within some seconds."""
-    before = {entry.partition: entry.committed or 0 for entry in lag(settings)}
+    before = {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
     time.sleep(5)
-    return all((entry.committed or 0) > before[entry.partition] or entry.lag == 0 for entry in lag(settings))
+    return all((entry.committed or 0) > before[entry.partition] or entry.lag == 0 for entry in lag(settings.kafka()))
 
 
 def waiting(settings: Settings) -> int:
-    return sum(entry.lag for entry in lag(settings))
+    return sum(entry.lag for entry in lag(settings.kafka()))
 
 
 @contextmanager

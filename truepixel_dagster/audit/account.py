@@ -53,7 +53,7 @@ def account(settings: Settings) -> Account:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
-        log = checked(settings, stores)
+        log = checked(settings.kafka(), stores)
         stores.elasticsearch.refresh()
         indexed = _indexed(stores)
         origins = set(indexed.values())
@@ -102,7 +102,7 @@ def _indexed(stores: Stores) -> dict[str, str]:
 def _dead(settings: Settings, stores: Stores) -> set[str]:
     """Return the origins of the records whose dead letters wait."""
     replayed = stores.redis.replayed()
-    found = {dead.letter.origin for dead in dead_letters.read(settings)}
+    found = {dead.letter.origin for dead in dead_letters.read(settings.kafka())}
     return {str(origin) for origin in found if (origin.partition, origin.offset) not in replayed}
 
 

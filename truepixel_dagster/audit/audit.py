@@ -97,10 +97,10 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         FlushRefused: Elasticsearch refused counters.
     """
     with open_stores(settings) as stores:
-        kept = verified(settings, stores)
-        log = EventsLog(settings, kept.generation)
+        kept = verified(settings.kafka(), stores)
+        log = EventsLog(settings.kafka(), kept.generation)
         scope = _scope(log, since)
-        check_applied(settings, stores, scope.end, log.base)
+        check_applied(settings.kafka(), stores, scope.end, log.base)
         flush_product_stats(stores.redis, stores.elasticsearch)
         flush_weekly_visitors(stores.redis, stores.elasticsearch)
         replayed = stores.redis.replayed()
@@ -186,7 +186,7 @@ def read_actual(settings: Settings, stores: Stores, replayed: AbstractSet[tuple[
     def mongodb(name: str) -> dict[str, dict[str, object]]:
         return {document["_id"]: document for document in stores.mongodb.collection(name).find()}
 
-    letters = ((dead.letter.origin, dead.error) for dead in dead_letters.read(settings))
+    letters = ((dead.letter.origin, dead.error) for dead in dead_letters.read(settings.kafka()))
     dead = {(origin.partition, origin.offset): error for origin, error in letters}
     return Actual(
         dead={at: error for at, error in dead.items() if at not in replayed},

@@ -31,7 +31,7 @@ def audit(since: int | None, as_json: bool) -> None:
 
     settings = load_settings()
     check_servers(settings)
-    partitions = read_lag(settings)
+    partitions = read_lag(settings.kafka())
     waiting = sum(entry.lag for entry in partitions)
     if waiting:
         say(f"{waiting:,} messages are not processed yet; they are not judged")

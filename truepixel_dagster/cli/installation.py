@@ -67,7 +67,7 @@ def setup(reindex: str | None) -> None:
     with open_stores(settings) as stores:
         if reindex:
             echo(f"{reindex}: {reindexing.reindex(settings, reindex):,} documents reindexed")
-        for line in warnings(ask(settings, stores), settings):
+        for line in warnings(ask(settings.kafka(), stores), settings.kafka_replication):
             say(f"warning: {line}")
         unsound = stores.elasticsearch.unsound()
         for line in unsound:
@@ -75,7 +75,7 @@ def setup(reindex: str | None) -> None:
         for line in stores.elasticsearch.outdated():
             say(f"note: {line}")
         try:
-            verified(settings, stores)
+            verified(settings.kafka(), stores)
         except LogChanged as changed:
             say(f"warning: {changed}")
         if not unsound and (older := older_documents(stores)):

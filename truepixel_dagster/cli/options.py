@@ -43,7 +43,7 @@ def check_servers(settings: Settings) -> None:
     from truepixel_dagster.stream.topics import ping
 
     settings = quick_to_give_up(settings).model_copy(update={"retries": 1})
-    ping(settings)
+    ping(settings.kafka())
     for error in missing_servers(settings):
         raise error
 

@@ -29,11 +29,11 @@ def lag(as_json: bool) -> None:
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = quick_to_give_up(load_settings())
-    partitions = read_lag(settings)
+    partitions = read_lag(settings.kafka())
     lost: list[LostRange] = []
     with open_stores(settings) as stores:
         try:
-            verified(settings, stores, partitions)
+            verified(settings.kafka(), stores, partitions)
             lost = lost_records(stores.mongodb)
         except Unavailable as error:
             say(f"warning: not checked whether this is the topic that was processed: {error}")
@@ -94,7 +94,7 @@ def drain(as_json: bool) -> None:
 
     settings = load_settings()
     check_servers(settings)
-    total = sum(entry.lag for entry in read_lag(settings))
+    total = sum(entry.lag for entry in read_lag(settings.kafka()))
     started = time.monotonic()
     with progress_bar("draining", total) as done:
         run(settings, lambda left: done(max(0, total - left)))

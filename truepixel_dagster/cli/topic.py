@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from truepixel_dagster.stream.events_log import EventsLog
 
 LOOK_SECONDS = 0.5
+# Records whose redactions are looked up together.
+CHUNK = 512
 
 as_lines = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each record.")
 
@@ -39,7 +41,7 @@ def peek(count: int, as_json: bool) -> None:
 
     settings = quick_to_give_up(load_settings())
     with reading(settings) as reader:
-        low, high = bounds(settings)
+        low, high = bounds(settings.kafka())
         first = {partition: reader.log.base + max(low[partition], end - count) for partition, end in high.items()}
         found = sorted(reader.records(first), key=lambda message: message.timestamp)
         for message in found[-count:]:
@@ -66,7 +68,7 @@ def tail(as_json: bool) -> None:
 
 
 class Reader(NamedTuple):
-    """Reads records as they may be shown."""
+    """Read records in the form in which they may be shown."""
 
     log: EventsLog
     sites: Sites
@@ -77,7 +79,7 @@ class Reader(NamedTuple):
         from truepixel_dagster.chunks import chunks
 
         # Redactions know records by their offsets over all logs.
-        for chunk in chunks(self.log.read_all(first=first, end=end), self.log.settings.batch_messages):
+        for chunk in chunks(self.log.read_all(first=first, end=end), CHUNK):
             yield from self.redactions.shown(chunk)
 
     def show(self, message: Message, *, as_json: bool) -> None:
@@ -90,7 +92,7 @@ class Reader(NamedTuple):
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Reader]:
-    """Open the stores, which know what is redacted."""
+    """Open the topic and the stores with its redactions."""
     from truepixel_dagster.resources import open_stores, sites_of
     from truepixel_dagster.source_log import known
     from truepixel_dagster.stores.redactions import Redactions
@@ -99,7 +101,7 @@ def reading(settings: Settings) -> Iterator[Reader]:
     sites = sites_of(settings)
     with open_stores(settings) as stores:
         kept = known(stores.mongodb)
-        log = EventsLog(settings, kept.generation if kept else 0)
+        log = EventsLog(settings.kafka(), kept.generation if kept else 0)
         yield Reader(log, sites, Redactions(stores.mongodb, sites))
 
 

@@ -84,7 +84,7 @@ def produce_file(file: Any) -> None:
 
     count = 0
     try:
-        with EventProducer(load_settings()) as producer:
+        with EventProducer(load_settings().kafka()) as producer:
             for key, value, headers in read_lines(file):
                 producer.send(key, value, headers)
                 count += 1

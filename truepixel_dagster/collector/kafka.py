@@ -8,8 +8,8 @@ from typing import Protocol
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Producer
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.collector.record import Record
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import denial
 
@@ -56,19 +56,20 @@ class KafkaTopic:
     """Write to a topic of Kafka.
 
     Arguments:
-        settings: The servers, the topic and the size of the queue.
+        kafka: Access to Kafka.
+        queue_bytes: The size of the queue of Kafka's client.
 
     Raises:
         KafkaError: The cluster is not the one that the settings name, or does not answer.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._name = settings.topic
+    def __init__(self, kafka: KafkaAccess, queue_bytes: int) -> None:
+        self._name = kafka.topic
         self._trouble: str | None = None
         self._broken = False
         self._producer = Producer(
             {
-                **client_config(settings),
+                **client_config(kafka),
                 "error_cb": self._failed,
                 "acks": "all",
                 "enable.idempotence": True,
@@ -77,7 +78,7 @@ class KafkaTopic:
                 # The partitioner of Java's producers, so that a user stays on one partition whichever producer sends.
                 "partitioner": "murmur2_random",
                 "message.max.bytes": MAX_MESSAGE_BYTES,
-                "queue.buffering.max.kbytes": settings.collector_queue_bytes // 1024,
+                "queue.buffering.max.kbytes": queue_bytes // 1024,
                 "queue.buffering.max.messages": 100_000,
                 # If a record timed out here, later records with its key would overtake it.
                 "message.timeout.ms": 0,

@@ -254,7 +254,7 @@ async def _connect(settings: Settings, delivery: Delivery, say: Say) -> None:
     reported = ""
     while True:
         try:
-            topic = await asyncio.to_thread(KafkaTopic, settings)
+            topic = await asyncio.to_thread(KafkaTopic, settings.kafka(), settings.collector_queue_bytes)
         except KafkaError as error:
             if str(error) != reported:
                 reported = str(error)

@@ -95,7 +95,7 @@ def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    letters = dead_letters.newest(dead_letters.read(settings)).values()
+    letters = dead_letters.newest(dead_letters.read(settings.kafka())).values()
     done = stores.redis.replayed()
     found = [letter for letter in letters if is_wanted(letter, wanted)]
     found.sort(key=lambda letter: (-letter.written_at, letter.origin))
@@ -123,12 +123,12 @@ def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Me
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
-    own = (dead for dead in dead_letters.read(settings) if dead.letter.origin == origin)
+    own = (dead for dead in dead_letters.read(settings.kafka()) if dead.letter.origin == origin)
     letter = dead_letters.newest(own).get(origin)
     if letter is None:
         return None
     entry = Listed(letter, _state(letter, stores.redis.replayed()), letter.origin.offset < _base(stores))
-    found = next((dead.message for dead in dead_letters.reread(settings, [letter])), None)
+    found = next((dead.message for dead in dead_letters.reread(settings.kafka(), [letter])), None)
     if found is None and letter.sha256:
         found = Message(origin, None, None)
     return (entry, found) if found else None

@@ -94,7 +94,7 @@ def replay(
         StateLost: Redis no longer knows which records have been reprocessed.
         KafkaUnavailable, Unavailable: A server does not answer; the next reprocessing does the rest.
     """
-    with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
+    with open_stores(settings) as stores, closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)) as out:
         ready, in_flight, given_up = _plan(settings, stores, wanted)
         result = Replay(given_up=given_up, in_flight=in_flight)
         rules, sites = stage_rules_of(settings), sites_of(settings)
@@ -102,7 +102,7 @@ def replay(
         done = 0
         on_progress(done, len(ready))
         for batch in dead_letters.batches(ready, settings.batch_messages, settings.batch_bytes):
-            letters = _readable(redactions, dead_letters.reread(settings, batch))
+            letters = _readable(redactions, dead_letters.reread(settings.kafka(), batch))
             result = _sum(result, _MicroBatch(letters, rules, stores, sites).run(out))
             result = _sum(result, Replay(gone=len(batch) - len(letters)))
             done += len(batch)
@@ -128,9 +128,9 @@ def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
 
 def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
     # Read this before the letters: the stream writes no further letter for a record that is committed now.
-    log = checked(settings, stores)
+    log = checked(settings.kafka(), stores)
     committed = log.committed()
-    check_applied(settings, stores, committed, log.base)
+    check_applied(settings.kafka(), stores, committed, log.base)
     found = listed(settings, stores, **wanted)
     waiting = [entry.letter for entry in found if entry.state == WAITING]
     ready = [letter for letter in waiting if _is_committed(letter, log.base, committed)]
@@ -144,12 +144,12 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
         KafkaError, Unavailable: A server does not answer.
     """
     count = 0
-    with open_stores(settings) as stores, closing(DeadLetters(settings)) as out:
+    with open_stores(settings) as stores, closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)) as out:
         found = listed(settings, stores, **wanted)
         given_up = [entry.letter for entry in found if entry.state == GIVEN_UP]
         redactions = Redactions(stores.mongodb, sites_of(settings))
         for batch in dead_letters.batches(given_up, settings.batch_messages, settings.batch_bytes):
-            letters = _readable(redactions, dead_letters.reread(settings, batch))
+            letters = _readable(redactions, dead_letters.reread(settings.kafka(), batch))
             for dead in letters:
                 out.send(dead.message, error=dead.error, stage=dead.stage, reopened=dead.letter.reopened + 1)
             out.flush()

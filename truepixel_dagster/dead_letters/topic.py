@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin, base_of, kafka_offset
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.stage import CUSTOMER, ORDERS, REJECTING
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.reading import read_all, read_at
@@ -83,17 +83,23 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 class DeadLetters:
-    """Write to the topic of dead letters. Safe to use from several threads."""
+    """Write to the topic of dead letters. Safe to use from several threads.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    Arguments:
+        kafka: Access to Kafka.
+        max_bytes: The size of a record above which its dead letter is by reference.
+    """
+
+    def __init__(self, kafka: KafkaAccess, max_bytes: int) -> None:
+        self._kafka = kafka
+        self._max_bytes = max_bytes
         self._producer: EventProducer | None = None
         self._lock = threading.Lock()
 
     def send(self, message: Message, *, error: str, stage: str, tries: int = 0, reopened: int = 0) -> None:
         """Queue a dead letter: raw value, original key and headers, and headers with the reason.
 
-        The letter is by reference if the record is larger than `dead_letter_bytes`, or than Kafka accepts.
+        The dead letter is by reference if the record is larger than the limit, or than Kafka accepts.
 
         Arguments:
             message: The record, with its original origin and timestamp.
@@ -104,7 +110,7 @@ class DeadLetters:
         """
         # If two threads each created a producer, one producer and its queue would be lost.
         with self._lock:
-            producer = self._producer = self._producer or EventProducer(self._settings, self._settings.dead_topic)
+            producer = self._producer = self._producer or EventProducer(self._kafka, self._kafka.dead_topic)
         kept = tuple(header for header in message.headers if header[0] not in OWN_HEADERS)
         own = {ERROR: error, STAGE: stage, ORIGIN: message.origin, TRIES: tries, RECORDED: message.timestamp}
         own |= {REOPENED: reopened} if reopened else {}
@@ -116,7 +122,7 @@ class DeadLetters:
             key = message.key if message.key and len(message.key) <= _MAX_KEY_BYTES else None
             producer.send(key, None, (*headers, (SIZE, str(size).encode()), (SHA256, digest.encode())))
 
-        if message.size > self._settings.dead_letter_bytes:
+        if message.size > self._max_bytes:
             by_reference()
         elif message.size > _FITS_BYTES:
             producer.send(message.key, message.value, kept + headers, too_large=by_reference)
@@ -137,16 +143,16 @@ class DeadLetters:
         self._producer = None
 
 
-def read(settings: Settings) -> Iterator[DeadLetter]:
+def read(kafka: KafkaAccess) -> Iterator[DeadLetter]:
     """Yield every dead letter, each partition in the order written; skip records that are not dead letters.
 
     Raises:
         KafkaError: Kafka does not answer, or the topic does not exist.
     """
-    return (letter for letter in map(parse, read_all(settings, settings.dead_topic)) if letter)
+    return (letter for letter in map(parse, read_all(kafka, kafka.dead_topic)) if letter)
 
 
-def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
+def reread(kafka: KafkaAccess, letters: Iterable[Letter]) -> list[DeadLetter]:
     """Return dead letters with their records, in the given order; leave out those that retention has removed.
 
     It also leaves out letters by reference whose record is no longer in the topic of events.
@@ -158,9 +164,9 @@ def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
     offsets: dict[int, list[int]] = {}
     for letter in wanted:
         offsets.setdefault(letter.place.partition, []).append(letter.place.offset)
-    records = {record.origin: record for record in read_at(settings, settings.dead_topic, offsets)}
+    records = {record.origin: record for record in read_at(kafka, kafka.dead_topic, offsets)}
     found = [parse(records[letter.place]) for letter in wanted if letter.place in records]
-    originals = _originals(settings, [dead.letter for dead in found if dead and dead.letter.sha256])
+    originals = _originals(kafka, [dead.letter for dead in found if dead and dead.letter.sha256])
     return [
         msgspec.structs.replace(dead, message=originals[dead.letter.origin]) if dead.letter.sha256 else dead
         for dead in found
@@ -168,13 +174,13 @@ def reread(settings: Settings, letters: Iterable[Letter]) -> list[DeadLetter]:
     ]
 
 
-def _originals(settings: Settings, letters: Sequence[Letter]) -> dict[Origin, Message]:
+def _originals(kafka: KafkaAccess, letters: Sequence[Letter]) -> dict[Origin, Message]:
     """Return the records of letters by reference, if the topic of events still has them."""
-    own = [letter for letter in letters if letter.origin.topic == settings.topic]
+    own = [letter for letter in letters if letter.origin.topic == kafka.topic]
     offsets: dict[int, list[int]] = {}
     for letter in own:
         offsets.setdefault(letter.origin.partition, []).append(kafka_offset(letter.origin.offset))
-    records = read_at(settings, settings.topic, offsets) if offsets else ()
+    records = read_at(kafka, kafka.topic, offsets) if offsets else ()
     there = {(record.origin.partition, record.origin.offset): record for record in records}
     found = ((each.origin, there.get((each.origin.partition, kafka_offset(each.origin.offset)))) for each in own)
     digests = {letter.origin: letter.sha256 for letter in own}

@@ -35,10 +35,10 @@ def kafka(settings: Settings) -> list[Metric]:
     Raises:
         KafkaError: Kafka does not answer, or has no such topic.
     """
-    partitions = topics.lag(settings)
-    written = reading.oldest_waiting(settings, partitions, WAITING_SECONDS)
+    partitions = topics.lag(settings.kafka())
+    written = reading.oldest_waiting(settings.kafka(), partitions, WAITING_SECONDS)
     now = time.time()
-    low, high = topics.bounds(settings, settings.dead_topic)
+    low, high = topics.bounds(settings.kafka(), settings.dead_topic)
     letters = sum(high.values()) - sum(low.values())
     return [
         *positions(partitions, settings.lanes),

@@ -31,15 +31,15 @@ def keeps_up(settings: Settings, now: float) -> Verdict:
     Raises:
         KafkaUnavailable: Kafka does not answer.
     """
-    partitions = topics.lag(settings)
+    partitions = topics.lag(settings.kafka())
     try:
         # Other checks report an unreachable store.
         with open_stores(settings) as stores, suppress(Unavailable):
-            verified(settings, stores, partitions)
+            verified(settings.kafka(), stores, partitions)
     except LogChanged as changed:
         return verdict(str(changed), "", lag=sum(entry.lag for entry in partitions))
     waiting = {entry.partition: [max(entry.low, entry.committed or 0)] for entry in partitions if entry.lag}
-    written = [message.timestamp / 1000 for message in reading.read_at(settings, settings.topic, waiting)]
+    written = [message.timestamp / 1000 for message in reading.read_at(settings.kafka(), settings.topic, waiting)]
     total = sum(entry.lag for entry in partitions)
     age = round(max(0.0, now - min(written)), 1) if written else 0.0
     reasons = [f"{total} messages wait"] if total > settings.alert_lag else []
@@ -63,10 +63,10 @@ def read_in_time(settings: Settings, now: float) -> Verdict:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
-        verified(settings, stores)
+        verified(settings.kafka(), stores)
         lost = lost_records(stores.mongodb)
     recent = [each for each in lost if now - each.found_at / 1000 < LOST_DAYS * 86_400]
-    waiting = sum(entry.lost for entry in topics.lag(settings))
+    waiting = sum(entry.lost for entry in topics.lag(settings.kafka()))
     named = "; ".join(map(str, recent[:3]))
     reasons = [f"retention removed {count_of(recent)} records before they were read ({named})"] if recent else []
     reasons += [f"retention removed {waiting} records that no run has reached yet"] if waiting else []
@@ -89,9 +89,9 @@ def dead_letter_share(settings: Settings, now: float) -> Verdict:
         KafkaUnavailable: Kafka does not answer.
     """
     since = int(now * 1000) - HOUR_MS
-    first = topics.offsets_at(settings, since)
-    records = sum(max(0, entry.high - first.get(entry.partition, entry.high)) for entry in topics.lag(settings))
-    letters = [dead.letter for dead in dead_letters.read(settings) if dead.letter.written_at >= since]
+    first = topics.offsets_at(settings.kafka(), since)
+    records = sum(max(0, entry.high - first.get(entry.partition, entry.high)) for entry in topics.lag(settings.kafka()))
+    letters = [dead.letter for dead in dead_letters.read(settings.kafka()) if dead.letter.written_at >= since]
     stages = Counter(letter.stage for letter in letters)
     share = len(letters) / max(records, len(letters), 1)
     too_many = len(letters) >= FEW_LETTERS and share > settings.alert_dead_letter_share

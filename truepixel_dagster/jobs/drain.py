@@ -44,7 +44,7 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
     make_history(settings)
     failures = 0
     while True:
-        waiting = lag(settings)
+        waiting = lag(settings.kafka())
         on_lag(sum(entry.lag for entry in waiting))
         _check_log(settings, waiting)
         # A run counts what retention has removed, and commits past it.
@@ -73,8 +73,8 @@ def _check_log(settings: Settings, partitions: Sequence[PartitionLag]) -> None:
     """Raise what a lane would raise about the topic and Redis; runs report other errors of the stores."""
     with open_stores(settings) as stores, suppress(Unavailable):
         try:
-            log = checked(settings, stores, partitions)
-            check_applied(settings, stores, log.committed(), log.base)
+            log = checked(settings.kafka(), stores, partitions)
+            check_applied(settings.kafka(), stores, log.committed(), log.base)
         except StateLost as lost:
             raise DrainFailed(str(lost)) from None
 
@@ -85,7 +85,7 @@ def _run_lanes(settings: Settings, lanes: Sequence[int], on_lag: Callable[[int],
     with ended(runs):
         while any(run.poll() is None for run in runs):
             time.sleep(0.5)
-            on_lag(sum(entry.lag for entry in lag(settings)))
+            on_lag(sum(entry.lag for entry in lag(settings.kafka())))
     return all(run.returncode == 0 for run in runs)
 
 

@@ -112,7 +112,7 @@ def produce(
     """
     rate = options.pop("rate", None)
     started = time.monotonic()
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         for sent, record in enumerate(traffic(events, **options), start=1):
             if rate and (ahead := sent / rate - (time.monotonic() - started)) > 0:
                 time.sleep(ahead)
@@ -180,7 +180,7 @@ def collecting(settings: Settings, port: int, seed: int, shops: int, say: Say) -
 
 async def send(settings: Settings, visitors: Visitors, records: Iterator[Record]) -> None:
     """Send records as fast as they are acknowledged."""
-    with EventProducer(settings) as producer:
+    with EventProducer(settings.kafka()) as producer:
         async with visitors.connected(producer):
             for chunk in chunks(records, CHUNK):
                 await visitors.send(chunk)
@@ -281,7 +281,7 @@ def producing(settings: Settings, records: Iterator[Record], rate: float) -> Ite
 
     def run() -> None:
         started = time.monotonic()
-        with EventProducer(settings) as producer:
+        with EventProducer(settings.kafka()) as producer:
             for sent, record in enumerate(records):
                 if stop.wait(max(0.0, sent / rate - (time.monotonic() - started))):
                     return

@@ -173,7 +173,7 @@ async def _visit(settings: Settings, visitors: Visitors, records: Iterator[Recor
     began, sent = time.monotonic(), 0
     while True:
         try:
-            with EventProducer(settings) as producer:
+            with EventProducer(settings.kafka()) as producer:
                 async with visitors.connected(producer):
                     while True:
                         due = int((time.monotonic() - began) * rate) - sent

@@ -364,7 +364,7 @@ def _prove(stack: Stack, own: Settings) -> None:
     if Postgres.name in names:
         check_history(expected)
     if names >= {Kafka.name, Elasticsearch.name, MongoDB.name, Redis.name}:
-        client_config(expected)
+        client_config(expected.kafka())
         with open_stores(expected):
             pass
 

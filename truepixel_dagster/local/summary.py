@@ -14,7 +14,7 @@ _CAMPAIGN = "credits.last_click.campaign"
 def counts(settings: Settings, stores: Stores) -> dict[str, int]:
     """Return the number of messages in the topic, of waiting messages, and of documents of each kind."""
     stores.elasticsearch.refresh()
-    partitions = lag(settings)
+    partitions = lag(settings.kafka())
     count = stores.elasticsearch.count
     return {
         "messages in the topic": sum(entry.high - entry.low for entry in partitions),

@@ -30,7 +30,7 @@ def plan(settings: Settings) -> Plan:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores:
-        adoption = plan_adoption(settings, stores)
+        adoption = plan_adoption(settings.kafka(), stores)
         if adoption is None:
             return Plan(False, [f"nothing to do: {settings.topic} is the log that was processed"])
         return Plan(True, _lines(settings, adoption))
@@ -46,15 +46,15 @@ def adopt_topic(settings: Settings) -> bool:
     """
     with open_stores(settings) as stores:
         # Include the old log's partitions: a lane may still use them.
-        count = max(topics.partition_count(settings), remember(settings, stores.mongodb).partitions)
+        count = max(topics.partition_count(settings.kafka()), remember(settings.kafka(), stores.mongodb).partitions)
         lease = Lease(stores.redis.client, settings.namespace, range(count), OWNER, settings.lease)
         lease.acquire()
         try:
-            adoption = plan_adoption(settings, stores)
+            adoption = plan_adoption(settings.kafka(), stores)
             if adoption is None:
                 return False
             lease.confirm()
-            adopt(settings, stores, adoption)
+            adopt(settings.kafka(), stores, adoption)
             return True
         finally:
             lease.release()
@@ -70,7 +70,7 @@ def _lines(settings: Settings, adoption: Adoption) -> list[str]:
     reached = [
         f"{partition}: {kafka_offset(offset)}" for partition, offset in sorted(before.reached.items()) if offset > base
     ]
-    low, high = topics.bounds(settings)
+    low, high = topics.bounds(settings.kafka())
     waiting = sum(high[partition] - low[partition] for partition in low)
     return [
         adoption.reason,

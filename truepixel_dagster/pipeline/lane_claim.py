@@ -10,13 +10,15 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from truepixel_dagster import durability
+from truepixel_dagster.access import FetchLimits, KafkaAccess
 from truepixel_dagster.dead_letters.refusals import Refusals
 from truepixel_dagster.dead_letters.topic import DeadLetters, read
 from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.pipeline.memory import stay_small
-from truepixel_dagster.pipeline.processing import processing_of
+from truepixel_dagster.pipeline.processing import Processing, processing_of
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
@@ -36,11 +38,27 @@ BATCHES_TO_GROW = 128
 SWITCH_SECONDS = 0.001
 
 
+class LaneOptions(NamedTuple):
+    """What a lane needs of the settings: access to Kafka, bounds and rules.
+
+    `namespace` begins the keys in Redis; a lease lasts `lease` seconds without a heartbeat; a run plans at most
+    `planned_batches`; a larger record than `dead_letter_bytes` gets a dead letter by reference.
+    """
+
+    kafka: KafkaAccess
+    fetch_limits: FetchLimits
+    processing: Processing
+    namespace: str
+    lease: float
+    planned_batches: int
+    dead_letter_bytes: int
+
+
 class LaneClaim:
     """Claim a lane for a run.
 
     Arguments:
-        settings: The pipeline's settings.
+        options: What the lane needs of the settings.
         stores: The stores that the stages write to.
         waiting: The lag of the lane's partitions.
         count: The topic's number of partitions.
@@ -51,7 +69,7 @@ class LaneClaim:
 
     def __init__(
         self,
-        settings: Settings,
+        options: LaneOptions,
         stores: Stores,
         waiting: Sequence[PartitionLag],
         count: int,
@@ -60,14 +78,14 @@ class LaneClaim:
         after: str | None,
     ) -> None:
         partitions = [entry.partition for entry in waiting]
-        self._settings = settings
+        self._options = options
         self._stores = stores
         self._partitions = partitions
         self._count = count
         self._identity = identity
         self._waiting = sum(entry.lag for entry in waiting)
         self._after = after
-        client, name, seconds = stores.redis.client, settings.namespace, settings.lease
+        client, name, seconds = stores.redis.client, options.namespace, options.lease
         epoch = stores.redis.expected_epoch
         self._lease = Lease(client, name, partitions, owner, seconds, epoch=epoch, applied=stores.redis.known_applied)
         self._standby = Lease(client, name, partitions, owner, seconds, "next", epoch=epoch)
@@ -90,15 +108,16 @@ class LaneClaim:
     def warnings(self) -> list[str]:
         """Return warnings for the operator: settings of the servers that can lose data."""
         try:
-            facts = durability.ask(self._settings, self._stores)
+            facts = durability.ask(self._options.kafka, self._stores)
         except (Unavailable, KafkaError) as error:
             # The stage that needs that server reports it, if it is still unreachable by then.
             return [f"the servers' durability settings were not checked: {error}"]
-        return durability.warnings(facts, self._settings)
+        return durability.warnings(facts, self._options.kafka.replication)
 
     def planned_batches(self) -> int:
         """Return how many micro-batches to plan: the lag and what may arrive meanwhile, up to the limit."""
-        return min(self._settings.slots_per_run, self._waiting // self._settings.batch_messages + BATCHES_TO_GROW)
+        waiting = self._waiting // self._options.fetch_limits.messages
+        return min(self._options.planned_batches, waiting + BATCHES_TO_GROW)
 
     @contextmanager
     def taken(self) -> Iterator[LaneRunner]:
@@ -127,27 +146,44 @@ class LaneClaim:
         for store in self._stores:
             # A worker that was paused past its lease, even in the middle of a stage, makes no further call.
             store.guard = self._lease.check
+        options, kafka = self._options, self._options.kafka
         refusals = Refusals(self._stores.redis, self._partitions)
         # Read again: the previous run has stored its progress. The topic's id is checked with the first messages.
-        kept = remember(self._settings, self._stores.mongodb)
+        kept = remember(kafka, self._stores.mongodb)
         reached = {int(partition): offset for partition, offset in kept.reached.items()}
-        consumer = EventConsumer(self._settings, self._partitions, kept.generation, reached)
+        consumer = EventConsumer(kafka, options.fetch_limits, self._partitions, kept.generation, reached)
         try:
-            check_applied(self._settings, self._stores, consumer.committed, base_of(kept.generation))
-            refusals.restore(read(self._settings), consumer.redelivers())
+            check_applied(kafka, self._stores, consumer.committed, base_of(kept.generation))
+            refusals.restore(read(kafka), consumer.redelivers())
         except BaseException:
             consumer.close()
             raise
-        watch = LogWatch(self._settings, kept, self._count, self._identity)
-        dead_letters = DeadLetters(self._settings)
-        processing = processing_of(self._settings)
-        runner = LaneRunner(processing, self._stores, consumer, dead_letters, self._lease, refusals, watch)
+        watch = LogWatch(kafka, kept, self._count, self._identity)
+        dead_letters = DeadLetters(kafka, options.dead_letter_bytes)
+        runner = LaneRunner(options.processing, self._stores, consumer, dead_letters, self._lease, refusals, watch)
         runner.keep_lost()
         return runner
 
     def _stop_standing_by(self) -> None:
         if self._after is not None:
             self._standby.release()
+
+
+def lane_options(settings: Settings) -> LaneOptions:
+    """Return what a lane needs of the settings.
+
+    Raises:
+        SettingsError: What an operator adds to the tables of sites cannot be used.
+    """
+    return LaneOptions(
+        kafka=settings.kafka(),
+        fetch_limits=settings.fetch_limits(),
+        processing=processing_of(settings),
+        namespace=settings.namespace,
+        lease=settings.lease,
+        planned_batches=settings.slots_per_run,
+        dead_letter_bytes=settings.dead_letter_bytes,
+    )
 
 
 @contextmanager
@@ -172,14 +208,14 @@ def claim_lane(
     """
     check_memory(settings, memory_limit())
     stay_small()
-    entries = {entry.partition: entry for entry in lag(settings, settings.kafka_timeout, settings.retries)}
+    entries = {entry.partition: entry for entry in lag(settings.kafka(), settings.kafka_timeout, settings.retries)}
     waiting = [entries[partition] for partition in partitions_of(lane, lanes, len(entries))]
     with open_stores(settings) as stores:
         # Without its template, an index created by a document gets fields that no search finds.
         stores.elasticsearch.check()
-        identity = IdentityReader(settings)
-        verified(settings, stores, list(entries.values()), identity)
-        claim = LaneClaim(settings, stores, waiting, len(entries), identity, owner, after)
+        identity = IdentityReader(settings.kafka())
+        verified(settings.kafka(), stores, list(entries.values()), identity)
+        claim = LaneClaim(lane_options(settings), stores, waiting, len(entries), identity, owner, after)
         with claim.standing_by():
             yield claim
 

@@ -54,7 +54,7 @@ def held(context: RebuildContext, shop: str, person: Person | None) -> Iterator[
         for name in (PRODUCT_STATS, WEEKLY_VISITORS):
             for hit in context.stores.elasticsearch.scan(name, of_shop(shop)):
                 yield Held(name, {"_id": hit["_id"], **hit["_source"]})
-    letters = (dead.message for dead in dead_letters.read(context.settings))
+    letters = (dead.message for dead in dead_letters.read(context.settings.kafka()))
     for store, messages in ((DEAD_LETTERS, letters), (WAITING, not_committed(context))):
         yield from (Held(store, _record(message)) for message in messages if _is_of(message, shop, person))
 

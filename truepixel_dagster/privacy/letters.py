@@ -28,13 +28,13 @@ def forget(settings: Settings, redactions: Redactions) -> int:
         KafkaError: Kafka does not answer, or does not permit deleting records.
         Unavailable: MongoDB does not answer.
     """
-    _, ends = topics.bounds(settings, settings.dead_topic)
+    _, ends = topics.bounds(settings.kafka(), settings.dead_topic)
     counts = dict.fromkeys(ends, 0)
     for record, remainder in _anonymised(settings, redactions, ends):
         counts[record.origin.partition] += remainder is not record
     concerned = {partition: ends[partition] for partition, count in counts.items() if count}
     if concerned:
-        with EventProducer(settings, settings.dead_topic) as producer:
+        with EventProducer(settings.kafka(), settings.dead_topic) as producer:
             for record, remainder in _anonymised(settings, redactions, {**dict.fromkeys(ends, 0), **concerned}):
                 if remainder:
                     producer.send(
@@ -44,7 +44,7 @@ def forget(settings: Settings, redactions: Redactions) -> int:
                         partition=record.origin.partition,
                         timestamp=record.timestamp,
                     )
-        topics.delete_before(settings, settings.dead_topic, concerned)
+        topics.delete_before(settings.kafka(), settings.dead_topic, concerned)
     return sum(counts.values())
 
 
@@ -52,7 +52,7 @@ def _anonymised(
     settings: Settings, redactions: Redactions, ends: Mapping[int, int]
 ) -> Iterator[tuple[Message, Message | None]]:
     """Yield each record of the topic, and what remains of it: the record itself, an anonymised one, or nothing."""
-    records = reading.read_all(settings, settings.dead_topic, end=ends)
+    records = reading.read_all(settings.kafka(), settings.dead_topic, end=ends)
     for chunk in chunks(records, _CHUNK):
         letters = [(record, dead) for record in chunk if (dead := parse(record))]
         views = redactions.views([dead.message for _, dead in letters])

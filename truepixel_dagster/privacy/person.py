@@ -126,7 +126,7 @@ def messages_of(context: RebuildContext, shop: str) -> Iterator[Message]:
     context.history.refresh()
     for page in context.history.documents(of_shop(shop)):
         yield from (message_of(hit["_source"]) for hit in page)
-    for dead in dead_letters.read(context.settings):
+    for dead in dead_letters.read(context.settings.kafka()):
         if shop_and_client(dead.message)[0] in (shop, ""):
             yield dead.message
     yield from (message for message in not_committed(context) if shop_and_client(message)[0] in (shop, ""))

@@ -105,7 +105,7 @@ def search_shop(context: RebuildContext, shop: str, redactions: Redactions, requ
     of_others = {"request.shop_id": shop, "_id": {"$ne": request}}
     found[PRIVACY_REQUESTS] = _left(mongodb.find(PRIVACY_REQUESTS, of_others), rests=False)
     found[DEAD_LETTERS] = Searched()
-    for record in read_all(context.settings, context.settings.dead_topic):
+    for record in read_all(context.settings.kafka(), context.settings.dead_topic):
         if shop_and_client(record)[0] == shop:
             found[DEAD_LETTERS].count(redactions.views([record])[0] is not record)
     found[REDIS] = Searched()
@@ -165,7 +165,7 @@ def _events(context: RebuildContext, look: _Look, redactions: Redactions) -> Sea
 def _dead_letters(context: RebuildContext, look: _Look) -> Searched:
     """Search whole dead letters with their headers: those of the shop, and those without a shop."""
     found = Searched()
-    for record in read_all(context.settings, context.settings.dead_topic):
+    for record in read_all(context.settings.kafka(), context.settings.dead_topic):
         if shop_and_client(record)[0] in (look.person.shop, ""):
             named = bool(identifiers(record) & look.ids)
             found.count(named or (look.words is not None and names(look.words, record)))

@@ -59,7 +59,7 @@ def rebuilding(settings: Settings) -> Iterator[RebuildContext]:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     with open_stores(settings) as stores, open_history(settings, stores) as history:
-        log = checked(settings, stores)
+        log = checked(settings.kafka(), stores)
         progress = read_stream_progress(log, stores)
-        check_applied(settings, stores, progress.committed, log.base)
+        check_applied(settings.kafka(), stores, progress.committed, log.base)
         yield RebuildContext(settings, stores, history, log, progress, all_days(stores.mongodb))

@@ -189,7 +189,7 @@ def _make_letters(context: RebuildContext, refused: Refusals) -> None:
     offsets: dict[int, list[int]] = {}
     for partition, offset in sorted(refused):
         offsets.setdefault(partition, []).append(offset)
-    letters = DeadLetters(context.settings)
+    letters = DeadLetters(context.settings.kafka(), context.settings.dead_letter_bytes)
     for message in Redactions(context.stores.mongodb, context.history.sites).shown(context.log.read_at(offsets)):
         letters.send(message, error=refused[message.origin.partition, message.origin.offset], stage="decode")
     letters.flush()

@@ -120,8 +120,8 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
         # An older copy of this installation's data is still true; another server's data is about other records.
         known = _reprocessed_in(stores, held) if held == expected.value else set()
         if dry_run:
-            return _summary(_planned(log, stores, known), reason or "--force")
-        with _exclusively(log, stores):
+            return _summary(_planned(settings, log, stores, known), reason or "--force")
+        with _exclusively(settings, log, stores):
             context = RebuildContext(
                 settings, stores, history, log, read_stream_progress(log, stores), all_days(stores.mongodb)
             )
@@ -137,15 +137,15 @@ def restore(settings: Settings, *, dry_run: bool = False, force: bool = False, p
 
 def _log(settings: Settings, stores: Stores) -> EventsLog:
     """Return the topic of events after checking, without Redis, that it is the log that was processed."""
-    kept = remember(settings, stores.mongodb)
-    compare(settings, kept, IdentityReader(settings).read())
-    return EventsLog(settings, kept.generation)
+    kept = remember(settings.kafka(), stores.mongodb)
+    compare(settings.kafka(), kept, IdentityReader(settings.kafka()).read())
+    return EventsLog(settings.kafka(), kept.generation)
 
 
 def _reason(log: EventsLog, stores: Stores) -> str:
     """Return why a restore is needed; empty if it is not."""
     try:
-        check_applied(log.settings, stores, log.committed(), log.base)
+        check_applied(log.kafka, stores, log.committed(), log.base)
     except StateLost as lost:
         return str(lost)
     return ""
@@ -158,9 +158,8 @@ def _reprocessed_in(stores: Stores, held: str) -> set[Place]:
 
 
 @contextmanager
-def _exclusively(log: EventsLog, stores: Stores) -> Iterator[None]:
+def _exclusively(settings: Settings, log: EventsLog, stores: Stores) -> Iterator[None]:
     """Stop all other writers, and hold the leases of all partitions until the block ends."""
-    settings = log.settings
     restoring = Epoch(RESTORING + secrets.token_hex(8), 0)
     stores.redis.replace_epoch(restoring)
     stores.redis.trust(restoring)
@@ -191,7 +190,7 @@ def _rebuilt(
     log, stores = context.log, context.stores
     counted = visitors = RebuildStats()
     for _ in range(_TRIES):
-        plan = _planned(log, stores, known)
+        plan = _planned(context.settings, log, stores, known)
         stores.redis.start_over(plan.applied, plan.replayed, plan.refusals)
         own = context._replace(stream=read_stream_progress(log, stores))
         counted += product_stats.rebuild_days(own, plan.days, progress)
@@ -201,12 +200,12 @@ def _rebuilt(
     raise Unavailable("the committed offsets keep moving. End all runs of process_events, then run this again")
 
 
-def _planned(log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
-    settings, committed = log.settings, log.committed()
+def _planned(settings: Settings, log: EventsLog, stores: Stores, known: set[Place]) -> _Plan:
+    committed = log.committed()
     returned = known | _returned(stores)
     refusals = {
         (origin.partition, origin.offset): msgspec.json.encode({"stage": letter.stage, "reason": letter.error}).decode()
-        for origin, letter in dead_letters.newest(dead_letters.read(settings)).items()
+        for origin, letter in dead_letters.newest(dead_letters.read(settings.kafka())).items()
         if origin.offset >= committed.get(origin.partition, 0) and origin.offset >= log.base
     }
     days, weeks, older = _touched(settings, stores, all_days(stores.mongodb))

@@ -49,7 +49,7 @@ def read_stream_progress(log: EventsLog, stores: Stores) -> StreamProgress:
         KafkaUnavailable, Unavailable: A server does not answer.
     """
     committed = log.committed()
-    letters = dead_letters.newest(dead_letters.read(log.settings))
+    letters = dead_letters.newest(dead_letters.read(log.kafka))
     returned = stores.redis.replayed()
     at = {(origin.partition, origin.offset): letter.stage for origin, letter in letters.items()}
     return StreamProgress(

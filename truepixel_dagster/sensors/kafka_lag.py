@@ -127,10 +127,10 @@ def look(settings: Settings) -> Seen:
     """
     missing: list[Exception] = [*missing_servers(settings)]
     try:
-        partitions = lag(settings)
+        partitions = lag(settings.kafka())
         if not missing:
             with open_stores(settings) as stores:
-                verified(settings, stores, partitions)
+                verified(settings.kafka(), stores, partitions)
                 numbers = [entry.partition for entry in partitions]
                 redis, name = stores.redis.client, settings.namespace
                 holding, following = holders(redis, name, numbers), holders(redis, name, numbers, "next")

@@ -1,4 +1,4 @@
-"""The settings of a Kafka client: address, security, timeouts."""
+"""The configuration of Kafka's clients: address, security, timeouts."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.identity import mistaken
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.errors import WrongCluster, calling
 
-# The largest record that may travel: above the decoder's bound, so that an oversized one can become a dead letter.
+# The largest record that Kafka accepts: above the decoder's bound, so that an oversized one can become a dead letter.
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 
 #: Clusters and the identities that they have shown to this process.
@@ -22,42 +22,42 @@ _log.addHandler(logging.NullHandler())
 _log.propagate = False
 
 
-def client_config(settings: Settings) -> dict[str, Any]:
-    """librdkafka's configuration, without what is not set.
+def client_config(kafka: KafkaAccess) -> dict[str, Any]:
+    """Return librdkafka's configuration, without options that are not set.
 
-    Where the settings say who the servers must be, the cluster is asked first, once in a process.
+    If the cluster must have a certain identity, ask for it first, once in a process.
 
     Raises:
-        KafkaError: It does not answer, or is another one.
+        KafkaError: The cluster does not answer, or is another one.
     """
-    config = _config(settings)
-    meant = (settings.kafka_bootstrap, settings.servers_identity)
-    if settings.servers_identity and meant not in _PROVEN:
-        found = calling(settings, lambda: AdminClient(config).list_topics(timeout=settings.kafka_timeout).cluster_id)
-        if reason := mistaken(f"Kafka at {settings.kafka_bootstrap}", found, settings.servers_identity):
+    config = _config(kafka)
+    meant = (kafka.bootstrap, kafka.identity)
+    if kafka.identity and meant not in _PROVEN:
+        found = calling(kafka, lambda: AdminClient(config).list_topics(timeout=kafka.timeout).cluster_id)
+        if reason := mistaken(f"Kafka at {kafka.bootstrap}", found, kafka.identity):
             raise WrongCluster(reason)
         _PROVEN.add(meant)
     return config
 
 
-def _config(settings: Settings) -> dict[str, Any]:
-    password, key_password = settings.kafka_sasl_password, settings.kafka_ssl_key_password
+def _config(kafka: KafkaAccess) -> dict[str, Any]:
+    password, key_password = kafka.sasl_password, kafka.ssl_key_password
     config: dict[str, Any] = {
-        "bootstrap.servers": settings.kafka_bootstrap,
-        "client.id": settings.namespace,
-        "security.protocol": settings.kafka_security_protocol,
-        "sasl.mechanism": settings.kafka_sasl_mechanism,
-        "sasl.username": settings.kafka_sasl_username,
+        "bootstrap.servers": kafka.bootstrap,
+        "client.id": kafka.namespace,
+        "security.protocol": kafka.security_protocol,
+        "sasl.mechanism": kafka.sasl_mechanism,
+        "sasl.username": kafka.sasl_username,
         "sasl.password": password.get_secret_value() if password else None,
-        "ssl.ca.location": settings.kafka_ssl_ca_location,
-        "ssl.certificate.location": settings.kafka_ssl_certificate_location,
-        "ssl.key.location": settings.kafka_ssl_key_location,
+        "ssl.ca.location": kafka.ssl_ca_location,
+        "ssl.certificate.location": kafka.ssl_certificate_location,
+        "ssl.key.location": kafka.ssl_key_location,
         "ssl.key.password": key_password.get_secret_value() if key_password else None,
-        "socket.timeout.ms": int(settings.kafka_timeout * 1000),
-        "socket.connection.setup.timeout.ms": int(settings.kafka_timeout * 1000),
+        "socket.timeout.ms": int(kafka.timeout * 1000),
+        "socket.connection.setup.timeout.ms": int(kafka.timeout * 1000),
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": 60_000,
-        # librdkafka's own lines would go to the console of every tick; what matters is raised.
+        # librdkafka would print its own lines to the console of every tick; errors that matter are raised.
         "logger": _log,
     }
     return {name: value for name, value in config.items() if value is not None}

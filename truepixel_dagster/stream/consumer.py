@@ -11,8 +11,8 @@ from typing import Any
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
 
+from truepixel_dagster.access import FetchLimits, KafkaAccess
 from truepixel_dagster.events.origin import base_of
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import Denials, LogChanged, calling, is_transient, plain, truncated
 from truepixel_dagster.stream.micro_batch import Cutter, MicroBatch, OffsetRange
@@ -30,7 +30,8 @@ class EventConsumer:
     All offsets that it takes and gives are counted over all logs (`events/origin.py`).
 
     Arguments:
-        settings: Which topic, group and budgets.
+        kafka: Access to Kafka.
+        limits: The bounds of a micro-batch and of waiting.
         partitions: The partitions of the lane.
         generation: The number of the log that the topic is.
         reached: By partition the offset up to which records were once committed, where that is known.
@@ -42,23 +43,25 @@ class EventConsumer:
 
     def __init__(
         self,
-        settings: Settings,
+        kafka: KafkaAccess,
+        limits: FetchLimits,
         partitions: Sequence[int],
         generation: int = 0,
         reached: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        self._settings = settings
+        self._kafka = kafka
+        self._limits = limits
         self._reached = reached
         self._base = base_of(generation)
-        self._cutter = Cutter(settings.batch_messages, settings.batch_bytes)
+        self._cutter = Cutter(limits.messages, limits.bytes)
         # What the client may buffer is counted for each partition.
-        share = max(64, settings.prefetch_bytes // 1024 // max(1, len(partitions)))
-        self._denials = Denials(settings)
+        share = max(64, limits.prefetch_bytes // 1024 // max(1, len(partitions)))
+        self._denials = Denials(kafka)
         self._consumer = Consumer(
             {
-                **client_config(settings),
+                **client_config(kafka),
                 "error_cb": self._denials,
-                "group.id": settings.group,
+                "group.id": kafka.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 # Retention may remove what is to be read next, and a log may be cut off: which it is, we look at.
@@ -95,7 +98,7 @@ class EventConsumer:
     def fetch(self) -> MicroBatch | None:
         """The next micro-batch: full, or what has come when the linger is over; None when the lane is idle.
 
-        Idle means that no message came for `settings.idle` seconds and none is waiting.
+        Idle means that no message came for `idle` seconds and none is waiting.
 
         Raises:
             KafkaDenied: Kafka denies access.
@@ -107,9 +110,9 @@ class EventConsumer:
         first_at = started if not self._cutter.empty else None
         while self._cutter.room:
             now = time.monotonic()
-            if first_at is not None and now - first_at >= self._settings.linger:
+            if first_at is not None and now - first_at >= self._limits.linger:
                 break
-            if first_at is None and now - started >= self._settings.idle and self._is_idle(now - started):
+            if first_at is None and now - started >= self._limits.idle and self._is_idle(now - started):
                 return None
             records = self._consumer.consume(self._cutter.room, timeout=POLL_SECONDS)
             self._denials.check()
@@ -131,7 +134,7 @@ class EventConsumer:
 
     def redelivers(self) -> dict[int, OffsetRange]:
         """What is about to be read though it was committed before: the group's offsets were set back, or deleted."""
-        topic = self._settings.topic
+        topic = self._kafka.topic
         return {
             partition: OffsetRange(topic, partition, self._base + offset, self._reached[partition] - 1)
             for partition, offset in self._begun_at.items()
@@ -186,7 +189,7 @@ class EventConsumer:
             self._commit({p: self._committed[p] for p in changed}, guard, changed)
 
     def _commit(self, offsets: Mapping[int, int], guard: Callable[[], None], notes: Mapping[int, str]) -> None:
-        topic = self._settings.topic
+        topic = self._kafka.topic
         beside = {p: notes.get(p, self.notes.get(p, "")) for p in offsets}
         wanted = [TopicPartition(topic, p, offset, beside[p]) for p, offset in offsets.items()]
 
@@ -196,7 +199,7 @@ class EventConsumer:
                 if entry.error is not None:
                     raise KafkaException(entry.error)
 
-        calling(self._settings, commit)
+        calling(self._kafka, commit)
         self.notes.update(beside)
 
     def lag(self) -> dict[int, int]:
@@ -205,16 +208,16 @@ class EventConsumer:
         Raises:
             KafkaUnavailable: No answer after all tries.
         """
-        return calling(self._settings, lambda: {p: self._lag(p) for p in self._positions})
+        return calling(self._kafka, lambda: {p: self._lag(p) for p in self._positions})
 
     def close(self) -> None:
         """Leave Kafka."""
         self._consumer.close()
 
     def _assign(self, partitions: Sequence[int]) -> None:
-        topic, timeout = self._settings.topic, self._settings.kafka_timeout
+        topic, timeout = self._kafka.topic, self._kafka.timeout
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        for entry in calling(self._settings, lambda: self._consumer.committed(wanted, timeout=timeout)):
+        for entry in calling(self._kafka, lambda: self._consumer.committed(wanted, timeout=timeout)):
             if entry.offset != OFFSET_INVALID and entry.offset >= 0:
                 self._committed[entry.partition] = entry.offset
                 self.notes[entry.partition] = entry.metadata or ""
@@ -225,7 +228,7 @@ class EventConsumer:
 
     def _begin(self, partition: int) -> int:
         """Where a partition is read from: what was committed, or its beginning."""
-        low, high = calling(self._settings, lambda: self._bounds(partition))
+        low, high = calling(self._kafka, lambda: self._bounds(partition))
         # A group that has lost its offsets reads again what is left; what is not left was read, up to there.
         unknown = min(low, max(0, self._reached.get(partition, self._base + low) - self._base))
         return self._within(partition, self._committed.get(partition, unknown), low, high)
@@ -237,10 +240,10 @@ class EventConsumer:
             LogChanged: It lies beyond the end.
         """
         if offset > high:
-            raise LogChanged(truncated(self._settings, partition, offset, high))
+            raise LogChanged(truncated(self._kafka, partition, offset, high))
         if offset < low:
             first, last = self._base + offset, self._base + low - 1
-            self._lost.append(OffsetRange(self._settings.topic, partition, first, last))
+            self._lost.append(OffsetRange(self._kafka.topic, partition, first, last))
             self.taken_by_retention[partition] += low - offset
         return max(offset, low)
 
@@ -249,14 +252,14 @@ class EventConsumer:
         if not self._out_of_range:
             return
         for partition in self._out_of_range:
-            low, high = calling(self._settings, lambda: self._bounds(partition))  # noqa: B023 (called at once)
+            low, high = calling(self._kafka, lambda: self._bounds(partition))  # noqa: B023 (called at once)
             self._received[partition] = self._within(partition, self._received[partition], low, high)
         self._out_of_range.clear()
         self._read_on()
 
     def _read_on(self) -> None:
         """Fetch from what comes next in every partition; what the client has fetched ahead it fetches again."""
-        topic = self._settings.topic
+        topic = self._kafka.topic
         self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._received.items()])
 
     def _step_over(self) -> None:
@@ -266,8 +269,8 @@ class EventConsumer:
                 self._positions[partition] = max(offset, self._received[partition], self._ends.get(partition, 0))
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        entry = TopicPartition(self._settings.topic, partition)
-        low, high = self._consumer.get_watermark_offsets(entry, timeout=self._settings.kafka_timeout)
+        entry = TopicPartition(self._kafka.topic, partition)
+        low, high = self._consumer.get_watermark_offsets(entry, timeout=self._kafka.timeout)
         return low, high
 
     def _lag(self, partition: int) -> int:
@@ -277,7 +280,7 @@ class EventConsumer:
     def _is_idle(self, silence: float) -> bool:
         self._step_over()
         # What waits and does not come in all that time is the next run's to wait for.
-        return sum(self.lag().values()) == 0 or silence >= SILENCE_SECONDS + self._settings.idle
+        return sum(self.lag().values()) == 0 or silence >= SILENCE_SECONDS + self._limits.idle
 
     def _good(self, record: Any) -> bool:
         """Whether it is a record, and not something that the client has to say."""
@@ -294,4 +297,4 @@ class EventConsumer:
         failure = KafkaException(error)
         if is_transient(failure):
             return False
-        raise plain(self._settings, failure)
+        raise plain(self._kafka, failure)

@@ -10,9 +10,9 @@ from typing import TypeVar
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.origin import offset_text
 from truepixel_dagster.retrying import retrying
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
@@ -92,8 +92,8 @@ class BadRange(KafkaError):
 class Denials:
     """A client's `error_cb`. librdkafka reports a denial only here; the call itself just times out."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
         #: The last denial that was reported.
         self.heard: Code | None = None
 
@@ -110,7 +110,7 @@ class Denials:
         """
         heard, self.heard = self.heard, None
         if heard is not None:
-            raise plain(self._settings, KafkaException(heard))
+            raise plain(self._kafka, KafkaException(heard))
 
 
 class LastWords(logging.Handler):
@@ -164,7 +164,7 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in _TRANSIENT and not denial(error.args[0])
 
 
-def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None = None) -> T:
+def calling(kafka: KafkaAccess, call: Callable[[], T], *, attempts: int | None = None) -> T:
     """Make one call to Kafka, and repeat it after a transient error, with jittered and growing pauses.
 
     Raises:
@@ -174,9 +174,9 @@ def calling(settings: Settings, call: Callable[[], T], *, attempts: int | None =
         KafkaError: Kafka refused for another reason.
     """
     try:
-        return retrying(call, transient=is_transient, attempts=attempts or settings.retries)
+        return retrying(call, transient=is_transient, attempts=attempts or kafka.retries)
     except KafkaException as error:
-        raise plain(settings, error) from error
+        raise plain(kafka, error) from error
 
 
 ADOPT = (
@@ -185,20 +185,20 @@ ADOPT = (
 )
 
 
-def truncated(settings: Settings, partition: int, reached: int, high: int) -> str:
+def truncated(kafka: KafkaAccess, partition: int, reached: int, high: int) -> str:
     """Return the message for a partition that ends below what was processed; offsets are Kafka's."""
     return (
-        f"Kafka topic {settings.topic} at {settings.kafka_bootstrap} was cut off: partition {partition} ends at offset"
+        f"Kafka topic {kafka.topic} at {kafka.bootstrap} was cut off: partition {partition} ends at offset"
         f" {high}, and records up to {offset_text(reached - 1)} were processed. {ADOPT}"
     )
 
 
-def plain(settings: Settings, error: KafkaException) -> KafkaError:
+def plain(kafka: KafkaAccess, error: KafkaException) -> KafkaError:
     """Return the error in one line that names the server and the setting."""
     reason: Code = error.args[0]
-    where = f"Kafka at {settings.kafka_bootstrap}"
+    where = f"Kafka at {kafka.bootstrap}"
     if reason.code() in (Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_TOPIC, Code._UNKNOWN_PARTITION):
-        return NoTopic(f"{where} has no topic {settings.topic}: create it with `truepixel setup`")
+        return NoTopic(f"{where} has no topic {kafka.topic}: create it with `truepixel setup`")
     if said := denial(reason):
         return KafkaDenied(f"{where}: {said}")
     kind = KafkaUnavailable if is_transient(error) else KafkaError

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin, base_of
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream import reading, topics
 from truepixel_dagster.stream.topics import PartitionLag
 
@@ -16,7 +16,7 @@ from truepixel_dagster.stream.topics import PartitionLag
 class EventsLog(msgspec.Struct, frozen=True):
     """One log of the topic of events. What reads records or compares offsets gets it from `source_log.checked`."""
 
-    settings: Settings
+    kafka: KafkaAccess
     generation: int = 0
 
     @property
@@ -26,7 +26,7 @@ class EventsLog(msgspec.Struct, frozen=True):
 
     def lag(self) -> list[PartitionLag]:
         """As `topics.lag`. What was committed of an older log is no committed offset here."""
-        return [self._shifted(entry) for entry in topics.lag(self.settings)]
+        return [self._shifted(entry) for entry in topics.lag(self.kafka)]
 
     def committed(self) -> dict[int, int]:
         """The committed offset of each partition; the log's beginning where there is none."""
@@ -34,19 +34,19 @@ class EventsLog(msgspec.Struct, frozen=True):
 
     def ends(self) -> dict[int, int]:
         """The offset that the next record of each partition will have."""
-        _, high = topics.bounds(self.settings)
+        _, high = topics.bounds(self.kafka)
         return {partition: self.base + offset for partition, offset in high.items()}
 
     def offsets_at(self, millis: int) -> dict[int, int]:
         """As `topics.offsets_at`."""
-        found = topics.offsets_at(self.settings, millis)
+        found = topics.offsets_at(self.kafka, millis)
         return {partition: self.base + offset for partition, offset in found.items()}
 
     def read_all(
         self, *, first: Mapping[int, int] | None = None, end: Mapping[int, int] | None = None
     ) -> Iterator[Message]:
         """As `reading.read_all`."""
-        found = reading.read_all(self.settings, first=self._kafka(first), end=self._kafka(end))
+        found = reading.read_all(self.kafka, first=self._kafka(first), end=self._kafka(end))
         return map(self._counted, found)
 
     def read_at(self, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
@@ -55,7 +55,7 @@ class EventsLog(msgspec.Struct, frozen=True):
         for partition, wanted in offsets.items():
             if here := [offset - base for offset in wanted if offset >= base]:
                 own[partition] = here
-        return map(self._counted, reading.read_at(self.settings, self.settings.topic, own))
+        return map(self._counted, reading.read_at(self.kafka, self.kafka.topic, own))
 
     def _shifted(self, entry: PartitionLag) -> PartitionLag:
         committed = None if entry.committed is None else self.base + entry.committed

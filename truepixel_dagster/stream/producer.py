@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Producer
 
-from truepixel_dagster.settings import Settings
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import Denials, plain
 
@@ -24,19 +24,19 @@ class EventProducer:
     """An idempotent producer with a bounded queue.
 
     Arguments:
-        settings: Where to.
+        kafka: Access to Kafka.
         topic: The topic; the one of events by default.
     """
 
-    def __init__(self, settings: Settings, topic: str | None = None) -> None:
-        self._settings = settings
-        self._topic = topic or settings.topic
+    def __init__(self, kafka: KafkaAccess, topic: str | None = None) -> None:
+        self._kafka = kafka
+        self._topic = topic or kafka.topic
         self._failure: Any = None
         self._again: list[Callable[[], None]] = []
-        self._denials = Denials(settings)
+        self._denials = Denials(kafka)
         self._producer = Producer(
             {
-                **client_config(settings),
+                **client_config(kafka),
                 "error_cb": self._denials,
                 "acks": "all",
                 "enable.idempotence": True,
@@ -106,7 +106,7 @@ class EventProducer:
                 send()
         if self._failure is not None:
             failure, self._failure = self._failure, None
-            raise plain(self._settings, KafkaException(failure))
+            raise plain(self._kafka, KafkaException(failure))
 
     def __enter__(self) -> EventProducer:
         return self

@@ -11,19 +11,19 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka import KafkaError as Code
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.errors import Denials, is_transient, plain
 from truepixel_dagster.stream.topics import PartitionLag, bounds
 
 
-def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], seconds: float) -> dict[int, int]:
+def oldest_waiting(kafka: KafkaAccess, partitions: Sequence[PartitionLag], seconds: float) -> dict[int, int]:
     """Return when the first waiting message of each partition was written, milliseconds since the epoch.
 
     Arguments:
-        settings: Where.
+        kafka: Access to Kafka.
         partitions: Their lag; those without one are left out.
         seconds: How long to wait for the messages; partitions whose message was not read by then are left out.
 
@@ -37,22 +37,22 @@ def oldest_waiting(settings: Settings, partitions: Sequence[PartitionLag], secon
     few = {"auto.offset.reset": "earliest", "queued.min.messages": 1, "fetch.message.max.bytes": 64 * 1024}
     found: dict[int, int] = {}
     end = time.monotonic() + seconds
-    with closing(Consumer({**_reading(settings), **few})) as consumer:
-        consumer.assign([TopicPartition(settings.topic, partition, offset) for partition, offset in first.items()])
+    with closing(Consumer({**_reading(kafka), **few})) as consumer:
+        consumer.assign([TopicPartition(kafka.topic, partition, offset) for partition, offset in first.items()])
         while len(found) < len(first) and time.monotonic() < end:
             for record in consumer.consume(len(first), timeout=0.1):
                 error = record.error()
                 if error and not is_transient(KafkaException(error)):
-                    raise plain(settings, KafkaException(error))
+                    raise plain(kafka, KafkaException(error))
                 partition = int(record.partition() or 0)
                 if error is None and partition not in found:
                     found[partition] = record.timestamp()[1]
-                    consumer.incremental_unassign([TopicPartition(settings.topic, partition)])
+                    consumer.incremental_unassign([TopicPartition(kafka.topic, partition)])
     return found
 
 
 def read_all(
-    settings: Settings,
+    kafka: KafkaAccess,
     topic: str | None = None,
     *,
     first: Mapping[int, int] | None = None,
@@ -61,7 +61,7 @@ def read_all(
     """Yield every current message of a topic, each partition in offset order, outside of any group.
 
     Arguments:
-        settings: Where.
+        kafka: Access to Kafka.
         topic: The topic; the one of events by default.
         first: Where to begin in each partition; at its beginning by default.
         end: Where to stop in each partition, this offset not included; at its end by default.
@@ -70,14 +70,14 @@ def read_all(
         NoTopic: It does not exist.
         KafkaUnavailable: Kafka does not answer.
     """
-    name = topic or settings.topic
-    low, high = bounds(settings, name)
+    name = topic or kafka.topic
+    low, high = bounds(kafka, name)
     low = {partition: max(start, (first or low).get(partition, start)) for partition, start in low.items()}
     high = {partition: min(stop, (end or high).get(partition, stop)) for partition, stop in high.items()}
     left = {partition: end for partition, end in high.items() if end > low[partition]}
-    denials = Denials(settings)
+    denials = Denials(kafka)
     # The last offsets may hold no record (markers of transactions): only the end of the partition shows it.
-    config = {**_reading(settings), "error_cb": denials, "enable.partition.eof": True}
+    config = {**_reading(kafka), "error_cb": denials, "enable.partition.eof": True}
     with closing(Consumer(config)) as consumer:
         consumer.assign([TopicPartition(name, partition, low[partition]) for partition in left])
         while left:
@@ -87,25 +87,25 @@ def read_all(
             for record in records:
                 error = record.error()
                 if error and error.code() != Code._PARTITION_EOF:
-                    raise plain(settings, KafkaException(error))
+                    raise plain(kafka, KafkaException(error))
                 if error is None and record.offset() < left.get(record.partition(), 0):
                     yield to_message(record)
             left = {p: end for p, end in left.items() if _position(consumer, name, p) < end}
 
 
-def read_at(settings: Settings, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
+def read_at(kafka: KafkaAccess, topic: str, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
     """Yield single messages of a topic by partition and offset, without those that retention has removed.
 
     Raises:
         KafkaUnavailable: Kafka does not answer.
     """
-    denials = Denials(settings)
-    config = {**_reading(settings), "error_cb": denials, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    denials = Denials(kafka)
+    config = {**_reading(kafka), "error_cb": denials, "auto.offset.reset": "earliest", "enable.partition.eof": True}
     with closing(Consumer(config)) as consumer:
         for partition, wanted in offsets.items():
             for stretch in stretches(wanted):
                 consumer.assign([TopicPartition(topic, partition, stretch[0])])
-                yield from _read_stretch(settings, consumer, frozenset(stretch), denials)
+                yield from _read_stretch(kafka, consumer, frozenset(stretch), denials)
 
 
 def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
@@ -119,7 +119,7 @@ def stretches(offsets: Sequence[int], gap: int = 2000) -> list[list[int]]:
 
 
 def _read_stretch(
-    settings: Settings, consumer: Consumer, wanted: frozenset[int], denials: Denials
+    kafka: KafkaAccess, consumer: Consumer, wanted: frozenset[int], denials: Denials
 ) -> Iterator[Message]:
     heard = time.monotonic()
     while True:
@@ -127,23 +127,23 @@ def _read_stretch(
         denials.check()
         if records:
             heard = time.monotonic()
-        elif time.monotonic() - heard > 2 * settings.kafka_timeout:
-            raise plain(settings, KafkaException(Code(Code._TIMED_OUT)))
+        elif time.monotonic() - heard > 2 * kafka.timeout:
+            raise plain(kafka, KafkaException(Code(Code._TIMED_OUT)))
         for record in records:
             error = record.error()
             if error and error.code() != Code._PARTITION_EOF:
-                raise plain(settings, KafkaException(error))
+                raise plain(kafka, KafkaException(error))
             if error is None and record.offset() in wanted:
                 yield to_message(record)
             if error or record.offset() >= max(wanted):
                 return
 
 
-def _reading(settings: Settings) -> dict[str, Any]:
+def _reading(kafka: KafkaAccess) -> dict[str, Any]:
     """Open a consumer with small buffers that changes no group's offsets."""
     return {
-        **client_config(settings),
-        "group.id": f"{settings.group}.reader",
+        **client_config(kafka),
+        "group.id": f"{kafka.group}.reader",
         "enable.auto.commit": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": False,

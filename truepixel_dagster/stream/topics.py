@@ -19,8 +19,8 @@ from confluent_kafka import (
 from confluent_kafka import KafkaError as Code
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
+from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.event import DAY
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
 from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient
 
@@ -64,7 +64,7 @@ class TopicDurability(msgspec.Struct, frozen=True):
     unclean_election: bool
 
 
-def topic_durability(settings: Settings, name: str) -> TopicDurability:
+def topic_durability(kafka: KafkaAccess, name: str) -> TopicDurability:
     """Ask Kafka how a topic keeps its records.
 
     Raises:
@@ -73,8 +73,8 @@ def topic_durability(settings: Settings, name: str) -> TopicDurability:
     """
 
     def look() -> TopicDurability:
-        admin, timeout = _admin(settings), settings.kafka_timeout
-        _partitions(settings, admin, timeout, name)  # raises if there is no such topic
+        admin, timeout = _admin(kafka), kafka.timeout
+        _partitions(kafka, admin, timeout, name)  # raises if there is no such topic
         partitions = admin.list_topics(name, timeout=timeout).topics[name].partitions.values()
         (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)], request_timeout=timeout).values()
         config = {key: entry.value for key, entry in future.result().items()}
@@ -84,17 +84,17 @@ def topic_durability(settings: Settings, name: str) -> TopicDurability:
             config["unclean.leader.election.enable"] == "true",
         )
 
-    return calling(settings, look)
+    return calling(kafka, look)
 
 
-def create_topics(settings: Settings) -> list[str]:
+def create_topics(kafka: KafkaAccess) -> list[str]:
     """Create the topics of events and of dead letters if they do not exist; return the names of those created.
 
     Raises:
         KafkaError: Kafka does not answer or refuses.
     """
     # With three replicas or more, an acknowledged record survives the loss of one.
-    in_sync = 2 if settings.kafka_replication >= 3 else 1
+    in_sync = 2 if kafka.replication >= 3 else 1
     common = {
         "max.message.bytes": str(MAX_MESSAGE_BYTES),
         "min.insync.replicas": str(in_sync),
@@ -102,17 +102,17 @@ def create_topics(settings: Settings) -> list[str]:
     }
     dead = {**common, "retention.ms": str(DEAD_LETTER_DAYS * DAY)}
     topics = [
-        NewTopic(name, settings.kafka_partitions, settings.kafka_replication, config=config)
-        for name, config in ((settings.topic, common), (settings.dead_topic, dead))
+        NewTopic(name, kafka.partitions, kafka.replication, config=config)
+        for name, config in ((kafka.topic, common), (kafka.dead_topic, dead))
     ]
 
     def create() -> list[str]:
-        admin = _admin(settings)  # held: its futures end with it
-        admin.list_topics(settings.topic, settings.kafka_timeout)  # raises if access is denied
-        futures = admin.create_topics(topics, operation_timeout=settings.kafka_timeout)
+        admin = _admin(kafka)  # held: its futures end with it
+        admin.list_topics(kafka.topic, kafka.timeout)  # raises if access is denied
+        futures = admin.create_topics(topics, operation_timeout=kafka.timeout)
         return [name for name, future in futures.items() if _created(future)]
 
-    return calling(settings, create)
+    return calling(kafka, create)
 
 
 def _created(future: Any) -> bool:
@@ -125,32 +125,30 @@ def _created(future: Any) -> bool:
     return True
 
 
-def ping(settings: Settings) -> None:
+def ping(kafka: KafkaAccess) -> None:
     """Ask Kafka for an answer, whatever topics there are.
 
     Raises:
         KafkaError: Kafka does not answer, or denies access.
     """
-    calling(settings, lambda: _admin(settings).list_topics(timeout=settings.kafka_timeout))
+    calling(kafka, lambda: _admin(kafka).list_topics(timeout=kafka.timeout))
 
 
-def partition_count(settings: Settings) -> int:
+def partition_count(kafka: KafkaAccess) -> int:
     """Return the number of partitions of the topic of events.
 
     Raises:
         NoTopic: It does not exist.
         KafkaUnavailable: Kafka does not answer.
     """
-    return calling(
-        settings, lambda: len(_partitions(settings, _admin(settings), settings.kafka_timeout, settings.topic))
-    )
+    return calling(kafka, lambda: len(_partitions(kafka, _admin(kafka), kafka.timeout, kafka.topic)))
 
 
-def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[PartitionLag]:
+def lag(kafka: KafkaAccess, timeout: float = 3.0, attempts: int = 2) -> list[PartitionLag]:
     """Return the lag of every partition of the topic of events, in their order.
 
     Arguments:
-        settings: Which topic and group.
+        kafka: Access to Kafka.
         timeout: Seconds for each of three requests.
         attempts: Tries after transient errors.
 
@@ -160,15 +158,15 @@ def lag(settings: Settings, timeout: float = 3.0, attempts: int = 2) -> list[Par
     """
 
     def measure() -> list[PartitionLag]:
-        admin = _admin(settings)
-        partitions = _partitions(settings, admin, timeout, settings.topic)
+        admin = _admin(kafka)
+        partitions = _partitions(kafka, admin, timeout, kafka.topic)
         low, high = _bounds(admin, partitions, timeout)
-        request = [ConsumerGroupTopicPartitions(settings.group, partitions)]
+        request = [ConsumerGroupTopicPartitions(kafka.group, partitions)]
         (future,) = admin.list_consumer_group_offsets(request, request_timeout=timeout).values()
         committed = {entry.partition: entry for entry in future.result().topic_partitions}
         return [_lag(p.partition, low[p.partition], high[p.partition], committed[p.partition]) for p in partitions]
 
-    return calling(settings, measure, attempts=attempts)
+    return calling(kafka, measure, attempts=attempts)
 
 
 def _lag(partition: int, low: int, high: int, committed: TopicPartition) -> PartitionLag:
@@ -182,12 +180,12 @@ class IdentityReader:
     """Read the identity of the topic of events repeatedly over one connection.
 
     Arguments:
-        settings: Which topic.
+        kafka: Access to Kafka.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._admin = _admin(settings)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._kafka = kafka
+        self._admin = _admin(kafka)
 
     def read(self) -> LogIdentity:
         """Return the current identity of the topic.
@@ -196,10 +194,10 @@ class IdentityReader:
             NoTopic: It does not exist.
             KafkaUnavailable: Kafka does not answer.
         """
-        return calling(self._settings, self._read)
+        return calling(self._kafka, self._read)
 
     def _read(self) -> LogIdentity:
-        name, timeout = self._settings.topic, self._settings.kafka_timeout
+        name, timeout = self._kafka.topic, self._kafka.timeout
         cluster = self._admin.list_topics(name, timeout=timeout).cluster_id
         (future,) = self._admin.describe_topics(TopicCollection([name]), request_timeout=timeout).values()
         found = future.result()
@@ -207,7 +205,7 @@ class IdentityReader:
         return LogIdentity("" if topic_id == _NO_ID else topic_id, cluster or "", len(found.partitions))
 
 
-def reset_offsets(settings: Settings, offsets: Mapping[int, int]) -> None:
+def reset_offsets(kafka: KafkaAccess, offsets: Mapping[int, int]) -> None:
     """Set the group's committed offsets, backward too; no consumer of the group may be active.
 
     Raises:
@@ -215,19 +213,19 @@ def reset_offsets(settings: Settings, offsets: Mapping[int, int]) -> None:
     """
 
     def alter() -> None:
-        admin = _admin(settings)
-        wanted = [TopicPartition(settings.topic, partition, offset) for partition, offset in offsets.items()]
-        request = [ConsumerGroupTopicPartitions(settings.group, wanted)]
-        futures = admin.alter_consumer_group_offsets(request, request_timeout=settings.kafka_timeout)
+        admin = _admin(kafka)
+        wanted = [TopicPartition(kafka.topic, partition, offset) for partition, offset in offsets.items()]
+        request = [ConsumerGroupTopicPartitions(kafka.group, wanted)]
+        futures = admin.alter_consumer_group_offsets(request, request_timeout=kafka.timeout)
         for future in futures.values():
             for entry in future.result().topic_partitions:
                 if entry.error is not None:
                     raise KafkaException(entry.error)
 
-    calling(settings, alter)
+    calling(kafka, alter)
 
 
-def bounds(settings: Settings, topic: str | None = None) -> tuple[dict[int, int], dict[int, int]]:
+def bounds(kafka: KafkaAccess, topic: str | None = None) -> tuple[dict[int, int], dict[int, int]]:
     """Return the first and the next offset of each partition of a topic, by default that of events.
 
     Raises:
@@ -236,14 +234,14 @@ def bounds(settings: Settings, topic: str | None = None) -> tuple[dict[int, int]
     """
 
     def look() -> tuple[dict[int, int], dict[int, int]]:
-        admin = _admin(settings)
-        partitions = _partitions(settings, admin, settings.kafka_timeout, topic or settings.topic)
-        return _bounds(admin, partitions, settings.kafka_timeout)
+        admin = _admin(kafka)
+        partitions = _partitions(kafka, admin, kafka.timeout, topic or kafka.topic)
+        return _bounds(admin, partitions, kafka.timeout)
 
-    return calling(settings, look)
+    return calling(kafka, look)
 
 
-def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) -> None:
+def delete_before(kafka: KafkaAccess, topic: str, offsets: Mapping[int, int]) -> None:
     """Delete the records of a topic's partitions below some offsets.
 
     Raises:
@@ -251,20 +249,20 @@ def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) ->
     """
 
     def delete() -> None:
-        admin = _admin(settings)
+        admin = _admin(kafka)
         wanted = [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
-        for future in admin.delete_records(wanted, request_timeout=settings.kafka_timeout).values():
+        for future in admin.delete_records(wanted, request_timeout=kafka.timeout).values():
             future.result()
 
     if offsets:
-        calling(settings, delete)
+        calling(kafka, delete)
 
 
-def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
+def offsets_at(kafka: KafkaAccess, millis: int) -> dict[int, int]:
     """Return the first offset of each partition whose record was written at a time or later; else its end.
 
     Arguments:
-        settings: Where.
+        kafka: Access to Kafka.
         millis: The time, milliseconds since the epoch.
 
     Raises:
@@ -273,8 +271,8 @@ def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
     """
 
     def look() -> dict[int, int]:
-        admin, timeout = _admin(settings), settings.kafka_timeout
-        partitions = _partitions(settings, admin, timeout, settings.topic)
+        admin, timeout = _admin(kafka), kafka.timeout
+        partitions = _partitions(kafka, admin, timeout, kafka.topic)
         _, high = _bounds(admin, partitions, timeout)
         futures = admin.list_offsets(
             dict.fromkeys(partitions, OffsetSpec.for_timestamp(millis)), request_timeout=timeout
@@ -282,18 +280,18 @@ def offsets_at(settings: Settings, millis: int) -> dict[int, int]:
         found = {entry.partition: future.result().offset for entry, future in futures.items()}
         return {partition: offset if offset >= 0 else high[partition] for partition, offset in found.items()}
 
-    return calling(settings, look)
+    return calling(kafka, look)
 
 
 class _Admin(AdminClient):
     """Connect an admin client whose first request raises a denial as soon as librdkafka reports it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._denials = Denials(settings)
+    def __init__(self, kafka: KafkaAccess) -> None:
+        self._denials = Denials(kafka)
         self._last_words = LastWords()
         logger = logging.Logger("kafka")  # of this client alone
         logger.addHandler(self._last_words)
-        config: dict[str, Any] = {**client_config(settings), "error_cb": self._denials, "logger": logger}
+        config: dict[str, Any] = {**client_config(kafka), "error_cb": self._denials, "logger": logger}
         super().__init__(config)
 
     def list_topics(self, topic: str | None = None, timeout: float = LOOK_SECONDS) -> Any:
@@ -315,16 +313,16 @@ class _Admin(AdminClient):
                     raise
 
 
-def _admin(settings: Settings) -> _Admin:
-    return _Admin(settings)
+def _admin(kafka: KafkaAccess) -> _Admin:
+    return _Admin(kafka)
 
 
-def _partitions(settings: Settings, admin: AdminClient, timeout: float, name: str) -> list[TopicPartition]:
+def _partitions(kafka: KafkaAccess, admin: AdminClient, timeout: float, name: str) -> list[TopicPartition]:
     found = admin.list_topics(name, timeout=timeout).topics[name]
     if found.error is not None and denial(found.error):
         raise KafkaException(found.error)
     if found.error is not None or not found.partitions:
-        raise NoTopic(f"Kafka at {settings.kafka_bootstrap} has no topic {name}: create it with `truepixel setup`")
+        raise NoTopic(f"Kafka at {kafka.bootstrap} has no topic {name}: create it with `truepixel setup`")
     return [TopicPartition(name, partition) for partition in sorted(found.partitions)]
 
 

@@ -116,7 +116,7 @@ def test_two_threads_with_a_first_letter_each_share_one_producer(monkeypatch: py
             self.sent.append(value)
 
     monkeypatch.setattr(dead_letters, "EventProducer", Slow)
-    letters = dead_letters.DeadLetters(Settings())
+    letters = dead_letters.DeadLetters(Settings().kafka(), Settings().dead_letter_bytes)
     threads = [
         Thread(
             target=letters.send,

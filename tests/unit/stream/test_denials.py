@@ -34,7 +34,7 @@ DENIALS = [
 @pytest.mark.parametrize(("code", "words", "setting"), DENIALS)
 def test_a_denial_is_one_line_with_the_server_and_its_setting(code: int, words: str, setting: str) -> None:
     error = KafkaException(Code(code, AT + words))
-    said = plain(Settings(kafka_bootstrap="h:9093"), error)
+    said = plain(Settings(kafka_bootstrap="h:9093").kafka(), error)
     assert isinstance(said, KafkaDenied)
     assert str(said).startswith("Kafka at h:9093: ")
     assert words in str(said)
@@ -45,7 +45,7 @@ def test_a_denial_is_one_line_with_the_server_and_its_setting(code: int, words: 
 def test_an_unreachable_broker_is_no_denial() -> None:
     error = Code(Code._TRANSPORT, "h:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused")
     assert denial(error) is None
-    assert isinstance(plain(Settings(), KafkaException(error)), KafkaUnavailable)
+    assert isinstance(plain(Settings().kafka(), KafkaException(error)), KafkaUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_broker_that_hangs_up_at_once_expects_another_protocol(line: str, hang
 
 
 def test_a_reported_denial_is_raised_once_instead_of_the_timeout() -> None:
-    denials = Denials(Settings())
+    denials = Denials(Settings().kafka())
     denials(Code(Code._AUTHENTICATION, AT + "SASL authentication error"))
     denials(Code(Code._ALL_BROKERS_DOWN, "1/1 brokers are down"))
     with pytest.raises(KafkaDenied, match="SASL authentication error"):

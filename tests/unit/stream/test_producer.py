@@ -51,7 +51,7 @@ class Client:
 def test_a_record_that_is_too_large_goes_in_another_form(monkeypatch: pytest.MonkeyPatch, at_once: bool) -> None:
     monkeypatch.setattr(producer, "Producer", Client)
     monkeypatch.setattr(Client, "at_once", at_once)
-    sender = producer.EventProducer(Settings())
+    sender = producer.EventProducer(Settings().kafka())
     sender.send(b"k", b"x" * 99, too_large=lambda: sender.send(b"k", b"small"))
     sender.send(b"k", b"good")
     sender.flush()

@@ -27,7 +27,7 @@ NO_REDACTIONS: Any = SimpleNamespace(shown=list)
 
 
 def shown(capsys: pytest.CaptureFixture[str], *, as_json: bool) -> str:
-    Reader(EventsLog(Settings()), NOTHING_KNOWN, NO_REDACTIONS).show(MESSAGE, as_json=as_json)
+    Reader(EventsLog(Settings().kafka()), NOTHING_KNOWN, NO_REDACTIONS).show(MESSAGE, as_json=as_json)
     (line,) = capsys.readouterr().out.splitlines()
     return line
 
@@ -53,7 +53,7 @@ def test_redactions_are_asked_for_records_as_counted_over_all_logs(
 
     monkeypatch.setattr(reading, "read_all", read_all)
     base = base_of(1)
-    reader = Reader(EventsLog(Settings(), generation=1), NOTHING_KNOWN, NO_REDACTIONS)
+    reader = Reader(EventsLog(Settings().kafka(), generation=1), NOTHING_KNOWN, NO_REDACTIONS)
     (message,) = reader.records({0: base + 7}, {0: base + 8})
     assert message.origin.offset == base + 7
     reader.show(message, as_json=True)

@@ -279,7 +279,7 @@ class Pipeline:
 
     def send(self, records: Iterable[Record], *, partition: int = -1) -> None:
         """Send records in addition to the load; return when Kafka has acknowledged them."""
-        with EventProducer(self.settings) as producer:
+        with EventProducer(self.settings.kafka()) as producer:
             for record in records:
                 producer.send(record.key, record.value, record.headers, partition=partition)
 
@@ -354,7 +354,7 @@ class Pipeline:
 
     def _lag(self) -> list[PartitionLag] | None:
         with suppress(KafkaError):
-            return lag(self.settings)
+            return lag(self.settings.kafka())
         return None
 
     def wait_until_processed(self, high: Mapping[int, int], seconds: float) -> bool:

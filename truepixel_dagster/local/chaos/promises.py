@@ -190,7 +190,7 @@ def on_topic(settings: Settings, since: Mapping[int, int] | None = None) -> list
     Raises:
         KafkaException: Kafka does not answer.
     """
-    config = {**client_config(settings), "group.id": f"judge-{uuid.uuid4()}", "enable.auto.commit": False}
+    config = {**client_config(settings.kafka()), "group.id": f"judge-{uuid.uuid4()}", "enable.auto.commit": False}
     found: list[Found] = []
     with closing(Consumer(config)) as consumer:
         for number in consumer.list_topics(settings.topic, KAFKA_SECONDS).topics[settings.topic].partitions:

@@ -30,7 +30,7 @@ def oversize(pipeline: Pipeline, rng: Random) -> Hit:
     """A record of 60 MB that is small while it is compressed"""
     good = visit(f"oversize-{rng.getrandbits(40):x}", 0)
     # The pipeline's own producer refuses records that its consumer would not accept.
-    config = {**client_config(pipeline.settings), "message.max.bytes": 2 * OVERSIZE, "compression.type": "gzip"}
+    config = {**client_config(pipeline.settings.kafka()), "message.max.bytes": 2 * OVERSIZE, "compression.type": "gzip"}
     producer = Producer(config)
     producer.produce(pipeline.settings.topic, good.value + b" " * OVERSIZE, good.key, headers=list(good.headers))
     if producer.flush(SEND_SECONDS):

@@ -22,7 +22,7 @@ RETAINED = 400
 def transactions(pipeline: Pipeline, rng: Random) -> Hit:
     """Transactions are committed, aborted, and left open for 3–8 s: offsets without a readable record"""
     seconds, settings = rng.uniform(3, 8), pipeline.settings
-    producer = Producer({**client_config(settings), "transactional.id": f"chaos-{rng.getrandbits(40):x}"})
+    producer = Producer({**client_config(settings.kafka()), "transactional.id": f"chaos-{rng.getrandbits(40):x}"})
     producer.init_transactions(ADMIN_SECONDS)
     for outcome in ("committed", "aborted", "left open"):
         producer.begin_transaction()
@@ -115,4 +115,4 @@ def _adopted(pipeline: Pipeline) -> bool:
 
 def _admin(pipeline: Pipeline) -> AdminClient:
     """Return an admin client; keep it until its futures are done, because they end with it."""
-    return AdminClient(client_config(pipeline.settings))
+    return AdminClient(client_config(pipeline.settings.kafka()))
