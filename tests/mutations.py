@@ -660,7 +660,7 @@ MUTATIONS = (
     Mutation(
         "customers: the newer record identifies the customer",
         P + "stages/customer.py",
-        'if value and not (document.get(field) and _said_at(document["set_by"].get(field, "")) > moment):',
+        'if value and not (document.get(field) and _set_at(document["set_by"].get(field, "")) > moment):',
         "if value:",
         UNIT + "stages/test_customer.py",
     ),

@@ -30,11 +30,11 @@ BACKFILL = dg.BackfillPolicy.multi_run(_SETTINGS.partitions_per_run)
 
 
 def week_key(week: str) -> str:
-    """The key of an ISO week: `2026-W05` → `2026-01-26`."""
+    """Return the key of an ISO week: `2026-W05` → `2026-01-26`."""
     return date.fromisocalendar(int(week[:4]), int(week[6:]), 1).isoformat()
 
 
 def iso_week(key: str) -> str:
-    """The ISO week of a key: `2026-01-26` → `2026-W05`."""
+    """Return the ISO week of a key: `2026-01-26` → `2026-W05`."""
     year, week, _ = date.fromisoformat(key).isocalendar()
     return f"{year:04d}-W{week:02d}"

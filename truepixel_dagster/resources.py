@@ -27,7 +27,7 @@ class Stores(NamedTuple):
 
 @contextmanager
 def open_stores(settings: Settings) -> Iterator[Stores]:
-    """The three stores; nothing is connected before the first call, unless the settings say who the servers must be.
+    """Open the three stores; they connect at the first call, or at once to check the identity of the servers.
 
     Raises:
         AccessDenied, Unavailable: What goes wrong with a server within the block, in one line, whichever call met it.
@@ -59,7 +59,7 @@ def _opened(settings: Settings) -> Iterator[Stores]:
 
 
 def sites_of(settings: Settings) -> Sites:
-    """What is known of shops' sites.
+    """Return the tables of sites, with the operator's additions.
 
     Raises:
         SettingsError: What an operator adds to the tables cannot be used.

@@ -376,27 +376,27 @@ class Settings(BaseSettings):
 
     @property
     def topic(self) -> str:
-        """The Kafka topic of events."""
+        """Return the Kafka topic of events."""
         return f"{self.namespace}.events"
 
     @property
     def dead_topic(self) -> str:
-        """The Kafka topic of dead letters."""
+        """Return the Kafka topic of dead letters."""
         return f"{self.namespace}.events.dead"
 
     @property
     def group(self) -> str:
-        """The Kafka consumer group under which offsets are committed."""
+        """Return the Kafka consumer group that commits the offsets."""
         return f"{self.namespace}.process-events"
 
     @property
     def database(self) -> str:
-        """The MongoDB database."""
+        """Return the MongoDB database."""
         return self.namespace
 
     @property
     def window(self) -> timedelta:
-        """The attribution window."""
+        """Return the attribution window."""
         return timedelta(days=self.attribution_window_days)
 
     def kafka(self) -> KafkaAccess:
@@ -549,7 +549,7 @@ def _is_secret(field: str) -> bool:
 
 
 def memory_limit() -> int | None:
-    """The process's memory limit in bytes from its control group (v2, then v1), or None where there is none."""
+    """Return the process's memory limit in bytes from its control group (v2, then v1); None if there is none."""
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(name).read_text().strip()

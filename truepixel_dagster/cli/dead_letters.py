@@ -111,8 +111,8 @@ def show(origin: str, as_json: bool) -> None:
 def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Reprocess the waiting dead letters from the stage that rejected them; each is applied exactly once.
 
-    A letter that is refused for another reason, or at another stage, has one try less: after two it is given up, until
-    `reopen`. One that is refused as before loses nothing. Safe while the stream runs.
+    A dead letter that is rejected for another reason, or at another stage, has one try less: after two it is given up,
+    until `reopen`. One that is rejected as before loses no try. Safe while the stream runs.
     """
     from truepixel_dagster.dead_letters.inspect import WAITING, Listed, as_row
     from truepixel_dagster.dead_letters.reprocess import plan

@@ -28,7 +28,7 @@ _AGE = re.compile(r"([0-9]{1,6})([smhdw])")
 
 
 class Wanted(TypedDict, total=False):
-    """Select letters; by default all of them.
+    """Select dead letters; by default all of them.
 
     The filters are: one stage; the earliest write time (milliseconds since the epoch); one shop; certain records; text
     in the error, in any case.
@@ -42,7 +42,7 @@ class Wanted(TypedDict, total=False):
 
 
 def is_wanted(letter: Letter, wanted: Wanted) -> bool:
-    """Return whether a letter matches the filters."""
+    """Return whether a dead letter matches the filters."""
     origins = wanted.get("origins")
     return (
         wanted.get("stage") in (None, letter.stage)
@@ -54,9 +54,9 @@ def is_wanted(letter: Letter, wanted: Wanted) -> bool:
 
 
 class Listed(msgspec.Struct, frozen=True):
-    """Hold a letter and its state: `waiting`, `replayed` or `given up`.
+    """Hold a dead letter and its state: `waiting`, `replayed` or `given up`.
 
-    `older` marks a record of an older log. It can be reprocessed all the same: the letter contains the record.
+    `older` marks a record of an older log. It can be reprocessed all the same: the dead letter contains the record.
     """
 
     letter: Letter
@@ -83,9 +83,9 @@ def parse_since(text: str, now: datetime) -> int:
 
 
 def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list[Listed]:
-    """Return the current letter of every record, the newest first.
+    """Return the current dead letter of every record, the newest first.
 
-    Memory grows with the number of letters, about 1 KiB each.
+    Memory grows with the number of dead letters, about 1 KiB each.
 
     Arguments:
         settings: The pipeline's settings.
@@ -116,9 +116,9 @@ def _state(letter: Letter, done: set[tuple[int, int]]) -> str:
 
 
 def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Message] | None:
-    """Return the current letter of one record, with the record; None if there is none.
+    """Return the current dead letter of one record, with the record; None if there is none.
 
-    If the letter is by reference and the topic no longer holds the record, the message has no value.
+    If the dead letter is by reference and the topic no longer holds the record, the message has no value.
 
     Raises:
         KafkaUnavailable, Unavailable: A server does not answer.
@@ -135,7 +135,7 @@ def find(settings: Settings, stores: Stores, origin: Origin) -> tuple[Listed, Me
 
 
 def as_row(entry: Listed) -> dict[str, Any]:
-    """Return the row of a letter in a list."""
+    """Return the row of a dead letter in a list."""
     letter = entry.letter
     return {
         "origin": str(letter.origin),
@@ -148,7 +148,7 @@ def as_row(entry: Listed) -> dict[str, Any]:
 
 
 def as_document(entry: Listed, message: Message) -> dict[str, Any]:
-    """Return a letter in full for JSON: bytes that are not UTF-8 are escaped, and the exact bytes are added."""
+    """Return a dead letter in full for JSON: bytes that are not UTF-8 are escaped, and the exact bytes are added."""
     return {
         **as_row(entry),
         "key": _readable(message.key),
@@ -159,7 +159,7 @@ def as_document(entry: Listed, message: Message) -> dict[str, Any]:
 
 
 def as_text(entry: Listed, message: Message) -> str:
-    """Return a letter in full as lines; a JSON value is indented, and control characters cannot reach the terminal."""
+    """Return a dead letter in full as lines: JSON is indented, and control characters cannot reach the terminal."""
     lines = [f"{name}: {printable(str(value))}" for name, value in as_row(entry).items()]
     lines.append(f"key: {printable(_readable(message.key) or '–')}")
     lines += [f"header {printable(name)}: {printable(_readable(value) or '')}" for name, value in message.headers]

@@ -1,10 +1,10 @@
 """Refusals are permanent: a lane refuses a record again until its dead letter is reprocessed.
 
 After a crash between a dead letter and the commit of its offset, the batch runs again. If the store now accepted the
-event, the event would count once now and once more when its letter is reprocessed. So a refusal is stored in Redis
-before its letter is sent, and a lane loads the stored refusals when it starts. Only the lane's owner writes them.
+event, the event would count once now and once more when its dead letter is reprocessed. So a refusal is stored in Redis
+before its dead letter is sent, and a lane loads the stored refusals when it starts. Only the lane's owner writes them.
 
-A commit removes the refusals below it. If the group's offsets are reset, the waiting letters restore the refusals.
+A commit removes the refusals below it. If the group's offsets are reset, the waiting dead letters restore the refusals.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Refusals:
         }
 
     def restore(self, letters: Iterable[DeadLetter], again: Mapping[int, OffsetRange]) -> None:
-        """Store the refusals of committed records that are read again: their letters still count.
+        """Store the refusals of committed records that are read again: their dead letters still count.
 
         Arguments:
             letters: All dead letters; only read if records are read again.
@@ -85,7 +85,7 @@ class Refusals:
         return tuple(Refused(event, reason) for event, reason in found if reason is not None)
 
     def mark(self, stage: str, refused: Mapping[Origin, str]) -> None:
-        """Store refusals and their reasons; call this before sending their letters.
+        """Store refusals and their reasons; call this before sending their dead letters.
 
         Raises:
             Unavailable: Redis does not answer.

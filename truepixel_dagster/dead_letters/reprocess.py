@@ -1,19 +1,19 @@
-"""Reprocess dead letters from the stage that refused them, under their original origin, each applied exactly once.
+"""Reprocess dead letters from the stage that rejected them, under their original origin, each applied exactly once.
 
-A letter has two tries, and a try counts only if the outcome changes: a letter that reaches another stage, or is refused
-there for another reason, is written again with one more try before anything records the try. A letter that is refused
-for the same reason stays unchanged. A given-up letter can be reopened: it is written again without a try.
+A dead letter has two tries, and a try counts only if the outcome changes: a dead letter that is rejected at another
+stage, or for another reason, is written again with one more try before anything records the try. One that is rejected
+as before stays unchanged. A given-up dead letter can be reopened: it is written again without tries.
 
-A letter is reprocessed only after the stream has committed past its record, so that the stream will not process the
-record itself. Reprocessing may run alongside the stream and alongside another reprocessing:
+A dead letter is reprocessed only after the stream has committed past its record, so that the stream will not process
+the record itself. Reprocessing may run beside the stream and beside another reprocessing:
 
 - index, ad_lead, attribution and order status recognise a record by its origin, like the stream after a redelivery;
 - a customer's document names the reprocessed records (`replayed`), and is replaced under its version;
 - one Lua call adds to the product statistics and marks the record, or does neither;
 - last, the record is marked as replayed. If reprocessing stops before that, the next one repeats it without effect.
 
-A letter of stage `customer` is already in the product statistics: the stream counted it, or the reprocessing that wrote
-it.
+A dead letter of stage `customer` is already in the product statistics: the stream counted it, or the reprocessing that
+wrote it.
 
 Touches are inserted by their offsets, and reprocessed orders see them. An order that is already attributed is not
 credited again, and a touch that would now repeat a reprocessed one stays: a rebuild from the history corrects both. As
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Count what happened to the requested letters; each is counted once.
+    """Count what happened to the requested dead letters; each is counted once.
 
     `given_up` had no try left, `in_flight` are not committed by the stream yet, `gone` were removed by the topic's
-    retention meanwhile. Letters that failed again for the same reason have lost no try.
+    retention meanwhile. Dead letters that failed again for the same reason have lost no try.
     """
 
     replayed: int = 0
@@ -83,12 +83,12 @@ def replay(
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
     **wanted: Unpack[Wanted],
 ) -> Replay:
-    """Reprocess the waiting letters in micro-batches, in the order of their origins.
+    """Reprocess the waiting dead letters in micro-batches, in the order of their origins.
 
     Arguments:
         settings: The pipeline's settings.
         on_progress: Called with the number done and the total, before the first micro-batch and after each.
-        wanted: The filters for letters.
+        wanted: The filters for dead letters.
 
     Raises:
         StateLost: Redis no longer knows which records have been reprocessed.
@@ -127,7 +127,7 @@ def plan(settings: Settings, **wanted: Unpack[Wanted]) -> Plan:
 
 
 def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
-    # Read this before the letters: the stream writes no further letter for a record that is committed now.
+    # Read this before the dead letters: the stream writes no further dead letter for a record that is committed now.
     log = checked(settings.kafka(), stores)
     committed = log.committed()
     check_applied(settings.kafka(), stores, committed, log.base)
@@ -138,7 +138,7 @@ def _plan(settings: Settings, stores: Stores, wanted: Wanted) -> Plan:
 
 
 def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
-    """Give the given-up letters their tries back; return how many. A second call finishes an interrupted one.
+    """Give the given-up dead letters their tries back; return how many. A second call finishes an interrupted one.
 
     Raises:
         KafkaError, Unavailable: A server does not answer.
@@ -158,7 +158,7 @@ def reopen(settings: Settings, **wanted: Unpack[Wanted]) -> int:
 
 
 class _MicroBatch:
-    """Pass letters of one partition through the stages, and collect those that fail again."""
+    """Pass dead letters of one partition through the stages, and collect those that fail again."""
 
     def __init__(self, letters: Sequence[DeadLetter], rules: StageRules, stores: Stores, sites: Sites) -> None:
         self._letters = {letter.message.origin: letter for letter in letters}
@@ -169,7 +169,7 @@ class _MicroBatch:
         self._failed: dict[Origin, tuple[str, str]] = {}
 
     def run(self, out: DeadLetters) -> Replay:
-        """Continue from the refusing stages; write the letters that failed again, and mark the others."""
+        """Continue from the refusing stages; write the dead letters that failed again, and mark the others."""
         events = self._decode()
         self._shops.learn(events)
         indexed = self._index(events)
@@ -198,7 +198,7 @@ class _MicroBatch:
         return [event for event in events if event.origin not in stopped]
 
     def _attribute(self, events: Sequence[Event]) -> Attributed:
-        """Run stages 2 and 3. Letters of stage customer write nothing new."""
+        """Run stages 2 and 3. Dead letters of stage customer write nothing new."""
         rules, stores = self._rules, self._stores
         users = group_by_user(self._until(ATTRIBUTION, events))
         kept = rules.attribution.touches_kept
@@ -224,7 +224,7 @@ class _MicroBatch:
         product_stats.replay(counting_now, attributed.changes, self._stores.redis, counting)
 
     def _write_again(self, out: DeadLetters) -> None:
-        """Write letters with one more try; letters refused for the same reason stay unchanged."""
+        """Write dead letters with one more try; dead letters refused for the same reason stay unchanged."""
         for origin, (stage, reason) in self._failed.items():
             dead = self._letters[origin]
             if dead.letter.is_refused_as_before(stage, reason):
@@ -247,7 +247,7 @@ class _MicroBatch:
 
 
 def _readable(redactions: Redactions, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
-    """Return the letters with their records after redaction."""
+    """Return the dead letters with their records after redaction."""
     messages = {message.origin: message for message in redactions.shown(letter.message for letter in letters)}
     found = ((letter, messages.get(letter.letter.origin)) for letter in letters)
     return [msgspec.structs.replace(letter, message=message) for letter, message in found if message]

@@ -1,12 +1,12 @@
 """The topic of dead letters: the raw record with the reason, the stage and its origin.
 
-A record may have several letters: a crash between a letter and the commit of its offset, a try with a new refusal, or
-reopening writes another one. The newest counts.
+A record may have several dead letters: a crash between a dead letter and the commit of its offset, a try with a new
+reason, and reopening each write another one. The newest counts.
 
-A try counts only if the outcome changes: the letter reached another stage, or was refused there for another reason. The
+A try counts only if the outcome changes: the dead letter reached another stage, or was rejected for another reason. The
 comparison of reasons ignores numbers.
 
-A record that is too large for a letter has one **by reference**: its origin, size and digest, but neither value nor
+A record that is too large has a dead letter **by reference**, with its origin, size and digest, but without value and
 headers. The record itself is read from the topic of events, as long as the topic holds it.
 """
 
@@ -26,14 +26,14 @@ from truepixel_dagster.stages.stage import CUSTOMER, ORDERS, REJECTING
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.reading import read_all, read_at
 
-# The product statistics already count letters of these stages.
+# The product statistics already count dead letters of these stages.
 COUNTED_AFTER = (CUSTOMER, ORDERS)
 MAX_TRIES = 2
 
 ERROR, STAGE, ORIGIN, TRIES, RECORDED = "error", "stage", "origin", "tries", "origin_timestamp"
 REOPENED = "reopened"
 SIZE, SHA256 = "value_size", "value_sha256"
-# A letter by reference keeps its key, which names the owner, unless the key itself is too large.
+# A dead letter by reference keeps its key, which names the owner, unless the key itself is too large.
 _MAX_KEY_BYTES = 1024
 # The size that any topic accepts.
 _FITS_BYTES = 64 * 1024
@@ -47,9 +47,9 @@ OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, REOPENED, SIZE, 
 class Letter(msgspec.Struct, frozen=True):
     """Hold what is known of a dead letter without its record.
 
-    `tries` counts failed reprocessings, `written_at` is in milliseconds since the epoch, `place` is the letter's own
+    `tries` counts the tries, `written_at` is in milliseconds since the epoch, `place` is the dead letter's own
     position, `size` is the record's size in bytes, `shop` is the shop in its key, `reopened` counts how often it got
-    its tries back. `sha256` is the digest of the record's value if the letter is by reference.
+    its tries back. `sha256` is the digest of the record's value if the dead letter is by reference.
     """
 
     origin: Origin
@@ -65,7 +65,7 @@ class Letter(msgspec.Struct, frozen=True):
 
     @property
     def given_up(self) -> bool:
-        """Return whether the letter has no try left until it is reopened."""
+        """Return whether the dead letter has no try left until it is reopened."""
         return self.tries >= MAX_TRIES
 
     def is_refused_as_before(self, stage: str, error: str) -> bool:
@@ -106,7 +106,7 @@ class DeadLetters:
             error: The reason in one line.
             stage: The stage of `REJECTING` that refused it.
             tries: How many tries have counted.
-            reopened: How often the letter got its tries back.
+            reopened: How often the dead letter got its tries back.
         """
         # If two threads each created a producer, one producer and its queue would be lost.
         with self._lock:
@@ -130,10 +130,10 @@ class DeadLetters:
             producer.send(message.key, message.value, kept + headers)
 
     def flush(self) -> None:
-        """Wait until all letters are acknowledged; call this before their offsets are committed.
+        """Wait until all dead letters are acknowledged; call this before their offsets are committed.
 
         Raises:
-            KafkaError: A letter was not delivered.
+            KafkaError: A dead letter was not delivered.
         """
         if self._producer is not None:
             self._producer.flush()
@@ -155,7 +155,7 @@ def read(kafka: KafkaAccess) -> Iterator[DeadLetter]:
 def reread(kafka: KafkaAccess, letters: Iterable[Letter]) -> list[DeadLetter]:
     """Return dead letters with their records, in the given order; leave out those that retention has removed.
 
-    It also leaves out letters by reference whose record is no longer in the topic of events.
+    It also leaves out dead letters by reference whose record is no longer in the topic of events.
 
     Raises:
         KafkaUnavailable: Kafka does not answer.
@@ -175,7 +175,7 @@ def reread(kafka: KafkaAccess, letters: Iterable[Letter]) -> list[DeadLetter]:
 
 
 def _originals(kafka: KafkaAccess, letters: Sequence[Letter]) -> dict[Origin, Message]:
-    """Return the records of letters by reference, if the topic of events still has them."""
+    """Return the records of dead letters by reference, if the topic of events still has them."""
     own = [letter for letter in letters if letter.origin.topic == kafka.topic]
     offsets: dict[int, list[int]] = {}
     for letter in own:
@@ -193,11 +193,11 @@ def _originals(kafka: KafkaAccess, letters: Sequence[Letter]) -> dict[Origin, Me
 
 
 def newest(letters: Iterable[DeadLetter]) -> dict[Origin, Letter]:
-    """Return the current letter of each record, by its origin: the one reopened most often, then the one with most
+    """Return the current dead letter of each record, by its origin: the one reopened most often, then the one with most
     tries, then the last one.
 
     Arguments:
-        letters: As `read` yields them. Letters of one record have one key, so they are on one partition.
+        letters: As `read` yields them. Dead letters of one record have one key, so they are on one partition.
     """
     found: dict[Origin, Letter] = {}
     for dead in letters:
@@ -249,7 +249,7 @@ def _number(text: str | None, default: int) -> int:
 
 
 def batches(letters: Sequence[Letter], max_messages: int, max_bytes: int) -> Iterator[list[Letter]]:
-    """Yield letters in the order of their origins, split by count, by bytes and at the end of a partition."""
+    """Yield dead letters in the order of their origins, split by count, by bytes and at the end of a partition."""
     batch: list[Letter] = []
     size = 0
     for letter in sorted(letters, key=lambda letter: letter.origin):

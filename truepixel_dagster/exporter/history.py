@@ -26,7 +26,7 @@ TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE = 5000, 300, 1
 RUN = ("dagster_job", "status")
 
 SAYS = {
-    "messages": "Messages that runs have processed, replays and duplicates included.",
+    "messages": "Messages that runs have processed, redeliveries and duplicates included.",
     "micro_batches": "Micro-batches that runs have processed.",
     "indexed": "Events that were new to the event history.",
     "duplicates": "Records of events that are in the history already: they stop at stage 1.",

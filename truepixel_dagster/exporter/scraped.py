@@ -83,7 +83,7 @@ class ScrapedServer:
 
 
 class Servers(Collector):
-    """All servers as one collector: which are up, and the metrics of those."""
+    """Collect all servers: whether each is up, and the metrics of those that are."""
 
     def __init__(self, servers: Sequence[ScrapedServer]) -> None:
         self._servers = servers

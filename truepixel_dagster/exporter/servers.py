@@ -25,7 +25,7 @@ PLACE = ["partition", "lane"]
 
 
 def gauge(name: str, says: str, value: float) -> GaugeMetricFamily:
-    """A gauge without labels."""
+    """Return a gauge without labels."""
     return GaugeMetricFamily(f"truepixel_{name}", says, value=value)
 
 
@@ -135,7 +135,7 @@ class Buffers:
 
 
 class Pass:
-    """One kind of keys, gone through: what the last complete pass found, or the one under way if that is more."""
+    """Scan one kind of keys: the result is that of the last complete pass, or of the current one if it is greater."""
 
     def __init__(self) -> None:
         self._cursor = 0
@@ -144,16 +144,16 @@ class Pass:
 
     @property
     def keys(self) -> int:
-        """How many keys there are."""
+        """Return the number of keys."""
         return max(self._now[0], self._last[0])
 
     @property
     def age(self) -> float:
-        """For how long the oldest had waited when it was looked at, in seconds."""
+        """Return how long the oldest key had waited when it was read, in seconds."""
         return max(self._now[1], self._last[1])
 
     def go_on(self, store: RedisStore, kind: str) -> None:
-        """Look at the next pages, to the end at most."""
+        """Read the next pages, at most to the end."""
         for _ in range(PAGES):
             self._cursor, since = store.counter_page(kind, self._cursor, PAGE)
             oldest = max((time.time() - at / 1000 for at in since), default=0.0)

@@ -21,7 +21,7 @@ from truepixel_dagster.stages.stage import REJECTING
 
 # How many reports one read adds up; the next read continues. As many count of those before the first read.
 AT_MOST = 1000
-# Events that were written at the same moment may become visible in another order: those of the last moments can wait.
+# Events of the same moment may become visible in another order, so the newest ones wait for the next read.
 SETTLED_SECONDS = 2.0
 
 # The figures of a run (`pipeline/run_figures.py`) that are added up; their metrics have the same names.
@@ -43,7 +43,7 @@ BOUNDS = {
     "attribution_latency": (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
     "freshness": (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0),
 }
-# What a label's values are, however many others are reported: each is a time series of its own.
+# The limits of a label's values: each value is a time series of its own.
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 MOST_NAMES, OTHER = 100, "other"
 LARGEST = 2**53
@@ -67,7 +67,7 @@ class Histogram(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """The sums, and by kind of event up to which id of Dagster's they go."""
+    """The sums, and by kind of event the last id of Dagster that they contain."""
 
     cursors: dict[str, int] = {}
     counts: dict[str, float] = {}
@@ -103,7 +103,7 @@ _TOTALS = msgspec.json.Decoder(Totals)
 
 
 def number(value: object) -> float:
-    """A figure as a run reports it; 0 for anything else, because whoever reaches Dagster's storage may report to it."""
+    """Return a reported figure; 0 if it is not a number: any program with access to Dagster's storage may report."""
     usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < LARGEST
     return value if usable else 0  # type: ignore[return-value]
 
@@ -114,7 +114,7 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 
 def label(text: str, known: Mapping[str, object]) -> str:
-    """A text as the value of a label: a name, and of the first names that came; `other` for the rest."""
+    """Return a text as the value of a label; `other` if it is not a name, or not among the first names."""
     if text in known:
         return text
     return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER
@@ -126,7 +126,7 @@ def add(sums: dict[str, float], name: str, value: float) -> None:
 
 
 def load(instance: dg.DagsterInstance, key: str) -> Totals:
-    """The sums as they were kept; none at the first start."""
+    """Return the stored sums; empty ones at the first start."""
     kept = instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
     totals = _TOTALS.decode(kept) if kept else Totals()
     # The first version kept labels that were made for people.
@@ -135,12 +135,12 @@ def load(instance: dg.DagsterInstance, key: str) -> Totals:
 
 
 def keep(instance: dg.DagsterInstance, key: str, totals: Totals) -> None:
-    """Keep the sums with their cursors, all in one value."""
+    """Store the sums with their cursors, all in one value."""
     instance.daemon_cursor_storage.set_cursor_values({key: msgspec.json.encode(totals).decode()})
 
 
 def advance(instance: dg.DagsterInstance, totals: Totals, now: float) -> bool:
-    """Add what has happened since; at most 1,000 events of each kind.
+    """Add the events since the cursors, at most 1,000 of each kind.
 
     Arguments:
         instance: Dagster's instance.
@@ -183,7 +183,7 @@ def _ended(instance: dg.DagsterInstance, kind: Any, cursors: dict[str, int], now
 
 
 def _in_order(records: Sequence[dg.EventLogRecord], cursors: dict[str, int], name: str) -> Iterator[dg.EventLogRecord]:
-    """The oldest first, and the cursor behind each; also where there is nothing yet, so that nothing is passed by."""
+    """Yield records, the oldest first, and advance the cursor. Set it also without a record, to skip none."""
     cursors.setdefault(name, 0)
     for record in sorted(records, key=lambda record: record.storage_id):
         cursors[name] = record.storage_id

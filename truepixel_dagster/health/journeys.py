@@ -60,7 +60,7 @@ def journeys_match(tools: Tools) -> Verdict:
 
 
 def _stale(tools: Tools, days: Sequence[str]) -> set[tuple[str, str]]:
-    """The days and shops whose journeys are of attributions that have changed since."""
+    """Return the days and shops whose journeys are older than their attributions."""
     stale = stale_days(tools, [JOURNEYS_MAKER], days).get(JOURNEYS.name, {})
     return {(day, shop) for day, shops in stale.items() for shop in shops}
 
@@ -86,7 +86,7 @@ def _credited(rows: Sequence[Row], model: str) -> dict[str | None, tuple[int, in
 
 
 def _stored(document: Mapping[str, Any], model: str) -> dict[str | None, tuple[int, int]]:
-    """The credits of a document; those of the first edition have no net, which is then the amount."""
+    """Return the credits of a document; in the first edition they have no net, which is then the amount."""
     credits_ = document.get("credits", {}).get(model, ())
     found = {each.get("event_id"): (each["amount"], each.get("net", each["amount"])) for each in credits_}
     return {event: each for event, each in found.items() if any(each)}

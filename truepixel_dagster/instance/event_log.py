@@ -50,7 +50,7 @@ MIRRORED = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS
 
 
 def is_tested() -> bool:
-    """Whether the pooled event logs were tested with the version of Dagster that is here."""
+    """Return whether the pooled event logs were tested with the installed version of Dagster."""
     return dagster.__version__.startswith(TESTED)
 
 
@@ -62,7 +62,7 @@ class _File(NamedTuple):
 
 
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
-    """Keeps one connection for each of the 16 files used last.
+    """Keep one connection for each of the 16 files used last.
 
     The storage that it extends holds its lock for as long as a connection is in use, so that one is enough.
     """

@@ -55,7 +55,7 @@ Written = TypeVar("Written")
 
 
 class PooledPostgresEventLogStorage(PostgresEventLogStorage):
-    """Keeps its connections open; at most nine for a process.
+    """Keep connections open, at most nine per process.
 
     Its own arguments are those of Dagster's storage.
     """
@@ -155,7 +155,7 @@ _storages: WeakSet[PooledPostgresEventLogStorage] = WeakSet()
 
 
 def _leave_connections_to_parent() -> None:
-    """Two processes that talk over one connection garble it."""
+    """Open new connections after a fork: two processes on one connection would corrupt it."""
     for storage in _storages:
         for engine in (storage._engine, storage._writing):
             engine.dispose(close=False)

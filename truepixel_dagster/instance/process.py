@@ -99,7 +99,7 @@ def make_history(settings: Settings) -> None:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of a Dagster process that is to work with these settings.
+    """Return the environment of a Dagster process with these settings.
 
     Such a process is to be started in its `DAGSTER_HOME`: Dagster would load the `.env` of a project's folder over it.
     """

@@ -41,7 +41,7 @@ EMPTY_SHARE = 0.25
 
 
 class Pruned(msgspec.Struct, frozen=True):
-    """How many runs and events of assets were removed; bytes that Dagster's home holds, before and after.
+    """The numbers of removed runs and asset events, and the bytes of Dagster's home before and after.
 
     The bytes are 0 where the history is not on this machine.
     """

@@ -1,7 +1,7 @@
-"""What Dagster asks for variables of a code location: `secrets` in dagster.yaml.
+"""The loader that Dagster asks for a code location's variables: `secrets` in dagster.yaml.
 
-Private: the class that such a loader must be of. The public way, code in the code location, comes too late: it
-is loaded after other processes have inherited what a `.env` has replaced.
+Private: the base class of such loaders. The public way, code in the code location, comes too late: it is loaded after
+other processes have inherited the variables that a `.env` has replaced.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from truepixel_dagster.started_with import put_back
 
 
 class StartedWith(SecretsLoader, ConfigurableClass):
-    """Adds no variable. Made with the instance, in each of Dagster's processes, right after `.env` has been loaded.
+    """Add no variable. Each of Dagster's processes creates it with the instance, right after loading `.env`.
 
-    A variable that the process was started with gets its value back then, before other processes inherit it.
+    It then restores the variables that the process was started with, before other processes inherit them.
     """
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
@@ -26,20 +26,20 @@ class StartedWith(SecretsLoader, ConfigurableClass):
         put_back()
 
     def get_secrets_for_environment(self, location_name: str | None) -> Mapping[str, str]:  # noqa: ARG002 (Dagster's)
-        """None: what the process has is all."""
+        """Return no variables: the process has all of them."""
         return {}
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
-        """As Dagster asks for it."""
+        """Return the configuration that Dagster gave."""
         return self._inst_data
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
-        """No configuration."""
+        """Return an empty schema: there is no configuration."""
         return {}
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> StartedWith:
-        """As Dagster makes it."""
+        """Create it as Dagster does."""
         return cls(inst_data, **config_value)

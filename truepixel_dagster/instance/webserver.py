@@ -1,4 +1,4 @@
-"""Dagster's webserver behind our guard: takes what `dagster-webserver` takes.
+"""Run Dagster's webserver behind the guard, with the options of `dagster-webserver`.
 
     python -m truepixel_dagster.instance.webserver --host 127.0.0.1 --port 3000
 
@@ -21,7 +21,7 @@ _MAKES_THE_APPLICATION = "create_app_from_workspace_process_context"
 
 
 def host_names(settings: Settings) -> list[str]:
-    """The names that the webserver goes by: the setting's, and the one that links to the UI are made with."""
+    """Return the webserver's host names: those of the setting, and the one in links to the UI."""
     linked = urlsplit(settings.dagster_url or "").netloc.rpartition("@")[2]
     return [name for name in (*settings.webserver_hosts.split(","), linked) if name]
 

@@ -25,7 +25,7 @@ _POLICY_VIOLATION = 1008
 
 
 class Refusal(NamedTuple):
-    """Why a request is not answered: the status of HTTP, and one line for whoever reads it."""
+    """The reason for refusing a request: the HTTP status, and one line for the reader."""
 
     status: int
     reason: str
@@ -45,11 +45,11 @@ CHANGE_BY_GET = Refusal(405, "Request refused: a GET changes nothing. Send the m
 
 
 class WebserverGuard:
-    """An ASGI application that passes on to another what `refusal` has nothing against.
+    """Pass requests to another ASGI application, unless `refusal` refuses them.
 
     Arguments:
         app: Dagster's webserver.
-        hosts: Host names that it goes by, with a port where only that one is meant; loopback's are always among them.
+        hosts: The webserver's host names, with a port if only that one is meant, in addition to those of loopback.
     """
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
@@ -57,12 +57,12 @@ class WebserverGuard:
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, or one connection of a WebSocket."""
+        """Answer one request or one WebSocket."""
         refused = None if scope["type"] == "lifespan" else refusal(scope, self._hosts)
         if refused is None:
             await self._app(scope, receive, _unframed(send))
         elif scope["type"] == "websocket":
-            # Before it is accepted: the browser sees a 403.
+            # Close it before it is accepted: the browser sees a 403.
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION, "reason": "refused"})
         else:
             headers = {"Allow": "POST"} if refused is CHANGE_BY_GET else None
@@ -70,11 +70,11 @@ class WebserverGuard:
 
 
 def refusal(scope: Scope, hosts: frozenset[str]) -> Refusal | None:
-    """Why a request is not answered, or None.
+    """Return the reason for refusing a request; None to answer it.
 
     Arguments:
-        scope: ASGI's, of type `http` or `websocket`.
-        hosts: Names in lower case, beside those of loopback.
+        scope: The ASGI scope, of type `http` or `websocket`.
+        hosts: The webserver's names in lower case, in addition to those of loopback.
     """
     headers = Headers(scope=scope)
     named = headers.getlist("host")
@@ -89,25 +89,25 @@ def refusal(scope: Scope, hosts: frozenset[str]) -> Refusal | None:
 
 
 def _goes_by(host: str, hosts: frozenset[str]) -> bool:
-    """Whether a `Host` is one of ours: by its name alone, or with its port where that is listed."""
+    """Return whether a `Host` is one of the webserver's: by its name, or with its port if that is listed."""
     found = _HOST.fullmatch(host)
     return found is not None and (host in hosts or found["name"] in LOOPBACK | hosts)
 
 
 def _place(origin: str) -> str:
-    """Host and port of an `Origin`; empty for `null` and for what is none."""
+    """Return host and port of an `Origin`; empty for `null` and for an invalid one."""
     scheme, _, host = origin.lower().partition("://")
     return next(iter(_places(host, _DEFAULT_PORTS[scheme])), "") if scheme in _DEFAULT_PORTS else ""
 
 
 def _places(host: str, *default_ports: str) -> Iterator[str]:
-    """A host with its port, or with each of those that may be left out."""
+    """Yield a host with its port; without one, with each default port."""
     if found := _HOST.fullmatch(host):
         yield from (f"{found['name']}:{port}" for port in ([found["port"]] if found["port"] else default_ports))
 
 
 def _from_elsewhere(scope: Scope, headers: Headers) -> bool:
-    """Whether the browser says that another site's page asks for something else than to be left for ours."""
+    """Return whether the browser reports a request of another site's page, except a link that opens this site."""
     if all(site in ("same-origin", "none") for site in headers.getlist("sec-fetch-site")):
         return False
     link = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
@@ -115,8 +115,8 @@ def _from_elsewhere(scope: Scope, headers: Headers) -> bool:
 
 
 def _asks_for_change(scope: Scope) -> bool:
-    """Whether a query in the URL, as Dagster reads it, is or may be more than a query."""
-    # Not only where a path ends by it: Dagster's routes take a line break behind it, too.
+    """Return whether the GraphQL in the URL, as Dagster reads it, is or may be more than a query."""
+    # Search the whole path: Dagster's routes also match with a line break at the end.
     if "/graphql" not in scope["path"]:
         return False
     return not all(_only_reads(query) for query in QueryParams(scope["query_string"]).getlist("query"))
@@ -126,14 +126,14 @@ def _only_reads(text: str) -> bool:
     try:
         definitions = parse(text, no_location=True).definitions
     except GraphQLError:
-        # How deep a text may be nested depends on the stack: what is no GraphQL here may be a mutation there.
+        # The parser's limit of nesting depends on the stack: a text that fails here may be a mutation for Dagster.
         return False
     operations = (one.operation for one in definitions if isinstance(one, OperationDefinitionNode))
     return all(operation == OperationType.QUERY for operation in operations)
 
 
 def _unframed(send: Send) -> Send:
-    """No page of another site may show ours in a frame, and have somebody press its buttons unseen."""
+    """Forbid other sites to show the page in a frame, where a user could press its buttons unknowingly."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":

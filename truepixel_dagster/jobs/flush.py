@@ -52,6 +52,6 @@ def _report(context: dg.OpExecutionContext, asset: str, result: FlushResult, key
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def flush() -> None:
-    """Two ops."""
+    """Run both ops."""
     flush_products()
     flush_visitors()

@@ -30,5 +30,5 @@ def import_spend_file(context: dg.OpExecutionContext, config: SpendFile) -> None
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def import_spend() -> None:
-    """One op."""
+    """Run the op."""
     import_spend_file()

@@ -33,5 +33,5 @@ def do_requests(context: dg.OpExecutionContext) -> None:
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def privacy() -> None:
-    """One op."""
+    """Run the op."""
     do_requests()

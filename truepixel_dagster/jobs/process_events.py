@@ -262,5 +262,5 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[BatchHandoff]:
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def process_events() -> None:
-    """The stream's job."""
+    """Plan, process the planned batches, report."""
     report(plan().map(slot).collect())

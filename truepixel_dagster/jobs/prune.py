@@ -61,7 +61,7 @@ def drop_old_months(context: dg.OpExecutionContext) -> None:
     tags=TAGS,
 )
 def prune_history() -> None:
-    """One op."""
+    """Run the op."""
     prune_runs()
 
 
@@ -71,5 +71,5 @@ def prune_history() -> None:
     tags=TAGS,
 )
 def drop_old_events() -> None:
-    """One op."""
+    """Run the op."""
     drop_old_months()

@@ -63,5 +63,5 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def replay() -> None:
-    """One op."""
+    """Run the op."""
     replay_range()

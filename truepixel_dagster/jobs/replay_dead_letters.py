@@ -77,5 +77,5 @@ def _wanted(config: Which, settings: Settings) -> Wanted:
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 def replay_dead_letters() -> None:
-    """One op."""
+    """Run the op."""
     replay_letters()

@@ -18,7 +18,7 @@ from pymongo import UpdateOne
 
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import DATA_REQUEST, SHOP_REDACT
-from truepixel_dagster.privacy import export, letters
+from truepixel_dagster.privacy import dead_letters, export
 from truepixel_dagster.privacy.forget import Forgotten, forget_person, forget_shop, recompute
 from truepixel_dagster.privacy.person import asked_for, find
 from truepixel_dagster.privacy.search import Searched, search, search_shop
@@ -159,7 +159,7 @@ def _forget(
 ) -> tuple[RebuildContext, Forgotten]:
     """Redact every store, and recompute what depends on the anonymised data."""
     say("redacting")
-    counts = {"dead letters": letters.forget(context.settings, redactions)}
+    counts = {"dead letters": dead_letters.forget(context.settings, redactions)}
     counts |= _forget_requests(context, request.request.shop_id, ids, redactions, request.id)
     forgotten = forget(_with_progress(context))
     # Afterwards, every batch that read the old touches is written.

@@ -215,8 +215,8 @@ def _planned(settings: Settings, log: EventsLog, stores: Stores, known: set[Plac
 def _returned(stores: Stores) -> set[Place]:
     """Return the reprocessed records that the customers' documents name.
 
-    Stage customer is the last one before the counters. A letter that no customer names is treated as waiting, in the
-    totals too, so that it counts when it is reprocessed.
+    Stage customer is the last one before the counters. A dead letter that no customer names is treated as waiting, also
+    in the totals, so that it counts when it is reprocessed.
     """
     found: set[Place] = set()
     for document in stores.mongodb.find(CUSTOMERS, {"replayed": {"$exists": True}}):

@@ -1,4 +1,4 @@
-"""Stage 2: the touches of a user, in the order of offsets.
+"""Stage 2: a user's touches, in the order of offsets.
 
     >>> from truepixel_dagster.events.decode import decode
     >>> from truepixel_dagster.events.event import Message
@@ -13,12 +13,12 @@
     >>> [(touch.offset, touch.ad.platform, touch.ad.channel) for touch in lead.touches]
     [(7, 'google', 'paid_search')]
 
-A visit is a touch: a pixel event whose URL carries ad data, or that came from another site. The same visit again within
-half an hour of the user's previous touch is the same touch. A touch carries its partition and offset, so that adding it
-again changes nothing.
+A touch is a pixel event whose URL has ad data, or that came from another site. The same visit again within half an hour
+of the user's previous touch is not a new touch. A touch stores its partition and offset, so that adding it again
+changes nothing.
 
-A document keeps the newest touches (`touches`) and, beside them, the ones that touches of the batch being worked on
-have just pushed out (`older`): if the batch must run again, its orders still find the journey that they had.
+A document keeps the newest touches (`touches`) and those that touches of the current batch have displaced (`older`): if
+the batch runs again, its orders still find the same journey.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NOTED_KEPT = 50
 
 
 class NotedOrder(msgspec.Struct, frozen=True, order=True):
-    """An order whose note attributes name a user, who may have visits that the stream has yet to read.
+    """An order whose note attributes name a user. The stream may read visits of this user later.
 
     A visit until `until` (milliseconds since the epoch) is added to it. `kind` and `id` are those of its facts.
     """
@@ -53,7 +53,7 @@ class NotedOrder(msgspec.Struct, frozen=True, order=True):
 
 
 class Lead(msgspec.Struct, frozen=True):
-    """A user's touches: the newest ones, and the ones that this batch pushed out; and the orders that name the user."""
+    """A user's newest touches, those that this batch displaced, and the orders that name the user."""
 
     touches: tuple[Touch, ...] = ()
     older: tuple[Touch, ...] = ()
@@ -61,7 +61,7 @@ class Lead(msgspec.Struct, frozen=True):
 
     @property
     def all(self) -> tuple[Touch, ...]:
-        """Every touch known, in order."""
+        """Return all known touches, in order."""
         return self.older + self.touches
 
 
@@ -77,7 +77,7 @@ LEAD = Reader(Lead, f"MongoDB {AD_LEADS}", _filled)
 
 
 def document_of(lead: Lead, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document of a lead, with whatever else the one before holds, in its touches too."""
+    """Return the document of a lead, with the unknown fields of the stored one, also those in touches."""
     known = {(t["partition"], t["offset"]): t for name in ("touches", "older") for t in before.get(name) or () if t}
 
     def plain(touches: Sequence[Touch]) -> list[dict[str, Any]]:
@@ -90,7 +90,7 @@ def document_of(lead: Lead, before: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(touch: Touch, before: Mapping[str, Any]) -> dict[str, Any]:
-    """A touch as a document holds it, with whatever else the one before holds."""
+    """Return a touch as stored in a document, with the unknown fields of the stored touch."""
     return {**{name: value for name, value in before.items() if name not in _TOUCH}, **msgspec.to_builtins(touch)}
 
 
@@ -98,7 +98,7 @@ _TOUCH = frozenset(field.name for field in msgspec.structs.fields(Touch))
 
 
 class Leads(msgspec.Struct, frozen=True):
-    """What stage 2 made of a batch: the touches of every user who has a touch or an order in it, and the orders whose
+    """The result of stage 2: the touches of every user with a touch or an order in the batch, and the orders whose
     notes name one of them."""
 
     touches: dict[str, tuple[Touch, ...]]
@@ -108,19 +108,16 @@ class Leads(msgspec.Struct, frozen=True):
 
 
 def add_touches(lead: Lead, events: Sequence[Event], *, kept: int, repeat: int) -> Lead:
-    """A user's lead after the events of a batch.
+    """Return a user's lead after the events of a batch; the same object if nothing is new.
 
     Arguments:
         lead: The lead before.
         events: The user's events of the batch, in offset order.
         kept: The number of newest touches to keep.
         repeat: Milliseconds within which the same ad again is the same touch.
-
-    Returns:
-        The same lead where nothing was new.
     """
     partition, first = events[0].origin.partition, events[0].origin.offset
-    # A user's partition changes only when partitions are added: what came from another one came before.
+    # A user's partition changes only when partitions are added, so touches of another partition are older.
     before = [touch for touch in lead.all if touch.partition != partition]
     here = [touch for touch in lead.all if touch.partition == partition]
     known = {touch.offset for touch in here}
@@ -141,8 +138,8 @@ def add_touches(lead: Lead, events: Sequence[Event], *, kept: int, repeat: int) 
 
 
 def touch_of(event: Event) -> Touch:
-    """Return the touch that an event with an ad is."""
-    assert event.ad is not None  # noqa: S101 (the caller has looked)
+    """Return the touch of an event that has ad data."""
+    assert event.ad is not None  # noqa: S101 (the caller has checked it)
     at, origin = iso(event.occurred_at), event.origin
     return Touch(event.event_id, at, event.ad, origin.partition, origin.offset, event.came_from)
 
@@ -163,11 +160,11 @@ def decide(
     repeat: int,
     noted: Mapping[str, Sequence[NotedOrder]] = MappingProxyType({}),
 ) -> Decided:
-    """Decide what becomes of the leads of all users given.
+    """Decide the new leads of some users.
 
     Arguments:
-        events: Events by user, in offset order; a user whom only an order's notes name has none.
-        stored: The documents that exist, by user.
+        events: Events by user, in offset order; a user named only by an order's notes has none.
+        stored: The existing documents, by user.
         noted: The orders whose notes name a user.
         kept: As in `add_touches`.
         repeat: As in `add_touches`.
@@ -188,7 +185,7 @@ def decide(
 
 
 def _with_orders(lead: Lead, noted: Sequence[NotedOrder]) -> Lead:
-    """A lead that also knows of some orders; the same where nothing is new."""
+    """Return a lead with additional orders; the same object if none is new."""
     if not noted:
         return lead
     orders = tuple(sorted({*lead.orders, *noted})[-NOTED_KEPT:])
@@ -196,7 +193,7 @@ def _with_orders(lead: Lead, noted: Sequence[NotedOrder]) -> Lead:
 
 
 def read(events: Iterable[Event], store: MongoStore) -> dict[str, dict[str, Any]]:
-    """The documents of all users who have a touch or an order among the events, or whom an order's notes name.
+    """Return the documents of all users with a touch or an order among the events, or named by an order's notes.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -216,11 +213,11 @@ def run(
     """Add the batch's touches to their users' documents: one read and one write.
 
     Arguments:
-        events: The events that run on, by user, in offset order.
-        store: Where the leads are.
+        events: The events that continue, by user, in offset order.
+        store: MongoDB.
         kept: The number of newest touches to keep.
         repeat: Milliseconds within which the same ad again is the same touch.
-        stored: What was read of these events, and maybe of more, before; None has it read now.
+        stored: The documents that were read ahead for these events, perhaps with others; None reads them now.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -251,7 +248,7 @@ def run(
 
 
 def concerns(event: Event) -> bool:
-    """Whether an event may be a touch, or needs those that there are."""
+    """Return whether an event may be a touch, or needs the existing touches."""
     return event.ad is not None or event.order is not None
 
 
@@ -280,7 +277,7 @@ def noted_in(cluster: Cluster) -> dict[str, set[NotedOrder]]:
 
 
 def with_noted(lead: Lead, noted: Iterable[NotedOrder]) -> Lead:
-    """Return a lead that also knows of orders that were lost with its document; the same where it knows them."""
+    """Return a lead with the orders that were lost with its document; the same object if it has them."""
     known = {(order.kind, order.id) for order in lead.orders}
     return _with_orders(lead, [order for order in noted if (order.kind, order.id) not in known])
 

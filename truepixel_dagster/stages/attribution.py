@@ -1,11 +1,11 @@
-"""Stage 3: which visits led to an order, and what became of it.
+"""Stage 3: attribute orders to visits, and follow the orders' changes.
 
-What records say of orders is kept in MongoDB, a document for each cluster of ids (`orders/cluster.py`), and merged
-there by compare-and-set. From it follow the attributions in Elasticsearch, one for each order, what each order counts
-for its client, and what each record changed in the product statistics.
+MongoDB holds the facts of orders, a document for each cluster of ids (`orders/cluster.py`); new facts are merged by
+compare-and-set. From them follow the attributions in Elasticsearch, one for each order, each order's counts for its
+client, and each record's changes of the product statistics.
 
-An attribution is always written from a cluster that was read after the attribution was: whoever changes the cluster
-later reads the attribution later, and replaces it, or finds that it has changed.
+An attribution is written only from a cluster that was read after the attribution. So a writer that changes the cluster
+later also reads the attribution later, and replaces it or finds that it has changed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from truepixel_dagster.stores.elasticsearch import ElasticsearchStore, Found, Pl
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import ORDERS, MongoStore
 
-# Some lanes that write one order again and again take turns: a write that meets theirs reads again.
+# Several lanes may write one order repeatedly: a write that conflicts with another one reads the order again.
 _REREADS = 40
 
 # Groups of records with the clusters that stand for them, by document id.
@@ -43,7 +43,7 @@ Clusters = dict[str, tuple[Group, Cluster]]
 
 
 class Identity(NamedTuple):
-    """Who the customer of an order is, and which payload says so: the newest word about a client counts."""
+    """The customer of an order, and the time of the payload that names them: the newest payload counts."""
 
     when: When
     customer_id: str | None
@@ -51,17 +51,17 @@ class Identity(NamedTuple):
 
 
 class Concern(NamedTuple):
-    """A user whose orders a batch may have changed: by which events, and who the orders say it is."""
+    """The events that may have changed a user's orders, and the identities in these orders."""
 
     events: list[Event]
     identities: list[Identity]
 
 
 class Attributed(msgspec.Struct, frozen=True):
-    """What stage 3 made of a batch.
+    """The result of stage 3.
 
-    `changes` holds what records change in the product statistics, by origin; `users` everybody whose orders may have
-    changed; `made` and `changed` how many attributions were made, and how many of those that were there changed.
+    `changes` holds the changes of the product statistics, by origin of the record; `users` has the users whose orders
+    may have changed. `made` and `changed` are the numbers of new and of changed attributions.
     """
 
     changes: Mapping[Origin, Counted]
@@ -72,14 +72,14 @@ class Attributed(msgspec.Struct, frozen=True):
 
 
 class Prefetched(NamedTuple):
-    """What the stores hold of a batch's orders: the attributions, read before the clusters."""
+    """The stored documents of a batch's orders: the attributions, which are read first, and the clusters."""
 
     attributions: dict[str, Found | None]
     clusters: dict[str, dict[str, Any]]
 
 
 def read(events: Iterable[Event], mongodb: MongoStore, elasticsearch: ElasticsearchStore) -> Prefetched:
-    """Return what the stores hold of all orders that events name.
+    """Read the stored documents of all orders that the events name.
 
     Raises:
         Unavailable: A server does not answer.
@@ -96,14 +96,14 @@ def run(
     elasticsearch: ElasticsearchStore,
     prefetched: Prefetched | None = None,
 ) -> Attributed:
-    """Merge what the batch says into its orders, and write their attributions.
+    """Merge the batch's facts into its orders, and write their attributions.
 
     Arguments:
         events: The events that continue, in order.
-        settling: By what clusters are settled.
-        mongodb: Where clusters are.
-        elasticsearch: Where attributions are.
-        prefetched: What was read of these events, and maybe of more, before; None has it read now.
+        settling: The data with which orders are settled.
+        mongodb: The store of clusters.
+        elasticsearch: The store of attributions.
+        prefetched: The documents that were read ahead for these events, perhaps with others; None reads them now.
 
     Raises:
         Unavailable: A server does not answer.
@@ -177,7 +177,7 @@ def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, bef
 
 
 def _imported(attributions: Mapping[str, Found | None], group: Group) -> Cluster | None:
-    """What a document of the first edition says of an order of which nothing else is known."""
+    """Return the cluster from a document of the first edition, for an order without any other document."""
     for id_ in group.ids:
         there = attributions.get(id_)
         if there and (there.source.get("schema") or FIRST_SCHEMA) < SECOND_EDITION:
@@ -187,7 +187,7 @@ def _imported(attributions: Mapping[str, Found | None], group: Group) -> Cluster
 
 
 def _reason(group: Group, unreadable: Mapping[str, str], stored: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """Why a group cannot be settled: one of its clusters cannot be read."""
+    """Return why a group cannot be settled, if one of its clusters cannot be read."""
     if not unreadable:
         return None
     ids = {*group.ids, *group.clusters}

@@ -1,4 +1,4 @@
-"""Attributions as they are stored: read of any version, and written with whatever else they hold."""
+"""Stored attributions: read documents of any version, and write them without losing unknown fields."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ATTRIBUTIONS = "attributions"
 
 
 def _filled(found: dict[str, Any]) -> dict[str, Any]:
-    """An attribution whose missing fields have defaults."""
+    """Return an attribution with defaults for missing fields."""
     for touch in found.get("touches", ()):
         touch["event_id"] = touch.get("event_id", "")
         touch["ad"] = {"platform": "unknown", **touch.get("ad", {})}
@@ -28,24 +28,24 @@ ATTRIBUTION = Reader(Attribution, f"Elasticsearch {ATTRIBUTIONS}", _filled)
 
 
 def stored_attribution(there: Found) -> Attribution:
-    """Return what a stored document says.
+    """Return the attribution of a stored document.
 
     Raises:
-        Unreadable: It cannot be read.
+        Unreadable: The document cannot be read.
     """
     shop = {"shop_id": there.id.partition(":")[0]}
     return ATTRIBUTION.read(there.id, there.source if "shop_id" in there.source else {**shop, **there.source})
 
 
 def updated(after: Attribution, there: Found | None) -> bytes | None:
-    """Return the document of an order as JSON, with whatever else the one before holds; None where nothing changes.
+    """Return an attribution as JSON, with the unknown fields of the stored document; None if nothing changes.
 
     Arguments:
-        after: What it is to say.
-        there: The document as it was read; None for a new one.
+        after: The new attribution.
+        there: The stored document; None for a new one.
 
     Raises:
-        Unreadable: A newer version wrote the one that is there, or it is of another shape.
+        Unreadable: A newer version wrote the stored document, or it has another shape.
     """
     after = msgspec.structs.replace(after, schema=SCHEMA)
     if there is None:
@@ -65,9 +65,9 @@ def updated(after: Attribution, there: Found | None) -> bytes | None:
     return None if new == before else msgspec.json.encode(new)
 
 
-# What the first edition of the contract kept with a sighting, and what the facts of the order say now.
+# Fields that the first edition of the data contract stored with a sighting; the facts of the order have them now.
 _OF_FIRST_EDITION = frozenset({"touches", "order_id", "checkout_token", "value"})
-# What this version does not know of an entry survives; the rest is as it is now.
+# Fields of this version are replaced; fields that it does not know survive.
 _OWN = {
     "sightings": _OF_FIRST_EDITION.union(field.name for field in msgspec.structs.fields(SightingEntry)),
     "touches": frozenset(field.name for field in msgspec.structs.fields(AttributedTouch)),

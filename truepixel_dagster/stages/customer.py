@@ -1,12 +1,12 @@
 """Stage 4: the profile of every customer.
 
 A document holds the last applied offset of each partition, so that an event counts once however often it is delivered
-and however the batches are cut. An event that comes back from the dead letters is behind that offset: it is known by
-its own origin, in `replayed`. `set_by` names what set a field that belongs to the newest record.
+and however micro-batches are cut. A reprocessed event is below that offset, so it is recognized by its origin in
+`replayed`. `set_by` names the record that set a field for which the newest record counts.
 
-Orders and their money are no increments: whenever an order of a client may have changed, they are summed up over the
-orders that are the client's (`orders` in MongoDB). The sum is taken after the document was read, and the document is
-replaced only if nobody has replaced it meanwhile. So whoever writes last has seen every order.
+Orders and their amounts are not increments: whenever an order of a client may have changed, they are summed over the
+client's orders (`orders` in MongoDB). The sum is read after the document, and the document is replaced only if it has
+not changed meanwhile. So the last writer has seen every order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ New = Callable[[Document, Sequence[Event]], list[Event]]
 
 
 class OrderSums(NamedTuple):
-    """What the orders of one client come to: how many, and minor units by currency."""
+    """The sums of one client's orders: their number, and minor units by currency."""
 
     orders: int = 0
     revenue: Mapping[str, int] = {}
@@ -38,15 +38,15 @@ class OrderSums(NamedTuple):
 
 
 class Refusals(NamedTuple):
-    """What documents were refused for: events of the documents' own clients, and events of other clients that change
-    orders of theirs."""
+    """The events whose documents were rejected: events of the documents' own clients, and events of other clients that
+    change these clients' orders."""
 
     own: tuple[Refused, ...] = ()
     of_orders: tuple[Refused, ...] = ()
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """What is read of a customer's document, to find out whether it can be; all of it may be missing."""
+    """The fields of a customer's document that are checked before it is used; each may be missing."""
 
     first_seen: str = ""
     last_seen: str = ""
@@ -76,7 +76,7 @@ def is_applied(stored: Document, origin: Origin) -> bool:
 
 
 def apply(stored: Document | None, events: Sequence[Event]) -> dict[str, Any] | None:
-    """A customer's document after events of its own, its orders aside; None where all of them had been applied.
+    """Return a customer's document after its own events, without its orders; None if all of them had been applied.
 
     Arguments:
         stored: The document before; None for a new customer.
@@ -91,9 +91,9 @@ def apply(stored: Document | None, events: Sequence[Event]) -> dict[str, Any] | 
 
 
 def apply_late(stored: Document | None, events: Sequence[Event]) -> dict[str, Any] | None:
-    """A customer's document after events that the stream passed over; None where all of them came back before.
+    """Return a customer's document after reprocessed events; None if all of them had been reprocessed before.
 
-    What newer events have set stays.
+    Fields that newer events have set stay.
     """
     before = stored or {}
     new = _not_replayed(before, events)
@@ -104,12 +104,12 @@ def apply_late(stored: Document | None, events: Sequence[Event]) -> dict[str, An
 
 
 def with_orders(document: Document, sums: OrderSums, identities: Iterable[Identity]) -> dict[str, Any]:
-    """A customer's document with what its orders come to, and whom they say it is.
+    """Return a customer's document with the sums of its orders, and with the identity that they report.
 
     Arguments:
-        document: The document before, with its own events.
-        sums: Over the orders that are the client's.
-        identities: Of the orders that the client's records name.
+        document: The document with the client's own events.
+        sums: The sums of the client's orders.
+        identities: The identities in the orders that the client's records name.
     """
     after = {**document, "set_by": dict(document.get("set_by", {}))}
     legacy = document.get("before") or {}
@@ -117,32 +117,32 @@ def with_orders(document: Document, sums: OrderSums, identities: Iterable[Identi
     after["revenue"] = _added(sums.revenue, legacy.get("revenue") or {})
     after["refunded"] = _added(sums.refunded, {})
     for identity in identities:
-        said = {"customer_id": identity.customer_id, "email_hash": identity.email_hash}
-        _set_said(after, said, _moment(*identity.when))
+        fields = {"customer_id": identity.customer_id, "email_hash": identity.email_hash}
+        _set_identity(after, fields, _moment(*identity.when))
     return after
 
 
 def counts(event: Event) -> bool:
-    """Whether an event counts for the client that it is keyed by: not one of a bot, or of nobody."""
+    """Return whether an event counts for the client in its key: not if it is of a bot or has no client."""
     return not event.bot and not event.anonymous
 
 
 def newest_marks(before: Iterable[str], new: Iterable[str]) -> list[str]:
-    """The records that came back, the last ones of very many.
+    """Return the marks of reprocessed records, at most the newest ones.
 
-    A mark is needed until its letter is marked in Redis, behind its micro-batch. So that many are enough, and a client
-    who sends what is refused cannot make a document that MongoDB refuses.
+    A mark is needed until its dead letter is marked in Redis, after its micro-batch. So this number is enough, and a
+    client that sends records to be rejected cannot make the document too large for MongoDB.
     """
     return list(dict.fromkeys([*before, *new]))[-MARKS_KEPT:]
 
 
 def order_sums(users: Iterable[str], store: MongoStore, field: str = "entries") -> dict[str, OrderSums]:
-    """Sum up the orders of users, by user; those without an order are left out.
+    """Return the sums of users' orders, by user; omit users without an order.
 
     Arguments:
-        users: Whose orders.
-        store: Where they are.
-        field: `entries`, or `imported` for what documents of the first edition counted of them.
+        users: The users.
+        store: MongoDB.
+        field: `entries`, or `imported` for what documents of the first edition have counted of them.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -177,15 +177,15 @@ def order_sums(users: Iterable[str], store: MongoStore, field: str = "entries") 
 
 
 def run(events: Mapping[str, Sequence[Event]], concerns: Mapping[str, Concern], store: MongoStore) -> Refusals:
-    """Apply events to their customers' documents, and what their orders come to: one read and one write.
+    """Apply events and the sums of orders to the customers' documents: one read and one write.
 
     Arguments:
         events: The events that continue, by user, in offset order.
         concerns: Stage 3's result: the users whose orders may have changed.
-        store: Where the customers and the orders are.
+        store: MongoDB.
 
     Returns:
-        The events of documents that MongoDB refused, without those that had been applied before.
+        The events of documents that MongoDB rejected, without those that had been applied before.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -194,7 +194,7 @@ def run(events: Mapping[str, Sequence[Event]], concerns: Mapping[str, Concern], 
 
 
 def replay(events: Mapping[str, Sequence[Event]], concerns: Mapping[str, Concern], store: MongoStore) -> Refusals:
-    """The same as `run` for events that the stream passed over: each once by its origin."""
+    """Do the same as `run` for reprocessed events: apply each once, by its origin."""
     return _run(events, concerns, store, _not_replayed, apply_late)
 
 
@@ -243,7 +243,7 @@ def _run(
 
 
 class _Sums:
-    """What the orders of a batch's users come to, and what documents of the first edition counted of them."""
+    """The sums of orders of a batch's users, and what documents of the first edition have counted of them."""
 
     def __init__(self, concerns: Mapping[str, Concern], stored: Mapping[str, Document], store: MongoStore) -> None:
         self._now = order_sums(concerns, store)
@@ -251,7 +251,7 @@ class _Sums:
         self._imported = order_sums(counted_before, store, "imported") if counted_before else {}
 
     def of(self, user: str) -> OrderSums:
-        """Of one user."""
+        """Return the sums of one user."""
         now, imported = self._now.get(user, OrderSums()), self._imported.get(user)
         if imported is None:
             return now
@@ -304,7 +304,7 @@ def _not_replayed(stored: Document, events: Sequence[Event]) -> list[Event]:
 
 
 def _seen(stored: Document, new: Sequence[Event], *, late: bool) -> dict[str, Any]:
-    """The document with events of its own, without what guards them."""
+    """Return the document with the client's own events, without their guards."""
     document = {**stored}
     times = [iso(event.occurred_at) for event in new]
     document["shop_id"], document["client_id"] = new[0].shop_id, new[0].client_id
@@ -316,34 +316,34 @@ def _seen(stored: Document, new: Sequence[Event], *, late: bool) -> dict[str, An
     document["set_by"] = dict(document.get("set_by", {}))
     document["schema"] = SCHEMA
     for event in new:
-        said = {"customer_id": event.customer_id, "email_hash": event.email_hash}
-        _set_said(document, said, _moment(event.occurred_at, event.event_id))
+        fields = {"customer_id": event.customer_id, "email_hash": event.email_hash}
+        _set_identity(document, fields, _moment(event.occurred_at, event.event_id))
         if event.ad and not (late and _is_newer(document, event.origin)):
             document["last_ad"] = msgspec.to_builtins(event.ad)
             document["set_by"]["last_ad"] = _at(event.origin)
     return document
 
 
-def _set_said(document: dict[str, Any], said: Mapping[str, str | None], moment: str) -> None:
-    """Set what a record says of a person, unless a newer one has."""
-    for field, value in said.items():
-        if value and not (document.get(field) and _said_at(document["set_by"].get(field, "")) > moment):
+def _set_identity(document: dict[str, Any], fields: Mapping[str, str | None], moment: str) -> None:
+    """Set the fields that a record reports about a person, unless a newer record has set them."""
+    for field, value in fields.items():
+        if value and not (document.get(field) and _set_at(document["set_by"].get(field, "")) > moment):
             document[field] = value
             document["set_by"][field] = moment
 
 
 def _moment(millis: int, event_id: str) -> str:
-    """A text for a moment. Texts compare as their times do, so that the newest of two records is known."""
+    """Return a text for the time of a record. Texts sort like their times, so the newer of two records is known."""
     return f"{millis:015d} {event_id}"
 
 
-def _said_at(set_by: str) -> str:
-    """Documents of older versions name a partition and offset here, which is older than any time."""
+def _set_at(set_by: str) -> str:
+    """Return when a field was set; a partition and offset, as in older versions, is older than any time."""
     return set_by if " " in set_by else ""
 
 
 def _is_newer(document: Document, origin: Origin) -> bool:
-    """Whether a newer record than this one set the last ad; one of another partition counts as newer."""
+    """Return whether a record newer than this one set the last ad; a record of another partition counts as newer."""
     if document.get("last_ad") is None:
         return False
     setter = document["set_by"].get("last_ad")
@@ -356,6 +356,6 @@ def _at(origin: Origin) -> str:
 
 
 def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    """The sum of amounts by currency, at most what 64 bits hold; MongoDB gives a larger one as a fraction."""
+    """Return the sums of amounts by currency, limited to 64 bits: MongoDB returns a larger sum as a fraction."""
     found = {currency: one.get(currency, 0) + other.get(currency, 0) for currency in dict.fromkeys((*one, *other))}
     return {currency: int(max(-MAX_SUM - 1, min(MAX_SUM, amount))) for currency, amount in found.items()}

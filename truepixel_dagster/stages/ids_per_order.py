@@ -1,4 +1,4 @@
-"""How many ids an order may have: pixels, which anybody can send, may not fill its document."""
+"""Limit the number of an order's ids: anybody can send pixel events, and must not fill its document."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ PIXEL = "pixel"
 
 
 def beyond(group: Group, most: int) -> list[Refused]:
-    """The events of pixels that would give an order more ids than it may have, so that nobody can fill its document.
+    """Return the pixel events that would give an order more ids than the limit.
 
-    What Shopify says is always taken, and so is what names no id that the order does not have.
+    Webhooks always count, and so do events that name only ids that the order has.
     """
     homes = {id_: _home(name, group.clusters) for name, cluster in group.clusters.items() for id_ in cluster.ids}
     if len(homes) + len(group.ids) <= most:
@@ -35,7 +35,7 @@ def beyond(group: Group, most: int) -> list[Refused]:
 
 
 def _home(id_: str, clusters: Mapping[str, Cluster]) -> str:
-    """The cluster that one was merged into, or was to be."""
+    """Return the id of the cluster that a cluster was merged into, or is being merged into."""
     seen = {id_}
     while (into := clusters[id_].merged_into) and into in clusters and into not in seen:
         id_ = into
@@ -44,7 +44,7 @@ def _home(id_: str, clusters: Mapping[str, Cluster]) -> str:
 
 
 def _settle_in(homes: dict[str, str], ids: Sequence[str]) -> None:
-    """Add ids that are new to where those beside them are."""
+    """Assign new ids to the cluster of the known ids beside them."""
     home = next((homes[id_] for id_ in ids if id_ in homes), ids[0])
     for id_ in ids:
         homes.setdefault(id_, home)

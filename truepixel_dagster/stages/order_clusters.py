@@ -1,4 +1,4 @@
-"""What is known of orders, as documents in MongoDB: read with those into which they were merged, and written again."""
+"""Clusters of orders as documents in MongoDB: read them with those into which they were merged, and write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def read_clusters(ids: Iterable[str], mongodb: MongoStore) -> dict[str, dict[str
 
 
 def readable(stored: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Cluster], dict[str, str]]:
-    """Return what documents say, and why those that cannot be read cannot, by id."""
+    """Return the clusters by id, and the reasons for documents that cannot be read."""
     clusters: dict[str, Cluster] = {}
     unreadable: dict[str, str] = {}
     for id_, document in stored.items():
@@ -38,6 +38,6 @@ def readable(stored: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Cluster
 
 
 def as_document(cluster: Cluster, before: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cluster as a document, with whatever else the one before holds."""
+    """Return a cluster as a document, with the unknown fields of the stored one."""
     own: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(cluster, schema=SCHEMA))
     return {**CLUSTER.unknown(before), **own}

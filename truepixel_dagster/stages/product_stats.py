@@ -9,8 +9,8 @@
     >>> list(increments(decode(Message(Origin("events", 0, 7), b"shop:c", value, timestamp=1_767_607_201_000))))
     [('7', 'views', 1)]
 
-One call applies a batch's increments and moves its partitions' applied offsets with them, so that a redelivered event
-counts once however the batches are cut. What a record changes in an order's counts is decided by stage 3.
+One call applies a batch's increments and advances its partitions' applied offsets, so that a redelivered event counts
+once however micro-batches are cut. Stage 3 decides what a record changes in an order's counts.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
 VIEWS, CARTS, CHECKOUTS = "views", "carts", "checkouts"
-# One call to Redis applies no more counters than this, while it answers nobody else.
+# One call to Redis applies at most this many counters: meanwhile Redis answers no other client.
 COUNTERS_AT_ONCE = 20_000
 _TRIES = 20
 
 
 class Counting(NamedTuple):
-    """By what events are counted: how many products of one event count, and the shop's day and week of an event."""
+    """The rules of counting: the shop's day and week of an event, and how many products of one event count."""
 
     day_of: Callable[[Event], str]
     week_of: Callable[[Event], str]
@@ -47,13 +47,13 @@ def decide(
     applied: Mapping[int, int],
     counting: Counting,
 ) -> tuple[Increments, int]:
-    """What a batch adds, and how many of its events had not been applied.
+    """Return the increments of a batch, and how many of its events had not been applied.
 
     Arguments:
         events: The events that continue, each partition's in offset order.
-        changes: What records change in what orders count, by origin.
+        changes: The changes of orders' counts, by origin of the record.
         applied: The last applied offset of each partition.
-        counting: By what events are counted.
+        counting: The rules of counting.
     """
     counters: dict[CounterKey, dict[str, int]] = {}
     visitors: dict[WeekKey, set[str]] = {}
@@ -83,7 +83,7 @@ _COUNTED_NAMES = frozenset({PRODUCT_VIEWED, ADDED_TO_CART, CHECKOUT_STARTED})
 
 
 def increments(event: Event, products: int = LINES_PER_EVENT) -> Iterable[tuple[str, str, int]]:
-    """What one pixel event adds by itself: product, field, amount. Only so many of its first products count."""
+    """Yield the increments of one pixel event: product, field, amount. Only its first `products` products count."""
     if event.bot:
         return
     if event.name == PRODUCT_VIEWED:
@@ -100,7 +100,7 @@ def increments(event: Event, products: int = LINES_PER_EVENT) -> Iterable[tuple[
 
 
 def run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> int:
-    """Apply a batch, in one call unless it has very many products; returns how many events had not been applied before.
+    """Apply a batch, in one call unless it has very many products; return how many events had not been applied.
 
     Raises:
         Unavailable: Redis does not answer.
@@ -109,7 +109,7 @@ def run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: Redis
 
 
 def _parts(events: Sequence[Event], changes: Mapping[Origin, Counted]) -> Iterator[Sequence[Event]]:
-    """The events in order, cut where one call would apply too many counters."""
+    """Yield the events in order, in parts that one call can apply."""
     start = size = 0
     for position, event in enumerate(events):
         own = len(event.product_ids) + len(changes.get(event.origin, ()))
@@ -132,7 +132,7 @@ def _run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: Redi
 
 
 def replay(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> None:
-    """Apply events that the stream passed over: each once by its origin, whatever the applied offsets are.
+    """Apply reprocessed events: each once, by its origin, whatever the applied offsets are.
 
     Raises:
         Unavailable: Redis does not answer.

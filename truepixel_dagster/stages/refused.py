@@ -1,4 +1,4 @@
-"""An event that a store would not take: a dead letter of one stage."""
+"""An event that a stage rejects, so that it becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from truepixel_dagster.events.event import Event
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """An event, and why a store refused what a stage made of it."""
+    """An event, and why a store rejected the document that a stage made of it."""
 
     event: Event
     reason: str

@@ -1,4 +1,4 @@
-"""What the stages need to know of settings, touches and shops to settle orders."""
+"""The rules, touches and days with which the stages settle orders."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from truepixel_dagster.stages.ad_lead import NotedOrder
 
 
 class StageRules(NamedTuple):
-    """Hold what operators may set about the stages: the rules of attribution, and when a visit counts again (ms)."""
+    """Hold the stages' settings: the rules of attribution, and when the same visit counts again (ms)."""
 
     attribution: Rules
     touch_repeat: int
 
 
 def stage_rules_of(settings: Settings) -> StageRules:
-    """Return the rules of the stages that settings say."""
+    """Return the rules of the stages from the settings."""
     return StageRules(rules_of(settings), int(settings.touch_repeat * 1000))
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Return the rules of attribution that settings say."""
+    """Return the rules of attribution from the settings."""
     return Rules(
         settings.attribution_window_days,
         settings.attribution_half_life_days,
@@ -64,13 +64,13 @@ def settling(
     days: ShopDays,
     is_applied: Callable[[int, int], bool],
 ) -> Settling:
-    """Return by what orders are settled.
+    """Return the data with which orders are settled.
 
     Arguments:
-        rules: Window, half-life and the rest that operators may set.
+        rules: The rules of attribution.
         touches: Stage 2's result: all touches by user.
-        days: The days of shops.
-        is_applied: Whether the product statistics have what the record at a partition and offset changed.
+        days: Maps times to the days of shops.
+        is_applied: Whether the product statistics contain the changes of the record at a partition and offset.
     """
 
     def touches_of(event: Event) -> Sequence[Touch]:

@@ -41,7 +41,7 @@ class Unreadable(ValueError):
 
 
 class Reader(Generic[T]):
-    """Reads the documents of one kind.
+    """Read the documents of one kind.
 
     Arguments:
         kind: What is read of a document.

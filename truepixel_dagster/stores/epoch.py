@@ -26,7 +26,7 @@ class StateLost(ServerRefuses):
 
 
 class Epoch(NamedTuple):
-    """What Redis must hold: its epoch, and at least so many writes; an empty epoch is not checked."""
+    """The epoch that Redis must hold, and the least number of its writes; an empty epoch is not checked."""
 
     value: str = ""
     writes: int = 0

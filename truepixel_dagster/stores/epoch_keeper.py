@@ -13,7 +13,7 @@ REDIS = "redis"
 
 
 class EpochKeeper:
-    """Keeps the epoch of one Redis in MongoDB."""
+    """Store the epoch of one Redis in MongoDB."""
 
     def __init__(self, mongodb: MongoStore, redis: RedisStore) -> None:
         self._mongodb = mongodb

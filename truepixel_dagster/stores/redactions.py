@@ -1,8 +1,8 @@
-"""Whose records are to be forgotten, without saying whose: digests of their ids under a secret of this database.
+"""Redactions: which records must be forgotten, as digests of ids under a secret of this database, without the ids.
 
-Whoever reads records of the topic of events reads them through `Redactions.shown`. A person's record up to the
-redaction is read as its anonymised record, one of a redacted shop not at all. So neither the stream nor any replay
-brings back what was redacted, and all of them come to the same documents.
+Every reader of the topic of events uses `Redactions.shown`. It shows a person's record up to the redaction as its
+anonymised record, and omits records of a redacted shop. So neither the stream nor a replay restores redacted data, and
+all of them make the same documents.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, repor
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore
 
-# How long a reader may go on with what it knows of which shops have redactions.
+# How long a reader may use its list of shops with redactions.
 KNOWN_SECONDS = 1.0
 ALIAS = "redacted-"
 WHOLE_SHOP = Identifier("shop", "")
-# An order and a record happened once: whatever comes of them later is of the same person.
+# An order or a record happens once: all later records of it concern the same person.
 _FOR_EVER = frozenset({ORDER, TOKEN, RECORD})
 _SECRET = "secret"  # noqa: S105 (the id of the document that holds it)
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """Up to when a redaction goes: the offset of each partition before which, and the time (ms) up to which.
+    """The limit of a redaction: below an offset of each partition, and up to a time (ms).
 
-    `always` where that cannot be read: rather too much is forgotten than too little.
+    `always` means no limit: if a redaction cannot be read, rather forget too much than too little.
     """
 
     until: Mapping[str, int] = {}
@@ -54,7 +54,7 @@ class Moment(msgspec.Struct, frozen=True):
     always: bool = False
 
     def covers(self, message: Message, occurred_at: int | None) -> bool:
-        """Whether a record was there by then, or speaks of what was, however late it comes."""
+        """Return whether a record existed by then, or reports something that did, however late it arrives."""
         if self.always:
             return True
         before = message.origin.offset < self.until.get(str(message.origin.partition), 0)
@@ -62,7 +62,7 @@ class Moment(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """What is read of a redaction."""
+    """The stored fields of a redaction."""
 
     at: int
     until: dict[str, int] = {}
@@ -82,9 +82,10 @@ class Redactions:
         self._key = b""
 
     def shown(self, messages: Iterable[Message]) -> list[Message]:
-        """Records as they may be read: those to be forgotten by their remainders, those of redacted shops left out.
+        """Yield records as they may be read: redacted ones anonymised, and without those of redacted shops.
 
-        One query where a shop of them has redactions, none where none has; which have is asked once a second.
+        This takes one query if one of their shops has redactions, else none; the list of such shops is read once a
+        second.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -92,7 +93,7 @@ class Redactions:
         return [message for message in self.views([stripped(message) for message in messages]) if message]
 
     def views(self, messages: Sequence[Message]) -> list[Message | None]:
-        """The same, one for one; None where a record may not be read. Records have been `stripped` before."""
+        """Return the view of each record; None if it may not be read. The records must be `stripped` already."""
         self._refresh()
         if not self._shops:
             return list(messages)
@@ -123,7 +124,7 @@ class Redactions:
         return anonymous(message, lambda kind, value: self.alias(shop, kind, value), self._sites)
 
     def add(self, shop: str, ids: Iterable[Identifier], moment: Moment) -> None:
-        """Have the records of these ids forgotten, up to a moment; an earlier redaction of them reaches as far, then.
+        """Redact the records of these ids up to a moment; an earlier redaction of them is extended.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -141,7 +142,7 @@ class Redactions:
         self._refresh(now=True)
 
     def prepare(self) -> None:
-        """Make what digests need, where there is no redaction yet.
+        """Create the secret of the digests, if there is none yet.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -150,18 +151,18 @@ class Redactions:
         self._make_key()
 
     def digest(self, shop: str, id_: Identifier) -> str:
-        """What stands for an id of a shop; it says nothing of it without the database's secret."""
+        """Return the digest of a shop's id; without the database's secret it reveals nothing."""
         return self._hmac("redaction", shop, id_.kind, id_.value)
 
     def alias(self, shop: str, kind: str, value: str) -> str:
-        """What takes the place of an id in documents."""
+        """Return the alias that replaces an id in documents."""
         return ALIAS + self._hmac("alias", shop, kind, value)[:32]
 
     def _shop(self, shop: str) -> str:
         return self._hmac("shop", shop)
 
     def _hmac(self, *parts: str) -> str:
-        # Lengths in front: no two lists of parts make the same text.
+        # With each part's length in front, different lists of parts give different texts.
         text = "".join(f"{len(part)}:{part}" for part in parts)
         return hmac.new(self._key, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 

@@ -1,9 +1,9 @@
-"""The registry of shops: MongoDB `shops`, a document for each shop of which something is known.
+"""The registry of shops: MongoDB `shops`, with a document for each known shop.
 
-An operator's word (`truepixel shops set`) is kept apart from what `shop/update` webhooks say, and stands over it. Of
-the webhooks each field's newest word is kept, by the time of its version and then by the event id: in whatever order
-and however often they come, and whoever writes at once, the document is the same. Domains add up: an operator's and the
-newest webhook's are all the shop's own.
+An operator's values (`truepixel shops set`) are stored apart from those of `shop/update` webhooks, and take precedence.
+Of the webhooks, each field's newest value counts, by the time of its version and then by the event id: the document is
+the same in whatever order and however often webhooks arrive, also with concurrent writers. Domains add up: the
+operator's and the newest webhook's are all the shop's own.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, repor
 from truepixel_dagster.stores.errors import ServerRefuses
 from truepixel_dagster.stores.mongodb import SHOPS, Document, MongoStore
 
-# How long a reader may go on with what it knows of a shop, or that nothing is known of it.
+# How long a reader may use a cached shop, or the result that a shop is unknown.
 KNOWN_SECONDS = 5.0
-# What a reader keeps at most: shops, and bytes of what is known of them.
+# The limits of a reader's cache: shops and bytes.
 MOST_SHOPS, MOST_BYTES = 10_000, 8 * 1024 * 1024
-# About what a shop takes without its texts, and each of its texts beside its characters.
+# The approximate bytes of a shop without its texts, and of each text without its characters.
 _SHOP_BYTES, _TEXT_BYTES = 600, 60
 _REPORTED = 1000
 
 
 class Word(msgspec.Struct, frozen=True):
-    """What a webhook says, and its version: milliseconds since the epoch, and the event id."""
+    """A value from a webhook with its version: milliseconds since the epoch, and the event id."""
 
     value: str
     at: int
@@ -41,7 +41,7 @@ class Word(msgspec.Struct, frozen=True):
 
 
 class Words(msgspec.Struct, frozen=True):
-    """As `Word`, of several."""
+    """Several values from a webhook with their version, like `Word`."""
 
     value: tuple[str, ...]
     at: int
@@ -49,7 +49,7 @@ class Words(msgspec.Struct, frozen=True):
 
 
 class ByWebhook(msgspec.Struct, frozen=True):
-    """The newest words of webhooks."""
+    """The newest values from webhooks."""
 
     time_zone: Word | None = None
     currency: Word | None = None
@@ -57,7 +57,7 @@ class ByWebhook(msgspec.Struct, frozen=True):
 
 
 class ByOperator(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an operator says of a shop."""
+    """An operator's values of a shop."""
 
     time_zone: str | None = None
     currency: str | None = None
@@ -67,10 +67,10 @@ class ByOperator(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a shop.
+    """The stored values of a shop.
 
-    `since` is when its time zone became what it is, `origins_since` when its domains, payment hosts and aliases did
-    (milliseconds since the epoch).
+    `since` is the time of the last change of its time zone, `origins_since` that of its domains, payment hosts and
+    aliases (milliseconds since the epoch).
     """
 
     operator: ByOperator = ByOperator()
@@ -80,7 +80,7 @@ class Known(msgspec.Struct, frozen=True):
 
     @property
     def shop(self) -> Shop:
-        """All of it together; a time zone that there is none of counts as unknown."""
+        """Return the shop with the effective values; a time zone that does not exist counts as unknown."""
         operator, webhook = self.operator, self.webhook
         zone = operator.time_zone or (webhook.time_zone.value if webhook.time_zone else None)
         return Shop(
@@ -103,13 +103,13 @@ class _Cached(NamedTuple):
 
 
 class Shops:
-    """The registry, for readers that ask for few shops very often. Safe to use from several threads.
+    """Read the registry with a cache, for readers that need few shops often. Safe to use from several threads.
 
     Arguments:
         store: MongoDB.
-        clock: Seconds, for how long what is known stands.
-        shops: How many shops are kept.
-        size: How many bytes they may take.
+        clock: Returns seconds, for the age of cached shops.
+        shops: The most shops in the cache.
+        size: The most bytes in the cache.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Shops:
         self._lock = threading.Lock()
 
     def read(self, ids: Iterable[str]) -> dict[str, Shop]:
-        """Return what is known of some shops: one query for those that were not asked for lately, none if all were.
+        """Return some shops by id: one query for those that are not cached, none if all are.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -161,7 +161,7 @@ class Shops:
         return _days(self.read(ids))
 
     def learn(self, events: Iterable[Event]) -> int:
-        """Keep what the `shop/update` webhooks among some events say; how many shops are known differently then.
+        """Store the values of the `shop/update` webhooks among some events; return how many shops changed.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -186,7 +186,7 @@ class Shops:
 def learn(store: MongoStore, events: Iterable[Event]) -> set[str]:
     """Keep what the `shop/update` webhooks among some events say; return the shops of which something has changed.
 
-    A document that cannot be read, or that MongoDB refuses, is logged and stays as it is.
+    A document that cannot be read, or that MongoDB rejects, is logged and stays as it is.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -211,7 +211,7 @@ def learn(store: MongoStore, events: Iterable[Event]) -> set[str]:
 
 
 def known(store: MongoStore, query: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Known]]:
-    """Yield every shop of which something is known, in the order of ids; those that cannot be read are logged.
+    """Yield every known shop, in the order of ids; log those that cannot be read.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -236,11 +236,11 @@ def all_days(store: MongoStore) -> ShopDays:
 
 
 def set_by_operator(store: MongoStore, id_: str, change: Callable[[ByOperator], ByOperator]) -> bool:
-    """Change what an operator says of a shop, whoever else writes meanwhile; whether that was a change.
+    """Change an operator's values of a shop, also with concurrent writers; return whether they changed.
 
     Raises:
         Unreadable: The document cannot be read.
-        ServerRefuses: MongoDB refuses the document.
+        ServerRefuses: MongoDB rejects the document.
         Unavailable: MongoDB does not answer.
     """
     changed = False
@@ -262,7 +262,7 @@ def set_by_operator(store: MongoStore, id_: str, change: Callable[[ByOperator], 
 
 
 def remove(store: MongoStore, id_: str) -> bool:
-    """Forget a shop; whether anything was known of it.
+    """Forget a shop; return whether it was known.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -275,7 +275,7 @@ _unreadable: OrderedDict[str, str] = OrderedDict()
 
 
 def _after(id_: str, stored: Document, events: Iterable[Event]) -> Document | None:
-    """A document after webhooks; None where they change nothing, or it cannot be read."""
+    """Return a document after webhooks; None if they change nothing, or it cannot be read."""
     try:
         document = KNOWN.usable(id_, stored)
     except Unreadable as error:
@@ -294,11 +294,11 @@ def _after(id_: str, stored: Document, events: Iterable[Event]) -> Document | No
 
 
 def _said(event: Event) -> dict[str, Document]:
-    """The words of a webhook, by field."""
+    """Return the values of a webhook, by field."""
     try:
         news = shop_news(event.payload)
     except ValueError as error:
-        report(f"what webhook {event.event_id!r} says of shop {event.shop_id!r} cannot be read: {error}")
+        report(f"webhook {event.event_id!r} about shop {event.shop_id!r} cannot be read: {error}")
         return {}
     version = {"at": event.received_at if news.updated_at is None else news.updated_at, "event_id": event.event_id}
     said = {"time_zone": news.time_zone, "currency": news.currency, "domains": list(news.domains)}
@@ -306,7 +306,7 @@ def _said(event: Event) -> dict[str, Document]:
 
 
 def _dated(id_: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Document:
-    """A document with the times since which its time zone, and its domains, hosts and aliases, are what they are."""
+    """Return a document with the times of the last changes of its time zone, and of its domains, hosts and aliases."""
     dated = {**after, "schema": SCHEMA}
     one, other = KNOWN.read(id_, before).shop, KNOWN.read(id_, dated).shop
     now = int(time.time() * 1000)
@@ -332,7 +332,7 @@ def _shop(id_: str, document: Document | None) -> Shop:
 
 
 def _report(id_: str, error: Unreadable) -> None:
-    """Log a document that cannot be read once, although it is read every few seconds."""
+    """Log once that a document cannot be read, although it is read every few seconds."""
     words = str(error)
     if _unreadable.get(id_) != words:
         report(error)

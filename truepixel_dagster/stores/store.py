@@ -77,7 +77,7 @@ class Store:
 
     @property
     def _server(self) -> str:
-        """The server's name in messages: its address, without credentials of the URL."""
+        """Return the server's name in messages: its address, without the URL's credentials."""
         raise NotImplementedError
 
     def _no_answer(self, error: Exception, setting: str) -> Unavailable:

@@ -19,7 +19,7 @@ _LEAST_BREAKER = 1024 * 1024
 
 
 def never_fits(status: int, reason: str, size: int) -> bool:
-    """Whether a request, or an item of it, was refused for a size that will not pass by itself.
+    """Return whether a request, or an item of it, was refused for a size that is always too large.
 
     Arguments:
         status: HTTP's, of the request or the item.

@@ -23,7 +23,7 @@ MOST_SPANS = 16
 
 
 class Span(msgspec.Struct, frozen=True, array_like=True):
-    """What a run committed of a partition: from its first offset to before an end; whether it gave its lane back."""
+    """The range that a run committed in a partition, without its end, and whether the run handed its lane over."""
 
     run: str
     first: int
@@ -31,13 +31,13 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
     handed_over: bool = False
 
 
-#: Stands for runs that are not known any more, whichever they were and whatever they committed.
+#: Stands for unknown runs, whatever they committed.
 UNKNOWN = Span("", 0, 1)
 _NOTE = msgspec.json.Decoder(tuple[Span, ...])
 
 
 def read_note(text: str | None) -> tuple[Span, ...]:
-    """Return the spans of a note; unknown ones of one that is somebody else's, or is not there."""
+    """Return the spans of a note; `UNKNOWN` for a note of another program, or a missing one."""
     try:
         return _NOTE.decode(text or "")
     except (msgspec.MsgspecError, ValueError):
@@ -45,7 +45,7 @@ def read_note(text: str | None) -> tuple[Span, ...]:
 
 
 def write_note(spans: Iterable[Span]) -> str:
-    """Return spans as a note; where they are too many, the newest, and that there were others."""
+    """Return spans as a note; if they are too many, the newest, and `UNKNOWN` for the others."""
     wanted = [span for span in spans if span.first < span.end]
     if len(wanted) > MOST_SPANS:
         wanted = [UNKNOWN, *wanted[1 - MOST_SPANS :]]

@@ -25,19 +25,19 @@ SILENCE_SECONDS = 15.0
 
 
 class EventConsumer:
-    """Reads the partitions of a lane, from their committed offsets on; only what committed transactions wrote.
+    """Read the partitions of a lane from their committed offsets on, without records of uncommitted transactions.
 
-    All offsets that it takes and gives are counted over all logs (`events/origin.py`).
+    All offsets in arguments and results are counted over all logs (`events/origin.py`).
 
     Arguments:
         kafka: Access to Kafka.
         limits: The bounds of a micro-batch and of waiting.
         partitions: The partitions of the lane.
-        generation: The number of the log that the topic is.
-        reached: By partition the offset up to which records were once committed, where that is known.
+        generation: The number of the topic's log.
+        reached: The highest offset that is known to have been committed, by partition.
 
     Raises:
-        LogChanged: The committed offset of a partition lies beyond its end.
+        LogChanged: The committed offset of a partition is beyond its end.
         KafkaError: Kafka does not answer, or has no such topic.
     """
 
@@ -54,7 +54,7 @@ class EventConsumer:
         self._reached = reached
         self._base = base_of(generation)
         self._cutter = Cutter(limits.messages, limits.bytes)
-        # What the client may buffer is counted for each partition.
+        # librdkafka counts its buffer for each partition.
         share = max(64, limits.prefetch_bytes // 1024 // max(1, len(partitions)))
         self._denials = Denials(kafka)
         self._consumer = Consumer(
@@ -64,29 +64,29 @@ class EventConsumer:
                 "group.id": kafka.group,
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
-                # Retention may remove what is to be read next, and a log may be cut off: which it is, we look at.
+                # If the next offset does not exist, decide here whether retention removed it or the log was truncated.
                 "auto.offset.reset": "error",
-                # Offsets that hold no record (transactions) come to light only at a partition's end.
+                # Offsets without a record (transaction markers) show only at a partition's end.
                 "enable.partition.eof": True,
-                # What a transaction took back never happened; one that is still open may be taken back.
+                # Skip records of aborted transactions; an open transaction may still be aborted.
                 "isolation.level": "read_committed",
                 "queued.max.messages.kbytes": share,
-                # Of each partition in one answer, compressed: decompressed it is many times as much.
+                # The limit per partition and answer counts compressed bytes; decompressed, it is many times as much.
                 "fetch.message.max.bytes": min(128 * 1024, share * 1024),
                 "fetch.max.bytes": MAX_MESSAGE_BYTES,
                 "receive.message.max.bytes": 2 * MAX_MESSAGE_BYTES,
                 "fetch.wait.max.ms": 100,
-                # How long a full buffer is left alone: with one this small, the default of a second starves the lane.
+                # The pause after the buffer was full: with this small one, the default of a second stalls the lane.
                 "fetch.queue.backoff.ms": 20,
             }
         )
-        # By partition, as Kafka counts: what is given out next, what comes next, and what a partition's end is.
+        # By partition, in Kafka's offsets: the next offset to return, the next to receive, and the partition's end.
         self._positions: dict[int, int] = {}
         self._received: dict[int, int] = {}
         self._ends: dict[int, int] = {}
         self._committed: dict[int, int] = {}
         self._begun_at: dict[int, int] = {}
-        #: What stands beside the committed offsets, by partition (`stream/commit_notes.py`).
+        #: The notes of the committed offsets, by partition (`stream/commit_notes.py`).
         self.notes: dict[int, str] = {}
         #: How many messages retention removed before they were read, by partition.
         self.taken_by_retention: Counter[int] = Counter()
@@ -96,13 +96,13 @@ class EventConsumer:
             self._assign(partitions)
 
     def fetch(self) -> MicroBatch | None:
-        """The next micro-batch: full, or what has come when the linger is over; None when the lane is idle.
+        """Return the next micro-batch when it is full or the linger has passed; None when the lane is idle.
 
-        Idle means that no message came for `idle` seconds and none is waiting.
+        The lane is idle if no message arrived for `idle` seconds and none is waiting.
 
         Raises:
             KafkaDenied: Kafka denies access.
-            KafkaUnavailable: Messages wait and none can be fetched.
+            KafkaUnavailable: Messages wait, and none can be fetched.
         """
         if not self._positions:
             return None
@@ -118,7 +118,7 @@ class EventConsumer:
             self._denials.check()
             if records:
                 self._cutter.add([to_message(record, self._base) for record in records if self._good(record)])
-                # Not before the last of them is noted: it fetches again from what was noted.
+                # Only now: it fetches again from the offsets that these records have advanced.
                 self._resume_in_range()
                 first_at = first_at or (time.monotonic() if not self._cutter.empty else None)
         batch = self._cutter.take()
@@ -129,11 +129,11 @@ class EventConsumer:
 
     @property
     def committed(self) -> dict[int, int]:
-        """The next offset to read by partition, where one is known to be committed."""
+        """Return the committed offset of each partition that has one: the next offset to read."""
         return {partition: self._base + offset for partition, offset in self._committed.items()}
 
     def redelivers(self) -> dict[int, OffsetRange]:
-        """What is about to be read though it was committed before: the group's offsets were set back, or deleted."""
+        """Return the ranges that are read again although they were committed: the group's offsets were reset."""
         topic = self._kafka.topic
         return {
             partition: OffsetRange(topic, partition, self._base + offset, self._reached[partition] - 1)
@@ -142,14 +142,14 @@ class EventConsumer:
         }
 
     def lost(self) -> list[OffsetRange]:
-        """What retention removed before it was read, since this was last asked."""
+        """Return the ranges that retention removed before they were read, since the last call."""
         found, self._lost = self._lost, []
         return found
 
     def without_record(self) -> dict[int, int]:
-        """The next offset to read of each partition in which only offsets without a record come before it.
+        """Return the next offset to read of the partitions with offsets without a record below it.
 
-        Of use when all that was given out has landed: no record will ever have these offsets committed.
+        Call this when all returned records have completed every stage: no record will commit these offsets.
         """
         self._step_over()
         beyond = {p: offset for p, offset in self._positions.items() if offset > self._committed.get(p, 0)}
@@ -164,9 +164,9 @@ class EventConsumer:
         """Commit the next offset to read of some partitions; never backward.
 
         Arguments:
-            offsets: By partition.
-            guard: Called before each try; it raises where the lane is no longer ours.
-            notes: What is to stand beside them; what stands there by default.
+            offsets: The offsets by partition.
+            guard: Called before each try; it raises if this run has lost the lane.
+            notes: The notes to store with them; by default the stored ones stay.
 
         Raises:
             KafkaUnavailable: No acknowledgement after all tries.
@@ -179,7 +179,7 @@ class EventConsumer:
         self._committed.update(forward)
 
     def annotate(self, notes: Mapping[int, str], guard: Callable[[], None] = lambda: None) -> None:
-        """Have other notes stand beside the committed offsets, which stay; only where something is committed.
+        """Replace the notes of committed offsets, which do not change.
 
         Raises:
             KafkaUnavailable: No acknowledgement after all tries.
@@ -203,7 +203,7 @@ class EventConsumer:
         self.notes.update(beside)
 
     def lag(self) -> dict[int, int]:
-        """Messages that wait beyond those given out, by partition.
+        """Return the number of messages beyond the returned ones, by partition.
 
         Raises:
             KafkaUnavailable: No answer after all tries.
@@ -211,7 +211,7 @@ class EventConsumer:
         return calling(self._kafka, lambda: {p: self._lag(p) for p in self._positions})
 
     def close(self) -> None:
-        """Leave Kafka."""
+        """Disconnect from Kafka."""
         self._consumer.close()
 
     def _assign(self, partitions: Sequence[int]) -> None:
@@ -227,17 +227,17 @@ class EventConsumer:
         self._read_on()
 
     def _begin(self, partition: int) -> int:
-        """Where a partition is read from: what was committed, or its beginning."""
+        """Return the offset from which to read a partition: the committed one, or the beginning."""
         low, high = calling(self._kafka, lambda: self._bounds(partition))
-        # A group that has lost its offsets reads again what is left; what is not left was read, up to there.
+        # A group that has lost its offsets reads the remaining records again; the removed ones had been read.
         unknown = min(low, max(0, self._reached.get(partition, self._base + low) - self._base))
         return self._within(partition, self._committed.get(partition, unknown), low, high)
 
     def _within(self, partition: int, offset: int, low: int, high: int) -> int:
-        """An offset to read from, or the first one that is left; what retention removed in between is kept in mind.
+        """Return an offset, or the first remaining one above it; note what retention removed in between.
 
         Raises:
-            LogChanged: It lies beyond the end.
+            LogChanged: The offset is beyond the end.
         """
         if offset > high:
             raise LogChanged(truncated(self._kafka, partition, offset, high))
@@ -248,7 +248,7 @@ class EventConsumer:
         return max(offset, low)
 
     def _resume_in_range(self) -> None:
-        """Where the next offset is none of a partition's, retention has removed it, or the log was cut off."""
+        """Continue where the next offset no longer exists: retention has removed it, or the log was truncated."""
         if not self._out_of_range:
             return
         for partition in self._out_of_range:
@@ -258,12 +258,12 @@ class EventConsumer:
         self._read_on()
 
     def _read_on(self) -> None:
-        """Fetch from what comes next in every partition; what the client has fetched ahead it fetches again."""
+        """Fetch every partition from its next offset; the client fetches again what it has already buffered."""
         topic = self._kafka.topic
         self._consumer.assign([TopicPartition(topic, p, offset) for p, offset in self._received.items()])
 
     def _step_over(self) -> None:
-        """Pass offsets that hold no record, where nothing before them waits to be given out."""
+        """Skip offsets without a record, unless records below them have not been returned."""
         for partition, offset in self._positions.items():
             if self._cutter.empty or self._received[partition] <= offset:
                 self._positions[partition] = max(offset, self._received[partition], self._ends.get(partition, 0))
@@ -279,11 +279,11 @@ class EventConsumer:
 
     def _is_idle(self, silence: float) -> bool:
         self._step_over()
-        # What waits and does not come in all that time is the next run's to wait for.
+        # If waiting messages do not arrive in this time, leave them to the next run.
         return sum(self.lag().values()) == 0 or silence >= SILENCE_SECONDS + self._limits.idle
 
     def _good(self, record: Any) -> bool:
-        """Whether it is a record, and not something that the client has to say."""
+        """Return whether it is a record and not an event of the client."""
         error, partition = record.error(), record.partition()
         if error is None:
             self._received[partition] = record.offset() + 1

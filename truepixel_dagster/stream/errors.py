@@ -90,7 +90,7 @@ class BadRange(KafkaError):
 
 
 class Denials:
-    """A client's `error_cb`. librdkafka reports a denial only here; the call itself just times out."""
+    """Capture denials as a client's `error_cb`: librdkafka reports them only there, and the call times out."""
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
@@ -113,8 +113,8 @@ class Denials:
             raise plain(self._kafka, KafkaException(heard))
 
 
-class LastWords(logging.Handler):
-    """Keeps the last line of librdkafka's log about a failed connection: only the log says how a broker hangs up."""
+class DisconnectLog(logging.Handler):
+    """Keep the last line of librdkafka's log about a failed connection: only the log says how a broker disconnects."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,43 +14,43 @@ from truepixel_dagster.stream.topics import PartitionLag
 
 
 class EventsLog(msgspec.Struct, frozen=True):
-    """One log of the topic of events. What reads records or compares offsets gets it from `source_log.checked`."""
+    """One log of the topic of events. To read records or compare offsets, get it from `source_log.checked`."""
 
     kafka: KafkaAccess
     generation: int = 0
 
     @property
     def base(self) -> int:
-        """What is added to Kafka's offsets."""
+        """Return the number that is added to Kafka's offsets."""
         return base_of(self.generation)
 
     def lag(self) -> list[PartitionLag]:
-        """As `topics.lag`. What was committed of an older log is no committed offset here."""
+        """Return the same as `topics.lag`; offsets committed in an older log do not count."""
         return [self._shifted(entry) for entry in topics.lag(self.kafka)]
 
     def committed(self) -> dict[int, int]:
-        """The committed offset of each partition; the log's beginning where there is none."""
+        """Return the committed offset of each partition; without one, the log's beginning."""
         return {entry.partition: entry.committed or self.base for entry in self.lag()}
 
     def ends(self) -> dict[int, int]:
-        """The offset that the next record of each partition will have."""
+        """Return the offset of the next record of each partition."""
         _, high = topics.bounds(self.kafka)
         return {partition: self.base + offset for partition, offset in high.items()}
 
     def offsets_at(self, millis: int) -> dict[int, int]:
-        """As `topics.offsets_at`."""
+        """Return the same as `topics.offsets_at`."""
         found = topics.offsets_at(self.kafka, millis)
         return {partition: self.base + offset for partition, offset in found.items()}
 
     def read_all(
         self, *, first: Mapping[int, int] | None = None, end: Mapping[int, int] | None = None
     ) -> Iterator[Message]:
-        """As `reading.read_all`."""
+        """Yield the same as `reading.read_all`."""
         found = reading.read_all(self.kafka, first=self._kafka(first), end=self._kafka(end))
         return map(self._counted, found)
 
     def read_at(self, offsets: Mapping[int, Sequence[int]]) -> Iterator[Message]:
-        """As `reading.read_at`; offsets of other logs are left out."""
+        """Yield the same as `reading.read_at`; omit offsets of other logs."""
         base, own = self.base, {}
         for partition, wanted in offsets.items():
             if here := [offset - base for offset in wanted if offset >= base]:

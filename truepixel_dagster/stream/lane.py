@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 def partitions_of(lane: int, lanes: int, partitions: int) -> tuple[int, ...]:
-    """The partitions of a lane; all lanes together have every partition exactly once.
+    """Return the partitions of a lane; each partition belongs to exactly one lane.
 
     Arguments:
         lane: Which lane, from 0.

@@ -1,4 +1,4 @@
-"""What travels together: messages in the order received, within a budget of count and bytes.
+"""Micro-batches: messages in the order received, within a budget of count and bytes.
 
 >>> from truepixel_dagster.events.event import Message
 >>> from truepixel_dagster.events.origin import Origin
@@ -21,7 +21,7 @@ from truepixel_dagster.events.event import Event, Message
 
 
 class OffsetRange(msgspec.Struct, frozen=True):
-    """The offsets of one partition in a micro-batch, both ends included. Kafka may leave holes between them."""
+    """The offsets of one partition in a micro-batch, both ends included. There may be gaps between them."""
 
     topic: str
     partition: int
@@ -36,17 +36,17 @@ class MicroBatch(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of keys, values and headers."""
+        """Return the bytes of keys, values and headers."""
         return sum(message.size for message in self.messages)
 
     @property
     def oldest(self) -> int:
-        """When its oldest message came to Kafka (milliseconds since the epoch)."""
+        """Return when its oldest message arrived in Kafka (milliseconds since the epoch)."""
         return min(message.timestamp for message in self.messages)
 
     @property
     def ranges(self) -> dict[int, OffsetRange]:
-        """The offsets by partition."""
+        """Return the offsets by partition."""
         last = {message.origin.partition: message.origin for message in self.messages}
         first = {message.origin.partition: message.origin.offset for message in reversed(self.messages)}
         return {
@@ -56,7 +56,7 @@ class MicroBatch(msgspec.Struct, frozen=True):
 
 
 class Cutter:
-    """Cuts a stream of messages into micro-batches within a budget; a message that is larger alone travels alone.
+    """Cut a stream of messages into micro-batches within a budget; a larger message is a micro-batch of its own.
 
     Arguments:
         max_messages: The most messages in a micro-batch.
@@ -72,21 +72,21 @@ class Cutter:
 
     @property
     def room(self) -> int:
-        """How many more messages may be added before the micro-batch is full by count; 0 when it is full."""
+        """Return how many more messages fit by count; 0 if the micro-batch is full."""
         return 0 if self._next else self._max_messages - len(self._waiting)
 
     @property
     def empty(self) -> bool:
-        """Whether no message waits."""
+        """Return whether there is no message."""
         return not self._waiting and not self._next
 
     def add(self, messages: Iterable[Message]) -> None:
-        """Add messages; those that do not fit are kept for the next micro-batches."""
+        """Add messages; those that do not fit begin the next micro-batches."""
         for message in messages:
             self._place(message)
 
     def take(self) -> MicroBatch:
-        """The micro-batch as far as it has come; what was kept for the next begins that one."""
+        """Return the current micro-batch, and begin the next one with the messages that did not fit."""
         batch = MicroBatch(tuple(self._waiting))
         kept, self._next = self._next, []
         self._waiting, self._bytes = [], 0
@@ -105,7 +105,7 @@ class Cutter:
 
 
 def group_by_user(events: Sequence[Event]) -> dict[str, list[Event]]:
-    """Events by `shop:client`, each user's in offset order."""
+    """Return the events by `shop:client`, each user's in offset order."""
     users: dict[str, list[Event]] = {}
     for event in events:
         users.setdefault(event.user, []).append(event)

@@ -21,7 +21,7 @@ Headers = Iterable[tuple[str, bytes | None]]
 
 
 class EventProducer:
-    """An idempotent producer with a bounded queue.
+    """Send records through an idempotent producer with a bounded queue.
 
     Arguments:
         kafka: Access to Kafka.
@@ -42,7 +42,7 @@ class EventProducer:
                 "enable.idempotence": True,
                 "compression.type": "lz4",
                 "linger.ms": 20,
-                # Where Java's producers put a key, so that a user stays on one partition whoever sends.
+                # The partitioner of Java's producers, so that a user stays on one partition whichever producer sends.
                 "partitioner": "murmur2_random",
                 "message.max.bytes": MAX_MESSAGE_BYTES,
                 "queue.buffering.max.kbytes": 64 * 1024,
@@ -60,15 +60,15 @@ class EventProducer:
         timestamp: int = 0,
         too_large: Callable[[], None] | None = None,
     ) -> None:
-        """Queue a record; waits while the queue is full.
+        """Queue a record; wait while the queue is full.
 
         Arguments:
-            key: Which also says the partition, unless that is given.
-            value: The record.
+            key: The key; it decides the partition, unless that is given.
+            value: The value.
             headers: Names and values.
-            partition: Where to; by the key if negative.
+            partition: The partition; by the key if negative.
             timestamp: Milliseconds since the epoch; now if 0.
-            too_large: What to do if Kafka takes no record of this size; without it that is a failure as any other.
+            too_large: Called if Kafka accepts no record of this size; without it, that is an ordinary failure.
 
         Raises:
             KafkaDenied: Kafka denies access.

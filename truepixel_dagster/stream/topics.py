@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetS
 from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.event import DAY
 from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_config
-from truepixel_dagster.stream.errors import Denials, LastWords, NoTopic, calling, denial, is_transient
+from truepixel_dagster.stream.errors import Denials, DisconnectLog, NoTopic, calling, denial, is_transient
 
 DEAD_LETTER_DAYS = 30
 # How long the client keeps retrying a broker that denies access.
@@ -288,9 +288,9 @@ class _Admin(AdminClient):
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._denials = Denials(kafka)
-        self._last_words = LastWords()
+        self._disconnects = DisconnectLog()
         logger = logging.Logger("kafka")  # of this client alone
-        logger.addHandler(self._last_words)
+        logger.addHandler(self._disconnects)
         config: dict[str, Any] = {**client_config(kafka), "error_cb": self._denials, "logger": logger}
         super().__init__(config)
 
@@ -309,7 +309,7 @@ class _Admin(AdminClient):
                 self.poll(0)
                 self._denials.check()
                 if not is_transient(error) or time.monotonic() >= end:
-                    self._last_words.check()
+                    self._disconnects.check()
                     raise
 
 

@@ -11,9 +11,9 @@ from confluent_kafka import KafkaException
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.errors import (
     Denials,
+    DisconnectLog,
     KafkaDenied,
     KafkaUnavailable,
-    LastWords,
     denial,
     is_transient,
     plain,
@@ -61,7 +61,7 @@ def test_an_unreachable_broker_is_no_denial() -> None:
     ],
 )
 def test_a_broker_that_hangs_up_at_once_expects_another_protocol(line: str, hangs_up: bool) -> None:
-    words = LastWords()
+    words = DisconnectLog()
     words.handle(logging.LogRecord("", logging.INFO, "", 0, f"FAIL [c] [t]: {line}", None, None))
     words.handle(logging.LogRecord("", logging.INFO, "", 0, "CONFWARN [c]: something else", None, None))
     if not hangs_up:

@@ -1,8 +1,8 @@
 """Redact dead letters.
 
-Kafka cannot delete a single record. So if a partition holds a letter to redact, all of its letters are written again at
-its end, redacted where necessary, and then everything before them is deleted. The later of two letters of one record
-counts, so a crash in between changes nothing. Reprocessing is not affected either, because it uses the origin.
+Kafka cannot delete a single record. So if a partition has a dead letter to redact, all of its dead letters are written
+again at its end, redacted where necessary, and then everything before them is deleted. The later of two dead letters of
+one record counts, so a crash in between changes nothing. Reprocessing uses the origin, so it is not affected either.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REDACTED = b"redacted"
 
 
 def forget(settings: Settings, redactions: Redactions) -> int:
-    """Rewrite the partitions that hold letters to redact; return the number of redacted letters.
+    """Rewrite the partitions that hold dead letters to redact; return the number of redacted dead letters.
 
     Raises:
         KafkaError: Kafka does not answer, or does not permit deleting records.
