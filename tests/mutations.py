@@ -70,7 +70,7 @@ MUTATIONS = (
     ),
     Mutation(
         "MongoDB: documents are replaced by version",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/documents.py",
         'ReplaceOne({"_id": id_, "v": version}, new, upsert=before is None)',
         'ReplaceOne({"_id": id_}, new, upsert=True)',
         INTEGRATION + "test_guards.py::test_two_writers_of_a_document_lose_no_update",
@@ -274,7 +274,7 @@ MUTATIONS = (
     ),
     Mutation(
         "documents: a document without a version number can be replaced",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/documents.py",
         'version = before.get("v") if before else 0',
         'version = before.get("v", 0) if before else 0',
         INTEGRATION + "test_documents.py -k without_a_version",
@@ -463,14 +463,14 @@ MUTATIONS = (
     ),
     Mutation(
         "MongoDB: a unique index added by hand is not a concurrent change",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/errors.py",
         'and found[1] in ("_id_", _IDS)',
         "",
         UNIT + "stores/test_mongodb_errors.py",
     ),
     Mutation(
         "MongoDB: an error code that does not concern one document stops the lane",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/errors.py",
         'elif error["code"] in _POISON_CODES:',
         "elif True:",
         UNIT + "stores/test_mongodb_errors.py",
@@ -540,7 +540,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orders: an id belongs to one document",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/__init__.py",
         'self._make_index(ORDERS, [("ids", 1)], unique=True)',
         'self._make_index(ORDERS, [("ids", 1)])',
         INTEGRATION + "test_mongodb_refusals.py -k belongs_to_one_order",
@@ -701,8 +701,8 @@ MUTATIONS = (
     ),
     Mutation(
         "MongoDB: a value that BSON cannot hold rejects only its own document",
-        P + "stores/mongodb.py",
-        "if (reason := _unfit(document))}",
+        P + "stores/mongodb/documents.py",
+        "if (reason := unfit(document))}",
         "if (reason := None)}",
         INTEGRATION + "test_hostile_input.py -k bson",
     ),
@@ -944,7 +944,7 @@ MUTATIONS = (
     ),
     Mutation(
         "MongoDB: a write that no majority has acknowledged is repeated",
-        P + "stores/mongodb.py",
+        P + "stores/mongodb/errors.py",
         'list(details.get("writeConcernErrors", ()))',
         "[]",
         INTEGRATION + "test_server_states.py::test_writes_that_mongodb_does_not_acknowledge_are_repeated",

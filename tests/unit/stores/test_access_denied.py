@@ -12,9 +12,9 @@ from elasticsearch import AuthenticationException, AuthorizationException, NotFo
 from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
 
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores.elasticsearch import connection as elasticsearch
 from truepixel_dagster.stores.errors import AccessDenied, Unavailable, calling
+from truepixel_dagster.stores.mongodb import errors as mongodb
 from truepixel_dagster.stores.redis import RedisStore
 from truepixel_dagster.stores.redis import connection as redis_store
 
@@ -75,7 +75,7 @@ def test_a_denial_is_one_line_with_its_setting_and_is_not_retried(store: Any, er
         raise error
 
     with pytest.raises(AccessDenied) as caught:
-        calling("Server at h:1", call, transient=store._is_transient, denial=store.denial, attempts=4)
+        calling("Server at h:1", call, transient=store.is_transient, denial=store.denial, attempts=4)
     assert calls == 1
     assert str(caught.value).startswith("Server at h:1: ")
     assert setting in str(caught.value)
@@ -103,7 +103,7 @@ def test_an_unreachable_server_is_unavailable_after_all_tries() -> None:
         raise redis.ConnectionError("Error 111 connecting to h:1. Connection refused.")
 
     with pytest.raises(Unavailable) as caught:
-        calling("R", call, transient=redis_store._is_transient, denial=redis_store.denial, attempts=1)
+        calling("R", call, transient=redis_store.is_transient, denial=redis_store.denial, attempts=1)
     assert not isinstance(caught.value, AccessDenied)
 
 

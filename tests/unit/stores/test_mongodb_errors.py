@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pymongo.errors import BulkWriteError, OperationFailure
 
-from truepixel_dagster.stores import mongodb
 from truepixel_dagster.stores.errors import Rejected, ServerRefuses, Unavailable, plain
+from truepixel_dagster.stores.mongodb.errors import WriteRefused, denial, is_transient, met_and_rejected, words
 
 IDS = ["s:a", "s:b"]
 MET = {
@@ -31,13 +31,13 @@ def details(*errors: dict[str, Any], concerns: tuple[dict[str, Any], ...] = ()) 
 
 
 def test_each_operation_is_met_or_rejected_on_its_own() -> None:
-    assert mongodb._sorted(details(), IDS) == (0, {})
-    assert mongodb._sorted(details(MET, POISON), IDS) == (1, {"s:b": Rejected("s:b", "Document failed validation")})
+    assert met_and_rejected(details(), IDS) == (0, {})
+    assert met_and_rejected(details(MET, POISON), IDS) == (1, {"s:b": Rejected("s:b", "Document failed validation")})
 
 
 def test_a_unique_index_by_hand_is_named_without_the_values_of_documents() -> None:
-    with pytest.raises(mongodb._Refused) as refused:
-        mongodb._sorted(details(MET, BY_HAND), IDS)
+    with pytest.raises(WriteRefused) as refused:
+        met_and_rejected(details(MET, BY_HAND), IDS)
     said = str(refused.value)
     assert said.startswith("the unique index hash_1 of t.customers, which TruePixel did not create, rejects documents")
     assert 'db.customers.dropIndex("hash_1")' in said
@@ -47,16 +47,16 @@ def test_a_unique_index_by_hand_is_named_without_the_values_of_documents() -> No
 
 @pytest.mark.parametrize("error", [FULL, {"index": 0, "code": 99_999, "errmsg": "of another version"}])
 def test_what_is_not_about_the_document_is_no_rejection(error: dict[str, Any]) -> None:
-    with pytest.raises(mongodb._Refused, match=str(error["code"])) as refused:
-        mongodb._sorted(details(POISON, error), IDS)
+    with pytest.raises(WriteRefused, match=str(error["code"])) as refused:
+        met_and_rejected(details(POISON, error), IDS)
     assert not refused.value.transient
 
 
 def test_transient_errors_are_retried() -> None:
     for found in (details(MET, STEPPING_DOWN), details(MET, concerns=({"code": 64, "errmsg": "waiting timed out"},))):
-        with pytest.raises(mongodb._Refused) as refused:
-            mongodb._sorted(found, IDS)
-        assert mongodb._is_transient(refused.value)
+        with pytest.raises(WriteRefused) as refused:
+            met_and_rejected(found, IDS)
+        assert is_transient(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_transient_errors_are_retried() -> None:
     ],
 )
 def test_an_error_is_one_line_with_the_servers_words(error: Exception, kind: type[Exception], said: str) -> None:
-    line = plain("M", error, transient=mongodb._is_transient, denial=mongodb.denial, words=mongodb._words)
+    line = plain("M", error, transient=is_transient, denial=denial, words=words)
     assert type(line) is kind
     assert str(line).startswith("M: ")
     assert said in str(line)

@@ -71,7 +71,7 @@ class Connection(Store):
         options: Any = {"ca_certs": access.ca_certs} if access.ca_certs else {}
         options["serializers"] = {each.mimetype: each for each in (_Json(exact=exact), _ReadyMade())}
         self.address = access.url
-        super().__init__(access.retries, transient=_is_transient, denial=denial, words=words)
+        super().__init__(access.retries, transient=is_transient, denial=denial, words=words)
         self._namespace = access.namespace
         self.client = Elasticsearch(
             access.url.split(","),
@@ -180,7 +180,7 @@ def words(error: Exception) -> str | None:
     return None
 
 
-def _is_transient(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     return isinstance(error, (NoConnection, ConnectionTimeout)) or _kind(error) is Kind.TRANSIENT
 
 

@@ -46,7 +46,7 @@ class Connection(Store):
     """Connect to Redis, or to a server with its protocol, at the first call."""
 
     def __init__(self, access: RedisAccess) -> None:
-        super().__init__(access.retries, transient=_is_transient, denial=denial, words=no_writes)
+        super().__init__(access.retries, transient=is_transient, denial=denial, words=no_writes)
         self._prefix = access.namespace
         self.client: redis.Redis = redis.Redis.from_url(
             access.url.get_secret_value(),
@@ -163,7 +163,7 @@ def no_writes(error: Exception) -> str | None:
     return None
 
 
-def _is_transient(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     return (
         isinstance(error, _TRANSIENT)
         or bool(no_writes(error))

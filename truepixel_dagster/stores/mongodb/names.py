@@ -1,0 +1,10 @@
+"""Name MongoDB's collections."""
+
+AD_LEADS = "ad_leads"
+CUSTOMERS = "customers"
+ORDERS = "orders"
+REDACTIONS = "redactions"
+PRIVACY_REQUESTS = "privacy_requests"
+IDENTITIES = "identities"
+SHOPS = "shops"
+CONNECTIONS = "connections"
