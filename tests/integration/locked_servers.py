@@ -34,6 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
+from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.jars import JarSet
 from truepixel_dagster.local.servers import (
     ANSWER_TIMEOUT,
@@ -46,7 +47,7 @@ from truepixel_dagster.local.servers import (
     Redis,
     free_ports,
 )
-from truepixel_dagster.local.stack import Stack, settings_at
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 USER = "truepixel"

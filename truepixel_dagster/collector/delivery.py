@@ -25,6 +25,7 @@ from functools import partial
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import Entry, JournalFailed
 from truepixel_dagster.collector.kafka import Failure, Topic
+from truepixel_dagster.collector.promise import DISK, FULL, TOO_LARGE, Promise
 from truepixel_dagster.collector.record import Record
 
 # Seconds without an acknowledgement after which the journal stores a copy of a record.
@@ -38,40 +39,11 @@ DRAIN_RECORDS, DRAIN_BYTES = 500, 4 * 1024 * 1024
 # The first and the longest pause after Kafka refuses a record for a reason other than the record itself.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
-FULL = "full"
-LATE = "late"
-DISK = "disk"
-TOO_LARGE = "too large"
-
 
 # The state of a record in Kafka's queue: no result yet, a final result, or a refusal that may pass.
 _QUEUED, _ENDED, _REFUSED = range(3)
 # The state of its copy in the journal; a copy that is stored has a sequence number instead.
 _NONE, _ASKED_FOR, _FAILED = range(3)
-
-
-class Promise:
-    """Wait until all records of a sender are durable, or until the first one fails.
-
-    `answer` is empty if all records are durable.
-    """
-
-    __slots__ = ("answer", "left")
-
-    def __init__(self, records: int, answer: asyncio.Future[str]) -> None:
-        self.left = records
-        self.answer = answer
-
-    def keep(self) -> None:
-        """Count one more durable record."""
-        self.left -= 1
-        if self.left <= 0 and not self.answer.done():
-            self.answer.set_result("")
-
-    def break_(self, reason: str) -> None:
-        """Fail the promise: one record is not durable."""
-        if not self.answer.done():
-            self.answer.set_result(reason)
 
 
 class _Underway:

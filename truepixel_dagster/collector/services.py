@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from truepixel_dagster.collector.delivery import LATE, TOO_LARGE, Delivery, Promise
+from truepixel_dagster.collector.delivery import Delivery
 from truepixel_dagster.collector.google_tokens import GoogleTokens
 from truepixel_dagster.collector.http import Answer, Room, again_after
 from truepixel_dagster.collector.http import error as refusal
 from truepixel_dagster.collector.limits import Limiter, Network
 from truepixel_dagster.collector.metrics import Metrics
+from truepixel_dagster.collector.promise import LATE, TOO_LARGE, Promise
 from truepixel_dagster.collector.record import Record
 from truepixel_dagster.collector.registry import AppSecrets, Registry
 from truepixel_dagster.collector.tokens import Tokens

@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.payloads.model import Shop
+from truepixel_dagster.local.processes import dying_with_parent
 from truepixel_dagster.local.programs import Program, log_end
-from truepixel_dagster.local.stack import dying_with_parent
 from truepixel_dagster.private_files import open_private
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.connections import Connection, change, new_pixel_token

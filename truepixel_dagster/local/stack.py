@@ -14,28 +14,30 @@ reach them in the middle of a write; `down` ends them by pid.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
-import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from ipaddress import IPv4Address
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
-from pydantic import SecretStr
 
 from truepixel_dagster.identity import make_identity
+from truepixel_dagster.local.addresses import addresses_of, postgres_of, settings_at
 from truepixel_dagster.local.jars import JarCache, JarsError
 from truepixel_dagster.local.lock import only_one
+from truepixel_dagster.local.processes import (
+    POLL_SECONDS,
+    dying_with_parent,
+    interrupts_delayed,
+    is_alive,
+    wait_for_end,
+)
 from truepixel_dagster.local.programs import say_died
 from truepixel_dagster.local.servers import (
     Address,
@@ -55,21 +57,10 @@ from truepixel_dagster.settings import Settings
 
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
-POLL_SECONDS = 0.1
 _PASSING_THROUGH = 0o011
-POSTGRES_HERE = Address("127.0.0.1", 15432)
 OWN_SERVERS = (
     "point TRUEPIXEL_KAFKA_BOOTSTRAP, TRUEPIXEL_ELASTICSEARCH_URL, TRUEPIXEL_MONGODB_URL and TRUEPIXEL_REDIS_URL"
     " to servers of your own"
-)
-
-# Settings of TLS and credentials: the local servers have neither.
-ACCESS = (
-    *("kafka_sasl_mechanism", "kafka_sasl_username", "kafka_sasl_password"),
-    *("kafka_ssl_ca_location", "kafka_ssl_certificate_location", "kafka_ssl_key_location", "kafka_ssl_key_password"),
-    *("elasticsearch_api_key", "elasticsearch_username", "elasticsearch_password", "elasticsearch_ca_certs"),
-    *("mongodb_username", "mongodb_password", "mongodb_ca_certs"),
-    *("redis_username", "redis_password", "redis_ca_certs"),
 )
 
 Progress = Callable[[str], None]
@@ -122,7 +113,7 @@ class Stack:
         self.tied_to_parent = tied_to_parent
         folder = self.data_dir / "stack"
         self.jars = JarCache(self.data_dir / "jars")
-        kafka, elasticsearch, mongodb, redis = _addresses(settings)
+        kafka, elasticsearch, mongodb, redis = addresses_of(settings)
         servers: list[Server] = [
             Kafka(kafka, folder / Kafka.name, self.jars, settings.group, kafka_advertised),
             Elasticsearch(elasticsearch, folder / Elasticsearch.name, self.jars),
@@ -130,7 +121,7 @@ class Stack:
             Redis(redis, folder / Redis.name),
         ]
         if with_postgres or (folder / Postgres.name / "data").exists():
-            servers.append(_postgres(settings, folder / Postgres.name))
+            servers.append(postgres_of(settings, folder / Postgres.name))
         self.servers = [server for server in servers if not only or server.name in only]
         self._folder = folder
         self._lock = folder / "lock"
@@ -230,7 +221,7 @@ class Stack:
                 for folder in (server.folder, *server.folder.parents[:2]):
                     folder.chmod(folder.stat().st_mode | _PASSING_THROUGH)
             command = server.prepare()
-            with _interrupts_held_back():
+            with interrupts_delayed():
                 self._launch(server, command)
 
     def _launch(self, server: Server, command: list[str]) -> None:
@@ -292,14 +283,14 @@ class Stack:
         return psutil.Process(child.pid) if child and child.poll() is None else server.process()
 
     def _end(self, servers: list[Server]) -> None:
-        with _interrupts_held_back():
+        with interrupts_delayed():
             processes = {server: process for server in servers if (process := self._process(server))}
             for server, process in processes.items():
                 process.send_signal(server.stop_signal)
-            _wait_for_end(processes.values(), STOP_SECONDS)
-            for process in filter(_alive, processes.values()):
+            wait_for_end(processes.values(), STOP_SECONDS)
+            for process in filter(is_alive, processes.values()):
                 process.kill()
-            _wait_for_end(processes.values(), STOP_SECONDS)
+            wait_for_end(processes.values(), STOP_SECONDS)
             for server in processes:
                 if child := self._children.pop(server, None):
                     child.wait()
@@ -369,96 +360,6 @@ def _prove(stack: Stack, own: Settings) -> None:
             pass
 
 
-def settings_at(
-    settings: Settings,
-    kafka: Address,
-    elasticsearch: Address,
-    mongodb: Address,
-    redis: Address,
-    postgres: Address | None = None,
-) -> Settings:
-    """Return the settings with other addresses, without TLS and passwords; without PostgreSQL, Dagster uses SQLite.
-
-    They name nothing but these servers and the data folder: no alert is sent, and no link leads to another UI.
-    """
-    return settings.model_copy(
-        update={
-            "kafka_bootstrap": str(kafka),
-            "kafka_security_protocol": "PLAINTEXT",
-            **dict.fromkeys(ACCESS),
-            "elasticsearch_url": f"http://{elasticsearch}",
-            "mongodb_url": SecretStr(f"mongodb://{mongodb}"),
-            "redis_url": SecretStr(f"redis://{redis}/0"),
-            "postgres_url": SecretStr(Postgres(postgres, Path()).url) if postgres else None,
-            "alert_webhook_url": None,
-            "dagster_url": None,
-            "lake_url": None,
-            "spend_url": None,
-            "privacy_dir": None,
-            "collector_app_secrets_file": None,
-            "collector_journal_dir": None,
-            "shop_keys_file": None,
-            "shop_secrets_dir": None,
-            "servers_identity": None,
-        }
-    )
-
-
-def _addresses(settings: Settings) -> list[Address]:
-    if settings.kafka_security_protocol != "PLAINTEXT":
-        raise StackError(
-            "the local stack has neither TLS nor passwords: TRUEPIXEL_KAFKA_SECURITY_PROTOCOL must be PLAINTEXT"
-        )
-    urls = {
-        "TRUEPIXEL_KAFKA_BOOTSTRAP": ("kafka://" + settings.kafka_bootstrap, "kafka", 9092),
-        "TRUEPIXEL_ELASTICSEARCH_URL": (settings.elasticsearch_url, "http", 9200),
-        "TRUEPIXEL_MONGODB_URL": (settings.mongodb_url.get_secret_value(), "mongodb", 27017),
-        "TRUEPIXEL_REDIS_URL": (settings.redis_url.get_secret_value(), "redis", 6379),
-    }
-    return [_address(variable, *rest) for variable, rest in urls.items()]
-
-
-def _address(variable: str, url: str, scheme: str, default_port: int) -> Address:
-    parts = urlsplit(url)
-    place = _place(variable, url)
-    if parts.scheme != scheme or parts.username or parts.password:
-        raise StackError(f"the local stack has neither TLS nor passwords: {variable} must be {scheme}://{place}")
-    return Address(parts.hostname or "", parts.port or default_port)
-
-
-def _postgres(settings: Settings, folder: Path) -> Postgres:
-    if settings.postgres_url is None:
-        return Postgres(POSTGRES_HERE, folder)
-    url = settings.postgres_url.get_secret_value()
-    _place("TRUEPIXEL_POSTGRES_URL", url)
-    parts = urlsplit(url)
-    server = Postgres(Address(parts.hostname or "", parts.port or 5432), folder)
-    if url != server.url:
-        raise StackError(f"the local stack's PostgreSQL has one database: TRUEPIXEL_POSTGRES_URL must be {server.url}")
-    return server
-
-
-def _place(variable: str, url: str) -> str:
-    """Return host and port of an address on this machine. Messages omit the rest, which may contain a password."""
-    _, _, place = urlsplit(url).netloc.rpartition("@")
-    if not _is_loopback(place):
-        raise StackError(
-            f"the local stack only starts servers on loopback addresses, and {variable} points to {place}: unset it, or"
-            " use your own servers without `truepixel stack`"
-        )
-    return place
-
-
-def _is_loopback(place: str) -> bool:
-    host, _, port = place.partition(":")
-    if port and not port.isdigit():  # several addresses, or IPv6
-        return False
-    try:
-        return host == "localhost" or IPv4Address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _check_platform(servers: Collection[Server]) -> None:
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         here = f"{platform.system()} {platform.machine()}"
@@ -516,50 +417,9 @@ def _file_bytes(path: Path) -> int:
         return 0
 
 
-def _alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _wait_for_end(processes: Collection[psutil.Process], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while any(map(_alive, processes)) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-
-
 def _log_end(server: Server) -> str:
     return f"; the end of {server.log}:\n{server.log_end()}"
 
 
 def _titles(servers: list[Server]) -> str:
     return ", ".join(server.title for server in servers)
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Delay Ctrl-C until the block has ended: an interruption would leave a process behind that is not recorded."""
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts the main thread only
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
-
-
-def dying_with_parent() -> Callable[[], None]:
-    """Return the function for a child to run before its program: Linux then kills it when its parent thread ends."""
-    set_parent_death_signal, prctl, parent = 1, ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(set_parent_death_signal, signal.SIGKILL)
-        if os.getppid() != parent:  # the parent has ended already
-            os._exit(1)
-
-    return ask

@@ -16,10 +16,11 @@ from tests.examples import examples
 from tests.unit.collector.fake_topic import FakeTopic
 from tests.unit.collector.test_journal import record, until
 from truepixel_dagster.collector import delivery as module
-from truepixel_dagster.collector.delivery import DISK, FULL, SLOW_SECONDS, TOO_LARGE, Delivery, Promise
+from truepixel_dagster.collector.delivery import SLOW_SECONDS, Delivery
 from truepixel_dagster.collector.journal import Journal
 from truepixel_dagster.collector.journal_file import JournalFailed, JournalFile
 from truepixel_dagster.collector.kafka import Failure
+from truepixel_dagster.collector.promise import DISK, FULL, TOO_LARGE, Promise
 from truepixel_dagster.collector.record import Record
 
 

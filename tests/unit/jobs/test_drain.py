@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
 from truepixel_dagster.instance.process import dagster_home, environment
+from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.servers import Address
-from truepixel_dagster.local.stack import settings_at
 from truepixel_dagster.settings import Settings, load_settings
 
 

@@ -21,13 +21,15 @@ import redis
 from pydantic import SecretStr
 
 from truepixel_dagster.instance.process import dagster_home, environment
+from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.chaos import failpoints
 from truepixel_dagster.local.chaos.load import Load
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.chaos.report import Verdict, judge
+from truepixel_dagster.local.processes import dying_with_parent
 from truepixel_dagster.local.programs import end_tree
 from truepixel_dagster.local.servers import Address, MongoDB, free_ports
-from truepixel_dagster.local.stack import Stack, dying_with_parent, settings_at
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.local.traffic import Record
 from truepixel_dagster.private_files import UMASK, open_private, private_folder
 from truepixel_dagster.provision import provision
