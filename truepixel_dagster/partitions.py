@@ -22,7 +22,7 @@ MONTHS = dg.MonthlyPartitionsDefinition(start_date=START.replace(day=1).isoforma
 _MONDAY = START - timedelta(days=START.weekday())
 WEEKS = dg.WeeklyPartitionsDefinition(start_date=_MONDAY.isoformat(), day_offset=1, end_offset=1)
 
-# The stream is expected to write every few seconds: an asset without news is looked at before anybody asks for it.
+# The stream writes every few seconds: Dagster warns of an asset that is not updated.
 STREAM_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=6))
 
 # A range is rebuilt by one run, or by one for each partition, or anything between.

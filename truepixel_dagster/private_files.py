@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-# For processes that we start: what they make is their owner's only.
+# For child processes: only the owner can access the files that they create.
 UMASK = 0o077
 _FOLDER, _FILE, _OTHERS = 0o700, 0o600, 0o077
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder and those above it that are missing, and tighten it with all that it holds.
+    """Create a folder with its missing parents, and make it and its contents accessible to its owner only.
 
     Raises:
-        OSError: One cannot be made, or belongs to somebody else and is open to others.
+        OSError: A folder cannot be created, or belongs to another user and is open to others.
     """
     if not folder.is_dir():
         private_folder_above(folder)
@@ -32,20 +32,20 @@ def private_folder(folder: Path) -> Path:
 
 
 def private_folder_above(path: Path) -> None:
-    """Make the folders above a file or folder that are missing; those that are there stay as they are."""
+    """Create the missing parents of a file or folder; existing ones stay as they are."""
     missing = [parent for parent in path.parents if not parent.exists()]
     for parent in reversed(missing):
         with suppress(FileExistsError):
             parent.mkdir(_FOLDER)
-            # The umask takes from what was asked for, and never adds.
+            # The umask may have removed permissions.
             parent.chmod(_FOLDER)
 
 
 def open_private(path: Path, mode: str) -> IO[Any]:
-    """Open a file, such as a log, that nobody else may read; one that is there already is tightened.
+    """Open a file, such as a log, that only its owner may read; an existing file gets these permissions.
 
     Raises:
-        OSError: It cannot be opened, or belongs to somebody else and is open to others.
+        OSError: It cannot be opened, or belongs to another user and is open to others.
     """
     file = open(path, mode, opener=lambda name, flags: os.open(name, flags, _FILE))  # noqa: SIM115
     try:
@@ -57,7 +57,7 @@ def open_private(path: Path, mode: str) -> IO[Any]:
 
 
 def tighten(folder: Path) -> None:
-    """Take from everybody but the owner what they may do with a folder and with all that it holds; links stay.
+    """Remove all permissions of others on a folder and its contents; links stay.
 
     Raises:
         OSError: One of them belongs to somebody else and is open to others.

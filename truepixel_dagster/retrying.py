@@ -1,4 +1,4 @@
-"""One call to a server, made again after a transient error, with jittered and growing pauses."""
+"""Repeat a call to a server after a transient error, with jittered and growing pauses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from truepixel_dagster.text import printable
 
 T = TypeVar("T")
 
-# Between two looks at a document that somebody else keeps changing.
-_LONGEST_LOOK = 0.5
+# The longest pause before a document is read again that other writers keep changing.
+_LONGEST_REREAD_PAUSE = 0.5
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 
 def pause(attempt: int) -> None:
-    """Wait before a document is read again that somebody else has changed: longer each time, and never in step."""
-    time.sleep(random.uniform(0, min(_LONGEST_LOOK, 0.005 * 2**attempt)))  # noqa: S311 (a pause, no secret)
+    """Wait before reading a document again that another writer has changed: longer each time, with jitter."""
+    time.sleep(random.uniform(0, min(_LONGEST_REREAD_PAUSE, 0.005 * 2**attempt)))  # noqa: S311 (a pause, no secret)
 
 
 def _say(details: RetryDetails) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import RebuildContext
 
 SHOWN = 50
-# Nothing is wrong with what was written yet: it is to be looked at soon.
+# The written data are correct so far; an operator should look soon.
 WARN = dg.AssetCheckSeverity.WARN
 
 

@@ -24,7 +24,7 @@ def audit(since: int | None, as_json: bool) -> None:
     """Compare every store with what the topic says it should hold; exit 1 if anything differs.
 
     An independent oracle computes the expected documents from the topic. Buffered counters are flushed first. The
-    stream may go on: what is not committed yet is not judged.
+    stream may run meanwhile: the audit omits records that are not committed yet.
     """
     from truepixel_dagster.audit.audit import audit as run
     from truepixel_dagster.stream.topics import lag as read_lag
@@ -34,7 +34,7 @@ def audit(since: int | None, as_json: bool) -> None:
     partitions = read_lag(settings.kafka())
     waiting = sum(entry.lag for entry in partitions)
     if waiting:
-        say(f"{waiting:,} messages are not processed yet; they are not judged")
+        say(f"{waiting:,} messages are not processed yet; the audit omits them")
     with progress_bar("reading the topic", sum(entry.high - entry.low for entry in partitions)) as done:
         found = run(settings, done, since=since)
     if as_json:

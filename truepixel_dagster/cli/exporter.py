@@ -25,12 +25,12 @@ from truepixel_dagster.terminal import say
     help="The folder of Dagster's dagster.yaml; by default the one in the data folder that `truepixel dev` uses.",
 )
 def exporter(host: str, port: int, dagster_home: Path | None) -> None:
-    """Metrics for Prometheus, at http://HOST:PORT/metrics, until Ctrl-C.
+    """Serve metrics for Prometheus at http://HOST:PORT/metrics until Ctrl-C.
 
-    Lag, freshness, throughput, latencies, duplicates, replays, dead letters, what is buffered, runs, checks of health,
-    and whether order and contiguity were kept. A server that is away is truepixel_up 0 and a line here; the rest goes
-    on. What was found is given out again for 5 seconds (Redis: 15), so that scrapes cost little. Sums are kept in
-    Dagster's storage: a restart neither loses nor doubles them. deploy/ has a dashboard and alerts.
+    The metrics show lag, freshness, throughput, latencies, duplicates, redeliveries, dead letters, buffered counters,
+    runs, health checks, and violations of order and contiguity. An unreachable server is truepixel_up 0 and a line
+    here; the other metrics continue. Results are cached for 5 seconds (of Redis: 15), so that scrapes cost little. Sums
+    are stored in Dagster's storage: a restart neither loses nor doubles them. deploy/ has a dashboard and alerts.
     """
     from truepixel_dagster.exporter.serve import serve
 

@@ -18,11 +18,11 @@ from truepixel_dagster.terminal import echo, print_json, say
 @click.option("--force", is_flag=True, help="Rebuild even if nothing is lost, or if Redis is another installation's.")
 @as_json
 def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
-    """Rebuild what Redis held from the event history, exactly, after it lost its data, all or some.
+    """Rebuild the data of Redis exactly from the event history, after Redis lost all or some of it.
 
-    Sets applied offsets, product statistics, weekly visitors and the marks of dead letters to what the history, the
-    committed offsets and the customers say. Lanes and flushes stop by themselves and go on when it is done. If it is
-    interrupted, run it again. Does nothing where nothing is lost.
+    It computes applied offsets, product statistics, weekly visitors and the marks of dead letters from the history, the
+    committed offsets and the customers. Lanes and flushes stop, and continue when it is done. If it is interrupted, run
+    it again. If nothing is lost, it does nothing.
     """
     from truepixel_dagster.rebuild.redis import restore
 
@@ -41,7 +41,7 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     say(result.reason)
     would = "would set" if dry_run else "set"
     echo(f"{would} applied offsets: {', '.join(f'{p}: {o}' for p, o in result.applied.items()) or 'none'}")
-    echo(f"{would} dead letters that came back: {result.letters:,}; refusals: {result.refusals:,}")
+    echo(f"{would} reprocessed dead letters: {result.letters:,}; refusals: {result.refusals:,}")
     for name, count, done in (
         ("product statistics", result.days, result.product_stats),
         ("weekly visitors", result.weeks, result.weekly_visitors),
@@ -68,11 +68,10 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
 def replay_range(
     since: int | None, until: int | None, partition: int | None, offsets: str | None, stages: str | None, as_json: bool
 ) -> None:
-    """Run a range of Kafka through the stages again, outside of the stream's group.
+    """Pass a range of Kafka through the stages again, outside the stream's group.
 
-    Records are indexed again, and the users, orders and days that they touch are recomputed from the event
-    history. It changes nothing where all is well, and sets right what is not; the stream may go on meanwhile. What is
-    not committed yet is left to the stream.
+    It indexes the records again, and recomputes their users, orders and days from the event history. It corrects what
+    is wrong and changes nothing else. The stream may run meanwhile; records that are not committed yet are left to it.
 
     Stages: index, ad_lead, attribution, customer, product_stats (with weekly visitors).
     """

@@ -1,7 +1,7 @@
-"""History that does not grow for ever: old runs with their logs and files go, what they wrote of the assets stays.
+"""Limit Dagster's history: remove old runs with their logs and files, and keep what they reported about assets.
 
-Dagster's own `delete_run` takes a run's materializations, observations and check results with it, and so the plots and
-the state of every partition. Here they stay, until they are old themselves; the newest of each partition stays always.
+Dagster's own `delete_run` also removes a run's materializations, observations and check results, and with them plots
+and the state of partitions. Here they stay until they are old themselves; the newest of each partition always stays.
 
 Private: the tables of the event log. The public ways, `delete_run` and `wipe_assets`, delete all of a run or all of
 an asset.
@@ -36,14 +36,14 @@ OF_ASSETS = (
 SUCCEEDED = (dg.DagsterRunStatus.SUCCESS,)
 FAILED = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 PAGE = 100
-# A file is written anew only where a quarter of it is empty; until then Dagster fills the gaps.
+# A file is rewritten only if a quarter of it is empty; until then Dagster fills the gaps.
 EMPTY_SHARE = 0.25
 
 
 class Pruned(msgspec.Struct, frozen=True):
     """The numbers of removed runs and asset events, and the bytes of Dagster's home before and after.
 
-    The bytes are 0 where the history is not on this machine.
+    The bytes are 0 if the history is not on this machine.
     """
 
     runs: int
@@ -53,7 +53,7 @@ class Pruned(msgspec.Struct, frozen=True):
 
     @property
     def freed(self) -> int:
-        """Bytes."""
+        """Return the freed bytes."""
         return max(0, self.bytes_before - self.bytes_after)
 
 

@@ -1,4 +1,4 @@
-"""Does Redis hold what was written to it? Counters, applied offsets and marks are worth nothing where it does not.
+"""Detect that Redis has lost data: counters, applied offsets and marks are valid only if it still holds all of them.
 
 Redis keeps an **epoch**, a random name that is given once, and counts its **writes** of consequence: claims of a flush
 and dead letters that came back. MongoDB keeps both, too (`epoch_keeper.py`). An emptied Redis has no epoch, another
@@ -22,7 +22,7 @@ ADVICE = "Nothing more was written or committed. `truepixel restore-redis` rebui
 
 
 class StateLost(ServerRefuses):
-    """Redis answers, and does not hold what was written to it: it was emptied, replaced, or is an older copy."""
+    """Redis answers but has lost data: it was emptied, replaced, or is an older copy."""
 
 
 class Epoch(NamedTuple):
@@ -33,24 +33,24 @@ class Epoch(NamedTuple):
 
 
 class Epochs(Protocol):
-    """Whoever keeps the epoch outside of Redis."""
+    """Store the epoch outside of Redis."""
 
     def expected(self) -> Epoch:
-        """Return what Redis must hold."""
+        """Return the epoch that Redis must hold."""
 
     def wrote(self, writes: int) -> None:
-        """Keep that Redis has counted so many writes, before anything is done that rests on them."""
+        """Store the number of writes that Redis has counted, before anything depends on them."""
 
 
 def not_checked() -> Epoch:
-    """Return an epoch that nothing is compared with."""
+    """Return the empty epoch, which is not checked."""
     return Epoch()
 
 
 def script(text: str) -> str:
-    """Return a script that stops before its first write where Redis has lost its epoch.
+    """Return a script that stops before its first write if Redis has lost its epoch.
 
-    It takes the key of the identity behind its keys, and the epoch and the least number of writes behind its arguments.
+    The key of the identity follows its keys; the epoch and the least number of writes follow its arguments.
     """
     return _check() + text
 
@@ -66,7 +66,7 @@ def identity_key(namespace: str) -> str:
 
 
 def lost(server: str, error: Exception, expected: Epoch) -> StateLost | None:
-    """Return what a script's error says of a lost epoch; None for any other error."""
+    """Return the error for a lost epoch that a script has reported; None for any other error."""
     _, found, words = str(error).partition(_LOST)
     if not found:
         return None
@@ -77,7 +77,7 @@ def lost(server: str, error: Exception, expected: Epoch) -> StateLost | None:
 
 
 def differs(server: str, expected: Epoch, held: str | None, writes: str | None) -> StateLost | None:
-    """Compare what Redis holds with what it must hold; None where it does hold that."""
+    """Compare the epoch and writes of Redis with the expected ones; return None if they suffice."""
     if held == expected.value and int(writes or 0) >= expected.writes:
         return None
     if held and held.startswith(RESTORING):

@@ -1,4 +1,4 @@
-"""The epoch of what Redis holds, kept in MongoDB; an installation that has none yet is given one without a word."""
+"""Store the epoch of Redis in MongoDB, and create it for an installation that has none yet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class EpochKeeper:
         self._redis = redis
 
     def expected(self) -> Epoch:
-        """Return what Redis must hold.
+        """Return the epoch that Redis must hold.
 
         Raises:
             Unavailable: A server does not answer.
@@ -33,7 +33,7 @@ class EpochKeeper:
         return Epoch(kept["epoch"], kept.get("writes", 0))
 
     def wrote(self, writes: int) -> None:
-        """Keep that Redis has counted so many writes.
+        """Store the number of writes that Redis has counted.
 
         Raises:
             Unavailable: MongoDB does not answer.
@@ -41,7 +41,7 @@ class EpochKeeper:
         identities.raise_to(self._mongodb, REDIS, {"writes": writes})
 
     def replace(self, epoch: Epoch) -> None:
-        """Keep another epoch in the place of the one before.
+        """Replace the stored epoch.
 
         Raises:
             Unavailable: MongoDB does not answer.

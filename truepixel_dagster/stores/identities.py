@@ -1,6 +1,6 @@
-"""Identities of what other servers hold, kept in MongoDB: a server that lost its data cannot vouch for them itself.
+"""Identities of other servers' data, stored in MongoDB: a server that lost its data cannot detect that itself.
 
-One document for each thing that has an identity, such as what Redis holds. Its fields are of whoever keeps it.
+There is a document for each identity, such as that of Redis' data. The module that uses it defines its fields.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from truepixel_dagster.stores.mongodb import IDENTITIES, Document, MongoStore
 
 
 def read(store: MongoStore, name: str) -> Document | None:
-    """Return what is kept of a thing; None where nothing is kept yet.
+    """Return a stored identity; None if there is none yet.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -23,7 +23,7 @@ def read(store: MongoStore, name: str) -> Document | None:
 
 
 def begin(store: MongoStore, name: str, new: Mapping[str, Any]) -> Document:
-    """Keep an identity unless there is one already, and return the one that is kept: the first of several writers wins.
+    """Store an identity unless there is one, and return the stored one: the first of several writers wins.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -33,7 +33,7 @@ def begin(store: MongoStore, name: str, new: Mapping[str, Any]) -> Document:
 
 
 def change(store: MongoStore, name: str, fields: Mapping[str, Any]) -> None:
-    """Set fields of an identity, whether or not there was one.
+    """Set fields of an identity; create it if it does not exist.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -42,7 +42,7 @@ def change(store: MongoStore, name: str, fields: Mapping[str, Any]) -> None:
 
 
 def raise_to(store: MongoStore, name: str, numbers: Mapping[str, int]) -> None:
-    """Raise numbers of an identity; those that are higher already stay.
+    """Raise numbers of an identity; higher stored numbers stay.
 
     Raises:
         Unavailable: MongoDB does not answer.

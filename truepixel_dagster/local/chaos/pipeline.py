@@ -71,7 +71,7 @@ def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
         if found := condition():
             return found
         time.sleep(POLL_SECONDS)
-    raise ChaosFailed(f"waited {seconds:.0f} s in vain for {what}")
+    raise ChaosFailed(f"timed out after {seconds:.0f} s waiting for {what}")
 
 
 class Pipeline:

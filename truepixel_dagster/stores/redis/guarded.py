@@ -46,7 +46,7 @@ class Guarded(Connection):
         self._epoch = epoch
 
     def verify(self) -> None:
-        """Make sure that Redis holds what was written to it.
+        """Check that Redis has not lost data.
 
         Raises:
             StateLost: It does not.

@@ -1,7 +1,7 @@
 """The collector under load: killed, restarted, or without its Kafka or its disk.
 
 Clients of the round send to it and keep what it promised; at the end of the round each promise is looked for on the
-topic. What they sent goes on through the pipeline, and is audited with everything else.
+topic. The pipeline processes their records, and the audit includes them.
 """
 
 from __future__ import annotations
