@@ -1,5 +1,15 @@
 """The topic of dead letters: the raw record with the reason, the stage and its origin.
 
+    >>> from truepixel_dagster.dead_letters.topic import DeadLetters, read
+    >>> from truepixel_dagster.events.event import Message
+    >>> from truepixel_dagster.events.origin import Origin
+    >>> dead_letters = DeadLetters(settings.kafka(), settings.dead_letter_bytes)
+    >>> record = Message(Origin(settings.topic, 0, 7), b"shop:client", b"<html>")
+    >>> dead_letters.send(record, error="not JSON", stage="decode")
+    >>> dead_letters.flush()
+    >>> [(dead.stage, dead.error, dead.letter.origin == record.origin) for dead in read(settings.kafka())]
+    [('decode', 'not JSON', True)]
+
 A record may have several dead letters: a crash between a dead letter and the commit of its offset, a try with a new
 reason, and reopening each write another one. The newest counts.
 

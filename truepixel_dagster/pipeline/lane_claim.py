@@ -1,5 +1,21 @@
 """Claim a lane, hold it, and give it back.
 
+    >>> from truepixel_dagster.pipeline.lane_claim import open_lane
+    >>> from truepixel_dagster.stream.producer import EventProducer
+    >>> with EventProducer(settings.kafka()) as producer:
+    ...     producer.send(b"shop:client", b'{"id": "e1", "name": "page_viewed", "clientId": "client"}')
+    ...
+    >>> with open_lane(settings, lane=0, lanes=1, owner="example") as lane:
+    ...     while (fetched := lane.fetch()) is not None:
+    ...         done = lane.attribution(lane.ad_lead(lane.index(fetched)))
+    ...         lane.customer(done)
+    ...         lane.product_stats(done)
+    ...         lane.commit(fetched)
+    ...     metrics = lane.finish()
+    ...
+    >>> metrics.messages, metrics.indexed
+    (1, 1)
+
 A run checks and plans as much as possible while another run still holds the lane, so that the handover itself only
 passes on the lane.
 """

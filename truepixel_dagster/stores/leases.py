@@ -1,5 +1,14 @@
 """The right to write to a partition: a lease in Redis with a fencing token, renewed by a heartbeat.
 
+    >>> from truepixel_dagster.stores.leases import Lease, holders
+    >>> redis = stores.redis.client
+    >>> lease = Lease(redis, settings.namespace, partitions=[0, 1], owner="run-1", seconds=8)
+    >>> lease.acquire()
+    >>> lease.check()  # without asking Redis
+    >>> holders(redis, settings.namespace, [0, 1, 2])
+    {0: 'run-1', 1: 'run-1'}
+    >>> lease.release()
+
 There is a lease for each partition, not for each lane, so that changing the number of lanes never gives a partition two
 owners.
 

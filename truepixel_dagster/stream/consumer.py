@@ -1,4 +1,18 @@
-"""The Kafka side of a lane: fetches micro-batches from assigned partitions and commits their offsets."""
+"""The Kafka side of a lane: fetch micro-batches from its partitions, and commit their offsets.
+
+>>> from truepixel_dagster.stream.consumer import EventConsumer
+>>> from truepixel_dagster.stream.producer import EventProducer
+>>> with EventProducer(settings.kafka()) as producer:
+...     producer.send(b"shop:client", b"first", partition=2)
+...
+>>> consumer = EventConsumer(settings.kafka(), settings.fetch_limits(), partitions=[0, 1, 2])
+>>> batch = consumer.fetch()
+>>> consumer.commit({partition: offsets.last + 1 for partition, offsets in batch.ranges.items()})
+>>> consumer.committed
+{2: 1}
+>>> consumer.fetch()  # None: the lane is idle
+>>> consumer.close()
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""Read messages of a topic outside of any group: all of them, a range, or single ones."""
+"""Read messages of a topic outside of any group: all of them, a range, or single ones.
+
+>>> from truepixel_dagster.stream.producer import EventProducer
+>>> from truepixel_dagster.stream.reading import read_all, read_at
+>>> with EventProducer(settings.kafka()) as producer:
+...     producer.send(b"shop:client", b"first", partition=2)
+...     producer.send(b"shop:client", b"second", partition=2)
+...
+>>> [message.value for message in read_all(settings.kafka())]
+[b'first', b'second']
+>>> [message.value for message in read_at(settings.kafka(), settings.topic, {2: [1]})]
+[b'second']
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Create topics, and read their offsets, lag and identity."""
+"""Create topics, and read their offsets, lag and identity.
+
+>>> from truepixel_dagster.stream.topics import bounds, create_topics, partition_count
+>>> create_topics(settings.kafka())  # they exist already
+[]
+>>> partition_count(settings.kafka())
+3
+>>> bounds(settings.kafka())  # the first and the next offset of each partition
+({0: 0, 1: 0, 2: 0}, {0: 0, 1: 0, 2: 0})
+"""
 
 from __future__ import annotations
 

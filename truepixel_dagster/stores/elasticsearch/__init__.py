@@ -1,4 +1,14 @@
-"""Adapt Elasticsearch: read and write documents by mget and bulk, as ready-made JSON bytes."""
+"""Adapt Elasticsearch: read and write documents by mget and bulk, as ready-made JSON bytes.
+
+>>> from truepixel_dagster.stores.elasticsearch import Action
+>>> place = (stores.elasticsearch.index("weekly-visitors"), "shop:2026-W02")
+>>> document = b'{"shop_id": "shop", "week": "2026-W02", "visitors": 3, "exact": false}'
+>>> [outcome.status for outcome in stores.elasticsearch.bulk([Action("create", *place, document)])]
+[201]
+>>> (found,) = stores.elasticsearch.mget([place])
+>>> found.source["visitors"]
+3
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,14 @@
-"""Adapt MongoDB: read documents by id, and replace them only if no other writer has changed them."""
+"""Adapt MongoDB: read documents by id, and replace them only if no other writer has changed them.
+
+>>> def one_more(stored):  # called again with the new documents if another writer was faster
+...     before = stored.get("shop:client", {})
+...     return {"shop:client": {**before, "events": before.get("events", 0) + 1}}
+...
+>>> stores.mongodb.update("customers", ["shop:client"], one_more)  # the rejected documents
+{}
+>>> stores.mongodb.read("customers", ["shop:client"])["shop:client"]["events"]
+1
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Adapt Redis: buffered counters and their claims, weekly visitors, applied offsets, marks of dead letters."""
+"""Adapt Redis: buffered counters and their claims, weekly visitors, applied offsets, marks of dead letters.
+
+>>> from truepixel_dagster.stores.redis import Increments
+>>> views = {("shop", "product", "2026-01-05"): {"views": 1}}
+>>> new = Increments(views, visitors={}, upto={0: 7})
+>>> stores.redis.apply(new, expected=stores.redis.applied([0]))
+True
+>>> stores.redis.applied([0])  # a redelivery of offset 7 changes nothing
+{0: 7}
+"""
 
 from __future__ import annotations
 
