@@ -22,8 +22,6 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
-import msgspec
-
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import ONLINE, OrderPayload, Refund, SoldLine
 from truepixel_dagster.orders.facts import (
@@ -33,6 +31,8 @@ from truepixel_dagster.orders.facts import (
     Sighting,
     names_landing,
 )
+from truepixel_dagster.orders.refunds import amount_of, in_currency, is_known_to
+from truepixel_dagster.orders.sold import Sold, sold_of
 
 OPEN, PAID, PARTIALLY_REFUNDED, REFUNDED, CANCELLED, VOIDED = (
     "open",
@@ -51,14 +51,6 @@ class Figures(NamedTuple):
     value: int
     refunded: int
     net: int
-
-
-class Sold(NamedTuple):
-    """Hold what one line sold of a product, after edits and discounts; returns are not subtracted."""
-
-    product_id: str
-    units: int
-    revenue: Money | None
 
 
 class Order:
@@ -153,7 +145,8 @@ class Order:
     @cached_property
     def sold(self) -> tuple[Sold, ...]:
         """Return what was sold: by the newest webhook, else by the first pixel event."""
-        return tuple(self._sold(line) for line in self._lines)
+        refunds = [refund for refund in self._facts.refunds if is_known_to(self._listed, refund)]
+        return tuple(sold_of(line, refunds) for line in self._lines)
 
     @property
     def value_from(self) -> str | None:
@@ -165,7 +158,7 @@ class Order:
     @cached_property
     def refunds(self) -> tuple[Refund, ...]:
         """Return the refunds that gave money back, in the order's currency; leave out inconvertible ones."""
-        found = (_in_currency(refund, self._total, self._valued) for refund in self._facts.refunds)
+        found = (in_currency(refund, self._total, self._valued) for refund in self._facts.refunds)
         return tuple(refund for refund in found if refund.is_money)
 
     @cached_property
@@ -174,7 +167,7 @@ class Order:
         total = self._total
         if total is None:
             return Figures(None, 0, 0, 0)
-        refunded = sum(_amount(refund) for refund in self.refunds)
+        refunded = sum(amount_of(refund) for refund in self.refunds)
         return Figures(total.currency, total.amount, refunded, max(0, self._net(total, refunded)))
 
     @property
@@ -223,7 +216,7 @@ class Order:
             return 0
         if payload.current_total is None or payload.current_total.currency != total.currency:
             return total.amount - refunded
-        return payload.current_total.amount - sum(_amount(r) for r in self.refunds if not _knows(payload, r))
+        return payload.current_total.amount - sum(amount_of(r) for r in self.refunds if not is_known_to(payload, r))
 
     @cached_property
     def _listed(self) -> OrderPayload | None:
@@ -234,50 +227,3 @@ class Order:
         if self._listed and self._listed.lines is not None:
             return self._listed.lines
         return self._facts.completion.completion.lines if self._facts.completion else ()
-
-    def _sold(self, line: SoldLine) -> Sold:
-        """Return a line after edits. Items refunded with money were sold; items refunded without were removed."""
-        if line.current_quantity is None:
-            units = max(0, line.quantity - self._refunded_units(line, for_money=False))
-        else:
-            units = min(line.quantity, line.current_quantity + self._refunded_units(line, for_money=True))
-        if line.price is None:
-            return Sold(line.product_id, units, None)
-        off = (2 * line.discount * units + line.quantity) // (2 * line.quantity) if line.quantity else 0
-        return Sold(line.product_id, units, Money(line.price.amount * units - off, line.price.currency))
-
-    def _refunded_units(self, line: SoldLine, *, for_money: bool) -> int:
-        """Count the line's units in the refunds that the line's payload includes."""
-        if line.line_id is None:
-            return 0
-        known = (r for r in self._facts.refunds if r.is_money is for_money and _knows(self._listed, r))
-        return sum(each.quantity for refund in known for each in refund.lines if each.line_id == line.line_id)
-
-
-def _amount(refund: Refund) -> int:
-    return sum(money.amount for money in refund.amounts)
-
-
-def _knows(payload: OrderPayload | None, refund: Refund) -> bool:
-    """Return whether a payload was written after a refund: Shopify may write both in one second."""
-    if payload is None:
-        return False
-    return refund.at <= payload.updated_at or any(each.refund_id == refund.refund_id for each in payload.refunds)
-
-
-def _in_currency(refund: Refund, total: Money | None, payload: OrderPayload | None) -> Refund:
-    """Return a refund in the currency of the order's total."""
-    if total is None:
-        return refund
-    amounts = (_converted(money, total, payload) for money in refund.amounts)
-    return msgspec.structs.replace(refund, amounts=tuple(money for money in amounts if money))
-
-
-def _converted(money: Money, total: Money, payload: OrderPayload | None) -> Money | None:
-    """Convert an amount in the buyer's currency by the ratio of the totals; None if the ratio is unknown."""
-    if money.currency == total.currency:
-        return money
-    seen = payload.presentment if payload else None
-    if seen is None or seen.currency != money.currency or not seen.amount:
-        return None
-    return Money((2 * money.amount * total.amount + seen.amount) // (2 * seen.amount), total.currency)
