@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders.counts import Counted
+from truepixel_dagster.pipeline.intake import Taken
 from truepixel_dagster.stages import ad_lead, attribution
 from truepixel_dagster.stream.micro_batch import MicroBatch
 
@@ -23,6 +24,17 @@ class FetchedBatch(NamedTuple):
     messages: tuple[Message, ...]
     events: tuple[Event, ...]
     fetched_at: float
+
+
+class ReadBatch(NamedTuple):
+    """Hold a micro-batch as read from Kafka, and its messages after redaction with their events.
+
+    `read_at` is a value of `time.perf_counter`, in seconds.
+    """
+
+    batch: MicroBatch
+    taken: Taken
+    read_at: float
 
 
 class Prefetched(NamedTuple):

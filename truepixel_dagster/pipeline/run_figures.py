@@ -22,6 +22,7 @@ class RunFigures(msgspec.Struct, frozen=True):
 
     messages: int
     micro_batches: int
+    read_ahead: int
     messages_per_minute: int
     messages_left_waiting: int
     indexed: int
@@ -52,6 +53,7 @@ def figures_of(metrics: RunMetrics) -> RunFigures:
     return RunFigures(
         messages=metrics.messages,
         micro_batches=metrics.batches,
+        read_ahead=metrics.read_ahead,
         messages_per_minute=round(metrics.per_minute),
         messages_left_waiting=metrics.waiting,
         indexed=metrics.indexed,

@@ -1,8 +1,9 @@
 """Pass the micro-batches of a lane through the five stages, whether Dagster's ops or a plain loop calls them.
 
 Fetch, index, ad_lead and attribution run one after the other. Customer and product_stats run in the background, in
-parallel with the next micro-batch, in a bounded pool that keeps each user on one worker. The offsets of a micro-batch
-are committed when all of it has landed. The first failure, wherever it happens, stops the lane: it fetches, writes and
+parallel with the next micro-batch, in a bounded pool that keeps each user on one worker. While many messages wait, the
+next micro-batch is read and decoded during stage 1 of the one before it. The offsets of a micro-batch are committed
+when all of it has landed. The first failure, wherever it happens, stops the lane: it fetches, writes and
 commits nothing more.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -23,7 +24,14 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import offset_text
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.orders.cluster import Settling
-from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, Prefetched, TouchedBatch
+from truepixel_dagster.pipeline.batches import (
+    AttributedBatch,
+    FetchedBatch,
+    IndexedBatch,
+    Prefetched,
+    ReadBatch,
+    TouchedBatch,
+)
 from truepixel_dagster.pipeline.commits import Commits
 from truepixel_dagster.pipeline.intake import Intake
 from truepixel_dagster.pipeline.invariants import Contiguity, Order
@@ -45,6 +53,9 @@ from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import Span
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
+
+# The next micro-batch is read ahead only beside one of at most this share of the bytes that one may have: a quarter.
+SMALL_SHARE = 4
 
 
 class LaneStopped(Exception):
@@ -90,7 +101,10 @@ class LaneRunner:
         self._order = Order(self.metrics.order, users=under_way * processing.batch_messages)
         self._contiguity = Contiguity(self.metrics.contiguity)
         self._pool = KeyedPool(processing.pool_workers, processing.pool_pending)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._batch_messages, self._batch_bytes = processing.batch_messages, processing.batch_bytes
+        # One thread reads the next micro-batch, the other the documents of this one.
+        self._reader = ThreadPoolExecutor(2, thread_name_prefix="read-ahead")
+        self._ahead: Future[ReadBatch | None] | None = None
         self._intake = Intake(processing.sites, stores, refusals, self._shops)
         self._commits = Commits(consumer, dead_letters, refusals, lease, self.metrics, self._contiguity)
         self._rejections = Rejections(
@@ -136,20 +150,43 @@ class LaneRunner:
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            # Lanes divide partitions by number: a new partition may belong to another lane after this run.
-            batch = None if self._watch.has_grown else self._consumer.fetch()
+            ahead, self._ahead = self._ahead, None
+            read = ahead.result() if ahead else self._read()
             self.keep_lost()
-            if batch is None:
+            if read is None:
                 self._hand_over()
                 return None
-            # The fetched messages may be from another log: check that before using them.
-            self._watch.check()
-            return self._taken(batch)
+            self.metrics.read_ahead += ahead is not None
+            return self._taken(read)
 
-    def _taken(self, batch: MicroBatch) -> FetchedBatch:
-        fetched_at = time.perf_counter()
+    def _read(self) -> ReadBatch | None:
+        """Read and decode the next micro-batch; None when the lane is idle, or when partitions were added."""
+        # Lanes divide partitions by number: a new partition may belong to another lane after this run.
+        batch = None if self._watch.has_grown else self._consumer.fetch()
+        if batch is None:
+            return None
+        read_at = time.perf_counter()
+        # The messages may be from another log: check that before using them.
+        self._watch.check()
+        return ReadBatch(batch, self._intake.take(batch), read_at)
+
+    def _read_next(self, batch: MicroBatch) -> None:
+        """Begin to read the next micro-batch if a full one waits, and both together are far from the memory bound."""
+        small = batch.size <= self._batch_bytes // SMALL_SHARE
+        if small and self._consumer.has_waiting(self._batch_messages):
+            self._ahead = self._reader.submit(self._read)
+
+    def _give_back(self) -> None:
+        """Give the micro-batch that was read ahead, if any, back to the consumer: the next run processes it."""
+        ahead, self._ahead = self._ahead, None
+        read = ahead.result() if ahead else None
+        if read is not None:
+            self._consumer.give_back(read.batch)
+
+    def _taken(self, read: ReadBatch) -> FetchedBatch:
+        batch = read.batch
         self.metrics.received = self.metrics.received or time.time()
-        messages, decoded, redacted = self._intake.take(batch)
+        messages, decoded, redacted = read.taken
         self.metrics.redacted += redacted
         self.metrics.fetched(batch)
         self._contiguity.fetched(batch.messages)
@@ -161,7 +198,7 @@ class LaneRunner:
         self._rejections.unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
         events = tuple(item for item in decoded if isinstance(item, Event))
         self._shops.learn(events)
-        return FetchedBatch(batch, messages, events, fetched_at)
+        return FetchedBatch(batch, messages, events, read.read_at)
 
     def keep_lost(self) -> None:
         """Store and count what retention removed before it was read; do so before committing any later offset."""
@@ -173,6 +210,7 @@ class LaneRunner:
     def index(self, fetched: FetchedBatch) -> IndexedBatch:
         """Run stage 1; return the events that continue."""
         with self._stage(INDEX):
+            self._read_next(fetched.batch)
             # Read in parallel with Elasticsearch's work. Versions reveal a concurrent change.
             stored = self._reader.submit(self._read_ahead, fetched.events)
             earlier = self._rejections.earlier(INDEX, fetched.events)
@@ -269,6 +307,7 @@ class LaneRunner:
 
     def close(self) -> None:
         """Stop the threads and close the connections; what has not landed stays uncommitted."""
+        self._consumer.interrupt()
         self._pool.close()
         self._commits.close()
         self._reader.shutdown(cancel_futures=True)
@@ -278,6 +317,7 @@ class LaneRunner:
 
     def _hand_over(self) -> None:
         """Hand over the lane. This run writes nothing more, so the next one need not wait for Dagster to end it."""
+        self._give_back()
         self._pool.drain()
         self._commits.drain()
         self._commits.commit()
