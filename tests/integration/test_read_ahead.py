@@ -1,4 +1,4 @@
-"""A lane reads its next micro-batch during stage 1 of the one before it, and commits only what it has processed."""
+"""A lane reads its next micro-batch, and runs its stage 1, ahead; it commits only what it has processed."""
 
 from __future__ import annotations
 
@@ -42,13 +42,36 @@ def test_a_run_that_ends_leaves_what_it_read_ahead_to_the_next_one(waiting: Sett
     with open_lane(waiting, lane=0, lanes=1, owner="first") as lane:
         assert one_batch(lane)
         assert one_batch(lane)
-        assert lane._ahead is not None
+        assert lane._ahead._read is not None
         run = lane.finish()
     assert (run.batches, run.messages, run.waiting) == (2, 2 * BATCH, MESSAGES - 2 * BATCH)
     assert _committed(waiting) == 2 * BATCH
     (rest,) = drain(waiting)
     assert rest.messages == MESSAGES - 2 * BATCH
+    # Stage 1 had run ahead: the next run recognizes its events.
+    assert 0 < rest.replays <= BATCH
     audited(waiting, stores)
+
+
+def test_a_run_reads_no_more_ahead_than_it_has_planned(waiting: Settings, stores: Stores) -> None:
+    with open_lane(waiting, lane=0, lanes=1, owner="first") as lane:
+        lane.plan(2)
+        assert one_batch(lane)
+        assert one_batch(lane)
+        run = lane.finish()
+    assert run.read_ahead == 1
+    (rest,) = drain(waiting)
+    assert rest.replays == 0
+    audited(waiting, stores)
+
+
+def test_a_duplicate_in_the_next_micro_batch_stays_the_duplicate(settings: Settings, stores: Stores) -> None:
+    records = [(entry.key, entry.value, entry.headers) for entry in traffic(200, seed=4, profile=FIRST, duplicates=0)]
+    send(settings, [*records, *records, *records])
+    (run,) = drain(settings.model_copy(update={"batch_messages": 200}))
+    assert (run.batches, run.read_ahead, run.replays) == (3, 2, 0)
+    assert run.duplicates == 2 * run.indexed
+    audited(settings, stores)
 
 
 def test_a_failure_commits_nothing_that_was_read_ahead(
@@ -62,7 +85,7 @@ def test_a_failure_commits_nothing_that_was_read_ahead(
         patched.setattr(ad_lead, "run", broken)
         with pytest.raises(RuntimeError, match="stage 2 failed"):
             one_batch(lane)
-        assert lane._ahead is not None
+        assert lane._ahead._read is not None
         assert lane.fetch() is None
     assert _committed(waiting) <= BATCH
     drain(waiting)
@@ -72,7 +95,8 @@ def test_a_failure_commits_nothing_that_was_read_ahead(
 def test_a_read_ahead_that_fails_stops_the_lane_at_its_own_micro_batch(
     waiting: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch, fetched = EventConsumer.fetch, []
+    fetch = EventConsumer.fetch
+    fetched: list[MicroBatch | None] = []
 
     def failing(self: EventConsumer) -> MicroBatch | None:
         if len(fetched) == 2:

@@ -16,8 +16,9 @@ class RunFigures(msgspec.Struct, frozen=True):
     """Hold a run's figures.
 
     Names end in the unit. `lane_taken` and the other times are seconds since the epoch. `dead_letters` and
-    `stage_seconds` are by stage, where `customer_waiting` is what stage 3 waited until the pool took stage 4;
-    `lost_to_retention` is by partition. The series have an entry for each micro-batch.
+    `stage_seconds` are by stage, where `customer_waiting` is what stage 3 waited until the pool took stage 4, and
+    `index_waiting` what the lane waited for a stage 1 that ran ahead. `lost_to_retention` is by partition. The series
+    have an entry for each micro-batch.
     """
 
     messages: int

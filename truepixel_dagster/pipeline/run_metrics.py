@@ -12,7 +12,7 @@ from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
-# After the name of a stage: until the pool took the micro-batch, without the work itself.
+# After the name of a stage: what a lane waits for it, where the stage itself runs in the background.
 WAITING = "_waiting"
 
 
