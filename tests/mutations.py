@@ -62,6 +62,13 @@ MUTATIONS = (
         UNIT + "orders " + INTEGRATION + "test_pipeline.py -k redelivered",
     ),
     Mutation(
+        "what was read ahead goes back",
+        P + "pipeline/runner.py",
+        "self._ahead.give_back()",
+        "pass",
+        INTEGRATION + "test_read_ahead.py -k leaves_what_it_read_ahead",
+    ),
+    Mutation(
         "applied offsets in customers",
         P + "stages/customer.py",
         "if not is_applied(stored, event.origin)]",

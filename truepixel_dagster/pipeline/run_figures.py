@@ -23,7 +23,6 @@ class RunFigures(msgspec.Struct, frozen=True):
 
     messages: int
     micro_batches: int
-    read_ahead: int
     messages_per_minute: int
     messages_left_waiting: int
     indexed: int
@@ -47,6 +46,8 @@ class RunFigures(msgspec.Struct, frozen=True):
     stage_seconds: dict[str, float]
     attribution_latencies_ms: list[float]
     freshness_ms: list[float]
+    # Runs of earlier versions do not report it.
+    read_ahead: int = 0
 
 
 def figures_of(metrics: RunMetrics) -> RunFigures:
@@ -54,7 +55,6 @@ def figures_of(metrics: RunMetrics) -> RunFigures:
     return RunFigures(
         messages=metrics.messages,
         micro_batches=metrics.batches,
-        read_ahead=metrics.read_ahead,
         messages_per_minute=round(metrics.per_minute),
         messages_left_waiting=metrics.waiting,
         indexed=metrics.indexed,
@@ -78,4 +78,5 @@ def figures_of(metrics: RunMetrics) -> RunFigures:
         stage_seconds={stage: round(seconds, 3) for stage, seconds in sorted(metrics.stage_seconds.items())},
         attribution_latencies_ms=[round(latency, 1) for latency in metrics.latencies],
         freshness_ms=[round(fresh) for fresh in metrics.freshness],
+        read_ahead=metrics.read_ahead,
     )
