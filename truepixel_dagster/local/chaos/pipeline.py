@@ -46,7 +46,8 @@ FIRST_WORK_SECONDS = 120.0
 SWITCH_SECONDS = 150.0
 # A lane is taken over within a minute; a growing pause after a failure may come on top.
 RECOVERY_SECONDS = 180.0
-COMMAND_SECONDS = 300.0
+# A restore of Redis reads the whole history, which grows with the rounds.
+COMMAND_SECONDS = 900.0
 LOST_RANGE = re.compile(r"([0-9]+)(?:@[0-9]+)?\.\.([0-9]+)$")
 # Of the months before this one, those of which the load has no events.
 FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
