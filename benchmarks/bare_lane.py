@@ -31,6 +31,7 @@ def main() -> None:
     with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as coming:
         slots = coming.slots()
         with coming.taken() as lane:
+            lane.plan(slots)
             for _ in range(slots):
                 if not one_batch(lane):
                     break

@@ -40,6 +40,7 @@ def test_full_micro_batches_that_wait_are_read_ahead_and_the_last_one_is_not(wai
 
 def test_a_run_that_ends_leaves_what_it_read_ahead_to_the_next_one(waiting: Settings, stores: Stores) -> None:
     with open_lane(waiting, lane=0, lanes=1, owner="first") as lane:
+        lane.plan(10)
         assert one_batch(lane)
         assert one_batch(lane)
         assert lane._ahead._read is not None
@@ -81,6 +82,7 @@ def test_a_failure_commits_nothing_that_was_read_ahead(
         raise RuntimeError("stage 2 failed")
 
     with open_lane(waiting, lane=0, lanes=1, owner="failing") as lane, monkeypatch.context() as patched:
+        lane.plan(10)
         assert one_batch(lane)
         patched.setattr(ad_lead, "run", broken)
         with pytest.raises(RuntimeError, match="stage 2 failed"):
@@ -107,6 +109,7 @@ def test_a_read_ahead_that_fails_stops_the_lane_at_its_own_micro_batch(
     with monkeypatch.context() as patched:
         patched.setattr(EventConsumer, "fetch", failing)
         with open_lane(waiting, lane=0, lanes=1, owner="failing") as lane:
+            lane.plan(10)
             assert one_batch(lane)
             assert one_batch(lane)
             with pytest.raises(KafkaUnavailable, match="no answer"):

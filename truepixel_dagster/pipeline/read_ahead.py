@@ -1,7 +1,7 @@
 """Read the next micro-batch of a lane, and run its stage 1, while the one before it is in the later stages.
 
-This happens only while full micro-batches wait; near the head of the topic a lane processes one micro-batch at a time,
-for latency. Order stays as it is: micro-batches are read one after the other, stage 1 begins when stage 1 of the
+This happens only while full micro-batches wait that the run has planned; near the head of the topic a lane processes
+one micro-batch at a time, for latency. Order stays as it is: micro-batches are read one after the other, stage 1 begins when stage 1 of the
 micro-batch before is complete, and no later stage runs ahead. What was read ahead and is not processed stays
 uncommitted: the next run reads it again, and recognizes the events that are already in the history as redeliveries.
 """
@@ -62,10 +62,10 @@ class ReadAhead:
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="read-ahead")
         self._read: Future[ReadBatch | None] | None = None
         self._indexed: Future[Indexed] | None = None
-        self._planned: int | None = None
+        self._planned = 0
 
     def plan(self, micro_batches: int) -> None:
-        """Set how many more micro-batches will be asked for, so that none is read ahead in vain."""
+        """Set how many more micro-batches will be asked for: what runs ahead is one of these."""
         self._planned = micro_batches
 
     def next(self) -> Next | None:
@@ -75,19 +75,19 @@ class ReadAhead:
             LogChanged: The topic is another log.
             KafkaError, Unavailable: A server does not answer.
         """
-        if self._planned is not None:
-            self._planned -= 1
+        self._planned -= 1
         ahead, indexed = self._taken()
         read = ahead.result() if ahead else self._read_now()
         return Next(read, indexed) if read else None
 
     def read_next(self, batch: MicroBatch) -> bool:
         """Begin to read the micro-batch after this one, if a full one waits and both are far from the memory bound."""
-        wanted = self._planned is None or self._planned > 0
-        small = batch.size <= self._size // SMALL_SHARE
-        if wanted and small and self._consumer.has_waiting(self._messages):
-            self._read = self._threads.submit(self._read_now)
-        return self._read is not None
+        if self._planned <= 0 or batch.size > self._size // SMALL_SHARE:
+            return False
+        if not self._consumer.has_waiting(self._messages):
+            return False
+        self._read = self._threads.submit(self._read_now)
+        return True
 
     def index_next(self) -> None:
         """Begin stage 1 of the micro-batch that is read ahead, if any; call it when stage 1 of this one is complete."""
