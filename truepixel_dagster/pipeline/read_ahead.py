@@ -1,9 +1,10 @@
 """Read the next micro-batch of a lane, and run its stage 1, while the one before it is in the later stages.
 
 This happens only while full micro-batches wait that the run has planned; near the head of the topic a lane processes
-one micro-batch at a time, for latency. Order stays as it is: micro-batches are read one after the other, stage 1 begins when stage 1 of the
-micro-batch before is complete, and no later stage runs ahead. What was read ahead and is not processed stays
-uncommitted: the next run reads it again, and recognizes the events that are already in the history as redeliveries.
+one micro-batch at a time, for latency. Order stays as it is: micro-batches are read one after the other, stage 1 begins
+when stage 1 of the micro-batch before is complete, and no later stage runs ahead. What was read ahead and is not
+processed stays uncommitted: the next run reads it again, and recognizes the events that are already in the history as
+redeliveries.
 """
 
 from __future__ import annotations
