@@ -62,6 +62,13 @@ MUTATIONS = (
         UNIT + "orders " + INTEGRATION + "test_pipeline.py -k redelivered",
     ),
     Mutation(
+        "lanes: what was read ahead and not processed is read again",
+        P + "pipeline/runner.py",
+        "self._ahead.give_back()",
+        "pass",
+        INTEGRATION + "test_read_ahead.py -k leaves_what_it_read_ahead",
+    ),
+    Mutation(
         "customers: a record is applied once",
         P + "stages/customer.py",
         "if not is_applied(stored, event.origin)]",

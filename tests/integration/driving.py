@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,6 +45,7 @@ def drain(settings: Settings, *, lanes: int = 1) -> list[RunMetrics]:
     tallies = []
     for lane in range(lanes):
         with open_lane(settings, lane=lane, lanes=lanes, owner=f"test-{lane}") as run:
+            run.plan(sys.maxsize)
             while one_batch(run):
                 pass
             tallies.append(run.finish())

@@ -48,7 +48,8 @@ FIRST_WORK_SECONDS = 120.0
 SWITCH_SECONDS = 150.0
 # Another run takes a lane over within a minute; a pause after failures may be added.
 RECOVERY_SECONDS = 180.0
-COMMAND_SECONDS = 300.0
+# A restore of Redis reads the whole history, which grows with the rounds.
+COMMAND_SECONDS = 900.0
 LOST_RANGE = re.compile(r"([0-9]+)(?:@[0-9]+)?\.\.([0-9]+)$")
 # Months before this one that have no events of the load.
 FIRST_UNUSED_MONTH, UNUSED_MONTHS = 2, 22
