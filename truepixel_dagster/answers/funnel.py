@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
-from truepixel_dagster.answers.visits import Visit
+from truepixel_dagster.answers.visits import SourceVisits
 
 STEPS = ("visits", "product_views", "carts", "checkouts", "orders")
 
@@ -23,19 +23,16 @@ class ChannelFunnel(msgspec.Struct, frozen=True):
     orders: int = 0
 
 
-def funnel_daily(visits: Sequence[Visit], channels_of_orders: Iterable[str]) -> list[ChannelFunnel]:
+def funnel_daily(visits: Iterable[SourceVisits], channels_of_orders: Iterable[str]) -> list[ChannelFunnel]:
     """Return the funnel of a shop's day.
 
     Arguments:
-        visits: The visits of the day.
+        visits: The visits of the day by source.
         channels_of_orders: The channel of the last click of each online order of the day.
     """
     counts: dict[str, Counter[str]] = {}
-    for visit in visits:
-        reached = (True, visit.viewed, visit.put_into_cart, visit.started_checkout)
-        counts.setdefault(visit.source.channel, Counter()).update(
-            {step: int(there) for step, there in zip(STEPS, reached)}
-        )
+    for each in visits:
+        counts.setdefault(each.source.channel, Counter()).update({step: getattr(each, step) for step in STEPS[:-1]})
     for channel in channels_of_orders:
         counts.setdefault(channel, Counter())["orders"] += 1
     return [ChannelFunnel(channel, **counts[channel]) for channel in sorted(counts)]

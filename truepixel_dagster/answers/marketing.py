@@ -6,8 +6,7 @@ divided in proportion to their visits (largest remainder); if it has none, its s
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 import msgspec
@@ -156,7 +155,7 @@ class Marketing(msgspec.Struct, frozen=True):
 
 def marketing_daily(
     models: Sequence[str],
-    visits: Iterable[Source],
+    visits: Mapping[Source, int],
     credited: Sequence[Credited],
     spend: Sequence[Spent],
     currency: str,
@@ -166,17 +165,16 @@ def marketing_daily(
 
     Arguments:
         models: The models to return rows for; each credit belongs to one.
-        visits: The source of each visit.
+        visits: The number of visits of each source.
         credited: The credits of the day's orders.
         spend: The spend of the day.
         currency: The shop's currency; visits and spend are in its rows.
         convert: Converts minor units of another currency to the shop's; returns None if no rate is known.
     """
-    counted = Counter(visits)
-    weights = {source: counted.get(source, 0) for source in [*counted, *(each.source for each in credited)]}
+    weights = {source: visits.get(source, 0) for source in [*visits, *(each.source for each in credited)]}
     rows = {model: _Rows(model) for model in models}
     without_rate: set[str] = set()
-    for source, count in counted.items():
+    for source, count in visits.items():
         for own in rows.values():
             own.of(source, currency).visits += count
     for each in spend:

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
+from operator import mul
 
 import msgspec
 
@@ -55,11 +56,7 @@ def removal_effects(paths: Paths) -> dict[str, Fraction]:
     Returns:
         The effect of each channel, from 0 to 1, in alphabetical order. Without any order all effects are 0.
     """
-    chain = _Chain(paths)
-    reached = chain.conversion()
-    if not reached:
-        return dict.fromkeys(chain.channels, Fraction(0))
-    return {channel: 1 - chain.conversion(without=channel) / reached for channel in chain.channels}
+    return _Chain(paths).effects()
 
 
 def shapley_values(paths: Paths) -> dict[str, Fraction]:
@@ -148,32 +145,34 @@ class _Chain:
             for before, after in pairwise(states):
                 self._moves[before][after] += count
 
-    def conversion(self, without: str | None = None) -> Fraction:
-        """Return the probability that a path ends with an order, if one channel leads to the loss."""
-        starts = sum(self._starts)
-        kept = [n for n, channel in enumerate(self.channels) if channel != without and self._leavings[n]]
-        if not starts or not kept:
-            return Fraction(0)
-        # The probability p of each state: leavings * p = orders + the sum of moves * p of the states after it.
-        rows = [
-            [
-                *(Fraction((n == m) * self._leavings[n] - self._moves[n][m]) for m in kept),
-                Fraction(self._orders[n]),
-            ]
-            for n in kept
-        ]
-        reached = _solved(rows)
-        return sum((self._starts[n] * p for n, p in zip(kept, reached)), Fraction(0)) / starts
+    def effects(self) -> dict[str, Fraction]:
+        """Return the share of the orders whose path meets each channel: without it, they would be lost."""
+        met = [n for n in range(len(self.channels)) if self._leavings[n]]
+        starts, orders = ([of[n] for n in met] for of in (self._starts, self._orders))
+        # The probability p of an order from each state: leavings * p = orders + the sum of moves * p of the next ones.
+        # The determinant cancels out.
+        inverse = _adjugate([[(n == m) * self._leavings[n] - self._moves[n][m] for m in met] for n in met])
+        ahead = [sum(map(mul, row, orders)) for row in inverse]
+        reached = [sum(map(mul, column, starts)) for column in zip(*inverse)]
+        effects = dict.fromkeys(self.channels, Fraction(0))
+        if total := sum(map(mul, starts, ahead)):
+            for place, n in enumerate(met):
+                effects[self.channels[n]] = Fraction(reached[place] * ahead[place], inverse[place][place] * total)
+        return effects
 
 
-def _solved(rows: list[list[Fraction]]) -> list[Fraction]:
-    """Solve linear equations exactly, by Gauss-Jordan elimination. Each row ends with its right side."""
-    for column in range(len(rows)):
-        pivot = next(number for number in range(column, len(rows)) if rows[number][column])
-        rows[column], rows[pivot] = rows[pivot], rows[column]
-        head = rows[column][column]
-        rows[column] = [value / head for value in rows[column]]
-        for number, row in enumerate(rows):
-            if number != column and (factor := row[column]):
-                rows[number] = [value - factor * other for value, other in zip(row, rows[column])]
-    return [row[-1] for row in rows]
+def _adjugate(matrix: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return the inverse of a matrix times its determinant, by Bareiss's elimination, which needs no fractions.
+
+    No pivot is 0: every state leads to an end, so the matrix and its leading minors have positive determinants.
+    """
+    size = len(matrix)
+    rows = [[*row, *(int(n == m) for m in range(size))] for n, row in enumerate(matrix)]
+    before = 1
+    for n in range(size):
+        own = rows[n]
+        for m, row in enumerate(rows):
+            if m != n:
+                rows[m] = [(own[n] * value - row[n] * other) // before for value, other in zip(row, own)]
+        before = own[n]
+    return [row[size:] for row in rows]

@@ -97,6 +97,23 @@ EVENTS = LakeTable(
         Column("bot", "flag", "whether its user agent is a bot's; no figure includes such events"),
     ),
 )
+VISITS = LakeTable(
+    "visits",
+    1,
+    "The visits of people by source, and those of them that reached each step.",
+    ("shop_id", "day", "channel", "platform", "campaign", "campaign_id"),
+    (
+        _SHOP,
+        _DAY,
+        *_SOURCE[:2],
+        Column("campaign", "text", "name of the campaign; empty if there is none"),
+        Column("campaign_id", "text", "the platform's id of the campaign; empty if there is none"),
+        Column("visits", "integer", "visits that began on the day"),
+        Column("product_views", "integer", "of these, visits that viewed a product"),
+        Column("carts", "integer", "of these, visits that put something into the cart"),
+        Column("checkouts", "integer", "of these, visits that started a checkout"),
+    ),
+)
 ORDERS = LakeTable(
     "orders",
     1,
@@ -334,6 +351,7 @@ TABLES: dict[str, LakeTable] = {
     table.name: table
     for table in (
         EVENTS,
+        VISITS,
         ORDERS,
         CREDITS,
         CUSTOMERS,

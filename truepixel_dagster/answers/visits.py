@@ -57,6 +57,33 @@ class Visit(msgspec.Struct, frozen=True):
     started_checkout: bool
 
 
+class SourceVisits(msgspec.Struct, frozen=True):
+    """Count the visits of one source, and those of them that reached each step."""
+
+    source: Source
+    visits: int
+    product_views: int
+    carts: int
+    checkouts: int
+
+
+def by_source(visits: Iterable[Visit]) -> list[SourceVisits]:
+    """Return the visits of each source, in the order of the sources."""
+    found: dict[Source, list[Visit]] = {}
+    for visit in visits:
+        found.setdefault(visit.source, []).append(visit)
+    return [
+        SourceVisits(
+            source,
+            len(own),
+            sum(visit.viewed for visit in own),
+            sum(visit.put_into_cart for visit in own),
+            sum(visit.started_checkout for visit in own),
+        )
+        for source, own in sorted(found.items())
+    ]
+
+
 def visits_of(events: Iterable[SeenEvent]) -> list[Visit]:
     """Return the visits of a shop's day.
 

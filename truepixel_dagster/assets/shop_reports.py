@@ -1,15 +1,13 @@
 """Each shop's report as a page in the lake, with its figures and a picture in Dagster's UI."""
 
-import time
-
 import dagster as dg
 
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.assets.kafka_topic import OWNERS
+from truepixel_dagster.jobs.cost import Cost
 from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
-from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import as_picture
 
@@ -36,23 +34,23 @@ def shop_reports(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # 
     """Write the pages of today."""
     from truepixel_dagster.rebuild.lake import making
     from truepixel_dagster.rebuild.shop_reports import figures_of, largest, make_shop_reports, page_path, picture
+    from truepixel_dagster.report.drawing import NotDrawn, drawing
 
-    started = time.monotonic()
-    also = (LakeError, QueryRefused, OSError)
-    with expected_errors(". Materialize it again", also=also), making(load_settings()) as tools:
-        count, best = largest(make_shop_reports(tools, progress=log_progress(context.log.info)), _SHOWN)
+    cost = Cost()
+    also = (LakeError, QueryRefused, NotDrawn, OSError)
+    with expected_errors(". Materialize it again", also=also), making(load_settings()) as tools, drawing() as draw:
+        count, best = largest(make_shop_reports(tools, draw.svg, progress=log_progress(context.log.info)), _SHOWN)
         metadata: dict[str, dg.MetadataValue] = {}
         if best and best[0].by_day:
             metadata = {
                 "figures": dg.MetadataValue.table([dg.TableRecord(row) for row in figures_of(best)]),
-                "preview": dg.MetadataValue.md(as_picture(picture(best[0]))),
+                "preview": dg.MetadataValue.md(as_picture(draw.png(picture(best[0])))),
                 "path": dg.MetadataValue.path(page_path(tools.lake, best[0])),
             }
     return dg.MaterializeResult(
         metadata={
             "pages": count,
             **metadata,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+            **cost.metadata(),
         }
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from truepixel_dagster.jobs.cost import Cost
 from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.lake.errors import LakeError, NotImported
-from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
 
@@ -49,7 +48,7 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
     """
     from truepixel_dagster.rebuild.lake import making
 
-    started = time.monotonic()
+    cost = Cost()
     with expected_errors(". Materialize it again", also=(LakeError, OSError)), making(load_settings()) as tools:
         done = write(tools, log_progress(context.log.info))
     if done.left_out:
@@ -61,8 +60,7 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
             "files changed": done.changed,
             "files removed": done.removed,
             "partitions of the run": len(context.partition_keys) if context.has_partition_key_range else 1,
-            "seconds": round(time.monotonic() - started, 1),
-            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+            **cost.metadata(),
         }
     )
 

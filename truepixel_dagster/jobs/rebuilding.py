@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import msgspec
 
+from truepixel_dagster.jobs.cost import Cost
 from truepixel_dagster.jobs.expected_errors import expected_errors
-from truepixel_dagster.pipeline.run_metrics import peak_memory
 from truepixel_dagster.retention import HistoryDropped
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import printable
@@ -39,7 +39,7 @@ def rebuilding(
     # Only a rebuild pays for pandas.
     from truepixel_dagster.rebuild.context import rebuilding as opened
 
-    started = time.monotonic()
+    cost = Cost()
     keys = list(context.partition_keys)
     again = ". Documents that were written are correct, the others are unchanged: materialize it again"
     with expected_errors(also=(HistoryDropped,)), expected_errors(again), opened(load_settings()) as tools:
@@ -68,8 +68,7 @@ def rebuilding(
             "documents that cannot be read": counts["unreadable"],
             "documents whose payload is refused": counts["refused"],
             "partitions of the run": len(keys),
-            "seconds": round(time.monotonic() - started, 1),
-            "peak memory (MiB)": round(peak_memory() / 2**20, 1),
+            **cost.metadata(),
         }
     )
 

@@ -20,10 +20,11 @@ from urllib.parse import quote, unquote
 
 import fsspec
 import msgspec
+import pyarrow as pa
 from fsspec.implementations.local import LocalFileSystem
 
 from truepixel_dagster.answers.tables import LakeTable
-from truepixel_dagster.lake.arrow import Row, parquet, rows_of
+from truepixel_dagster.lake.arrow import Row, parquet, schema_of, table_of
 from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.settings import Settings
 
@@ -130,13 +131,28 @@ class Lake:
         made = self.made(table, day).get(shop)
         if made is None or not made.rows:
             return []
+        rows: list[dict[str, Any]] = self._table(table, day, shop, made, columns).to_pylist()
+        return rows
+
+    def read_day(self, table: LakeTable, day: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of all shops on a day.
+
+        Raises:
+            LakeError: Another process is replacing a file.
+        """
+        names = columns or [each.name for each in table.columns]
+        made = {shop: each for shop, each in self.made(table, day).items() if each.rows}
+        found = [self._table(table, day, shop, each, names) for shop, each in sorted(made.items())]
+        return pa.concat_tables([schema_of(table).empty_table().select(names), *found])
+
+    def _table(self, table: LakeTable, day: str, shop: str, made: Made, columns: Sequence[str] | None) -> pa.Table:
         content = self.fs.cat_file(self._file(table, day, shop))
         if hashlib.sha256(content).hexdigest() != made.sha256:
             raise LakeError(
                 f"{self._file(table, day, shop)} does not match its {_MADE}, because another process replaces it or"
                 f" was interrupted: materialize {table.name} of {day} again"
             )
-        return rows_of(content, columns)
+        return table_of(content, columns)
 
     def made(self, table: LakeTable, day: str) -> dict[str, Made]:
         """Return what `_made.json` of a day records, by shop; empty if the day was never written."""
@@ -164,11 +180,16 @@ class Lake:
 
     def has_files(self, table: LakeTable, shop: str | None = None) -> bool:
         """Return whether a table has any file, of one shop or of any."""
-        return bool(self.fs.glob(f"{self._root}/{_pattern(table, shop)}"))
+        # A pattern would look into the folders of all shops.
+        days = self.days(table)
+        if shop is None:
+            return any(self.shops(table, day) for day in days)
+        return any(self.fs.exists(self._file(table, day, shop)) for day in days)
 
     def files(self, table: LakeTable, shop: str | None = None) -> str:
         """Return the pattern of the files of a table, of one shop or of all."""
-        return f"{self.root}/{_pattern(table, shop)}"
+        # A quoted shop id has no character that a pattern gives a meaning.
+        return f"{self.root}/{table.path}/*/{'*' if shop is None else shop_folder(shop)}/{_FILE}"
 
     def path(self, name: str) -> str:
         """Return the path of another file or folder in the lake."""
@@ -214,11 +235,6 @@ class Lake:
 
     def _file(self, table: LakeTable, day: str, shop: str) -> str:
         return f"{self._day(table, day)}/{shop_folder(shop)}/{_FILE}"
-
-
-def _pattern(table: LakeTable, shop: str | None) -> str:
-    # A quoted shop id has no character that a pattern gives a meaning.
-    return f"{table.path}/*/{'*' if shop is None else shop_folder(shop)}/{_FILE}"
 
 
 def shop_folder(shop: str) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
 from truepixel_dagster import asset_keys
-from truepixel_dagster.answers.funnel import funnel_daily
+from truepixel_dagster.answers.funnel import STEPS, funnel_daily
 from truepixel_dagster.answers.journeys import ALL_MODELS
 from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, Touched, data_driven, marketing_daily
 from truepixel_dagster.answers.models import DATA_DRIVEN
@@ -24,16 +25,16 @@ from truepixel_dagster.answers.tables import (
     AD_SPEND,
     CHANNEL_VALUES,
     CREDITS,
-    EVENTS,
     FUNNEL_DAILY,
     JOURNEYS,
     MARKETING_DAILY,
     ORDERS,
     RATES,
+    VISITS,
 )
-from truepixel_dagster.answers.visits import SeenEvent, Source, Visit, visits_of
+from truepixel_dagster.answers.visits import Source, SourceVisits
 from truepixel_dagster.events.order import ONLINE
-from truepixel_dagster.events.user_key import is_no_client
+from truepixel_dagster.lake.arrow import by_shop, summed
 from truepixel_dagster.lake.files import Lake, Made
 from truepixel_dagster.lake.imports import Import, Imports, fingerprint
 from truepixel_dagster.rebuild.history import stretches
@@ -44,6 +45,7 @@ from truepixel_dagster.rebuild.lake import (
     Rows,
     Sources,
     Tools,
+    by_day,
     digest,
     digests,
     making,
@@ -55,10 +57,11 @@ from truepixel_dagster.settings import Settings
 
 #: The `shop_id` of rates, which apply to all shops.
 EVERYBODY = "all"
-_PIXEL = "pixel"
 _MILLIONTHS = Decimal(1).scaleb(-6)
+_BY_SOURCE = ("shop_id", "model", "channel", "platform", "campaign", "campaign_id", "currency")
+_AMOUNTS = ("gross", "refunded", "net", "orders", "new_customers", "returning_customers")
 _OF_JOURNEYS = [
-    *("attribution", "new_customer", "currency", "channel", "platform", "campaign", "campaign_id"),
+    *("shop_id", "attribution", "new_customer", "currency", "channel", "platform", "campaign", "campaign_id"),
     *(f"{model}{end}" for model in DATA_DRIVEN for end in ("", "_net")),
 ]
 
@@ -103,7 +106,7 @@ def _of_imports(imports: Sequence[Import], days: Sequence[str]) -> Sources:
 
 def _marketing_made_of(tools: Tools, days: Sequence[str]) -> Sources:
     """Return the sources: the day's own rows, the shop's currency, and the rates that are valid on the day."""
-    made = [tools.lake.made_of(table, days) for table in (EVENTS, CREDITS, AD_SPEND, JOURNEYS, CHANNEL_VALUES)]
+    made = [tools.lake.made_of(table, days) for table in (VISITS, CREDITS, AD_SPEND, JOURNEYS, CHANNEL_VALUES)]
     rates = tools.lake.made_of(RATES, {before for day in days for before in _standing(day)})
     return {
         day: {
@@ -127,17 +130,18 @@ def _marketing(tools: Tools, day: str) -> Rows:
     lake = tools.lake
     of_rates = [row for before in _standing(day) for row in lake.read(RATES, before, EVERYBODY)]
     rates = Rates(msgspec.convert(row, Rate) for row in of_rates)
+    visits, spend = (by_shop(lake.read_day(table, day).to_pylist()) for table in (VISITS, AD_SPEND))
+    credits_ = by_shop(summed(lake.read_day(CREDITS, day), _BY_SOURCE, _AMOUNTS))
+    by_models = _data_driven(lake, day)
     rows = {}
-    for shop in _shops(lake, day, EVENTS, CREDITS, AD_SPEND):
-        credited_rows = lake.read(CREDITS, day, shop)
-        credited = [_credited(row) for row in credited_rows]
-        spend = msgspec.convert(lake.read(AD_SPEND, day, shop), list[Spent])
-        currency = tools.currencies.get(shop) or _usual(credited) or _usual(spend)
+    for shop in sorted({*visits, *spend, *credits_}):
+        credited, spent = credits_.get(shop, []), spend.get(shop, [])
+        currency = tools.currencies.get(shop) or _usual(credited) or _usual(spent)
         found = marketing_daily(
             ALL_MODELS,
-            [visit.source for visit in _visits(lake, day, shop)],
-            [*credited, *_data_driven(lake, day, shop, credited_rows)],
-            spend,
+            {_source(row): row["visits"] for row in visits.get(shop, [])},
+            [*map(_credited, credited), *by_models.get(shop, [])],
+            msgspec.convert(spent, list[Spent]),
             currency,
             partial(_converted, rates, currency, date.fromisoformat(day)),
         )
@@ -149,42 +153,44 @@ def _converted(rates: Rates, target: str, day: date, amount: int, source: str) -
     return rates.convert(amount, source, target, day)
 
 
-def _data_driven(lake: Lake, day: str, shop: str, credited: Iterable[Mapping[str, Any]]) -> Iterator[Credited]:
-    """Yield the credits of the day's orders by the data-driven models, from their journeys by person."""
-    refunded: Counter[str] = Counter()
-    for row in credited:
-        if row["model"] == "last_click":
-            refunded[row["attribution"]] += row["refunded"]
-    values: dict[str, dict[str, Fraction]] = {}
-    for row in lake.read(CHANNEL_VALUES, day, shop):
-        values.setdefault(row["model"], {})[row["channel"]] = Fraction(row["value"])
-    for order, own in groupby(lake.read(JOURNEYS, day, shop, _OF_JOURNEYS), key=lambda row: str(row["attribution"])):
+def _data_driven(lake: Lake, day: str) -> dict[str, list[Credited]]:
+    """Return the credits of the day's orders by the data-driven models, by shop, from their journeys by person."""
+    values: dict[str, dict[str, dict[str, Fraction]]] = {}
+    for row in lake.read_day(CHANNEL_VALUES, day).to_pylist():
+        values.setdefault(row["shop_id"], {}).setdefault(row["model"], {})[row["channel"]] = Fraction(row["value"])
+    orders = lake.read_day(ORDERS, day, ["shop_id", "attribution", "refunded"]).to_pylist()
+    refunded = {(row["shop_id"], row["attribution"]): row["refunded"] for row in orders}
+    found: dict[str, list[Credited]] = {}
+    journeys = lake.read_day(JOURNEYS, day, _OF_JOURNEYS).to_pylist()
+    for (shop, order), own in groupby(journeys, key=itemgetter("shop_id", "attribution")):
         rows = list(own)
-        touches = [_touched(row) for row in rows]
-        yield from data_driven(touches, rows[0]["currency"], refunded[order], rows[0]["new_customer"], values)
+        touches, new = [_touched(row) for row in rows], rows[0]["new_customer"]
+        back = refunded.get((shop, order), 0)
+        credited = data_driven(touches, rows[0]["currency"], back, new, values.get(shop, {}))
+        found.setdefault(shop, []).extend(credited)
+    return found
 
 
 def _touched(row: Mapping[str, Any]) -> Touched:
-    source = Source(row["channel"], row["platform"], row["campaign"], row["campaign_id"] or "")
     amounts, nets = ({model: row[f"{model}{end}"] for model in DATA_DRIVEN} for end in ("", "_net"))
-    return Touched(source, amounts, nets)
+    return Touched(_source(row), amounts, nets)
 
 
 def _credited(row: Mapping[str, Any]) -> Credited:
-    return Credited(
-        row["model"],
-        Source(row["channel"], row["platform"], row["campaign"], row["campaign_id"] or ""),
-        row["currency"],
-        row["gross"],
-        row["refunded"],
-        row["net"],
-        *(int(row[name] * WHOLE) for name in ("orders", "new_customers", "returning_customers")),
-    )
+    orders = (int(row[name] * WHOLE) for name in ("orders", "new_customers", "returning_customers"))
+    return Credited(row["model"], _source(row), row["currency"], row["gross"], row["refunded"], row["net"], *orders)
 
 
-def _usual(rows: Iterable[Credited | Spent]) -> str:
+def _source(row: Mapping[str, Any]) -> Source:
+    return Source(row["channel"], row["platform"], row["campaign"], row["campaign_id"] or "")
+
+
+def _usual(rows: Iterable[Mapping[str, Any]]) -> str:
     """Return the currency of most rows; empty if there are none."""
-    counted = Counter(row.currency for row in rows if row.currency)
+    counted: Counter[str] = Counter()
+    for row in rows:
+        if row["currency"]:
+            counted[row["currency"]] += row.get("rows", 1)
     return min(counted, key=lambda currency: (-counted[currency], currency), default="")
 
 
@@ -197,34 +203,23 @@ def _as_row(shop: str, day: str, row: Row) -> dict[str, Any]:
 
 def _funnels(tools: Tools, day: str) -> Rows:
     lake = tools.lake
+    visits = by_shop(lake.read_day(VISITS, day).to_pylist())
+    orders = lake.read_day(ORDERS, day, ["shop_id", "attribution", "sales_channel"]).to_pylist()
+    online = {(row["shop_id"], row["attribution"]) for row in orders if row["sales_channel"] == ONLINE}
+    credits_ = lake.read_day(CREDITS, day, ["shop_id", "attribution", "channel", "model"]).to_pylist()
+    last_clicks = by_shop(
+        row for row in credits_ if row["model"] == "last_click" and (row["shop_id"], row["attribution"]) in online
+    )
     rows = {}
-    for shop in _shops(lake, day, EVENTS, ORDERS):
-        online = {
-            row["attribution"]
-            for row in lake.read(ORDERS, day, shop, ["attribution", "sales_channel"])
-            if row["sales_channel"] == ONLINE
-        }
-        last_clicks = [
-            row["channel"]
-            for row in lake.read(CREDITS, day, shop, ["attribution", "channel", "model"])
-            if row["model"] == "last_click" and row["attribution"] in online
-        ]
-        found = funnel_daily(_visits(lake, day, shop), last_clicks)
+    for shop in sorted({*visits, *(row["shop_id"] for row in orders)}):
+        found = funnel_daily(
+            [SourceVisits(_source(row), *(row[step] for step in STEPS[:-1])) for row in visits.get(shop, [])],
+            [row["channel"] for row in last_clicks.get(shop, [])],
+        )
         rows[shop] = [
             {"shop_id": shop, "day": date.fromisoformat(day), **msgspec.structs.asdict(each)} for each in found
         ]
     return {FUNNEL_DAILY.name: rows}
-
-
-def _visits(lake: Lake, day: str, shop: str) -> list[Visit]:
-    columns = [field.name for field in msgspec.structs.fields(SeenEvent)]
-    rows = lake.read(EVENTS, day, shop, [*columns, "source", "bot"])
-    people = (row for row in rows if row["source"] == _PIXEL and not row["bot"] and not is_no_client(row["client_id"]))
-    return visits_of(msgspec.convert(row, SeenEvent) for row in people)
-
-
-def _shops(lake: Lake, day: str, *tables: Any) -> list[str]:
-    return sorted({shop for table in tables for shop, made in lake.made(table, day).items() if made.rows})
 
 
 def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, str]]:
@@ -238,17 +233,17 @@ def stale_stretches(settings: Settings, days: Sequence[str]) -> list[tuple[str, 
     return [(first.isoformat(), last.isoformat()) for first, last in stretches(stale)]
 
 
-SPEND_MAKER = Maker((AD_SPEND,), _spend_made_of, _spend)
-RATES_MAKER = Maker((RATES,), _rates_made_of, _rates)
+SPEND_MAKER = Maker((AD_SPEND,), _spend_made_of, by_day(_spend))
+RATES_MAKER = Maker((RATES,), _rates_made_of, by_day(_rates))
 MARKETING_MAKER = Maker(
     (MARKETING_DAILY,),
     _marketing_made_of,
-    _marketing,
-    needs=(EVENTS, CREDITS, AD_SPEND, RATES, JOURNEYS),
+    by_day(_marketing),
+    needs=(VISITS, CREDITS, AD_SPEND, RATES, JOURNEYS),
     outlive=True,
 )
 FUNNEL_MAKER = Maker(
-    (FUNNEL_DAILY,), of_tables(EVENTS, ORDERS, CREDITS), _funnels, needs=(EVENTS, ORDERS), outlive=True
+    (FUNNEL_DAILY,), of_tables(VISITS, ORDERS, CREDITS), by_day(_funnels), needs=(VISITS, ORDERS), outlive=True
 )
 
 #: All makers by asset, in the order of their needs.

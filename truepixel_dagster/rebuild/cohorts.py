@@ -17,7 +17,7 @@ from truepixel_dagster.lake.files import Written
 from truepixel_dagster.orders.credit import DIRECT
 from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.journeys import journeys_of, stored_order
-from truepixel_dagster.rebuild.lake import Maker, Tools, make
+from truepixel_dagster.rebuild.lake import Maker, Tools, by_day, make
 from truepixel_dagster.rebuild.people import ALWAYS, link_of, made_people, name_of, orders_of, people_in
 from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
@@ -48,7 +48,9 @@ def make_cohorts(tools: Tools, months: Sequence[str], now: int | None = None, pr
             rows[month][shop] = own
     sources = {shop: made.sha256 for shop, made in people.items()}
     maker = Maker(
-        (COHORTS,), lambda _, days: dict.fromkeys(days, sources), lambda _, month: {COHORTS.name: rows[month]}
+        (COHORTS,),
+        lambda _, days: dict.fromkeys(days, sources),
+        by_day(lambda _, month: {COHORTS.name: rows[month]}),
     )
     return make(tools, maker, months, progress)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from functools import partial
 from typing import Any, NamedTuple
 
 from truepixel_dagster.answers.journeys import (
@@ -31,7 +30,7 @@ from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.orders.document import Attribution
 from truepixel_dagster.rebuild.history import all_of, on_days
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools
+from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, in_days
 from truepixel_dagster.rebuild.people import made_people, of_shop, people_in
 from truepixel_dagster.rebuild.stamps import of_documents
 from truepixel_dagster.stages.ad_lead import LEAD
@@ -126,34 +125,40 @@ def journeys_of(
         yield order, person, steps_of(order.attribution, others, tools.settings.touches_kept)
 
 
-def _prepared(tools: Tools, days: Sequence[str]) -> Callable[[Tools, str], Rows]:
-    """Read the persons and paths of each shop once for all days."""
-    shops = {shop for made_of in _sources(tools, days).values() for shop in made_of}
-    return partial(_rows, {shop: _known(tools, shop, days) for shop in sorted(shops)})
-
-
 def _sources(tools: Tools, days: Sequence[str]) -> Sources:
     store = tools.stores.elasticsearch
     return of_documents(store, ATTRIBUTIONS, "occurred_at", tools.days, days, by_offset=True)
 
 
-def _rows(known: Mapping[str, Known], tools: Tools, day: str) -> Rows:
+def _rows(tools: Tools, days: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+    """Yield the rows of each day, with the persons and paths of each shop read once."""
+    shops = {shop for made_of in _sources(tools, days).values() for shop in made_of}
+    known = {shop: _known(tools, shop, days) for shop in sorted(shops)}
+
+    def placed(order: StoredOrder) -> tuple[int, str, StoredOrder]:
+        found = order.attribution
+        return order.at, tools.days.of(found.shop_id).day(order.at, found.utc_offset), order
+
+    stored = _stored(tools, on_days(days_beside(days)), sort=("occurred_at", "_shard_doc"))
+    for day, orders in in_days(days, map(placed, stored)):
+        yield day, _of_day(tools, known, day, orders)
+
+
+def _of_day(tools: Tools, known: Mapping[str, Known], day: str, orders: Sequence[StoredOrder]) -> Rows:
     by_shop: dict[str, list[StoredOrder]] = {}
-    for order in _stored(tools, on_days(days_beside([day]))):
-        shop = order.attribution.shop_id
-        if tools.days.of(shop).day(order.at, order.attribution.utc_offset) == day:
-            by_shop.setdefault(shop, []).append(order)
+    for order in orders:
+        by_shop.setdefault(order.attribution.shop_id, []).append(order)
     journeys: dict[str, list[Row]] = {}
     values: dict[str, list[Row]] = {}
-    for shop, orders in sorted(by_shop.items()):
+    for shop, own in sorted(by_shop.items()):
         people, learned = known.get(shop) or _known(tools, shop, [day])
-        own = learned.get(day, NOTHING_LEARNED)
+        found = learned.get(day, NOTHING_LEARNED)
         journeys[shop] = [
             _row(day, order, person, position, len(steps), each)
-            for order, person, steps in journeys_of(tools, people, shop, orders)
-            for position, each in enumerate(credited(order.attribution, steps, own.values))
+            for order, person, steps in journeys_of(tools, people, shop, own)
+            for position, each in enumerate(credited(order.attribution, steps, found.values))
         ]
-        values[shop] = list(_of_values(shop, day, own))
+        values[shop] = list(_of_values(shop, day, found))
     return {JOURNEYS.name: journeys, CHANNEL_VALUES.name: values}
 
 
@@ -197,9 +202,9 @@ def _of_values(shop: str, day: str, learned: Learned) -> Iterator[Row]:
             }
 
 
-def _stored(tools: Tools, query: Mapping[str, Any]) -> Iterator[StoredOrder]:
+def _stored(tools: Tools, query: Mapping[str, Any], sort: Sequence[str] = ("_shard_doc",)) -> Iterator[StoredOrder]:
     """Yield the orders that a query finds, without test orders."""
-    for hit in tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_FIELDS):
+    for hit in tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_FIELDS, sort=sort):
         if (order := stored_order(hit["_id"], hit["_source"])) and not order.attribution.test:
             yield order
 
@@ -222,4 +227,4 @@ def _leads(documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, tuple[
             report(error)
 
 
-JOURNEYS_MAKER = Maker((JOURNEYS, CHANNEL_VALUES), _sources, partial(_rows, {}), prepare=_prepared)
+JOURNEYS_MAKER = Maker((JOURNEYS, CHANNEL_VALUES), _sources, _rows)

@@ -12,9 +12,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from truepixel_dagster.answers.tables import LakeTable
+from truepixel_dagster.events.event import DAY, day_of
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake, Made, Written, lake_of
@@ -24,6 +25,7 @@ from truepixel_dagster.retention import first_kept
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.shops import all_days, known
 
+T = TypeVar("T")
 #: The sources of shops' days: by day and shop, a text that changes with them.
 Sources = Mapping[str, Mapping[str, str]]
 #: The rows of a day by table and shop.
@@ -49,19 +51,18 @@ class Tools(NamedTuple):
 
 
 class Maker(NamedTuple):
-    """Define how some tables are computed together, one day at a time.
+    """Define how some tables are computed together.
 
-    `sources` returns the sources of days, `rows` the rows of a day. `needs` are the tables that they are computed from.
-    With `outlive`, figures stay unchanged after retention has removed their events. `prepare` reads once what several
-    days share, and returns a faster `rows`.
+    `sources` returns the sources of days; `rows` yields every one of some days with its rows, and holds few in memory.
+    `needs` are the tables that they are computed from. With `outlive`, figures stay unchanged after retention has
+    removed their events.
     """
 
     tables: tuple[LakeTable, ...]
     sources: Callable[[Tools, Sequence[str]], Sources]
-    rows: Callable[[Tools, str], Rows]
+    rows: Callable[[Tools, Sequence[str]], Iterable[tuple[str, Rows]]]
     needs: tuple[LakeTable, ...] = ()
     outlive: bool = False
-    prepare: Callable[[Tools, Sequence[str]], Callable[[Tools, str], Rows]] | None = None
 
     def makes(self, tools: Tools, days: Sequence[str]) -> list[str]:
         """Return those of some days that it can compute."""
@@ -100,9 +101,7 @@ def make(tools: Tools, maker: Maker, days: Sequence[str], progress: Progress = s
     if not days:
         return done
     sources = maker.sources(tools, days)
-    rows_of = maker.prepare(tools, days) if maker.prepare else maker.rows
-    for number, day in enumerate(days, start=1):
-        rows = rows_of(tools, day)
+    for number, (day, rows) in enumerate(maker.rows(tools, days), start=1):
         for table in maker.tables:
             done += tools.lake.write(table, day, rows.get(table.name, {}), sources.get(day, {}))
         progress("days", number, len(days))
@@ -165,6 +164,31 @@ def _differ(now: Mapping[str, str], made: Mapping[str, Made]) -> set[str]:
     """Return the shops whose current sources differ from those of the written day."""
     then = {shop: each.sources for shop, each in made.items() if each.sources}
     return {shop for shop in now.keys() | then.keys() if now.get(shop) != then.get(shop)}
+
+
+def by_day(rows: Callable[[Tools, str], Rows]) -> Callable[[Tools, Sequence[str]], Iterator[tuple[str, Rows]]]:
+    """Return the `rows` of a maker whose days share nothing."""
+    return lambda tools, days: ((day, rows(tools, day)) for day in days)
+
+
+def in_days(days: Sequence[str], placed: Iterable[tuple[int, str, T]]) -> Iterator[tuple[str, list[T]]]:
+    """Yield each of some days with what is on it, while it reads: at most three days are in memory.
+
+    Arguments:
+        days: The days to yield, in order; what is on other days is left out.
+        placed: Each thing with its time in milliseconds since the epoch and its shop's day, in the order of the times.
+    """
+    open_days: dict[str, list[T]] = {day: [] for day in days}
+    until = ""
+    for at, day, each in placed:
+        # No time zone is a whole day from UTC, so a shop's day is over when the next UTC day is.
+        if (over := day_of(at - 2 * DAY)) != until:
+            until = over
+            for done in [open_day for open_day in open_days if open_day <= over]:
+                yield done, open_days.pop(done)
+        if day in open_days:
+            open_days[day].append(each)
+    yield from open_days.items()
 
 
 def of_tables(*tables: LakeTable) -> Callable[[Tools, Sequence[str]], Sources]:

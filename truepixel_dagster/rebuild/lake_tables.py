@@ -8,16 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-from truepixel_dagster.answers.tables import CREDITS, CUSTOMERS, EVENTS, ORDERS, PRODUCT_STATS
+import msgspec
+
+from truepixel_dagster.answers.tables import CREDITS, CUSTOMERS, EVENTS, ORDERS, PRODUCT_STATS, VISITS
+from truepixel_dagster.answers.visits import SeenEvent, by_source, visits_of
 from truepixel_dagster.events.event import from_millis, iso
 from truepixel_dagster.events.shop_time import UTC, ShopDays, days_beside
 from truepixel_dagster.events.times import to_millis
+from truepixel_dagster.events.user_key import is_no_client
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.history import on_days, on_shop_days, one_of_each_record
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools
+from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, by_day, in_days
 from truepixel_dagster.rebuild.stamps import of_documents, of_profiles
 from truepixel_dagster.report import figures
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
@@ -34,10 +39,14 @@ _OF_ORDERS = (*sorted(figures.ORDERS.known - {"touches"}), "touches.at", "shop_i
 _OF_PROFILES = ("shop_id", "client_id", *sorted(PROFILE.known - {"applied", "replayed", "set_by", "last_ad", "before"}))
 _COUNTS = ("views", "carts", "checkouts", "orders", "units", "returned_units")
 _AMOUNTS = ("revenue", "returned_revenue")
+_PIXEL = "pixel"
+_PAGE = 5000
 _MILLIONTHS = Decimal(1).scaleb(-6)
 
 Document = Mapping[str, Any]
-_ReadDocument = Callable[[str, Document], Iterable[Row]]
+T = TypeVar("T")
+R = TypeVar("R")
+_Placed = tuple[str, tuple[Document, figures.ReportedOrder]]
 
 
 def _events_made_of(tools: Tools, days: Sequence[str]) -> Sources:
@@ -45,8 +54,8 @@ def _events_made_of(tools: Tools, days: Sequence[str]) -> Sources:
 
 
 def _events(tools: Tools, day: str) -> Rows:
-    query = on_shop_days([day], tools.days)
-    hits = tools.stores.elasticsearch.scan(_HISTORY, query, fields=_OF_EVENTS, sort=_BY_RECORD)
+    on, query = date.fromisoformat(day), on_shop_days([day], tools.days)
+    hits = tools.stores.elasticsearch.scan(_HISTORY, query, fields=_OF_EVENTS, sort=_BY_RECORD, size=_PAGE)
 
     def rows(_id: str, document: Document) -> Iterator[Row]:
         moment = to_millis(document["occurred_at"])
@@ -56,7 +65,7 @@ def _events(tools: Tools, day: str) -> Rows:
         ad = document.get("ad") or {}
         yield {
             **{name: document.get(name) for name in _NAMES_OF_EVENTS},
-            "day": date.fromisoformat(day),
+            "day": on,
             "occurred_at": from_millis(moment),
             "received_at": _moment(document["received_at"]),
             **{name: ad.get(name) for name in ("platform", "campaign", "campaign_id")},
@@ -64,7 +73,16 @@ def _events(tools: Tools, day: str) -> Rows:
             "bot": document.get("bot") is True,
         }
 
-    return {EVENTS.name: _by_shop(one_of_each_record(hits), rows)}
+    events = _by_shop(_documents(one_of_each_record(hits)), rows)
+    return {EVENTS.name: events, VISITS.name: {shop: list(_visits(shop, on, own)) for shop, own in events.items()}}
+
+
+def _visits(shop: str, day: date, events: Iterable[Row]) -> Iterator[Row]:
+    """Yield the visits of people by source."""
+    of_people = (each for each in events if each["source"] == _PIXEL and not each["bot"])
+    seen = (msgspec.convert(each, SeenEvent) for each in of_people if not is_no_client(each["client_id"]))
+    for visits in by_source(visits_of(seen)):
+        yield {"shop_id": shop, "day": day, **msgspec.structs.asdict(visits), **msgspec.structs.asdict(visits.source)}
 
 
 def _orders_made_of(tools: Tools, days: Sequence[str]) -> Sources:
@@ -72,18 +90,22 @@ def _orders_made_of(tools: Tools, days: Sequence[str]) -> Sources:
     return of_documents(store, ATTRIBUTIONS, "occurred_at", tools.days, days, by_offset=True)
 
 
-def _orders(tools: Tools, day: str) -> Rows:
-    hits = list(tools.stores.elasticsearch.scan(ATTRIBUTIONS, on_days(days_beside([day])), fields=_OF_ORDERS))
-    return {
-        ORDERS.name: _by_shop(hits, lambda id_, document: _order(tools, day, id_, document)),
-        CREDITS.name: _by_shop(hits, lambda id_, document: _credits(tools, day, id_, document)),
-    }
+def _orders(tools: Tools, days: Sequence[str]) -> Iterator[tuple[str, Rows]]:
+    query = on_days(days_beside(days))
+    hits = tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_OF_ORDERS, sort=("occurred_at", "_shard_doc"))
+
+    def placed(id_: str, document: Document) -> tuple[int, str, _Placed]:
+        order = figures.ORDERS.read(id_, document)
+        at, shop = to_millis(order.occurred_at), id_.partition(":")[0]
+        return at, tools.days.of(shop).day(at, order.utc_offset), (id_, (document, order))
+
+    for day, found in in_days(days, _readable(_documents(hits), placed)):
+        rows_of = partial(_by_shop, found)
+        yield day, {ORDERS.name: rows_of(partial(_order, day)), CREDITS.name: rows_of(partial(_credits, day))}
 
 
-def _order(tools: Tools, day: str, id_: str, document: Document) -> Iterator[Row]:
-    order = _of_day(tools, day, id_, document)
-    if order is None:
-        return
+def _order(day: str, id_: str, placed: tuple[Document, figures.ReportedOrder]) -> Iterator[Row]:
+    document, order = placed
     yield {
         **_of_attribution(day, id_),
         "order_id": document.get("order_id"),
@@ -99,9 +121,9 @@ def _order(tools: Tools, day: str, id_: str, document: Document) -> Iterator[Row
     }
 
 
-def _credits(tools: Tools, day: str, id_: str, document: Document) -> Iterator[Row]:
-    order = _of_day(tools, day, id_, document)
-    if order is None or order.test:
+def _credits(day: str, id_: str, placed: tuple[Document, figures.ReportedOrder]) -> Iterator[Row]:
+    _, order = placed
+    if order.test:
         return
     for model in MODELS:
         for position, (credit, sums) in enumerate(figures.divided(order, model)):
@@ -121,12 +143,6 @@ def _credits(tools: Tools, day: str, id_: str, document: Document) -> Iterator[R
                 "new_customers": sums.new * _MILLIONTHS,
                 "returning_customers": sums.returning * _MILLIONTHS,
             }
-
-
-def _of_day(tools: Tools, day: str, id_: str, document: Document) -> figures.ReportedOrder | None:
-    order = figures.ORDERS.read(id_, document)
-    shop = id_.partition(":")[0]
-    return order if tools.days.of(shop).day(to_millis(order.occurred_at), order.utc_offset) == day else None
 
 
 def _of_attribution(day: str, id_: str) -> dict[str, Any]:
@@ -162,7 +178,7 @@ def _customers(tools: Tools, day: str) -> Rows:
             "refunded": _amounts(profile.refunded),
         }
 
-    return {CUSTOMERS.name: _by_shop(({"_id": each["_id"], "_source": each} for each in found), rows)}
+    return {CUSTOMERS.name: _by_shop(((each["_id"], each) for each in found), rows)}
 
 
 def _products_made_of(tools: Tools, days: Sequence[str]) -> Sources:
@@ -182,20 +198,29 @@ def _products(tools: Tools, day: str) -> Rows:
             **{name: _amounts(document.get(name) or {}) for name in _AMOUNTS},
         }
 
-    return {PRODUCT_STATS.name: _by_shop(hits, rows)}
+    return {PRODUCT_STATS.name: _by_shop(_documents(hits), rows)}
 
 
-def _by_shop(hits: Iterable[Any], read: _ReadDocument) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for hit in hits:
+def _documents(hits: Iterable[Any]) -> Iterator[tuple[str, Document]]:
+    return ((hit["_id"], hit["_source"]) for hit in hits)
+
+
+def _by_shop(found: Iterable[tuple[str, T]], rows: Callable[[str, T], Iterable[Row]]) -> dict[str, list[Row]]:
+    """Return the rows of documents by shop."""
+    by_shop: dict[str, list[Row]] = {}
+    for of_document in _readable(found, lambda id_, each: list(rows(id_, each))):
+        for row in of_document:
+            by_shop.setdefault(row["shop_id"], []).append(row)
+    return by_shop
+
+
+def _readable(found: Iterable[tuple[str, T]], read: Callable[[str, T], R]) -> Iterator[R]:
+    """Yield what documents say; log and leave out those that cannot be read."""
+    for id_, each in found:
         try:
-            rows = list(read(hit["_id"], hit["_source"]))
+            yield read(id_, each)
         except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-            report(f"document {hit['_id']!r}: {error!r}")
-            continue
-        for row in rows:
-            found.setdefault(row["shop_id"], []).append(row)
-    return found
+            report(f"document {id_!r}: {error!r}")
 
 
 def _moment(text: str) -> datetime:
@@ -206,7 +231,7 @@ def _amounts(by_currency: Mapping[str, int]) -> list[tuple[str, int]]:
     return [(currency, int(amount)) for currency, amount in sorted(by_currency.items())]
 
 
-EVENTS_MAKER = Maker((EVENTS,), _events_made_of, _events)
+EVENTS_MAKER = Maker((EVENTS, VISITS), _events_made_of, by_day(_events))
 ORDERS_MAKER = Maker((ORDERS, CREDITS), _orders_made_of, _orders)
-CUSTOMERS_MAKER = Maker((CUSTOMERS,), _customers_made_of, _customers)
-PRODUCTS_MAKER = Maker((PRODUCT_STATS,), _products_made_of, _products)
+CUSTOMERS_MAKER = Maker((CUSTOMERS,), _customers_made_of, by_day(_customers))
+PRODUCTS_MAKER = Maker((PRODUCT_STATS,), _products_made_of, by_day(_products))

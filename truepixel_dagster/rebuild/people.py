@@ -18,7 +18,7 @@ from truepixel_dagster.answers.tables import PEOPLE
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.orders.order import Order
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, digest, make
+from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, by_day, digest, make
 from truepixel_dagster.stages.customer import PROFILE
 from truepixel_dagster.stages.order_clusters import CLUSTER
 from truepixel_dagster.stages.settling import rules_of
@@ -127,7 +127,7 @@ def _of_people(tools: Tools, shop: str) -> Iterator[Row]:
             if found.owner and not name_of(order).startswith(ALIAS):
                 owners[name_of(order)] = found.owner
             yield found
-        for document in tools.stores.mongodb.find(CUSTOMERS, {"shop_id": shop}):
+        for document in tools.stores.mongodb.find(CUSTOMERS, of_shop(shop)):
             found = _of_profile(document)
             clients.update(dict.fromkeys(found.clients))
             yield found
@@ -172,4 +172,4 @@ def of_shop(shop: str) -> dict[str, Any]:
     return {"_id": {"$gte": f"{shop}:", "$lt": f"{shop};"}}
 
 
-PEOPLE_MAKER = Maker((PEOPLE,), _sources, _rows)
+PEOPLE_MAKER = Maker((PEOPLE,), _sources, by_day(_rows))

@@ -8,7 +8,7 @@ A page of an earlier day stays as it was on that day; `truepixel report --html` 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone
 
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
@@ -16,7 +16,8 @@ from truepixel_dagster.lake.files import Lake, shop_folder
 from truepixel_dagster.rebuild.lake import Tools
 from truepixel_dagster.rebuild.stats import Progress, silent
 from truepixel_dagster.report.answers import ReportData, report_data, shops_between
-from truepixel_dagster.report.charts import ON_WHITE, png, revenue_by_day, series_of
+from truepixel_dagster.report.charts import ON_WHITE, Spec, revenue_by_day, series_of
+from truepixel_dagster.report.drawing import NotDrawn
 from truepixel_dagster.report.figures import major, shown_orders
 from truepixel_dagster.report.html import page
 from truepixel_dagster.report.period import Period
@@ -27,11 +28,14 @@ _FOLDER = "shop_reports"
 _PICTURE_WIDTH = 640
 
 
-def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress = silent) -> Iterator[ReportData]:
+def make_shop_reports(
+    tools: Tools, draw: Callable[[Spec], str], now: int | None = None, progress: Progress = silent
+) -> Iterator[ReportData]:
     """Write each shop's page, and yield what it shows; a page that fails does not keep the other shops from theirs.
 
     Arguments:
         tools: What makers need.
+        draw: Returns a chart as SVG.
         now: Milliseconds since the epoch, which decides each shop's current day; the clock's time by default.
         progress: Called with the progress.
 
@@ -47,8 +51,8 @@ def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress =
     failed: dict[str, Exception] = {}
     for number, shop in enumerate(shops, start=1):
         try:
-            data = _write(tools, shop, moment)
-        except (QueryRefused, OSError) as error:
+            data = _write(tools, shop, draw, moment)
+        except (QueryRefused, NotDrawn, OSError) as error:
             failed[shop] = error
         else:
             if not data.empty:
@@ -59,11 +63,11 @@ def make_shop_reports(tools: Tools, now: int | None = None, progress: Progress =
         raise LakeError(f"{len(failed)} of {len(shops)} reports were not written, such as of shop {shop}: {reason}")
 
 
-def _write(tools: Tools, shop: str, moment: int) -> ReportData:
+def _write(tools: Tools, shop: str, draw: Callable[[Spec], str], moment: int) -> ReportData:
     shop_time = tools.days.of(shop)
     data = report_data(tools.lake, shop, MODEL, *Period().whole_days(date.fromisoformat(shop_time.day(moment))))
     if not data.empty:
-        tools.lake.put(page_path(tools.lake, data), page(data, shop_time.time_zone).encode())
+        tools.lake.put(page_path(tools.lake, data), page(data, shop_time.time_zone, draw).encode())
     return data
 
 
@@ -81,10 +85,9 @@ def page_path(lake: Lake, data: ReportData) -> str:
     return lake.path(f"{_FOLDER}/day={data.last}/{shop_folder(data.shop)}/report.html")
 
 
-def picture(data: ReportData) -> bytes:
-    """Return a shop's revenue by day and channel as PNG."""
-    series = series_of(data.by_day, data.currency)
-    return png(revenue_by_day(series, data.currency, _PICTURE_WIDTH, ON_WHITE))
+def picture(data: ReportData) -> Spec:
+    """Return the chart of a shop's revenue by day and channel, for a picture on white."""
+    return revenue_by_day(series_of(data.by_day, data.currency), data.currency, _PICTURE_WIDTH, ON_WHITE)
 
 
 def figures_of(pages: Iterable[ReportData]) -> Iterator[dict[str, str]]:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 
-from truepixel_dagster.asset_keys import ANSWERS_SUM, AUDIT, COHORTS, HEALTH, JOURNEYS_MATCH, LAKE
+from truepixel_dagster.asset_keys import (
+    ANSWERS_SUM,
+    AUDIT,
+    COHORTS,
+    HEALTH,
+    JOURNEYS_MATCH,
+    LAKE,
+    PEOPLE,
+    SHOP_REPORTS,
+)
 from truepixel_dagster.instance.partition_range import range_tags
 from truepixel_dagster.jobs.flush import flush
 from truepixel_dagster.jobs.prune import drop_old_events, prune_history
@@ -92,7 +103,22 @@ def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.Ru
         stretches = stale_stretches(load_settings(), DAYS.get_partition_keys())
     except (SettingsError, LakeError, Unavailable, OSError) as error:
         return dg.SkipReason(printable(str(error)))
-    return [_of_days(first, last) for first, last in stretches] or dg.SkipReason("no day is stale")
+    return requests_of(stretches) or dg.SkipReason("no day is stale")
+
+
+def requests_of(stretches: Sequence[tuple[str, str]]) -> list[dg.RunRequest]:
+    """Return a run for each stretch of days, which the queue starts one after the other.
+
+    What is not of days is materialized once: the first run materializes people, the last the shops' reports.
+    """
+    wanted = [set(LAKE) - {PEOPLE, SHOP_REPORTS} for _ in stretches]
+    if wanted:
+        wanted[0].add(PEOPLE)
+        wanted[-1].add(SHOP_REPORTS)
+    return [
+        dg.RunRequest(tags=range_tags(*stretch), asset_selection=[dg.AssetKey(key) for key in LAKE if key in own])
+        for stretch, own in zip(stretches, wanted)
+    ]
 
 
 cohorts_job = dg.define_asset_job(

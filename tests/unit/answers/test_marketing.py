@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from truepixel_dagster.answers.funnel import ChannelFunnel, funnel_daily
 from truepixel_dagster.answers.marketing import WHOLE, Credited, Row, Spent, Touched, data_driven, marketing_daily
 from truepixel_dagster.answers.rates import Rate, Rates
-from truepixel_dagster.answers.visits import SeenEvent, Source, visits_of
+from truepixel_dagster.answers.visits import SeenEvent, Source, SourceVisits, by_source, visits_of
 
 DAY = date(2026, 1, 12)
 SEARCH = Source("paid_search", "google", "brand", "11")
@@ -27,9 +27,9 @@ def credited(source: Source, gross: int, refunded: int = 0, new: int = 0, parts:
 
 
 def figures(visits: list[Source], sold: list[Credited], spend: list[Spent], rates: Rates | None = None) -> list[Row]:
-    known = rates or Rates([])
+    known, counted = rates or Rates([]), Counter(visits)
     return marketing_daily(
-        ["linear"], visits, sold, spend, "USD", lambda amount, source: known.convert(amount, source, "USD", DAY)
+        ["linear"], counted, sold, spend, "USD", lambda amount, source: known.convert(amount, source, "USD", DAY)
     ).rows
 
 
@@ -69,7 +69,8 @@ def test_spend_of_a_campaign_of_two_channels_is_divided_by_visits_to_the_cent() 
 
 
 def test_spend_for_which_no_rate_is_known_stays_in_its_currency_and_is_named() -> None:
-    found = marketing_daily(["linear"], [SEARCH], [], [Spent("google", "11", "", "SEK", 1000)], "USD", lambda *_: None)
+    spend = [Spent("google", "11", "", "SEK", 1000)]
+    found = marketing_daily(["linear"], {SEARCH: 1}, [], spend, "USD", lambda *_: None)
     assert [(row.currency, row.visits, row.spend, row.roas) for row in found.rows] == [
         ("SEK", 0, 1000, Decimal(0)),
         ("USD", 1, 0, None),
@@ -130,7 +131,12 @@ def test_a_visit_ends_after_half_an_hour_and_where_another_source_begins() -> No
         ("paid_social", False, False, False),
         ("direct", False, False, False),
     ]
-    assert funnel_daily(visits, ["email", "paid_search"]) == [
+    assert by_source(visits) == [
+        SourceVisits(Source("direct", "direct"), 2, 0, 0, 1),
+        SourceVisits(brand, 1, 1, 1, 0),
+        SourceVisits(SOCIAL, 1, 0, 0, 0),
+    ]
+    assert funnel_daily(by_source(visits), ["email", "paid_search"]) == [
         ChannelFunnel("direct", 2, 0, 0, 1, 0),
         ChannelFunnel("email", 0, 0, 0, 0, 1),
         ChannelFunnel("paid_search", 1, 1, 1, 0, 1),

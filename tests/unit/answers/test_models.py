@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import factorial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -116,6 +118,34 @@ def test_shapley_values_are_those_of_the_definition(paths: Paths) -> None:
         )
 
     assert shapley_values(paths) == {channel: value(channel) for channel in channels}
+
+
+@given(PATHS)
+def test_removal_effects_are_those_of_the_definition(paths: Paths) -> None:
+    """The chain is followed state by state, with one channel leading to the loss, until nothing of it is left."""
+    met = {path: each for path, each in paths.items() if each.converted + each.lost}
+    moves: dict[str, Counter[str]] = defaultdict(Counter)
+    for path, each in met.items():
+        for before, after in pairwise(("start", *path)):
+            moves[before][after] += each.converted + each.lost
+        moves[path[-1]]["order"] += each.converted
+        moves[path[-1]]["loss"] += each.lost
+
+    def reached(without: str | None = None) -> float:
+        there, orders = {"start": 1.0}, 0.0
+        while sum(there.values()) > 1e-13:
+            later: dict[str, float] = defaultdict(float)
+            for state, part in there.items():
+                for after, count in moves[state].items():
+                    later[after] += part * count / moves[state].total()
+            orders += later.pop("order", 0.0)
+            there = {state: part for state, part in later.items() if state not in ("loss", without)}
+        return orders
+
+    channels = {channel for path in paths for channel in path}
+    whole = reached() if met else 0.0
+    expected = {channel: 1 - reached(channel) / whole if whole else 0.0 for channel in channels}
+    assert {channel: float(effect) for channel, effect in removal_effects(paths).items()} == pytest.approx(expected)
 
 
 @given(PATHS)

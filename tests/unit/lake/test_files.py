@@ -11,7 +11,7 @@ import fsspec
 import pytest
 
 from truepixel_dagster.answers.tables import FUNNEL_DAILY, PEOPLE, TABLES
-from truepixel_dagster.lake.arrow import schema_of
+from truepixel_dagster.lake.arrow import by_shop, schema_of, summed
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.lake.sql import open_sql
@@ -45,6 +45,17 @@ def test_what_was_written_is_read_and_queried_by_shop_and_day(lake: Lake) -> Non
     assert {each["shop_id"]: (each["day"], each["visits"]) for each in found} == dict.fromkeys(
         SHOPS, (date.fromisoformat(DAY), 6)
     )
+
+
+def test_a_day_is_read_at_once_and_summed_exactly(lake: Lake) -> None:
+    lake.write(FUNNEL_DAILY, DAY, {shop: [row(shop, "email"), row(shop, visits=2**60)] for shop in SHOPS}, {})
+    day = lake.read_day(FUNNEL_DAILY, DAY, ["shop_id", "channel", "visits"])
+    own = by_shop(day.to_pylist())
+    assert [[each["channel"] for each in own[shop]] for shop in SHOPS] == [["direct", "email"]] * 3
+    assert summed(day, ["shop_id"], ["visits"]) == [
+        {"shop_id": shop, "visits": 2**60 + 3, "rows": 2} for shop in sorted(SHOPS)
+    ]
+    assert lake.read_day(FUNNEL_DAILY, "2026-01-13").to_pylist() == []
 
 
 def test_the_same_rows_change_no_file_and_shops_without_rows_go(lake: Lake) -> None:

@@ -21,6 +21,7 @@ from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.rebuild.lake import Tools
 from truepixel_dagster.rebuild.shop_reports import largest, make_shop_reports
 from truepixel_dagster.report.answers import ReportData
+from truepixel_dagster.report.charts import svg
 from truepixel_dagster.settings import Settings
 
 DAY = date(2026, 1, 12)
@@ -60,7 +61,7 @@ def test_a_shop_whose_page_fails_is_named_after_the_others_have_theirs(tmp_path:
     (broken,) = tmp_path.glob(f"{FUNNEL_DAILY.path}/*/shop_id=6/*.parquet")
     broken.write_bytes(b"no Parquet")
     stores: Any = None
-    found = make_shop_reports(Tools(Settings(), stores, lake, ShopDays(), {}), to_millis(f"{DAY}T12:00:00Z"))
+    found = make_shop_reports(Tools(Settings(), stores, lake, ShopDays(), {}), svg, to_millis(f"{DAY}T12:00:00Z"))
     assert [next(found).shop, next(found).shop] == ["7", "8"]
     with pytest.raises(LakeError, match=r"1 of 3 reports .* shop 6: a file of funnel_daily cannot be read"):
         next(found)
