@@ -1,21 +1,32 @@
 """Remove one guard after the other and demand that a test fails: `.venv/bin/python tests/mutations.py [NAME…]`.
 
-Each guard is removed in a copy of the project, by replacing the very text that makes it. It takes some minutes, so that
-it is no part of the tests. Exits with 1 if a guard could be removed without any of its tests failing.
+Each guard is removed in a copy of the project, by replacing the text that makes it. All tests use the same servers, and
+pytest stops at the first test that fails. At the end, every test that failed runs once more with all guards in place:
+a test that fails then, too, has noticed nothing. Exits with 1 unless every removal was noticed.
+
+It takes about an hour, and is therefore not one of the tests. Names select the guards that contain them.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 KEPT_OUT = (".git", ".venv", ".truepixel", ".mypy_cache", ".ruff_cache", ".pytest_cache", "__pycache__", ".hypothesis")
 INTEGRATION, UNIT = "tests/integration/", "tests/unit/"
+WITHOUT_SERVERS = (UNIT, INTEGRATION + "dagster/")
+# The summary's lines: a test that failed, or whose fixture did, and why.
+FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?::.+?)(?: - (.*))?$", re.MULTILINE)
 
 
 class Mutation(NamedTuple):
@@ -1162,29 +1173,96 @@ MUTATIONS = (
 )
 
 
-def is_noticed(mutation: Mutation, folder: Path) -> bool:
-    """Whether a test fails without the guard."""
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*KEPT_OUT))
-    file = folder / mutation.file
-    source = file.read_text()
-    if source.count(mutation.text) < 1:
-        raise SystemExit(f"{mutation.guard}: {mutation.file} has no {mutation.text!r} any more")
-    file.write_text(source.replace(mutation.text, mutation.without))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *mutation.tests.split()]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):  # neither passed nor failed: not collected, interrupted
-        raise SystemExit(f"{mutation.guard}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    failed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("FAILED")]
-    print(f"{'noticed  ' if done.returncode else 'UNNOTICED'}  {mutation.guard}  {' '.join(failed)}", flush=True)
-    return done.returncode == 1
+class Result(NamedTuple):
+    """What happened without a guard: the test that failed, if any, and why; or why no test ran."""
+
+    guard: str
+    test: str = ""
+    why: str = ""
+    not_run: str = ""
+
+
+class Trial:
+    """A copy of the project in which guards are removed and tests run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._copy = folder / "project"
+        shutil.copytree(ROOT, self._copy, ignore=shutil.ignore_patterns(*KEPT_OUT))
+        self.options: Sequence[str] = ()
+
+    @contextmanager
+    def _without(self, mutation: Mutation) -> Iterator[None]:
+        file = self._copy / mutation.file
+        source = file.read_text()
+        file.write_text(source.replace(mutation.text, mutation.without))
+        try:
+            yield
+        finally:
+            file.write_text(source)
+
+    def remove(self, mutation: Mutation) -> Result:
+        """Run the tests of a guard without it, up to the first that fails."""
+        if mutation.text not in (self._copy / mutation.file).read_text():
+            return Result(mutation.guard, not_run=f"{mutation.file} has no {mutation.text!r}")
+        with self._without(mutation):
+            code, output = self._pytest("-x", *mutation.tests.split())
+        failed = FAILED.search(output)
+        if code == 1 and failed:
+            return Result(mutation.guard, failed[1], failed[2] or "")
+        return Result(mutation.guard, not_run="" if code == 0 else f"exit code {code}: {output[-2000:]}")
+
+    def failing(self, tests: Sequence[str]) -> set[str]:
+        """Run tests with all guards in place; return those that fail."""
+        code, output = self._pytest(*tests) if tests else (0, "")
+        return {test for test, _ in FAILED.findall(output)} if code in (0, 1) else set(tests)
+
+    def _pytest(self, *arguments: str) -> tuple[int, str]:
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *self.options, *arguments)
+        # Processes that the tests start elsewhere import the copy, too. What is compiled once stays compiled.
+        env = {**os.environ, "PYTHONPATH": str(self._copy), "COLUMNS": "400"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)
+        done = subprocess.run(command, cwd=self._copy, env=env, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+
+def needs_servers(mutation: Mutation) -> bool:
+    """Whether a test of the guard uses the servers that tests share."""
+    return any(word.startswith("tests/") and not word.startswith(WITHOUT_SERVERS) for word in mutation.tests.split())
+
+
+@contextmanager
+def servers(folder: Path) -> Iterator[str]:
+    """Start the servers; yield the option by which tests use them."""
+    from truepixel_dagster.local.stack import Stack, ephemeral_stack
+
+    with ephemeral_stack(folder) as settings:
+        places = [(each.address.host, each.address.port) for each in Stack(settings).servers]
+        yield "--servers=" + json.dumps([str(settings.data_dir), *places])
 
 
 def main() -> None:
-    """Try the mutations named in the arguments, or all."""
-    wanted = [one for one in MUTATIONS if not sys.argv[1:] or any(word in one.guard for word in sys.argv[1:])]
-    with tempfile.TemporaryDirectory() as folder:
-        noticed = [is_noticed(mutation, Path(folder) / str(number)) for number, mutation in enumerate(wanted)]
-    sys.exit(0 if all(noticed) else 1)
+    """Remove the guards named in the arguments, or all: first those whose tests need no servers."""
+    words = sys.argv[1:]
+    wanted = [each for each in MUTATIONS if not words or any(word in each.guard for word in words)]
+    results: list[Result] = []
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as running:
+        trial = Trial(Path(folder))
+        for mutation in sorted(wanted, key=needs_servers):
+            if needs_servers(mutation) and not trial.options:
+                trial.options = (running.enter_context(servers(Path(folder) / "servers")),)
+            found = trial.remove(mutation)
+            results.append(found)
+            what = "NOT RUN  " if found.not_run else "noticed  " if found.test else "UNNOTICED"
+            print(what, f"{found.guard}  {found.test}  {found.why}{found.not_run}".rstrip(), sep="  ", flush=True)
+        broken = trial.failing(sorted({each.test for each in results if each.test}))
+    for each in results:
+        if each.test in broken:
+            print(f"UNNOTICED  {each.guard}  {each.test} fails with the guard, too")
+    noticed = [each for each in results if each.test and each.test not in broken]
+    not_run = [each for each in results if each.not_run]
+    unnoticed = len(results) - len(noticed) - len(not_run)
+    print(f"{len(noticed)} noticed, {unnoticed} not noticed, {len(not_run)} not run")
+    sys.exit(0 if len(noticed) == len(wanted) > 0 else 1)
 
 
 if __name__ == "__main__":
