@@ -207,7 +207,9 @@ def slow(patterns: int) -> Mapping[str, Any]:
 
 def many_words(node: Node) -> str:
     index = node.index()
-    lines = [line for n in range(10_000) for line in ({"index": {}}, {"word": f"{n:08}" + "abcdefghij" * 6})]
+    lines: list[dict[str, Any]] = []
+    for number in range(10_000):
+        lines += ({"index": {}}, {"word": f"{number:08}" + "abcdefghij" * 6})
     node.client.bulk(index=index, operations=lines, refresh=True)
     return index
 

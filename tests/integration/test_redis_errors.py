@@ -86,7 +86,7 @@ def until(is_over: Callable[[], Any]) -> None:
 
 @contextmanager
 def configured(on: Running, **values: str) -> Iterator[None]:
-    before = {name: on.admin.config_get(name)[name] for name in values}
+    before = {name: str(on.admin.config_get(name)[name]) for name in values}
     for name, value in values.items():
         on.admin.config_set(name, value)
     yield
