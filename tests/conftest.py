@@ -38,6 +38,11 @@ GIB = 1024**3
 GIB_OF_A_STACK = 2
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `tests/mutations.py` start the servers once for all its runs."""
+    parser.addoption("--servers", help="data folder and addresses of a local stack that runs, as JSON")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes `-n auto` means, which `./run test` asks for: only whole folders are worth more than one.

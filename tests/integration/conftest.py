@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.servers import Address
+from truepixel_dagster.local.stack import ephemeral_stack, settings_at
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
@@ -19,7 +21,12 @@ from truepixel_dagster.stores.redis import RedisStore
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def servers(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Settings]:
+    if running := pytestconfig.getoption("servers"):
+        folder, *places = json.loads(running)
+        there = settings_at(Settings(_env_file=None), *(Address(*place) for place in places))
+        yield there.model_copy(update={"data_dir": Path(folder)})
+        return
     with ephemeral_stack(tmp_path_factory.mktemp("servers")) as settings:
         yield settings
 

@@ -22,6 +22,7 @@ from truepixel_dagster.dead_letters.inspect import listed
 from truepixel_dagster.dead_letters.reprocess import Replay, plan, reopen, replay
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.definitions import definitions
+from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
@@ -493,6 +494,21 @@ def test_what_was_applied_before_a_crash_is_no_dead_letter_when_its_batch_is_ref
     assert len(listed(lenient, stores)) == 3
     accept(stores, collection)
     assert come_back(lenient, stores) == Replay(replayed=3)
+
+
+@pytest.mark.parametrize("mark", ['{"stage":"decode","reason":"unknown currency"}', "unknown currency"])
+def test_a_record_that_an_earlier_version_refused_stays_a_dead_letter(
+    settings: Settings, stores: Stores, mark: str
+) -> None:
+    """This version could decode it; the second mark has a form that it does not know."""
+    send(settings, [record("s:c", pixel("e"))])
+    (partition,) = (entry.partition for entry in lag(settings) if entry.lag)
+    stores.redis.bury({Origin(settings.topic, partition, 0): mark})
+    drain(settings)
+    (entry,) = listed(settings, stores)
+    assert entry.letter.stage == "decode"
+    assert "unknown currency" in entry.letter.error
+    assert stores.elasticsearch.indices("events-") == []
 
 
 def test_marks_of_refusals_are_removed_once_their_offsets_are_committed(lenient: Settings, stores: Stores) -> None:

@@ -77,6 +77,19 @@ def test_a_lane_writes_nothing_before_its_templates_are_corrected(
     assert audited(settings, stores).events == 1
 
 
+def test_a_lane_writes_nothing_while_a_template_is_missing_that_it_needs_later(
+    settings: Settings, stores: Stores
+) -> None:
+    indices(stores).delete_index_template(name=full(stores, "product-stats"))
+    send(settings, [record("s:c", completed("e"))])
+    with pytest.raises(NotSetUp, match=r"product-stats is missing: run `truepixel setup`"):
+        drain(settings)
+    assert (stores.elasticsearch.indices("events-"), listed(settings, stores), committed(settings)) == ([], [], 0)
+    provision(settings)
+    drain(settings)
+    assert audited(settings, stores).events == 1
+
+
 def test_a_template_that_goes_before_ours_is_named(settings: Settings, stores: Stores) -> None:
     name = full(stores, "other")
     indices(stores).put_index_template(

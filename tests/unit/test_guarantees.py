@@ -94,3 +94,10 @@ def test_every_selection_of_a_guard_selects_a_test() -> None:
         if not any(word in name for name in functions(Path(file.split()[-1]).name))
     ]
     assert missing == []
+
+
+def test_the_table_of_guards_has_each_guard_with_its_file_and_a_test_of_it() -> None:
+    rows = [row.strip("| ").split(" | ") for row in TEXT.split("| guard | where |")[1].splitlines()[2:] if row]
+    assert [(guard, file.strip("`")) for guard, file, _ in rows] == [(each.guard, each.file) for each in MUTATIONS]
+    tests = {each.guard: each.tests for each in MUTATIONS}
+    assert [guard for guard, _, test in rows if test.strip("`").split("::")[0] not in tests[guard]] == []

@@ -17,36 +17,28 @@ CONFLICT_TYPE = "version_conflict_engine_exception"
 INDEX_NOT_FOUND = "index_not_found_exception"
 
 #: Errors of one document, if its index has the right mapping.
-POISON = frozenset(
-    {"document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception"},
-)
+POISON = frozenset({"document_parsing_exception", "strict_dynamic_mapping_exception"})
 #: Errors that may pass within seconds: shards that start, nodes that leave, full queues, full memory.
 TRANSIENT = frozenset(
     {
         "circuit_breaking_exception",
         "connect_transport_exception",
-        "elasticsearch_timeout_exception",
         "es_rejected_execution_exception",
         "failed_to_commit_cluster_state_exception",
         "illegal_index_shard_state_exception",
-        "index_primary_shard_not_allocated_exception",
-        "index_shard_not_recovering_exception",
+        "index_shard_closed_exception",
         "index_shard_not_started_exception",
-        "index_shard_recovering_exception",
         "master_not_discovered_exception",
-        "no_master_block_exception",
         "no_shard_available_action_exception",
         "node_closed_exception",
         "node_disconnected_exception",
         "node_not_connected_exception",
         "not_master_exception",
-        "primary_missing_action_exception",
         "process_cluster_event_timeout_exception",
         "receive_timeout_transport_exception",
-        "remote_transport_exception",
         "retry_on_primary_exception",
         "retry_on_replica_exception",
-        "send_request_transport_exception",
+        "search_timeout_exception",
         "shard_not_found_exception",
         "shard_not_in_primary_mode_exception",
         "task_cancelled_exception",
@@ -70,6 +62,7 @@ NEXT_STEP: Mapping[str, str] = {
     "already_closed_exception": "read the node's log: the shard has failed; its disk may be full",
     "translog_exception": "check the disk of the node: it may be full or failing",
     "corrupt_index_exception": "restore the index from a snapshot or from Kafka",
+    "search_context_missing_exception": "start the command again: the node has restarted during its search",
 }
 
 
@@ -113,11 +106,12 @@ def kind_of(error: Mapping[str, Any]) -> Kind:
 
 
 def _is_temporary_block(error: Mapping[str, Any]) -> bool:
-    """Return whether an error is the block of a full disk, which Elasticsearch removes itself.
+    """Return whether an error is the block of a full disk, or of a cluster without a master, which ends by itself.
 
     Only this type's reason is examined: reasons of other types may quote documents.
     """
-    return error.get("type") == "cluster_block_exception" and "TOO_MANY_REQUESTS" in str(error.get("reason"))
+    levels = ("TOO_MANY_REQUESTS/", "SERVICE_UNAVAILABLE/")
+    return error.get("type") == "cluster_block_exception" and any(level in str(error.get("reason")) for level in levels)
 
 
 def types_of(error: Mapping[str, Any]) -> list[str]:

@@ -143,6 +143,11 @@ def test_a_client_that_is_none_reports_an_order_and_is_nobodys() -> None:
     assert (facts.clients, facts.completion is not None, len(facts.sightings)) == ((), True, 1)
 
 
+def test_an_order_keeps_few_of_very_many_sightings_the_first_ones() -> None:
+    parts = [part for n in reversed(range(9)) for part in nodes([[completed(n)]])]
+    assert [each.event_id for each in together(parts, 3).sightings] == ["e0", "e1", "e2"]
+
+
 def test_of_a_clients_records_the_last_one_says_how_far_its_touches_go() -> None:
     early, late = in_checkout(3), completed(7)
     one = facts_of(early, [touch(1)])

@@ -45,6 +45,8 @@ GENUINE: list[tuple[Kind, dict[str, Any]]] = [
             "reason": "index [i] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark];",
         },
     ),
+    (Kind.TRANSIENT, {"type": "cluster_block_exception", "reason": "blocked by: [SERVICE_UNAVAILABLE/2/no master];"}),
+    (Kind.OUTAGE, {"type": "mapper_parsing_exception", "reason": "No handler for type [none] declared on field [a]"}),
     (Kind.OUTAGE, {"type": "validation_exception", "reason": "Validation Failed: 1: this action would add [2] shards"}),
     (
         Kind.OUTAGE,
