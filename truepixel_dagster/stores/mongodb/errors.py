@@ -22,7 +22,7 @@ from truepixel_dagster.stores.errors import Rejected, untrusted
 from truepixel_dagster.text import with_advice
 
 _DUPLICATE_KEY = 11000
-# Errors of one document: its size, its field names, a value that the collection's rule does not allow.
+# Errors of one document: a value that the collection's rule does not allow, or its size.
 TOO_LARGE = 10334
 _POISON_CODES = frozenset({121, TOO_LARGE, 17419, 17420})
 _INDEX_NAME = re.compile(r"index: (\S+) dup key")
