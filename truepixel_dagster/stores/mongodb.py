@@ -494,7 +494,8 @@ def denial(error: Exception) -> str | None:
     if error.code == _UNAUTHORIZED and "requires authentication" in words:
         return with_advice("it requires credentials", words, "Set TRUEPIXEL_MONGODB_USERNAME and _PASSWORD")
     if error.code == _UNAUTHORIZED:
-        return with_advice("permission denied", words, "Check the roles of TRUEPIXEL_MONGODB_USERNAME")
+        step = "Check the roles of TRUEPIXEL_MONGODB_USERNAME: it needs readWrite of the database <namespace>"
+        return with_advice("permission denied", words, step)
     return None
 
 
