@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
+from tests.browser.chromium import NoChromium, chromium
 from tests.integration.conftest import bare_settings, settings, stores
 from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.settings import Settings
@@ -17,19 +18,15 @@ from truepixel_dagster.settings import Settings
 __all__ = ["bare_settings", "settings", "stores"]
 
 PIXEL = Path(__file__).parents[2] / "pixel"
-# A browser that looks for updates, accounts or other protocols waits for hosts that a closed network does not have.
-QUIET = ("--disable-background-networking", "--disable-component-update", "--disable-quic", "--disable-sync")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium: install it (Debian: apt-get install chromium)")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=[*QUIET, "--disable-gpu", "--no-first-run"])
-        yield found
-        found.close()
+    try:
+        with chromium() as found:
+            yield found
+    except NoChromium as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
@@ -15,6 +15,8 @@ from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
+from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
+from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stream.producer import EventProducer
 
 
@@ -63,3 +65,21 @@ def audited(settings: Settings, stores: Stores) -> Audit:
     found = audit(settings)
     assert not found.differences, "\n".join(str(difference) for difference in found.differences[:40])
     return found
+
+
+def days_with_orders(stores: Stores) -> list[str]:
+    """Return the days with attributed orders, in order."""
+    stores.elasticsearch.refresh()
+    return sorted({_day(hit) for hit in stores.elasticsearch.scan(ATTRIBUTIONS)})
+
+
+def delete_orders(stores: Stores, days: Collection[str]) -> None:
+    """Delete the attributions of some days, as an operator's mistake would."""
+    hits = [hit for hit in stores.elasticsearch.scan(ATTRIBUTIONS) if _day(hit) in days]
+    assert hits
+    stores.elasticsearch.bulk([Action("delete", hit["_index"], hit["_id"]) for hit in hits])
+    stores.elasticsearch.refresh()
+
+
+def _day(hit: Any) -> str:
+    return str(hit["_source"]["occurred_at"])[:10]

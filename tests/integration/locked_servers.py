@@ -51,6 +51,7 @@ from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 USER = "truepixel"
+LIMITED = "limited"  # of Kafka: may do nothing but what ACLs allow
 PASSWORD = "canary-right-4711"  # of every server
 ADMIN_PASSWORD = "only-for-the-tests"
 
@@ -119,7 +120,8 @@ class LockedKafka(Kafka):
         plain = super()._properties()
         listeners = next(line for line in plain.splitlines() if line.startswith("listeners=")).partition("=")[2]
         ours = f"LOCKED://{self.locked},MUTUAL://{self.mutual}"
-        login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
+        users = " ".join(f'user_{name}="{PASSWORD}"' for name in (USER, LIMITED))
+        login = f"org.apache.kafka.common.security.plain.PlainLoginModule required {users};"
         scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
         locked = {
             "listeners": f"{listeners},{ours}",
@@ -133,6 +135,9 @@ class LockedKafka(Kafka):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": self._certificates.authority,
             "listener.name.mutual.ssl.client.auth": "required",
+            "listener.name.mutual.ssl.principal.mapping.rules": "RULE:^.*$/client/",
+            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+            "super.users": ";".join(f"User:{name}" for name in ("ANONYMOUS", USER, "scrammed", "client")),
         }
         return plain + "".join(f"{key}={value}\n" for key, value in locked.items())
 

@@ -9,12 +9,18 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import dagster as dg
 import pytest
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
     AdminClient,
+    ResourcePatternType,
+    ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
     UserScramCredentialUpsertion,
@@ -24,7 +30,7 @@ from dagster._serdes import serialize_value
 from pydantic import SecretStr
 
 from tests.integration.driving import audited, record, send
-from tests.integration.locked_servers import PASSWORD, USER, Locked, locked_servers
+from tests.integration.locked_servers import LIMITED, PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.dead_letters.topic import read
 from truepixel_dagster.definitions import definitions
@@ -36,7 +42,7 @@ from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import AccessDenied
 from truepixel_dagster.stream.errors import KafkaDenied
-from truepixel_dagster.stream.topics import lag, partition_count
+from truepixel_dagster.stream.topics import delete_before, lag, partition_count, topic_durability
 
 WRONG = SecretStr("canary-wrong-4712")
 PROTOCOL = {"kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None}
@@ -124,6 +130,54 @@ def test_kafka_by_a_certificate_of_our_own(locked: Locked) -> None:
     assert partition_count(mutual.model_copy(update=ours).kafka()) == 3
 
 
+def allow(locked: Locked, kind: ResourceType, name: str, *operations: AclOperation) -> None:
+    """Let Kafka's limited user do something; a name with a star at its end is a prefix."""
+    admin = AdminClient({"bootstrap.servers": str(locked.kafka.address)})
+    pattern = ResourcePatternType.PREFIXED if name.endswith("*") else ResourcePatternType.LITERAL
+    which = (kind, name.rstrip("*"), pattern, f"User:{LIMITED}", "*")
+    wanted = [AclBinding(*which, each, AclPermissionType.ALLOW) for each in operations]
+    for future in admin.create_acls(wanted).values():
+        future.result()
+
+
+def test_the_acls_of_the_docs_are_enough(locked: Locked, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = locked.but(namespace="limited", kafka_sasl_username=LIMITED)
+    locked.mongodb.as_admin("grantRolesToUser", USER, roles=[{"role": "readWrite", "db": limited.namespace}])
+    with closing(locked.redis.as_admin()) as redis:
+        redis.execute_command("ACL", "SETUSER", USER, f"~{limited.namespace}:*")
+    own = AclOperation
+    for topic in (limited.topic, limited.dead_topic):
+        allow(locked, ResourceType.TOPIC, topic, own.CREATE, own.DESCRIBE, own.DESCRIBE_CONFIGS, own.READ, own.WRITE)
+    allow(locked, ResourceType.GROUP, f"{limited.group}*", own.DESCRIBE, own.READ)
+    assert f"Kafka topic {limited.topic}" in provision(limited)
+    assert topic_durability(limited, limited.topic).replicas == 1
+    send(limited, [record("s:c", pixel("e")), record("s:c", b"no JSON")])
+    assert run(monkeypatch, limited).success
+    assert len(list(read(limited))) == 1
+    with open_stores(limited) as stores:
+        audited(limited, stores)
+    with pytest.raises(KafkaDenied, match="permission denied"):
+        delete_before(limited, limited.dead_topic, {0: 0})
+    allow(locked, ResourceType.TOPIC, limited.dead_topic, own.DELETE)
+    delete_before(limited, limited.dead_topic, {0: 0})
+
+
+@pytest.mark.parametrize(
+    # The user of MongoDB may write to the database of one namespace.
+    ("server", "changed", "right"),
+    [
+        ("Kafka", {"kafka_sasl_username": LIMITED}, "create (for `truepixel setup`)"),
+        ("Elasticsearch", {"elasticsearch_username": "watcher"}, "manage_index_templates (for `truepixel setup`)"),
+        ("MongoDB", {"namespace": "another"}, "readWrite of the database <namespace>"),
+    ],
+)
+def test_setup_says_which_right_is_missing(locked: Locked, server: str, changed: dict[str, Any], right: str) -> None:
+    said = told_by_a_command(locked.but(**changed), "setup")
+    assert said.startswith(f"Error: {server} at ")
+    assert "permission denied: " in said
+    assert right in said
+
+
 def test_a_producer_reports_a_denial_without_waiting_for_its_timeout(locked: Locked) -> None:
     with pytest.raises(KafkaDenied, match="TRUEPIXEL_KAFKA_SASL_PASSWORD"):
         send(locked.but(kafka_sasl_password=WRONG), [record("s:c", pixel("never"))])
@@ -173,7 +227,7 @@ def test_a_user_without_permission_gets_one_line(locked: Locked) -> None:
     with open_stores(looking_on) as stores:
         with pytest.raises(AccessDenied, match=r"permission denied: .* privileges"):
             stores.elasticsearch.indices("events-")
-        with pytest.raises(AccessDenied, match=r"permission denied: .* ACL"):
+        with pytest.raises(AccessDenied, match=r"permission denied: .* ACL .* ~<namespace>:\* \+@all"):
             stores.redis.visitors_written([("s", "2026-W01")], [1])
     with pytest.raises(AccessDenied, match="permission denied"), open_stores(looking_on) as stores:
         stores.elasticsearch.refresh()  # by a call that knows nothing of denials

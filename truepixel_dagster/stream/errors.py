@@ -50,6 +50,11 @@ _PERMISSION_DENIED = frozenset(
         Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
+# docs/security.md has the same list; Kafka's own message names no right.
+_RIGHTS = (
+    "create (for `truepixel setup`), describe, describe-configs, read and write of the topics <namespace>.events and"
+    " <namespace>.events.dead, and describe and read of the groups <namespace>.process-events*"
+)
 _HANGS_UP = re.compile(r"Disconnected: .*(in state APIVERSION_QUERY|SSL connection closed by peer)")
 _CREDENTIALS = frozenset(
     {
@@ -155,7 +160,8 @@ def denial(error: Code) -> str | None:
         step = "Check TRUEPIXEL_KAFKA_SECURITY_PROTOCOL and TRUEPIXEL_KAFKA_SSL_*"
         return with_advice("the TLS connection failed", words, step)
     if error.code() in _PERMISSION_DENIED:
-        return with_advice("permission denied", words, "Check the ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME")
+        step = f"Check the ACLs of TRUEPIXEL_KAFKA_SASL_USERNAME: it needs {_RIGHTS}"
+        return with_advice("permission denied", words, step)
     return None
 
 

@@ -27,6 +27,11 @@ from truepixel_dagster.stores.index_templates import own_indices
 from truepixel_dagster.stores.store import Store
 from truepixel_dagster.text import with_advice
 
+# docs/security.md has the same list.
+_PRIVILEGES = (
+    "the cluster privileges monitor and manage_index_templates (for `truepixel setup`), and all of the indices"
+    " <namespace>-*"
+)
 _TRANSIENT_STATUS = frozenset({429, 502, 503, 504})
 Reply = TypeVar("Reply")
 
@@ -131,7 +136,8 @@ def denial(error: Exception) -> str | None:
         return with_advice("authentication failed", _reason(error), step)
     reason = _reason(error) if isinstance(error, ApiError) else str(error)
     if _kind(error) is Kind.DENIED:
-        return with_advice("permission denied", reason, "Check the privileges of the API key or user")
+        step = f"Check the privileges of the API key or user: it needs {_PRIVILEGES}"
+        return with_advice("permission denied", reason, step)
     return None
 
 

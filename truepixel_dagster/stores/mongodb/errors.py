@@ -158,7 +158,8 @@ def denial(error: Exception) -> str | None:
     if error.code == _UNAUTHORIZED and "requires authentication" in reason:
         return with_advice("it requires credentials", reason, "Set TRUEPIXEL_MONGODB_USERNAME and _PASSWORD")
     if error.code == _UNAUTHORIZED:
-        return with_advice("permission denied", reason, "Check the roles of TRUEPIXEL_MONGODB_USERNAME")
+        step = "Check the roles of TRUEPIXEL_MONGODB_USERNAME: it needs readWrite of the database <namespace>"
+        return with_advice("permission denied", reason, step)
     return None
 
 

@@ -24,6 +24,8 @@ _TRANSIENT = (
 )
 # The second is the reply to a client that first negotiates a protocol.
 _ASKS = ("Authentication required", "HELLO must be called with the client already authenticated")
+# docs/security.md has the same ACL, and why.
+_RIGHTS = "~<namespace>:* +@all -@admin -@dangerous +config|get"
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
 #: Redis' words when it accepts no writes, their meaning, and the next step.
 _NO_WRITES = {
@@ -138,7 +140,8 @@ def denial(error: Exception) -> str | None:
         return f"{reason}. Check TRUEPIXEL_REDIS_CA_CERTS, and that TRUEPIXEL_REDIS_URL names the right server"
     words = _words(error)
     if isinstance(error, redis.exceptions.NoPermissionError) or "ACL failure in script" in words:
-        return with_advice("permission denied", words[:300], "Check the ACL of TRUEPIXEL_REDIS_USERNAME")
+        step = f"Check the ACL of TRUEPIXEL_REDIS_USERNAME: it needs {_RIGHTS}"
+        return with_advice("permission denied", words[:300], step)
     if words.startswith(_ASKS):
         return with_advice("it requires credentials", words[:300], "Set TRUEPIXEL_REDIS_USERNAME and _PASSWORD")
     if isinstance(error, redis.AuthenticationError) or words.startswith("WRONGPASS"):

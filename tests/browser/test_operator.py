@@ -1,70 +1,29 @@
-"""Dagster's UI as an operator uses it in Chromium, with the sensor and the schedules at work."""
+"""A walk as operator through Dagster's UI in Chromium, with the sensor and the schedules at work.
+
+It looks at what there is, survives an outage, repairs a day and several days, replays a range and dead letters, and
+terminates a run. After each, the independent oracle finds no difference.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+import re
+from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
-from tests.integration.driving import audited, record, send
+from tests.browser.dagster_ui import SECONDS, Ui, until
+from tests.integration.driving import audited, days_with_orders, delete_orders, record, send
 from tests.integration.test_pipeline import pixel
-from truepixel_dagster.asset_keys import ATTRIBUTIONS, LAKE, STREAM
-from truepixel_dagster.local.demo import dagster_dev, free_port
+from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, LAKE, PRODUCT_STATS, STREAM
+from truepixel_dagster.local.demo import dagster_dev, free_port, producing
 from truepixel_dagster.local.graphql import GraphQL
 from truepixel_dagster.local.stack import Stack, ephemeral_stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
-from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.mongodb import CUSTOMERS
+from truepixel_dagster.stream.commit_notes import read_note
 from truepixel_dagster.stream.topics import lag
-
-SECONDS = 240.0
-_RUNS = """
-query ($job: String!) {
-  runsOrError(filter: {pipelineName: $job}, limit: 50) { ... on Runs { results { runId status } } }
-}
-"""
-
-
-class Ui(NamedTuple):
-    """A running pipeline, and a page of its UI."""
-
-    settings: Settings
-    address: str
-    page: Page
-
-    def open(self, path: str) -> Page:
-        self.page.goto(self.address + path)
-        return self.page
-
-    def runs(self, job: str) -> list[dict[str, Any]]:
-        """The runs of a job, the newest first."""
-        return list(GraphQL(self.address).ask(_RUNS, job=job)["results"])
-
-    def launch(self, job: str) -> str:
-        """Press the launchpad's button without changing anything; returns the run that succeeds."""
-        known = {run["runId"] for run in self.runs(job)}
-        self.open(f"/locations/truepixel/jobs/{job}/playground")
-        self.page.get_by_role("button", name="Launch Run").click()
-
-        def ended() -> list[str]:
-            new = [run for run in self.runs(job) if run["runId"] not in known]
-            assert all(run["status"] not in ("FAILURE", "CANCELED") for run in new), new
-            return [run["runId"] for run in new if run["status"] == "SUCCESS"]
-
-        return str(until(ended)[0])
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.5)
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +95,55 @@ def test_an_outage_turns_the_sensor_red_and_its_end_green(pipeline: Ui) -> None:
     expect(page.get_by_text("Failure").first).to_be_visible(timeout=SECONDS * 1000)
     page.get_by_text("View", exact=True).first.click()
     expect(page.get_by_text("Redis at 127.0.0.1").first).to_be_visible()
+    page.get_by_role("dialog").get_by_role("button", name="Close").click()
     assert stack.revive(print)
+    latest = page.locator("tr", has_text="Latest tick")
+    expect(latest).to_contain_text("requested", timeout=SECONDS * 1000)
     send(pipeline.settings, [record("s:c", pixel("after the outage"))])
     until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())))
     with open_stores(pipeline.settings) as stores:
         audited(pipeline.settings, stores)
+
+
+def test_a_day_that_lost_its_orders_is_named_by_a_check_and_materialized(pipeline: Ui) -> None:
+    with open_stores(pipeline.settings) as stores:
+        (day, *_) = days_with_orders(stores)
+        delete_orders(stores, [day])
+        pipeline.run_check("orders_attributed", f"Materialize attributions, customers and product_stats for {day}")
+        pipeline.open(f"/assets/{ATTRIBUTIONS}?view=partitions")
+        pipeline.choose(day)
+        until(lambda: day in days_with_orders(stores))
+        pipeline.run_check("orders_attributed", re.compile(r"orders_attributed\s*Succeeded"))
+        audited(pipeline.settings, stores)
+
+
+def test_several_days_of_several_assets_are_one_backfill(pipeline: Ui) -> None:
+    with open_stores(pipeline.settings) as stores:
+        days = days_with_orders(stores)
+        delete_orders(stores, days)
+        stores.mongodb.delete(CUSTOMERS, {})
+        pipeline.backfill((ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS), f"[{days[0]}...{days[-1]}]")
+        audited(pipeline.settings, stores)
+
+
+def test_what_a_terminated_run_committed_is_reported_for_it(pipeline: Ui) -> None:
+    settings = pipeline.settings
+
+    def at_work() -> list[str]:
+        """Runs that have committed something and have not ended."""
+        noted = {span.run for entry in lag(settings) for span in read_note(entry.note)}
+        live = [run["runId"] for run in pipeline.runs("process_events") if run["status"] == "STARTED"]
+        return [run for run in live if run in noted]
+
+    with producing(settings, traffic(50_000, seed=9, shops=2, profile=FIRST), rate=100):
+        (terminated, *_) = until(at_work)
+        page = pipeline.open(f"/runs/{terminated}")
+        page.get_by_role("button", name="Terminate").click()
+        page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
+        expect(page.get_by_text("Canceled").first).to_be_visible(timeout=SECONDS * 1000)
+    # Others commit what came later, and report for this run before that.
+    until(lambda: not any(entry.lag for entry in lag(settings)))
+    page = pipeline.open(f"/runs/{terminated}?logs=counted")
+    expect(page.get_by_text("the run ended before it reported").first).to_be_visible()
+    with open_stores(settings) as stores:
+        audited(settings, stores)
