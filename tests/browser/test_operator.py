@@ -131,7 +131,7 @@ def test_what_a_terminated_run_committed_is_reported_for_it(pipeline: Ui) -> Non
 
     def at_work() -> list[str]:
         """Runs that have committed something and have not ended."""
-        noted = {span.run for entry in lag(settings) for span in read_note(entry.note)}
+        noted = {span.run for entry in lag(settings.kafka()) for span in read_note(entry.note)}
         live = [run["runId"] for run in pipeline.runs("process_events") if run["status"] == "STARTED"]
         return [run for run in live if run in noted]
 
@@ -142,7 +142,7 @@ def test_what_a_terminated_run_committed_is_reported_for_it(pipeline: Ui) -> Non
         page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
         expect(page.get_by_text("Canceled").first).to_be_visible(timeout=SECONDS * 1000)
     # Others commit what came later, and report for this run before that.
-    until(lambda: not any(entry.lag for entry in lag(settings)))
+    until(lambda: not any(entry.lag for entry in lag(settings.kafka())))
     page = pipeline.open(f"/runs/{terminated}?logs=counted")
     expect(page.get_by_text("the run ended before it reported").first).to_be_visible()
     with open_stores(settings) as stores:

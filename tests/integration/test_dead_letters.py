@@ -502,7 +502,7 @@ def test_a_record_that_an_earlier_version_refused_stays_a_dead_letter(
 ) -> None:
     """This version could decode it; the second mark has a form that it does not know."""
     send(settings, [record("s:c", pixel("e"))])
-    (partition,) = (entry.partition for entry in lag(settings) if entry.lag)
+    (partition,) = (entry.partition for entry in lag(settings.kafka()) if entry.lag)
     stores.redis.bury({Origin(settings.topic, partition, 0): mark})
     drain(settings)
     (entry,) = listed(settings, stores)

@@ -150,16 +150,16 @@ def test_the_acls_of_the_docs_are_enough(locked: Locked, monkeypatch: pytest.Mon
         allow(locked, ResourceType.TOPIC, topic, own.CREATE, own.DESCRIBE, own.DESCRIBE_CONFIGS, own.READ, own.WRITE)
     allow(locked, ResourceType.GROUP, f"{limited.group}*", own.DESCRIBE, own.READ)
     assert f"Kafka topic {limited.topic}" in provision(limited)
-    assert topic_durability(limited, limited.topic).replicas == 1
+    assert topic_durability(limited.kafka(), limited.topic).replicas == 1
     send(limited, [record("s:c", pixel("e")), record("s:c", b"no JSON")])
     assert run(monkeypatch, limited).success
-    assert len(list(read(limited))) == 1
+    assert len(list(read(limited.kafka()))) == 1
     with open_stores(limited) as stores:
         audited(limited, stores)
     with pytest.raises(KafkaDenied, match="permission denied"):
-        delete_before(limited, limited.dead_topic, {0: 0})
+        delete_before(limited.kafka(), limited.dead_topic, {0: 0})
     allow(locked, ResourceType.TOPIC, limited.dead_topic, own.DELETE)
-    delete_before(limited, limited.dead_topic, {0: 0})
+    delete_before(limited.kafka(), limited.dead_topic, {0: 0})
 
 
 @pytest.mark.parametrize(
