@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders.counts import Counted
-from truepixel_dagster.pipeline.intake import Taken
 from truepixel_dagster.stages import ad_lead, attribution
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stream.micro_batch import MicroBatch
@@ -26,22 +25,6 @@ class FetchedBatch(NamedTuple):
     events: tuple[Event, ...]
     fetched_at: float
     indexed: Future[Indexed] | None = None
-
-
-class ReadBatch(NamedTuple):
-    """Hold a micro-batch as read from Kafka, and its messages after redaction with their events.
-
-    `read_at` is a value of `time.perf_counter`, in seconds.
-    """
-
-    batch: MicroBatch
-    taken: Taken
-    read_at: float
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """Return the events, in order."""
-        return tuple(item for item in self.taken.decoded if isinstance(item, Event))
 
 
 class Prefetched(NamedTuple):

@@ -15,8 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from truepixel_dagster.events.event import Event
-from truepixel_dagster.pipeline.batches import ReadBatch
-from truepixel_dagster.pipeline.intake import Intake
+from truepixel_dagster.pipeline.intake import Intake, Taken
 from truepixel_dagster.source_log import LogWatch
 from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stream.consumer import EventConsumer
@@ -24,6 +23,22 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 # The next micro-batch is read ahead only beside one of at most this share of the bytes that one may have: a quarter.
 SMALL_SHARE = 4
+
+
+class ReadBatch(NamedTuple):
+    """Hold a micro-batch as read from Kafka, and its messages after redaction with their events.
+
+    `read_at` is a value of `time.perf_counter`, in seconds.
+    """
+
+    batch: MicroBatch
+    taken: Taken
+    read_at: float
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Return the events, in order."""
+        return tuple(item for item in self.taken.decoded if isinstance(item, Event))
 
 
 class Next(NamedTuple):
