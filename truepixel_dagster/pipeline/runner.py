@@ -293,6 +293,7 @@ class LaneRunner:
     def _hand_over(self) -> None:
         """Hand over the lane. This run writes nothing more, so the next one need not wait for Dagster to end it."""
         self._ahead.give_back()
+        self.keep_lost()
         self._pool.drain()
         self._commits.drain()
         self._commits.commit()
