@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from truepixel_dagster.answers.tables import Kind, LakeTable
@@ -61,6 +62,11 @@ def summed(table: pa.Table, by: Sequence[str], amounts: Sequence[str]) -> list[d
     sums = table.group_by(list(by), use_threads=False).aggregate(functions)
     rows: list[dict[str, Any]] = sums.rename_columns([*by, *amounts, "rows"]).to_pylist()
     return rows
+
+
+def where(table: pa.Table, column: str, value: str) -> pa.Table:
+    """Return the rows whose column has a value."""
+    return table.filter(pc.equal(table[column], value))
 
 
 def by_shop(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -9,6 +9,7 @@ redeliveries.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.micro_batch import MicroBatch
 
-# The next micro-batch is read ahead only beside one of at most this share of the bytes that one may have: a quarter.
+# A micro-batch is read ahead only beside one that has at most this share of the permitted bytes: a quarter.
 SMALL_SHARE = 4
 
 
@@ -79,6 +80,7 @@ class ReadAhead:
         self._read: Future[ReadBatch | None] | None = None
         self._indexed: Future[Indexed] | None = None
         self._planned = 0
+        self._closed = threading.Event()
 
     def plan(self, micro_batches: int) -> None:
         """Set how many more micro-batches will be asked for: what runs ahead is one of these."""
@@ -97,7 +99,7 @@ class ReadAhead:
         return Next(read, indexed) if read else None
 
     def read_next(self, batch: MicroBatch) -> bool:
-        """Begin to read the micro-batch after this one, if a full one waits and both are far from the memory bound."""
+        """Begin to read the micro-batch after this one, if a full one waits and this one is small."""
         if self._planned <= 0 or batch.size > self._size // SMALL_SHARE:
             return False
         if not self._consumer.has_waiting(self._messages):
@@ -120,7 +122,8 @@ class ReadAhead:
             self._consumer.give_back(read.batch)
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads: they begin nothing more."""
+        self._closed.set()
         self._consumer.interrupt()
         self._threads.shutdown(cancel_futures=True)
 
@@ -132,7 +135,7 @@ class ReadAhead:
     def _read_now(self) -> ReadBatch | None:
         # Lanes divide partitions by number: a new partition may belong to another lane after this run.
         batch = None if self._watch.has_grown else self._consumer.fetch()
-        if batch is None:
+        if batch is None or self._closed.is_set():
             return None
         read_at = time.perf_counter()
         # The messages may be from another log: check that before using them.
@@ -141,4 +144,4 @@ class ReadAhead:
 
     def _index_when_read(self, reading: Future[ReadBatch | None]) -> Indexed:
         read = reading.result()
-        return self._index(read.events if read else ())
+        return self._index(() if read is None or self._closed.is_set() else read.events)

@@ -25,6 +25,7 @@ from truepixel_dagster.answers.tables import (
     AD_SPEND,
     CHANNEL_VALUES,
     CREDITS,
+    EVENTS,
     FUNNEL_DAILY,
     JOURNEYS,
     MARKETING_DAILY,
@@ -34,7 +35,8 @@ from truepixel_dagster.answers.tables import (
 )
 from truepixel_dagster.answers.visits import Source, SourceVisits
 from truepixel_dagster.events.order import ONLINE
-from truepixel_dagster.lake.arrow import by_shop, summed
+from truepixel_dagster.lake.arrow import by_shop, summed, where
+from truepixel_dagster.lake.errors import LakeError
 from truepixel_dagster.lake.files import Lake, Made
 from truepixel_dagster.lake.imports import Import, Imports, fingerprint
 from truepixel_dagster.rebuild.history import stretches
@@ -130,7 +132,7 @@ def _marketing(tools: Tools, day: str) -> Rows:
     lake = tools.lake
     of_rates = [row for before in _standing(day) for row in lake.read(RATES, before, EVERYBODY)]
     rates = Rates(msgspec.convert(row, Rate) for row in of_rates)
-    visits, spend = (by_shop(lake.read_day(table, day).to_pylist()) for table in (VISITS, AD_SPEND))
+    visits, spend = _visits(lake, day), by_shop(lake.read_day(AD_SPEND, day).to_pylist())
     credits_ = by_shop(summed(lake.read_day(CREDITS, day), _BY_SOURCE, _AMOUNTS))
     by_models = _data_driven(lake, day)
     rows = {}
@@ -147,6 +149,17 @@ def _marketing(tools: Tools, day: str) -> Rows:
         )
         rows[shop] = [_as_row(shop, day, row) for row in found.rows]
     return {MARKETING_DAILY.name: rows}
+
+
+def _visits(lake: Lake, day: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of visits by shop.
+
+    Raises:
+        LakeError: An earlier version materialized the day's events, without their visits.
+    """
+    if lake.made(EVENTS, day) and not lake.made(VISITS, day):
+        raise LakeError(f"{day} has events and no visits: materialize lake_events of {day} first")
+    return by_shop(lake.read_day(VISITS, day).to_pylist())
 
 
 def _converted(rates: Rates, target: str, day: date, amount: int, source: str) -> int | None:
@@ -203,13 +216,12 @@ def _as_row(shop: str, day: str, row: Row) -> dict[str, Any]:
 
 def _funnels(tools: Tools, day: str) -> Rows:
     lake = tools.lake
-    visits = by_shop(lake.read_day(VISITS, day).to_pylist())
+    visits = _visits(lake, day)
     orders = lake.read_day(ORDERS, day, ["shop_id", "attribution", "sales_channel"]).to_pylist()
     online = {(row["shop_id"], row["attribution"]) for row in orders if row["sales_channel"] == ONLINE}
-    credits_ = lake.read_day(CREDITS, day, ["shop_id", "attribution", "channel", "model"]).to_pylist()
-    last_clicks = by_shop(
-        row for row in credits_ if row["model"] == "last_click" and (row["shop_id"], row["attribution"]) in online
-    )
+    credits_ = lake.read_day(CREDITS, day, ["shop_id", "attribution", "channel", "model"])
+    clicks = where(credits_, "model", "last_click").to_pylist()
+    last_clicks = by_shop(row for row in clicks if (row["shop_id"], row["attribution"]) in online)
     rows = {}
     for shop in sorted({*visits, *(row["shop_id"] for row in orders)}):
         found = funnel_daily(

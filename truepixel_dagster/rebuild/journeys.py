@@ -30,7 +30,7 @@ from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.orders.document import Attribution
 from truepixel_dagster.rebuild.history import all_of, on_days
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, in_days
+from truepixel_dagster.rebuild.lake import KEPT_ALIVE, Maker, Rows, Sources, Tools, in_days
 from truepixel_dagster.rebuild.people import made_people, of_shop, people_in
 from truepixel_dagster.rebuild.stamps import of_documents
 from truepixel_dagster.stages.ad_lead import LEAD
@@ -204,7 +204,8 @@ def _of_values(shop: str, day: str, learned: Learned) -> Iterator[Row]:
 
 def _stored(tools: Tools, query: Mapping[str, Any], sort: Sequence[str] = ("_shard_doc",)) -> Iterator[StoredOrder]:
     """Yield the orders that a query finds, without test orders."""
-    for hit in tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_FIELDS, sort=sort):
+    hits = tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_FIELDS, sort=sort, keep_alive=KEPT_ALIVE)
+    for hit in hits:
         if (order := stored_order(hit["_id"], hit["_source"])) and not order.attribution.test:
             yield order
 

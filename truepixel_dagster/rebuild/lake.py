@@ -26,6 +26,8 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.shops import all_days, known
 
 T = TypeVar("T")
+#: How long a search stays open while the days of one of its pages are written: object storage may be slow.
+KEPT_ALIVE = "60m"
 #: The sources of shops' days: by day and shop, a text that changes with them.
 Sources = Mapping[str, Mapping[str, str]]
 #: The rows of a day by table and shop.

@@ -22,7 +22,7 @@ from truepixel_dagster.events.user_key import is_no_client
 from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.orders.credit import MODELS
 from truepixel_dagster.rebuild.history import on_days, on_shop_days, one_of_each_record
-from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, by_day, in_days
+from truepixel_dagster.rebuild.lake import KEPT_ALIVE, Maker, Rows, Sources, Tools, by_day, in_days
 from truepixel_dagster.rebuild.stamps import of_documents, of_profiles
 from truepixel_dagster.report import figures
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
@@ -92,7 +92,8 @@ def _orders_made_of(tools: Tools, days: Sequence[str]) -> Sources:
 
 def _orders(tools: Tools, days: Sequence[str]) -> Iterator[tuple[str, Rows]]:
     query = on_days(days_beside(days))
-    hits = tools.stores.elasticsearch.scan(ATTRIBUTIONS, query, fields=_OF_ORDERS, sort=("occurred_at", "_shard_doc"))
+    store, in_time = tools.stores.elasticsearch, ("occurred_at", "_shard_doc")
+    hits = store.scan(ATTRIBUTIONS, query, fields=_OF_ORDERS, sort=in_time, keep_alive=KEPT_ALIVE)
 
     def placed(id_: str, document: Document) -> tuple[int, str, _Placed]:
         order = figures.ORDERS.read(id_, document)

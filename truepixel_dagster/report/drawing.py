@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from truepixel_dagster.report import charts
@@ -69,6 +69,9 @@ def drawing() -> Iterator[Drawing]:
             yield Drawing(process, process.stdin, process.stdout)
         finally:
             process.kill()
+            # What could not be sent is not sent now.
+            with suppress(OSError):
+                process.stdin.close()
 
 
 def main(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -78,7 +81,7 @@ def main(requests: IO[bytes], answers: IO[bytes]) -> None:
         drawn, reason = b"", ""
         try:
             drawn = charts.svg(spec).encode() if form == "svg" else charts.png(spec)
-        except ValueError as error:
+        except Exception as error:
             reason = " ".join(str(error).split())[:300]
         answers.write(json.dumps([base64.b64encode(drawn).decode(), reason]).encode() + b"\n")
         answers.flush()

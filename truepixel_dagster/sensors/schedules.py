@@ -13,7 +13,6 @@ from truepixel_dagster.asset_keys import (
     HEALTH,
     JOURNEYS_MATCH,
     LAKE,
-    PEOPLE,
     SHOP_REPORTS,
 )
 from truepixel_dagster.instance.partition_range import range_tags
@@ -109,11 +108,10 @@ def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.Ru
 def requests_of(stretches: Sequence[tuple[str, str]]) -> list[dg.RunRequest]:
     """Return a run for each stretch of days, which the queue starts one after the other.
 
-    What is not of days is materialized once: the first run materializes people, the last the shops' reports.
+    Every run materializes people first, because journeys depend on them; the last one writes the shops' reports.
     """
-    wanted = [set(LAKE) - {PEOPLE, SHOP_REPORTS} for _ in stretches]
+    wanted = [set(LAKE) - {SHOP_REPORTS} for _ in stretches]
     if wanted:
-        wanted[0].add(PEOPLE)
         wanted[-1].add(SHOP_REPORTS)
     return [
         dg.RunRequest(tags=range_tags(*stretch), asset_selection=[dg.AssetKey(key) for key in LAKE if key in own])

@@ -309,7 +309,11 @@ class EventConsumer:
 
     def _known_lag(self, partition: int) -> int:
         entry = TopicPartition(self._kafka.topic, partition)
-        _, high = self._consumer.get_watermark_offsets(entry, cached=True)
+        try:
+            _, high = self._consumer.get_watermark_offsets(entry, cached=True)
+        except KafkaException:
+            # The next fetch meets the error, too, and says what to do.
+            return 0
         return max(0, high - self._positions[partition])
 
     def _is_idle(self, silence: float) -> bool:

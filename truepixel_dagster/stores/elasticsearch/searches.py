@@ -16,6 +16,7 @@ from truepixel_dagster.stores.index_templates import MADE_BY_SETUP, Fault, is_cl
 
 # How long searches may rely on their last check of the indices, in seconds.
 _KNOWN_SECONDS = 1.0
+_KEPT_ALIVE = "2m"
 
 
 class Searches(Indices):
@@ -148,8 +149,11 @@ class Searches(Indices):
         fields: Sequence[str] | None = None,
         sort: Sequence[str] = ("_shard_doc",),
         size: int = 1000,
+        keep_alive: str = _KEPT_ALIVE,
     ) -> Iterator[Any]:
         """Yield all documents of the indices `name`* as search hits, from one point in time; unordered without `sort`.
+
+        A page of hits must be consumed within `keep_alive`.
 
         Raises:
             NotSetUp: An index is not as it should be, or closed: a search might miss existing documents.
@@ -157,7 +161,7 @@ class Searches(Indices):
         """
         own = self._own(name)
         self._check_search(own)
-        yield from self._scan(own, query, fields, sort, size)
+        yield from self._scan(own, query, fields, sort, size, keep_alive)
 
     def _scan(
         self,
@@ -166,12 +170,13 @@ class Searches(Indices):
         fields: Sequence[str] | None = None,
         sort: Sequence[str] = ("_shard_doc",),
         size: int = 1000,
+        keep_alive: str = _KEPT_ALIVE,
     ) -> Iterator[Any]:
         pit = self._call(
             lambda: whole(
                 self.client.open_point_in_time(
                     index=indices,
-                    keep_alive="2m",
+                    keep_alive=keep_alive,
                     ignore_unavailable=True,
                     expand_wildcards=["open", "hidden"],
                     allow_partial_search_results=False,
@@ -183,7 +188,7 @@ class Searches(Indices):
         def page() -> Any:
             return whole(
                 self.client.search(
-                    pit={"id": pit["id"], "keep_alive": "2m"},
+                    pit={"id": pit["id"], "keep_alive": keep_alive},
                     query=dict(query or {"match_all": {}}),
                     sort=[{field: "asc"} for field in sort],
                     source_includes=list(fields) if fields else None,
@@ -201,7 +206,7 @@ class Searches(Indices):
                 yield from hits
                 after = hits[-1]["sort"]
         finally:
-            # It ends by itself in two minutes; an error here must not hide an earlier one.
+            # It also ends by itself; an error here must not hide an earlier one.
             with suppress(ApiError, TransportError):
                 self.client.close_point_in_time(id=pit["id"])
 
