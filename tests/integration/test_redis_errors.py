@@ -32,8 +32,12 @@ ORIGIN = Origin("", 0, 7)
 class Clustered(Server):
     """A node of a cluster, to which no slot is assigned yet."""
 
+    bus = 0
+
     def prepare(self) -> list[str]:
-        return [*super().prepare(), "--cluster-enabled", "yes"]
+        # By default the port of the bus is 10,000 above the other, where any client's connection may be.
+        (self.bus,) = free_ports(1)
+        return [*super().prepare(), "--cluster-enabled", "yes", "--cluster-port", str(self.bus)]
 
 
 class Slow(Server):
@@ -211,7 +215,8 @@ def test_keys_of_a_slot_that_moves_are_tried_again(tmp_path: Path) -> None:
     with ExitStack() as both:
         on, other = (both.enter_context(running(tmp_path / name, Clustered)) for name in ("own", "other"))
         on.admin.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-        on.admin.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
+        assert isinstance(other.server, Clustered)
+        on.admin.execute_command("CLUSTER MEET", "127.0.0.1", other.port, other.server.bus)
         there = str(other.admin.execute_command("CLUSTER MYID"))
         until(lambda: there in str(on.admin.execute_command("CLUSTER NODES")))
         until(lambda: on.admin.execute_command("CLUSTER INFO")["cluster_state"] == "ok")

@@ -72,6 +72,7 @@ def test_a_full_redis_stops_a_lane_by_one_line_and_makes_no_dead_letter(settings
         assert one_batch(lane)
         lane._pool.drain()
         lane._commits.drain()
+        lane._commits.commit()
         before = committed(busy)
         with without_memory(stores), one_line("maxmemory.*CONFIG SET maxmemory"):
             one_batch(lane)

@@ -32,7 +32,9 @@ def spec() -> dict[str, Any]:
 
 
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    """Return this process's drawing processes."""
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if "truepixel_dagster.report.drawing" in each.cmdline()]
 
 
 def test_the_pictures_are_those_of_this_process(spec: dict[str, Any]) -> None:
