@@ -31,7 +31,6 @@ def main() -> None:
     with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as claim:
         planned = claim.planned_batches()
         with claim.taken() as lane:
-            lane.plan(planned)
             for _ in range(planned):
                 if not one_batch(lane):
                     break

@@ -73,13 +73,6 @@ MUTATIONS = (
         UNIT + "orders/test_facts.py",
     ),
     Mutation(
-        "lanes: what was read ahead and not processed is read again",
-        P + "pipeline/runner.py",
-        "self._ahead.give_back()",
-        "pass",
-        INTEGRATION + "test_read_ahead.py -k leaves_what_it_read_ahead",
-    ),
-    Mutation(
         "customers: a record is applied once",
         P + "stages/customer.py",
         "if not is_applied(stored, event.origin)]",
@@ -781,7 +774,7 @@ MUTATIONS = (
     ),
     Mutation(
         "log: a running lane checks its log",
-        P + "pipeline/read_ahead.py",
+        P + "pipeline/runner.py",
         "self._watch.check()",
         "pass",
         INTEGRATION + "test_new_log.py -k running_lane_notices",
@@ -858,7 +851,7 @@ MUTATIONS = (
     ),
     Mutation(
         "handover: a run whose topic has grown hands its lane over",
-        P + "pipeline/read_ahead.py",
+        P + "pipeline/runner.py",
         "None if self._watch.has_grown else self._consumer.fetch()",
         "self._consumer.fetch()",
         INTEGRATION + "test_kafka_states.py -k added_under_a_run",

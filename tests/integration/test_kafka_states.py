@@ -323,7 +323,7 @@ def test_partitions_that_are_added_under_a_run_are_the_next_runs(settings: Setti
         assert one_batch(lane)
         add_partitions(settings, 6)
         send(settings, shopping(1000))
-        lane._ahead._watch._looked_at = float("-inf")
+        lane._watch._looked_at = float("-inf")
         while one_batch(lane):
             pass
         # It ended though messages wait: who comes next has all partitions.

@@ -255,7 +255,7 @@ def test_a_running_lane_notices_before_anything_of_the_new_log_is_stored(setting
         create_again(settings)
         # Enough for the positions of the lane to be those of other records.
         send(settings, traffic(100, 400))
-        lane._ahead._watch._looked_at = float("-inf")
+        lane._watch._looked_at = float("-inf")
         with pytest.raises(LogChanged):
             all(one_batch(lane) for _ in range(50))
     assert sum(clients(stores).values()) == 24

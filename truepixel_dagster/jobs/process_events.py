@@ -141,7 +141,6 @@ def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[None]]:
     for number in range(count):
         yield dg.DynamicOutput(None, mapping_key=f"s{number:03d}")
     with _lane_errors():
-        _lane(context).plan(count)
         for line in (*_lane(context).warnings(), *report_for_others(context.instance, _lane(context))):
             context.log.warning(printable(line))
 

@@ -115,7 +115,6 @@ def labelled(figures: RunFigures) -> dict[str, int | float]:
     shown: dict[str, int | float] = {
         "messages": figures.messages,
         "micro-batches": figures.micro_batches,
-        "micro-batches read ahead": figures.read_ahead,
         "messages per minute": figures.messages_per_minute,
         "messages left waiting": figures.messages_left_waiting,
         "indexed": figures.indexed,

@@ -10,21 +10,19 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.stages import ad_lead, attribution
-from truepixel_dagster.stages.index import Indexed
 from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class FetchedBatch(NamedTuple):
     """Hold a micro-batch as received, its messages after redaction, and their events.
 
-    `fetched_at` is a value of `time.perf_counter`, in seconds. `indexed` is the result of stage 1 if that runs ahead.
+    `fetched_at` is a value of `time.perf_counter`, in seconds.
     """
 
     batch: MicroBatch
     messages: tuple[Message, ...]
     events: tuple[Event, ...]
     fetched_at: float
-    indexed: Future[Indexed] | None = None
 
 
 class Prefetched(NamedTuple):

@@ -13,15 +13,14 @@ from truepixel_dagster.stages.settling import StageRules, stage_rules_of
 class Processing(NamedTuple):
     """Hold a lane's rules and bounds.
 
-    `batch_messages` and `batch_bytes` are the most records and bytes of a micro-batch, `pool_workers` the threads of
-    the background stages, `pool_pending` the micro-batches that may wait for them. `dead_letter_share` is the share of
-    failing clients above which a failure is an outage.
+    `batch_messages` is the most records of a micro-batch, `pool_workers` the threads of the background stages,
+    `pool_pending` the micro-batches that may wait for them. `dead_letter_share` is the share of failing clients above
+    which a failure is an outage.
     """
 
     rules: StageRules
     sites: Sites
     batch_messages: int
-    batch_bytes: int
     pool_workers: int
     pool_pending: int
     dead_letter_share: float
@@ -37,7 +36,6 @@ def processing_of(settings: Settings) -> Processing:
         stage_rules_of(settings),
         sites_of(settings),
         settings.batch_messages,
-        settings.batch_bytes,
         settings.pool_workers,
         settings.pool_pending,
         settings.dead_letter_share,

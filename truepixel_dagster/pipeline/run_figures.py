@@ -16,9 +16,8 @@ class RunFigures(msgspec.Struct, frozen=True):
     """Hold a run's figures.
 
     Names end in the unit. `lane_taken` and the other times are seconds since the epoch. `dead_letters` and
-    `stage_seconds` are by stage, where `customer_waiting` is what stage 3 waited until the pool took stage 4, and
-    `index_waiting` what the lane waited for a stage 1 that ran ahead. `lost_to_retention` is by partition. The series
-    have an entry for each micro-batch.
+    `stage_seconds` are by stage, where `customer_waiting` is what stage 3 waited until the pool took stage 4;
+    `lost_to_retention` is by partition. The series have an entry for each micro-batch.
     """
 
     messages: int
@@ -46,8 +45,6 @@ class RunFigures(msgspec.Struct, frozen=True):
     stage_seconds: dict[str, float]
     attribution_latencies_ms: list[float]
     freshness_ms: list[float]
-    # Runs of earlier versions do not report it.
-    read_ahead: int = 0
 
 
 def figures_of(metrics: RunMetrics) -> RunFigures:
@@ -78,5 +75,4 @@ def figures_of(metrics: RunMetrics) -> RunFigures:
         stage_seconds={stage: round(seconds, 3) for stage, seconds in sorted(metrics.stage_seconds.items())},
         attribution_latencies_ms=[round(latency, 1) for latency in metrics.latencies],
         freshness_ms=[round(fresh) for fresh in metrics.freshness],
-        read_ahead=metrics.read_ahead,
     )

@@ -12,7 +12,7 @@ from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
-# After the name of a stage: what a lane waits for it, where the stage itself runs in the background.
+# After the name of a stage: until the pool took the micro-batch, without the work itself.
 WAITING = "_waiting"
 
 
@@ -22,8 +22,6 @@ class RunMetrics:
 
     A latency (ms) runs from the fetch to the acknowledged attribution; a freshness (ms) runs from the arrival of a
     micro-batch's oldest message in Kafka to the same moment. Both have an entry for each micro-batch.
-
-    `read_ahead` counts the micro-batches that were read while the one before them was processed.
 
     `received` is when the first messages arrived, `committed` when offsets were last committed, `waiting` the lane's
     lag when the run handed it over, `lost` the number of offsets per partition that retention removed before they were
@@ -36,7 +34,6 @@ class RunMetrics:
     committed: float | None = None
     batches: int = 0
     messages: int = 0
-    read_ahead: int = 0
     indexed: int = 0
     redelivered: int = 0
     duplicates: int = 0

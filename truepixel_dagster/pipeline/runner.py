@@ -1,10 +1,9 @@
 """Pass the micro-batches of a lane through the five stages, whether Dagster's ops or a plain loop calls them.
 
 Fetch, index, ad_lead and attribution run one after the other. Customer and product_stats run in the background, in
-parallel with the next micro-batch, in a bounded pool that keeps each user on one worker. While many messages wait, the
-next micro-batch is read, and runs its stage 1, during the stages of the one before it (`read_ahead.py`). The offsets
-of a micro-batch are committed when all of it has landed. The first failure, wherever it happens, stops the lane: it
-fetches and commits nothing more, and writes nothing more but the rest of a stage 1 that runs ahead.
+parallel with the next micro-batch, in a bounded pool that keeps each user on one worker. The offsets of a micro-batch
+are committed when all of it has landed. The first failure, wherever it happens, stops the lane: it fetches, writes and
+commits nothing more.
 """
 
 from __future__ import annotations
@@ -24,19 +23,12 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import offset_text
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.orders.cluster import Settling
-from truepixel_dagster.pipeline.batches import (
-    AttributedBatch,
-    FetchedBatch,
-    IndexedBatch,
-    Prefetched,
-    TouchedBatch,
-)
+from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, Prefetched, TouchedBatch
 from truepixel_dagster.pipeline.commits import Commits
 from truepixel_dagster.pipeline.intake import Intake
 from truepixel_dagster.pipeline.invariants import Contiguity, Order
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.processing import Processing
-from truepixel_dagster.pipeline.read_ahead import Next, ReadAhead
 from truepixel_dagster.pipeline.rejections import Rejections
 from truepixel_dagster.pipeline.run_metrics import WAITING, RunMetrics
 from truepixel_dagster.resources import Stores
@@ -52,7 +44,7 @@ from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import Span
 from truepixel_dagster.stream.consumer import EventConsumer
-from truepixel_dagster.stream.micro_batch import group_by_user
+from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
 
 
 class LaneStopped(Exception):
@@ -88,6 +80,7 @@ class LaneRunner:
         self._consumer = consumer
         self._dead_letters = dead_letters
         self._lease = lease
+        self._watch = watch
         self._shops = Shops(stores.mongodb)
         self._rules = processing.rules
         self._over = False
@@ -97,11 +90,8 @@ class LaneRunner:
         self._order = Order(self.metrics.order, users=under_way * processing.batch_messages)
         self._contiguity = Contiguity(self.metrics.contiguity)
         self._pool = KeyedPool(processing.pool_workers, processing.pool_pending)
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="documents")
-        intake = Intake(processing.sites, stores, refusals, self._shops)
-        self._ahead = ReadAhead(
-            consumer, watch, intake, self._index_ahead, processing.batch_messages, processing.batch_bytes
-        )
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="read-ahead")
+        self._intake = Intake(processing.sites, stores, refusals, self._shops)
         self._commits = Commits(consumer, dead_letters, refusals, lease, self.metrics, self._contiguity)
         self._rejections = Rejections(
             processing.dead_letter_share,
@@ -141,25 +131,25 @@ class LaneRunner:
         """Return the store of the event history."""
         return self._stores.elasticsearch
 
-    def plan(self, micro_batches: int) -> None:
-        """Set how many micro-batches this run processes at most."""
-        self._ahead.plan(micro_batches)
-
     def fetch(self) -> FetchedBatch | None:
         """Return the next micro-batch with its events; None when the lane was idle (and handed over) or was stopped."""
         if self._over or self.failure is not None:
             return None
         with self._stage("fetch"):
-            coming = self._ahead.next()
+            # Lanes divide partitions by number: a new partition may belong to another lane after this run.
+            batch = None if self._watch.has_grown else self._consumer.fetch()
             self.keep_lost()
-            if coming is None:
+            if batch is None:
                 self._hand_over()
                 return None
-            return self._taken(coming)
+            # The fetched messages may be from another log: check that before using them.
+            self._watch.check()
+            return self._taken(batch)
 
-    def _taken(self, coming: Next) -> FetchedBatch:
-        batch, (messages, decoded, redacted), read_at = coming.read
+    def _taken(self, batch: MicroBatch) -> FetchedBatch:
+        fetched_at = time.perf_counter()
         self.metrics.received = self.metrics.received or time.time()
+        messages, decoded, redacted = self._intake.take(batch)
         self.metrics.redacted += redacted
         self.metrics.fetched(batch)
         self._contiguity.fetched(batch.messages)
@@ -169,9 +159,9 @@ class LaneRunner:
             self._contiguity.dealt_with(each.origin for each in batch.messages if each.origin not in shown)
         self._commits.opened(batch)
         self._rejections.unreadable(batch, [item for item in decoded if isinstance(item, Undecodable)])
-        events = coming.read.events
+        events = tuple(item for item in decoded if isinstance(item, Event))
         self._shops.learn(events)
-        return FetchedBatch(batch, messages, events, read_at, coming.indexed)
+        return FetchedBatch(batch, messages, events, fetched_at)
 
     def keep_lost(self) -> None:
         """Store and count what retention removed before it was read; do so before committing any later offset."""
@@ -182,12 +172,11 @@ class LaneRunner:
 
     def index(self, fetched: FetchedBatch) -> IndexedBatch:
         """Run stage 1; return the events that continue."""
-        with self._stage(INDEX + WAITING if fetched.indexed else INDEX):
-            self.metrics.read_ahead += self._ahead.read_next(fetched.batch)
+        with self._stage(INDEX):
             # Read in parallel with Elasticsearch's work. Versions reveal a concurrent change.
-            stored = self._reader.submit(self._prefetched, fetched.events)
+            stored = self._reader.submit(self._read_ahead, fetched.events)
             earlier = self._rejections.earlier(INDEX, fetched.events)
-            indexed = fetched.indexed.result() if fetched.indexed else self._index(fetched.events)
+            indexed = index.run(_without(fetched.events, earlier), self._stores.elasticsearch)
             self.metrics.indexed += len(indexed.events) - indexed.redelivered
             self.metrics.redelivered += indexed.redelivered
             self.metrics.duplicates += indexed.duplicates
@@ -195,7 +184,6 @@ class LaneRunner:
             self._rejections.rejected(INDEX, fetched, indexed.refused, earlier)
             if indexed.duplicates:
                 self._stopped_at_index(fetched, indexed, earlier)
-            self._ahead.index_next()
             return IndexedBatch(fetched, indexed.events, stored)
 
     def ad_lead(self, indexed: IndexedBatch) -> TouchedBatch:
@@ -284,7 +272,6 @@ class LaneRunner:
         """Stop the threads and close the connections; what has not landed stays uncommitted."""
         self._pool.close()
         self._commits.close()
-        self._ahead.close()
         self._reader.shutdown(cancel_futures=True)
         self._lease.release()
         self._consumer.close()
@@ -292,8 +279,6 @@ class LaneRunner:
 
     def _hand_over(self) -> None:
         """Hand over the lane. This run writes nothing more, so the next one need not wait for Dagster to end it."""
-        self._ahead.give_back()
-        self.keep_lost()
         self._pool.drain()
         self._commits.drain()
         self._commits.commit()
@@ -306,18 +291,7 @@ class LaneRunner:
         self.metrics.ended = time.time()
         self._over = True
 
-    def _index(self, events: Sequence[Event]) -> Indexed:
-        earlier = self._rejections.earlier(INDEX, events)
-        return index.run(_without(tuple(events), earlier), self._stores.elasticsearch)
-
-    def _index_ahead(self, events: Sequence[Event]) -> Indexed:
-        started = time.perf_counter()
-        indexed = self._index(events)
-        with self._lock:
-            self.metrics.stage_seconds[INDEX] += time.perf_counter() - started
-        return indexed
-
-    def _prefetched(self, events: Sequence[Event]) -> Prefetched:
+    def _read_ahead(self, events: Sequence[Event]) -> Prefetched:
         orders = attribution.read(events, self._stores.mongodb, self._stores.elasticsearch)
         return Prefetched(ad_lead.read(events, self._stores.mongodb), orders)
 

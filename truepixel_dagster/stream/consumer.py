@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +106,6 @@ class EventConsumer:
         self.taken_by_retention: Counter[int] = Counter()
         self._lost: list[OffsetRange] = []
         self._out_of_range: set[int] = set()
-        self._interrupted = threading.Event()
         if partitions:
             self._assign(partitions)
 
@@ -124,7 +122,7 @@ class EventConsumer:
             return None
         started = time.monotonic()
         first_at = started if not self._cutter.empty else None
-        while self._cutter.room and not self._interrupted.is_set():
+        while self._cutter.room:
             now = time.monotonic()
             if first_at is not None and now - first_at >= self._limits.linger:
                 break
@@ -142,20 +140,6 @@ class EventConsumer:
             self._positions[partition] = offsets.last + 1 - self._base
         self._step_over()
         return batch
-
-    def has_waiting(self, count: int) -> bool:
-        """Return whether at least so many messages wait, as far as the client knows: this asks no server."""
-        return sum(self._known_lag(partition) for partition in self._positions) >= count
-
-    def give_back(self, batch: MicroBatch) -> None:
-        """Take a micro-batch back that was fetched last and not processed."""
-        self._cutter.put_back(batch)
-        for partition, offsets in batch.ranges.items():
-            self._positions[partition] = offsets.first - self._base
-
-    def interrupt(self) -> None:
-        """Make the fetch of another thread return at once with what it has."""
-        self._interrupted.set()
 
     @property
     def committed(self) -> dict[int, int]:
@@ -306,15 +290,6 @@ class EventConsumer:
     def _lag(self, partition: int) -> int:
         low, high = self._bounds(partition)
         return max(0, high - max(low, self._positions[partition]))
-
-    def _known_lag(self, partition: int) -> int:
-        entry = TopicPartition(self._kafka.topic, partition)
-        try:
-            _, high = self._consumer.get_watermark_offsets(entry, cached=True)
-        except KafkaException:
-            # The next fetch meets the error, too, and says what to do.
-            return 0
-        return max(0, high - self._positions[partition])
 
     def _is_idle(self, silence: float) -> bool:
         self._step_over()

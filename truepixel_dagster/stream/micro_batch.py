@@ -93,12 +93,6 @@ class Cutter:
         self.add(kept)
         return batch
 
-    def put_back(self, batch: MicroBatch) -> None:
-        """Put a micro-batch back that was taken last: its messages are the next ones again."""
-        later = [*self._waiting, *self._next]
-        self._waiting, self._next, self._bytes = [], [], 0
-        self.add([*batch.messages, *later])
-
     def _place(self, message: Message) -> None:
         size = message.size
         full = len(self._waiting) == self._max_messages

@@ -38,22 +38,6 @@ def test_no_micro_batch_is_over_its_budget_unless_it_is_one_message(
         assert batch.size <= size or len(batch.messages) == 1
 
 
-@given(st.lists(st.integers(0, 40), max_size=80), st.integers(1, 9), st.integers(1, 60), st.data())
-def test_a_micro_batch_that_is_put_back_is_taken_again(
-    sizes: list[int], count: int, size: int, data: st.DataObject
-) -> None:
-    messages = [message(offset, size_) for offset, size_ in enumerate(sizes)]
-    cutter, again = Cutter(count, size), Cutter(count, size)
-    cutter.add(messages)
-    again.add(messages)
-    while not cutter.empty:
-        if data.draw(st.booleans()):
-            again.put_back(again.take())
-        assert again.take() == cutter.take()
-        assert again.room == cutter.room
-    assert again.empty
-
-
 def test_the_defaults_are_512_messages_and_32_mib() -> None:
     settings = Settings()
     assert (settings.batch_messages, settings.batch_bytes) == (512, 32 * MIB)
