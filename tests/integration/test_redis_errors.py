@@ -41,10 +41,10 @@ class Clustered(Server):
 
 
 class Slow(Server):
-    """Takes half a millisecond for each command of its append-only file when it starts."""
+    """Takes two milliseconds for each command of its append-only file when it starts: longer than a store tries again."""
 
     def prepare(self) -> list[str]:
-        return [*super().prepare(), "--key-load-delay", "500"]
+        return [*super().prepare(), "--key-load-delay", "2000"]
 
 
 class Running:
