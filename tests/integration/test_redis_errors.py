@@ -41,7 +41,7 @@ class Clustered(Server):
 
 
 class Slow(Server):
-    """Takes two milliseconds for each command of its append-only file when it starts: longer than a store tries again."""
+    """Takes two milliseconds for each command of its file when it starts: longer than a store tries again."""
 
     def prepare(self) -> list[str]:
         return [*super().prepare(), "--key-load-delay", "2000"]
