@@ -288,7 +288,7 @@ def test_an_outside_referrer_is_a_visit(referrer: str, platform: str, source: st
         "null",
         "/products/hat",
         "chrome-extension://abc/",
-        "file:///tmp/x.html",
+        "file:///x.html",
         "https://",
         "https:///",
         "//",
