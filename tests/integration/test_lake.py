@@ -248,6 +248,13 @@ def test_the_page_and_the_cohorts_show_the_tables(sold: Settings, tmp_path: Path
     # 20 EUR, 8 GBP and 5 USD are 37 USD: 150 / 37 = 4.05.
     for words in ("credited by markov", "150.00", "130.00", "37.00", "4.05", "2026-01-12", "brand", "paid_social"):
         assert words in page, words
+    for model in ("linear", "markov", "shapley"):
+        found = json.loads(truepixel(sold, "report", "--shop", SHOP, "--model", model, "--json", *days))
+        # By a model of any kind, the rows sum to the same orders.
+        assert sum(row["gross"] for row in found["sources"]) == 15_000, model
+        assert [(total["net"], total["orders"], total["spend"]) for total in found["totals"]] == [(13_000, 2, 3700)], (
+            model
+        )
     header, *lines = truepixel(sold, "report", "--shop", SHOP, "--by", "cohort", "--csv", *days).splitlines()
     assert header.startswith("month,channel,currency,customers,repeat_customers,repeat_rate,net_30")
     assert lines == [

@@ -70,7 +70,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
     type=click.Choice(ALL_MODELS),
     default="last_click",
     show_default=True,
-    help="Attribution model; markov and shapley only with --html.",
+    help="Attribution model; markov and shapley come from the tables, by whole days.",
 )
 @click.option(
     "--by",
@@ -120,15 +120,13 @@ def report(
     returning customers; for the other orders this is unknown. Test orders are not counted. Spend is what
     `truepixel spend import` imported, of whole days.
 
-    Pages and cohorts come from the tables: `truepixel tables --refresh` materializes them.
+    Pages, cohorts and data-driven models come from the tables: `truepixel tables --refresh` materializes them.
     """
     requested = _requested(first, last, latest)
     if page is not None:
         if as_csv or as_json:
             raise click.UsageError("--html excludes --csv and --json")
         return _write_page(page, shop, model, requested)
-    if model not in MODELS:
-        raise click.UsageError(f"--model {model} is in the tables alone: use --html, or `truepixel sql`")
     if by == COHORT:
         if compare:
             raise click.UsageError("--by cohort excludes --compare: its rows are months")
@@ -141,22 +139,24 @@ def _print_orders(
 ) -> None:
     from truepixel_dagster.lake.files import lake_of
     from truepixel_dagster.report.reading import busiest_shops, has_documents, shop_report
-    from truepixel_dagster.report.spending import spending
+    from truepixel_dagster.report.spending import add_from_tables
     from truepixel_dagster.resources import open_stores
 
     now = int(time.time() * 1000)
     before = _before(requested, now) if compare else None
     settings = load_settings()
-    spent = partial(spending, lake_of(settings), shop)
+    from_tables = partial(add_from_tables, lake_of(settings), shop)
     with open_stores(settings) as stores:
-        found = shop_report(stores, shop, model, by, requested, now, spent)
-        previous = shop_report(stores, shop, model, by, *before, spent) if before else None
+        found = shop_report(stores, shop, model, by, requested, now, from_tables)
+        previous = shop_report(stores, shop, model, by, *before, from_tables) if before else None
         # Probably the id is mistyped, or nothing was drained and flushed yet.
         known = busiest_shops(stores.elasticsearch) if found.empty else []
         is_unknown = found.empty and not has_documents(stores.elasticsearch, shop)
     if found.empty:
         what = f"shop {shop} {found.period}".rstrip()
         say(f"no data of {what}. Shops with events: {', '.join(known) or 'none yet'}")
+    elif model not in MODELS and not found.totals:
+        say(f"the tables have nothing of shop {shop} {found.period}".rstrip() + ": run `truepixel tables --refresh`")
     if as_json:
         print_json({**msgspec.to_builtins(found), **({"previous": msgspec.to_builtins(previous)} if previous else {})})
     elif as_csv:

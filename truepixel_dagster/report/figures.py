@@ -1,4 +1,4 @@
-"""Sum up a shop's orders by channel, platform, campaign or day, from attribution documents and without I/O.
+"""Sum up a shop's orders by channel, platform, campaign or day, without I/O.
 
 Each order is divided among the credits of one model: gross and net as the document credits them, the refunded amount
 and the order itself by the weights behind these credits. All are integers that are divided by largest remainder, so
@@ -124,6 +124,17 @@ class Spending(msgspec.Struct, frozen=True):
     amount: int
 
 
+class Credited(msgspec.Struct, frozen=True):
+    """Hold what is credited to a source on one of the shop's days, in minor units of `currency`."""
+
+    day: str
+    channel: str
+    platform: str
+    campaign: str | None
+    currency: str
+    sums: Sums
+
+
 class Total(msgspec.Struct, frozen=True):
     """Hold the sums of all rows of one currency; orders are whole numbers."""
 
@@ -148,7 +159,7 @@ class Figures:
     """
 
     def __init__(self, model: str, by: str, period: Period | None = None) -> None:
-        self.orders = self.test_orders = self.unreadable = 0
+        self.test_orders = self.unreadable = 0
         self.why_unreadable: str | None = None
         self.model = model
         self._names = GROUPINGS[by]
@@ -171,18 +182,23 @@ class Figures:
         if order.test:
             self.test_orders += 1
             return
-        self.orders += 1
         rows = self._sums.setdefault(order.value.currency if order.value else "", {})
         for credit, sums in parts:
             named = {"channel": credit.channel, "platform": credit.platform, "day": day}
             named["campaign"] = credit.campaign or credit.campaign_id
             rows.setdefault(tuple(named[name] for name in self._names), Sums()).add(sums)
 
+    def credit(self, credited: Credited) -> None:
+        """Add what is credited to a source on a day."""
+        self._sums_of(credited).add(credited.sums)
+
     def spend(self, spending: Spending) -> None:
         """Add what a source cost."""
-        rows = self._sums.setdefault(spending.currency, {})
-        names = tuple(getattr(spending, name) for name in self._names)
-        rows.setdefault(names, Sums()).spend += spending.amount
+        self._sums_of(spending).spend += spending.amount
+
+    def _sums_of(self, found: Credited | Spending) -> Sums:
+        rows = self._sums.setdefault(found.currency, {})
+        return rows.setdefault(tuple(getattr(found, name) for name in self._names), Sums())
 
     def rows(self) -> list[Row]:
         """Return the rows by currency: days in their order, others with the highest gross first."""
@@ -192,6 +208,11 @@ class Figures:
             for currency, rows in sorted(self._sums.items())
             for names, sums in (sorted(rows.items()) if by_name else sorted(rows.items(), key=_place))
         ]
+
+    @property
+    def orders(self) -> int:
+        """Return the number of orders."""
+        return sum(total.orders for total in self.totals())
 
     def totals(self) -> list[Total]:
         """Return the sums of all rows of each currency."""

@@ -45,6 +45,13 @@ class Period(msgspec.Struct, frozen=True):
             self.last is None or day <= self.last.isoformat()
         )
 
+    def of_whole_days(self) -> Period:
+        """Return a period of whole days: for the last hours or days, as many of them up to the last day."""
+        if self.since is None or self.until is None or self.last is None:
+            return Period(self.time, self.first, self.last)
+        count = -(-(self.until - self.since) // DAY)
+        return Period(self.time, self.last - timedelta(days=count - 1), self.last)
+
     @property
     def bounds(self) -> dict[str, str]:
         """Return bounds for a search that finds all moments of the period, and some around it."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
 
-from truepixel_dagster.report.figures import Figures, Row, Spending, Total, fields_of
+from truepixel_dagster.orders.credit import MODELS
+from truepixel_dagster.report.figures import Figures, Row, Total, fields_of
 from truepixel_dagster.report.period import PRODUCT, Period, RequestedPeriod
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
@@ -80,9 +81,11 @@ def shop_report(
     by: str = "campaign",
     requested: RequestedPeriod | None = None,
     now: int | None = None,
-    spending: Callable[[Period], Iterable[Spending]] = lambda _: (),
+    from_tables: Callable[[Figures, Period], None] = lambda *_: None,
 ) -> ShopReport:
     """Read one shop's report from the stores.
+
+    The credits of the data-driven models are only in the lake, by whole days.
 
     Arguments:
         stores: The stores with the documents and the registry of shops.
@@ -91,7 +94,7 @@ def shop_report(
         by: How to group the rows, one of `GROUPINGS`; `product` for all products instead of rows.
         requested: The period of the orders; all time by default.
         now: Milliseconds since the epoch; the current time by default.
-        spending: Gives what ads cost in a period.
+        from_tables: Adds what only the lake has: spend, and the credits of the data-driven models.
 
     Raises:
         Unavailable: Elasticsearch or MongoDB does not answer.
@@ -101,11 +104,14 @@ def shop_report(
     now = int(time.time() * 1000) if now is None else now
     shop_time = Shops(stores.mongodb).days([shop]).of(shop)
     period = (requested or RequestedPeriod()).of(shop_time, now)
+    if model not in MODELS:
+        period = period.of_whole_days()
     week = shop_time.week(now)
     (visitors,) = store.mget([(store.index("weekly-visitors"), f"{shop}:{week}")])
-    figures = _figures(store, shop, Figures(model, "channel" if by == PRODUCT else by, period), period)
-    for each in spending(period):
-        figures.spend(each)
+    figures = Figures(model, "channel" if by == PRODUCT else by, period)
+    if model in MODELS:
+        _add_documents(store, shop, figures, period)
+    from_tables(figures, period)
     return ShopReport(
         shop=shop,
         model=model,
@@ -123,11 +129,10 @@ def shop_report(
     )
 
 
-def _figures(store: ElasticsearchStore, shop: str, figures: Figures, period: Period) -> Figures:
+def _add_documents(store: ElasticsearchStore, shop: str, figures: Figures, period: Period) -> None:
     query = _query(shop, "occurred_at", period.bounds)
     for hit in store.scan("attributions", query, fields=fields_of(figures.model)):
         figures.add(hit["_id"], hit.get("_source", {}))
-    return figures
 
 
 def _products(store: ElasticsearchStore, shop: str, period: Period) -> list[Product]:

@@ -1,13 +1,16 @@
-"""What ads cost in a period, from the lake's `marketing_daily`: spend is divided among channels there."""
+"""What a report takes from the lake's `marketing_daily`: spend by channel, and the credits of data-driven models."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Any
 
+from truepixel_dagster.answers.marketing import WHOLE
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.lake.sql import open_sql
-from truepixel_dagster.report.figures import Spending
+from truepixel_dagster.orders.credit import MODELS
+from truepixel_dagster.report.figures import Credited, Figures, Spending, Sums
 from truepixel_dagster.report.period import Period
 
 # Each model has the same spend.
@@ -16,6 +19,30 @@ _SPEND = """
     FROM marketing_daily
     WHERE shop_id = ? AND model = 'last_click' AND spend > 0 AND day BETWEEN ? AND ?
 """
+_CREDITS = """
+    SELECT day, channel, platform, campaign, currency, revenue, refunded, net, orders, new_customers,
+           returning_customers, spend
+    FROM marketing_daily
+    WHERE shop_id = ? AND model = ? AND (orders > 0 OR spend > 0) AND day BETWEEN ? AND ?
+"""
+_TEST_ORDERS = "SELECT count(*) FROM orders WHERE shop_id = ? AND test AND day BETWEEN ? AND ?"
+
+
+def add_from_tables(lake: Lake, shop: str, figures: Figures, period: Period) -> None:
+    """Add to a report's figures what ads cost, and the orders by a data-driven model.
+
+    Raises:
+        QueryRefused, OSError: The lake cannot be read.
+    """
+    if figures.model in MODELS:
+        for each in spending(lake, shop, period):
+            figures.spend(each)
+        return
+    bounds = _bounds(period)
+    with open_sql(lake, shop) as sql:
+        for row in sql.query(_CREDITS, [shop, figures.model, *bounds]):
+            figures.credit(_credited(row))
+        ((figures.test_orders,),) = sql.query(_TEST_ORDERS, [shop, *bounds])
 
 
 def spending(lake: Lake, shop: str, period: Period) -> Iterator[Spending]:
@@ -26,7 +53,17 @@ def spending(lake: Lake, shop: str, period: Period) -> Iterator[Spending]:
     """
     if period.since is not None:
         return
-    bounds = (period.first or date.min, period.last or date.max)
     with open_sql(lake, shop) as sql:
-        for day, channel, platform, campaign, currency, amount in sql.query(_SPEND, [shop, *bounds]):
+        for day, channel, platform, campaign, currency, amount in sql.query(_SPEND, [shop, *_bounds(period)]):
             yield Spending(day.isoformat(), channel, platform, campaign or None, currency, amount)
+
+
+def _bounds(period: Period) -> tuple[date, date]:
+    return period.first or date.min, period.last or date.max
+
+
+def _credited(row: Sequence[Any]) -> Credited:
+    day, channel, platform, campaign, currency, gross, refunded, net, *counts, spend = row
+    orders, new, returning = (int(count * WHOLE) for count in counts)
+    sums = Sums(gross, refunded, net, orders, new, returning, spend)
+    return Credited(day.isoformat(), channel, platform, campaign or None, currency, sums)

@@ -14,7 +14,7 @@ from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.report.answers import report_data
 from truepixel_dagster.report.figures import Figures, Spending
 from truepixel_dagster.report.period import Period
-from truepixel_dagster.report.spending import spending
+from truepixel_dagster.report.spending import add_from_tables, spending
 
 SHOP, FIRST, LAST = "7", date(2026, 1, 12), date(2026, 1, 13)
 
@@ -101,3 +101,21 @@ def test_spend_stands_beside_orders_and_makes_rows_of_its_own() -> None:
     rows = {row.channel: (row.gross, row.spend, row.roas) for row in figures.rows()}
     assert rows == {"paid_search": (1000, 300, Decimal("3.3333")), "paid_social": (0, 100, Decimal(0))}
     assert [(total.spend, total.roas) for total in figures.totals()] == [(400, Decimal("2.5"))]
+
+
+@pytest.mark.parametrize(("by", "names"), [("channel", ["email", "paid_search"]), ("day", [FIRST, LAST])])
+def test_a_data_driven_model_is_read_from_the_tables_with_its_spend(lake: Lake, by: str, names: list[object]) -> None:
+    for day in (FIRST, LAST):
+        rows = [row(day, "email", 700, 0, "markov"), row(day, "paid_search", 800, 300, "markov")]
+        # A source with visits alone.
+        quiet = {**row(day, "sms", 0, 0, "markov"), "orders": Decimal(0), "returning_customers": Decimal(0)}
+        lake.write(MARKETING_DAILY, day.isoformat(), {SHOP: [*rows, quiet]}, {})
+    figures = Figures("markov", by)
+    add_from_tables(lake, SHOP, figures, Period(first=FIRST, last=LAST))
+    assert sorted(str(getattr(found, by)) for found in figures.rows()) == sorted(map(str, names))
+    (total,) = figures.totals()
+    assert (total.gross, total.net, total.orders, total.returning_customers) == (3000, 3000, 4, 4)
+    assert (total.spend, total.roas, figures.orders, figures.test_orders) == (600, Decimal(5), 4, 0)
+    one_day = Figures("markov", by)
+    add_from_tables(lake, SHOP, one_day, Period(first=LAST, last=LAST))
+    assert one_day.totals()[0].gross == 1500

@@ -127,7 +127,6 @@ def test_the_last_hours_days_and_weeks(asked: list[Any], age: str, hours: int) -
         (("--from", "2026-02-01", "--to", "2026-01-31"), "--from 2026-02-01 is later than --to 2026-01-31"),
         (("--last", "7d", "--from", "2026-01-01"), "--last excludes --from and --to: give either"),
         (("--last", "7d", "--to", "2026-01-01"), "--last excludes --from and --to: give either"),
-        (("--model", "markov"), "--model markov is in the tables alone: use --html, or `truepixel sql`"),
         (("--html", "page.html", "--json"), "--html excludes --csv and --json"),
         (("--by", "cohort", "--compare", "previous"), "--by cohort excludes --compare: its rows are months"),
     ],

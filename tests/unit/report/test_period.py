@@ -72,3 +72,14 @@ def test_a_page_is_of_the_last_thirty_days_if_none_are_requested() -> None:
     assert Period(first=date(2026, 4, 1)).whole_days(today) == (date(2026, 4, 1), date(2026, 4, 1))
     # The hours until now overlap two days of New York.
     assert RequestedPeriod(latest=DAY).of(NEW_YORK, NOW).whole_days(today) == (date(2026, 3, 8), today)
+
+
+def test_the_last_days_are_whole_days_up_to_today_and_those_before_do_not_overlap_them() -> None:
+    requested = RequestedPeriod(latest=7 * DAY)
+    now, before = requested.of(NEW_YORK, NOW), requested.before(NOW)
+    assert now.of_whole_days() == Period(NEW_YORK, date(2026, 3, 3), date(2026, 3, 9))
+    # The clock was put forward in between: 7 times 24 hours ago it was an hour earlier in the evening.
+    assert before[0].of(NEW_YORK, before[1]).of_whole_days() == Period(NEW_YORK, date(2026, 2, 24), date(2026, 3, 2))
+    hours = RequestedPeriod(latest=DAY // 24).of(NEW_YORK, NOW)
+    assert hours.of_whole_days() == Period(NEW_YORK, date(2026, 3, 9), date(2026, 3, 9))
+    assert RequestedPeriod(date(2026, 1, 1)).of(NEW_YORK, NOW).of_whole_days().last is None
