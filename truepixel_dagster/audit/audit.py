@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, Difference, differences
 from truepixel_dagster.audit.registry import changed_since, oracle_shops
 from truepixel_dagster.audit.registry import excused as of_registry
-from truepixel_dagster.audit.scope import Outside, Scope, is_of_order, judged, moved_users, outside
+from truepixel_dagster.audit.scope import Outside, Scope, judged, moved_users, of_order, outside
 from truepixel_dagster.audit.shape import well_formed
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.dead_letters import topic as dead_letters
@@ -141,9 +141,8 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
     )
     sides = judged(expected, actual, left_out, scope)
     found = differences(*sides)
-    excused = [difference for difference in found if is_of_order(difference, moved, actual)]
-    others = [difference for difference in found if difference not in excused]
-    excused += of_registry(others, *sides, changed_since(registry, first), left_out)
+    excused = of_order(found, moved, actual)
+    excused += of_registry(_without(found, excused), *sides, changed_since(registry, first), left_out)
     return Audit(
         records=len(records),
         events=len(expected.events),
@@ -151,11 +150,17 @@ def audit(settings: Settings, progress: Callable[[int], None] = lambda _: None, 
         dead_letters=len(expected.dead),
         attributions=len(expected.attributions),
         not_judged=len(left_out.events),
-        differences=[*odd, *(difference for difference in found if difference not in excused)],
+        differences=[*odd, *_without(found, excused)],
         excused=excused,
         lost_to_retention=count_of(lost),
         lost_ranges=[str(each) for each in lost],
     )
+
+
+def _without(found: Sequence[Difference], excused: Sequence[Difference]) -> list[Difference]:
+    """Return the differences that are not excused. By identity: there may be tens of thousands of both."""
+    known = set(map(id, excused))
+    return [difference for difference in found if id(difference) not in known]
 
 
 def _scope(log: EventsLog, since: int | None) -> Scope:

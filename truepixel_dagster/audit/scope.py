@@ -263,21 +263,23 @@ def _by_a_change(last: Mapping[int, int], changes: Sequence[PartitionChange]) ->
     return len(left) <= 1
 
 
-def is_of_order(difference: Difference, moved: AbstractSet[str], actual: Actual) -> bool:
-    """Return whether the order between a moved user's partitions alone may explain a difference.
+def of_order(found: Iterable[Difference], moved: AbstractSet[str], actual: Actual) -> list[Difference]:
+    """Return the differences that the order between moved users' partitions alone may explain.
 
     Counts, sums, visitors and the existence of documents do not depend on it.
     """
-    field = re.split(r"[.\[]", difference.path)[0]
-    if difference.kind != "differs":
-        return False
-    if difference.store in ("ad_leads", "customers"):
-        return difference.id in moved and field in _OF_ORDER[difference.store]
-    if difference.store != "attributions":
-        return False
-    doc = actual.attributions[difference.id]
-    group = [doc, *(event for event in actual.events.values() if _names(event) & _names(doc))]
-    return field in _OF_ORDER["attributions"] and any(_user(each) in moved for each in group)
+    orders = {name for event in actual.events.values() if _user(event) in moved for name in _names(event)}
+
+    def is_of_order(difference: Difference) -> bool:
+        field = re.split(r"[.\[]", difference.path)[0]
+        if difference.kind != "differs" or field not in _OF_ORDER.get(difference.store, ()):
+            return False
+        if difference.store != "attributions":
+            return difference.id in moved
+        doc = actual.attributions[difference.id]
+        return _user(doc) in moved or not orders.isdisjoint(_names(doc))
+
+    return [difference for difference in found if is_of_order(difference)]
 
 
 def _without(docs: Mapping[str, Any], ids: AbstractSet[str]) -> dict[str, Any]:
