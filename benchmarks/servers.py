@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from truepixel_dagster.local.stack import ephemeral_stack, identified
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.settings import Settings
 
 

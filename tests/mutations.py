@@ -1025,7 +1025,7 @@ MUTATIONS = (
     ),
     Mutation(
         "own servers: a stack proves its identity before it is used",
-        P + "local/stack.py",
+        P + "local/ephemeral.py",
         "        _prove(stack, own)\n",
         "",
         INTEGRATION + "test_identity.py::test_a_stack_whose_addresses_others_answer_is_not_given_away",
@@ -1254,7 +1254,8 @@ def needs_servers(mutation: Mutation) -> bool:
 @contextmanager
 def servers(folder: Path) -> Iterator[str]:
     """Start the servers; yield the option by which tests use them."""
-    from truepixel_dagster.local.stack import Stack, ephemeral_stack
+    from truepixel_dagster.local.ephemeral import ephemeral_stack
+    from truepixel_dagster.local.stack import Stack
 
     with ephemeral_stack(folder) as settings:
         places = [(each.address.host, each.address.port) for each in Stack(settings).servers]

@@ -41,7 +41,7 @@ from tests.unit.deploy.test_alerts import dashboard_expressions, rules
 from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.identity import new_identity
-from truepixel_dagster.local.stack import identified
+from truepixel_dagster.local.ephemeral import identified
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.shop_secrets import SecretsError, sealer_of

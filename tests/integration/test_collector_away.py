@@ -27,8 +27,9 @@ from tests.integration.test_collector import VISIT, ago
 from tests.integration.test_pipeline import completed
 from truepixel_dagster.collector.journal_file import NAME, JournalFile
 from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.servers import Address, Kafka
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 

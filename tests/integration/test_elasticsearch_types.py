@@ -18,9 +18,10 @@ import psutil
 import pytest
 from elasticsearch import ApiError, Elasticsearch
 
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, JarCache
 from truepixel_dagster.local.servers import Elasticsearch as Server
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.stores.elasticsearch_errors import (
     CONFLICT_TYPE,
     DENIED,

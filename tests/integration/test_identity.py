@@ -11,9 +11,10 @@ from tests.integration.driving import send
 from truepixel_dagster.identity import new_identity
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
 from truepixel_dagster.instance.process import ended, execute
-from truepixel_dagster.local import stack
+from truepixel_dagster.local import ephemeral
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.local.servers import Elasticsearch, Postgres
-from truepixel_dagster.local.stack import Stack, ephemeral_stack, identified
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
@@ -83,7 +84,7 @@ def test_a_stack_whose_addresses_others_answer_is_not_given_away(
 ) -> None:
     """As where somebody takes a port in the moment before our own server does."""
     ports = [one.address.port for one in Stack(servers).servers]
-    monkeypatch.setattr(stack, "free_ports", lambda count: ports)
+    monkeypatch.setattr(ephemeral, "free_ports", lambda count: ports)
     monkeypatch.setattr(Stack, "up", lambda self, progress: None)
     with pytest.raises(WrongCluster, match=NOTHING_WRITTEN), ephemeral_stack(tmp_path):
         pytest.fail("it was given away")

@@ -32,8 +32,10 @@ from truepixel_dagster.instance.pruning import prune
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.ephemeral import ephemeral_stack
+from truepixel_dagster.local.server_status import ServerStatus
 from truepixel_dagster.local.servers import Address, Postgres, StackError, free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings

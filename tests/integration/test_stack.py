@@ -18,8 +18,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from elasticsearch import Elasticsearch
 
+from truepixel_dagster.local.ephemeral import ephemeral_stack
+from truepixel_dagster.local.server_status import ServerStatus
 from truepixel_dagster.local.servers import StackError, free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 MIB = 1024 * 1024

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kubernetes.cluster import Cluster, Release
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.settings import Settings
 
 
