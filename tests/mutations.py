@@ -1096,7 +1096,7 @@ MUTATIONS = (
     Mutation(
         "collector: a refused record returns to its place in the journal",
         P + "collector/delivery.py",
-        "            self._from(underway.seq)\n",
+        "            self._backlog.rewind(underway.seq)\n",
         "            pass\n",
         UNIT + "collector/test_delivery.py",
     ),
