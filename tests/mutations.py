@@ -216,7 +216,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a failed micro-batch stops the lane",
-        P + "pipeline/runner.py",
+        P + "pipeline/lane_guard.py",
         "if self.failure is not None:\n            raise LaneStopped",
         "if False:\n            raise LaneStopped",
         INTEGRATION + "test_guards.py::test_a_worker_that_slept_past_its_lease_commits_nothing_more",

@@ -10,7 +10,8 @@ import pytest
 from tests.integration.driving import audited, drain, one_batch, send
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.consumer import EventConsumer

@@ -383,7 +383,7 @@ def test_a_rejection_stays_when_offsets_are_set_back(
         return done._replace(own=(*done.own, *(Refused(event, "no") for event in refused)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("truepixel_dagster.pipeline.runner.customer.run", refusing)
+        patch.setattr("truepixel_dagster.pipeline.background.customer.run", refusing)
         drain(settings)
     assert clients(stores) == {"c2": 1}
     topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 0))

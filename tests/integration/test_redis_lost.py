@@ -19,7 +19,8 @@ from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild import weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.redis import restore

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from truepixel_dagster import flush
+from truepixel_dagster.pipeline.background import BackgroundStages
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES
 from truepixel_dagster.stores.redis import RedisStore
@@ -49,7 +50,7 @@ def install(data_dir: Path) -> None:
     for name in OPS:
         _wrap(LaneRunner, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
-        _wrap(LaneRunner, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+        _wrap(BackgroundStages, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     # A worker creates its runner after it has taken the lane.
     _wrap(LaneRunner, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
     for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):
