@@ -76,7 +76,7 @@ def test_elasticsearch_unreachable_for_two_minutes_makes_no_dead_letter_and_lose
             pipeline.start_servers()
             assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
         assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
-        pipeline.stop_daemon()
+        pipeline.daemon.stop()
         # The audit compares the dead letters too: they are those of the malformed messages and no other.
         found, counts = audit(pipeline.settings), account(pipeline.settings)
     assert found.differences == []

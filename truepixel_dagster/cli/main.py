@@ -70,7 +70,7 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
     from truepixel_dagster.instance.history import HistoryUnavailable
     from truepixel_dagster.instance.process import HomeUnusable
     from truepixel_dagster.jobs.drain import DrainFailed
-    from truepixel_dagster.local.chaos.pipeline import ChaosFailed
+    from truepixel_dagster.local.chaos.waiting import ChaosFailed
     from truepixel_dagster.local.connected import CollectorDown
     from truepixel_dagster.local.demo import DemoFailed
     from truepixel_dagster.local.lock import InUse

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from truepixel_dagster import flush
+from truepixel_dagster.local.chaos.waiting import until
 from truepixel_dagster.pipeline.background import BackgroundStages
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES
@@ -25,6 +26,7 @@ OPS = ("fetch", *NAMES, "commit")
 BACKGROUND = {f"{name}'s write": f"_{name}" for name in IN_BACKGROUND}
 STAGE_POINTS = tuple(f"{moment} {name}" for name in (*OPS, *BACKGROUND) for moment in ("before", "after"))
 FLUSH_POINTS = ("after the claim", "after the write", "after the acknowledgement")
+SWITCH_SECONDS = 150.0
 FLUSH_STEPS = ((RedisStore, "claim"), (flush, "_write_claims"), (RedisStore, "acknowledge"))
 
 
@@ -41,6 +43,20 @@ def switch(data_dir: Path) -> Path:
 def workers(data_dir: Path) -> Path:
     """Return the folder in which each worker creates a file with its pid as name."""
     return chaos_folder(data_dir) / "workers"
+
+
+def kill_at(data_dir: Path, point: str) -> None:
+    """Make the next process that reaches a failpoint kill itself there; return when one has.
+
+    Raises:
+        ChaosFailed: No process reached it in time.
+    """
+    file = switch(data_dir)
+    file.write_text(point)
+    try:
+        until(lambda: not file.exists(), SWITCH_SECONDS, f"a process that reaches {point!r}")
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def install(data_dir: Path) -> None:
