@@ -17,7 +17,7 @@ import msgspec
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.order import STATUSES, Completion, OrderNews, OrderPayload, Refund
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
+from truepixel_dagster.events.pixel_payload import CHECKOUT_COMPLETED
 from truepixel_dagster.events.touch import Touch
 
 ORDER, TOKEN = "order", "token"
