@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from truepixel_dagster.events.sources import Sources, additions
+from truepixel_dagster.events.source_additions import additions
+from truepixel_dagster.events.sources import Sources
 from truepixel_dagster.events.visits import visit
 
 DOC = (Path(__file__).parents[3] / "docs" / "channels.md").read_text()

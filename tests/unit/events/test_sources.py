@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of, normal, registered
-from truepixel_dagster.events.sources import CHANNELS, DEFAULT, Sources, SourcesError, additions, load, name_key
+from truepixel_dagster.events.source_additions import SourcesError, additions, name_key
+from truepixel_dagster.events.sources import DEFAULT, Sources, load
 from truepixel_dagster.events.visits import visit
 
 DATA = files("truepixel_dagster.events") / "data"

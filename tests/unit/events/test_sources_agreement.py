@@ -13,7 +13,8 @@ import pytest
 from truepixel_dagster.audit.oracle import tables as oracle_tables
 from truepixel_dagster.audit.oracle.tables import Tables
 from truepixel_dagster.events import sources
-from truepixel_dagster.events.sources import Sources, additions, name_key
+from truepixel_dagster.events.source_additions import additions, name_key
+from truepixel_dagster.events.sources import Sources
 
 GA4, PLATFORMS = "ga4_sources.json", "platforms.json"
 Read = dict[str, tuple[str, str | None] | None]

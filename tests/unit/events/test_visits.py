@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
+from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of
-from truepixel_dagster.events.sources import CHANNELS, DEFAULT
+from truepixel_dagster.events.sources import DEFAULT
 from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, anonymised_addresses, visit
 
 SHOP = "https://demo-shop.example/"
