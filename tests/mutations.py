@@ -634,7 +634,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orders: bots report no orders",
-        P + "orders/facts.py",
+        P + "orders/event_facts.py",
         "if news is None or event.bot:",
         "if news is None:",
         UNIT + "orders/test_facts.py",

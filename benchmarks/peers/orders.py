@@ -18,7 +18,7 @@ from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Cluster, Settling, changes_of, groups_of, settle
 from truepixel_dagster.orders.counts import Counted, Entry
 from truepixel_dagster.orders.document import Attribution, attribution_of
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, customer
 from truepixel_dagster.stages.ad_lead import NotedOrder

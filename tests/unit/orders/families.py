@@ -29,7 +29,7 @@ from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.orders.cluster import Cluster, Group, Settling, changes_of, groups_of, settle
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.orders.document import Attribution, attribution_of
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.stages import ad_lead
 from truepixel_dagster.stages.product_stats import Counting, decide

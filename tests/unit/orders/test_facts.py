@@ -24,13 +24,12 @@ from tests.unit.stages.events_made_up import (
 )
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.order import OrderPayload, SoldLine
+from truepixel_dagster.orders.event_facts import facts_of, ids_of
 from truepixel_dagster.orders.facts import (
     CLIENTS_KEPT,
     ClientFacts,
     Kept,
     Node,
-    facts_of,
-    ids_of,
     kept_payloads,
     merged,
     merged_client,

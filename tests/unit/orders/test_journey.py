@@ -12,7 +12,8 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.document import attribution_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
+from truepixel_dagster.orders.event_facts import facts_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, merged
 from truepixel_dagster.orders.journey import Journey, Rules, journey_of, touches_until
 from truepixel_dagster.orders.order import Order
 

@@ -17,6 +17,7 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders import facts
 from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.event_facts import facts_of
 from truepixel_dagster.orders.facts import CLIENTS_KEPT
 from truepixel_dagster.stages.attribution import identities_of
 
@@ -95,7 +96,7 @@ def test_very_many_checkouts_of_one_cart_are_no_work_for_each_other(monkeypatch:
 
     kept_sightings = facts.kept_sightings
     monkeypatch.setattr(facts, "kept_sightings", counting)
-    made = (facts.facts_of(completed(n, token=f"t{n:04d}", client_id=f"c{n % 5}"), ()) for n in range(count))
+    made = (facts_of(completed(n, token=f"t{n:04d}", client_id=f"c{n % 5}"), ()) for n in range(count))
     (order,) = orders_of("s", [node for node in made if node])
     assert len(order.sightings(2 * count)) == count
     assert order.checkout_token == "t0000"

@@ -23,7 +23,8 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, RefundedLine, SoldLine
 from truepixel_dagster.orders.division import orders_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
+from truepixel_dagster.orders.event_facts import facts_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, merged
 from truepixel_dagster.orders.order import Figures, Order
 from truepixel_dagster.orders.sold import Sold
 
