@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from truepixel_dagster.settings import MIB, Settings, SettingsError, check_memory, load_settings
+from truepixel_dagster.pipeline.memory_budget import check_memory
+from truepixel_dagster.settings import MIB, Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,8 @@ from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
-from truepixel_dagster.settings import SettingsError, unknown_variables
+from truepixel_dagster.settings import SettingsError
+from truepixel_dagster.settings_described import unknown_variables
 from truepixel_dagster.shops_cli import shops
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
