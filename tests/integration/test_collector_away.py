@@ -234,7 +234,8 @@ def test_an_unreachable_redis_delays_no_answer_and_the_token_replaces_the_client
     with running(served.model_copy(update={"redis_url": SecretStr(f"redis://{proxy.address}/0")})) as collector:
         order = {"id": 1, "cart_token": "cart-1"}
         assert collector.webhook("orders/create", order).status == 200
-        for away in (lambda: proxy.delay(30), proxy.cut):
+        faults: tuple[Callable[[], None], ...] = (lambda: proxy.delay(30), proxy.cut)
+        for away in faults:
             away()
             answers = [collector.webhook("orders/create", order) for _ in range(20)]
             assert {answer.status for answer in answers} == {200}

@@ -313,7 +313,7 @@ def test_the_job_can_only_look_and_reopens(settings: Settings, stores: Stores, m
             chosen = {"ops": {"replay_letters": {"config": config}}}
             ended = job.execute_in_process(run_config=chosen, instance=instance)
         (event,) = [event for event in ended.all_events if event.event_type_value == "STEP_OUTPUT"]
-        return {name: value.value for name, value in event.event_specific_data.metadata.items()}
+        return {name: value.value for name, value in event.step_output_data.metadata.items()}
 
     assert run(dry_run=True)["given up"] == 1
     assert run()["given up"] == 1

@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,9 @@ def busy_master(node: Node) -> Error:
     tasks.start()
     try:
         for number in range(1000):
-            alias = {"index": index, "name": f"alias-{number}", "master_timeout": "1ms"}
-            if error := refused(lambda: node.client.indices.put_alias(**alias)):  # noqa: B023 (called at once)
+            name = f"alias-{number}"
+            put = partial(node.client.indices.put_alias, index=index, name=name, master_timeout="1ms")
+            if error := refused(put):
                 return error
     finally:
         over.set()

@@ -97,8 +97,8 @@ def installed_anew(settings: Settings, records: Iterable[Message] | None = None)
     provision(fresh)
     with EventProducer(fresh.kafka()) as producer:
         for message in read_all(settings.kafka()) if records is None else records:
-            place = {"partition": message.origin.partition, "timestamp": message.timestamp}
-            producer.send(message.key, message.value, message.headers, **place)
+            partition, timestamp = message.origin.partition, message.timestamp
+            producer.send(message.key, message.value, message.headers, partition=partition, timestamp=timestamp)
     drain(fresh)
     with open_stores(fresh) as stores:
         try:

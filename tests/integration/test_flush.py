@@ -305,7 +305,7 @@ class Measured(RedisStore):
         super().__init__(settings.redis())
         self.claimed: list[int] = []
         self.commands: list[tuple[Any, ...]] = []
-        execute = self.client.execute_command
+        execute: Callable[..., Any] = self.client.execute_command
 
         def recorded(*arguments: Any, **options: Any) -> Any:
             self.commands.append(arguments)

@@ -227,6 +227,6 @@ def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Setting
 
 
 def test_an_unreachable_redis_is_one_line_when_a_lane_is_claimed(settings: Settings) -> None:
-    away = redis.Redis(port=1, retry=None)
+    away = redis.Redis(port=1, retry=None)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match=r"^Redis at localhost:1 \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
         Lease(away, settings.namespace, [0], "test", 10).acquire()

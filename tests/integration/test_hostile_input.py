@@ -488,7 +488,7 @@ def test_very_many_events_of_one_user(settings: Settings, stores: Stores) -> Non
 
 
 def test_events_of_5000_shops(settings: Settings, stores: Stores) -> None:
-    viewed = {"productVariant": {"product": {"id": "p"}}}
+    viewed: dict[str, Any] = {"productVariant": {"product": {"id": "p"}}}
     send(settings, [record(f"shop-{n}:c", pixel("e", "product_viewed", **viewed)) for n in range(5_000)])
     drain(settings)
     assert audited(settings, stores).events == 5_000

@@ -279,7 +279,7 @@ def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settin
         (figures,) = (record.data for record in table.records)
         amounts = {"revenue": "150.00", "net": "130.00", "spend": "37.00", "ROAS": "4.05", "currency": "USD"}
         assert figures == {"shop": SHOP, "orders": "2", **amounts}
-        assert "(data:image/png;base64," in pages.metadata["preview"].value
+        assert "(data:image/png;base64," in str(pages.metadata["preview"].value)
         page = Path(str(pages.metadata["path"].value))
         assert page.parent == sold.data_dir / "lake" / "shop_reports" / f"day={DAY}" / f"shop_id={SHOP}"
         assert "150.00" in page.read_text()

@@ -29,6 +29,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from pydantic import SecretStr
 
+from tests.dagster_events import failure_of
 from tests.integration.driving import audited, record, send
 from tests.integration.locked_servers import LIMITED, PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
@@ -315,9 +316,11 @@ def test_a_run_fails_by_one_line_and_loses_nothing(
     result = run(monkeypatch, locked.but(**changed))
     assert not result.success
     (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
-    one_line(str(failed.step_failure_data.user_failure_data.description), f"{server} at ")
-    assert failed.step_failure_data.error.stack == []
-    assert failed.step_failure_data.error.cause is None
+    one_line(failure_of(failed), f"{server} at ")
+    error = failed.step_failure_data.error
+    assert error is not None
+    assert error.stack == []
+    assert error.cause is None
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, definitions=definitions)
         skipped, again = kafka_lag(context), kafka_lag(context)

@@ -330,9 +330,12 @@ def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
     monkeypatch.setattr(dg, "__version__", "9.0.0")
     calls = []
     store = PostgresEventLogStorage.store_event
-    monkeypatch.setattr(
-        PostgresEventLogStorage, "store_event", lambda self, event: calls.append(event) or store(self, event)
-    )
+
+    def counted(self: PostgresEventLogStorage, event: dg.EventLogEntry) -> None:
+        calls.append(event)
+        store(self, event)
+
+    monkeypatch.setattr(PostgresEventLogStorage, "store_event", counted)
     with dg.DagsterInstance.from_config(pooled.root_directory) as instance:
         assert isinstance(storage_of(instance)._engine.pool, NullPool)
         run_id = slots.execute_in_process(instance=instance).run_id

@@ -60,6 +60,7 @@ def copied(settings: Settings, stores: Stores) -> Callable[[], None]:
     def put_back() -> None:
         client.delete(*keys(settings, stores))
         for key, value in dumps.items():
+            assert value is not None
             raw.restore(key, 0, value)
 
     return put_back
@@ -165,7 +166,9 @@ def test_the_heartbeat_notices_it_by_itself(busy: Settings, stores: Stores) -> N
         lane._pool.drain()
         lane._commits.drain()
         emptied(busy, stores)
-        lane._lease._heartbeat.join()  # it ends when it has found out
+        heartbeat = lane._lease._heartbeat
+        assert heartbeat is not None
+        heartbeat.join()  # it ends when it has found out
         with noticed():
             lane.fetch()
 

@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from tests.dagster_events import failure_of
 from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
@@ -165,4 +166,4 @@ def test_the_job_says_what_is_wrong_with_its_config(filled: Settings) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "unknown stage 'decode'. The stages are index" in str(failed.step_failure_data.user_failure_data.description)
+    assert "unknown stage 'decode'. The stages are index" in failure_of(failed)

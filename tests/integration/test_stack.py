@@ -58,8 +58,8 @@ def unstarted(tmp_path: Path) -> Iterator[Settings]:
         data_dir=tmp_path,
         kafka_bootstrap=f"127.0.0.1:{kafka}",
         elasticsearch_url=f"http://127.0.0.1:{elasticsearch}",
-        mongodb_url=f"mongodb://127.0.0.1:{mongodb}",  # type: ignore[arg-type]
-        redis_url=f"redis://127.0.0.1:{redis_port}",  # type: ignore[arg-type]
+        mongodb_url=f"mongodb://127.0.0.1:{mongodb}",
+        redis_url=f"redis://127.0.0.1:{redis_port}",
     )
     yield other
     Stack(other).down(print)

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from tests.dagster_events import number_of
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
 from truepixel_dagster.instance.process import dagster_home, environment, execute, make_history
@@ -103,7 +104,7 @@ def test_the_next_run_reports_what_one_that_ended_early_had_committed(
     assert len(found) == len(set(found))
     assert {asset for asset, _ in found} == set(STREAM)
     counts = {
-        record.asset_materialization.partition: record.asset_materialization.metadata["events"].value
+        record.asset_materialization.partition: number_of(record.asset_materialization.metadata["events"])
         for record in instance.fetch_materializations(dg.AssetKey(EVENTS), limit=100).records
         if record.run_id == killed and record.asset_materialization
     }

@@ -292,6 +292,7 @@ def test_the_event_log_of_dagsters_own_chart_is_ours(tmp_path: Path, monkeypatch
     written = yaml.safe_dump({"event_log_storage": theirs}) + yaml.safe_dump(additional)
     (tmp_path / "dagster.yaml").write_text(written)
     named = InstanceRef.from_dir(str(tmp_path)).event_storage_data
+    assert named is not None
     assert named.class_name == PooledPostgresEventLogStorage.__name__
 
 

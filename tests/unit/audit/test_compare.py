@@ -335,7 +335,7 @@ def test_a_difference_carries_both_values() -> None:
 
 def test_an_order_id_that_no_record_names_is_an_imports_and_one_that_a_record_names_is_a_difference() -> None:
     checkout = {"token": "tok", "totalPrice": {"amount": "1.00", "currencyCode": "USD"}}
-    other = {"checkout": {**checkout, "token": "other", "order": {"id": "8"}}}
+    other: dict[str, Any] = {"checkout": {**checkout, "token": "other", "order": {"id": "8"}}}
     values = [
         pixel("a", "checkout_completed", FIRST_AD, checkout=checkout),
         pixel("b", "checkout_completed", FIRST_AD, **other),

@@ -31,6 +31,7 @@ def alias(kind: str, value: str) -> str:
 
 
 def messages() -> list[Message]:
+    records: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]]
     records = [(r.key, r.value, tuple(r.headers)) for r in traffic(3000, seed=7, shops=3, malformed=0.02)]
     records += [(line.key, line.value, line.headers) for case in cases() for line in case.lines]
     for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):

@@ -37,7 +37,7 @@ def reason(value: Any, headers: dict[str, str] | None = None, key: bytes | None 
 
 
 def pixel(
-    name: str = "page_viewed", data: Any = None, href: str = "https://a.example/", **fields: Any
+    name: Any = "page_viewed", data: Any = None, href: str = "https://a.example/", **fields: Any
 ) -> dict[str, Any]:
     context = {"document": {"location": {"href": href}, "referrer": "https://b.example/"}}
     base = {"id": "e1", "name": name, "clientId": "client", "timestamp": "2026-01-02T03:04:05.678Z", "type": "standard"}

@@ -50,7 +50,7 @@ def test_hosts_are_written_as_they_are_looked_up() -> None:
     hosts = [*inside["hosts"], *(host for entry in platforms["platforms"].values() for host in entry.get("hosts", ()))]
     hosts += [name for name in platforms["places"] if "." in name]
     for host in hosts:
-        assert host == normal(host) == host_of(f"https://{host}/x").removeprefix("www.")
+        assert host == normal(host) == str(host_of(f"https://{host}/x")).removeprefix("www.")
     # No list names a whole top-level domain, nor everybody who has a page at one.
     assert [host for host in inside["hosts"] if registered(host) == host and "." not in host] == []
 

@@ -38,6 +38,7 @@ def alias(kind: str, value: str) -> str:
 
 
 def events() -> list[tuple[Message, Event]]:
+    records: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]]
     records = [(r.key, r.value, tuple(r.headers)) for r in traffic(2000, seed=3, shops=3, malformed=0.02)]
     records += [(line.key, line.value, line.headers) for case in cases() for line in case.lines]
     for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):

@@ -86,7 +86,7 @@ def test_the_same_figures_give_the_same_page() -> None:
 
 def test_what_is_missing_is_said() -> None:
     nothing = money(0, 0, "0", roas=None)
-    lists: dict[str, list[Any]] = {name: [] for name in ("others", "by_day", "campaigns", "funnel", "cohorts", "paths")}
+    lists: dict[str, Any] = {name: [] for name in ("others", "by_day", "campaigns", "funnel", "cohorts", "paths")}
     empty = Parsed(page(report_of(**lists, summary=nothing, before=nothing), None))
     assert "The tables have no visits, orders or spend of these days" in empty.text
     found = Parsed(page(report_of(cohorts=[], paths=[]), None))

@@ -80,7 +80,7 @@ def test_a_batch_is_read_and_written_in_one_request_each(store: InMemory) -> Non
 
 def test_only_what_somebody_else_changed_is_read_and_decided_again(store: InMemory) -> None:
     store.put(A, 1)
-    others = iter([lambda: store.put(A, 10), lambda: store.put(A, 20)])
+    others: Iterator[Callable[[], None]] = iter([lambda: store.put(A, 10), lambda: store.put(A, 20)])
     store.meanwhile = lambda: next(others, lambda: None)()
     done = store.update([A, B], one_more)
     assert store.numbers() == {A: 21, B: 1}

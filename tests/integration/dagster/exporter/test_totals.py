@@ -33,7 +33,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def report(instance: dg.DagsterInstance, messages: int, **more: CheckCounts) -> None:
+def report(instance: dg.DagsterInstance, messages: int, **more: Any) -> None:
     tally = RunMetrics(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
     tally.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
     tally.stage_seconds["index"] += 1.5
