@@ -98,7 +98,7 @@ MUTATIONS = (
         P + "stores/elasticsearch/actions.py",
         "if action.if_seq_no is not None:",
         "if False:",
-        INTEGRATION + "test_flush.py::test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice",
+        INTEGRATION + "test_flush.py::test_a_suspended_flush_whose_claim_others_wrote_counts_nothing_twice",
     ),
     Mutation(
         "Elasticsearch: a document that has changed is read again",
@@ -147,7 +147,7 @@ MUTATIONS = (
         P + "flush.py",
         "if token == claim.token and not",
         "if not",
-        INTEGRATION + "test_flush.py::test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice",
+        INTEGRATION + "test_flush.py::test_a_suspended_flush_whose_claim_others_wrote_counts_nothing_twice",
     ),
     Mutation(
         "flush: a claim stays until it is written",
@@ -161,14 +161,14 @@ MUTATIONS = (
         P + "stores/leases.py",
         "if time.monotonic() >= self._deadline:\n            raise",
         "if False:\n            raise",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_past_its_lease_commits_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_beyond_its_lease_commits_nothing_more",
     ),
     Mutation(
         "leases: every attempt of every call checks the lease",
         P + "pipeline/lane_claim.py",
         "store.guard = self._lease.check",
         "pass",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more",
     ),
     Mutation(
         "leases: Redis confirms the lease before a commit",
@@ -219,7 +219,7 @@ MUTATIONS = (
         P + "pipeline/lane_guard.py",
         "if self.failure is not None:\n            raise LaneStopped",
         "if False:\n            raise LaneStopped",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_past_its_lease_commits_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_beyond_its_lease_commits_nothing_more",
     ),
     Mutation(
         "customers: a reprocessed dead letter counts once",
@@ -341,8 +341,7 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "    if unknown:\n",
         "    if False:\n",
-        INTEGRATION
-        + "dagster/jobs/test_unreported.py::test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown",
+        INTEGRATION + "dagster/jobs/test_unreported.py::test_of_unknown_runs_the_days_that_are_not_shown_are_reported",
     ),
     Mutation(
         "run reports: a run that handed its lane over reports for itself",
@@ -1028,7 +1027,7 @@ MUTATIONS = (
         P + "local/ephemeral.py",
         "        _prove(stack, own)\n",
         "",
-        INTEGRATION + "test_identity.py::test_a_stack_whose_addresses_others_answer_is_not_given_away",
+        INTEGRATION + "test_identity.py::test_a_stack_whose_addresses_others_answer_is_not_used",
     ),
     Mutation(
         "local: one demo or chaos in a data folder",

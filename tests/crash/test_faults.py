@@ -34,7 +34,7 @@ TRIED_THERE = {
 }
 
 
-def test_nothing_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_whichever_process_dies(tmp_path: Path) -> None:
     nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TRIED_THERE])
 
 

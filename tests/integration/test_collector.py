@@ -369,7 +369,7 @@ def test_a_preflight_is_answered_for_a_day(collector: Running) -> None:
     assert answer.headers["access-control-allow-headers"] == "content-type"
 
 
-def test_what_will_never_be_taken_is_told_for_good_and_every_page_may_read_it(collector: Running) -> None:
+def test_a_permanent_rejection_is_final_and_readable_for_every_page(collector: Running) -> None:
     big = {**VISIT, "filler": "x" * 70_000}
     answers = {
         413: collector.pixel(b" " * (512 * 1024 + 1)),
@@ -421,7 +421,7 @@ def test_consent_is_kept_as_the_setting_says(served: Settings) -> None:
     assert somebodys.key == f"{SHOP}:c-1".encode()
 
 
-def test_a_webhook_is_keyed_by_the_client_that_the_pixel_told(served: Settings, collector: Running) -> None:
+def test_a_webhook_is_keyed_by_the_client_in_the_pixel_event(served: Settings, collector: Running) -> None:
     with running(served.model_copy(update={"collector_journal_dir": served.data_dir / "second"})) as second:
         # A question that is the first may be given up while it connects.
         assert second.webhook("orders/create", {"id": 1, "checkout_token": "another"}).status == 200

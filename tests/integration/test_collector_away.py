@@ -163,7 +163,7 @@ def test_a_collector_begins_without_kafka_and_catches_up(served: Settings, kafka
     judge(load, on_topic(served))
 
 
-def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
+def test_sigterm_while_kafka_is_unreachable_ends_in_time_and_the_next_collector_continues(
     served: Settings, kafka: KafkaProcess
 ) -> None:
     with running(served) as collector:

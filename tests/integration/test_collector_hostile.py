@@ -68,7 +68,7 @@ def test_huge_headers_and_slow_senders_are_refused(collector: Running) -> None:
     assert collector.webhook("orders/create", {"id": 1}).status == 200
 
 
-def test_many_slow_senders_keep_nobody_out_and_leave_nothing(served: Settings, collector: Running) -> None:
+def test_many_slow_senders_block_no_others_and_leave_nothing(served: Settings, collector: Running) -> None:
     beginnings = (b"", HEAD, HEAD + b"X-A: ", HEAD + b"Content-Length: 10000000\r\n\r\n" + b"x" * 20_000)
     with ExitStack() as stack:
         slow = []

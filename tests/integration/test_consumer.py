@@ -51,7 +51,7 @@ def test_a_new_group_starts_at_the_beginning_and_resumes_after_what_it_committed
     again.close()
 
 
-def test_what_was_not_committed_comes_again(settings: Settings) -> None:
+def test_what_was_not_committed_is_redelivered(settings: Settings) -> None:
     send(settings, numbered(5))
     for _ in range(2):
         consumer = EventConsumer(settings.kafka(), settings.fetch_limits(), ALL)

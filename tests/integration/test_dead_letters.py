@@ -337,7 +337,7 @@ def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, s
     assert come_back(lenient, stores) == Replay(replayed=1)
 
 
-def test_a_replay_that_stops_at_another_stage_goes_on_from_there_and_counts_products_once(
+def test_a_replay_that_stops_at_another_stage_continues_from_there_and_counts_products_once(
     lenient: Settings, stores: Stores
 ) -> None:
     send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])

@@ -315,7 +315,7 @@ def test_a_rebuild_skips_what_cannot_be_read_and_does_the_rest(settings: Setting
     assert get(stores, "events", "s:odd")["shop_id"] == "s"
 
 
-def test_what_stands_in_redis_in_another_shape_stops_no_flush_and_no_lane(settings: Settings, stores: Stores) -> None:
+def test_values_of_another_shape_in_redis_stop_no_flush_and_no_lane(settings: Settings, stores: Stores) -> None:
     client, name = stores.redis.client, settings.namespace
     client.hset(f"{name}:claim:s:bad:2026-01-01", mapping={"token": "t", "views": "many"})
     client.hset(f"{name}:buffer:of-another-shape", "views", "1")

@@ -134,7 +134,7 @@ def _bare(value: Any, settings: Settings) -> Any:
     return "TOPIC" if value == settings.topic else value
 
 
-def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(first: Settings) -> None:
+def test_a_rebuild_of_everything_equals_a_fresh_installation(first: Settings) -> None:
     provision(first)
     with open_stores(first) as stores:
         assert audit(first).differences

@@ -73,7 +73,7 @@ def test_an_expired_lease_is_distinguished_from_one_that_was_given_back(short: S
     assert lapsed(*where) == frozenset()
 
 
-def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
+def test_a_worker_suspended_beyond_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
     with a_lane(short, "frozen") as frozen:
         slot = frozen.fetch()
         assert slot is not None
@@ -93,7 +93,7 @@ def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings
     audited(short, stores)
 
 
-def test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more(
+def test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more(
     short: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decide, asleep = ad_lead.decide, threading.Event()

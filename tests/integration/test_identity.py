@@ -79,7 +79,7 @@ def test_a_worker_with_servers_of_others_commits_nothing_and_says_why(settings: 
     assert [entry.committed for entry in lag(settings.kafka())] == [None] * 3
 
 
-def test_a_stack_whose_addresses_others_answer_is_not_given_away(
+def test_a_stack_whose_addresses_others_answer_is_not_used(
     servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where somebody takes a port in the moment before our own server does."""

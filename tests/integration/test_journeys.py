@@ -203,7 +203,7 @@ def test_a_redacted_customer_leaves_and_the_sums_stay(ours: Settings, tools: Too
     assert len(rows(tools, PEOPLE, ALWAYS, OTHER)) == 5
 
 
-def test_a_device_of_many_customers_joins_nobody(ours: Settings) -> None:
+def test_a_device_of_many_customers_connects_no_persons(ours: Settings) -> None:
     """Three customers order at one kiosk, each with a phone: at most two may share it."""
     sent = []
     for number in (1, 2, 3):

@@ -160,7 +160,7 @@ def test_sums_are_the_attributions_and_twice_gives_the_same_bytes(sold: Settings
     assert answers_sum(sold).passed
 
 
-def test_a_late_record_makes_its_day_stale_and_no_other_until_it_is_made_again(sold: Settings, stores: Stores) -> None:
+def test_a_late_record_makes_only_its_day_stale_until_it_is_materialized(sold: Settings, stores: Stores) -> None:
     made(sold)
     assert stale(sold) == {}
     assert days_fresh(sold).passed

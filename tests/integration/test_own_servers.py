@@ -171,9 +171,7 @@ def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Pa
     assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 
-def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
-    folder_of_somebody: Path, settings: Settings
-) -> None:
+def test_a_job_started_by_hand_uses_the_shells_variables(folder_of_somebody: Path, settings: Settings) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
     run(folder_of_somebody, *job, **given(settings, folder_of_somebody), DAGSTER_HOME=str(home(folder_of_somebody)))
@@ -181,7 +179,7 @@ def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
 
 
 @pytest.mark.parametrize("with_home", [True, False])
-def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shell(
+def test_dagster_dev_started_by_hand_uses_the_shells_variables(
     folder_of_somebody: Path, settings: Settings, with_home: bool
 ) -> None:
     """UI, daemon, sensor, code server and workers: all of them."""

@@ -223,7 +223,7 @@ def test_a_connection_that_breaks_at_any_write_costs_and_doubles_nothing(
     assert {"event_logs", "asset_event_tags", "asset_check_executions"} <= set(broken.values())
 
 
-def test_a_reader_does_not_meet_a_connection_that_broke_while_nobody_used_it(pooled: dg.DagsterInstance) -> None:
+def test_a_reader_does_not_get_an_idle_connection_that_broke(pooled: dg.DagsterInstance) -> None:
     write(pooled, "before", 2)
     with psql(url_of(pooled).replace("=pooled", "=other")) as cursor:
         cursor.execute(
@@ -461,7 +461,7 @@ def test_a_folder_that_its_user_cannot_enter_is_named(tmp_path: Path) -> None:
     assert not server.data.exists()
 
 
-def test_data_that_were_made_half_way_are_made_again(open_folder: Path) -> None:
+def test_incomplete_data_are_recreated(open_folder: Path) -> None:
     server = Postgres(Address("127.0.0.1", 1), open_folder / "half")
     half_way = server.folder / "making" / "PG_VERSION"
     half_way.parent.mkdir(parents=True)

@@ -309,7 +309,7 @@ INTERRUPTED_IN = {
 
 @pytest.mark.parametrize("step", INTERRUPTED_IN)
 @pytest.mark.slow
-def test_a_redaction_that_was_interrupted_goes_on_with_all_that_it_had_found(
+def test_an_interrupted_redaction_continues_with_everything_it_had_found(
     ours: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     send(ours, of_person(SHOP))
@@ -430,7 +430,7 @@ def test_a_webhook_of_another_shop_than_its_key_is_a_dead_letter_without_the_per
     audited(ours, stores)
 
 
-def test_of_a_shop_nothing_is_left_and_no_replay_brings_it_back(ours: Settings, stores: Stores) -> None:
+def test_nothing_of_a_shop_remains_and_no_replay_restores_it(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
     drain(ours)
     flush(stores)

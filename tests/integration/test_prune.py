@@ -153,7 +153,9 @@ def test_months_that_are_outdated_are_dropped_and_no_others(settings: Settings, 
     ]
 
 
-def test_the_sensor_goes_on_after_a_pruning(settings: Settings, instance: dg.DagsterInstance, monkeypatch: Any) -> None:
+def test_the_sensor_continues_after_a_pruning(
+    settings: Settings, instance: dg.DagsterInstance, monkeypatch: Any
+) -> None:
     for name, value in environment(settings).items():
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)

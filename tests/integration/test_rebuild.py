@@ -197,7 +197,7 @@ def streaming(settings: Settings, batch: int) -> Iterator[None]:
     assert not failures
 
 
-def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings: Settings, stores: Stores) -> None:
+def test_a_day_is_rebuilt_while_the_stream_and_flushes_write_it(settings: Settings, stores: Stores) -> None:
     records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY, profile=FIRST)]
     send(settings, records[:3000])
     drain(settings)
@@ -390,7 +390,7 @@ def test_a_month_by_seven_days_instead_of_thirty_and_back_is_the_month_it_was(
     assert documents() == first
 
 
-def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: Settings, stores: Stores) -> None:
+def test_an_exact_week_is_an_estimate_again_after_another_visitor(filled: Settings, stores: Stores) -> None:
     rebuild(filled, "weekly_visitors")
     exact = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
     assert all(document["exact"] for document in exact.values())

@@ -120,7 +120,7 @@ def test_events_older_than_those_that_are_kept_are_passed_over(
     audited(filled, stores)
 
 
-def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
+def test_a_range_in_time_ends_at_its_given_end(filled: Settings) -> None:
     time.sleep(1.1)
     now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
@@ -142,7 +142,7 @@ def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
         (("--from", "1h", "--stages", "index,nonsense"), "unknown stage 'nonsense'. The stages are index, ad_lead"),
     ],
 )
-def test_a_range_that_is_none_is_one_line(filled: Settings, arguments: tuple[str, ...], said: str) -> None:
+def test_an_invalid_range_is_reported_in_one_line(filled: Settings, arguments: tuple[str, ...], said: str) -> None:
     result = CliRunner().invoke(main, ["replay", *arguments])
     assert result.exit_code == 1
     assert said in result.output

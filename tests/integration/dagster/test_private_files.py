@@ -101,7 +101,7 @@ def test_an_export_is_the_owners_only_with_the_folders_that_are_made_for_it(tmp_
     assert (mode(path), mode(path.parent)) == (0o600, 0o755)
 
 
-def test_what_belongs_to_somebody_else_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_belongs_to_another_user_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, _mode: int) -> None:
         raise PermissionError(1, "Operation not permitted", str(self))
 

@@ -179,7 +179,7 @@ def test_a_visit_within_the_grace_of_clocks_belongs_to_the_order() -> None:
     assert paths.within(AT, AT + DAY) == {("email",): Outcomes(converted=1)}
 
 
-def test_a_visit_on_a_shared_device_led_to_the_order_of_whoever_ordered_there() -> None:
+def test_a_visit_on_a_shared_device_belongs_to_the_order_made_on_it() -> None:
     paths = ShopPaths()
     paths.add_visits("kiosk", [(AT, "email")])
     paths.add_order(AT + HOUR, ["email"], ["ann", "kiosk"])

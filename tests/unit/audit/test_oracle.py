@@ -98,7 +98,7 @@ def test_the_day_and_week_are_the_shops_by_its_zone_else_by_the_offset() -> None
 
 
 @pytest.mark.parametrize("client", ["", "undefined", " NULL", "NaN", "0", "00000000-0000-0000-0000-000000000000"])
-def test_a_client_that_is_none(client: str) -> None:
+def test_an_invalid_client(client: str) -> None:
     assert is_nobody(client)
     assert not is_nobody(client + "1")
 
@@ -188,7 +188,7 @@ def test_bots_count_where_a_setting_says_so() -> None:
     assert (list(counted.weekly_visitors.values()), "bot" in counted.events["shop:e1"]) == ([1], False)
 
 
-def test_the_newest_touches_are_kept_and_a_journey_sees_those_of_its_time() -> None:
+def test_the_newest_touches_are_kept_and_a_journey_has_those_of_its_time() -> None:
     before = [pixel(f"t{n}", url=f"?gclid={n}") for n in range(3)]
     after = [pixel(f"t{n}", url=f"?gclid={n}") for n in range(3, 6)]
     ordered = pixel("o", "checkout_completed", checkout={"token": "tok", "totalPrice": {"amount": 1}})

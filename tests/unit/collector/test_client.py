@@ -49,7 +49,7 @@ def test_carts_and_checkouts_call_their_token_token() -> None:
         ("customers/redact", {"shop_id": 1, "customer": {"id": 3}, "id": 4}, "privacy"),
     ],
 )
-def test_what_stands_for_a_client_that_nobody_names(topic: str, fields: Any, client: str) -> None:
+def test_a_client_that_no_source_names_is_replaced(topic: str, fields: Any, client: str) -> None:
     assert client_of(found(topic, **fields), None, "w-1") == client
 
 

@@ -72,7 +72,7 @@ def test_two_processes_do_not_share_one(tmp_path: Path) -> None:
     JournalFile(tmp_path).close()
 
 
-def test_a_file_that_is_no_journal_is_left_alone_and_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_is_reported_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"not a database, but it may hold what was promised" * 100)
     before = (tmp_path / NAME).read_bytes()
     with pytest.raises(JournalFailed, match="were promised"):
@@ -123,7 +123,7 @@ for number in range(100_000):
 """
 
 
-def test_what_was_told_to_be_synced_survives_kill_9(tmp_path: Path) -> None:
+def test_what_was_reported_as_synced_survives_kill_9(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout
     told = [int(child.stdout.readline()) for _ in range(50)]
@@ -154,7 +154,7 @@ async def until(condition: Any) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_the_thread_writes_in_the_order_of_asking_and_tells_on_the_loop(tmp_path: Path) -> None:
+def test_the_thread_writes_in_the_order_of_requests_and_reports_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         journal = Journal(JournalFile(tmp_path), 10**6, asyncio.get_running_loop())
         told, found = Told(), list[Any]()
@@ -191,7 +191,7 @@ def test_it_takes_no_more_than_its_bound(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_reported_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         file = JournalFile(tmp_path)
         (seq,) = file.append([record(0)])

@@ -74,7 +74,7 @@ def test_a_batch_has_a_bound() -> None:
         split(b"[" + b",".join([b"{}"] * 257) + b"]")
 
 
-def test_an_event_goes_on_as_it_came() -> None:
+def test_an_event_is_passed_on_unchanged() -> None:
     raw = json.dumps(VISIT, indent=1).encode()
     taken = judged(raw)
     assert isinstance(taken, Taken)
@@ -87,7 +87,7 @@ def test_an_event_goes_on_as_it_came() -> None:
     assert decoded(taken).ad is not None
 
 
-def test_what_tells_a_checkouts_client_is_told() -> None:
+def test_a_pixel_event_of_a_checkout_stores_its_client() -> None:
     event = {**completed("e2", "token-1", at=iso(NOW)), "clientId": "c-1"}
     taken = judged(event)
     assert isinstance(taken, Taken)
@@ -121,7 +121,7 @@ def test_each_refusal_has_one_reason(event: Any, reason: str) -> None:
     assert re.search(reason, found.reason), found.reason
 
 
-def test_without_consent_an_event_is_dropped_or_nobodys() -> None:
+def test_without_consent_an_event_is_dropped_or_loses_its_client() -> None:
     event = {**completed("e2", "token-1", at=iso(NOW)), "clientId": "c-1", "customerPrivacy": REFUSES}
     event["data"]["checkout"] |= {"email": "a@b.example", "phone": "+1", "shippingAddress": {"city": "Ulm"}}
     event["context"] = VISIT["context"]
@@ -173,7 +173,7 @@ def test_a_bot_is_marked() -> None:
         ("?UTM_Source=y&_kx=1", "?UTM_Source=y"),
     ],
 )
-def test_of_an_address_the_campaign_is_left(url: str, left: str) -> None:
+def test_the_campaign_of_an_address_remains(url: str, left: str) -> None:
     assert json.loads(without_person({"context": {"href": url}}))["context"]["href"] == left
 
 

@@ -42,7 +42,7 @@ def test_every_port_is_on_loopback() -> None:
     assert len({port.split(":")[1] for port in ports}) == len(ports)
 
 
-def test_every_service_says_whether_it_is_well() -> None:
+def test_every_service_has_a_health_check() -> None:
     assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == ONE_SHOT
 
 

@@ -24,7 +24,7 @@ def test_a_program_is_a_bot(user_agent: str) -> None:
 
 
 @pytest.mark.parametrize("user_agent", [*PEOPLE, "", " ", None])
-def test_a_browser_is_none(user_agent: str | None) -> None:
+def test_a_browser_is_no_bot(user_agent: str | None) -> None:
     assert not is_bot(user_agent)
 
 
@@ -34,7 +34,7 @@ def test_it_is_what_the_library_says(user_agent: str) -> None:
     assert is_bot(user_agent) == CrawlerDetect().is_crawler(user_agent)
 
 
-def test_of_a_user_agent_of_any_length_the_beginning_is_looked_at() -> None:
+def test_only_the_beginning_of_a_long_user_agent_is_examined() -> None:
     browser = PEOPLE[0]
     assert is_bot("Googlebot/2.1 " + "x" * 5_000_000)
     assert not is_bot(f"{browser}{' ' * 5_000_000}Googlebot/2.1")

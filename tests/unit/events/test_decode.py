@@ -134,7 +134,7 @@ def test_without_headers_the_shape_decides(change: dict[str, Any], name: str) ->
     assert understood({**ORDER, **change}).name == name
 
 
-def test_a_webhook_without_an_event_id_is_told_from_other_topics_of_its_order() -> None:
+def test_a_webhook_without_an_event_id_differs_from_other_topics_of_its_order() -> None:
     create = understood(ORDER, {"topic": "orders/create"})
     paid = understood(ORDER, {"topic": "orders/paid"})
     updated = understood(ORDER, {"topic": "orders/updated"})

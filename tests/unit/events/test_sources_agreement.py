@@ -92,7 +92,7 @@ def test_the_order_of_the_list_does_not_matter(seed: int, monkeypatch: pytest.Mo
         {"platforms": {"mine": {"hosts": ["blogger.com"]}}},
     ],
 )
-def test_what_an_operator_says_of_a_name_or_a_host_stands(more: dict[str, Any]) -> None:
+def test_an_operators_entry_for_a_name_or_a_host_counts(more: dict[str, Any]) -> None:
     text = json.dumps(more)
     ours = of_pipeline(Sources(additions(text)))
     assert ours == of_oracle(oracle_tables.tables(text))

@@ -531,7 +531,7 @@ def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, ref
         (f"{SHOP}anna", f"{SHOP}anna", None, None),
     ],
 )
-def test_of_addresses_only_hosts_and_what_tells_the_visit_are_left(
+def test_of_addresses_only_hosts_and_the_visits_parameters_remain(
     url: str, referrer: str, left: str | None, origin: str | None
 ) -> None:
     assert anonymised_addresses(url, None, referrer, alias, own_domains=OWN) == (left, origin)

@@ -61,7 +61,7 @@ def test_a_line_that_an_edit_has_taken_out_counts_nothing() -> None:
     assert {product for product, _, _ in counts(paid(lines=(LINES[0], gone)))} == {"p"}
 
 
-def test_a_test_order_counts_nothing_and_nobodys_order_counts_for_products_alone() -> None:
+def test_a_test_order_counts_nothing_and_an_order_without_client_only_for_products() -> None:
     says: dict[str, Any] = {"lines": LINES, "test": True}
     assert counts(webhook(1, says=says)) == {}
     assert entry_of(order(webhook(1, says=says)), "c") is None

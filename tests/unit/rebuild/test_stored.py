@@ -108,7 +108,7 @@ def test_what_only_looks_like_an_alias_is_no_remainder(event_id: str) -> None:
     assert not is_anonymised({"event_id": event_id})
 
 
-def test_a_payload_that_this_version_refuses_is_told_apart() -> None:
+def test_a_payload_that_this_version_rejects_is_distinguished() -> None:
     source = {**read(EVENTS[0][1]), "source": "webhook", "name": "orders/paid", "payload": {"id": 1, "cart_token": []}}
     assert isinstance(understood(source, message_of(source), NOTHING_KNOWN), Undecodable)
 
@@ -156,7 +156,7 @@ def test_a_document_that_is_right_is_left_alone() -> None:
     assert action_of(to("s:x", old=old, source=msgspec.json.encode(old.source)), None, NOTHING_SETTLED) is None
 
 
-def test_a_document_whose_id_changes_is_made_anew() -> None:
+def test_a_document_whose_id_changes_is_recreated() -> None:
     assert action_of(to("s:t:x"), None, NOTHING_SETTLED) == Action("create", "events-1", "s:t:x", b"{}")
 
 
@@ -170,7 +170,7 @@ def test_a_document_whose_id_changes_is_made_anew() -> None:
         (stored("s:t:x", 4, partition=1), False),  # the older edition's was there before
     ],
 )
-def test_of_two_documents_of_an_event_the_first_stands(there: Found, stands: bool) -> None:
+def test_of_two_documents_of_an_event_the_first_wins(there: Found, stands: bool) -> None:
     action = action_of(to("s:t:x"), there, NOTHING_SETTLED)
     assert action == (None if stands else Action("index", "events-1", "s:t:x", b"{}", 7, 1))
 

@@ -86,7 +86,7 @@ def test_spend_is_of_whole_days_and_of_the_days_alone(lake: Lake) -> None:
     assert not list(spending(lake, SHOP, Period(since=0, until=9**13)))
 
 
-def test_spend_stands_beside_orders_and_makes_rows_of_its_own() -> None:
+def test_spend_is_joined_with_orders_and_makes_rows_of_its_own() -> None:
     figures = Figures("last_click", "channel")
     figures.add(
         "7:a",

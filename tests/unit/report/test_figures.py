@@ -137,7 +137,7 @@ def test_a_free_order_is_divided_by_weights_and_not_by_amounts() -> None:
     assert [row.orders for row in figures(journey(0, 0, 0), model="position_based").rows()] == [0.4, 0.4, 0.2]
 
 
-def test_where_touches_do_not_tell_the_weights_the_amounts_do() -> None:
+def test_where_touches_do_not_determine_the_weights_the_amounts_do() -> None:
     document = {**journey(300, 300, 30), "touches": []}
     assert [(row.gross, row.refunded) for row in figures(document, model="position_based").rows()] == [
         (120, 12),
@@ -188,7 +188,7 @@ def test_a_document_of_the_first_edition_has_its_gross_as_net_and_no_channel(ver
     assert rows(figures(direct, model="linear")) == [("direct", "EUR", 2000, 0, 2000, 1)]
 
 
-def test_an_order_that_nobody_credited_is_in_the_sums() -> None:
+def test_an_order_without_credits_is_in_the_sums() -> None:
     bare: Doc = {"credits": {}}
     assert [row[0] for row in rows(figures(order(100, 90, **bare)))] == ["unassigned"]
     assert rows(figures(elsewhere("pos", 100, 90, **bare))) == [("pos", "USD", 100, 0, 90, 1)]

@@ -84,7 +84,7 @@ def test_the_same_figures_give_the_same_page() -> None:
     assert page(report_of(), "UTC") == page(report_of(), "UTC")
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_named() -> None:
     nothing = money(0, 0, "0", roas=None)
     lists: dict[str, Any] = {name: [] for name in ("others", "by_day", "campaigns", "funnel", "cohorts", "paths")}
     empty = Parsed(page(report_of(**lists, summary=nothing, before=nothing), None))
@@ -140,7 +140,7 @@ def test_a_path_names_repeated_channels_once(path: list[str], text: str) -> None
     assert path_text(path) == text
 
 
-def test_roas_is_over_seven_days_and_of_channels_with_spend_worth_naming() -> None:
+def test_roas_is_over_seven_days_and_of_channels_with_considerable_spend() -> None:
     days = [report_of().first + timedelta(days=number) for number in range(9)]
     rows = [
         *({"day": day, "channel": "paid_search", "revenue": 0, "spend": 100} for day in days),

@@ -87,7 +87,7 @@ def test_bots_count_nothing_and_are_no_visitors() -> None:
     assert visitors(seen) == {}
 
 
-def test_a_client_that_is_none_counts_products_and_is_no_visitor() -> None:
+def test_an_invalid_client_counts_products_and_is_no_visitor() -> None:
     seen = event(0, name="product_viewed", product_ids=("p",), client_id="undefined", anonymous=True)
     assert counters(seen) == {("s", "p", TODAY): {"views": 1}}
     assert visitors(seen) == {}

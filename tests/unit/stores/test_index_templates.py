@@ -82,7 +82,7 @@ def test_fields_of_others_and_of_newer_versions_are_tolerated() -> None:
     assert index_faults("i", "events", {"mappings": more}) == []
 
 
-def test_a_field_that_is_searched_although_nobody_needs_it_is_tolerated() -> None:
+def test_an_indexed_field_that_no_query_needs_is_tolerated() -> None:
     more = mapping()
     fields(more)["url"] = {"type": "keyword", "ignore_above": 2048}
     assert index_faults("i", "events", {"mappings": more}) == []

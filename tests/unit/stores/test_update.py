@@ -78,7 +78,7 @@ def test_a_batch_is_read_and_written_in_one_request_each(store: InMemory) -> Non
     assert (len(store.reads), len(store.writes)) == (1, 1)
 
 
-def test_only_what_somebody_else_changed_is_read_and_decided_again(store: InMemory) -> None:
+def test_only_concurrently_changed_documents_are_read_and_decided_again(store: InMemory) -> None:
     store.put(A, 1)
     others: Iterator[Callable[[], None]] = iter([lambda: store.put(A, 10), lambda: store.put(A, 20)])
     store.meanwhile = lambda: next(others, lambda: None)()
@@ -87,14 +87,14 @@ def test_only_what_somebody_else_changed_is_read_and_decided_again(store: InMemo
     assert (done.rereads, done.conflicts, store.reads) == (2, [], [[A, B], [A], [A]])
 
 
-def test_a_document_that_somebody_else_created_meanwhile_is_not_overwritten(store: InMemory) -> None:
+def test_a_document_created_concurrently_is_not_overwritten(store: InMemory) -> None:
     others = iter([lambda: store.put(A, 10)])
     store.meanwhile = lambda: next(others, lambda: None)()
     store.update([A], one_more)
     assert store.numbers() == {A: 11}
 
 
-def test_documents_that_keep_changing_end_in_an_error_that_says_so(
+def test_documents_that_keep_changing_end_in_an_error_with_that_reason(
     store: InMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("truepixel_dagster.stores.elasticsearch.documents.pause", lambda _attempt: None)
@@ -133,7 +133,7 @@ def test_what_was_read_before_is_not_read_again_and_what_was_not_is_read_before_
     assert (store.reads, store.numbers(), done.rereads) == ([[B, C]], {A: 1, B: 6, C: 8}, 1)
 
 
-def test_only_documents_that_nobody_has_changed_are_removed(store: InMemory) -> None:
+def test_only_unchanged_documents_are_removed(store: InMemory) -> None:
     store.put(A, 1)
     store.put(B, 1)
     read = list(store.documents.values())

@@ -40,7 +40,7 @@ def test_a_lane_with_a_live_run_is_left_alone() -> None:
     assert "01234567" in decision.reasons[0]
 
 
-def test_a_run_is_asked_for_behind_one_that_nobody_follows() -> None:
+def test_a_run_is_requested_behind_one_without_a_standby_run() -> None:
     at_work = LaneState(0, lag=5, live_run="0123456789", followed=False)
     assert decide([at_work], NOW).start == (Start(0, "0123456789"),)
     for not_now in (replace(at_work, followed=True), replace(at_work, lag=0), replace(at_work, failures=1)):

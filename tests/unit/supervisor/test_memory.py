@@ -24,7 +24,7 @@ def test_what_a_tick_remembers_comes_back() -> None:
     assert Memory.from_cursor(None).held == frozenset()
 
 
-def test_a_server_that_lets_nobody_in_is_asked_less_and_less_often_until_it_does() -> None:
+def test_a_server_that_denies_access_is_asked_less_and_less_often_until_it_allows_it() -> None:
     memory, now, pauses = Memory(), 1000.0, []
     assert memory.denied_for(now) <= 0
     for _ in range(9):

@@ -44,7 +44,7 @@ def values(totals_: Totals) -> dict[tuple[str, ...], float]:
     return {(s.name, *s.labels.values()): s.value for metric in sums(totals_) for s in metric.samples}
 
 
-def test_reports_are_added_up_once_and_a_restart_goes_on(instance: dg.DagsterInstance) -> None:
+def test_reports_are_added_up_once_and_a_restart_continues(instance: dg.DagsterInstance) -> None:
     report(instance, 10, order=CheckCounts(20, 1), contiguity=CheckCounts(10, 2))
     found = Totals()
     assert advance(instance, found, time.time() + LATER)
@@ -100,7 +100,7 @@ def test_of_what_was_before_the_first_look_the_newest_count(
     assert found.counts["messages"] == 11
 
 
-def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
+def test_an_interrupted_sum_restarts_at_what_was_stored(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "SETTLED_SECONDS", -LATER)

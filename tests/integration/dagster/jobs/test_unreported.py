@@ -102,9 +102,7 @@ def shown(instance: dg.DagsterInstance, asset: str) -> set[str]:
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, Span("deleted", 3, 7), Span("deleted", 3, 7, handed_over=True)])
-def test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown(
-    instance: dg.DagsterInstance, unknown: Span
-) -> None:
+def test_of_unknown_runs_the_days_that_are_not_shown_are_reported(instance: dg.DagsterInstance, unknown: Span) -> None:
     event = dg.AssetMaterialization(EVENTS, partition="2026-01-10")
     instance.report_runless_asset_event(event)
     lane = Lane(unknown)

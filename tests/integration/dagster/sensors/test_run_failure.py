@@ -81,7 +81,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Any]:
     return run
 
 
-def test_a_run_that_failed_is_told(webhook: Webhook, told: Callable[[str | None], Any]) -> None:
+def test_a_failed_run_is_posted(webhook: Webhook, told: Callable[[str | None], Any]) -> None:
     run_id, skipped = told(webhook.url)
     assert skipped is None
     link = f"http://dagster.example/runs/{run_id}"
