@@ -199,7 +199,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 
 
 def _prepared(settings: Settings, folder: Path) -> Settings:
-    """Settings of a collector with one shop, whom nobody limits."""
+    """Settings of a collector with one shop and without limits."""
     provision(settings)
     store = MongoStore(settings.mongodb())
     change(store, SHOP, lambda _: Connection(DOMAIN, TOKEN, 1))

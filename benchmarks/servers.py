@@ -1,4 +1,4 @@
-"""Servers of a benchmark's own: fresh, on free ports, gone with the block."""
+"""A benchmark's own servers: fresh, on free ports, ended with the block."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read what Dagster's events say, in the types that tests compare."""
+"""Read values of Dagster's events, in the types that tests compare."""
 
 from __future__ import annotations
 

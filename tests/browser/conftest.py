@@ -1,4 +1,4 @@
-"""Chromium, the built pixels, and servers for this folder's tests alone: skipped where one of them is missing."""
+"""Chromium, the built pixels, and servers for this folder's tests: skipped if one of them is missing."""
 
 from __future__ import annotations
 

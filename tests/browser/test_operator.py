@@ -1,6 +1,6 @@
 """A walk as operator through Dagster's UI in Chromium, with the sensor and the schedules at work.
 
-It looks at what there is, survives an outage, repairs a day and several days, replays a range and dead letters, and
+It looks around, survives an outage, repairs a day and several days, replays a range and dead letters, and
 terminates a run. After each, the independent oracle finds no difference.
 """
 

@@ -107,7 +107,7 @@ def opens(page: Page, address: str, **options: Any) -> None:
 
 
 def buys(storefront: Storefront, page: Page, *, to_the_end: bool) -> None:
-    """Somebody comes from an ad, looks at a hat and buys two."""
+    """A visitor comes from an ad, views a hat and buys two."""
     opens(page, storefront.url + AD, referer="https://www.google.com/")
     opens(page, f"{storefront.url}/products/hat")
     page.get_by_role("button").click()

@@ -1,4 +1,4 @@
-"""The page of a report in Chromium: without a network, sortable, in light and dark, on a phone, and for everybody."""
+"""The page of a report in Chromium: without a network, sortable, in light and dark, on a phone, and accessible."""
 
 from __future__ import annotations
 

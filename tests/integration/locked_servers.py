@@ -143,7 +143,7 @@ class LockedKafka(Kafka):
 
 
 class LockedMongoDB(MongoDB):
-    """`--auth`, TLS for everybody."""
+    """`--auth`, TLS for all clients."""
 
     def __init__(self, address: Address, folder: Path, certificates: Certificates) -> None:
         super().__init__(address, folder)

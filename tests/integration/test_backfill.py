@@ -1,4 +1,4 @@
-"""A day put right from Dagster's UI, by its API, while its webserver and daemon run and events of that day arrive."""
+"""A day corrected through the API of Dagster's UI, while webserver and daemon run and events of that day arrive."""
 
 from __future__ import annotations
 

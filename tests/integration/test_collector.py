@@ -1,4 +1,4 @@
-"""The collector on the genuine servers: what it takes, from whom, and what comes to stand on the topic."""
+"""The collector on the genuine servers: what it accepts from which sender, and which records it writes."""
 
 from __future__ import annotations
 
@@ -395,7 +395,7 @@ def test_an_address_and_a_shop_send_at_their_rates(served: Settings) -> None:
         assert 5 <= len(limited) <= 10
         assert limited[0].json["retry"] is True
         assert int(limited[0].headers["retry-after"]) >= 1
-        # The proxy says that it is somebody else.
+        # The proxy names another address.
         assert collector.pixel(VISIT, **{"X-Forwarded-For": "198.51.100.1"}).status == 200
         batch = [{**VISIT, "id": f"b{number}"} for number in range(100)]
         shop = [collector.pixel(batch, **{"X-Forwarded-For": f"198.51.100.{number}"}).status for number in range(5)]

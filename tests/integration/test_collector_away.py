@@ -1,4 +1,4 @@
-"""The collector while Kafka, Redis, MongoDB or its disk is away, and after it was killed: every 2xx is kept."""
+"""The collector while Kafka, Redis, MongoDB or its disk fails, and after it was killed: every 2xx is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Senders that are broken, slow or hostile: no 500, no growth, and nothing is written that nobody signed."""
+"""Senders that are broken, slow or hostile: no 500, no growth, and nothing unsigned is written."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_many_slow_senders_block_no_others_and_leave_nothing(served: Settings, c
 def test_a_delivery_that_is_replayed_has_its_id_each_time(served: Settings, collector: Running) -> None:
     headers = signed("orders/create", b'{"id": 1}')
     assert [collector.ask("POST", "/v1/webhooks", b'{"id": 1}', headers).status for _ in range(3)] == [200] * 3
-    # With another body, or from another shop, the signature is worth nothing.
+    # The signature is invalid for another body and for another shop.
     assert collector.ask("POST", "/v1/webhooks", b'{"id": 2}', headers).status == 401
     other = headers | {"X-Shopify-Shop-Domain": "who.myshopify.com"}
     assert collector.ask("POST", "/v1/webhooks", b'{"id": 1}', other).status == 404

@@ -1,4 +1,4 @@
-"""Dead letters that come back on the genuine servers: each applied exactly once, whatever comes in between."""
+"""Dead letters reprocessed on the genuine servers: each is applied exactly once, whatever happens in between."""
 
 from __future__ import annotations
 

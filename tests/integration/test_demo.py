@@ -1,4 +1,4 @@
-"""The demo that somebody watches, as a process: README's example, a server that is killed, and its end."""
+"""The demo as a process: README's example, a killed server, and its end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the servers that would lose acknowledged writes are named, with what to type."""
+"""Server settings that would lose acknowledged writes are named, with the command that corrects them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exporter on the genuine servers: it says what the stores hold, also after a restart and with a server away."""
+"""The exporter on the genuine servers: it reports what the stores hold, after a restart and during an outage."""
 
 from __future__ import annotations
 

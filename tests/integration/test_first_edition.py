@@ -1,4 +1,4 @@
-"""An installation that the first edition of the data contract has written (`tests/first_edition.py`), upgraded."""
+"""An installation written by the first edition of the data contract (`tests/first_edition.py`), upgraded."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def test_a_crash_anywhere_loses_nothing_and_counts_nothing_twice(
 
 
 class Sleeper(ElasticsearchStore):
-    """Sleeps once at a point of a flush, while the others go on."""
+    """Sleeps once at a point of a flush, while the others continue."""
 
     def __init__(self, settings: Settings, point: str, meanwhile: Callable[[], None]) -> None:
         super().__init__(settings.elasticsearch())

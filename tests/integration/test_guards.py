@@ -46,7 +46,7 @@ def a_lane(settings: Settings, owner: str) -> Iterator[LaneRunner]:
 
 
 def freeze(lane: LaneRunner) -> None:
-    """As SIGSTOP does: no heartbeat any more, while the clock goes on."""
+    """As SIGSTOP does: no heartbeat any more, while the clock continues."""
     lane._lease._stop.set()
     time.sleep(LEASE_SECONDS + 0.3)
 
@@ -110,7 +110,7 @@ def test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more(
         slot = frozen.fetch()
         assert slot is not None
         known = frozen.index(slot)
-        # It wakes up between its read and its write: nobody else has touched these documents meanwhile.
+        # It resumes between its read and its write: no other worker has changed these documents meanwhile.
         with pytest.raises(LaneLost):
             frozen.ad_lead(known)
         assert stores.mongodb.count("ad_leads") == 0
@@ -201,7 +201,7 @@ def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: St
 
 
 def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
-    """Touches and an order that somebody else writes between a micro-batch's read and its stages 2 and 3."""
+    """Touches and an order that another worker writes between a micro-batch's read and its stages 2 and 3."""
     send(settings, [record("s:c", pixel("touch", query="?gclid=g-1")), record("s:c", completed("order"))])
     theirs = {"event_id": "theirs", "at": "2026-01-01T00:00:00.000Z", "ad": {"platform": "x"}}
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:

@@ -1,4 +1,4 @@
-"""A run that waits behind another one takes its lane without a gap, without both writing, and only from that one."""
+"""A standby run takes its lane over without a gap, never writes together with its predecessor, and follows only it."""
 
 from __future__ import annotations
 

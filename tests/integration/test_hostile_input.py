@@ -1,4 +1,4 @@
-"""One visitor stops nobody: whatever a client sends, lanes go on, stores stay bounded, and the oracle agrees."""
+"""No client can stop others: whatever it sends, lanes continue, stores stay bounded, and the oracle agrees."""
 
 from __future__ import annotations
 

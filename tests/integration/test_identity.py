@@ -1,4 +1,4 @@
-"""The identity of the local stack's servers: each shows it, keeps it, and is refused where another is expected."""
+"""The identity of the local stack's servers: each shows and keeps it, and other servers are refused."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_worker_with_servers_of_others_commits_nothing_and_says_why(settings: 
 def test_a_stack_whose_addresses_others_answer_is_not_used(
     servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where somebody takes a port in the moment before our own server does."""
+    """As if another process takes a port just before our own server does."""
     ports = [one.address.port for one in Stack(servers).servers]
     monkeypatch.setattr(ephemeral, "free_ports", lambda count: ports)
     monkeypatch.setattr(Stack, "up", lambda self, progress: None)

@@ -278,7 +278,7 @@ def test_partitions_added_excuse_the_order_of_moved_users_and_nothing_else(setti
     assert all(
         any(user.split(":")[1] in str(each) or each.store == "attributions" for user in moved) for each in found.excused
     )
-    # What does not depend on the order is no excuse, and nor is anything of a user who has not moved.
+    # A difference that does not depend on the order is not excused, and none of a user who has not moved.
     stayed = next(f"s1:u{number}" for number in range(24) if f"s1:u{number}" not in moved)
     customers = stores.mongodb.collection(CUSTOMERS)
     customers.update_one({"_id": sorted(moved)[0]}, {"$inc": {"events": 1}})

@@ -1,4 +1,4 @@
-"""Genuine servers with users, passwords and TLS: what opens, and what each wrong key is answered by."""
+"""Genuine servers with users, passwords and TLS: which credentials work, and how each wrong one is reported."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_a_run_fails_by_one_line_and_loses_nothing(
     assert isinstance(skipped, dg.SkipReason)
     assert isinstance(again, dg.SkipReason)
     assert f"{server} at " in str(skipped.skip_message)
-    # The second tick asks nobody.
+    # The second tick asks no server.
     assert str(again.skip_message).startswith(f"{skipped.skip_message}. Next try in ")
     assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events + 1
 

@@ -1,4 +1,4 @@
-"""Dagster's storage in a genuine PostgreSQL with a password and TLS: what opens, and what each wrong key is told."""
+"""Dagster's storage in a genuine PostgreSQL with a password and TLS: how each wrong credential is reported."""
 
 from __future__ import annotations
 

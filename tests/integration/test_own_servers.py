@@ -32,7 +32,7 @@ SECONDS = 400
 
 
 class Others:
-    """Servers that nobody was given: sockets that take connections, and note for whom each was meant."""
+    """Servers that no setting names: sockets that accept connections, and note which server each was meant for."""
 
     NAMES = ("kafka", "elasticsearch", "mongodb", "redis", "postgres", "webhook")
 
@@ -125,7 +125,7 @@ def run(folder: Path, *command: str, **variables: str) -> str:
 
 
 def given(settings: Settings, folder: Path) -> dict[str, str]:
-    """The variables by which somebody names servers and namespace, in a shell."""
+    """The variables in a shell that name servers and namespace."""
     return {
         "TRUEPIXEL_NAMESPACE": settings.namespace,
         "TRUEPIXEL_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,

@@ -289,7 +289,7 @@ def test_two_processes_after_a_fork_do_not_share_a_connection(pooled: dg.Dagster
         "with dg.DagsterInstance.from_config(sys.argv[1]) as instance:\n"
         "    write(instance, 'before', 1)\n"
         "    child = os.fork()\n"
-        "    signal.alarm(100)\n"  # what waits for an answer that the other has read waits for ever
+        "    signal.alarm(100)\n"  # a process waits forever for an answer that the other one has read
         "    write(instance, 'parent' if child else 'child', 200)\n"
         "    if not child: os._exit(0)\n"
         "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"

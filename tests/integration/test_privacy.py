@@ -165,7 +165,7 @@ def from_the_beginning(settings: Settings) -> None:
 
 
 def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str] = TRACES) -> None:
-    """The topic through the stream once more, a replay of it, its letters once more, and a day's events made anew."""
+    """The topic through the stream once more, a replay of it, its letters once more, and a day's events rebuilt."""
     assert traces(settings, stores, of=of) == []
     from_the_beginning(settings)
     drain(settings)

@@ -1,4 +1,4 @@
-"""An outage as somebody sees it in Dagster's UI: the sensor is red after a minute, and green again by itself."""
+"""An outage in Dagster's UI: the sensor is red after a minute, and later green without an operator."""
 
 from __future__ import annotations
 

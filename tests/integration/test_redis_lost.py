@@ -168,7 +168,7 @@ def test_the_heartbeat_notices_it_by_itself(busy: Settings, stores: Stores) -> N
         emptied(busy, stores)
         heartbeat = lane._lease._heartbeat
         assert heartbeat is not None
-        heartbeat.join()  # it ends when it has found out
+        heartbeat.join()  # it ends when it notices
         with noticed():
             lane.fetch()
 
@@ -282,7 +282,7 @@ def work_for_ever(lane: LaneRunner) -> None:
 
 
 def restored(settings: Settings, stores: Stores) -> None:
-    """Restore, go on, and compare with the oracle."""
+    """Restore, continue, and compare with the oracle."""
     done = restore(settings)
     assert done.reason
     assert restore(settings).reason == ""

@@ -1,4 +1,4 @@
-"""Ranges of Kafka through the stages again: nothing changes where all is well, and what is not is set right."""
+"""Ranges of Kafka pass the stages again: correct documents stay unchanged, and others are corrected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Elasticsearch makes what is written searchable when somebody searches, and not every second for nobody."""
+"""Elasticsearch makes writes searchable when a search comes, and not every second."""
 
 from __future__ import annotations
 

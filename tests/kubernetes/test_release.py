@@ -81,7 +81,7 @@ def test_lanes_in_pods_lose_nothing_whatever_becomes_of_the_pods(release: Releas
         wait_for("other pods on the lanes of those that are gone", lambda: gets_on(settings))
 
         release.upgrade("runs.resources.limits.memory=64Mi", "runs.resources.requests.memory=32Mi")
-        # Those that wait to go on have the old limit.
+        # Those that wait have the old limit.
         cluster.end_at_once(STREAM)
         wait_for(
             "a pod that is killed for its memory",

@@ -1,4 +1,4 @@
-"""The list of guards that are removed one by one names what is there."""
+"""The list of mutations names files, texts and tests that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said while a call is made again."""
+"""The log lines while a call is repeated."""
 
 from __future__ import annotations
 

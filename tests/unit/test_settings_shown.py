@@ -1,4 +1,4 @@
-"""What `truepixel settings` says of a setting beside its value, and which variables are no settings."""
+"""What `truepixel settings` shows of a setting beside its value, and which variables are no settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text from outside as text: nothing in it reaches a terminal, Markdown, JSON or a file system as anything else."""
+"""Text from outside stays text in terminals, Markdown, JSON and file systems."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_the_image_has_what_the_tests_had_and_neither_local_servers_nor_developm
     wanted = {re.split(r"[<>=]", each)[0] for each in requires("truepixel-dagster") or () if "extra ==" not in each}
     assert "confluent-kafka" in wanted
     named = set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", (ROOT / "deploy/requirements.lock").read_text(), re.MULTILINE))
-    assert wanted <= named, "make deploy/requirements.lock anew: docs/deploy.md"
+    assert wanted <= named, "regenerate deploy/requirements.lock: docs/deploy.md"
 
 
 def test_values_take_nothing_secret() -> None:

@@ -1,4 +1,4 @@
-"""Files and folders of which others see nothing, whatever the umask and whatever was there before."""
+"""Files and folders are closed to other users, whatever the umask and the earlier permissions are."""
 
 from __future__ import annotations
 

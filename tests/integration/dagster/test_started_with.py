@@ -1,4 +1,4 @@
-"""What a process was started with goes before `.env`, also where Dagster has loaded the file over it."""
+"""A variable that a process was started with precedes `.env`, even after Dagster has loaded the file."""
 
 from __future__ import annotations
 

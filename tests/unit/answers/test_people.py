@@ -1,4 +1,4 @@
-"""Persons: any order of links gives the same, a further one only merges, and what is shared connects nobody."""
+"""Persons: any order of links gives the same, another link only merges, and shared ids connect no persons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is tampered with in the stores, the comparison names it."""
+"""The comparison names every manipulation of the stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from truepixel_dagster.audit.compare import Actual, differences
 from truepixel_dagster.audit.oracle import Expected, Record, expected
 
-# A visit from an ad, an order that pixel and webhook report, a duplicate, and a message that nobody understands.
+# A visit from an ad, an order that pixel and webhook report, a duplicate, and a malformed message.
 AT = "2026-01-05T10:00:00.000Z"
 CHECKOUT = {
     "token": "tok",
@@ -70,7 +70,7 @@ STORES = ("events", "ad_leads", "attributions", "customers", "product_stats")
 
 
 def stored() -> dict[str, Any]:
-    """What the stores hold when all is well, with the fields that a pipeline adds for itself."""
+    """What the stores hold without a difference, with the fields that a pipeline adds for itself."""
     state = wanted()
     stores: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in STORES}
     weeks = {

@@ -1,4 +1,4 @@
-"""What an audit excuses where the registry of shops changed: days that moved, and nothing that was tampered with."""
+"""What an audit excuses after a change of the registry of shops: days that moved, and no manipulation."""
 
 from __future__ import annotations
 

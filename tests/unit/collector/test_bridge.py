@@ -1,4 +1,4 @@
-"""Envelopes of Pub/Sub and EventBridge: what is in them, and who may send them."""
+"""Envelopes of Pub/Sub and EventBridge: their content, and their senders' credentials."""
 
 from __future__ import annotations
 

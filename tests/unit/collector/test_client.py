@@ -1,4 +1,4 @@
-"""The client by which a webhook is keyed."""
+"""The client in a webhook's key."""
 
 from __future__ import annotations
 

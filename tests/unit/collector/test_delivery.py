@@ -100,7 +100,7 @@ def test_a_slow_kafka_gets_a_copy_in_the_journal_and_the_record_arrives_once(tmp
         assert not first.done()
         rig.clock.now += SLOW_SECONDS + 0.1
         assert await asyncio.wait_for(first, 5) == ""
-        # While it is slow nobody waits for a second.
+        # While it is slow, no sender waits for a second.
         assert await asyncio.wait_for(rig.offer(record(2)), 5) == ""
         assert rig.journal.held.records == 2
         rig.topic.acknowledges = True
@@ -120,7 +120,7 @@ def test_newer_records_of_a_key_wait_behind_those_in_the_journal_and_others_do_n
         assert await asyncio.wait_for(waits, 5) == ""
         assert rig.delivery.waiting == 1
         rig.topic.acknowledge()
-        # There is room in the queue now, and still it may not pass by.
+        # The queue has room now, but the record must not overtake the others.
         third, other = rig.offer(record(3, "s:a")), rig.offer(record(4, "s:b"))
         assert await asyncio.wait_for(third, 5) == ""
         rig.topic.acknowledges, rig.topic.room = True, 100
@@ -141,7 +141,7 @@ def test_a_full_queue_and_journal_break_the_promise_at_once(tmp_path: Path) -> N
         full = rig.offer(record(3))
         assert full.done()
         assert full.result() == FULL
-        # Kafka takes again, and so do we.
+        # Kafka accepts records again, and so does the delivery.
         rig.topic.acknowledges = True
         await until(lambda: rig.values() == [1, 2])
         assert await asyncio.wait_for(rig.offer(record(4)), 5) == ""

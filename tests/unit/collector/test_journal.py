@@ -1,4 +1,4 @@
-"""The journal: what it has taken it has after a kill, in order, and no more than its bound."""
+"""The journal keeps accepted records after a kill, in order, and within its bound."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_it_has_is_there_again_in_order_and_byte_by_byte(tmp_path: Path) ->
     held = again.held()
     assert (held.records, held.size) == (4, 4 * record(0).size)
     assert held.oldest is not None
-    # Places go on where they were: an older one never comes again.
+    # Sequence numbers continue: none is used twice.
     assert again.append([record(6)]) == [7]
     again.close()
 

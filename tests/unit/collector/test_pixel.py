@@ -1,4 +1,4 @@
-"""What the pixel sends: each event by itself, with a reason; consent; and nothing that becomes a dead letter."""
+"""What the pixel sends: each event is accepted or rejected individually; consent; and nothing becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_what_says_nothing_of_analytics_is_allowed(privacy: Any) -> None:
 
 def test_a_bot_is_marked() -> None:
     agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-    # One that says so itself goes on as it came, one that says something else in its event does not.
+    # A record whose event has the same value is passed on unchanged, another one is not.
     honest = {**VISIT, "context": {"navigator": {"userAgent": agent}}}
     taken = judged(honest, agent=agent)
     assert isinstance(taken, Taken)

@@ -1,4 +1,4 @@
-"""What is known of shops: for five seconds, within a bound, and for an hour while MongoDB is away."""
+"""Known shops: for five seconds, within a bound, and for an hour while MongoDB is unreachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients by token: asked for together, never waited for."""
+"""Clients by token: asked for together, and never waited for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dead letters of few clients stop nothing, those of most clients do."""
+"""Dead letters of few clients do not stop a lane, those of most clients do."""
 
 from __future__ import annotations
 

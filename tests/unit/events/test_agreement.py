@@ -1,4 +1,4 @@
-"""Whatever a client sends, the pipeline and the oracle come to the same: an event of one meaning, or a dead letter."""
+"""Pipeline and oracle agree about whatever a client sends: an event of the same meaning, or a dead letter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from truepixel_dagster.stages import index
 RECORDS = [record for record in traffic(600, seed=19, malformed=0) if record.kind == "event"]
 EXAMPLES = list({record.name: record for record in RECORDS}.values())
 ARRIVED = 1_790_000_000_000
-# What Elasticsearch refuses, and so becomes a dead letter of stage index: nobody else looks for it.
+# What Elasticsearch refuses, and so becomes a dead letter of stage index: no other stage checks it.
 AT_THE_INDEX = ("twice", "1,000 digits")
 
 TIMES = [

@@ -1,4 +1,4 @@
-"""What remains of a record counts what the record counted, and names nobody."""
+"""An anonymised record counts as the record did, and identifies no person."""
 
 from __future__ import annotations
 

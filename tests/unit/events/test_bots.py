@@ -1,4 +1,4 @@
-"""Whom we take for a program, and whom for a person."""
+"""Which user agents are bots, and which are people."""
 
 from __future__ import annotations
 

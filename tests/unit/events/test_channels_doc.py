@@ -1,4 +1,4 @@
-"""docs/channels.md shows the tables as they are."""
+"""docs/channels.md shows the current tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is understood, and what is a dead letter and says why."""
+"""What is decoded, and what is a dead letter with a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile input: whatever arrives becomes an event within bounds or a dead letter that says why in one line."""
+"""Hostile input: everything becomes an event within bounds, or a dead letter with a reason in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON of a type, and what scripts make of it: the same value, or a refusal that names the field."""
+"""JSON of a type, and the variants that scripts write: the same value, or an error that names the field."""
 
 from __future__ import annotations
 

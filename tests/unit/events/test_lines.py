@@ -1,4 +1,4 @@
-"""How many lines an event may have: as the settings say, and pipeline and oracle the same."""
+"""The limit of lines per event: pipeline and oracle agree."""
 
 from __future__ import annotations
 

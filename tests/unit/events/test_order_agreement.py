@@ -1,4 +1,4 @@
-"""What a record says of an order: decoding and the oracle come to the same, whatever stands in the payload."""
+"""The order in a record: decoding and the oracle agree, whatever the payload contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shopify's webhooks about personal data: understood once, and stripped of whom they are about."""
+"""Shopify's webhooks about personal data: decoded once, and stored without the person."""
 
 from __future__ import annotations
 

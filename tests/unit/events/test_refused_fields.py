@@ -1,4 +1,4 @@
-"""What is refused says which field it is about, wherever in the payload that stands."""
+"""A rejection names the field, wherever it is in the payload."""
 
 from __future__ import annotations
 

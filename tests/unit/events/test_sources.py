@@ -1,4 +1,4 @@
-"""The tables of platforms, hosts, click ids and channels hold together, and take what an operator adds."""
+"""The tables of platforms, hosts, click ids and channels are consistent, and accept an operator's additions."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_hosts_are_written_as_they_are_looked_up() -> None:
     hosts += [name for name in platforms["places"] if "." in name]
     for host in hosts:
         assert host == normal(host) == str(host_of(f"https://{host}/x")).removeprefix("www.")
-    # No list names a whole top-level domain, nor everybody who has a page at one.
+    # No list names a whole top-level domain or a host of many sites.
     assert [host for host in inside["hosts"] if registered(host) == host and "." not in host] == []
 
 

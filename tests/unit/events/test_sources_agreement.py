@@ -1,4 +1,4 @@
-"""The channel data: pipeline and oracle read it alike, in whatever order a list has its entries."""
+"""Pipeline and oracle read the channel data alike, whatever the order of its lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose clock is believed, by the data contract's section on clocks."""
+"""Which clock counts, by the data contract's section on clocks."""
 
 from __future__ import annotations
 

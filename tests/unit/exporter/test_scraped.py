@@ -1,4 +1,4 @@
-"""A server that is away, hangs or comes back, as a scrape sees it."""
+"""A server that is unreachable, hangs or returns, during a scrape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from truepixel_dagster.stores.errors import Unavailable
 
 
 class Server:
-    """Stands for a server: answers, refuses or hangs, as it is told."""
+    """Replaces a server: answers, refuses or hangs, as the test sets it."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,4 +1,4 @@
-"""The bits that stand for records."""
+"""The bits that mark records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How chaos judges what it has seen, and that what it sends of its own is what it is meant to be."""
+"""How chaos judges its rounds, and what its own records contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generated traffic with everything that shops have: how often each kind comes, and that its figures add up."""
+"""Generated traffic with everything that shops have: how often each kind occurs, and that its figures add up."""
 
 from __future__ import annotations
 

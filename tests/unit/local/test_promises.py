@@ -1,4 +1,4 @@
-"""The judge of the collector's promises finds each way in which a promise can be broken."""
+"""The check of the collector's promises detects each way to break one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local stack serves and refuses, and whom it takes for its own. No server is started here."""
+"""Which addresses the local stack accepts, and which processes it recognizes. No server is started here."""
 
 from __future__ import annotations
 

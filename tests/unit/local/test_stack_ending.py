@@ -1,4 +1,4 @@
-"""A server that was killed a moment ago: its main thread is gone, and others still hold its port and its files."""
+"""A server that was just killed: its main thread has ended, and other threads still hold its port and files."""
 
 from __future__ import annotations
 

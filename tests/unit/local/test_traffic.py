@@ -1,4 +1,4 @@
-"""The generator of Shopify traffic, and what its first profile is like."""
+"""The generator of Shopify traffic, and its first profile."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class World:
                 self.totals[product, day, field] = self.totals.get((product, day, field), 0) + amount
 
     def state(self) -> dict[str, Any]:
-        """All that the contract speaks of."""
+        """Everything that the contract names."""
         live = [cluster for cluster in self.clusters.values() if cluster.merged_into is None]
         sums: Counted = {}
         for cluster in live:

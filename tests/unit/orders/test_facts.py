@@ -1,4 +1,4 @@
-"""Facts merge in whatever order and however often, and say the same."""
+"""Facts merge in any order and any number of times to the same result."""
 
 from __future__ import annotations
 

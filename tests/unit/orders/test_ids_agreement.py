@@ -1,4 +1,4 @@
-"""Pixel events that name one token and several order ids: stages and oracle give each to the same order."""
+"""Pixel events with one token and several order ids: stages and oracle assign each to the same order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose order it is, and which visits led to it."""
+"""The client of an order, and the visits that led to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order that very many clients name: the stages and the oracle keep the same few of them."""
+"""An order with very many clients: the stages and the oracle keep the same few of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An order as Shopify's admin shows it, of whatever its records say."""
+"""An order as Shopify's admin shows it, from any of its records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The witnesses see each fault that they are there for, and count what they looked at."""
+"""The invariant checks detect each of their faults, and count what they checked."""
 
 from __future__ import annotations
 

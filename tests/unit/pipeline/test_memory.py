@@ -1,4 +1,4 @@
-"""Large blocks go back to the system also after a larger one was freed, by which glibc would keep them from then on."""
+"""Large blocks return to the system, even after a larger one was freed, which would make glibc keep them."""
 
 from __future__ import annotations
 

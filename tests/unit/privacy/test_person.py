@@ -1,4 +1,4 @@
-"""Who a request is about: what is learned from which record, and in which texts a person is found."""
+"""The person of a request: what each record adds, and which texts identify the person."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A document of the history tells enough to understand its event again, and which document of a record stands."""
+"""A document of the history suffices to decode its event again; of two documents of a record, one is kept."""
 
 from __future__ import annotations
 

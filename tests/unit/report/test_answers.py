@@ -1,4 +1,4 @@
-"""What a report shows and what ads cost, from a lake of a few rows."""
+"""The figures and spend of a report, from a lake of a few rows."""
 
 from __future__ import annotations
 

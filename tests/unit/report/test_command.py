@@ -1,4 +1,4 @@
-"""`truepixel report` as people type it, and what it prints."""
+"""`truepixel report` as users type it, and its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report's figures by hand, as the contract's orders have them, and sums that are those of the documents."""
+"""A report's figures by hand, as the contract defines them, and sums that equal those of the documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a report: it has every figure, nothing in it runs or loads but its own script, and texts are escaped."""
+"""The page of a report has every figure, runs and loads only its own script, and escapes texts."""
 
 from __future__ import annotations
 

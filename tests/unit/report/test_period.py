@@ -1,4 +1,4 @@
-"""The days and the hours that a report is of."""
+"""The days and the hours of a report."""
 
 from __future__ import annotations
 

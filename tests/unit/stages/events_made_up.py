@@ -1,4 +1,4 @@
-"""Events for tests of stages and orders: only what a test speaks of is given."""
+"""Events for tests of stages and orders: a test gives only the fields that it is about."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many ids an order may have: what pixels add beyond it is refused, and what Shopify says is taken."""
+"""The limit of ids per order: what pixels add beyond it is rejected, what Shopify reports is accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of other versions: what is read, kept and refused."""
+"""Documents of other versions: what is read, kept and rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error of Elasticsearch means is decided by its types: an outage is never poison, whatever its status."""
+"""The type of an Elasticsearch error decides what it is: an outage is never poison, whatever its status."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates and mappings are compared in what the pipeline writes and searches; what is beyond that is tolerated."""
+"""Templates and mappings are compared where the pipeline writes or searches; anything more is tolerated."""
 
 from __future__ import annotations
 

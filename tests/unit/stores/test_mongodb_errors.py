@@ -1,4 +1,4 @@
-"""What MongoDB says of the operations of a bulk, one by one: met by another, poison, or a reason to stop."""
+"""MongoDB's result of each operation of a bulk: a concurrent change, poison, or an outage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registry's documents: joined in any order, an operator above webhooks, and odd ones left alone."""
+"""The registry's documents: merged in any order, an operator before webhooks, and unreadable ones left alone."""
 
 from __future__ import annotations
 

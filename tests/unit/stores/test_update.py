@@ -24,7 +24,7 @@ class InMemory(ElasticsearchStore):
         self.documents: dict[Place, Found] = {}
         self.reads: list[list[Place]] = []
         self.writes: list[list[Action]] = []
-        #: Called before each write: somebody else who writes in between.
+        #: Called before each write: a concurrent writer.
         self.meanwhile: Callable[[], None] = lambda: None
 
     def put(self, place: Place, n: int) -> None:

@@ -1,4 +1,4 @@
-"""Offsets over all logs of a topic: what stands in documents, letters and on the screen."""
+"""Offsets over all logs of a topic, in documents, dead letters and on the screen."""
 
 from __future__ import annotations
 

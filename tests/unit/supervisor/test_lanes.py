@@ -1,4 +1,4 @@
-"""Which lanes a run is started for: plain figures alone, without Dagster and servers."""
+"""Which lanes get a run: a decision on plain figures, without Dagster and servers."""
 
 from __future__ import annotations
 

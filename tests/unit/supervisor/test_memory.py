@@ -1,4 +1,4 @@
-"""What a tick remembers, and what it makes of a cursor of another version."""
+"""The state of the sensor between ticks, and cursors of other versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs' reports are added up once each, on Dagster's own storage; a restart goes on where the last one was."""
+"""Runs' reports are added up once each, on Dagster's own storage; a restart continues where the last process ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one line of a failure."""
+"""An expected failure is one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who reports for whom: the decision alone, with a real instance of Dagster."""
+"""Which run reports for which other run: the decision alone, with a real instance of Dagster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chaos plans and how it judges; the rounds themselves are in tests/crash."""
+"""The plan of chaos and its judgement; the rounds themselves are in tests/crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every night the months are made again whose customers may be younger than the last age."""
+"""Every night, the months whose customers may be younger than the last age are materialized again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a sensor that cannot do its work is red."""
+"""When a sensor that cannot work is red."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a webhook is told of a run that failed: a genuine HTTP server receives it, refuses it, or is not there."""
+"""What is posted about a failed run: a genuine HTTP server accepts the post, refuses it, or is unreachable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "T0/B0/hunter2"
 
 
 class Webhook:
-    """Receives posts at `url` and answers with the statuses given, the last one for ever."""
+    """Receives posts at `url` and answers with the given statuses, and then always with the last one."""
 
     def __init__(self) -> None:
         self.statuses = [200]
