@@ -427,7 +427,7 @@ def waiting_again(settings: Settings) -> int:
 
 
 def instance(drain: Drain, results: Any) -> None:
-    """One instance of the application, until everything is through; tells when it had committed, and its peak."""
+    """One instance of the application, until all events are processed; prints when it had committed, and its peak."""
     settings = load_settings()
     app = Application(
         broker_address=settings.kafka_bootstrap,

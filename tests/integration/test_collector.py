@@ -414,11 +414,11 @@ def test_consent_is_kept_as_the_setting_says(served: Settings) -> None:
     with running(served.model_copy(update={"collector_consent": "drop"})) as collector:
         dropped = collector.pixel([refusing, VISIT])
         assert (dropped.status, dropped.json["dropped"], dropped.json["accepted"]) == (200, 1, 1)
-    nobodys, somebodys = sorted(on_topic(served), key=lambda record: record.key)
-    assert nobodys.key == f"{SHOP}:".encode()
-    assert b"gclid" not in nobodys.value
-    assert b"c-1" not in nobodys.value
-    assert somebodys.key == f"{SHOP}:c-1".encode()
+    without_client, with_client = sorted(on_topic(served), key=lambda record: record.key)
+    assert without_client.key == f"{SHOP}:".encode()
+    assert b"gclid" not in without_client.value
+    assert b"c-1" not in without_client.value
+    assert with_client.key == f"{SHOP}:c-1".encode()
 
 
 def test_a_webhook_is_keyed_by_the_client_in_the_pixel_event(served: Settings, collector: Running) -> None:

@@ -76,12 +76,12 @@ def settled(settings: Settings, messages: int) -> Scraped:
 
 
 def test_a_server_that_is_away_is_told_and_the_others_are_scraped(settings: Settings) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     away = settings.model_copy(update={"redis_url": SecretStr("redis://:hush@127.0.0.1:1/0")})
-    with serving(away, told.append, host="127.0.0.1", port=0) as port:
+    with serving(away, lines.append, host="127.0.0.1", port=0) as port:
         found = scrape(port)
     assert up(found) == {"kafka": 1, "elasticsearch": 1, "mongodb": 1, "redis": 0, "dagster": 1}
-    (line,) = told
+    (line,) = lines
     assert line.startswith("redis is down: ")
     assert "127.0.0.1:1" in line
     assert "hush" not in line

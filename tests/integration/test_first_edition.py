@@ -253,11 +253,11 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
         }
         with pytest.raises(NotSetUp, match=r"lacks the field .*: run `truepixel setup`"):
             stores.elasticsearch.check()
-    told = run(first, "setup")
+    printed = run(first, "setup")
     for index in said:
-        assert f"Elasticsearch mapping of {first.namespace}-{index}" in told.stdout
+        assert f"Elasticsearch mapping of {first.namespace}-{index}" in printed.stdout
     older = ", ".join(f"{count} {name}" for name, count in before.items())
-    assert f"documents of the first edition of the data contract: {older}. They are read" in one_line(told.stderr)
+    assert f"documents of the first edition of the data contract: {older}. They are read" in one_line(printed.stderr)
     assert "nothing to do" in truepixel(first, "setup")
     with open_stores(first) as stores:
         assert lacking(first, stores) == {}
@@ -269,9 +269,9 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
 
 def test_a_reindex_makes_its_orders_right_for_aggregations_and_changes_no_document(first: Settings) -> None:
     index = f"{first.namespace}-attributions"
-    told = one_line(run(first, "setup").stderr)
+    printed = one_line(run(first, "setup").stderr)
     note = rf"note: index {index} has \S+ .* \(and \d+ more\): only searches of your own need more\. Stop the lanes"
-    assert re.search(note, told)
+    assert re.search(note, printed)
     with open_stores(first) as stores:
         before = {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")}
     truepixel(first, "setup", "--reindex", index)

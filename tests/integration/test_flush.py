@@ -175,7 +175,7 @@ class Sleeper(ElasticsearchStore):
 
     def __init__(self, settings: Settings, point: str, meanwhile: Callable[[], None]) -> None:
         super().__init__(settings.elasticsearch())
-        self.point, self.meanwhile, self.slept = point, meanwhile, 0
+        self.point, self.meanwhile, self.sleeps = point, meanwhile, 0
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         self._sleep_at("before reading")
@@ -190,8 +190,8 @@ class Sleeper(ElasticsearchStore):
         return outcomes
 
     def _sleep_at(self, point: str) -> None:
-        if point == self.point and not self.slept:
-            self.slept += 1
+        if point == self.point and not self.sleeps:
+            self.sleeps += 1
             self.meanwhile()
 
 
@@ -229,7 +229,7 @@ def views_after_a_sleep(settings: Settings, sleeping: RedisStore, point: str, *,
         count(redis, {("s", "p", DAY): {"views": 1}})
         with closing(Sleeper(settings, point, meanwhile)) as sleeper:
             flush_product_stats(sleeping, sleeper)
-            assert sleeper.slept == 1
+            assert sleeper.sleeps == 1
         assert left_in_redis(redis) == []
         return counted_views(elasticsearch)
 
@@ -477,7 +477,7 @@ def test_a_suspended_weekly_flush_never_restores_its_lower_count(
     visit(redis_store, "a")
     with closing(Sleeper(settings, point, meanwhile)) as sleeper:
         flush_weekly_visitors(redis_store, sleeper)
-        assert sleeper.slept == 1
+        assert sleeper.sleeps == 1
     assert weekly(elasticsearch_store)["visitors"] == 4 + known
 
 

@@ -1,4 +1,4 @@
-"""A `.env` in the project's folder that names other servers: whatever was told which servers to use touches no other.
+"""A `.env` in the project's folder that names other servers: programs with other settings do not touch those servers.
 
 The others are sockets that listen on loopback and take down who connects. The project is a copy, because its `.env` is
 also that of whoever works in the folder while the tests run.
@@ -160,14 +160,14 @@ def test_benchmarks_work_on_their_own_servers_alone(project: Path) -> None:
 
 def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:
     run(project, "pytest", "--collect-only", "-q")
-    told = run(project, "pytest", "-q", "tests/integration/test_searches.py", "tests/unit/test_settings.py")
-    assert " passed" in told
+    output = run(project, "pytest", "-q", "tests/integration/test_searches.py", "tests/unit/test_settings.py")
+    assert " passed" in output
 
 
 def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Path, settings: Settings) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
-    told = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
-    assert json.loads(told)["messages"] == 200
+    output = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
+    assert json.loads(output)["messages"] == 200
     assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 

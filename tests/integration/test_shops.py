@@ -557,8 +557,8 @@ def test_an_invalid_value_is_reported_and_changes_nothing(
 def test_an_unreadable_document_is_reported_and_can_be_deleted(settings: Settings, stores: Stores) -> None:
     stores.mongodb.collection(SHOPS).insert_one({"_id": "s", "operator": 7})
     for arguments in (("show", "s"), ("set", "s", "--currency", "USD"), ("unset", "s", "--currency")):
-        told = " ".join(truepixel(settings, "shops", *arguments, code=1).split())
-        assert "MongoDB shops document 's' cannot be read: field operator" in told
-        assert "unset SHOP --all" in told
+        output = " ".join(truepixel(settings, "shops", *arguments, code=1).split())
+        assert "MongoDB shops document 's' cannot be read: field operator" in output
+        assert "unset SHOP --all" in output
     truepixel(settings, "shops", "unset", "s", "--all")
     assert stores.mongodb.count(SHOPS) == 0

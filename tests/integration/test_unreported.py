@@ -146,7 +146,7 @@ def test_a_run_that_handed_its_lane_over_reports_by_itself(settings: Settings, i
         lane.finish()
     assert next_run(small, instance) == []
     assert reported(instance, before) == []
-    # It was killed before it had told Dagster: known once Dagster knows that it has ended.
+    # It was killed before it reported to Dagster: known once Dagster knows that it has ended.
     ended(instance, before, FAILURE)
     (line,) = next_run(small, instance)
     assert before[:8] in line

@@ -78,7 +78,7 @@ def test_encodings_and_separators_change_nothing(content: bytes) -> None:
     [
         (["1,234.50", "7"], [123450, 700]),
         (["1.234,50", "7"], [123450, 700]),
-        # Alone it might be either; the other one tells.
+        # Alone it is ambiguous; the other one decides.
         (["1.234", "12,5"], [123400, 1250]),
         (["1,234", "12.5"], [123400, 1250]),
         (["€ 1 234,50", "CHF 7.–"], [123450, 700]),

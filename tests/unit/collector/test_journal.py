@@ -126,18 +126,18 @@ for number in range(100_000):
 def test_what_was_reported_as_synced_survives_kill_9(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout
-    told = [int(child.stdout.readline()) for _ in range(50)]
+    reported = [int(child.stdout.readline()) for _ in range(50)]
     os.kill(child.pid, signal.SIGKILL)
-    told += [int(line) for line in child.stdout.read().split("\n")[:-1]]
+    reported += [int(line) for line in child.stdout.read().split("\n")[:-1]]
     child.wait()
     file = JournalFile(tmp_path)
     found = numbers(file)
     file.close()
-    assert found[: len(told)] == told == list(range(len(told)))
+    assert found[: len(reported)] == reported == list(range(len(reported)))
 
 
-class Told:
-    """Keeps what a journal tells."""
+class Reports:
+    """Keeps what a journal reports."""
 
     def __init__(self) -> None:
         self.places: list[Any] = []
@@ -157,15 +157,15 @@ async def until(condition: Any) -> None:
 def test_the_thread_writes_in_the_order_of_requests_and_reports_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         journal = Journal(JournalFile(tmp_path), 10**6, asyncio.get_running_loop())
-        told, found = Told(), list[Any]()
+        reported, found = Reports(), list[Any]()
         for number in range(100):
-            journal.append(record(number), told.stored)
+            journal.append(record(number), reported.stored)
         journal.read(0, 10, 10**6, found.append)
-        await until(lambda: len(told.places) == 100 and found)
-        assert told.places == list(range(1, 101))
+        await until(lambda: len(reported.places) == 100 and found)
+        assert reported.places == list(range(1, 101))
         assert [entry.seq for entry in found[0]] == list(range(1, 11))
-        journal.remove(1, lambda: told.stored("gone"))
-        await until(lambda: "gone" in told.places)
+        journal.remove(1, lambda: reported.stored("gone"))
+        await until(lambda: "gone" in reported.places)
         assert journal.held.records == 99
         journal.close()
 
@@ -175,16 +175,16 @@ def test_the_thread_writes_in_the_order_of_requests_and_reports_on_the_loop(tmp_
 def test_it_takes_no_more_than_its_bound(tmp_path: Path) -> None:
     async def scenario() -> None:
         size = record(0).size
-        journal, told = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Reports()
         for number in range(3):
             assert journal.takes(record(number))
-            journal.append(record(number), told.stored)
+            journal.append(record(number), reported.stored)
         assert not journal.takes(record(3))
         assert not journal.has_room
-        await until(lambda: len(told.places) == 3)
+        await until(lambda: len(reported.places) == 3)
         assert not journal.takes(record(3))
-        journal.remove(2, lambda: told.stored("gone"))
-        await until(lambda: "gone" in told.places)
+        journal.remove(2, lambda: reported.stored("gone"))
+        await until(lambda: "gone" in reported.places)
         assert journal.takes(record(3))
         journal.close()
 
@@ -195,7 +195,7 @@ def test_a_failing_disk_is_reported_and_tried_again(tmp_path: Path, monkeypatch:
     async def scenario() -> None:
         file = JournalFile(tmp_path)
         (seq,) = file.append([record(0)])
-        journal, told = Journal(file, 10**6, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(file, 10**6, asyncio.get_running_loop()), Reports()
         append, disk = file.append, {"broken": True}
 
         def failing(records: Any, removed: Any = ()) -> Any:
@@ -204,15 +204,15 @@ def test_a_failing_disk_is_reported_and_tried_again(tmp_path: Path, monkeypatch:
             return append(records, removed)
 
         monkeypatch.setattr(file, "append", failing)
-        journal.append(record(1), told.stored)
-        journal.remove(seq, lambda: told.stored("gone"))
-        await until(lambda: told.places)
-        assert isinstance(told.places[0], JournalFailed)
+        journal.append(record(1), reported.stored)
+        journal.remove(seq, lambda: reported.stored("gone"))
+        await until(lambda: reported.places)
+        assert isinstance(reported.places[0], JournalFailed)
         assert "no space" in str(journal.failure)
         assert not journal.has_room
         disk["broken"] = False
         # What was to be removed is tried again by itself.
-        await until(lambda: "gone" in told.places)
+        await until(lambda: "gone" in reported.places)
         assert str(journal.failure) == "None"
         assert journal.held.records == 0
         journal.close()
@@ -225,17 +225,17 @@ def test_an_unforeseen_error_refuses_the_records_at_hand_and_the_journal_continu
 ) -> None:
     async def append() -> list[Any]:
         file = JournalFile(tmp_path)
-        journal, told = Journal(file, 1_000_000, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(file, 1_000_000, asyncio.get_running_loop()), Reports()
         with monkeypatch.context() as patch:
             patch.setattr(file, "append", lambda *_: (_ for _ in ()).throw(MemoryError("too much")))
-            journal.append(record(1), told.stored)
-            await until(lambda: told.places)
+            journal.append(record(1), reported.stored)
+            await until(lambda: reported.places)
         assert "too much" in (journal.failure or "")
-        journal.append(record(2), told.stored)
-        await until(lambda: len(told.places) == 2)
+        journal.append(record(2), reported.stored)
+        await until(lambda: len(reported.places) == 2)
         assert journal.failure is None
         journal.close()
-        return told.places
+        return reported.places
 
     refused, place = asyncio.run(append())
     assert isinstance(refused, JournalFailed)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.cases import PRODUCED_MS, cases
 from tests.examples import examples, share
 from truepixel_dagster.audit import oracle
-from truepixel_dagster.audit.oracle import events as told
+from truepixel_dagster.audit.oracle import events as oracle_events
 from truepixel_dagster.audit.oracle.status import status_of
 from truepixel_dagster.audit.oracle.values import minor_units
 from truepixel_dagster.events.decode import decode
@@ -82,7 +82,7 @@ def plain_ad(ad: Any) -> Said | None:
     return json.loads(msgspec.json.encode(ad)) if ad else None
 
 
-def of_their_order(event: told.Event) -> Said | None:
+def of_their_order(event: oracle_events.Event) -> Said | None:
     content, payload, checkout = event.content, event.content.payload, event.content.checkout
     named: Any = payload or checkout or content.links
     if named is None or not (named.order_id or named.checkout_token or named.cart_token):
@@ -97,7 +97,7 @@ def of_their_order(event: told.Event) -> Said | None:
     return said
 
 
-def of_their_payload(payload: told.Payload) -> Said:
+def of_their_payload(payload: oracle_events.Payload) -> Said:
     is_import = payload.sales_channel == "import"
     placed = (payload.processed if is_import and payload.processed else None) or payload.created
     unpaid = ("", "pending", "authorized", "voided", "expired")
@@ -115,7 +115,7 @@ def of_their_payload(payload: told.Payload) -> Said:
     }
 
 
-def their_lines(lines: list[told.Line]) -> list[tuple[Any, ...]]:
+def their_lines(lines: list[oracle_events.Line]) -> list[tuple[Any, ...]]:
     return [
         (line.id, line.product, line.quantity, line.left, their_price(line))
         for line in lines
@@ -123,11 +123,11 @@ def their_lines(lines: list[told.Line]) -> list[tuple[Any, ...]]:
     ]
 
 
-def their_price(line: told.Line) -> tuple[Any, ...] | None:
+def their_price(line: oracle_events.Line) -> tuple[Any, ...] | None:
     return None if line.price is None else (line.price, line.currency, line.discount)
 
 
-def of_their_refund(refund: told.Refund) -> tuple[Any, ...]:
+def of_their_refund(refund: oracle_events.Refund) -> tuple[Any, ...]:
     amounts: dict[str | None, int] = {}
     for paid, code in refund.paid:
         amounts[code] = amounts.get(code, 0) + in_units(paid, code)

@@ -248,7 +248,7 @@ def test_the_pixel_reports_the_buyers_currency() -> None:
 @examples(5)
 @given(st.integers(0, 2**32))
 def test_what_payloads_say_is_what_is_true(seed: int) -> None:
-    """The newest payload that was sent shows the order as the ledger has it, if the last change was told."""
+    """The newest payload that was sent shows the order as the ledger has it, if the last change was sent."""
     placed: list[Placed] = []
     newest: dict[int, Any] = {}
     for record in traffic(15_000, seed=seed, shops=4, malformed=0, profile=FULL, placed=placed):
@@ -328,16 +328,16 @@ def test_refunds_are_of_every_kind_and_of_one_order_in_twelve() -> None:
 
 
 def test_a_refund_arrives_before_with_and_without_the_orders_update() -> None:
-    told: dict[int, list[str]] = defaultdict(list)
+    names_by_refund: dict[int, list[str]] = defaultdict(list)
     for record, payload in webhooks():
         if record.name == "refunds/create":
-            told[payload["id"]].append(record.name)
+            names_by_refund[payload["id"]].append(record.name)
         for refund in payload.get("refunds", ()):
-            told[refund["id"]].append(record.name)
-    first = Counter(names[0] == "refunds/create" for names in told.values())
+            names_by_refund[refund["id"]].append(record.name)
+    first = Counter(names[0] == "refunds/create" for names in names_by_refund.values())
     assert min(first[True], first[False]) > 3
-    assert any(set(names) == {"refunds/create"} for names in told.values())
-    assert any("refunds/create" not in names for names in told.values())
+    assert any(set(names) == {"refunds/create"} for names in names_by_refund.values())
+    assert any("refunds/create" not in names for names in names_by_refund.values())
 
 
 def test_some_refunds_are_in_the_buyers_money() -> None:

@@ -344,9 +344,9 @@ def test_webhooks_about_an_order_name_it_without_showing_it() -> None:
 
 
 def test_a_shop_has_its_zone_its_currency_and_both_domains() -> None:
-    told = json.loads(shop_webhook(shop(full=True), "America/New_York", AT))
-    assert (told["iana_timezone"], told["currency"]) == ("America/New_York", "USD")
-    assert (told["domain"], told["myshopify_domain"]) == ("apple.myshopify.com", "apple.myshopify.com")
+    body = json.loads(shop_webhook(shop(full=True), "America/New_York", AT))
+    assert (body["iana_timezone"], body["currency"]) == ("America/New_York", "USD")
+    assert (body["domain"], body["myshopify_domain"]) == ("apple.myshopify.com", "apple.myshopify.com")
 
 
 def test_a_title_that_was_cut_ends_in_half_an_emoji() -> None:

@@ -142,8 +142,8 @@ class World:
     def deliver(self, events: Sequence[Event], writes: int | None = None) -> None:
         """Bring a batch through the stages; raises `Crashed` before the first write that is one too many."""
         self._writes_left = writes
-        told, by = self._led(events)
-        named = [seen for seen in told if seen.order]
+        led, by = self._led(events)
+        named = [seen for seen in led if seen.order]
         settled = self._settled(named, by)
         for _, cluster in settled:
             self._attribute(cluster)

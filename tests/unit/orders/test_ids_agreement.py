@@ -46,10 +46,10 @@ def webhook(
     topic: str, number: int, order_id: str | None, token: str | None, cart: str | None, landing: str | None = "/"
 ) -> Any:
     """An order as Shopify shows it."""
-    told = f"2027-02-01T10:{number:02d}:00Z"
+    reported_at = f"2027-02-01T10:{number:02d}:00Z"
     order: dict[str, Any] = {"id": order_id, "checkout_token": token, "cart_token": cart}
     order |= {"currency": "USD", "total_price": f"{100 + number}", "line_items": [], "financial_status": "paid"}
-    order |= {"created_at": told, "updated_at": told, "landing_site": landing, "source_name": "web"}
+    order |= {"created_at": reported_at, "updated_at": reported_at, "landing_site": landing, "source_name": "web"}
     headers = (("topic", topic.encode()), ("event_id", f"w{number:02d}".encode()))
     return token or cart or order_id, {"id": order_id} if topic == "orders/delete" else order, headers
 

@@ -77,9 +77,9 @@ def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int],
     (cluster,) = world.clusters.values()
     known = {user for user, said in identities_of(cluster, world.rules).items() if said}
     assert len(known) == most
-    told = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
+    of_customer = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
     # Of whom a webhook is keyed by its own event says who that is.
-    assert known == told - {"s:token"}
+    assert known == of_customer - {"s:token"}
     (found,), (wanted,) = world.attributions.values(), right.attributions.values()
     assert (found.client_id, len(found.touches)) == (wanted["client_id"], len(wanted["touches"]))
 
