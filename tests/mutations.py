@@ -269,7 +269,7 @@ MUTATIONS = (
         P + "retention.py",
         "if dropped:",
         "if False:",
-        INTEGRATION + "test_rebuild.py::test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused",
+        INTEGRATION + "test_rebuild.py::test_documents_older_than_the_kept_events_stay_and_their_days_are_rejected",
     ),
     Mutation(
         "documents: events of an unreadable document become dead letters",
@@ -341,14 +341,15 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "    if unknown:\n",
         "    if False:\n",
-        INTEGRATION + "dagster/jobs/test_unreported.py::test_of_unknown_runs_the_days_that_are_not_shown_are_reported",
+        INTEGRATION + "dagster/jobs/test_unreported.py::test_the_days_of_unknown_runs_that_are_not_shown_are_reported",
     ),
     Mutation(
         "run reports: a run that handed its lane over reports for itself",
         P + "jobs/unreported.py",
         "if not run.is_finished and any(span.handed_over for span in spans.values()):",
         "if False:",
-        INTEGRATION + "dagster/jobs/test_unreported.py::test_one_that_handed_over_is_left_to_itself_until_it_has_ended",
+        INTEGRATION
+        + "dagster/jobs/test_unreported.py::test_a_run_that_handed_over_reports_for_itself_until_it_has_ended",
     ),
     Mutation(
         "supervisor: an unreadable cursor starts empty",
@@ -895,14 +896,14 @@ MUTATIONS = (
         P + "exporter/totals.py",
         "return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER",
         "return text",
-        INTEGRATION + "dagster/exporter/test_totals.py::test_what_anybody_reports_gives_no_label_and_breaks_no_sum",
+        INTEGRATION + "dagster/exporter/test_totals.py::test_foreign_reports_give_no_label_and_break_no_sum",
     ),
     Mutation(
         "files: existing permissions are tightened",
         P + "private_files.py",
         "path.chmod(stat.S_IMODE(mode) & ~_OTHERS)",
         "pass",
-        INTEGRATION + "dagster/test_private_files.py::test_what_was_there_is_tightened_and_links_are_left_alone",
+        INTEGRATION + "dagster/test_private_files.py::test_existing_permissions_are_tightened_and_links_are_left_alone",
     ),
     Mutation(
         "files: a run's files are readable by their owner only",

@@ -304,9 +304,7 @@ def test_a_body_may_have_ten_mebibytes_and_no_more(served: Settings, collector: 
     assert record.value == body
 
 
-def test_what_is_signed_and_cannot_be_read_comes_to_stand_there_all_the_same(
-    served: Settings, collector: Running
-) -> None:
+def test_a_signed_but_unreadable_webhook_is_still_written(served: Settings, collector: Running) -> None:
     for body in (b"", b"not json", b"\xff" * 10, b"[" * 100_000):
         assert collector.webhook("orders/create", body).status == 200
     assert collector.ask("POST", "/v1/webhooks", b"{}", signed("", b"{}")).status == 400
@@ -483,7 +481,7 @@ def test_it_exports_every_metric_that_dashboard_and_alerts_name(served: Settings
     } <= exported
 
 
-def test_it_speaks_tls(served: Settings, tmp_path: Path) -> None:
+def test_the_collector_serves_tls(served: Settings, tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")

@@ -104,7 +104,7 @@ BODIES = (b"[]", b"{}", b"[{}]", b'{"events":7}', b'[{"id": "a"}]')
 ANSWERS = {200, 204, 400, 401, 403, 404, 405, 413, 415, 429}
 
 
-def test_whatever_comes_is_answered_and_only_what_is_signed_is_written(served: Settings, collector: Running) -> None:
+def test_every_request_is_answered_and_only_signed_ones_are_written(served: Settings, collector: Running) -> None:
     promised: list[bytes] = []
 
     @hypothesis_settings(max_examples=1000)

@@ -215,7 +215,7 @@ def test_a_server_that_is_away_for_a_minute_fails_the_sensors_tick_until_it_is_b
     assert Memory.from_cursor(result.cursor).held_up_since == 0
 
 
-def test_all_servers_that_are_away_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_unreachable_servers_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     away = {
         "TRUEPIXEL_KAFKA_BOOTSTRAP": "127.0.0.1:1",
         "TRUEPIXEL_ELASTICSEARCH_URL": "http://127.0.0.1:1",

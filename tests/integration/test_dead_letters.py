@@ -131,7 +131,7 @@ def undecodable(settings: Settings, stores: Stores) -> int:
 
 
 @pytest.mark.parametrize("collections", [(CUSTOMERS,), (AD_LEADS,), (AD_LEADS, CUSTOMERS)], ids="+".join)
-def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
+def test_a_profile_that_mongodb_rejected_is_reprocessed_as_if_never_rejected(
     lenient: Settings, stores: Stores, collections: Sequence[str]
 ) -> None:
     send(lenient, visitors())

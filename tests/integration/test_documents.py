@@ -157,7 +157,7 @@ def with_strange_fields(stores: Stores, installed: dict[str, dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["stream", "rebuild"])
-def test_what_is_not_known_survives_a_rewrite(
+def test_unknown_fields_survive_a_rewrite(
     settings: Settings, stores: Stores, installed: dict[str, dict[str, Any]], rebuilt: bool
 ) -> None:
     with_strange_fields(stores, installed)

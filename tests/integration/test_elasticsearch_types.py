@@ -423,7 +423,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_whatever_is_wrong_with_one_document_is_poison(node: Node, name: str) -> None:
+def test_every_error_of_one_document_is_poison(node: Node, name: str) -> None:
     """No lane stops for it."""
     assert kind_of(node.written(node.index(), DOCUMENTS[name])) is Kind.POISON
 

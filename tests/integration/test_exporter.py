@@ -39,7 +39,7 @@ def up(found: Scraped) -> dict[str, float]:
 SUCCEEDED = ("truepixel_runs_finished_total", (("dagster_job", "process_events"), ("status", "success")))
 
 
-def test_what_is_scraped_is_what_the_stores_hold_and_a_restart_counts_nothing_twice(settings: Settings) -> None:
+def test_a_scrape_has_the_stores_figures_and_a_restart_counts_nothing_twice(settings: Settings) -> None:
     records = traffic(2000, seed=5, shops=2, duplicates=0.1, malformed=0.02, profile=FIRST)
     send(settings, [(record.key, record.value, record.headers) for record in records])
     with serving(settings, lambda _: None, host="127.0.0.1", port=0) as port:

@@ -200,7 +200,7 @@ def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: St
     assert stores.mongodb.read(CUSTOMERS, ["shop:client"])["shop:client"]["events"] == 3
 
 
-def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
+def test_a_document_changed_after_the_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
     """Touches and an order that another worker writes between a micro-batch's read and its stages 2 and 3."""
     send(settings, [record("s:c", pixel("touch", query="?gclid=g-1")), record("s:c", completed("order"))])
     theirs = {"event_id": "theirs", "at": "2026-01-01T00:00:00.000Z", "ad": {"platform": "x"}}

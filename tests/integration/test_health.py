@@ -140,7 +140,7 @@ def test_every_check_passes_on_a_healthy_pipeline(healthy: Settings) -> None:
     assert [each.check_name for each in found.values() if not each.passed] == []
 
 
-def test_what_a_replay_brings_back_is_healthy_again(healthy: Settings, stores: Stores) -> None:
+def test_a_replay_restores_health(healthy: Settings, stores: Stores) -> None:
     delete_an_event(healthy, stores)
     failed = check()["records_accounted"]
     (origin,) = failed.metadata["examples"].value  # type: ignore[misc]

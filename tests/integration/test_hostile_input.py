@@ -410,7 +410,7 @@ def test_a_document_that_is_too_large_for_mongodb_is_one_dead_letter(settings: S
     assert account(settings).lost == []
 
 
-def test_what_bson_cannot_hold_is_refused_by_itself(mongo_store: MongoStore) -> None:
+def test_a_document_that_bson_cannot_hold_is_rejected_individually(mongo_store: MongoStore) -> None:
     wanted: dict[str, dict[str, Any]] = {
         "a": {"n": 1},
         "b": {"n": 2**64},

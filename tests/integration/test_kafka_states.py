@@ -92,7 +92,7 @@ def test_markers_and_aborted_records_are_committed_over_and_leave_no_lag(setting
     assert (found.produced, found.indexed, found.lag, found.lost) == (6, 6, 0, [])
 
 
-def test_what_is_aborted_alone_is_no_lag_for_long(settings: Settings, stores: Stores) -> None:
+def test_aborted_records_alone_soon_cause_no_lag(settings: Settings, stores: Stores) -> None:
     Transactions(settings).abort([view(number, f"c{number}") for number in range(6)])
     (tally,) = drain(settings)
     assert (tally.messages, tally.waiting, tally.contiguity.violations) == (0, 0, 0)

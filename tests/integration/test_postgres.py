@@ -442,7 +442,7 @@ def test_down_does_not_wait_for_clients_to_leave_and_needs_no_kill(postgres: Set
     assert "database system is shut down" in log
 
 
-def test_it_is_not_roots_and_the_superuser_is_let_in_nowhere(stack: Stack, url: str) -> None:
+def test_it_does_not_run_as_root_and_no_address_admits_the_superuser(stack: Stack, url: str) -> None:
     assert 0 not in postmaster(stack).uids()
     with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
         psql(url.replace("//truepixel", "//postgres"))

@@ -472,7 +472,7 @@ def test_letters_that_wait_come_back_once_whether_they_were_redacted_or_not(ours
     audited(ours, stores)
 
 
-def test_who_comes_back_is_known_from_then_on(ours: Settings, stores: Stores) -> None:
+def test_a_returning_person_counts_from_then_on(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *strangers(50)])
     drain(ours)
     sent_twice = audited(ours, stores).duplicates

@@ -99,7 +99,7 @@ def test_a_replay_of_one_partition_brings_back_its_users(filled: Settings, store
     audited(filled, stores)
 
 
-def test_what_is_not_committed_is_left_to_the_stream(filled: Settings, stores: Stores) -> None:
+def test_uncommitted_records_are_left_to_the_stream(filled: Settings, stores: Stores) -> None:
     before = sum(committed(filled).values())
     send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
     assert call("--from", "1h")["records"] == before

@@ -51,7 +51,7 @@ def test_commands_exist(path: Path) -> None:
     assert found == []
 
 
-def test_they_are_found() -> None:
+def test_documentation_has_commands() -> None:
     assert sum(1 for path in DOCS for _ in commands(path.read_text())) > 150
 
 

@@ -50,7 +50,7 @@ def test_nothing_unseen_is_printed(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=40))
-def test_what_can_be_seen_stays(text: str) -> None:
+def test_visible_characters_stay(text: str) -> None:
     if text.isprintable() and visible(text) and "\u2800" not in text:
         assert printable(text) == text
 

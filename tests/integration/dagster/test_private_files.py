@@ -40,7 +40,7 @@ def open_to_others(folder: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_is_new_is_the_owners_only(tmp_path: Path) -> None:
+def test_new_files_are_their_owners_only(tmp_path: Path) -> None:
     folder = private_folder(tmp_path / "a" / "b" / "c")
     with open_private(folder / "log", "ab") as file:
         file.write(b"said")
@@ -53,7 +53,7 @@ def test_what_is_new_is_the_owners_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_was_there_is_tightened_and_links_are_left_alone(tmp_path: Path) -> None:
+def test_existing_permissions_are_tightened_and_links_are_left_alone(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("another's")
     outside.chmod(0o644)

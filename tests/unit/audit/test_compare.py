@@ -253,7 +253,7 @@ def test_a_count_of_0_and_no_count_are_the_same_and_so_are_false_and_no_mark() -
     assert found(change) == []
 
 
-def test_of_a_new_customer_false_is_not_the_same_as_unknown() -> None:
+def test_a_new_customer_that_is_false_differs_from_unknown() -> None:
     where = "attributions", "shop:tok", "differs", "new_customer"
     assert found(lambda stores: stores["attributions"]["shop:tok"].update(new_customer=False)) == [where]
     assert found(lambda stores: stores["attributions"]["shop:tok"].pop("new_customer")) == [where]

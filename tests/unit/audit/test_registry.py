@@ -97,7 +97,7 @@ def test_an_estimate_of_visitors_is_excused_and_an_exact_count_is_not() -> None:
         ("dead", "missing", "", False),
     ],
 )
-def test_what_rests_on_domains_and_aliases_is_excused_where_they_changed(
+def test_differences_by_domains_and_aliases_are_excused_where_they_changed(
     store: str, kind: Any, path: str, is_excused: bool
 ) -> None:
     difference = Difference(store, "s:x", kind, path)

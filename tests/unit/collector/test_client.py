@@ -24,7 +24,7 @@ def test_the_note_of_the_theme_goes_before_everything() -> None:
     assert client_of(names, "other", "w") == "c-1"
 
 
-def test_then_what_redis_knows_for_cart_and_checkout_and_then_the_token() -> None:
+def test_next_is_the_client_in_redis_for_cart_and_checkout_and_then_the_token() -> None:
     names = found("orders/create", id=1, token="of-the-order", cart_token="cart", checkout_token="checkout")
     assert names.tokens == ("cart", "checkout")
     assert client_of(names, "c-2", "w") == "c-2"
@@ -68,7 +68,7 @@ FIELDS = ("id", "order_id", "token", "cart_token", "checkout_token", "note_attri
 
 
 @given(st.sampled_from(["orders/create", "carts/update", "shop/update", "shop/redact"]), st.data())
-def test_whatever_a_body_holds_there_is_a_key(topic: str, data: st.DataObject) -> None:
+def test_every_body_has_a_key(topic: str, data: st.DataObject) -> None:
     import json as standard
 
     fields = data.draw(st.dictionaries(st.sampled_from(FIELDS), json))
@@ -79,7 +79,7 @@ def test_whatever_a_body_holds_there_is_a_key(topic: str, data: st.DataObject) -
 
 
 @given(st.binary(max_size=60))
-def test_what_is_no_json_has_a_key_too(body: bytes) -> None:
+def test_a_body_that_is_no_json_has_a_key_too(body: bytes) -> None:
     assert client_of(named("orders/create", body), None, "w-1")
 
 

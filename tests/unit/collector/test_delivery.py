@@ -254,7 +254,7 @@ def firsts(values: list[int]) -> list[int]:
 
 @examples(40)
 @given(st.randoms(use_true_random=False), st.integers(1, 6), st.integers(2, 40))
-def test_whatever_happens_each_promise_is_on_the_topic_and_each_key_in_order(
+def test_in_any_scenario_each_promise_is_on_the_topic_and_each_key_in_order(
     chance: random.Random, room: int, most: int
 ) -> None:
     """Kafka full, slow, refusing; the journal nearly full; a crash at any time: by chance."""

@@ -27,7 +27,7 @@ def numbers(file: JournalFile) -> list[int]:
     return [int(entry.record.value[:10]) for entry in file.read(0, 10_000, 10**9)]
 
 
-def test_what_it_has_is_there_again_in_order_and_byte_by_byte(tmp_path: Path) -> None:
+def test_the_journal_returns_its_records_in_order_and_byte_by_byte(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
     seqs = file.append([record(n) for n in range(5)])
     file.append([record(5)], removed=seqs[1:3])
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_journal_is_reported_and_unchanged(tmp_path: Path) -> 
     assert (tmp_path / NAME).read_bytes() == before
 
 
-def test_what_kafka_refuses_for_good_is_set_aside_and_takes_room(tmp_path: Path) -> None:
+def test_records_that_kafka_rejects_permanently_are_set_aside_and_take_room(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
     (seq,) = file.append([record(1)])
     file.refuse(seq, "too large")
@@ -104,7 +104,7 @@ def test_the_runbook_moves_refused_records_back(tmp_path: Path) -> None:
     file.close()
 
 
-def test_it_is_its_owners_only(tmp_path: Path) -> None:
+def test_the_journal_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     file = JournalFile(tmp_path / "journal")
     file.append([record(1)])
     assert (tmp_path / "journal").stat().st_mode & 0o077 == 0
@@ -172,7 +172,7 @@ def test_the_thread_writes_in_the_order_of_requests_and_reports_on_the_loop(tmp_
     asyncio.run(scenario())
 
 
-def test_it_takes_no_more_than_its_bound(tmp_path: Path) -> None:
+def test_the_journal_accepts_no_more_than_its_bound(tmp_path: Path) -> None:
     async def scenario() -> None:
         size = record(0).size
         journal, reported = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Reports()

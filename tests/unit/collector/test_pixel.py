@@ -52,7 +52,7 @@ def decoded(taken: Taken | Refused | Dropped) -> Event:
     return event
 
 
-def test_one_event_several_and_a_batch_with_what_is_allowed() -> None:
+def test_a_batch_may_be_one_event_a_list_or_an_object_with_consent() -> None:
     one = msgspec.json.encode(VISIT)
     assert split(b"\xef\xbb\xbf " + one + b"\n") == Batch([one])
     assert split(b"[" + one + b" , " + one + b"]") == Batch([one, one])
@@ -63,7 +63,7 @@ def test_one_event_several_and_a_batch_with_what_is_allowed() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"events": []}', b"7", b'"x"', b"[1", b"\xff", b"{" * 2000, b"[" * 5000]
 )
-def test_what_is_no_batch_says_why(body: bytes) -> None:
+def test_an_invalid_batch_is_rejected_with_the_reason(body: bytes) -> None:
     with pytest.raises(BadBatch, match=r"\w+"):
         split(body)
 
@@ -145,7 +145,7 @@ def test_a_batch_without_consent_is_so_for_each_event() -> None:
 @pytest.mark.parametrize(
     "privacy", [None, {}, [], "no", {"analyticsProcessingAllowed": True}, {"marketingAllowed": False}]
 )
-def test_what_says_nothing_of_analytics_is_allowed(privacy: Any) -> None:
+def test_a_consent_without_analytics_is_allowed(privacy: Any) -> None:
     assert isinstance(judged({**VISIT, "customerPrivacy": privacy}, consent=DROP), Taken)
 
 
@@ -191,9 +191,7 @@ NAMES = ("id", "name", "clientId", "timestamp", "data", "context", "customerPriv
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), values), st.sampled_from([STRIP, DROP]), st.booleans())
-def test_whatever_an_event_holds_it_is_judged_and_what_is_taken_is_decoded(
-    event: Any, consent: str, whole: bool
-) -> None:
+def test_every_event_is_judged_and_every_accepted_one_decoded(event: Any, consent: str, whole: bool) -> None:
     raw = json.dumps({**VISIT, **event} if whole else event).encode()
     for batch in (Batch([raw]), Batch([raw], refused=True)):
         found = judged(raw, batch=batch, consent=consent)
@@ -203,7 +201,7 @@ def test_whatever_an_event_holds_it_is_judged_and_what_is_taken_is_decoded(
 
 
 @given(st.binary(max_size=100))
-def test_whatever_bytes_come_they_are_a_batch_or_none(body: bytes) -> None:
+def test_any_bytes_are_a_batch_or_rejected(body: bytes) -> None:
     try:
         batch = split(body)
     except BadBatch:

@@ -68,7 +68,7 @@ def test_it_is_asked_once_in_five_seconds_for_shops_known_and_unknown() -> None:
     run(scenario)
 
 
-def test_all_who_want_to_know_the_same_at_once_are_one_question() -> None:
+def test_concurrent_requests_for_one_shop_are_one_query() -> None:
     async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
         looked.shops["tp_a"] = known("a")
         looked.holds.clear()

@@ -133,7 +133,7 @@ def test_a_slow_or_unreachable_store_is_not_awaited_and_not_asked_for_a_second()
     run(scenario)
 
 
-def test_what_waits_to_be_written_is_bounded() -> None:
+def test_the_queue_of_writes_is_bounded() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 0.5
         tokens.report("s", (f"t{number}" for number in range(module.MOST_REPORTED + 10)), "c")

@@ -24,7 +24,7 @@ def clients(*names: str) -> frozenset[str]:
 MANY = frozenset(f"s:c{n}" for n in range(200))
 
 
-def test_one_clients_junk_is_one_client_however_much_of_it_there_is() -> None:
+def test_any_amount_of_one_clients_junk_counts_as_one_client() -> None:
     good = messages(*(f"s:c{n}" for n in range(10)))
     junk = messages(*["s:mallory"] * 500)
     every, bad = failing([*good, *junk], junk)

@@ -185,7 +185,7 @@ def test_the_remainder_names_nobody() -> None:
     assert named > 3000
 
 
-def test_what_cannot_be_decoded_leaves_only_that_it_was_there() -> None:
+def test_of_an_undecodable_record_only_its_existence_remains() -> None:
     message = Message(Origin("t", 0, 1), b"s:anna", b"anna@example.com", (("topic", b"orders/create"),), 5)
     assert anonymous(message, alias) == Message(Origin("t", 0, 1), f"s:{alias(CLIENT, 'anna')}".encode(), None, (), 5)
     nobody = anonymous(Message(Origin("t", 0, 1), b"anna", b"{}", (), 5), alias)

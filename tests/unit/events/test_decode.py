@@ -216,7 +216,7 @@ def test_a_key_that_is_no_user_is_a_dead_letter(key: bytes | None) -> None:
         (pixel("product_added_to_cart", {"cartLine": {"quantity": 10**9}}), "quantity"),
     ],
 )
-def test_what_cannot_be_understood_is_a_dead_letter_that_says_why(value: Any, why: str) -> None:
+def test_an_undecodable_record_is_a_dead_letter_with_the_reason(value: Any, why: str) -> None:
     assert why in reason(value)
 
 

@@ -169,7 +169,7 @@ def judged(record: oracle.Record) -> oracle.Event | str:
         return str(reason)
 
 
-def test_of_the_cases_and_of_traffic() -> None:
+def test_they_agree_about_the_cases_and_about_traffic() -> None:
     for case in cases():
         for number, line in enumerate(case.lines):
             agree(Message(Origin("t", 0, number), line.key, line.value, line.headers, PRODUCED_MS))
@@ -321,7 +321,7 @@ def sent(payload: dict[str, Any], *headers: tuple[str, str]) -> Message:
 
 @examples(1500)
 @given(ORDER, TOPICS)
-def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
+def test_they_agree_about_any_order(payload: dict[str, Any], topic: str) -> None:
     agree(sent(payload, ("topic", topic)))
 
 
@@ -339,7 +339,7 @@ def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
 )
 @examples(600)
 @given(REFUND.filter(lambda payload: isinstance(payload, dict)))
-def test_of_any_refund(payload: dict[str, Any]) -> None:
+def test_they_agree_about_any_refund(payload: dict[str, Any]) -> None:
     agree(sent(payload, ("topic", "refunds/create")))
 
 
@@ -356,5 +356,5 @@ def test_of_any_refund(payload: dict[str, Any]) -> None:
 )
 @examples(600)
 @given(CHECKOUT, some("checkout_completed", "checkout_started", "payment_info_submitted"))
-def test_of_any_checkout(checkout: dict[str, Any], name: str) -> None:
+def test_they_agree_about_any_checkout(checkout: dict[str, Any], name: str) -> None:
     agree(sent({"name": name, "clientId": "c", "data": {"checkout": checkout}}, ("source", "pixel")))

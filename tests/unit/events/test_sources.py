@@ -132,7 +132,7 @@ def test_an_operator_adds_to_the_tables() -> None:
         ('{"platforms": {"x": {"aliases": ["a@b"]}}}', "'a@b' contains an @"),
     ],
 )
-def test_what_cannot_be_added_says_why(text: str, reason: str, tmp_path: Path) -> None:
+def test_invalid_additions_are_rejected_with_the_reason(text: str, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "sources.json"
     file.write_text(text)
     with pytest.raises(SourcesError) as error:

@@ -247,7 +247,7 @@ def test_the_pixel_reports_the_buyers_currency() -> None:
 
 @examples(5)
 @given(st.integers(0, 2**32))
-def test_what_payloads_say_is_what_is_true(seed: int) -> None:
+def test_payloads_report_the_true_figures(seed: int) -> None:
     """The newest payload that was sent shows the order as the ledger has it, if the last change was sent."""
     placed: list[Placed] = []
     newest: dict[int, Any] = {}
@@ -478,7 +478,7 @@ def test_only_shops_of_a_higher_rank_report_their_changes(count: int) -> None:
     assert [record for record in traffic(500, shops=10, profile=FULL) if record.name == "shop/update"]
 
 
-def test_who_names_no_profile_gets_everything() -> None:
+def test_traffic_without_a_profile_has_everything() -> None:
     """Benchmarks name the first profile."""
     assert (
         list(traffic(300, seed=3))

@@ -43,7 +43,7 @@ def test_it_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
         assert not processes.is_there(server)
 
 
-def test_one_that_runs_is_there(tmp_path: Path) -> None:
+def test_a_running_server_is_there(tmp_path: Path) -> None:
     stack, processes = Stack(Settings(data_dir=tmp_path)), ServerProcesses(tied_to_parent=False)
     server = next(each for each in stack.servers if each.name == "mongodb")
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as child:

@@ -167,7 +167,7 @@ def test_a_touch_that_comes_back_late_from_the_dead_letters_counts_for_records_t
         assert (client.last, [each.offset for each in client.touches]) == ((0, 9), [4])
 
 
-def test_of_united_touches_the_newest_are_kept() -> None:
+def test_the_newest_of_united_touches_are_kept() -> None:
     one, other = (facts_of(completed(9), [touch(n) for n in offsets]) for offsets in ((1, 2), (2, 3)))
     assert one is not None
     assert other is not None

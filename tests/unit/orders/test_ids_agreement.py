@@ -174,7 +174,7 @@ def test_an_order_that_is_known_by_a_pixels_cart_alone_has_an_id() -> None:
     assert set(actual(world)) == set(right(found)) == {"s:k"}
 
 
-def test_what_was_stored_before_order_ids_were_kept_apart_is_read() -> None:
+def test_nodes_stored_before_order_ids_were_kept_apart_are_read() -> None:
     """A token's facts were one node, whatever order ids the events named."""
     stored = msgspec.convert({"kind": "token", "id": "a", "completed_at": [AT, "p"], "order_ids": ["2", "3"]}, Node)
     orders = [Node("order", id_, deleted=False, payloads=_payloads(id_)) for id_ in ("1", "2", "3")]

@@ -57,7 +57,7 @@ def test_the_pixels_amount_counts_until_a_webhook_has_the_shops() -> None:
     assert both.value_from == "webhook"
 
 
-def test_of_two_pixel_events_the_first_that_has_a_value_says_it() -> None:
+def test_the_first_pixel_event_with_a_value_decides_it() -> None:
     blind, first, second = completed(1, value=None), completed(3, value=usd(3)), completed(2, value=usd(2), at=NOON + 1)
     assert order(blind).figures == Figures(None, 0, 0, 0)
     assert order(blind).value_from is None
@@ -110,9 +110,7 @@ def test_an_order_edit_changes_the_remainder_and_a_refund_of_no_money_is_no_refu
         ({"status": "refunded", "was_paid": True}, 1000, "refunded"),
     ],
 )
-def test_what_was_voided_or_cancelled_before_it_was_paid_has_no_net(
-    says: dict[str, Any], net: int, status: str
-) -> None:
+def test_an_order_voided_or_cancelled_before_payment_has_no_net(says: dict[str, Any], net: int, status: str) -> None:
     found = order(webhook(1, says=says))
     assert (found.figures.value, found.figures.net, found.status) == (1000, net, status)
 
@@ -163,14 +161,14 @@ def test_an_order_is_known_by_any_of_its_ids() -> None:
     assert order(completed(1, token="a"), webhook(2, token="z")).document_id == "s:z"
 
 
-def test_of_several_orders_that_are_linked_each_is_one_and_takes_what_names_it() -> None:
+def test_linked_orders_stay_separate_and_each_takes_the_records_that_name_it() -> None:
     one, two = webhook(1, order_id="1", token="a", cart="k"), webhook(2, order_id="2", token="b", cart="k")
     found = orders(one, two, completed(3, token="b", order_id="1", value=usd(5)), completed(4, token="x"))
     assert [each.document_id for each in found] == ["s:a", "s:b"]
     assert [[s.event_id for s in each.sightings(9)] for each in found] == [["e4", "w1"], ["e3", "w2"]]
 
 
-def test_of_two_orders_with_one_token_the_lower_id_keeps_it() -> None:
+def test_the_lower_id_of_two_orders_with_one_token_keeps_it() -> None:
     found = orders(webhook(1, order_id="2"), webhook(2, order_id="1"))
     assert {each.document_id: each.order_id for each in found} == {"s:tok": "1", "s:2": "2"}
 

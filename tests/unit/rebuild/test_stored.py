@@ -90,7 +90,7 @@ def decode_without_domain(source: Doc) -> Doc:
     return {**found, "shop_domain": source["shop_domain"]} if "shop_domain" in source else found
 
 
-def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
+def test_redacted_records_stay_redacted_and_count_the_same() -> None:
     for message, _ in EVENTS:
         remainder = decode(anonymous(message, alias))
         assert isinstance(remainder, Event)
@@ -104,7 +104,7 @@ def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
 
 
 @pytest.mark.parametrize("event_id", ["e1", "orders/paid:e1", "redacted-1", f"redacted-{'0' * 32}x", ""])
-def test_what_only_looks_like_an_alias_is_no_remainder(event_id: str) -> None:
+def test_a_text_that_only_resembles_an_alias_is_not_anonymised(event_id: str) -> None:
     assert not is_anonymised({"event_id": event_id})
 
 
@@ -113,7 +113,7 @@ def test_a_payload_that_this_version_rejects_is_distinguished() -> None:
     assert isinstance(understood(source, message_of(source), NOTHING_KNOWN), Undecodable)
 
 
-def test_what_is_known_of_a_shop_by_now_decides() -> None:
+def test_the_current_registry_entry_of_a_shop_decides() -> None:
     value = b'{"id":"e","name":"page_viewed","clientId":"c","timestamp":"2026-01-01T11:59:00Z","context":{"document":{'
     value += b'"location":{"href":"https://a.example/"},"referrer":"https://b.example/"}}}'
     event = decode(Message(Origin("t", 0, 0), b"s:c", value, (("source", b"pixel"),), NOON))
@@ -170,7 +170,7 @@ def test_a_document_whose_id_changes_is_recreated() -> None:
         (stored("s:t:x", 4, partition=1), False),  # the older edition's was there before
     ],
 )
-def test_of_two_documents_of_an_event_the_first_wins(there: Found, stands: bool) -> None:
+def test_the_first_of_two_documents_of_an_event_wins(there: Found, stands: bool) -> None:
     action = action_of(to("s:t:x"), there, NOTHING_SETTLED)
     assert action == (None if stands else Action("index", "events-1", "s:t:x", b"{}", 7, 1))
 
@@ -180,7 +180,7 @@ def test_a_record_that_came_back_from_the_dead_letters_is_not_the_first() -> Non
     assert action_of(to("s:t:x"), stored("s:t:x", 4), returned)
 
 
-def test_of_two_documents_of_a_record_the_newer_editions_is_read() -> None:
+def test_the_newer_editions_document_of_a_record_is_read() -> None:
     def hit(id_: str, offset: int | None, schema: int | None = SECOND_EDITION) -> Doc:
         kafka = {} if offset is None else {"kafka": {"partition": 0, "offset": offset}}
         return {"_id": id_, "_source": {**kafka, "schema": schema}}

@@ -74,7 +74,7 @@ def test_a_report_reads_no_file_of_another_shop(lake: Lake, tmp_path: Path, shop
     assert (found.summary["revenue"], [each["channel"] for each in found.campaigns]) == (40, ["sms"])
 
 
-def test_of_a_shop_without_rows_nothing_is_shown(lake: Lake) -> None:
+def test_a_shop_without_rows_has_an_empty_report(lake: Lake) -> None:
     found = report_data(lake, "8", "last_click", FIRST, LAST)
     assert (found.currency, found.by_day, found.campaigns, found.funnel) == ("", [], [], [])
 

@@ -71,7 +71,7 @@ def rows(found: Figures) -> list[tuple[Any, ...]]:
         (order(0, 0), 0, 0, 0),
     ],
 )
-def test_one_order_as_the_contract_has_it(document: Doc, gross: int, refunded: int, net: int) -> None:
+def test_one_order_has_the_contracts_figures(document: Doc, gross: int, refunded: int, net: int) -> None:
     found = figures(document)
     assert rows(found) == [("paid_search", "USD", gross, refunded, net, 1)]
     (total,) = found.totals()
@@ -169,7 +169,7 @@ def test_new_and_returning_customers_and_those_of_whom_it_is_not_known() -> None
         ("campaign", [(None, "google", "brand"), (None, "google", None)]),
     ],
 )
-def test_what_rows_are_by(by: str, names: list[tuple[str | None, ...]]) -> None:
+def test_the_rows_can_be_grouped_by_channel_platform_or_campaign(by: str, names: list[tuple[str | None, ...]]) -> None:
     other = {"platform": "google", "channel": "paid_search", "amount": 5, "net": 5}
     found = figures(order(100, 100), order(5, 5, credits={"last_click": [other]}), by=by)
     assert [(row.channel, row.platform, row.campaign) for row in found.rows()] == names

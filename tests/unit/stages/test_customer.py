@@ -28,7 +28,7 @@ def test_a_profile_by_hand() -> None:
     assert (profile["email_hash"], profile["customer_id"], profile["last_ad"]["campaign"]) == ("h", "9", "a")
 
 
-def test_what_the_orders_come_to_takes_the_place_of_what_they_came_to() -> None:
+def test_new_sums_of_orders_replace_the_earlier_ones() -> None:
     profile = apply(None, [event(1)]) or {}
     once = with_orders(profile, OrderSums(2, {"USD": 1000, "JPY": 7}, {"USD": 300}), [])
     assert (once["orders"], once["revenue"], once["refunded"]) == (2, {"USD": 1000, "JPY": 7}, {"USD": 300})

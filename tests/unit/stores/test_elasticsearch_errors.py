@@ -84,7 +84,7 @@ def test_a_document_that_could_not_be_parsed_for_lack_of_memory_is_not_rejected(
     )
 
 
-def test_what_a_document_holds_does_not_decide() -> None:
+def test_the_content_of_a_document_does_not_decide() -> None:
     """A reason quotes the value that could not be parsed."""
     reason = "failed to parse field [a]. Preview of field's value: 'TOO_MANY_REQUESTS security_exception'"
     assert kind_of({"type": "document_parsing_exception", "reason": reason}) is Kind.POISON

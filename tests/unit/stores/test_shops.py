@@ -50,7 +50,7 @@ def test_the_newest_value_of_each_field_counts() -> None:
         assert (shop_of(made).time_zone, shop_of(made).currency) == ("Europe/Berlin", "JPY")
 
 
-def test_of_one_time_the_higher_event_id_wins() -> None:
+def test_at_equal_times_the_higher_event_id_wins() -> None:
     one, other = update("w1", "Asia/Tokyo"), update("w2", "Europe/Berlin")
     assert shop_of(after({}, one, other)) == shop_of(after({}, other, one)) == Shop("Europe/Berlin")
 
@@ -118,7 +118,7 @@ def test_an_operators_value_takes_precedence_over_every_webhook() -> None:
     assert shop_of({**made, "operator": {}}) == Shop("Asia/Tokyo", "JPY", frozenset({"a.example"}))
 
 
-def test_what_is_not_known_survives() -> None:
+def test_unknown_fields_survive() -> None:
     before = {
         "_id": "s",
         "v": 1,

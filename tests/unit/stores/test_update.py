@@ -118,7 +118,7 @@ def test_nothing_to_change_writes_nothing_and_none_deletes(store: InMemory) -> N
     assert [len(actions) for actions in store.writes] == [0, 1]
 
 
-def test_what_was_read_before_is_not_read_again_and_what_was_not_is_read_before_it_is_written(store: InMemory) -> None:
+def test_documents_read_ahead_are_not_read_again_and_others_are_read_before_they_are_written(store: InMemory) -> None:
     store.put(B, 5)
     store.put(C, 7)
     asked: list[list[Place]] = []

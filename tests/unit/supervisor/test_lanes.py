@@ -89,7 +89,7 @@ def test_a_run_that_names_no_lane_has_none(share: tuple[int, int] | None) -> Non
     assert states(runs({"odd": LiveRun(share, NOW)}))[0].live_run is None
 
 
-def test_one_run_at_a_time_follows_the_one_at_work() -> None:
+def test_a_lane_has_at_most_one_standby_run() -> None:
     live = {"one": LiveRun((0, 1), NOW)}
     at_work = dict.fromkeys(range(3), "one")
     assert not states(runs(live, at_work))[0].followed

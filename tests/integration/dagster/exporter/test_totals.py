@@ -89,7 +89,7 @@ def test_many_reports_take_several_looks(instance: dg.DagsterInstance, monkeypat
     assert (looks, found.counts["messages"]) == (3, 6)
 
 
-def test_of_what_was_before_the_first_look_the_newest_count(
+def test_of_the_reports_before_the_first_scrape_the_newest_count(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "AT_MOST", 2)
@@ -120,7 +120,7 @@ def test_an_interrupted_sum_restarts_at_what_was_stored(
     assert seen["truepixel_messages_total"] == 10
 
 
-def test_what_anybody_reports_gives_no_label_and_breaks_no_sum(instance: dg.DagsterInstance) -> None:
+def test_foreign_reports_give_no_label_and_break_no_sum(instance: dg.DagsterInstance) -> None:
     """Whoever reaches Dagster's storage, or its webserver, may report on the topic as a run does."""
     evil: dict[str, Any] = {f"stage{number}": 1.0 for number in range(500)}
     evil |= {"a\n\x1b[31m{}": 1.0, "x" * 5000: 1.0, "index": float("nan"), "customer": "long"}

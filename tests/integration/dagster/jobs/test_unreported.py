@@ -79,7 +79,7 @@ def test_two_ranges_of_a_run_are_two_reports(instance: dg.DagsterInstance) -> No
     assert count(instance, dead) == 8
 
 
-def test_one_that_handed_over_is_left_to_itself_until_it_has_ended(instance: dg.DagsterInstance) -> None:
+def test_a_run_that_handed_over_reports_for_itself_until_it_has_ended(instance: dg.DagsterInstance) -> None:
     alive = run(instance)
     lane = Lane(Span(alive, 3, 7, handed_over=True))
     assert lines_of_reports(instance, lane) == lane.settled == []
@@ -88,7 +88,7 @@ def test_one_that_handed_over_is_left_to_itself_until_it_has_ended(instance: dg.
     assert (len(lines_of_reports(instance, lane)), lane.settled) == (1, [dead])
 
 
-def test_what_cannot_be_counted_now_waits_for_the_next_run(instance: dg.DagsterInstance) -> None:
+def test_a_report_that_cannot_be_counted_waits_for_the_next_run(instance: dg.DagsterInstance) -> None:
     dead = run(instance, "failed")
     lane = Lane(Span(dead, 3, 7))
     lane.away = True
@@ -102,7 +102,7 @@ def shown(instance: dg.DagsterInstance, asset: str) -> set[str]:
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, Span("deleted", 3, 7), Span("deleted", 3, 7, handed_over=True)])
-def test_of_unknown_runs_the_days_that_are_not_shown_are_reported(instance: dg.DagsterInstance, unknown: Span) -> None:
+def test_the_days_of_unknown_runs_that_are_not_shown_are_reported(instance: dg.DagsterInstance, unknown: Span) -> None:
     event = dg.AssetMaterialization(EVENTS, partition="2026-01-10")
     instance.report_runless_asset_event(event)
     lane = Lane(unknown)

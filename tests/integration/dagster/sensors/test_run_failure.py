@@ -129,7 +129,7 @@ def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
     assert "hunter2" not in caplog.text + captured.out + captured.err
 
 
-def test_one_that_is_away_is_one_line_without_its_address(
+def test_an_unreachable_webhook_is_one_line_without_its_address(
     post_failure: Callable[[str | None], Any], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
