@@ -1,1 +1,1 @@
-"""What the pipeline costs and takes, measured on the genuine servers: `./run bench`."""
+"""What the pipeline costs and achieves, measured on the genuine servers: `./run bench`."""

@@ -34,8 +34,8 @@ from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.rebuilding import DOCUMENTS_OF_A_REBUILD
 from truepixel_dagster.local.demo import dagster_dev, free_port, produce
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.local.graphql import GraphQL
-from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores

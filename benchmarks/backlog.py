@@ -110,7 +110,7 @@ def outcome(
 
 
 def figures(done: Cleared, lanes: int) -> dict[str, float]:
-    """What is told of a backlog that was cleared; of runs, those that were full."""
+    """The figures of a cleared backlog; of its runs, those that were full."""
     most = max(run.messages for run in done.runs)
     full = [run for run in done.runs if run.messages >= 0.8 * most]
     latencies = [latency for run in full for latency in run.latencies]

@@ -193,13 +193,13 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
                 url = f"http://127.0.0.1:{port}/{path}"
                 each = load(process, url, file, headers, connections, seconds=seconds)
                 found.setdefault((way, connections), []).append(each)
-                told = f"{each.rate:,.0f}/s, p99 {each.p99:.1f} ms"
-                say(f"round {number + 1}: {way}, {connections} connections: {told}")
+                figures = f"{each.rate:,.0f}/s, p99 {each.p99:.1f} ms"
+                say(f"round {number + 1}: {way}, {connections} connections: {figures}")
     return _outcome(found, rounds)
 
 
 def _prepared(settings: Settings, folder: Path) -> Settings:
-    """Settings of a collector with one shop, whom nobody limits."""
+    """Settings of a collector with one shop and without limits."""
     provision(settings)
     store = MongoStore(settings.mongodb())
     change(store, SHOP, lambda _: Connection(DOMAIN, TOKEN, 1))

@@ -21,7 +21,7 @@ from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores

@@ -1,4 +1,4 @@
-"""What an event costs in Dagster's history: its own storages and the pooled ones, the same events in turns."""
+"""The cost of an event in Dagster's history: its own storages and the pooled ones, with the same events in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a flush of many buffered counters takes: memory over idle, keys a second, script loads."""
+"""The cost of a flush of many buffered counters: memory above idle, keys per second, script loads."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from truepixel_dagster.instance.partition_range import range_tags
 from truepixel_dagster.instance.process import dagster_home, ended, execute
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.demo import produce
-from truepixel_dagster.local.stack import ephemeral_stack, identified
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.local.traffic import FULL, shops_of
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores

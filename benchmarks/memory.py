@@ -1,4 +1,4 @@
-"""What workers hold over a million messages: their resident memory over time, and the slope of it within a run."""
+"""The memory of workers over a million messages: resident memory over time, and its slope within a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a benchmark found: a table to read, figures to compare, series to plot."""
+"""The result of a benchmark: a table to read, figures to compare, series to plot."""
 
 from __future__ import annotations
 

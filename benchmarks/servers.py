@@ -1,4 +1,4 @@
-"""Servers of a benchmark's own: fresh, on free ports, gone with the block."""
+"""A benchmark's own servers: fresh, on free ports, ended with the block."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from truepixel_dagster.local.stack import ephemeral_stack, identified
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.settings import Settings
 
 

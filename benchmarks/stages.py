@@ -1,4 +1,4 @@
-"""What the pure part of each stage costs the processor for a full micro-batch; no server is asked."""
+"""The processor time of each stage's pure part for a full micro-batch, without servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes by before a worker's first fetch: imports, connections, and Dagster's own start of a run."""
+"""The time before a worker's first fetch: imports, connections, and Dagster's own start of a run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         for number in range(rounds):
             say(f"run {number + 1} of {rounds}")
             began = time.time()
-            # Not by `run_lanes`, which looks at Dagster's history first.
+            # Not by `run_lanes`, which reads Dagster's history first.
             worker = execute(own, "process_events", {}, own.data_dir / "logs" / "start.log")
             with ended([worker]):
                 if worker.wait() != 0:

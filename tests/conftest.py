@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""The options and fixtures of all tests."""
 
 import gc
 import os
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many processes `-n auto` means, which `./run test` asks for: only whole folders are worth more than one.
+    """How many processes `-n auto` means, which `./run test` asks for: more than one pays only for whole folders.
 
     Tests with servers wait more than they compute, so that they get one more than there are processors; each process
     starts servers of its own, for which there must be memory.

@@ -36,7 +36,7 @@ def end(context: dg.OpExecutionContext, numbers: list[int]) -> None:
             dg.AssetMaterialization("written", partition=f"2026-01-0{number + 1}", tags={"dagster/data_version": "1"})
         )
     context.log_event(dg.AssetObservation("topic", metadata={"messages": len(numbers)}))
-    context.log_event(dg.AssetCheckEvaluation(asset_key=WRITTEN, check_name="checked", passed=True))
+    context.log_event(dg.AssetCheckEvaluation(asset_key=WRITTEN, check_name="checked", passed=True))  # type: ignore[arg-type]
 
 
 @dg.job(

@@ -18,7 +18,7 @@ FULL, QUICK = 100, 10
 
 def share(number: int) -> int:
     """Return a number, or a tenth of it in the quick loop."""
-    return max(1, number * settings.default.max_examples // FULL)
+    return max(1, number * _examples() // FULL)
 
 
 def examples(number: int) -> settings:
@@ -28,10 +28,16 @@ def examples(number: int) -> settings:
 
 def sampled(cases: Sequence[T]) -> Sequence[T]:
     """Return all cases, or every tenth of them in the quick loop."""
-    return cases[:: FULL // settings.default.max_examples]
+    return cases[:: FULL // _examples()]
 
 
 def thorough() -> pytest.MarkDecorator:
     """Return the mark of tests that the quick loop leaves out, because they need very many cases to say anything."""
-    is_quick = settings.default.max_examples == QUICK
+    is_quick = _examples() == QUICK
     return pytest.mark.skipif(is_quick, reason="needs very many cases: `./run test` runs it")
+
+
+def _examples() -> int:
+    """Return the number of examples of the current profile."""
+    assert settings.default is not None
+    return settings.default.max_examples

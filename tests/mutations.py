@@ -98,7 +98,7 @@ MUTATIONS = (
         P + "stores/elasticsearch/actions.py",
         "if action.if_seq_no is not None:",
         "if False:",
-        INTEGRATION + "test_flush.py::test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice",
+        INTEGRATION + "test_flush.py::test_a_suspended_flush_whose_claim_others_wrote_counts_nothing_twice",
     ),
     Mutation(
         "Elasticsearch: a document that has changed is read again",
@@ -147,7 +147,7 @@ MUTATIONS = (
         P + "flush.py",
         "if token == claim.token and not",
         "if not",
-        INTEGRATION + "test_flush.py::test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice",
+        INTEGRATION + "test_flush.py::test_a_suspended_flush_whose_claim_others_wrote_counts_nothing_twice",
     ),
     Mutation(
         "flush: a claim stays until it is written",
@@ -161,14 +161,14 @@ MUTATIONS = (
         P + "stores/leases.py",
         "if time.monotonic() >= self._deadline:\n            raise",
         "if False:\n            raise",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_past_its_lease_commits_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_beyond_its_lease_commits_nothing_more",
     ),
     Mutation(
         "leases: every attempt of every call checks the lease",
         P + "pipeline/lane_claim.py",
         "store.guard = self._lease.check",
         "pass",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more",
     ),
     Mutation(
         "leases: Redis confirms the lease before a commit",
@@ -216,10 +216,10 @@ MUTATIONS = (
     ),
     Mutation(
         "a failed micro-batch stops the lane",
-        P + "pipeline/runner.py",
+        P + "pipeline/lane_guard.py",
         "if self.failure is not None:\n            raise LaneStopped",
         "if False:\n            raise LaneStopped",
-        INTEGRATION + "test_guards.py::test_a_worker_that_slept_past_its_lease_commits_nothing_more",
+        INTEGRATION + "test_guards.py::test_a_worker_suspended_beyond_its_lease_commits_nothing_more",
     ),
     Mutation(
         "customers: a reprocessed dead letter counts once",
@@ -269,7 +269,7 @@ MUTATIONS = (
         P + "retention.py",
         "if dropped:",
         "if False:",
-        INTEGRATION + "test_rebuild.py::test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused",
+        INTEGRATION + "test_rebuild.py::test_documents_older_than_the_kept_events_stay_and_their_days_are_rejected",
     ),
     Mutation(
         "documents: events of an unreadable document become dead letters",
@@ -341,15 +341,15 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "    if unknown:\n",
         "    if False:\n",
-        INTEGRATION
-        + "dagster/jobs/test_unreported.py::test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown",
+        INTEGRATION + "dagster/jobs/test_unreported.py::test_the_days_of_unknown_runs_that_are_not_shown_are_reported",
     ),
     Mutation(
         "run reports: a run that handed its lane over reports for itself",
         P + "jobs/unreported.py",
         "if not run.is_finished and any(span.handed_over for span in spans.values()):",
         "if False:",
-        INTEGRATION + "dagster/jobs/test_unreported.py::test_one_that_handed_over_is_left_to_itself_until_it_has_ended",
+        INTEGRATION
+        + "dagster/jobs/test_unreported.py::test_a_run_that_handed_over_reports_for_itself_until_it_has_ended",
     ),
     Mutation(
         "supervisor: an unreadable cursor starts empty",
@@ -634,7 +634,7 @@ MUTATIONS = (
     ),
     Mutation(
         "orders: bots report no orders",
-        P + "orders/facts.py",
+        P + "orders/event_facts.py",
         "if news is None or event.bot:",
         "if news is None:",
         UNIT + "orders/test_facts.py",
@@ -896,14 +896,14 @@ MUTATIONS = (
         P + "exporter/totals.py",
         "return text if _NAME.fullmatch(text) and len(known) < MOST_NAMES else OTHER",
         "return text",
-        INTEGRATION + "dagster/exporter/test_totals.py::test_what_anybody_reports_gives_no_label_and_breaks_no_sum",
+        INTEGRATION + "dagster/exporter/test_totals.py::test_foreign_reports_give_no_label_and_break_no_sum",
     ),
     Mutation(
         "files: existing permissions are tightened",
         P + "private_files.py",
         "path.chmod(stat.S_IMODE(mode) & ~_OTHERS)",
         "pass",
-        INTEGRATION + "dagster/test_private_files.py::test_what_was_there_is_tightened_and_links_are_left_alone",
+        INTEGRATION + "dagster/test_private_files.py::test_existing_permissions_are_tightened_and_links_are_left_alone",
     ),
     Mutation(
         "files: a run's files are readable by their owner only",
@@ -1025,10 +1025,10 @@ MUTATIONS = (
     ),
     Mutation(
         "own servers: a stack proves its identity before it is used",
-        P + "local/stack.py",
+        P + "local/ephemeral.py",
         "        _prove(stack, own)\n",
         "",
-        INTEGRATION + "test_identity.py::test_a_stack_whose_addresses_others_answer_is_not_given_away",
+        INTEGRATION + "test_identity.py::test_a_stack_whose_addresses_others_answer_is_not_used",
     ),
     Mutation(
         "local: one demo or chaos in a data folder",
@@ -1096,7 +1096,7 @@ MUTATIONS = (
     Mutation(
         "collector: a refused record returns to its place in the journal",
         P + "collector/delivery.py",
-        "            self._from(underway.seq)\n",
+        "            self._backlog.rewind(underway.seq)\n",
         "            pass\n",
         UNIT + "collector/test_delivery.py",
     ),
@@ -1254,7 +1254,8 @@ def needs_servers(mutation: Mutation) -> bool:
 @contextmanager
 def servers(folder: Path) -> Iterator[str]:
     """Start the servers; yield the option by which tests use them."""
-    from truepixel_dagster.local.stack import Stack, ephemeral_stack
+    from truepixel_dagster.local.ephemeral import ephemeral_stack
+    from truepixel_dagster.local.stack import Stack
 
     with ephemeral_stack(folder) as settings:
         places = [(each.address.host, each.address.port) for each in Stack(settings).servers]

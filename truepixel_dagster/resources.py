@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from truepixel_dagster.events.sites import Sites
-from truepixel_dagster.events.sources import SourcesError, load
+from truepixel_dagster.events.source_additions import SourcesError
+from truepixel_dagster.events.sources import load
 from truepixel_dagster.settings import Settings, SettingsError
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.epoch_keeper import EpochKeeper

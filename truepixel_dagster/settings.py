@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import os
 from datetime import date, timedelta
-from difflib import get_close_matches
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,12 +26,6 @@ from truepixel_dagster.started_with import put_back
 MIB = 1024 * 1024
 POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
 
-# What a worker holds before its first message: the interpreter, Dagster and the four clients.
-WORKER_BASE_MIB = 140
-# A micro-batch is in memory as received, as its documents, and as the bulk bodies that they make.
-COPIES_OF_A_BATCH = 3
-
-_PREFIX = "TRUEPIXEL_"
 SECRETS_DIR = "TRUEPIXEL_SECRETS_DIR"
 _FILES = (
     "kafka_ssl_ca_location",
@@ -509,74 +501,6 @@ def load_or_default() -> Settings:
         return Settings.model_construct()
 
 
-def unknown_variables() -> list[tuple[str, str | None]]:
-    """Return the TRUEPIXEL_ variables of the environment and of `.env` that are no settings, each with the setting
-    whose name is nearest."""
-    known = {name.upper() for name in Settings.model_fields}
-    others = {name.removeprefix(_PREFIX) for name in (SECRETS_DIR, "TRUEPIXEL_CALLED_AS")}
-    variables = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
-    named = {name.removeprefix(_PREFIX) for name in variables if name.startswith(_PREFIX)}
-    nearest = {name: get_close_matches(name, known, 1) for name in sorted(named - known - others)}
-    return [(_PREFIX + name, _PREFIX + found[0] if found else None) for name, found in nearest.items()]
-
-
-def source_of(field: str) -> str:
-    """Return where the value of a setting comes from: `environment`, `.env`, `file` or `default`."""
-    name = f"TRUEPIXEL_{field.upper()}"
-    if name in {variable.upper() for variable in os.environ}:
-        return "environment"
-    if name in {variable.upper() for variable in dotenv_values(".env")}:
-        return ".env"
-    folder = Path(os.environ.get(SECRETS_DIR) or os.devnull)
-    return "file" if any((folder / each).is_file() for each in (name, name.lower())) else "default"
-
-
-def bounds_of(field: str) -> str:
-    """Return the values that a setting may have, in words; empty if its type alone decides."""
-    info = Settings.model_fields[field]
-    if get_origin(info.annotation) is Literal:
-        return " or ".join(get_args(info.annotation))
-    found = {name: getattr(each, name) for each in info.metadata for name in _BOUNDS if hasattr(each, name)}
-    return ", ".join(f"{_BOUNDS[name]} {value:,}" if name != "pattern" else f"{value}" for name, value in found.items())
-
-
-_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than", "pattern": ""}
-
-
 def _is_secret(field: str) -> bool:
     info = Settings.model_fields.get(field)
     return info is not None and "SecretStr" in str(info.annotation)
-
-
-def memory_limit() -> int | None:
-    """Return the process's memory limit in bytes from its control group (v2, then v1); None if there is none."""
-    for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            text = Path(name).read_text().strip()
-        except OSError:
-            continue
-        # v1 says "no limit" with a number close to 2**63
-        if text.isdigit() and int(text) < 2**60:
-            return int(text)
-    return None
-
-
-def check_memory(settings: Settings, limit: int | None) -> None:
-    """Compare what a worker may hold with the memory limit of its process.
-
-    Arguments:
-        settings: The settings with the budgets.
-        limit: Bytes, as `memory_limit` gives it; None is not checked.
-
-    Raises:
-        SettingsError: The budgets do not fit.
-    """
-    if limit is None:
-        return
-    need = WORKER_BASE_MIB * MIB + settings.prefetch_bytes + COPIES_OF_A_BATCH * settings.batch_bytes
-    if need > limit:
-        raise SettingsError(
-            f"memory limit {limit // MIB} MiB is under the {need // MIB} MiB that a worker may need"
-            f" ({WORKER_BASE_MIB} MiB base + TRUEPIXEL_PREFETCH_BYTES + {COPIES_OF_A_BATCH} x TRUEPIXEL_BATCH_BYTES):"
-            " lower one of them or raise the limit"
-        )

@@ -1,4 +1,4 @@
-"""The same events through other ways of handling them: `./run bench peers`."""
+"""The same events through other frameworks: `./run bench peers`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Bytewax, our stages in bulk: a Kafka source, and a sink that drives them: `python -m benchmarks.peers.bytewax_bulk`.
 
 As its documentation has it: the offsets are kept in recovery partitions on the disk, from which the next execution
-goes on, and not in a consumer group; they are committed to the group at the end for the audit alone, and not measured.
+continues, and not in a consumer group. They are committed to the group only at the end for the audit, unmeasured.
 """
 
 from __future__ import annotations

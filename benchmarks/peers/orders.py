@@ -18,7 +18,7 @@ from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Cluster, Settling, changes_of, groups_of, settle
 from truepixel_dagster.orders.counts import Counted, Entry
 from truepixel_dagster.orders.document import Attribution, attribution_of
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, customer
 from truepixel_dagster.stages.ad_lead import NotedOrder
@@ -72,9 +72,9 @@ class ShopOrders:
             there = _kept(state, f"noted:{user}", tuple[NotedOrder, ...]) or ()
             _keep(state, f"noted:{user}", tuple(dict.fromkeys((*there, *orders))))
             users.setdefault(user, _kept(state, f"touches:{user}", tuple[Touch, ...]) or ())
-        told = [each for each in with_visits([event], noted) if each.order and not each.bot]
+        of_orders = [each for each in with_visits([event], noted) if each.order and not each.bot]
         by = settling(self._rules, users, self._days, lambda _partition, _offset: False)
-        before, after = _settled(told, by, state)
+        before, after = _settled(of_orders, by, state)
         attributions, removed = self._attributions(after, state)
         identities: dict[str, list[Identity]] = {}
         for cluster in after:
@@ -84,7 +84,7 @@ class ShopOrders:
             own = Identity((event.occurred_at, event.event_id), event.customer_id, event.email_hash)
             identities.setdefault(event.user, []).append(own)
         customers = _customers(before, after, identities, state)
-        return Ordered(attributions, removed, customers, _counters(event.shop_id, changes_of(told, after)))
+        return Ordered(attributions, removed, customers, _counters(event.shop_id, changes_of(of_orders, after)))
 
     def _attributions(
         self, clusters: Iterable[Cluster], state: State
@@ -105,13 +105,13 @@ class ShopOrders:
         return changed, tuple(removed)
 
 
-def _settled(told: Sequence[Event], by: Settling, state: State) -> tuple[list[Cluster], list[Cluster]]:
+def _settled(of_orders: Sequence[Event], by: Settling, state: State) -> tuple[list[Cluster], list[Cluster]]:
     """The clusters of an event before it and after it."""
     first: Mapping[str, Cluster] | None = None
-    while told:
-        clusters = _clusters({id_ for event in told for id_ in ids_of(event)}, state)
+    while of_orders:
+        clusters = _clusters({id_ for event in of_orders for id_ in ids_of(event)}, state)
         first = clusters if first is None else first
-        all_settled = [settle(group, by) for group in groups_of(told, clusters)]
+        all_settled = [settle(group, by) for group in groups_of(of_orders, clusters)]
         for settled in all_settled:
             for id_, cluster in settled.changed.items():
                 _keep(state, f"cluster:{id_}", cluster)

@@ -18,7 +18,7 @@ that sends right away and confirms at the checkpoint; "Configuring the Checkpoin
 at least once. It scales by instances in one consumer group: here one for each core, and no more than partitions.
 
 Events of one order may be of several users, and a refund names it by another id, but all are of one shop: what speaks
-of an order is keyed by it. An event that comes again has the key that it had, so that it is found among its user's.
+of an order is keyed by it. A duplicate has the key of the first event, so that it is found among its user's.
 The same event id of two users of a shop would not be: that takes the whole stream through Kafka again, by shop.
 """
 
@@ -211,7 +211,7 @@ class Orders:
 
 
 class EventsSink(BaseSink):  # type: ignore[misc]
-    """Creates event documents in bulk while the dataflow goes on; a checkpoint waits for those under way."""
+    """Creates event documents in bulk while the dataflow continues; a checkpoint waits for those under way."""
 
     def __init__(self, store: ElasticsearchStore, batch: int) -> None:
         super().__init__()
@@ -358,7 +358,7 @@ def build(app: Application, settings: Settings, stores: Stores, drain: Drain) ->
     records = app.dataframe(app.topic(settings.topic, value_deserializer="bytes"))
     records = records.apply(partial(understood, drain), metadata=True).filter(is_new, stateful=True)
 
-    # All branches begin at this one node, because a value is serialized anew, to be copied, wherever there are some.
+    # All branches begin at this one node, because every further one serializes a value again to copy it.
     letters = records.filter(lambda item: isinstance(item, Undecodable)).set_headers(letter_headers)
     letters.apply(lambda item: item.message.value).to_topic(app.topic(settings.dead_topic, value_serializer="bytes"))
     events = EventsSink(stores.elasticsearch, settings.batch_messages)
@@ -414,7 +414,7 @@ def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
 
 
 def waiting_again(settings: Settings) -> int:
-    """What an instance that was killed has sent to others, and nobody has processed."""
+    """What a killed instance has sent to others without being processed."""
     name = f"repartition__{settings.group}--{settings.topic}--shop_id"
     try:
         low, high = bounds(settings.kafka(), name)
@@ -427,7 +427,7 @@ def waiting_again(settings: Settings) -> int:
 
 
 def instance(drain: Drain, results: Any) -> None:
-    """One instance of the application, until everything is through; tells when it had committed, and its peak."""
+    """One instance of the application, until all events are processed; prints when it had committed, and its peak."""
     settings = load_settings()
     app = Application(
         broker_address=settings.kafka_bootstrap,

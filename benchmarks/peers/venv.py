@@ -1,4 +1,4 @@
-"""The peers' virtual environment: apart from the project's, because their pins and ours do not go together."""
+"""The peers' virtual environment: separate, because their pinned packages conflict with the project's."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PYTHONS = {(3, 11): "python3.11", (3, 12): "python3.12"}
 
 
 def interpreter(say: Callable[[str], None]) -> Path:
-    """Its Python; the environment is made the first time, and anew when the lock has changed.
+    """Its Python; the environment is created at first use, and recreated after a change of the lock.
 
     Raises:
         RuntimeError: There is no Python that both peers run on.

@@ -1,4 +1,4 @@
-"""Chromium, the built pixels, and servers for this folder's tests alone: skipped where one of them is missing."""
+"""Chromium, the built pixels, and servers for this folder's tests: skipped if one of them is missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.chromium import NoChromium, chromium
 from tests.integration.conftest import bare_settings, settings, stores
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.settings import Settings
 
 __all__ = ["bare_settings", "settings", "stores"]

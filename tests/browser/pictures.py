@@ -102,7 +102,7 @@ def main() -> None:
         start = datetime.now(timezone.utc) - HISTORY
         records = traffic(EVENTS, seed=SEED, shops=SHOPS, profile=loyal(FULL), start=start, span=HISTORY)
         asyncio.run(send(own, Visitors(connected, say), records))
-        until(lambda: not any(entry.lag for entry in lag(own)))
+        until(lambda: not any(entry.lag for entry in lag(own.kafka())))
         (report, *_) = reports(own, SEED, SHOPS, say)
         # Not before: its browser has an event loop of its own.
         page = stack.enter_context(page_of(stack.enter_context(chromium())))

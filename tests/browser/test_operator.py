@@ -1,6 +1,6 @@
 """A walk as operator through Dagster's UI in Chromium, with the sensor and the schedules at work.
 
-It looks at what there is, survives an outage, repairs a day and several days, replays a range and dead letters, and
+It looks around, survives an outage, repairs a day and several days, replays a range and dead letters, and
 terminates a run. After each, the independent oracle finds no difference.
 """
 
@@ -17,8 +17,9 @@ from tests.integration.driving import audited, days_with_orders, delete_orders, 
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, LAKE, PRODUCT_STATS, STREAM
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.graphql import GraphQL
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores

@@ -107,7 +107,7 @@ def opens(page: Page, address: str, **options: Any) -> None:
 
 
 def buys(storefront: Storefront, page: Page, *, to_the_end: bool) -> None:
-    """Somebody comes from an ad, looks at a hat and buys two."""
+    """A visitor comes from an ad, views a hat and buys two."""
     opens(page, storefront.url + AD, referer="https://www.google.com/")
     opens(page, f"{storefront.url}/products/hat")
     page.get_by_role("button").click()
@@ -164,10 +164,10 @@ def test_without_consent_nothing_that_identifies_the_visitor_leaves_the_browser(
         opens(page, f"{storefront.url}/thank-you")
         names = ("page_viewed", "product_added_to_cart", "page_viewed", "checkout_completed")
         arrive(served, *names)
-        told = [text for text in sent if "/v1/pixel" in text]
-        assert told
+        posted = [text for text in sent if "/v1/pixel" in text]
+        assert posted
         for identifying in (CLIENT, EMAIL, "G-1", "Lovelace", "Main St", "15550100"):
-            assert not any(identifying in text for text in told)
+            assert not any(identifying in text for text in posted)
         assert {record.key for record in records(served)} == {f"{SHOP}:".encode()}
         assert storefront.attributes == {}
         assert page.evaluate("localStorage.length + sessionStorage.length") == 0

@@ -1,4 +1,4 @@
-"""The page of a report in Chromium: without a network, sortable, in light and dark, on a phone, and for everybody."""
+"""The page of a report in Chromium: without a network, sortable, in light and dark, on a phone, and accessible."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, ViewportSize
 
 from tests.unit.report.reports import HOSTILE, report_of
 from truepixel_dagster.report.html import page
 
-PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1200, "height": 900}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+DESKTOP: ViewportSize = {"width": 1200, "height": 900}
 # The contrast of a text with what is behind it, after WCAG 2.1, for every element with text of its own.
 LEAST_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });

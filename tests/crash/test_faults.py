@@ -34,7 +34,7 @@ TRIED_THERE = {
 }
 
 
-def test_nothing_is_lost_or_doubled_whatever_dies(tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled_whichever_process_dies(tmp_path: Path) -> None:
     nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TRIED_THERE])
 
 
@@ -76,7 +76,7 @@ def test_elasticsearch_unreachable_for_two_minutes_makes_no_dead_letter_and_lose
             pipeline.start_servers()
             assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
         assert pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
-        pipeline.stop_daemon()
+        pipeline.daemon.stop()
         # The audit compares the dead letters too: they are those of the malformed messages and no other.
         found, counts = audit(pipeline.settings), account(pipeline.settings)
     assert found.differences == []

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from truepixel_dagster.local.addresses import settings_at
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.servers import Address
-from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings

@@ -37,7 +37,6 @@ from pymongo.errors import PyMongoError
 from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.jars import JarSet
 from truepixel_dagster.local.servers import (
-    ANSWER_TIMEOUT,
     Address,
     Elasticsearch,
     Kafka,
@@ -47,6 +46,7 @@ from truepixel_dagster.local.servers import (
     Redis,
     free_ports,
 )
+from truepixel_dagster.local.servers.server import ANSWER_TIMEOUT
 from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
@@ -143,7 +143,7 @@ class LockedKafka(Kafka):
 
 
 class LockedMongoDB(MongoDB):
-    """`--auth`, TLS for everybody."""
+    """`--auth`, TLS for all clients."""
 
     def __init__(self, address: Address, folder: Path, certificates: Certificates) -> None:
         super().__init__(address, folder)

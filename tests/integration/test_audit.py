@@ -1,4 +1,4 @@
-"""The audit judges what it can while the stream goes on, and finds what was tampered with."""
+"""The audit judges what it can while the stream continues, and finds manipulated documents."""
 
 from __future__ import annotations
 

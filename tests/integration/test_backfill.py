@@ -1,4 +1,4 @@
-"""A day put right from Dagster's UI, by its API, while its webserver and daemon run and events of that day arrive."""
+"""A day corrected through the API of Dagster's UI, while webserver and daemon run and events of that day arrive."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ def test_a_deleted_day_is_backfilled_by_the_uis_api_while_its_events_arrive(
     audited(settings, stores)
 
 
-def test_the_week_that_is_going_on_is_backfilled_though_its_last_days_are_yet_to_come(
-    settings: Settings, stores: Stores, api: GraphQL
-) -> None:
+def test_the_current_week_is_backfilled_before_its_last_days(settings: Settings, stores: Stores, api: GraphQL) -> None:
     now = datetime.now(timezone.utc)
     send(settings, [record("s:c", pixel("seen", at=now.strftime("%Y-%m-%dT%H:%M:%S.000Z")))])
     drain(settings)

@@ -1,4 +1,4 @@
-"""The commands as a person types them, on the genuine servers."""
+"""The commands as a user types them, on the genuine servers."""
 
 from __future__ import annotations
 

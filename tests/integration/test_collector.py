@@ -1,4 +1,4 @@
-"""The collector on the genuine servers: what it takes, from whom, and what comes to stand on the topic."""
+"""The collector on the genuine servers: what it accepts from which sender, and which records it writes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.unit.deploy.test_alerts import dashboard_expressions, rules
 from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.identity import new_identity
-from truepixel_dagster.local.stack import identified
+from truepixel_dagster.local.ephemeral import identified
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.shop_secrets import SecretsError, sealer_of
@@ -304,9 +304,7 @@ def test_a_body_may_have_ten_mebibytes_and_no_more(served: Settings, collector: 
     assert record.value == body
 
 
-def test_what_is_signed_and_cannot_be_read_comes_to_stand_there_all_the_same(
-    served: Settings, collector: Running
-) -> None:
+def test_a_signed_but_unreadable_webhook_is_still_written(served: Settings, collector: Running) -> None:
     for body in (b"", b"not json", b"\xff" * 10, b"[" * 100_000):
         assert collector.webhook("orders/create", body).status == 200
     assert collector.ask("POST", "/v1/webhooks", b"{}", signed("", b"{}")).status == 400
@@ -369,7 +367,7 @@ def test_a_preflight_is_answered_for_a_day(collector: Running) -> None:
     assert answer.headers["access-control-allow-headers"] == "content-type"
 
 
-def test_what_will_never_be_taken_is_told_for_good_and_every_page_may_read_it(collector: Running) -> None:
+def test_a_permanent_rejection_is_final_and_readable_for_every_page(collector: Running) -> None:
     big = {**VISIT, "filler": "x" * 70_000}
     answers = {
         413: collector.pixel(b" " * (512 * 1024 + 1)),
@@ -395,7 +393,7 @@ def test_an_address_and_a_shop_send_at_their_rates(served: Settings) -> None:
         assert 5 <= len(limited) <= 10
         assert limited[0].json["retry"] is True
         assert int(limited[0].headers["retry-after"]) >= 1
-        # The proxy says that it is somebody else.
+        # The proxy names another address.
         assert collector.pixel(VISIT, **{"X-Forwarded-For": "198.51.100.1"}).status == 200
         batch = [{**VISIT, "id": f"b{number}"} for number in range(100)]
         shop = [collector.pixel(batch, **{"X-Forwarded-For": f"198.51.100.{number}"}).status for number in range(5)]
@@ -414,14 +412,14 @@ def test_consent_is_kept_as_the_setting_says(served: Settings) -> None:
     with running(served.model_copy(update={"collector_consent": "drop"})) as collector:
         dropped = collector.pixel([refusing, VISIT])
         assert (dropped.status, dropped.json["dropped"], dropped.json["accepted"]) == (200, 1, 1)
-    nobodys, somebodys = sorted(on_topic(served), key=lambda record: record.key)
-    assert nobodys.key == f"{SHOP}:".encode()
-    assert b"gclid" not in nobodys.value
-    assert b"c-1" not in nobodys.value
-    assert somebodys.key == f"{SHOP}:c-1".encode()
+    without_client, with_client = sorted(on_topic(served), key=lambda record: record.key)
+    assert without_client.key == f"{SHOP}:".encode()
+    assert b"gclid" not in without_client.value
+    assert b"c-1" not in without_client.value
+    assert with_client.key == f"{SHOP}:c-1".encode()
 
 
-def test_a_webhook_is_keyed_by_the_client_that_the_pixel_told(served: Settings, collector: Running) -> None:
+def test_a_webhook_is_keyed_by_the_client_in_the_pixel_event(served: Settings, collector: Running) -> None:
     with running(served.model_copy(update={"collector_journal_dir": served.data_dir / "second"})) as second:
         # A question that is the first may be given up while it connects.
         assert second.webhook("orders/create", {"id": 1, "checkout_token": "another"}).status == 200
@@ -483,7 +481,7 @@ def test_it_exports_every_metric_that_dashboard_and_alerts_name(served: Settings
     } <= exported
 
 
-def test_it_speaks_tls(served: Settings, tmp_path: Path) -> None:
+def test_the_collector_serves_tls(served: Settings, tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")

@@ -1,4 +1,4 @@
-"""The collector while Kafka, Redis, MongoDB or its disk is away, and after it was killed: every 2xx is kept."""
+"""The collector while Kafka, Redis, MongoDB or its disk fails, and after it was killed: every 2xx is kept."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ from tests.integration.test_collector import VISIT, ago
 from tests.integration.test_pipeline import completed
 from truepixel_dagster.collector.journal_file import NAME, JournalFile
 from truepixel_dagster.local.chaos.proxy import Proxy
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.servers import Address, Kafka
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 
@@ -162,7 +163,7 @@ def test_a_collector_begins_without_kafka_and_catches_up(served: Settings, kafka
     judge(load, on_topic(served))
 
 
-def test_sigterm_while_kafka_is_away_ends_in_time_and_the_next_one_goes_on(
+def test_sigterm_while_kafka_is_unreachable_ends_in_time_and_the_next_collector_continues(
     served: Settings, kafka: KafkaProcess
 ) -> None:
     with running(served) as collector:
@@ -233,7 +234,8 @@ def test_an_unreachable_redis_delays_no_answer_and_the_token_replaces_the_client
     with running(served.model_copy(update={"redis_url": SecretStr(f"redis://{proxy.address}/0")})) as collector:
         order = {"id": 1, "cart_token": "cart-1"}
         assert collector.webhook("orders/create", order).status == 200
-        for away in (lambda: proxy.delay(30), proxy.cut):
+        faults: tuple[Callable[[], None], ...] = (lambda: proxy.delay(30), proxy.cut)
+        for away in faults:
             away()
             answers = [collector.webhook("orders/create", order) for _ in range(20)]
             assert {answer.status for answer in answers} == {200}

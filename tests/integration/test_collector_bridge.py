@@ -1,4 +1,4 @@
-"""Deliveries of Pub/Sub and EventBridge through a collector that runs, to the genuine topic."""
+"""Deliveries of Pub/Sub and EventBridge through a running collector to the genuine topic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Senders that are broken, slow or hostile: no 500, no growth, and nothing is written that nobody signed."""
+"""Senders that are broken, slow or hostile: no 500, no growth, and nothing unsigned is written."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_huge_headers_and_slow_senders_are_refused(collector: Running) -> None:
     assert collector.webhook("orders/create", {"id": 1}).status == 200
 
 
-def test_many_slow_senders_keep_nobody_out_and_leave_nothing(served: Settings, collector: Running) -> None:
+def test_many_slow_senders_block_no_others_and_leave_nothing(served: Settings, collector: Running) -> None:
     beginnings = (b"", HEAD, HEAD + b"X-A: ", HEAD + b"Content-Length: 10000000\r\n\r\n" + b"x" * 20_000)
     with ExitStack() as stack:
         slow = []
@@ -86,7 +86,7 @@ def test_many_slow_senders_keep_nobody_out_and_leave_nothing(served: Settings, c
 def test_a_delivery_that_is_replayed_has_its_id_each_time(served: Settings, collector: Running) -> None:
     headers = signed("orders/create", b'{"id": 1}')
     assert [collector.ask("POST", "/v1/webhooks", b'{"id": 1}', headers).status for _ in range(3)] == [200] * 3
-    # With another body, or from another shop, the signature is worth nothing.
+    # The signature is invalid for another body and for another shop.
     assert collector.ask("POST", "/v1/webhooks", b'{"id": 2}', headers).status == 401
     other = headers | {"X-Shopify-Shop-Domain": "who.myshopify.com"}
     assert collector.ask("POST", "/v1/webhooks", b'{"id": 1}', other).status == 404
@@ -104,7 +104,7 @@ BODIES = (b"[]", b"{}", b"[{}]", b'{"events":7}', b'[{"id": "a"}]')
 ANSWERS = {200, 204, 400, 401, 403, 404, 405, 413, 415, 429}
 
 
-def test_whatever_comes_is_answered_and_only_what_is_signed_is_written(served: Settings, collector: Running) -> None:
+def test_every_request_is_answered_and_only_signed_ones_are_written(served: Settings, collector: Running) -> None:
     promised: list[bytes] = []
 
     @hypothesis_settings(max_examples=1000)

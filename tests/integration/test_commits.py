@@ -1,4 +1,4 @@
-"""Commits of a lane go on beside its micro-batches: one that is slow holds up none, one that fails stops the lane."""
+"""A lane commits in parallel with its micro-batches: a slow commit delays none, a failed one stops the lane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from tests.integration.driving import audited, drain, one_batch, send
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.consumer import EventConsumer
@@ -69,7 +70,7 @@ def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
     with monkeypatch.context() as patched:
         patched.setattr(EventConsumer, "commit", broken)
         with open_lane(waiting, lane=0, lanes=1, owner="failing") as lane:
-            # The second has the first one's offsets committed at the latest, the third is told that it failed.
+            # The second has the first one's offsets committed at the latest, the third gets the failure.
             with pytest.raises(KafkaUnavailable, match="no acknowledgement"):
                 _batches(lane, 3)
             with pytest.raises(LaneStopped):

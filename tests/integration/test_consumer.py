@@ -51,7 +51,7 @@ def test_a_new_group_starts_at_the_beginning_and_resumes_after_what_it_committed
     again.close()
 
 
-def test_what_was_not_committed_comes_again(settings: Settings) -> None:
+def test_what_was_not_committed_is_redelivered(settings: Settings) -> None:
     send(settings, numbered(5))
     for _ in range(2):
         consumer = EventConsumer(settings.kafka(), settings.fetch_limits(), ALL)
@@ -81,7 +81,7 @@ def test_a_message_larger_than_every_budget_still_gets_through_alone(settings: S
     consumer.close()
 
 
-def test_what_retention_took_is_reported_and_the_rest_is_read(settings: Settings) -> None:
+def test_records_that_retention_removed_are_reported_and_the_rest_is_read(settings: Settings) -> None:
     send(settings, [(b"s:c", b"%d" % number, ()) for number in range(10)])
     consumer = EventConsumer(settings.kafka(), settings.fetch_limits(), ALL)
     (partition,) = {m.origin.partition for batch in fetch_all(consumer) for m in batch}

@@ -1,4 +1,4 @@
-"""Dead letters that come back on the genuine servers: each applied exactly once, whatever comes in between."""
+"""Dead letters reprocessed on the genuine servers: each is applied exactly once, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def visitors(count: int = 1500, seed: int = 3) -> list[tuple[bytes | None, bytes
     ]
 
 
-def told(settings: Settings) -> tuple[int, int]:
+def accounted(settings: Settings) -> tuple[int, int]:
     """Produced and accounted for, which must be the same; and the dead ones."""
     found = account(settings)
     assert found.lost == []
@@ -131,7 +131,7 @@ def undecodable(settings: Settings, stores: Stores) -> int:
 
 
 @pytest.mark.parametrize("collections", [(CUSTOMERS,), (AD_LEADS,), (AD_LEADS, CUSTOMERS)], ids="+".join)
-def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
+def test_a_profile_that_mongodb_rejected_is_reprocessed_as_if_never_rejected(
     lenient: Settings, stores: Stores, collections: Sequence[str]
 ) -> None:
     send(lenient, visitors())
@@ -140,10 +140,10 @@ def test_what_mongodb_refused_comes_back_as_if_it_had_never_been_refused(
     drain(lenient)
     flush(stores)
     assert len(audit(lenient).differences) > 50
-    told(lenient)
+    accounted(lenient)
     accept(stores, *collections)
     come_back(lenient, stores)
-    produced, dead = told(lenient)
+    produced, dead = accounted(lenient)
     assert (produced, dead) == (1500, undecodable(lenient, stores))
 
 
@@ -155,10 +155,10 @@ def test_what_elasticsearch_rejected_can_be_reprocessed_once_the_index_accepts_i
         drain(lenient)
         flush(stores)
         assert len(audit(lenient).differences) > 50
-        told(lenient)
+        accounted(lenient)
         assert replay(lenient, stage="index").failed_again > 50
     come_back(lenient, stores)
-    told(lenient)
+    accounted(lenient)
 
 
 def test_an_order_that_another_event_counted_meanwhile_is_not_counted_again(lenient: Settings, stores: Stores) -> None:
@@ -188,7 +188,7 @@ def test_orders_that_elasticsearch_refused_come_back_with_their_status(lenient: 
         drain(lenient)
     assert {entry.letter.stage for entry in listed(lenient, stores)} == {"decode", "attribution"}
     come_back(lenient, stores)
-    told(lenient)
+    accounted(lenient)
 
 
 def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is_refused(
@@ -218,7 +218,7 @@ def test_reprocessing_without_a_change_uses_no_try(settings: Settings, stores: S
     assert states(settings, stores) == ["waiting", "waiting"]
     assert len(list(dead_letters.read(settings.kafka()))) == 2
     assert sorted(entry.letter.stage for entry in listed(settings, stores)) == ["decode", "index"]
-    assert told(settings) == (3, 2)
+    assert accounted(settings) == (3, 2)
 
 
 def refuse_otherwise(stores: Stores, tries: int) -> None:
@@ -252,7 +252,7 @@ def test_a_dead_letter_rejected_for_two_other_reasons_is_given_up_until_it_is_re
     assert replay(settings) == Replay(failed_again=1)
     stores.mongodb.delete(AD_LEADS, {"_id": "s:c"})
     assert come_back(settings, stores) == Replay(replayed=1)
-    assert told(settings) == (1, 0)
+    assert accounted(settings) == (1, 0)
 
 
 def test_a_letter_that_is_reopened_has_two_tries_again(settings: Settings, stores: Stores) -> None:
@@ -313,7 +313,7 @@ def test_the_job_can_only_look_and_reopens(settings: Settings, stores: Stores, m
             chosen = {"ops": {"replay_letters": {"config": config}}}
             ended = job.execute_in_process(run_config=chosen, instance=instance)
         (event,) = [event for event in ended.all_events if event.event_type_value == "STEP_OUTPUT"]
-        return {name: value.value for name, value in event.event_specific_data.metadata.items()}
+        return {name: value.value for name, value in event.step_output_data.metadata.items()}
 
     assert run(dry_run=True)["given up"] == 1
     assert run()["given up"] == 1
@@ -337,7 +337,7 @@ def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, s
     assert come_back(lenient, stores) == Replay(replayed=1)
 
 
-def test_a_replay_that_stops_at_another_stage_goes_on_from_there_and_counts_products_once(
+def test_a_replay_that_stops_at_another_stage_continues_from_there_and_counts_products_once(
     lenient: Settings, stores: Stores
 ) -> None:
     send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])
@@ -362,7 +362,7 @@ def test_a_letter_whose_event_another_record_has_brought_is_a_duplicate(lenient:
     assert replay(lenient) == Replay(duplicates=1)
     audited(lenient, stores)
     assert states(lenient, stores) == ["replayed"]
-    assert told(lenient) == (2, 0)
+    assert accounted(lenient) == (2, 0)
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
 
 
@@ -414,7 +414,7 @@ def test_a_replay_that_ends_behind_any_write_is_finished_by_the_next(
             replay(lenient)
     replay(lenient)
     audited(lenient, stores)
-    told(lenient)
+    accounted(lenient)
 
 
 @contextmanager
@@ -466,7 +466,7 @@ def test_a_rejection_stays_when_its_batch_runs_again_and_the_store_would_accept_
     assert len(listed(lenient, stores)) == buried
     assert len(audit(lenient).differences) > 10
     come_back(lenient, stores)
-    told(lenient)
+    accounted(lenient)
 
 
 def test_a_refusal_of_the_history_sticks_too(lenient: Settings, stores: Stores) -> None:
@@ -558,7 +558,7 @@ def test_two_replays_at_once_beside_the_stream_apply_each_letter_once(lenient: S
     small = lenient.model_copy(update={"batch_messages": 20})
     at_once(lambda: replay(small), lambda: replay(small), lambda: drain(small))
     audited(lenient, stores)
-    told(lenient)
+    accounted(lenient)
 
 
 def test_an_older_event_that_comes_back_leaves_what_newer_ones_have_set(lenient: Settings, stores: Stores) -> None:

@@ -1,4 +1,4 @@
-"""The demo that somebody watches, as a process: README's example, a server that is killed, and its end."""
+"""The demo as a process: README's example, a killed server, and its end."""
 
 from __future__ import annotations
 
@@ -89,10 +89,10 @@ def test_readmes_signed_webhook_is_in_the_report(demo: Demo) -> None:
     sent = shell(demo, command)
     assert "HTTP/1.1 200" in sent
     end = time.monotonic() + SECONDS
-    while "direct" not in (told := shell(demo, f". .truepixel/demo/env\n./run report{report}")):
-        assert time.monotonic() < end, told
+    while "direct" not in (printed := shell(demo, f". .truepixel/demo/env\n./run report{report}")):
+        assert time.monotonic() < end, printed
         time.sleep(1)
-    assert "20.00" in told
+    assert "20.00" in printed
 
 
 def test_a_killed_server_is_named_started_again_and_the_demo_continues(demo: Demo) -> None:

@@ -1,4 +1,4 @@
-"""Documents of another shape on the genuine servers: read, upgraded and kept; one that cannot be read is one letter."""
+"""Documents of another shape on the genuine servers: read, upgraded and kept, or a dead letter if unreadable."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EARLIER = "2026-01-10T10:00:00.000Z"
 
 
 def put(stores: Stores, name: str, id_: str, document: dict[str, Any]) -> None:
-    """Write a document as somebody else would: as it is."""
+    """Write a document unchanged, as another program would."""
     if name in ELASTICSEARCH:
         index = stores.elasticsearch.index(ELASTICSEARCH[name])
         stores.elasticsearch.client.index(index=index, id=id_, document=document, refresh=True)
@@ -140,7 +140,7 @@ def rebuilds(context: RebuildContext) -> Iterator[Any]:
 
 
 def with_strange_fields(stores: Stores, installed: dict[str, dict[str, Any]]) -> None:
-    """Add fields that nobody here knows, as a newer version or an import may have them."""
+    """Add unknown fields, as a newer version or an import may have them."""
     strange: dict[str, Any] = {"strange": {"type": "keyword"}}
     nested: dict[str, Any] = {name: {"dynamic": "strict", "properties": strange} for name in ("sightings", "touches")}
     for name, index in ELASTICSEARCH.items():
@@ -157,7 +157,7 @@ def with_strange_fields(stores: Stores, installed: dict[str, dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize("rebuilt", [False, True], ids=["stream", "rebuild"])
-def test_what_is_not_known_survives_a_rewrite(
+def test_unknown_fields_survive_a_rewrite(
     settings: Settings, stores: Stores, installed: dict[str, dict[str, Any]], rebuilt: bool
 ) -> None:
     with_strange_fields(stores, installed)
@@ -315,7 +315,7 @@ def test_a_rebuild_skips_what_cannot_be_read_and_does_the_rest(settings: Setting
     assert get(stores, "events", "s:odd")["shop_id"] == "s"
 
 
-def test_what_stands_in_redis_in_another_shape_stops_no_flush_and_no_lane(settings: Settings, stores: Stores) -> None:
+def test_values_of_another_shape_in_redis_stop_no_flush_and_no_lane(settings: Settings, stores: Stores) -> None:
     client, name = stores.redis.client, settings.namespace
     client.hset(f"{name}:claim:s:bad:2026-01-01", mapping={"token": "t", "views": "many"})
     client.hset(f"{name}:buffer:of-another-shape", "views", "1")
@@ -345,6 +345,6 @@ def test_redactions_and_requests_that_cannot_be_read_keep_no_other_back(settings
     assert [waiting.id for waiting in privacy_requests.waiting(stores.mongodb)] == ["cli/good"]
     send(settings, [record("s:c", pixel("e")), record("s:d", {**pixel("f"), "clientId": "d"})])
     (tally,) = drain(settings)
-    # What nobody can tell the end of is forgotten for ever: rather too much than too little.
+    # A redaction whose end cannot be read covers everything: rather too much than too little.
     assert (tally.redacted, sum(tally.dead_letters.values())) == (1, 0)
     assert stores.mongodb.read(CUSTOMERS, ["s:c", "s:d"]).keys() == {"s:d"}

@@ -1,4 +1,4 @@
-"""Settings of the servers that would lose acknowledged writes are named, with what to type."""
+"""Server settings that would lose acknowledged writes are named, with the command that corrects them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = Facts(
 )
 
 
-def test_what_setup_makes_on_the_genuine_servers_is_as_it_should_be(settings: Settings, stores: Stores) -> None:
+def test_what_setup_creates_on_the_genuine_servers_passes_the_checks(settings: Settings, stores: Stores) -> None:
     page = {"id": "e1", "name": "page_viewed", "clientId": "c", "timestamp": "2026-01-05T10:00:00Z"}
     send(settings, [record("shop:c", page)])
     drain(settings)

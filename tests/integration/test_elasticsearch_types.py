@@ -10,6 +10,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ import psutil
 import pytest
 from elasticsearch import ApiError, Elasticsearch
 
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, JarCache
 from truepixel_dagster.local.servers import Elasticsearch as Server
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.stores.elasticsearch_errors import (
     CONFLICT_TYPE,
     DENIED,
@@ -176,8 +178,9 @@ def busy_master(node: Node) -> Error:
     tasks.start()
     try:
         for number in range(1000):
-            alias = {"index": index, "name": f"alias-{number}", "master_timeout": "1ms"}
-            if error := refused(lambda: node.client.indices.put_alias(**alias)):  # noqa: B023 (called at once)
+            name = f"alias-{number}"
+            put = partial(node.client.indices.put_alias, index=index, name=name, master_timeout="1ms")
+            if error := refused(put):
                 return error
     finally:
         over.set()
@@ -420,7 +423,7 @@ DOCUMENTS = {
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_whatever_is_wrong_with_one_document_is_poison(node: Node, name: str) -> None:
+def test_every_error_of_one_document_is_poison(node: Node, name: str) -> None:
     """No lane stops for it."""
     assert kind_of(node.written(node.index(), DOCUMENTS[name])) is Kind.POISON
 

@@ -1,4 +1,4 @@
-"""The exporter on the genuine servers: it says what the stores hold, also after a restart and with a server away."""
+"""The exporter on the genuine servers: it reports what the stores hold, after a restart and during an outage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def up(found: Scraped) -> dict[str, float]:
 SUCCEEDED = ("truepixel_runs_finished_total", (("dagster_job", "process_events"), ("status", "success")))
 
 
-def test_what_is_scraped_is_what_the_stores_hold_and_a_restart_counts_nothing_twice(settings: Settings) -> None:
+def test_a_scrape_has_the_stores_figures_and_a_restart_counts_nothing_twice(settings: Settings) -> None:
     records = traffic(2000, seed=5, shops=2, duplicates=0.1, malformed=0.02, profile=FIRST)
     send(settings, [(record.key, record.value, record.headers) for record in records])
     with serving(settings, lambda _: None, host="127.0.0.1", port=0) as port:
@@ -76,12 +76,12 @@ def settled(settings: Settings, messages: int) -> Scraped:
 
 
 def test_a_server_that_is_away_is_told_and_the_others_are_scraped(settings: Settings) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     away = settings.model_copy(update={"redis_url": SecretStr("redis://:hush@127.0.0.1:1/0")})
-    with serving(away, told.append, host="127.0.0.1", port=0) as port:
+    with serving(away, lines.append, host="127.0.0.1", port=0) as port:
         found = scrape(port)
     assert up(found) == {"kafka": 1, "elasticsearch": 1, "mongodb": 1, "redis": 0, "dagster": 1}
-    (line,) = told
+    (line,) = lines
     assert line.startswith("redis is down: ")
     assert "127.0.0.1:1" in line
     assert "hush" not in line

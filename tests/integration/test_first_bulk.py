@@ -1,6 +1,6 @@
 """A process's first bulk request goes in two parts side by side: what reads the replies must stand two threads at once.
 
-Types that msgspec looks at when they are first used do not: the process is gone, without a word.
+Types that msgspec examines at their first use do not: the process crashes without a message.
 """
 
 from __future__ import annotations

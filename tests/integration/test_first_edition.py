@@ -1,4 +1,4 @@
-"""An installation that the first edition of the data contract has written (`tests/first_edition.py`), upgraded."""
+"""An installation written by the first edition of the data contract (`tests/first_edition.py`), upgraded."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ def installed_anew(settings: Settings, records: Iterable[Message] | None = None)
     provision(fresh)
     with EventProducer(fresh.kafka()) as producer:
         for message in read_all(settings.kafka()) if records is None else records:
-            place = {"partition": message.origin.partition, "timestamp": message.timestamp}
-            producer.send(message.key, message.value, message.headers, **place)
+            partition, timestamp = message.origin.partition, message.timestamp
+            producer.send(message.key, message.value, message.headers, partition=partition, timestamp=timestamp)
     drain(fresh)
     with open_stores(fresh) as stores:
         try:
@@ -134,7 +134,7 @@ def _bare(value: Any, settings: Settings) -> Any:
     return "TOPIC" if value == settings.topic else value
 
 
-def test_a_rebuild_of_everything_brings_it_to_what_a_fresh_installation_has(first: Settings) -> None:
+def test_a_rebuild_of_everything_equals_a_fresh_installation(first: Settings) -> None:
     provision(first)
     with open_stores(first) as stores:
         assert audit(first).differences
@@ -253,11 +253,11 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
         }
         with pytest.raises(NotSetUp, match=r"lacks the field .*: run `truepixel setup`"):
             stores.elasticsearch.check()
-    told = run(first, "setup")
+    printed = run(first, "setup")
     for index in said:
-        assert f"Elasticsearch mapping of {first.namespace}-{index}" in told.stdout
+        assert f"Elasticsearch mapping of {first.namespace}-{index}" in printed.stdout
     older = ", ".join(f"{count} {name}" for name, count in before.items())
-    assert f"documents of the first edition of the data contract: {older}. They are read" in one_line(told.stderr)
+    assert f"documents of the first edition of the data contract: {older}. They are read" in one_line(printed.stderr)
     assert "nothing to do" in truepixel(first, "setup")
     with open_stores(first) as stores:
         assert lacking(first, stores) == {}
@@ -269,9 +269,9 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
 
 def test_a_reindex_makes_its_orders_right_for_aggregations_and_changes_no_document(first: Settings) -> None:
     index = f"{first.namespace}-attributions"
-    told = one_line(run(first, "setup").stderr)
+    printed = one_line(run(first, "setup").stderr)
     note = rf"note: index {index} has \S+ .* \(and \d+ more\): only searches of your own need more\. Stop the lanes"
-    assert re.search(note, told)
+    assert re.search(note, printed)
     with open_stores(first) as stores:
         before = {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")}
     truepixel(first, "setup", "--reindex", index)

@@ -171,11 +171,11 @@ def test_a_crash_anywhere_loses_nothing_and_counts_nothing_twice(
 
 
 class Sleeper(ElasticsearchStore):
-    """Sleeps once at a point of a flush, while the others go on."""
+    """Sleeps once at a point of a flush, while the others continue."""
 
     def __init__(self, settings: Settings, point: str, meanwhile: Callable[[], None]) -> None:
         super().__init__(settings.elasticsearch())
-        self.point, self.meanwhile, self.slept = point, meanwhile, 0
+        self.point, self.meanwhile, self.sleeps = point, meanwhile, 0
 
     def mget(self, documents: Sequence[tuple[str, str]], fields: Sequence[str] | None = None) -> list[Found | None]:
         self._sleep_at("before reading")
@@ -190,8 +190,8 @@ class Sleeper(ElasticsearchStore):
         return outcomes
 
     def _sleep_at(self, point: str) -> None:
-        if point == self.point and not self.slept:
-            self.slept += 1
+        if point == self.point and not self.sleeps:
+            self.sleeps += 1
             self.meanwhile()
 
 
@@ -229,14 +229,14 @@ def views_after_a_sleep(settings: Settings, sleeping: RedisStore, point: str, *,
         count(redis, {("s", "p", DAY): {"views": 1}})
         with closing(Sleeper(settings, point, meanwhile)) as sleeper:
             flush_product_stats(sleeping, sleeper)
-            assert sleeper.slept == 1
+            assert sleeper.sleeps == 1
         assert left_in_redis(redis) == []
         return counted_views(elasticsearch)
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["new document", "known document"])
 @pytest.mark.parametrize("point", POINTS)
-def test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice(
+def test_a_suspended_flush_whose_claim_others_wrote_counts_nothing_twice(
     settings: Settings, redis_store: RedisStore, point: str, known: bool
 ) -> None:
     assert views_after_a_sleep(settings, redis_store, point, known=known) == {"p": 111 + 1000 * known}
@@ -244,7 +244,7 @@ def test_a_flush_that_slept_while_others_wrote_its_claim_counts_nothing_twice(
 
 @pytest.mark.parametrize("known", [False, True], ids=["new document", "known document"])
 @pytest.mark.parametrize("point", POINTS[:3])
-def test_without_a_look_at_the_open_claims_a_sleeper_would_count_twice(
+def test_without_the_check_of_open_claims_a_suspended_flush_would_count_twice(
     settings: Settings, point: str, known: bool
 ) -> None:
     with closing(EveryClaimOpen(settings.redis())) as careless:
@@ -305,7 +305,7 @@ class Measured(RedisStore):
         super().__init__(settings.redis())
         self.claimed: list[int] = []
         self.commands: list[tuple[Any, ...]] = []
-        execute = self.client.execute_command
+        execute: Callable[..., Any] = self.client.execute_command
 
         def recorded(*arguments: Any, **options: Any) -> Any:
             self.commands.append(arguments)
@@ -372,7 +372,7 @@ def refuse(store: ElasticsearchStore, name: str, how: str) -> str:
 
 @pytest.mark.parametrize("how", REFUSING)
 @pytest.mark.parametrize("batch", [1, 100])
-def test_refused_documents_are_told_hold_up_no_others_and_lose_nothing(
+def test_rejected_documents_are_reported_delay_no_others_and_lose_nothing(
     redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, batch: int, how: str
 ) -> None:
     refusing = refuse(elasticsearch_store, "product-stats-2026.01", how)
@@ -411,7 +411,7 @@ def test_weekly_visitors_are_distinct_clients_and_say_that_they_are_an_estimate(
     }
 
 
-def test_only_weeks_in_which_somebody_was_seen_are_looked_at_and_only_new_counts_written(
+def test_only_weeks_with_visitors_are_read_and_only_new_counts_written(
     redis_store: RedisStore, elasticsearch_store: ElasticsearchStore
 ) -> None:
     def flushed() -> FlushResult:
@@ -464,7 +464,7 @@ def test_a_count_that_is_not_lower_is_never_replaced_and_an_exact_one_becomes_an
 
 @pytest.mark.parametrize("known", [False, True], ids=["new document", "known document"])
 @pytest.mark.parametrize("point", POINTS)
-def test_a_weekly_flush_that_slept_never_puts_back_its_lower_count(
+def test_a_suspended_weekly_flush_never_restores_its_lower_count(
     settings: Settings, redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, point: str, known: bool
 ) -> None:
     def meanwhile() -> None:
@@ -477,7 +477,7 @@ def test_a_weekly_flush_that_slept_never_puts_back_its_lower_count(
     visit(redis_store, "a")
     with closing(Sleeper(settings, point, meanwhile)) as sleeper:
         flush_weekly_visitors(redis_store, sleeper)
-        assert sleeper.slept == 1
+        assert sleeper.sleeps == 1
     assert weekly(elasticsearch_store)["visitors"] == 4 + known
 
 
@@ -499,7 +499,7 @@ def test_a_crash_of_the_weekly_flush_leaves_the_week_to_the_next(
 
 
 @pytest.mark.parametrize("how", REFUSING)
-def test_refused_weeks_are_told_and_stay_dirty(
+def test_rejected_weeks_are_reported_and_stay_dirty(
     redis_store: RedisStore, elasticsearch_store: ElasticsearchStore, how: str
 ) -> None:
     refusing = refuse(elasticsearch_store, "weekly-visitors", how)

@@ -18,7 +18,8 @@ from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer
@@ -45,7 +46,7 @@ def a_lane(settings: Settings, owner: str) -> Iterator[LaneRunner]:
 
 
 def freeze(lane: LaneRunner) -> None:
-    """As SIGSTOP does: no heartbeat any more, while the clock goes on."""
+    """As SIGSTOP does: no heartbeat any more, while the clock continues."""
     lane._lease._stop.set()
     time.sleep(LEASE_SECONDS + 0.3)
 
@@ -72,7 +73,7 @@ def test_an_expired_lease_is_distinguished_from_one_that_was_given_back(short: S
     assert lapsed(*where) == frozenset()
 
 
-def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
+def test_a_worker_suspended_beyond_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
     with a_lane(short, "frozen") as frozen:
         slot = frozen.fetch()
         assert slot is not None
@@ -92,7 +93,7 @@ def test_a_worker_that_slept_past_its_lease_commits_nothing_more(short: Settings
     audited(short, stores)
 
 
-def test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more(
+def test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more(
     short: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decide, asleep = ad_lead.decide, threading.Event()
@@ -109,7 +110,7 @@ def test_a_worker_that_slept_in_the_middle_of_a_stage_writes_nothing_more(
         slot = frozen.fetch()
         assert slot is not None
         known = frozen.index(slot)
-        # It wakes up between its read and its write: nobody else has touched these documents meanwhile.
+        # It resumes between its read and its write: no other worker has changed these documents meanwhile.
         with pytest.raises(LaneLost):
             frozen.ad_lead(known)
         assert stores.mongodb.count("ad_leads") == 0
@@ -199,8 +200,8 @@ def test_two_writers_of_a_document_lose_no_update(settings: Settings, stores: St
     assert stores.mongodb.read(CUSTOMERS, ["shop:client"])["shop:client"]["events"] == 3
 
 
-def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
-    """Touches and an order that somebody else writes between a micro-batch's read and its stages 2 and 3."""
+def test_a_document_changed_after_the_read_ahead_is_read_again(settings: Settings, stores: Stores) -> None:
+    """Touches and an order that another worker writes between a micro-batch's read and its stages 2 and 3."""
     send(settings, [record("s:c", pixel("touch", query="?gclid=g-1")), record("s:c", completed("order"))])
     theirs = {"event_id": "theirs", "at": "2026-01-01T00:00:00.000Z", "ad": {"platform": "x"}}
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
@@ -226,6 +227,6 @@ def test_what_is_changed_after_it_was_read_ahead_is_read_again(settings: Setting
 
 
 def test_an_unreachable_redis_is_one_line_when_a_lane_is_claimed(settings: Settings) -> None:
-    away = redis.Redis(port=1, retry=None)
+    away = redis.Redis(port=1, retry=None)  # type: ignore[arg-type]
     with pytest.raises(Unavailable, match=r"^Redis at localhost:1 \(TRUEPIXEL_REDIS_URL\): ConnectionError"):
         Lease(away, settings.namespace, [0], "test", 10).acquire()

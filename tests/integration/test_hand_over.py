@@ -1,4 +1,4 @@
-"""A run that waits behind another one takes its lane without a gap, without both writing, and only from that one."""
+"""A standby run takes its lane over without a gap, never writes together with its predecessor, and follows only it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_the_lane_continues_where_it_was_handed_over(small: Settings, stores: St
     audited(small, stores)
 
 
-def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Settings, stores: Stores) -> None:
+def test_a_standby_run_plans_its_batches_while_another_run_has_the_lane(small: Settings, stores: Stores) -> None:
     with (
         open_lane(small, lane=0, lanes=1, owner="first") as first,
         claim_lane(small, lane=0, lanes=1, owner="second", after="first") as coming,
@@ -96,7 +96,7 @@ def test_what_can_be_planned_is_planned_while_another_run_has_the_lane(small: Se
     audited(small, stores)
 
 
-def test_who_waits_no_longer_gives_its_place_back(small: Settings, stores: Stores) -> None:
+def test_a_standby_run_that_ends_gives_its_place_back(small: Settings, stores: Stores) -> None:
     with open_lane(small, lane=0, lanes=1, owner="first"):
         with claim_lane(small, lane=0, lanes=1, owner="second", after="first"):
             assert next_of(small, stores) == dict.fromkeys([0, 1, 2], "second")

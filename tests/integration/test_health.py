@@ -1,4 +1,4 @@
-"""Every check of health passes on a healthy pipeline, and fails for the fault that it is there to find."""
+"""Every health check passes on a healthy pipeline, and fails for the fault that it detects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def healthy(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch)
     for name, value in environment(settings).items():
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)
-    # As many dead letters as this traffic has are well.
+    # The share of dead letters in this traffic passes.
     monkeypatch.setenv("TRUEPIXEL_ALERT_DEAD_LETTER_SHARE", "0.2")
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
     send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=8, shops=1, profile=FIRST)])
@@ -140,7 +140,7 @@ def test_every_check_passes_on_a_healthy_pipeline(healthy: Settings) -> None:
     assert [each.check_name for each in found.values() if not each.passed] == []
 
 
-def test_what_a_replay_brings_back_is_healthy_again(healthy: Settings, stores: Stores) -> None:
+def test_a_replay_restores_health(healthy: Settings, stores: Stores) -> None:
     delete_an_event(healthy, stores)
     failed = check()["records_accounted"]
     (origin,) = failed.metadata["examples"].value  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""One visitor stops nobody: whatever a client sends, lanes go on, stores stay bounded, and the oracle agrees."""
+"""No client can stop others: whatever it sends, lanes continue, stores stay bounded, and the oracle agrees."""
 
 from __future__ import annotations
 
@@ -351,7 +351,7 @@ def test_an_order_of_thousands_of_sightings_has_a_document_of_few(settings: Sett
     assert json.dumps(attribution(stores, "s:tok"), sort_keys=True) == before
 
 
-def test_checkouts_without_end_fill_no_order_and_shopifys_word_is_taken(settings: Settings, stores: Stores) -> None:
+def test_endless_checkouts_fill_no_order_and_shopifys_order_is_accepted(settings: Settings, stores: Stores) -> None:
     bound = settings.model_copy(update={"ids_per_order": 100, "batch_messages": 37})
     checkouts = [{"token": f"t{n:03d}", "cartToken": "k", "order": {"id": "5"}} for n in range(150)]
     values = [pixel(f"e{n}", "checkout_completed", checkout=checkout) for n, checkout in enumerate(checkouts)]
@@ -410,7 +410,7 @@ def test_a_document_that_is_too_large_for_mongodb_is_one_dead_letter(settings: S
     assert account(settings).lost == []
 
 
-def test_what_bson_cannot_hold_is_refused_by_itself(mongo_store: MongoStore) -> None:
+def test_a_document_that_bson_cannot_hold_is_rejected_individually(mongo_store: MongoStore) -> None:
     wanted: dict[str, dict[str, Any]] = {
         "a": {"n": 1},
         "b": {"n": 2**64},
@@ -449,7 +449,7 @@ def test_unknown_headers_are_ignored(settings: Settings, stores: Stores) -> None
         assert inspect.find(settings, stores, letter.letter.origin)
 
 
-def test_an_origin_is_no_letter_of_somebody_else(settings: Settings) -> None:
+def test_an_origin_names_no_dead_letter_of_another_record(settings: Settings) -> None:
     assert dead_letters.parse_origin("a/b/1/2") is None
     assert dead_letters.parse_origin(str(Origin("t", 1, 2))) == Origin("t", 1, 2)
 
@@ -488,7 +488,7 @@ def test_very_many_events_of_one_user(settings: Settings, stores: Stores) -> Non
 
 
 def test_events_of_5000_shops(settings: Settings, stores: Stores) -> None:
-    viewed = {"productVariant": {"product": {"id": "p"}}}
+    viewed: dict[str, Any] = {"productVariant": {"product": {"id": "p"}}}
     send(settings, [record(f"shop-{n}:c", pixel("e", "product_viewed", **viewed)) for n in range(5_000)])
     drain(settings)
     assert audited(settings, stores).events == 5_000

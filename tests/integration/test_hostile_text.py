@@ -1,4 +1,4 @@
-"""Text of people who mean harm, in every field that they fill, through the real commands and through Dagster."""
+"""Malicious text in every field that outsiders fill, through the real commands and through Dagster."""
 
 from __future__ import annotations
 

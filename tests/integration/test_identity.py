@@ -1,4 +1,4 @@
-"""The identity of the local stack's servers: each shows it, keeps it, and is refused where another is expected."""
+"""The identity of the local stack's servers: each shows and keeps it, and other servers are refused."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from tests.integration.driving import send
 from truepixel_dagster.identity import new_identity
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
 from truepixel_dagster.instance.process import ended, execute
-from truepixel_dagster.local import stack
+from truepixel_dagster.local import ephemeral
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.local.servers import Elasticsearch, Postgres
-from truepixel_dagster.local.stack import Stack, ephemeral_stack, identified
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
@@ -78,12 +79,12 @@ def test_a_worker_with_servers_of_others_commits_nothing_and_says_why(settings: 
     assert [entry.committed for entry in lag(settings.kafka())] == [None] * 3
 
 
-def test_a_stack_whose_addresses_others_answer_is_not_given_away(
+def test_a_stack_whose_addresses_others_answer_is_not_used(
     servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where somebody takes a port in the moment before our own server does."""
+    """As if another process takes a port just before our own server does."""
     ports = [one.address.port for one in Stack(servers).servers]
-    monkeypatch.setattr(stack, "free_ports", lambda count: ports)
+    monkeypatch.setattr(ephemeral, "free_ports", lambda count: ports)
     monkeypatch.setattr(Stack, "up", lambda self, progress: None)
     with pytest.raises(WrongCluster, match=NOTHING_WRITTEN), ephemeral_stack(tmp_path):
         pytest.fail("it was given away")

@@ -1,4 +1,4 @@
-"""Templates and mappings on the genuine server: nothing is written under others than ours, no search is believed."""
+"""Templates and mappings on the genuine server: nothing is written and no search is trusted under foreign ones."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_a_month_that_begins_after_its_template_is_gone_is_not_made(settings: Se
 
 
 def made_without_template(stores: Stores) -> str:
-    """A month whose index somebody's write has made, with the mapping that Elasticsearch makes up."""
+    """A month whose index was created by another program's write, with the mapping that Elasticsearch derives."""
     index = full(stores, "events-2026.03")
     without_template(stores)
     stores.elasticsearch.client.index(index=index, id="s:by-hand", document=BY_HAND, refresh=True)

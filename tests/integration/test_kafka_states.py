@@ -92,7 +92,7 @@ def test_markers_and_aborted_records_are_committed_over_and_leave_no_lag(setting
     assert (found.produced, found.indexed, found.lag, found.lost) == (6, 6, 0, [])
 
 
-def test_what_is_aborted_alone_is_no_lag_for_long(settings: Settings, stores: Stores) -> None:
+def test_aborted_records_alone_soon_cause_no_lag(settings: Settings, stores: Stores) -> None:
     Transactions(settings).abort([view(number, f"c{number}") for number in range(6)])
     (tally,) = drain(settings)
     assert (tally.messages, tally.waiting, tally.contiguity.violations) == (0, 0, 0)
@@ -278,7 +278,7 @@ def test_partitions_added_excuse_the_order_of_moved_users_and_nothing_else(setti
     assert all(
         any(user.split(":")[1] in str(each) or each.store == "attributions" for user in moved) for each in found.excused
     )
-    # What does not depend on the order is no excuse, and nor is anything of a user who has not moved.
+    # A difference that does not depend on the order is not excused, and none of a user who has not moved.
     stayed = next(f"s1:u{number}" for number in range(24) if f"s1:u{number}" not in moved)
     customers = stores.mongodb.collection(CUSTOMERS)
     customers.update_one({"_id": sorted(moved)[0]}, {"$inc": {"events": 1}})

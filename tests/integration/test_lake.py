@@ -160,7 +160,7 @@ def test_sums_are_the_attributions_and_twice_gives_the_same_bytes(sold: Settings
     assert answers_sum(sold).passed
 
 
-def test_a_late_record_makes_its_day_stale_and_no_other_until_it_is_made_again(sold: Settings, stores: Stores) -> None:
+def test_a_late_record_makes_only_its_day_stale_until_it_is_materialized(sold: Settings, stores: Stores) -> None:
     made(sold)
     assert stale(sold) == {}
     assert days_fresh(sold).passed
@@ -286,7 +286,7 @@ def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settin
         (figures,) = (record.data for record in table.records)
         amounts = {"revenue": "150.00", "net": "130.00", "spend": "37.00", "ROAS": "4.05", "currency": "USD"}
         assert figures == {"shop": SHOP, "orders": "2", **amounts}
-        assert "(data:image/png;base64," in pages.metadata["preview"].value
+        assert "(data:image/png;base64," in str(pages.metadata["preview"].value)
         page = Path(str(pages.metadata["path"].value))
         assert page.parent == sold.data_dir / "lake" / "shop_reports" / f"day={DAY}" / f"shop_id={SHOP}"
         assert "150.00" in page.read_text()

@@ -1,4 +1,4 @@
-"""Genuine servers with users, passwords and TLS: what opens, and what each wrong key is answered by."""
+"""Genuine servers with users, passwords and TLS: which credentials work, and how each wrong one is reported."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from pydantic import SecretStr
 
+from tests.dagster_events import failure_of
 from tests.integration.driving import audited, record, send
 from tests.integration.locked_servers import LIMITED, PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
@@ -315,16 +316,18 @@ def test_a_run_fails_by_one_line_and_loses_nothing(
     result = run(monkeypatch, locked.but(**changed))
     assert not result.success
     (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
-    one_line(str(failed.step_failure_data.user_failure_data.description), f"{server} at ")
-    assert failed.step_failure_data.error.stack == []
-    assert failed.step_failure_data.error.cause is None
+    one_line(failure_of(failed), f"{server} at ")
+    error = failed.step_failure_data.error
+    assert error is not None
+    assert error.stack == []
+    assert error.cause is None
     with dg.DagsterInstance.ephemeral() as instance:
         context = dg.build_sensor_context(instance=instance, definitions=definitions)
         skipped, again = kafka_lag(context), kafka_lag(context)
     assert isinstance(skipped, dg.SkipReason)
     assert isinstance(again, dg.SkipReason)
     assert f"{server} at " in str(skipped.skip_message)
-    # The second tick asks nobody.
+    # The second tick asks no server.
     assert str(again.skip_message).startswith(f"{skipped.skip_message}. Next try in ")
     assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events + 1
 

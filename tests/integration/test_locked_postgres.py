@@ -1,4 +1,4 @@
-"""Dagster's storage in a genuine PostgreSQL with a password and TLS: what opens, and what each wrong key is told."""
+"""Dagster's storage in a genuine PostgreSQL with a password and TLS: how each wrong credential is reported."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_password_may_stand_in_the_environment_or_in_a_file(
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "told"),
+    ("right", "wrong", "message"),
     [
         (f":{PASSWORD}@", f":{WRONG}@", "authentication failed: .*password authentication failed"),
         (f":{PASSWORD}@", "@", "authentication failed: .*no password supplied"),
@@ -99,10 +99,10 @@ def test_the_password_may_stand_in_the_environment_or_in_a_file(
     ids=["wrong password", "no password", "another database", "no TLS", "another authority", "no such authority"],
 )
 def test_a_command_says_in_one_line_what_is_refused(
-    settings: Settings, postgres: LockedPostgres, right: str, wrong: str, told: str
+    settings: Settings, postgres: LockedPostgres, right: str, wrong: str, message: str
 ) -> None:
     locked_out = at(settings, postgres.url.replace(right, wrong))
-    with pytest.raises(HistoryUnavailable, match=told) as caught:
+    with pytest.raises(HistoryUnavailable, match=message) as caught:
         drain(locked_out, lambda _: None)
     said = truepixel(locked_out, "migrate", code=1)
     assert said == f"Error: {caught.value}\n"

@@ -96,7 +96,7 @@ def test_a_code_that_passes_is_an_outage_and_then_over(node: Node, code: int) ->
 
 
 @pytest.mark.parametrize("code", sorted(_NEXT_STEP))
-def test_a_code_that_somebody_must_see_to_says_how(node: Node, code: int) -> None:
+def test_a_code_that_needs_an_operator_names_the_next_step(node: Node, code: int) -> None:
     with (
         node.failing(code) as name,
         pytest.raises(ServerRefuses, match=rf"{name} \({code}\): .*\({_NEXT_STEP[code]}\)"),

@@ -69,7 +69,7 @@ def test_an_update_that_is_refused_is_not_dropped(stores: Stores) -> None:
 
 
 def test_an_id_belongs_to_one_order_though_two_lanes_meet_it_at_once(stores: Stores) -> None:
-    """Each has read that nobody has it: the second one reads again."""
+    """Both have read that no order has it: the second one reads again."""
     one, other = ({"ids": ["s:token", f"s:{order}"]} for order in ("1", "2"))
     assert stores.mongodb.replace(ORDERS, {"s:1": one}, {}) == (True, {})
     assert stores.mongodb.replace(ORDERS, {"s:2": other}, {}) == (False, {})

@@ -88,8 +88,8 @@ def test_namespaces_that_begin_alike_hold_their_own_and_touch_nothing_else(
     for settings in longer:
         with open_stores(settings) as stores:
             audited(settings, stores)
-            told = account(settings)
-            assert (told.lost, told.produced, told.lag) == ([], told.indexed + told.duplicates, 0)
+            counts = account(settings)
+            assert (counts.lost, counts.produced, counts.lag) == ([], counts.indexed + counts.duplicates, 0)
     with open_stores(shorter) as stores:
         flush(stores)
         before = {settings.namespace: held(settings, stores) for settings in longer}

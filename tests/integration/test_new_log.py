@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,6 +16,7 @@ from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
 from truepixel_dagster.dead_letters.inspect import REPLAYED, WAITING, as_row, listed
 from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
+from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import GENERATION
 from truepixel_dagster.health.flow import keeps_up
 from truepixel_dagster.health.records import records_accounted
@@ -377,13 +379,13 @@ def test_a_rejection_stays_when_offsets_are_set_back(
     send(settings, [view(1, "c1"), view(2, "c2")])
     real = customer.run
 
-    def refusing(events: dict[str, list[object]], counted: object, store: object) -> object:
+    def refusing(events: dict[str, list[Event]], counted: Any, store: Any) -> Any:
         refused = events.pop("s1:c1", [])
         done = real(events, counted, store)
         return done._replace(own=(*done.own, *(Refused(event, "no") for event in refused)))
 
     with monkeypatch.context() as patch:
-        patch.setattr("truepixel_dagster.pipeline.runner.customer.run", refusing)
+        patch.setattr("truepixel_dagster.pipeline.background.customer.run", refusing)
         drain(settings)
     assert clients(stores) == {"c2": 1}
     topics.reset_offsets(settings.kafka(), dict.fromkeys(range(3), 0))

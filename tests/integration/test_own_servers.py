@@ -1,4 +1,4 @@
-"""A `.env` in the project's folder that names other servers: whatever was told which servers to use touches no other.
+"""A `.env` in the project's folder that names other servers: programs with other settings do not touch those servers.
 
 The others are sockets that listen on loopback and take down who connects. The project is a copy, because its `.env` is
 also that of whoever works in the folder while the tests run.
@@ -32,7 +32,7 @@ SECONDS = 400
 
 
 class Others:
-    """Servers that nobody was given: sockets that take connections, and note for whom each was meant."""
+    """Servers that no setting names: sockets that accept connections, and note which server each was meant for."""
 
     NAMES = ("kafka", "elasticsearch", "mongodb", "redis", "postgres", "webhook")
 
@@ -125,7 +125,7 @@ def run(folder: Path, *command: str, **variables: str) -> str:
 
 
 def given(settings: Settings, folder: Path) -> dict[str, str]:
-    """The variables by which somebody names servers and namespace, in a shell."""
+    """The variables in a shell that name servers and namespace."""
     return {
         "TRUEPIXEL_NAMESPACE": settings.namespace,
         "TRUEPIXEL_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,
@@ -160,20 +160,18 @@ def test_benchmarks_work_on_their_own_servers_alone(project: Path) -> None:
 
 def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:
     run(project, "pytest", "--collect-only", "-q")
-    told = run(project, "pytest", "-q", "tests/integration/test_searches.py", "tests/unit/test_settings.py")
-    assert " passed" in told
+    output = run(project, "pytest", "-q", "tests/integration/test_searches.py", "tests/unit/test_settings.py")
+    assert " passed" in output
 
 
 def test_drain_works_on_the_namespace_and_servers_of_its_environment(project: Path, settings: Settings) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
-    told = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
-    assert json.loads(told)["messages"] == 200
+    output = run(project, "truepixel_dagster.cli", "drain", "--json", **given(settings, project))
+    assert json.loads(output)["messages"] == 200
     assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 
-def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
-    folder_of_somebody: Path, settings: Settings
-) -> None:
+def test_a_job_started_by_hand_uses_the_shells_variables(folder_of_somebody: Path, settings: Settings) -> None:
     send(settings, [(r.key, r.value, r.headers) for r in traffic(200, seed=3, shops=2, profile=FIRST)])
     job = ("dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", "process_events")
     run(folder_of_somebody, *job, **given(settings, folder_of_somebody), DAGSTER_HOME=str(home(folder_of_somebody)))
@@ -181,7 +179,7 @@ def test_a_job_that_somebody_starts_works_with_the_variables_of_their_shell(
 
 
 @pytest.mark.parametrize("with_home", [True, False])
-def test_dagster_dev_that_somebody_starts_works_with_the_variables_of_their_shell(
+def test_dagster_dev_started_by_hand_uses_the_shells_variables(
     folder_of_somebody: Path, settings: Settings, with_home: bool
 ) -> None:
     """UI, daemon, sensor, code server and workers: all of them."""

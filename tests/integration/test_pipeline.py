@@ -54,9 +54,9 @@ def test_generated_traffic_ends_in_the_oracles_state(settings: Settings, stores:
     assert found.duplicates > 100
     assert found.dead_letters > 50
     assert found.attributions > 30
-    told = account(settings)
-    assert told.lost == []
-    assert told.indexed + told.duplicates + told.dead_letters == told.produced == 6000
+    counts = account(settings)
+    assert counts.lost == []
+    assert counts.indexed + counts.duplicates + counts.dead_letters == counts.produced == 6000
 
 
 def test_three_lanes_end_in_the_oracles_state_too(settings: Settings, stores: Stores) -> None:

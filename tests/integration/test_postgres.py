@@ -32,8 +32,10 @@ from truepixel_dagster.instance.pruning import prune
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.addresses import settings_at
 from truepixel_dagster.local.demo import produce
+from truepixel_dagster.local.ephemeral import ephemeral_stack
+from truepixel_dagster.local.server_status import ServerStatus
 from truepixel_dagster.local.servers import Address, Postgres, StackError, free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
@@ -221,7 +223,7 @@ def test_a_connection_that_breaks_at_any_write_costs_and_doubles_nothing(
     assert {"event_logs", "asset_event_tags", "asset_check_executions"} <= set(broken.values())
 
 
-def test_a_reader_does_not_meet_a_connection_that_broke_while_nobody_used_it(pooled: dg.DagsterInstance) -> None:
+def test_a_reader_does_not_get_an_idle_connection_that_broke(pooled: dg.DagsterInstance) -> None:
     write(pooled, "before", 2)
     with psql(url_of(pooled).replace("=pooled", "=other")) as cursor:
         cursor.execute(
@@ -287,7 +289,7 @@ def test_two_processes_after_a_fork_do_not_share_a_connection(pooled: dg.Dagster
         "with dg.DagsterInstance.from_config(sys.argv[1]) as instance:\n"
         "    write(instance, 'before', 1)\n"
         "    child = os.fork()\n"
-        "    signal.alarm(100)\n"  # what waits for an answer that the other has read waits for ever
+        "    signal.alarm(100)\n"  # a process waits forever for an answer that the other one has read
         "    write(instance, 'parent' if child else 'child', 200)\n"
         "    if not child: os._exit(0)\n"
         "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
@@ -328,9 +330,12 @@ def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
     monkeypatch.setattr(dg, "__version__", "9.0.0")
     calls = []
     store = PostgresEventLogStorage.store_event
-    monkeypatch.setattr(
-        PostgresEventLogStorage, "store_event", lambda self, event: calls.append(event) or store(self, event)
-    )
+
+    def counted(self: PostgresEventLogStorage, event: dg.EventLogEntry) -> None:
+        calls.append(event)
+        store(self, event)
+
+    monkeypatch.setattr(PostgresEventLogStorage, "store_event", counted)
     with dg.DagsterInstance.from_config(pooled.root_directory) as instance:
         assert isinstance(storage_of(instance)._engine.pool, NullPool)
         run_id = slots.execute_in_process(instance=instance).run_id
@@ -437,7 +442,7 @@ def test_down_does_not_wait_for_clients_to_leave_and_needs_no_kill(postgres: Set
     assert "database system is shut down" in log
 
 
-def test_it_is_not_roots_and_the_superuser_is_let_in_nowhere(stack: Stack, url: str) -> None:
+def test_it_does_not_run_as_root_and_no_address_admits_the_superuser(stack: Stack, url: str) -> None:
     assert 0 not in postmaster(stack).uids()
     with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
         psql(url.replace("//truepixel", "//postgres"))
@@ -456,7 +461,7 @@ def test_a_folder_that_its_user_cannot_enter_is_named(tmp_path: Path) -> None:
     assert not server.data.exists()
 
 
-def test_data_that_were_made_half_way_are_made_again(open_folder: Path) -> None:
+def test_incomplete_data_are_recreated(open_folder: Path) -> None:
     server = Postgres(Address("127.0.0.1", 1), open_folder / "half")
     half_way = server.folder / "making" / "PG_VERSION"
     half_way.parent.mkdir(parents=True)

@@ -165,7 +165,7 @@ def from_the_beginning(settings: Settings) -> None:
 
 
 def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str] = TRACES) -> None:
-    """The topic through the stream once more, a replay of it, its letters once more, and a day's events made anew."""
+    """The topic through the stream once more, a replay of it, its letters once more, and a day's events rebuilt."""
     assert traces(settings, stores, of=of) == []
     from_the_beginning(settings)
     drain(settings)
@@ -309,7 +309,7 @@ INTERRUPTED_IN = {
 
 @pytest.mark.parametrize("step", INTERRUPTED_IN)
 @pytest.mark.slow
-def test_a_redaction_that_was_interrupted_goes_on_with_all_that_it_had_found(
+def test_an_interrupted_redaction_continues_with_everything_it_had_found(
     ours: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     send(ours, of_person(SHOP))
@@ -430,7 +430,7 @@ def test_a_webhook_of_another_shop_than_its_key_is_a_dead_letter_without_the_per
     audited(ours, stores)
 
 
-def test_of_a_shop_nothing_is_left_and_no_replay_brings_it_back(ours: Settings, stores: Stores) -> None:
+def test_nothing_of_a_shop_remains_and_no_replay_restores_it(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *of_person(OTHER), *strangers(50)])
     drain(ours)
     flush(stores)
@@ -472,7 +472,7 @@ def test_letters_that_wait_come_back_once_whether_they_were_redacted_or_not(ours
     audited(ours, stores)
 
 
-def test_who_comes_back_is_known_from_then_on(ours: Settings, stores: Stores) -> None:
+def test_a_returning_person_counts_from_then_on(ours: Settings, stores: Stores) -> None:
     send(ours, [*of_person(SHOP), *strangers(50)])
     drain(ours)
     sent_twice = audited(ours, stores).duplicates

@@ -66,7 +66,7 @@ def another_process(settings: Settings) -> Iterator[Callable[[], RedisStore]]:
         yield lambda: opened.enter_context(closing(RedisStore(settings.redis())))
 
 
-def views(first: int, last: int, *, partition: int = 0, **fields: str) -> list[Event]:
+def views(first: int, last: int, *, partition: int = 0, **fields: Any) -> list[Event]:
     return [
         event(i, partition=partition, name="product_viewed", product_ids=("p",), **fields)
         for i in range(first, last + 1)
@@ -293,6 +293,7 @@ def test_a_server_busy_with_a_script_is_unavailable_and_not_broken(settings: Set
     product_stats.run(views(0, 0), {}, store, COUNTING)
     admin = redis_store.client
     threshold = admin.config_get("busy-reply-threshold")["busy-reply-threshold"]
+    assert threshold is not None
     admin.config_set("busy-reply-threshold", 1)
     other = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=60)
     endless = threading.Thread(target=lambda: _swallowed(lambda: other.eval("while true do end", 0)))

@@ -96,7 +96,7 @@ def delete(stores: Stores, name: str) -> int:
 
 
 @pytest.mark.parametrize("name", REBUILDS)
-def test_what_is_deleted_of_a_day_comes_back_as_it_was(filled: Settings, stores: Stores, name: str) -> None:
+def test_deleted_documents_of_a_day_are_restored_unchanged(filled: Settings, stores: Stores, name: str) -> None:
     assert delete(stores, name) > 0
     assert audit(filled).differences
     done = rebuild(filled, name)
@@ -120,9 +120,7 @@ def test_everything_of_a_day_comes_back_from_kafka_alone(filled: Settings, store
     audited(filled, stores)
 
 
-def test_what_should_not_be_there_is_removed_and_what_was_changed_is_set_right(
-    filled: Settings, stores: Stores
-) -> None:
+def test_foreign_documents_are_removed_and_changed_ones_corrected(filled: Settings, stores: Stores) -> None:
     elasticsearch, mongodb = stores.elasticsearch, stores.mongodb
     event, order, product, week = (
         of_day(stores, name)[0] for name in ("events-", "attributions", "product-stats-", "weekly-visitors")
@@ -197,7 +195,7 @@ def streaming(settings: Settings, batch: int) -> Iterator[None]:
     assert not failures
 
 
-def test_a_day_is_rebuilt_while_the_stream_writes_it_and_flushes_go_on(settings: Settings, stores: Stores) -> None:
+def test_a_day_is_rebuilt_while_the_stream_and_flushes_write_it(settings: Settings, stores: Stores) -> None:
     records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY, profile=FIRST)]
     send(settings, records[:3000])
     drain(settings)
@@ -390,7 +388,7 @@ def test_a_month_by_seven_days_instead_of_thirty_and_back_is_the_month_it_was(
     assert documents() == first
 
 
-def test_an_exact_week_is_an_estimate_again_when_somebody_else_is_seen(filled: Settings, stores: Stores) -> None:
+def test_an_exact_week_is_an_estimate_again_after_another_visitor(filled: Settings, stores: Stores) -> None:
     rebuild(filled, "weekly_visitors")
     exact = {hit["_source"]["shop_id"]: hit["_source"] for hit in of_day(stores, "weekly-visitors")}
     assert all(document["exact"] for document in exact.values())
@@ -451,7 +449,7 @@ def test_a_rebuild_of_a_week_that_dies_loses_no_visitor(
     audited(filled, stores)
 
 
-def test_what_is_older_than_the_kept_events_stays_and_its_days_are_refused(
+def test_documents_older_than_the_kept_events_stay_and_their_days_are_rejected(
     filled: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RebuildContext, "kept", date(2026, 1, 7))

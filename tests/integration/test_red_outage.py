@@ -1,4 +1,4 @@
-"""An outage as somebody sees it in Dagster's UI: the sensor is red after a minute, and green again by itself."""
+"""An outage in Dagster's UI: the sensor is red after a minute, and later green without an operator."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from truepixel_dagster.local.demo import dagster_dev, free_port
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.graphql import GraphQL
-from truepixel_dagster.local.stack import Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.provision import provision
 
 _TICK = """

@@ -19,7 +19,8 @@ from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.dead_letters.reprocess import replay as replay_letters
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.rebuild import weekly_visitors
 from truepixel_dagster.rebuild.context import rebuilding
 from truepixel_dagster.rebuild.redis import restore
@@ -59,6 +60,7 @@ def copied(settings: Settings, stores: Stores) -> Callable[[], None]:
     def put_back() -> None:
         client.delete(*keys(settings, stores))
         for key, value in dumps.items():
+            assert value is not None
             raw.restore(key, 0, value)
 
     return put_back
@@ -164,7 +166,9 @@ def test_the_heartbeat_notices_it_by_itself(busy: Settings, stores: Stores) -> N
         lane._pool.drain()
         lane._commits.drain()
         emptied(busy, stores)
-        lane._lease._heartbeat.join()  # it ends when it has found out
+        heartbeat = lane._lease._heartbeat
+        assert heartbeat is not None
+        heartbeat.join()  # it ends when it notices
         with noticed():
             lane.fetch()
 
@@ -278,7 +282,7 @@ def work_for_ever(lane: LaneRunner) -> None:
 
 
 def restored(settings: Settings, stores: Stores) -> None:
-    """Restore, go on, and compare with the oracle."""
+    """Restore, continue, and compare with the oracle."""
     done = restore(settings)
     assert done.reason
     assert restore(settings).reason == ""

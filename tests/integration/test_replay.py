@@ -1,4 +1,4 @@
-"""Ranges of Kafka through the stages again: nothing changes where all is well, and what is not is set right."""
+"""Ranges of Kafka pass the stages again: correct documents stay unchanged, and others are corrected."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
+from tests.dagster_events import failure_of
 from tests.integration.driving import audited, drain, flush, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
@@ -98,7 +99,7 @@ def test_a_replay_of_one_partition_brings_back_its_users(filled: Settings, store
     audited(filled, stores)
 
 
-def test_what_is_not_committed_is_left_to_the_stream(filled: Settings, stores: Stores) -> None:
+def test_uncommitted_records_are_left_to_the_stream(filled: Settings, stores: Stores) -> None:
     before = sum(committed(filled).values())
     send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
     assert call("--from", "1h")["records"] == before
@@ -119,7 +120,7 @@ def test_events_older_than_those_that_are_kept_are_passed_over(
     audited(filled, stores)
 
 
-def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
+def test_a_range_in_time_ends_at_its_given_end(filled: Settings) -> None:
     time.sleep(1.1)
     now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
     send(filled, [(r.key, r.value, r.headers) for r in traffic(100, seed=4, shops=2, profile=FIRST)])
@@ -141,7 +142,7 @@ def test_a_range_in_time_ends_where_it_is_told_to(filled: Settings) -> None:
         (("--from", "1h", "--stages", "index,nonsense"), "unknown stage 'nonsense'. The stages are index, ad_lead"),
     ],
 )
-def test_a_range_that_is_none_is_one_line(filled: Settings, arguments: tuple[str, ...], said: str) -> None:
+def test_an_invalid_range_is_reported_in_one_line(filled: Settings, arguments: tuple[str, ...], said: str) -> None:
     result = CliRunner().invoke(main, ["replay", *arguments])
     assert result.exit_code == 1
     assert said in result.output
@@ -165,4 +166,4 @@ def test_the_job_says_what_is_wrong_with_its_config(filled: Settings) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, run_config=config, raise_on_error=False)
     (failed,) = [event for event in result.all_events if event.is_step_failure]
-    assert "unknown stage 'decode'. The stages are index" in str(failed.step_failure_data.user_failure_data.description)
+    assert "unknown stage 'decode'. The stages are index" in failure_of(failed)

@@ -147,7 +147,7 @@ def test_the_report_is_what_the_documents_say(sold: Settings, stores: Stores) ->
     long_ago = run(sold, "report", "--shop", SHOP, "--to", "2020-01-01")
     assert f"no data of shop {SHOP} to 2020-01-01 ({ZONE}). Shops" in " ".join(long_ago.stderr.split())
 
-    # Without the registry's word a webhook's own offset tells the day, as it does for products.
+    # Without a zone in the registry, the webhook's own offset determines the day, as for products.
     stores.mongodb.collection("shops").delete_one({"_id": SHOP})
     assert report(sold, "--to", "2026-01-11")["orders"] == 1
     assert report(sold, "--from", "2026-01-12")["orders"] == 8

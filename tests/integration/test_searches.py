@@ -1,4 +1,4 @@
-"""Elasticsearch makes what is written searchable when somebody searches, and not every second for nobody."""
+"""Elasticsearch makes writes searchable when a search comes, and not every second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def idle_after(stores: Stores, index: str) -> Any:
     return found[index]["settings"].get(IDLE)
 
 
-def test_a_search_finds_what_was_written_a_second_ago_though_nobody_had_searched(stores: Stores) -> None:
+def test_a_search_finds_writes_of_a_second_ago_without_an_earlier_search(stores: Stores) -> None:
     store = stores.elasticsearch
     index = store.index("events-2026.01")
     for number in range(3):

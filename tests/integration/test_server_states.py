@@ -86,7 +86,7 @@ def test_a_full_redis_stops_a_lane_by_one_line_and_makes_no_dead_letter(settings
         audited(busy, again)
 
 
-def test_what_a_full_redis_takes_in_part_counts_once(settings: Settings, stores: Stores) -> None:
+def test_what_a_full_redis_accepts_in_part_counts_once(settings: Settings, stores: Stores) -> None:
     """Counters of several records, and claims of several keys, each in one round trip."""
     busy = waiting(settings)
     drain(busy)

@@ -133,7 +133,7 @@ def test_a_webhook_does_not_change_what_an_operator_said(stores: Stores) -> None
     assert Shops(stores.mongodb).read(["s"]) == {"s": Shop(AUCKLAND)}
 
 
-def test_what_is_known_is_asked_for_once_in_a_few_seconds_and_so_is_that_nothing_is(asked: AskedStore) -> None:
+def test_a_known_and_an_unknown_shop_are_asked_for_once_in_a_few_seconds(asked: AskedStore) -> None:
     now = [0.0]
     reader = Shops(asked, clock=lambda: now[0])
     set_by_operator(asked, "a", in_zone(NEW_YORK))
@@ -149,7 +149,7 @@ def test_what_is_known_is_asked_for_once_in_a_few_seconds_and_so_is_that_nothing
     assert asked.asked == [["c"], ["b", "c"]]
 
 
-def test_what_a_reader_learns_itself_it_knows_at_once(asked: AskedStore) -> None:
+def test_a_reader_uses_its_own_changes_at_once(asked: AskedStore) -> None:
     reader = Shops(asked)
     assert reader.read(["s"]) == {"s": UNKNOWN}
     assert reader.learn([update(zone=AUCKLAND)]) == 1
@@ -200,7 +200,9 @@ def test_an_odd_document_is_as_an_unknown_shop_and_stays(stores: Stores, caplog:
     assert "MongoDB shops document 'odd-one' cannot be read: field operator.time_zone" in caplog.text
 
 
-def test_what_mongodb_refuses_is_logged_and_stops_nobody(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_mongodb_rejects_is_logged_and_stops_no_other_shop(
+    stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
     stores.mongodb.collection(SHOPS).database.create_collection(SHOPS)
     refuse(stores, SHOPS, "^bad$")
     learn(stores.mongodb, [of("bad", update(zone=AUCKLAND)), of("s", update(zone=AUCKLAND))])
@@ -417,7 +419,7 @@ def test_events_are_rebuilt_by_the_names_that_their_shop_has_for_platforms(setti
         }
 
 
-def test_a_rebuild_of_events_knows_the_shops_that_they_tell_of_first(settings: Settings, stores: Stores) -> None:
+def test_a_rebuild_of_events_first_learns_the_shops_in_them(settings: Settings, stores: Stores) -> None:
     """As where the version that read these records kept nothing of it."""
     visit = pixel("e", at=f"{MONDAY}T12:00:00.000Z")
     visit["context"]["document"]["referrer"] = "https://ny.example/landing"
@@ -545,18 +547,18 @@ def test_the_commands_set_show_list_and_unset(settings: Settings, stores: Stores
         (("unset", "s"), "give one of"),
     ],
 )
-def test_what_cannot_be_set_is_told_and_changes_nothing(
+def test_an_invalid_value_is_reported_and_changes_nothing(
     settings: Settings, stores: Stores, arguments: tuple[str, ...], said: str
 ) -> None:
     assert said in truepixel(settings, "shops", *arguments, code=2)
     assert stores.mongodb.count(SHOPS) == 0
 
 
-def test_a_document_that_cannot_be_read_is_told_and_can_be_deleted(settings: Settings, stores: Stores) -> None:
+def test_an_unreadable_document_is_reported_and_can_be_deleted(settings: Settings, stores: Stores) -> None:
     stores.mongodb.collection(SHOPS).insert_one({"_id": "s", "operator": 7})
     for arguments in (("show", "s"), ("set", "s", "--currency", "USD"), ("unset", "s", "--currency")):
-        told = " ".join(truepixel(settings, "shops", *arguments, code=1).split())
-        assert "MongoDB shops document 's' cannot be read: field operator" in told
-        assert "unset SHOP --all" in told
+        output = " ".join(truepixel(settings, "shops", *arguments, code=1).split())
+        assert "MongoDB shops document 's' cannot be read: field operator" in output
+        assert "unset SHOP --all" in output
     truepixel(settings, "shops", "unset", "s", "--all")
     assert stores.mongodb.count(SHOPS) == 0

@@ -18,8 +18,10 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from elasticsearch import Elasticsearch
 
+from truepixel_dagster.local.ephemeral import ephemeral_stack
+from truepixel_dagster.local.server_status import ServerStatus
 from truepixel_dagster.local.servers import StackError, free_ports
-from truepixel_dagster.local.stack import ServerStatus, Stack, ephemeral_stack
+from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 MIB = 1024 * 1024
@@ -56,8 +58,8 @@ def unstarted(tmp_path: Path) -> Iterator[Settings]:
         data_dir=tmp_path,
         kafka_bootstrap=f"127.0.0.1:{kafka}",
         elasticsearch_url=f"http://127.0.0.1:{elasticsearch}",
-        mongodb_url=f"mongodb://127.0.0.1:{mongodb}",  # type: ignore[arg-type]
-        redis_url=f"redis://127.0.0.1:{redis_port}",  # type: ignore[arg-type]
+        mongodb_url=f"mongodb://127.0.0.1:{mongodb}",
+        redis_url=f"redis://127.0.0.1:{redis_port}",
     )
     yield other
     Stack(other).down(print)

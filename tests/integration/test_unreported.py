@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from tests.dagster_events import number_of
 from tests.integration.driving import audited, one_batch, send
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
 from truepixel_dagster.instance.process import dagster_home, environment, execute, make_history
@@ -103,7 +104,7 @@ def test_the_next_run_reports_what_one_that_ended_early_had_committed(
     assert len(found) == len(set(found))
     assert {asset for asset, _ in found} == set(STREAM)
     counts = {
-        record.asset_materialization.partition: record.asset_materialization.metadata["events"].value
+        record.asset_materialization.partition: number_of(record.asset_materialization.metadata["events"])
         for record in instance.fetch_materializations(dg.AssetKey(EVENTS), limit=100).records
         if record.run_id == killed and record.asset_materialization
     }
@@ -145,7 +146,7 @@ def test_a_run_that_handed_its_lane_over_reports_by_itself(settings: Settings, i
         lane.finish()
     assert next_run(small, instance) == []
     assert reported(instance, before) == []
-    # It was killed before it had told Dagster: known once Dagster knows that it has ended.
+    # It was killed before it reported to Dagster: known once Dagster knows that it has ended.
     ended(instance, before, FAILURE)
     (line,) = next_run(small, instance)
     assert before[:8] in line

@@ -41,7 +41,7 @@ class Cluster:
         return found
 
     def apply(self, *objects: Object, dry_run: bool = False) -> None:
-        """Create objects, or have the server look at them alone. Nothing of them stands on a command line."""
+        """Create objects, or only have the server check them. No command line contains any part of them."""
         everything = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         self.kubectl("apply", "--filename=-", *(["--dry-run=server"] if dry_run else []), said=everything)
 

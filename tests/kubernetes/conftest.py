@@ -15,11 +15,12 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.kubernetes.cluster import Cluster, Release
-from truepixel_dagster.local.stack import ephemeral_stack
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.settings import Settings
 
 
@@ -37,7 +38,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def servers(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     given = Settings()
-    own = {
+    own: dict[str, Any] = {
         "namespace": f"t{uuid.uuid4().hex[:12]}",
         "data_dir": tmp_path_factory.mktemp("kubernetes"),
         # The events keep their dates, whatever today is.

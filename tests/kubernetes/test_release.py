@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from tests.dagster_events import number_of
 from tests.kubernetes.cluster import NEXT_IMAGE, ROOT, RUN, STREAM, Release, is_running, missing, was_killed_for_memory
 from truepixel_dagster.asset_keys import KAFKA_TOPIC, LANE_TAG, LANES_TAG, PRODUCT_STATS
 from truepixel_dagster.audit.account import account
@@ -80,7 +81,7 @@ def test_lanes_in_pods_lose_nothing_whatever_becomes_of_the_pods(release: Releas
         wait_for("other pods on the lanes of those that are gone", lambda: gets_on(settings))
 
         release.upgrade("runs.resources.limits.memory=64Mi", "runs.resources.requests.memory=32Mi")
-        # Those that wait to go on have the old limit.
+        # Those that wait have the old limit.
         cluster.end_at_once(STREAM)
         wait_for(
             "a pod that is killed for its memory",
@@ -182,4 +183,4 @@ def peak_memory_of_runs(settings: Settings) -> dict[str, float]:
         stream = instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records
         flush = instance.fetch_materializations(dg.AssetKey(PRODUCT_STATS), limit=1000).records
     events = [(record.run_id, record.asset_observation or record.asset_materialization) for record in [*stream, *flush]]
-    return {run: float(event.metadata[PEAK].value) for run, event in events if event and PEAK in event.metadata}
+    return {run: number_of(event.metadata[PEAK]) for run, event in events if event and PEAK in event.metadata}

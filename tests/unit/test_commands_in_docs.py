@@ -51,10 +51,10 @@ def test_commands_exist(path: Path) -> None:
     assert found == []
 
 
-def test_they_are_found() -> None:
+def test_documentation_has_commands() -> None:
     assert sum(1 for path in DOCS for _ in commands(path.read_text())) > 150
 
 
-def test_a_command_that_is_none_is_named() -> None:
+def test_a_command_that_does_not_exist_is_named() -> None:
     assert mistakes(["stack", "upp"]) == ["no command stack upp"]
     assert mistakes(["report", "--shopp", "7"]) == ["report has no option --shopp"]

@@ -77,7 +77,7 @@ def is_of(value: Any, kind: str) -> bool:
     return isinstance(value, wanted.get(kind, str)) and not (kind in INTEGERS and isinstance(value, bool))
 
 
-def test_what_is_not_described_is_found() -> None:
+def test_an_undescribed_field_is_found() -> None:
     touch = {"event_id": "e", "at": "2026-01-31T09:30:00.000Z", "ad": {"platform": "google", "x": 1}}
     lead = {"_id": "shop:client", "touches": [touch], "orders": [{"until": 1, "y": 2}], "z": {"platform": 3}}
     assert page.strangers("ad_leads", lead) == ["touches.ad.x", "orders.y", "z"]

@@ -1,4 +1,4 @@
-"""The tests that docs/guarantees.md names exist: a promise whose test was renamed is one without a test."""
+"""The tests that docs/guarantees.md names exist: a guarantee whose test was renamed would have no test."""
 
 from __future__ import annotations
 

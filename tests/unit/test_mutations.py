@@ -1,4 +1,4 @@
-"""The list of guards that are removed one by one names what is there."""
+"""The list of mutations names files, texts and tests that exist."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.mutations import MUTATIONS, ROOT, Mutation
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.guard)
-def test_a_guard_stands_where_the_list_looks_for_it(mutation: Mutation) -> None:
+def test_each_guard_is_in_the_file_that_the_list_names(mutation: Mutation) -> None:
     assert mutation.text in (ROOT / mutation.file).read_text()
 
 

@@ -1,4 +1,4 @@
-"""What is said while a call is made again."""
+"""The log lines while a call is repeated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from truepixel_dagster import retrying
 
 
-def test_a_try_to_come_is_told_in_one_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_coming_try_is_logged_in_one_line(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrying, "FIRST_PAUSE", 0.001)
     errors = [OSError("refused\nand more of it")]
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from truepixel_dagster.settings import MIB, Settings, SettingsError, check_memory, load_settings
+from truepixel_dagster.pipeline.memory_budget import check_memory
+from truepixel_dagster.settings import MIB, Settings, SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -98,7 +99,7 @@ def test_an_address_of_another_kind_is_refused_and_not_shown(url: str, monkeypat
     assert "hunter2" not in str(caught.value)
 
 
-def test_an_empty_address_of_postgresql_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_address_of_postgresql_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", "")
     assert load_settings().postgres_url is None
 
@@ -152,7 +153,7 @@ def test_secrets_may_be_files_and_are_reloaded(tmp_path: Path, monkeypatch: pyte
     assert load_settings().redis_password == SecretStr("of the environment")
 
 
-def test_an_empty_variable_is_none_so_that_it_hides_what_env_files_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_variable_overrides_env_files(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, field in Settings.model_fields.items():
         if field.default is None:
             monkeypatch.setenv(f"TRUEPIXEL_{name.upper()}", "")

@@ -1,4 +1,4 @@
-"""What `truepixel settings` says of a setting beside its value, and which variables are no settings."""
+"""What `truepixel settings` shows of a setting beside its value, and which variables are no settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from truepixel_dagster.cli import main
-from truepixel_dagster.settings import SECRETS_DIR, Settings, bounds_of, source_of, unknown_variables
+from truepixel_dagster.settings import SECRETS_DIR, Settings
+from truepixel_dagster.settings_described import bounds_of, source_of, unknown_variables
 
 
 @pytest.fixture(autouse=True)

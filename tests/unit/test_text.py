@@ -1,4 +1,4 @@
-"""Text from outside as text: nothing in it reaches a terminal, Markdown, JSON or a file system as anything else."""
+"""Text from outside stays text in terminals, Markdown, JSON and file systems."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_nothing_unseen_is_printed(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=40))
-def test_what_can_be_seen_stays(text: str) -> None:
+def test_visible_characters_stay(text: str) -> None:
     if text.isprintable() and visible(text) and "\u2800" not in text:
         assert printable(text) == text
 

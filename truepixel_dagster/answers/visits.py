@@ -13,7 +13,7 @@ from itertools import groupby
 
 import msgspec
 
-from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
+from truepixel_dagster.events.pixel_payload import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.orders.credit import DIRECT
 
 PAUSE = timedelta(minutes=30)

@@ -11,7 +11,8 @@ from truepixel_dagster.cli.options import (
     as_json,
     check_servers,
 )
-from truepixel_dagster.settings import Settings, bounds_of, load_settings, source_of
+from truepixel_dagster.settings import Settings, load_settings
+from truepixel_dagster.settings_described import bounds_of, source_of
 from truepixel_dagster.stream.errors import LogChanged
 from truepixel_dagster.terminal import echo, print_json, say
 

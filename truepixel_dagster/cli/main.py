@@ -27,7 +27,8 @@ from truepixel_dagster.lake.errors import LakeError, NotImported, QueryRefused
 from truepixel_dagster.privacy.commands import privacy
 from truepixel_dagster.private_files import UMASK
 from truepixel_dagster.report.command import report
-from truepixel_dagster.settings import SettingsError, unknown_variables
+from truepixel_dagster.settings import SettingsError
+from truepixel_dagster.settings_described import unknown_variables
 from truepixel_dagster.shops_cli import shops
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
 from truepixel_dagster.stream.errors import KafkaError, KafkaUnavailable
@@ -70,7 +71,7 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
     from truepixel_dagster.instance.history import HistoryUnavailable
     from truepixel_dagster.instance.process import HomeUnusable
     from truepixel_dagster.jobs.drain import DrainFailed
-    from truepixel_dagster.local.chaos.pipeline import ChaosFailed
+    from truepixel_dagster.local.chaos.waiting import ChaosFailed
     from truepixel_dagster.local.connected import CollectorDown
     from truepixel_dagster.local.demo import DemoFailed
     from truepixel_dagster.local.lock import InUse

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from truepixel_dagster.collector.backlog import DRAIN_RECORDS, Backlog, bucket_of
 from truepixel_dagster.collector.journal import Journal
-from truepixel_dagster.collector.journal_file import Entry, JournalFailed
+from truepixel_dagster.collector.journal_file import JournalFailed
 from truepixel_dagster.collector.kafka import Failure, Topic
 from truepixel_dagster.collector.promise import DISK, FULL, TOO_LARGE, Promise
 from truepixel_dagster.collector.record import Record
@@ -32,10 +32,6 @@ from truepixel_dagster.collector.record import Record
 SLOW_SECONDS = 1.0
 # Seconds between two polls for acknowledgements: while records are in flight, and while none are.
 TICK_SECONDS, IDLE_SECONDS = 0.001, 0.25
-# Keys that share a bucket wait for each other, which is harmless; a counter for each key would grow without bound.
-BUCKETS = 1 << 16
-# The most records and bytes that one read takes from the journal.
-DRAIN_RECORDS, DRAIN_BYTES = 500, 4 * 1024 * 1024
 # The first and the longest pause after Kafka refuses a record for a reason other than the record itself.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 
@@ -89,14 +85,9 @@ class Delivery:
         self._number = 0
         # Records in flight without a copy in the journal, the oldest first.
         self._uncopied: deque[_Underway] = deque()
-        self._waits = array("L", bytes(BUCKETS * array("L").itemsize))
-        self._waiting = 0
-        # Sequence numbers of the journal's copies of records in flight: a drain must not send these again.
-        self._copies: set[int] = set()
-        self._drained = 0
-        self._is_reading = False
-        # The number of the current read: a read that began before `_drained` moved back is stale.
-        self._reading = 0
+        self._backlog = Backlog(journal, waiting)
+        # The same array: it is read for every record.
+        self._waits = self._backlog.by_bucket
         self._pause = 0.0
         self._paused_until = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -104,9 +95,6 @@ class Delivery:
         self._is_closed = False
         #: The records that Kafka has acknowledged, and those that it has refused for good.
         self.acknowledged = self.refused = 0
-        for key in waiting:
-            self._waits[_bucket(key)] += 1
-            self._waiting += 1
 
     @property
     def underway(self) -> int:
@@ -116,7 +104,7 @@ class Delivery:
     @property
     def waiting(self) -> int:
         """Return the number of records that only the journal holds."""
-        return self._waiting
+        return self._backlog.records
 
     @property
     def journal(self) -> Journal | None:
@@ -149,7 +137,7 @@ class Delivery:
         for record in records:
             if promise.answer.done():
                 return
-            bucket = _bucket(record.key)
+            bucket = bucket_of(record.key)
             if self.is_slow and not self._takes(record):
                 # Waiting for Kafka would not help.
                 promise.break_(FULL)
@@ -181,7 +169,7 @@ class Delivery:
             del self._underway[number]
             return False
         if seq:
-            self._copies.add(seq)
+            self._backlog.copies.add(seq)
         else:
             self._uncopied.append(underway)
             if self.is_slow:
@@ -209,7 +197,7 @@ class Delivery:
     def _forget(self, underway: _Underway, refused: str = "") -> None:
         """Remove the record's copy from the journal; if the copy is still being written, remove it afterwards."""
         if underway.seq and self._journal is not None:
-            self._journal.remove(underway.seq, partial(self._copies.discard, underway.seq), refused)
+            self._journal.remove(underway.seq, partial(self._backlog.copies.discard, underway.seq), refused)
         else:
             underway.state = _ENDED
 
@@ -219,26 +207,15 @@ class Delivery:
         self._paused_until = self._clock() + self._pause
         underway.state = _REFUSED
         if underway.seq:
-            self._count(underway.bucket, 1)
-            self._from(underway.seq)
+            self._backlog.count(underway.bucket, 1)
+            self._backlog.rewind(underway.seq)
         elif underway.copy == _ASKED_FOR:
             # Records that arrive before this copy is written must already wait behind it.
-            self._count(underway.bucket, 1)
+            self._backlog.count(underway.bucket, 1)
         elif underway.copy == _FAILED and underway.promise is not None:
             underway.promise.break_(DISK)
         # The other records without a copy are newer: they go to the journal behind it.
         self._copy_all()
-
-    def _count(self, bucket: int, records: int) -> None:
-        """Add to the number of records that wait in the journal."""
-        self._waits[bucket] += records
-        self._waiting += records
-
-    def _from(self, seq: int) -> None:
-        """Drain the journal again from a sequence number on."""
-        self._copies.discard(seq)
-        self._drained = min(self._drained, seq - 1)
-        self._reading += 1
 
     # The journal
 
@@ -257,11 +234,11 @@ class Delivery:
         if self._journal is None or not self._journal.takes(record):
             promise.break_(FULL)
             return
-        self._count(bucket, 1)
+        self._backlog.count(bucket, 1)
 
         def stored(place: int | JournalFailed) -> None:
             if isinstance(place, JournalFailed):
-                self._count(bucket, -1)
+                self._backlog.count(bucket, -1)
                 promise.break_(DISK)
             else:
                 promise.keep()
@@ -297,7 +274,7 @@ class Delivery:
         if isinstance(place, JournalFailed):
             underway.copy = _FAILED
             if underway.state == _REFUSED:
-                self._count(underway.bucket, -1)
+                self._backlog.count(underway.bucket, -1)
                 if underway.promise is not None:
                     underway.promise.break_(DISK)
             # Otherwise Kafka may still acknowledge it in time.
@@ -305,36 +282,24 @@ class Delivery:
         underway.seq = place
         underway.keep()
         if underway.state == _REFUSED:
-            self._from(place)
+            self._backlog.rewind(place)
             return
-        self._copies.add(place)
+        self._backlog.copies.add(place)
         if underway.state == _ENDED:
             self._forget(underway)
 
     def _drain(self) -> None:
         """Ask the journal for waiting records, if Kafka's queue has room for them."""
-        if not self._waiting or self._is_reading or self._journal is None or self._topic is None:
+        if not self._backlog.records or self._topic is None:
             return
         if self._clock() < self._paused_until or self._topic.is_broken or len(self._underway) > 2 * DRAIN_RECORDS:
             return
-        self._is_reading = True
-        self._journal.read(self._drained, DRAIN_RECORDS, DRAIN_BYTES, partial(self._found, self._reading))
+        self._backlog.read(self._send, self._was_read)
 
-    def _found(self, reading: int, entries: list[Entry] | JournalFailed) -> None:
-        self._is_reading = False
-        if reading != self._reading:
-            return
-        if isinstance(entries, JournalFailed):
+    def _was_read(self, failed: JournalFailed | None) -> None:
+        if failed:
             self._paused_until = self._clock() + FIRST_PAUSE
-            return
-        for seq, record in entries:
-            if seq not in self._copies:
-                bucket = _bucket(record.key)
-                if not self._send(record, bucket, None, seq):
-                    break
-                self._count(bucket, -1)
-            self._drained = seq
-        if self._underway:
+        elif self._underway:
             self._schedule()
 
     # The clock
@@ -357,7 +322,3 @@ class Delivery:
         self._is_ticking_fast = bool(self._underway)
         seconds = TICK_SECONDS if self._is_ticking_fast else IDLE_SECONDS
         self._timer = asyncio.get_running_loop().call_later(seconds, self._tick)
-
-
-def _bucket(key: bytes) -> int:
-    return hash(key) & (BUCKETS - 1)

@@ -24,7 +24,8 @@ from urllib.parse import unquote_plus, urlencode
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.hosts import APP, host_of, is_app, normal, registered
-from truepixel_dagster.events.sources import DEFAULT, ClickId, Place, Sources, name_key, suffixes
+from truepixel_dagster.events.source_additions import ClickId, name_key
+from truepixel_dagster.events.sources import DEFAULT, Place, Sources, suffixes
 
 Alias = Callable[[str, str], str]
 MAX_VALUE = 512

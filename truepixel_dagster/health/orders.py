@@ -8,7 +8,7 @@ from typing import Any
 
 from truepixel_dagster.events.event import Event, day_of
 from truepixel_dagster.health.verdict import EXAMPLES, Verdict, verdict
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import WITH_ORDER
 from truepixel_dagster.stages import order_clusters

@@ -17,8 +17,9 @@ from truepixel_dagster.jobs.run_report import materializations, observed, outcom
 from truepixel_dagster.jobs.unreported import report_for_others
 from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, TouchedBatch
 from truepixel_dagster.pipeline.lane_claim import LaneClaim, claim_lane
+from truepixel_dagster.pipeline.lane_guard import LaneStopped
 from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
-from truepixel_dagster.pipeline.runner import LaneRunner, LaneStopped
+from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable

@@ -20,7 +20,7 @@ import dagster as dg
 from sqlalchemy.exc import OperationalError
 
 from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS, PRODUCT_STATS_BUFFER
-from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
+from truepixel_dagster.events.pixel_payload import CHECKOUT_COMPLETED
 from truepixel_dagster.events.webhook import ORDER_CREATED, ORDER_PAID
 from truepixel_dagster.instance.run_events import as_event
 from truepixel_dagster.pipeline.runner import LaneRunner

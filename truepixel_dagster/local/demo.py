@@ -23,10 +23,10 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.instance.process import INSTANCE, ended, environment, execute
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.local.connected import Connected, connect, start_collector
+from truepixel_dagster.local.ephemeral import ephemeral_stack, identified
 from truepixel_dagster.local.lock import alone
 from truepixel_dagster.local.programs import Program, log_end
 from truepixel_dagster.local.servers import free_ports
-from truepixel_dagster.local.stack import ephemeral_stack, identified
 from truepixel_dagster.local.steps import step
 from truepixel_dagster.local.storefront.shop import STOREFRONT
 from truepixel_dagster.local.traffic import FULL, Record, busy, loyal, shops_of, traffic, traffic_at

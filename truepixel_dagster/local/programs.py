@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -87,7 +88,7 @@ def log_end(log: Path) -> str:
     return "\n".join(line if len(line) <= LINE_CHARACTERS else f"{line[:LINE_CHARACTERS]}…" for line in lines)
 
 
-def end_tree(process: subprocess.Popen[bytes]) -> None:
+def end_tree(process: subprocess.Popen[Any]) -> None:
     """End a process and its descendants: SIGINT first, as from a terminal, and SIGKILL for what is left after 20 s."""
     import psutil
 

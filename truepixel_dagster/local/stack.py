@@ -14,49 +14,34 @@ reach them in the middle of a write; `down` ends them by pid.
 
 from __future__ import annotations
 
-import os
 import platform
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
-
 from truepixel_dagster.identity import make_identity
-from truepixel_dagster.local.addresses import addresses_of, postgres_of, settings_at
+from truepixel_dagster.local.addresses import addresses_of, postgres_of
 from truepixel_dagster.local.jars import JarCache, JarsError
 from truepixel_dagster.local.lock import only_one
-from truepixel_dagster.local.processes import (
-    POLL_SECONDS,
-    dying_with_parent,
-    interrupts_delayed,
-    is_alive,
-    wait_for_end,
-)
+from truepixel_dagster.local.processes import interrupts_delayed
 from truepixel_dagster.local.programs import say_died
+from truepixel_dagster.local.server_processes import ServerProcesses, check_port
+from truepixel_dagster.local.server_status import ServerStatus, status_of
 from truepixel_dagster.local.servers import (
     Address,
     Elasticsearch,
     Kafka,
     MongoDB,
-    NotAnsweringError,
     Postgres,
     Redis,
     Server,
     StackError,
-    free_ports,
 )
 from truepixel_dagster.local.steps import step
-from truepixel_dagster.private_files import UMASK, open_private, private_folder
+from truepixel_dagster.private_files import private_folder
 from truepixel_dagster.settings import Settings
 
-START_SECONDS = 120.0
-STOP_SECONDS = 20.0
 _PASSING_THROUGH = 0o011
 OWN_SERVERS = (
     "point TRUEPIXEL_KAFKA_BOOTSTRAP, TRUEPIXEL_ELASTICSEARCH_URL, TRUEPIXEL_MONGODB_URL and TRUEPIXEL_REDIS_URL"
@@ -64,21 +49,6 @@ OWN_SERVERS = (
 )
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class ServerStatus:
-    """The status of a server. `data_bytes` is the disk space of its data.
-
-    `pid` is None if it has no live process, and `version` if it does not answer; `running` means that it answers.
-    """
-
-    name: str
-    address: str
-    pid: int | None
-    version: str | None
-    data_bytes: int
-    running: bool
 
 
 class Stack:
@@ -110,7 +80,6 @@ class Stack:
         only: Collection[str] = (),
     ) -> None:
         self.data_dir = (data_dir or settings.data_dir).absolute()
-        self.tied_to_parent = tied_to_parent
         folder = self.data_dir / "stack"
         self.jars = JarCache(self.data_dir / "jars")
         kafka, elasticsearch, mongodb, redis = addresses_of(settings)
@@ -125,7 +94,7 @@ class Stack:
         self.servers = [server for server in servers if not only or server.name in only]
         self._folder = folder
         self._lock = folder / "lock"
-        self._children: dict[Server, subprocess.Popen[bytes]] = {}
+        self._processes = ServerProcesses(tied_to_parent=tied_to_parent)
 
     def up(self, progress: Progress) -> None:
         """Start the servers that are not running; return when every server answers.
@@ -139,9 +108,9 @@ class Stack:
         """
         _check_platform(self.servers)
         with only_one(self._lock):
-            missing = [server for server in self.servers if not self._is_there(server)]
+            missing = [server for server in self.servers if not self._processes.is_there(server)]
             for server in missing:
-                _check_port(server)
+                check_port(server)
             self._fetch_jars(missing, progress)
             self._bring_up(missing, self.servers, progress)
 
@@ -157,12 +126,12 @@ class Stack:
         Raises:
             StackError: A server did not start.
         """
-        dead = [server for server in self.servers if self._process(server) is None]
+        dead = [server for server in self.servers if self._processes.find(server) is None]
         if not dead:
             return False
         with only_one(self._lock):
             for server in dead:
-                _check_port(server)
+                check_port(server)
                 say_died(progress, f"{server.title} on {server.address} has died", server.log)
             self._bring_up(dead, dead, progress)
         return True
@@ -174,9 +143,9 @@ class Stack:
         try:
             with starting if servers else nullcontext():
                 self._start(servers)
-                self._wait(waiting, progress)
+                self._processes.wait(waiting, progress)
         except BaseException:
-            self._end(servers)
+            self._processes.end(servers)
             raise
 
     @property
@@ -190,18 +159,18 @@ class Stack:
         Arguments:
             progress: Receives lines about the progress.
         """
-        running = [server for server in self.servers if self._process(server)]
+        running = [server for server in self.servers if self._processes.find(server)]
         if not running:
             progress("no server is running")
             return
         with only_one(self._lock):
             progress(f"stopping {_titles(running)} …")
-            self._end(running)
+            self._processes.end(running)
             progress("stopped; the data are kept")
 
     def status(self) -> list[ServerStatus]:
         """Return the status of each server."""
-        return [_status(server) for server in self.servers]
+        return [status_of(server) for server in self.servers]
 
     def _fetch_jars(self, servers: list[Server], progress: Progress) -> None:
         try:
@@ -222,142 +191,7 @@ class Stack:
                     folder.chmod(folder.stat().st_mode | _PASSING_THROUGH)
             command = server.prepare()
             with interrupts_delayed():
-                self._launch(server, command)
-
-    def _launch(self, server: Server, command: list[str]) -> None:
-        if server.log.exists():
-            server.log.replace(server.log.with_suffix(".log.1"))
-        with open_private(server.log, "wb") as log:
-            try:
-                child = subprocess.Popen(
-                    command,
-                    cwd=server.folder,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    preexec_fn=dying_with_parent() if self.tied_to_parent else None,
-                    umask=UMASK,
-                    **server.identity,
-                )
-            except OSError as error:
-                raise StackError(f"{server.title}: {command[0]} cannot be started: {error}") from error
-        self._children[server] = child
-        with open_private(server.pid_file, "w") as file:
-            file.write(str(child.pid))
-
-    def _wait(self, waiting: list[Server], progress: Progress) -> None:
-        began = time.monotonic()
-        while waiting:
-            for server in list(waiting):
-                try:
-                    version = server.ask()
-                except NotAnsweringError as reason:
-                    self._check_start(server, time.monotonic() - began, reason)
-                    continue
-                waiting.remove(server)
-                seconds = time.monotonic() - began
-                progress(f"{server.title} {version} answers on {server.address} ({seconds:.1f} s)")
-            time.sleep(POLL_SECONDS if waiting else 0)
-
-    def _check_start(self, server: Server, seconds: float, reason: NotAnsweringError) -> None:
-        if not self._process(server):
-            child = self._children.get(server)
-            code = child.poll() if child else None
-            raise StackError(f"{server.title} ended during its start (exit code {code}){_log_end(server)}")
-        if seconds > START_SECONDS:
-            raise StackError(f"{server.title} does not answer after {seconds:.0f} s: {reason}{_log_end(server)}")
-
-    def _is_there(self, server: Server) -> bool:
-        """Return whether a server has a process, before and after a request: a killed server keeps it for a moment."""
-        if self._process(server) is None:
-            return False
-        with suppress(NotAnsweringError):
-            server.ask()
-        # A killed process exists until its last thread has ended.
-        return self._process(server) is not None and not server.is_ending()
-
-    def _process(self, server: Server) -> psutil.Process | None:
-        # A child that is starting has no command line yet to recognize it by.
-        child = self._children.get(server)
-        return psutil.Process(child.pid) if child and child.poll() is None else server.process()
-
-    def _end(self, servers: list[Server]) -> None:
-        with interrupts_delayed():
-            processes = {server: process for server in servers if (process := self._process(server))}
-            for server, process in processes.items():
-                process.send_signal(server.stop_signal)
-            wait_for_end(processes.values(), STOP_SECONDS)
-            for process in filter(is_alive, processes.values()):
-                process.kill()
-            wait_for_end(processes.values(), STOP_SECONDS)
-            for server in processes:
-                if child := self._children.pop(server, None):
-                    child.wait()
-                server.pid_file.unlink(missing_ok=True)
-
-
-@contextmanager
-def ephemeral_stack(
-    base_dir: Path,
-    settings: Settings | None = None,
-    progress: Progress = lambda _: None,
-    *,
-    with_postgres: bool = False,
-    only: Collection[str] = (),
-) -> Iterator[Settings]:
-    """Start a stack on free ports, for a test or a trial; its servers end with the block or with this process.
-
-    Call it from the main thread (see `Stack`).
-
-    Arguments:
-        base_dir: The stack's data folder; it stays at the end.
-        settings: Settings for everything but addresses and folders; by default from the environment, without `.env`.
-        progress: Receives lines about the progress.
-        with_postgres: Whether it has PostgreSQL for Dagster's own storage.
-        only: As in `Stack`.
-
-    Yields:
-        The settings with the stack's addresses and data folder. `Stack(settings)` is the same stack.
-
-    Raises:
-        StackError: A server did not start.
-    """
-    addresses = [Address("127.0.0.1", port) for port in free_ports(5 if with_postgres else 4)]
-    own = settings_at(settings or Settings(_env_file=None), *addresses)
-    own = own.model_copy(update={"data_dir": base_dir.absolute()})
-    stack = Stack(own, tied_to_parent=True, with_postgres=with_postgres, only=only)
-    try:
-        stack.up(progress)
-        _prove(stack, own)
-        yield own
-    finally:
-        stack.down(progress)
-
-
-def identified(settings: Settings) -> Settings:
-    """Return the settings with the stack's identity: every process then checks that its servers belong to the stack."""
-    return settings.model_copy(update={"servers_identity": Stack(settings).identity})
-
-
-def _prove(stack: Stack, own: Settings) -> None:
-    """Check, before anything is written, that the stack's own servers answer at its addresses.
-
-    Raises:
-        HistoryUnavailable, KafkaError, Unavailable: Another server answers, or none.
-    """
-    from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.resources import open_stores
-    from truepixel_dagster.stream.client_config import client_config
-
-    expected = identified(own)
-    names = {server.name for server in stack.servers}
-    if Postgres.name in names:
-        check_history(expected)
-    if names >= {Kafka.name, Elasticsearch.name, MongoDB.name, Redis.name}:
-        client_config(expected.kafka())
-        with open_stores(expected):
-            pass
+                self._processes.launch(server, command)
 
 
 def _check_platform(servers: Collection[Server]) -> None:
@@ -370,55 +204,6 @@ def _check_platform(servers: Collection[Server]) -> None:
             f"the local stack's servers are not installed (no {', '.join(lacking)}):"
             f" pip install 'truepixel-dagster[local]' (in a checkout: pip install -e '.[local]'), or {OWN_SERVERS}"
         )
-
-
-def _check_port(server: Server) -> None:
-    """Wait until a server's port is free: a killed server may still hold it for a moment."""
-    deadline = time.monotonic() + STOP_SECONDS
-    while True:
-        try:
-            return socket.create_server((server.address.ip, server.address.port)).close()
-        except OSError as error:
-            if not server.is_ending() or time.monotonic() > deadline:
-                reason = _holder(server.address) or error
-                raise StackError(f"{server.title} cannot listen on {server.address}: {reason}") from None
-        time.sleep(POLL_SECONDS)
-
-
-def _holder(address: Address) -> str | None:
-    """Return which process uses the port and the next step; None if the system does not show it."""
-    try:
-        listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN and one.pid]
-        pid = next(one.pid for one in listening if one.laddr and one.laddr.port == address.port)
-        return f"pid {pid} ({psutil.Process(pid).name()}) uses the port. End it, or set another address"
-    except (StopIteration, psutil.Error):
-        return None
-
-
-def _status(server: Server) -> ServerStatus:
-    process = server.process()
-    try:
-        version = server.ask() if process else None
-    except NotAnsweringError:
-        version = None
-    pid = process.pid if process else None
-    return ServerStatus(server.name, str(server.address), pid, version, _disk_bytes(server.data), version is not None)
-
-
-def _disk_bytes(folder: Path) -> int:
-    """Return the disk space of a folder: Kafka's index files, for example, are sparse."""
-    return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
-
-
-def _file_bytes(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512
-    except FileNotFoundError:  # a live server removes files
-        return 0
-
-
-def _log_end(server: Server) -> str:
-    return f"; the end of {server.log}:\n{server.log_end()}"
 
 
 def _titles(servers: list[Server]) -> str:

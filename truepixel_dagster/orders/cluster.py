@@ -31,7 +31,8 @@ from truepixel_dagster.orders.counts import (
     total,
 )
 from truepixel_dagster.orders.division import orders_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, ids_of, merged
+from truepixel_dagster.orders.event_facts import facts_of, ids_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, merged
 from truepixel_dagster.orders.journey import Rules, journey_of
 from truepixel_dagster.orders.order import Order
 
@@ -54,10 +55,10 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
 class Cluster(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     """Hold the document of a cluster.
 
-    `ids` are its own, as in `facts.ids_of`; the ids of an absorbed cluster stay with that cluster. `users` are all
-    users that its records name, as `shop:client`; `entries` is what its orders count for clients, `imported` what a
-    document of the first edition had counted for one. `documents` are the ids of all attributions ever written for it,
-    `days` the days on which its orders count.
+    `ids` are its own, as in `event_facts.ids_of`; the ids of an absorbed cluster stay with that cluster. `users` are
+    all users that its records name, as `shop:client`; `entries` is what its orders count for clients, `imported` what
+    a document of the first edition had counted for one. `documents` are the ids of all attributions ever written for
+    it, `days` the days on which its orders count.
     """
 
     shop_id: str

@@ -4,7 +4,7 @@
 >>> from truepixel_dagster.events.event import Message
 >>> from truepixel_dagster.events.origin import Origin
 >>> from truepixel_dagster.orders.division import orders_of
->>> from truepixel_dagster.orders.facts import facts_of
+>>> from truepixel_dagster.orders.event_facts import facts_of
 >>> value = b'{"id": 5, "financial_status": "paid", "currency": "EUR", "total_price": "19.99"}'
 >>> headers = (("topic", b"orders/paid"), ("event_id", b"w1"))
 >>> event = decode(Message(Origin("events", 0, 7), b"shop:c", value, headers, 1_767_607_201_000))

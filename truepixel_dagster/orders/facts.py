@@ -14,15 +14,11 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from truepixel_dagster.events.event import Event
-from truepixel_dagster.events.order import STATUSES, Completion, OrderNews, OrderPayload, Refund
+from truepixel_dagster.events.order import STATUSES, Completion, OrderPayload, Refund
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.pixel import CHECKOUT_COMPLETED
 from truepixel_dagster.events.touch import Touch
 
 ORDER, TOKEN = "order", "token"
-# The source of a visit that is added to an order.
-VISIT = "visit"
 # The clocks of browsers and shops differ: a visit may appear this much later than the order that it led to.
 CLOCK_GRACE = 5 * 60_000
 # The most clients, tokens and ids of one order, so that no sender can make a document grow without limit.
@@ -138,19 +134,6 @@ def version_of(payload: OrderPayload) -> Version:
     return Version(payload.updated_at, STATUSES.index(payload.status), payload.event_id)
 
 
-def ids_of(event: Event) -> tuple[str, ...]:
-    """Return the order ids that an event names, as `shop:id`.
-
-    Order ids and tokens are of one kind: new checkouts use the same text as token of checkout and cart, and an order
-    without a token uses its id instead.
-    """
-    news = event.order
-    if news is None:
-        return ()
-    named = (news.order_id, news.checkout_token, news.cart_token)
-    return tuple(dict.fromkeys(f"{event.shop_id}:{id_}" for id_ in named if id_))
-
-
 def names_landing(payload: OrderPayload) -> bool:
     """Return whether a payload names the first page of the session before its order, whether or not it is a visit."""
     return payload.names_landing or payload.landing is not None
@@ -187,91 +170,6 @@ def _later(payload: OrderPayload, ordered: Sequence[OrderPayload]) -> bool:
     return payload is not first
 
 
-def latest_touch(event: Event) -> int:
-    """Return the latest time of a visit that may have led to a webhook's order, in milliseconds since the epoch.
-
-    The clocks of browsers and shops differ.
-    """
-    payload = event.order.payload if event.order else None
-    at = payload.at if payload and payload.at is not None else event.occurred_at
-    return at + CLOCK_GRACE
-
-
-def sighting_of_visit(event: Event, kind: str, id_: str) -> Event:
-    """Return the event that adds a visit to an order whose notes name the visit's user."""
-    news = OrderNews(order_id=id_) if kind == ORDER else OrderNews(checkout_token=id_)
-    return msgspec.structs.replace(event, source=VISIT, order=news)
-
-
-def facts_of(
-    event: Event, touches: Sequence[Touch], noted_touches: Sequence[Touch] = (), kept: Kept = ALL
-) -> Node | None:
-    """Return the facts of one event in a form that merges; None if the event only links ids.
-
-    Arguments:
-        event: An event that names an order.
-        touches: The touches of its user up to its own offset, in order.
-        noted_touches: The known touches of the client in its note attributes.
-        kept: How many of the newest touches are kept.
-    """
-    news = event.order
-    if news is None or event.bot:
-        return None
-    if event.source == VISIT:
-        place = (event.origin.partition, event.origin.offset)
-        own = [touch for touch in touches if (touch.partition, touch.offset) == place]
-        client = ClientFacts(event.client_id, touches=_united(own, None, kept.touches))
-        return Node(ORDER if news.order_id else TOKEN, news.order_id or news.checkout_token or "", clients=(client,))
-    if event.source == "pixel":
-        return _pixel_facts(event, touches, kept)
-    id_ = news.order_id or news.checkout_token or news.cart_token
-    if not id_ or not (news.payload or news.refunds or news.deleted):
-        return None
-    when = (event.occurred_at, event.event_id)
-    clients = [] if event.anonymous else [_client(event, touches, kept, keyed=when)]
-    if news.noted_client:
-        before = [touch for touch in noted_touches if touch.millis <= latest_touch(event)]
-        clients.append(ClientFacts(news.noted_client, noted=when, touches=_united(before, None, kept.touches)))
-    payload = news.payload
-    return Node(
-        kind=ORDER if news.order_id else TOKEN,
-        id=id_,
-        payloads=(payload,) if payload else (),
-        refunds=merged_refunds(news.refunds, payload.refunds if payload else ()),
-        deleted=news.deleted,
-        clients=_clients(clients, kept),
-        sightings=(_sighting(event),) if payload else (),
-        cart=None if news.order_id else news.cart_token,
-    )
-
-
-def _pixel_facts(event: Event, touches: Sequence[Touch], kept: Kept) -> Node:
-    news, when = event.order, (event.occurred_at, event.event_id)
-    assert news is not None  # noqa: S101 (the caller has looked)
-    token, order_id = news.checkout_token, news.order_id
-    completes = event.name == CHECKOUT_COMPLETED
-    client = _client(event, touches, kept, **({"completed": when} if completes else {"in_checkout": when}))
-    return Node(
-        kind=TOKEN if token else ORDER,
-        id=token or order_id or "",
-        completion=FirstCompletion(news.completion.value is None, when, news.completion) if news.completion else None,
-        completed_at=when if completes else None,
-        order_ids=(order_id,) if order_id else (),
-        clients=() if event.anonymous else (client,),
-        sightings=(_sighting(event),) if completes else (),
-        cart=news.cart_token,
-    )
-
-
-def _sighting(event: Event) -> Sighting:
-    return Sighting(event.source, event.event_id, event.origin, event.occurred_at, event.client_id)
-
-
-def _client(event: Event, touches: Sequence[Touch], kept: Kept, **when: When) -> ClientFacts:
-    last = (event.origin.partition, event.origin.offset)
-    return ClientFacts(event.client_id, last=last, touches=_united(touches, last, kept.touches), **when)
-
-
 def merged(one: Node, other: Node, kept: Kept) -> Node:
     """Merge two nodes of one id."""
     return Node(
@@ -283,7 +181,7 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
         completion=_first_completion(one.completion, other.completion),
         completed_at=_first(one.completed_at, other.completed_at),
         order_ids=_kept_ids(one.order_ids, other.order_ids),
-        clients=_clients([*one.clients, *other.clients], kept),
+        clients=kept_clients([*one.clients, *other.clients], kept),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
         cart=one.cart,
     )
@@ -312,7 +210,8 @@ def _size_of_refund(refund: Refund) -> tuple[int, int, int, str]:
     return sum(money.amount for money in refund.amounts), len(refund.lines), refund.at, str(refund)
 
 
-def _clients(clients: Iterable[ClientFacts], kept: Kept) -> tuple[ClientFacts, ...]:
+def kept_clients(clients: Iterable[ClientFacts], kept: Kept) -> tuple[ClientFacts, ...]:
+    """Return the surest clients, each with all of its facts, sorted by name."""
     found: dict[str, ClientFacts] = {}
     for client in clients:
         there = found.get(client.client)
@@ -342,7 +241,7 @@ def merged_client(one: ClientFacts, other: ClientFacts, touches_kept: int) -> Cl
         noted=_first(one.noted, other.noted),
         keyed=_first(one.keyed, other.keyed),
         last=last,
-        touches=_united((*one.touches, *other.touches), last, touches_kept),
+        touches=united_touches((*one.touches, *other.touches), last, touches_kept),
     )
 
 
@@ -363,7 +262,8 @@ def preference(client: ClientFacts) -> tuple[int, int, str, str]:
     return 4, 0, "", name
 
 
-def _united(touches: Sequence[Touch], last: tuple[int, int] | None, touches_kept: int) -> tuple[Touch, ...]:
+def united_touches(touches: Sequence[Touch], last: tuple[int, int] | None, touches_kept: int) -> tuple[Touch, ...]:
+    """Return the newest touches up to a position, each once, in order."""
     if not touches:
         return ()
     found = {(touch.partition, touch.offset): touch for touch in touches}

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable
 from types import TracebackType
 
-Task = Callable[[], None]
+Task = Callable[[], object]
 
 
 class KeyedPool:

@@ -34,11 +34,12 @@ from truepixel_dagster.dead_letters.refusals import Refusals
 from truepixel_dagster.dead_letters.topic import DeadLetters, read
 from truepixel_dagster.events.origin import base_of
 from truepixel_dagster.pipeline.memory import stay_small
+from truepixel_dagster.pipeline.memory_budget import check_memory, memory_limit
 from truepixel_dagster.pipeline.processing import Processing, processing_of
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.redis_state import check_applied
 from truepixel_dagster.resources import Stores, open_stores
-from truepixel_dagster.settings import Settings, check_memory, memory_limit
+from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, remember, verified
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.leases import Lease

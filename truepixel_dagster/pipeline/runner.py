@@ -8,47 +8,40 @@ commits nothing more.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import partial
 
-from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, CUSTOMERS, EVENTS
+from truepixel_dagster.asset_keys import AD_LEADS, ATTRIBUTIONS, EVENTS
 from truepixel_dagster.dead_letters.refusals import Refusals
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.events.decode import Undecodable
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.origin import offset_text
-from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.orders.cluster import Settling
+from truepixel_dagster.pipeline.background import BackgroundStages
 from truepixel_dagster.pipeline.batches import AttributedBatch, FetchedBatch, IndexedBatch, Prefetched, TouchedBatch
 from truepixel_dagster.pipeline.commits import Commits
 from truepixel_dagster.pipeline.intake import Intake
 from truepixel_dagster.pipeline.invariants import Contiguity, Order
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
+from truepixel_dagster.pipeline.lane_guard import LaneGuard
 from truepixel_dagster.pipeline.processing import Processing
 from truepixel_dagster.pipeline.rejections import Rejections
-from truepixel_dagster.pipeline.run_metrics import WAITING, RunMetrics
+from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.source_log import LogWatch, keep_lost, keep_reached
-from truepixel_dagster.stages import ad_lead, attribution, customer, index, product_stats
+from truepixel_dagster.stages import ad_lead, attribution, index
 from truepixel_dagster.stages.index import Indexed
-from truepixel_dagster.stages.product_stats import Counting
-from truepixel_dagster.stages.refused import Refused
+from truepixel_dagster.stages.refused import Refused, without
 from truepixel_dagster.stages.settling import settling, with_visits
-from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, CUSTOMER, INDEX, ORDERS, PRODUCT_STATS
+from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, INDEX
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
 from truepixel_dagster.stores.leases import Lease
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import Span
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.micro_batch import MicroBatch, group_by_user
-
-
-class LaneStopped(Exception):
-    """An earlier failure stopped the lane."""
 
 
 class LaneRunner:
@@ -75,7 +68,6 @@ class LaneRunner:
         watch: LogWatch,
     ) -> None:
         self.metrics = RunMetrics()
-        self.failure: BaseException | None = None
         self._stores = stores
         self._consumer = consumer
         self._dead_letters = dead_letters
@@ -84,7 +76,7 @@ class LaneRunner:
         self._shops = Shops(stores.mongodb)
         self._rules = processing.rules
         self._over = False
-        self._lock = threading.Lock()
+        self._guard = LaneGuard(lease, self.metrics)
         # One is being fetched, one is in the pool, the pending ones wait, and one is a margin.
         under_way = processing.pool_pending + 3
         self._order = Order(self.metrics.order, users=under_way * processing.batch_messages)
@@ -100,7 +92,18 @@ class LaneRunner:
             refusals,
             dead_letters,
             self.metrics,
-            self._lock,
+            self._guard.counting,
+            self._contiguity,
+        )
+        self._background = BackgroundStages(
+            self._guard,
+            self._rules,
+            stores,
+            self._shops,
+            self._pool,
+            self._commits,
+            self._rejections,
+            self._order,
             self._contiguity,
         )
 
@@ -116,6 +119,11 @@ class LaneRunner:
             for partition, count in self._consumer.taken_by_retention.items()
         ]
         return again + lost
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Return what stopped the lane; None while nothing has failed."""
+        return self._guard.failure
 
     @property
     def unreported(self) -> Mapping[int, Sequence[Span]]:
@@ -135,7 +143,7 @@ class LaneRunner:
         """Return the next micro-batch with its events; None when the lane was idle (and handed over) or was stopped."""
         if self._over or self.failure is not None:
             return None
-        with self._stage("fetch"):
+        with self._guard.stage("fetch"):
             # Lanes divide partitions by number: a new partition may belong to another lane after this run.
             batch = None if self._watch.has_grown else self._consumer.fetch()
             self.keep_lost()
@@ -172,11 +180,11 @@ class LaneRunner:
 
     def index(self, fetched: FetchedBatch) -> IndexedBatch:
         """Run stage 1; return the events that continue."""
-        with self._stage(INDEX):
+        with self._guard.stage(INDEX):
             # Read in parallel with Elasticsearch's work. Versions reveal a concurrent change.
             stored = self._reader.submit(self._read_ahead, fetched.events)
             earlier = self._rejections.earlier(INDEX, fetched.events)
-            indexed = index.run(_without(fetched.events, earlier), self._stores.elasticsearch)
+            indexed = index.run(without(fetched.events, earlier), self._stores.elasticsearch)
             self.metrics.indexed += len(indexed.events) - indexed.redelivered
             self.metrics.redelivered += indexed.redelivered
             self.metrics.duplicates += indexed.duplicates
@@ -188,24 +196,24 @@ class LaneRunner:
 
     def ad_lead(self, indexed: IndexedBatch) -> TouchedBatch:
         """Run stage 2; it is complete before stage 3 begins."""
-        with self._stage(AD_LEAD):
+        with self._guard.stage(AD_LEAD):
             repeat, kept = self._rules.touch_repeat, self._rules.attribution.touches_kept
             earlier = self._rejections.earlier(AD_LEAD, indexed.events)
-            users = group_by_user(_without(indexed.events, earlier))
+            users = group_by_user(without(indexed.events, earlier))
             stored = indexed.prefetched.result()
             leads = ad_lead.run(users, self._stores.mongodb, kept=kept, repeat=repeat, stored=stored.leads)
             self.metrics.touched += leads.added
             refused = self._rejections.not_counted_yet(leads.refused)
             self._rejections.rejected(AD_LEAD, indexed.fetched, refused, earlier)
-            events = _without(indexed.events, (*refused, *earlier))
+            events = without(indexed.events, (*refused, *earlier))
             self.metrics.wrote(AD_LEADS, (event for event in events if event.ad))
             return TouchedBatch(indexed.fetched, events, leads, stored)
 
     def attribution(self, touched: TouchedBatch) -> AttributedBatch:
         """Run stage 3."""
-        with self._stage(ATTRIBUTION):
+        with self._guard.stage(ATTRIBUTION):
             earlier = self._rejections.earlier(ATTRIBUTION, touched.events)
-            events = _without(touched.events, earlier)
+            events = without(touched.events, earlier)
             stores, stored = self._stores, touched.prefetched.orders
             events_and_visits = with_visits(events, touched.leads.orders)
             rules = self._settling(touched)
@@ -216,7 +224,7 @@ class LaneRunner:
             self.metrics.statuses += found.changed
             refused = self._rejections.not_counted_yet(found.refused)
             self._rejections.rejected(ATTRIBUTION, touched.fetched, refused, earlier)
-            events = _without(events, refused)
+            events = without(events, refused)
             self.metrics.wrote(ATTRIBUTIONS, (event for event in events if event.order))
             self._order.took_effect(ATTRIBUTION, events)
             return AttributedBatch(touched.fetched, events, found.changes, found.users)
@@ -226,45 +234,28 @@ class LaneRunner:
         redis = self._stores.redis
         # The applied offsets of the batch's own partitions must be known: read them once for each.
         applied = redis.known_applied() | redis.applied(sorted({event.origin.partition for event in touched.events}))
-        days = self._days_of(touched.events)
+        days = self._shops.days(event.shop_id for event in touched.events)
         return settling(
             self._rules.attribution, touched.leads.touches, days, lambda p, offset: offset <= applied.get(p, -1)
         )
 
-    def _days_of(self, events: Sequence[Event]) -> ShopDays:
-        """Return the object that maps times to the days of the events' shops."""
-        return self._shops.days(event.shop_id for event in events)
-
     def customer(self, done: AttributedBatch) -> None:
         """Run stage 4 in the background; each user always uses the same worker."""
-        earlier = self._rejections.earlier(CUSTOMER, done.events)
-        of_orders = self._rejections.earlier(ORDERS, done.events)
-        if earlier or of_orders:
-            with self._stage(CUSTOMER):
-                self._rejections.rejected(ORDERS, done.fetched, (), of_orders)
-                self._rejections.rejected(CUSTOMER, done.fetched, (), earlier)
-        shares: dict[int, dict[str, list[Event]]] = {}
-        for user, mine in group_by_user(_without(done.events, earlier)).items():
-            shares.setdefault(self._pool.worker_of(user), {})[user] = mine
-        # An order's client is often not the one in its webhook's key.
-        for user in done.concerns:
-            shares.setdefault(self._pool.worker_of(user), {}).setdefault(user, [])
-        for share in shares.values():
-            self._background(CUSTOMER, done.fetched, next(iter(share)), partial(self._customer, done, share))
+        self._background.customer(done)
 
     def product_stats(self, done: AttributedBatch) -> None:
         """Run stage 5 in the background, batch after batch, because each one moves its partitions' applied offsets."""
-        self._background(PRODUCT_STATS, done.fetched, PRODUCT_STATS, partial(self._product_stats, done))
+        self._background.product_stats(done)
 
     def commit(self, fetched: FetchedBatch) -> None:
         """Declare that this micro-batch has no more work, and commit contiguously what has landed."""
-        with self._stage("commit"):
+        with self._guard.stage("commit"):
             self._commits.request(fetched.batch)
 
     def finish(self) -> RunMetrics:
         """Wait for the background stages, commit what has landed, and hand the lane over to the next run."""
         if not self._over:
-            with self._stage("finish"):
+            with self._guard.stage("finish"):
                 self._hand_over()
         return self.metrics
 
@@ -295,65 +286,9 @@ class LaneRunner:
         orders = attribution.read(events, self._stores.mongodb, self._stores.elasticsearch)
         return Prefetched(ad_lead.read(events, self._stores.mongodb), orders)
 
-    def _customer(self, done: AttributedBatch, share: Mapping[str, Sequence[Event]]) -> None:
-        own = {user: mine for user, mine in share.items() if mine}
-        concerns = {user: done.concerns[user] for user in share if user in done.concerns}
-        refused = customer.run(own, concerns, self._stores.mongodb)
-        events = [event for mine in share.values() for event in mine]
-        with self._lock:
-            self.metrics.customers += len(share)
-            self.metrics.wrote(CUSTOMERS, events)
-        self._order.took_effect(CUSTOMER, events)
-        self._rejections.rejected(CUSTOMER, done.fetched, refused.own)
-        self._rejections.rejected(ORDERS, done.fetched, refused.of_orders)
-        self._contiguity.dealt_with((event.origin for event in events), (CUSTOMER,))
-
-    def _product_stats(self, done: AttributedBatch) -> None:
-        days = self._days_of(done.events)
-        counting = Counting(days.day, days.week, self._rules.attribution.products_per_event)
-        counted = product_stats.run(done.events, done.changes, self._stores.redis, counting)
-        self._contiguity.dealt_with((event.origin for event in done.events), (PRODUCT_STATS,))
-        with self._lock:
-            self.metrics.counted += counted
-
-    def _background(self, name: str, fetched: FetchedBatch, key: str, task: Callable[[], None]) -> None:
-        def run() -> None:
-            self._lease.check()
-            started = time.perf_counter()
-            task()
-            with self._lock:
-                self.metrics.stage_seconds[name] += time.perf_counter() - started
-            self._commits.landed(fetched.batch)
-
-        with self._stage(name + WAITING):
-            self._commits.begun(fetched.batch)
-            self._pool.submit(key, run)
-
     def _stopped_at_index(self, fetched: FetchedBatch, indexed: Indexed, earlier: Sequence[Refused]) -> None:
         others = (*indexed.events, *(item.event for item in (*indexed.refused, *earlier)))
         stopped = {event.origin for event in fetched.events} - {event.origin for event in others}
         # If stage 1 has lost an event, that event is not a duplicate, so it is not done.
         if len(stopped) == indexed.duplicates:
             self._contiguity.dealt_with(stopped)
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        if self.failure is not None:
-            raise LaneStopped(f"the lane was stopped by: {self.failure}") from self.failure
-        started = time.perf_counter()
-        try:
-            self._lease.check()
-            yield
-        except BaseException as error:
-            self.failure = error
-            raise
-        finally:
-            with self._lock:
-                self.metrics.stage_seconds[name] += time.perf_counter() - started
-
-
-def _without(events: tuple[Event, ...], refused: Sequence[Refused]) -> tuple[Event, ...]:
-    if not refused:
-        return events
-    gone = {item.event.origin for item in refused}
-    return tuple(event for event in events if event.origin not in gone)

@@ -15,7 +15,7 @@ from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Cluster, Group, Settling, groups_of, is_known, recounted, settle
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.rebuild.ad_leads import touches_of_users
 from truepixel_dagster.rebuild.context import RebuildContext
@@ -71,7 +71,7 @@ def rebuild_days(
 
 
 def names_of(events: Iterable[Event]) -> set[str]:
-    """Return the ids of orders that events name (`orders.facts.ids_of`)."""
+    """Return the ids of orders that events name (`orders.event_facts.ids_of`)."""
     return {id_ for event in events for id_ in ids_of(event)}
 
 

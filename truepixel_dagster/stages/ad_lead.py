@@ -32,7 +32,8 @@ import msgspec
 from truepixel_dagster.events.event import Event, iso
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Cluster
-from truepixel_dagster.orders.facts import CLOCK_GRACE, facts_of, latest_touch
+from truepixel_dagster.orders.event_facts import facts_of, latest_touch
+from truepixel_dagster.orders.facts import CLOCK_GRACE
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore

@@ -23,7 +23,8 @@ from truepixel_dagster.orders import first_edition
 from truepixel_dagster.orders.cluster import Cluster, Group, Settling, changes_of, groups_of, settle
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.orders.document import attribution_of
-from truepixel_dagster.orders.facts import When, ids_of
+from truepixel_dagster.orders.event_facts import ids_of
+from truepixel_dagster.orders.facts import When
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.retrying import pause
 from truepixel_dagster.stages import ids_per_order

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from truepixel_dagster.orders.cluster import Cluster, Group
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.stages.refused import Refused
 
 PIXEL = "pixel"

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import bounded_sum
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.events.pixel import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
+from truepixel_dagster.events.pixel_payload import ADDED_TO_CART, CHECKOUT_STARTED, PRODUCT_VIEWED
 from truepixel_dagster.events.shape import LINES_PER_EVENT
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.stores.errors import Unavailable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from truepixel_dagster.events.event import Event
@@ -12,3 +14,11 @@ class Refused(msgspec.Struct, frozen=True):
 
     event: Event
     reason: str
+
+
+def without(events: tuple[Event, ...], refused: Sequence[Refused]) -> tuple[Event, ...]:
+    """Return the events that were not refused."""
+    if not refused:
+        return events
+    gone = {item.event.origin for item in refused}
+    return tuple(event for event in events if event.origin not in gone)

@@ -9,7 +9,7 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.cluster import Settling
-from truepixel_dagster.orders.facts import sighting_of_visit
+from truepixel_dagster.orders.event_facts import sighting_of_visit
 from truepixel_dagster.orders.journey import Rules, touches_until
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.ad_lead import NotedOrder

@@ -3,7 +3,8 @@
     from truepixel_dagster.stages.stage import STAGES
     [stage.name for stage in STAGES if stage.in_background]  # ["customer", "product_stats"]
 
-A new stage is a module beside this one and a line in `STAGES`; `pipeline/runner.py` calls it.
+A new stage is a module beside this one and a line in `STAGES`. `pipeline/runner.py` calls it, or
+`pipeline/background.py` if it runs in the background.
 """
 
 from __future__ import annotations

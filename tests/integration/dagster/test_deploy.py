@@ -80,7 +80,7 @@ def test_the_image_has_what_the_tests_had_and_neither_local_servers_nor_developm
     wanted = {re.split(r"[<>=]", each)[0] for each in requires("truepixel-dagster") or () if "extra ==" not in each}
     assert "confluent-kafka" in wanted
     named = set(re.findall(r"^([\w-]+)(?:\[\w+\])?==", (ROOT / "deploy/requirements.lock").read_text(), re.MULTILINE))
-    assert wanted <= named, "make deploy/requirements.lock anew: docs/deploy.md"
+    assert wanted <= named, "regenerate deploy/requirements.lock: docs/deploy.md"
 
 
 def test_values_take_nothing_secret() -> None:
@@ -292,6 +292,7 @@ def test_the_event_log_of_dagsters_own_chart_is_ours(tmp_path: Path, monkeypatch
     written = yaml.safe_dump({"event_log_storage": theirs}) + yaml.safe_dump(additional)
     (tmp_path / "dagster.yaml").write_text(written)
     named = InstanceRef.from_dir(str(tmp_path)).event_storage_data
+    assert named is not None
     assert named.class_name == PooledPostgresEventLogStorage.__name__
 
 

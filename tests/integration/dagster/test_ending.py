@@ -1,4 +1,4 @@
-"""Whatever ends a command, it cleans up."""
+"""A command cleans up, however it ends."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def rows(instance: dg.DagsterInstance, run_id: str) -> list[tuple[object, ...]]:
         return file.execute("SELECT * FROM event_logs ORDER BY id").fetchall()
 
 
-def test_a_file_that_was_pruned_is_made_anew(pooled: dg.DagsterInstance) -> None:
+def test_a_pruned_file_is_recreated(pooled: dg.DagsterInstance) -> None:
     run_id = slots.execute_in_process(instance=pooled).run_id
     for file in Path(pooled.root_directory, "history", "runs").glob(f"{run_id}.db*"):
         file.unlink()

@@ -157,7 +157,7 @@ def test_a_step_whose_pool_is_full_holds_no_other_back(tmp_path: Path) -> None:
     assert through == ["makes_room", "waits_for_its_pool"]
 
 
-def test_it_looks_at_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_iteration_examines_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[int] = []
     update = ActiveExecution._update
 

@@ -1,4 +1,4 @@
-"""What the folders beside the package and the files about a release say is what the package has."""
+"""The folders beside the package and the files of a release match the package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files and folders of which others see nothing, whatever the umask and whatever was there before."""
+"""Files and folders are closed to other users, whatever the umask and the earlier permissions are."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def open_to_others(folder: Path) -> list[Path]:
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_is_new_is_the_owners_only(tmp_path: Path) -> None:
+def test_new_files_are_their_owners_only(tmp_path: Path) -> None:
     folder = private_folder(tmp_path / "a" / "b" / "c")
     with open_private(folder / "log", "ab") as file:
         file.write(b"said")
@@ -53,7 +53,7 @@ def test_what_is_new_is_the_owners_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("umask")
-def test_what_was_there_is_tightened_and_links_are_left_alone(tmp_path: Path) -> None:
+def test_existing_permissions_are_tightened_and_links_are_left_alone(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_text("another's")
     outside.chmod(0o644)
@@ -101,7 +101,7 @@ def test_an_export_is_the_owners_only_with_the_folders_that_are_made_for_it(tmp_
     assert (mode(path), mode(path.parent)) == (0o600, 0o755)
 
 
-def test_what_belongs_to_somebody_else_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_belongs_to_another_user_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Path, _mode: int) -> None:
         raise PermissionError(1, "Operation not permitted", str(self))
 

@@ -1,4 +1,4 @@
-"""What a process was started with goes before `.env`, also where Dagster has loaded the file over it."""
+"""A variable that a process was started with precedes `.env`, even after Dagster has loaded the file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ with _inject_local_env_file(logging.getLogger()):
 """
 
 
-def told(folder: Path, way: str, dotenv: str, **variables: str) -> list[str]:
+def printed(folder: Path, way: str, dotenv: str, **variables: str) -> list[str]:
     (folder / ".env").write_text(dotenv)
     (folder / "home").mkdir()
     (folder / "home" / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
@@ -46,8 +46,8 @@ def test_a_variable_that_is_given_wins_and_the_others_come_from_the_file(tmp_pat
     )
     given = {"TRUEPIXEL_NAMESPACE": "staging", "OTHER": "mine", "TRUEPIXEL_DAGSTER_URL": ""}
     # The last one is given, as empty.
-    assert told(tmp_path, way, dotenv, **given) == ["staging", "7", "mine"]
+    assert printed(tmp_path, way, dotenv, **given) == ["staging", "7", "mine"]
 
 
 def test_without_a_file_nothing_is_changed(tmp_path: Path) -> None:
-    assert told(tmp_path, "settings", "", TRUEPIXEL_NAMESPACE="staging") == ["staging", "None", "None", "None"]
+    assert printed(tmp_path, "settings", "", TRUEPIXEL_NAMESPACE="staging") == ["staging", "None", "None", "None"]

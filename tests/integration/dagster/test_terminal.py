@@ -1,4 +1,4 @@
-"""Whatever text the stores and Kafka hold, what a command prints of it is text; errors that nobody expected, too."""
+"""Commands print any text of the stores and Kafka, and unexpected errors, without control characters."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def test_a_customer_counts_once_and_money_in_its_own_currency() -> None:
     ]
 
 
-def test_of_two_orders_at_one_moment_the_one_with_the_lower_id_is_the_first() -> None:
+def test_at_equal_times_the_order_with_the_lower_id_is_the_first() -> None:
     first = at("2026-01-10")
     found = purchases(("ann", Placed("b", first, "EUR", 1)), ("ann", Placed("a", first, "USD", 1)))
     assert [order.order for _, order in found.firsts("2026-01")] == ["a"]

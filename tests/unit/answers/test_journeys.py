@@ -107,7 +107,7 @@ def test_an_order_without_a_touch_is_direct() -> None:
 
 
 def test_credits_by_hand() -> None:
-    """Value 100.00, net 70.01; email, sms, email; email is worth 1/4 and sms 3/4 by one model, 1/2 each by the other.
+    """Value 100.00, net 70.01; email, sms, email; one model credits 1/4 to email and 3/4 to sms, the other 1/2 each.
 
     Markov: weights 1/8, 3/4, 1/8, that is 1, 6 and 1 eighths: 12.50, 75.00, 12.50. Of 70.01 they are 8.75125, 52.5075
     and 8.75125: the cent that is left goes to the largest remainder, the second. Shapley: 1/4, 1/2, 1/4.
@@ -167,7 +167,7 @@ def test_the_paths_of_a_window() -> None:
         ("sms",): Outcomes(lost=1),
         ("sms", "email"): Outcomes(lost=1),
     }
-    # Before the orders: Ann's first visit has led to nothing yet, nor has Cid's; after the window nothing counts.
+    # Before the orders, neither Ann's first visit nor Cid's has led to an order; after the window nothing counts.
     assert paths.within(AT - 2 * DAY, AT + HOUR) == {("email",): Outcomes(lost=2)}
     assert paths.within(AT + 9 * HOUR, AT + DAY) == {("email",): Outcomes(lost=1)}
 
@@ -179,7 +179,7 @@ def test_a_visit_within_the_grace_of_clocks_belongs_to_the_order() -> None:
     assert paths.within(AT, AT + DAY) == {("email",): Outcomes(converted=1)}
 
 
-def test_a_visit_on_a_shared_device_led_to_the_order_of_whoever_ordered_there() -> None:
+def test_a_visit_on_a_shared_device_belongs_to_the_order_made_on_it() -> None:
     paths = ShopPaths()
     paths.add_visits("kiosk", [(AT, "email")])
     paths.add_order(AT + HOUR, ["email"], ["ann", "kiosk"])

@@ -95,11 +95,11 @@ def test_a_channels_weight_is_divided_among_its_touches() -> None:
 
 @given(PATHS)
 def test_shapley_values_are_those_of_the_definition(paths: Paths) -> None:
-    """Each channel's mean marginal worth over all orders of joining: Shapley's formula over all sets of channels."""
+    """Each channel's mean marginal value over all orders of joining: Shapley's formula over all sets of channels."""
     channels = sorted({channel for path in paths for channel in path})
     count = sum(each.converted + each.lost for each in paths.values())
 
-    def worth(players: tuple[str, ...]) -> Fraction:
+    def value_of(players: tuple[str, ...]) -> Fraction:
         return sum(
             (Fraction(each.converted, count) for path, each in paths.items() if count and set(path) <= set(players)),
             Fraction(0),
@@ -110,7 +110,7 @@ def test_shapley_values_are_those_of_the_definition(paths: Paths) -> None:
         return sum(
             (
                 Fraction(factorial(size) * factorial(len(others) - size), factorial(len(channels)))
-                * (worth((*chosen, channel)) - worth(chosen))
+                * (value_of((*chosen, channel)) - value_of(chosen))
                 for size in range(len(channels))
                 for chosen in combinations(others, size)
             ),

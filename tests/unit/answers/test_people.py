@@ -1,4 +1,4 @@
-"""Persons: any order of links gives the same, a further one only merges, and what is shared connects nobody."""
+"""Persons: any order of links gives the same, another link only merges, and shared ids connect no persons."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_an_order_that_is_not_known_is_of_its_client() -> None:
     assert people.of_order("new", None) == hashlib.sha256(b"s:order:new").hexdigest()[:32]
 
 
-def test_a_device_of_too_many_customers_connects_nobody() -> None:
+def test_a_device_of_too_many_customers_connects_no_persons() -> None:
     two = [Link(("kiosk", f"own-{n}"), str(n)) for n in (1, 2)]
     assert same(people_of("s", two), client("own-1"), client("own-2"))
     people = people_of("s", [*two, Link(("kiosk", "own-3"), "3")])
@@ -91,7 +91,7 @@ def test_a_device_of_too_many_customers_connects_nobody() -> None:
     assert people.clients_of(people.of(client("kiosk"))) == ()
 
 
-def test_a_device_on_which_many_guests_leave_their_address_connects_nobody() -> None:
+def test_a_device_with_addresses_of_many_guests_connects_no_persons() -> None:
     people = people_of("s", [Link(("kiosk",), address=name) for name in "xyz"])
     assert people.shared == {client("kiosk")}
 
@@ -102,7 +102,7 @@ def test_several_addresses_of_one_customer_make_no_shared_device() -> None:
     assert same(people, client("laptop"), *(Member(ADDRESS, name) for name in "xyz"))
 
 
-def test_a_mailbox_of_too_many_customers_connects_nobody() -> None:
+def test_a_mailbox_of_too_many_customers_connects_no_persons() -> None:
     people = people_of("s", [Link((f"own-{n}",), str(n), "office") for n in range(3)])
     assert people.shared == {Member(ADDRESS, "office")}
     assert not any(same(people, client(f"own-{n}"), client(f"own-{m}")) for n, m in combinations(range(3), 2))
@@ -125,7 +125,7 @@ def test_a_further_link_only_merges(found: list[Link], more: Link) -> None:
 
 
 @given(st.lists(SIGHTINGS, max_size=12))
-def test_who_is_one_person_is_connected_by_links(found: list[Link]) -> None:
+def test_links_connect_a_person(found: list[Link]) -> None:
     """The same by another way: the members that links reach from each member."""
     people = people_of("s", found, UNBOUNDED)
     for member in ALL:

@@ -78,7 +78,7 @@ def test_encodings_and_separators_change_nothing(content: bytes) -> None:
     [
         (["1,234.50", "7"], [123450, 700]),
         (["1.234,50", "7"], [123450, 700]),
-        # Alone it might be either; the other one tells.
+        # Alone it is ambiguous; the other one decides.
         (["1.234", "12,5"], [123400, 1250]),
         (["1,234", "12.5"], [123400, 1250]),
         (["€ 1 234,50", "CHF 7.–"], [123450, 700]),
@@ -115,7 +115,7 @@ def test_a_bad_row_is_named_with_its_line_and_reason(row: str, reason: str) -> N
     assert file.bad == (BadRow(3, reason),)
 
 
-def test_what_no_column_says_is_said_by_options() -> None:
+def test_options_supply_what_no_column_has() -> None:
     text = "Day,Campaign,Cost\n2026-11-01,Brand,1.00\n"
     assert found(text, currency="CHF").spend[0].currency == "CHF"
     assert "--shop" in found(text, shop=None, currency="CHF").bad[0].reason
@@ -141,7 +141,7 @@ def test_other_files_are_refused_with_what_is_known() -> None:
         found('day,"campaign\n')
 
 
-def test_the_newest_import_stands_for_a_campaign_whichever_way_it_is_named() -> None:
+def test_the_newest_import_of_a_campaign_counts_whether_by_name_or_id() -> None:
     def of(campaign_id: str, campaign: str, amount: int) -> Spend:
         return Spend(SHOP, DAY, "google", campaign_id, campaign, "EUR", amount)
 

@@ -1,4 +1,4 @@
-"""docs/tables.md says of every table what its schema says."""
+"""docs/tables.md describes every table as its schema does."""
 
 from __future__ import annotations
 

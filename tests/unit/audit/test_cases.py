@@ -1,4 +1,4 @@
-"""The oracle over the cases: right, whatever the order in which the records of different users come."""
+"""The oracle is right about every case, in whichever order the records of different users arrive."""
 
 from __future__ import annotations
 

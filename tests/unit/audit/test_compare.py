@@ -1,4 +1,4 @@
-"""Whatever is tampered with in the stores, the comparison names it."""
+"""The comparison names every manipulation of the stores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from truepixel_dagster.audit.compare import Actual, differences
 from truepixel_dagster.audit.oracle import Expected, Record, expected
 
-# A visit from an ad, an order that pixel and webhook report, a duplicate, and a message that nobody understands.
+# A visit from an ad, an order that pixel and webhook report, a duplicate, and a malformed message.
 AT = "2026-01-05T10:00:00.000Z"
 CHECKOUT = {
     "token": "tok",
@@ -70,7 +70,7 @@ STORES = ("events", "ad_leads", "attributions", "customers", "product_stats")
 
 
 def stored() -> dict[str, Any]:
-    """What the stores hold when all is well, with the fields that a pipeline adds for itself."""
+    """What the stores hold without a difference, with the fields that a pipeline adds for itself."""
     state = wanted()
     stores: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in STORES}
     weeks = {
@@ -253,7 +253,7 @@ def test_a_count_of_0_and_no_count_are_the_same_and_so_are_false_and_no_mark() -
     assert found(change) == []
 
 
-def test_of_a_new_customer_false_is_not_the_same_as_unknown() -> None:
+def test_a_new_customer_that_is_false_differs_from_unknown() -> None:
     where = "attributions", "shop:tok", "differs", "new_customer"
     assert found(lambda stores: stores["attributions"]["shop:tok"].update(new_customer=False)) == [where]
     assert found(lambda stores: stores["attributions"]["shop:tok"].pop("new_customer")) == [where]
@@ -335,7 +335,7 @@ def test_a_difference_carries_both_values() -> None:
 
 def test_an_order_id_that_no_record_names_is_an_imports_and_one_that_a_record_names_is_a_difference() -> None:
     checkout = {"token": "tok", "totalPrice": {"amount": "1.00", "currencyCode": "USD"}}
-    other = {"checkout": {**checkout, "token": "other", "order": {"id": "8"}}}
+    other: dict[str, Any] = {"checkout": {**checkout, "token": "other", "order": {"id": "8"}}}
     values = [
         pixel("a", "checkout_completed", FIRST_AD, checkout=checkout),
         pixel("b", "checkout_completed", FIRST_AD, **other),

@@ -98,7 +98,7 @@ def test_the_day_and_week_are_the_shops_by_its_zone_else_by_the_offset() -> None
 
 
 @pytest.mark.parametrize("client", ["", "undefined", " NULL", "NaN", "0", "00000000-0000-0000-0000-000000000000"])
-def test_a_client_that_is_none(client: str) -> None:
+def test_an_invalid_client(client: str) -> None:
     assert is_nobody(client)
     assert not is_nobody(client + "1")
 
@@ -164,20 +164,20 @@ def test_the_record_that_was_indexed_is_believed_only_if_it_can_have_come_first(
     places = [(0, 3), (1, 5), (1, 6)]
     records = [record(pixel("e1"), partition=partition, offset=offset) for partition, offset in places]
 
-    def indexed(told: tuple[int, int]) -> int:
-        return int(expected(records, winners={"shop:e1": told}).events["shop:e1"]["kafka"]["offset"])
+    def indexed(winner: tuple[int, int]) -> int:
+        return int(expected(records, winners={"shop:e1": winner}).events["shop:e1"]["kafka"]["offset"])
 
-    assert [indexed(told) for told in [(0, 3), (1, 5), (1, 6), (2, 0)]] == [3, 5, 3, 3]
+    assert [indexed(winner) for winner in [(0, 3), (1, 5), (1, 6), (2, 0)]] == [3, 5, 3, 3]
 
 
 def test_behind_a_record_that_came_back_from_the_dead_letters_a_later_one_may_have_come_first() -> None:
     records = [record(pixel("e1"), offset=offset) for offset in (3, 5, 6)]
 
-    def indexed(told: int, late: set[tuple[int, int]]) -> int:
-        found = expected(records, winners={"shop:e1": (0, told)}, late=late)
+    def indexed(winner: int, late: set[tuple[int, int]]) -> int:
+        found = expected(records, winners={"shop:e1": (0, winner)}, late=late)
         return int(found.events["shop:e1"]["kafka"]["offset"])
 
-    assert [indexed(told, {(0, 3)}) for told in (3, 5, 6)] == [3, 5, 3]
+    assert [indexed(winner, {(0, 3)}) for winner in (3, 5, 6)] == [3, 5, 3]
 
 
 def test_bots_count_where_a_setting_says_so() -> None:
@@ -188,7 +188,7 @@ def test_bots_count_where_a_setting_says_so() -> None:
     assert (list(counted.weekly_visitors.values()), "bot" in counted.events["shop:e1"]) == ([1], False)
 
 
-def test_the_newest_touches_are_kept_and_a_journey_sees_those_of_its_time() -> None:
+def test_the_newest_touches_are_kept_and_a_journey_has_those_of_its_time() -> None:
     before = [pixel(f"t{n}", url=f"?gclid={n}") for n in range(3)]
     after = [pixel(f"t{n}", url=f"?gclid={n}") for n in range(3, 6)]
     ordered = pixel("o", "checkout_completed", checkout={"token": "tok", "totalPrice": {"amount": 1}})
@@ -244,8 +244,8 @@ def visits(number: int) -> Any:
 def checkouts(number: int) -> Any:
     def checkout(client: str, at: str, name: str, token: int, order: Any, total: int) -> Drawn:
         line = {"quantity": 2, "variant": {"product": {"id": "7"}, "price": {"amount": total}}}
-        told = {"token": f"tok{token}", "order": {"id": order}, "totalPrice": {"amount": total, "currencyCode": "EUR"}}
-        return client, pixel(f"c{number}", name, at=at, checkout={**told, "lineItems": [line]}), {}
+        base = {"token": f"tok{token}", "order": {"id": order}, "totalPrice": {"amount": total, "currencyCode": "EUR"}}
+        return client, pixel(f"c{number}", name, at=at, checkout={**base, "lineItems": [line]}), {}
 
     names = st.sampled_from(["checkout_started", "checkout_completed", "payment_info_submitted"])
     ids = st.one_of(st.none(), st.integers(1, 3))

@@ -1,4 +1,4 @@
-"""What an audit excuses where the registry of shops changed: days that moved, and nothing that was tampered with."""
+"""What an audit excuses after a change of the registry of shops: days that moved, and no manipulation."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_counts_do_not_move_from_one_product_to_another() -> None:
     assert left(day("s", "p", "2026-01-11", views=1), day("s", "q", "2026-01-11", views=1)) != []
 
 
-def test_where_a_day_is_not_judged_it_cannot_be_told_that_counts_are_right() -> None:
+def test_the_counts_of_a_day_that_is_not_judged_are_not_compared() -> None:
     a_day = Outside(set(), set(), set(), set(), {"s:p:2026-01-12"}, {}, set())
     returns = Outside(set(), set(), set(), set(), set(), {("s", "p"): "2026-01-12"}, set())
     for left_out in (a_day, returns):
@@ -97,7 +97,7 @@ def test_an_estimate_of_visitors_is_excused_and_an_exact_count_is_not() -> None:
         ("dead", "missing", "", False),
     ],
 )
-def test_what_rests_on_domains_and_aliases_is_excused_where_they_changed(
+def test_differences_by_domains_and_aliases_are_excused_where_they_changed(
     store: str, kind: Any, path: str, is_excused: bool
 ) -> None:
     difference = Difference(store, "s:x", kind, path)
@@ -111,7 +111,7 @@ def test_only_what_changed_since_a_shops_first_record_counts() -> None:
     assert changed_since(known, first) == Changed(frozenset({"then"}), frozenset({"then", "never"}))
 
 
-def test_the_oracle_is_told_zone_hosts_and_aliases() -> None:
+def test_the_oracle_receives_zone_hosts_and_aliases() -> None:
     operator = ByOperator("Asia/Tokyo", "JPY", ("b.example",), {"x": "facebook"}, ("a.example",))
     assert oracle_shops({"s": Known(operator)}) == {
         "s": Shop("Asia/Tokyo", ("a.example", "b.example"), {"x": "facebook"})

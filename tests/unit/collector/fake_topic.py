@@ -1,4 +1,4 @@
-"""A topic that does what a test says: takes, acknowledges in order, refuses, is full, loses what was in its queue."""
+"""A scripted topic: accepts, acknowledges in order, refuses, is full, loses its queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Envelopes of Pub/Sub and EventBridge: what is in them, and who may send them."""
+"""Envelopes of Pub/Sub and EventBridge: their content, and their senders' credentials."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_event_has_the_webhook_as_eventbridge_writes_it() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"message": {"data": "%"}}', b'{"detail": {"payload": 1}}'])
-def test_what_is_no_envelope_says_so(body: bytes) -> None:
+def test_an_invalid_envelope_is_rejected_with_the_reason(body: bytes) -> None:
     for unwrap in (from_pubsub, from_eventbridge):
         with pytest.raises(NotAnEnvelope):
             unwrap(body)
@@ -100,7 +100,7 @@ def test_what_is_no_envelope_says_so(body: bytes) -> None:
     st.binary(max_size=200)
     | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
 )
-def test_whatever_bytes_come_they_are_an_envelope_or_none(body: bytes) -> None:
+def test_any_bytes_are_an_envelope_or_rejected(body: bytes) -> None:
     for unwrap in (from_pubsub, from_eventbridge):
         try:
             assert isinstance(unwrap(body), Enveloped)

@@ -1,4 +1,4 @@
-"""A certificate that is renewed serves new connections; one that cannot be used leaves the last one in place."""
+"""A renewed certificate serves new connections; an unusable one leaves the last one in place."""
 
 from __future__ import annotations
 

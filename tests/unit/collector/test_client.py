@@ -1,4 +1,4 @@
-"""The client by which a webhook is keyed."""
+"""The client in a webhook's key."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_note_of_the_theme_goes_before_everything() -> None:
     assert client_of(names, "other", "w") == "c-1"
 
 
-def test_then_what_redis_knows_for_cart_and_checkout_and_then_the_token() -> None:
+def test_next_is_the_client_in_redis_for_cart_and_checkout_and_then_the_token() -> None:
     names = found("orders/create", id=1, token="of-the-order", cart_token="cart", checkout_token="checkout")
     assert names.tokens == ("cart", "checkout")
     assert client_of(names, "c-2", "w") == "c-2"
@@ -49,7 +49,7 @@ def test_carts_and_checkouts_call_their_token_token() -> None:
         ("customers/redact", {"shop_id": 1, "customer": {"id": 3}, "id": 4}, "privacy"),
     ],
 )
-def test_what_stands_for_a_client_that_nobody_names(topic: str, fields: Any, client: str) -> None:
+def test_a_client_that_no_source_names_is_replaced(topic: str, fields: Any, client: str) -> None:
     assert client_of(found(topic, **fields), None, "w-1") == client
 
 
@@ -68,7 +68,7 @@ FIELDS = ("id", "order_id", "token", "cart_token", "checkout_token", "note_attri
 
 
 @given(st.sampled_from(["orders/create", "carts/update", "shop/update", "shop/redact"]), st.data())
-def test_whatever_a_body_holds_there_is_a_key(topic: str, data: st.DataObject) -> None:
+def test_every_body_has_a_key(topic: str, data: st.DataObject) -> None:
     import json as standard
 
     fields = data.draw(st.dictionaries(st.sampled_from(FIELDS), json))
@@ -79,7 +79,7 @@ def test_whatever_a_body_holds_there_is_a_key(topic: str, data: st.DataObject) -
 
 
 @given(st.binary(max_size=60))
-def test_what_is_no_json_has_a_key_too(body: bytes) -> None:
+def test_a_body_that_is_no_json_has_a_key_too(body: bytes) -> None:
     assert client_of(named("orders/create", body), None, "w-1")
 
 

@@ -91,7 +91,7 @@ def test_before_kafka_is_there_the_journal_promises_and_sends_by_itself(tmp_path
     run(tmp_path, scenario)
 
 
-def test_a_slow_kafka_gets_a_copy_in_the_journal_and_the_record_comes_once(tmp_path: Path) -> None:
+def test_a_slow_kafka_gets_a_copy_in_the_journal_and_the_record_arrives_once(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         rig.topic.acknowledges = False
         rig.start()
@@ -100,7 +100,7 @@ def test_a_slow_kafka_gets_a_copy_in_the_journal_and_the_record_comes_once(tmp_p
         assert not first.done()
         rig.clock.now += SLOW_SECONDS + 0.1
         assert await asyncio.wait_for(first, 5) == ""
-        # While it is slow nobody waits for a second.
+        # While it is slow, no sender waits for a second.
         assert await asyncio.wait_for(rig.offer(record(2)), 5) == ""
         assert rig.journal.held.records == 2
         rig.topic.acknowledges = True
@@ -111,7 +111,7 @@ def test_a_slow_kafka_gets_a_copy_in_the_journal_and_the_record_comes_once(tmp_p
     run(tmp_path, scenario)
 
 
-def test_newer_ones_of_a_key_wait_behind_those_in_the_journal_and_others_do_not(tmp_path: Path) -> None:
+def test_newer_records_of_a_key_wait_behind_those_in_the_journal_and_others_do_not(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         rig.topic.acknowledges = False
         rig.start()
@@ -120,7 +120,7 @@ def test_newer_ones_of_a_key_wait_behind_those_in_the_journal_and_others_do_not(
         assert await asyncio.wait_for(waits, 5) == ""
         assert rig.delivery.waiting == 1
         rig.topic.acknowledge()
-        # There is room in the queue now, and still it may not pass by.
+        # The queue has room now, but the record must not overtake the others.
         third, other = rig.offer(record(3, "s:a")), rig.offer(record(4, "s:b"))
         assert await asyncio.wait_for(third, 5) == ""
         rig.topic.acknowledges, rig.topic.room = True, 100
@@ -132,7 +132,7 @@ def test_newer_ones_of_a_key_wait_behind_those_in_the_journal_and_others_do_not(
     run(tmp_path, scenario, room=1)
 
 
-def test_what_is_full_is_told_at_once(tmp_path: Path) -> None:
+def test_a_full_queue_and_journal_break_the_promise_at_once(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         rig.topic.acknowledges = False
         rig.start()
@@ -141,7 +141,7 @@ def test_what_is_full_is_told_at_once(tmp_path: Path) -> None:
         full = rig.offer(record(3))
         assert full.done()
         assert full.result() == FULL
-        # Kafka takes again, and so do we.
+        # Kafka accepts records again, and so does the delivery.
         rig.topic.acknowledges = True
         await until(lambda: rig.values() == [1, 2])
         assert await asyncio.wait_for(rig.offer(record(4)), 5) == ""
@@ -149,7 +149,7 @@ def test_what_is_full_is_told_at_once(tmp_path: Path) -> None:
     run(tmp_path, scenario, room=1, most_bytes=2 * record(0).size + 1)
 
 
-def test_a_slow_kafka_and_a_full_journal_are_told_at_once(tmp_path: Path) -> None:
+def test_a_slow_kafka_and_a_full_journal_break_the_promise_at_once(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         rig.topic.acknowledges = False
         rig.start()
@@ -195,7 +195,7 @@ def test_without_a_journal_only_kafka_counts(tmp_path: Path) -> None:
     asyncio.run(whole())
 
 
-def test_what_kafka_never_takes_is_refused_and_set_aside_where_it_was_promised(tmp_path: Path) -> None:
+def test_what_kafka_never_accepts_is_refused_and_set_aside_if_it_was_promised(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         never = Failure("message too large", of_the_record=True)
         rig.topic.refusals.append(never)
@@ -231,7 +231,7 @@ def test_a_refusal_that_may_pass_waits_in_order_and_is_tried_after_a_pause(tmp_p
     run(tmp_path, scenario)
 
 
-def test_a_copy_that_is_refused_goes_again_from_the_journal(tmp_path: Path) -> None:
+def test_a_refused_copy_is_sent_again_from_the_journal(tmp_path: Path) -> None:
     async def scenario(rig: Rig) -> None:
         rig.topic.acknowledges = False
         rig.start()
@@ -254,7 +254,7 @@ def firsts(values: list[int]) -> list[int]:
 
 @examples(40)
 @given(st.randoms(use_true_random=False), st.integers(1, 6), st.integers(2, 40))
-def test_whatever_happens_each_promise_is_on_the_topic_and_each_key_in_order(
+def test_in_any_scenario_each_promise_is_on_the_topic_and_each_key_in_order(
     chance: random.Random, room: int, most: int
 ) -> None:
     """Kafka full, slow, refusing; the journal nearly full; a crash at any time: by chance."""

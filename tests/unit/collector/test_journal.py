@@ -1,4 +1,4 @@
-"""The journal: what it has taken it has after a kill, in order, and no more than its bound."""
+"""The journal keeps accepted records after a kill, in order, and within its bound."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def numbers(file: JournalFile) -> list[int]:
     return [int(entry.record.value[:10]) for entry in file.read(0, 10_000, 10**9)]
 
 
-def test_what_it_has_is_there_again_in_order_and_byte_by_byte(tmp_path: Path) -> None:
+def test_the_journal_returns_its_records_in_order_and_byte_by_byte(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
     seqs = file.append([record(n) for n in range(5)])
     file.append([record(5)], removed=seqs[1:3])
@@ -38,7 +38,7 @@ def test_what_it_has_is_there_again_in_order_and_byte_by_byte(tmp_path: Path) ->
     held = again.held()
     assert (held.records, held.size) == (4, 4 * record(0).size)
     assert held.oldest is not None
-    # Places go on where they were: an older one never comes again.
+    # Sequence numbers continue: none is used twice.
     assert again.append([record(6)]) == [7]
     again.close()
 
@@ -72,7 +72,7 @@ def test_two_processes_do_not_share_one(tmp_path: Path) -> None:
     JournalFile(tmp_path).close()
 
 
-def test_a_file_that_is_no_journal_is_left_alone_and_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_journal_is_reported_and_unchanged(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(b"not a database, but it may hold what was promised" * 100)
     before = (tmp_path / NAME).read_bytes()
     with pytest.raises(JournalFailed, match="were promised"):
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_journal_is_left_alone_and_told(tmp_path: Path) -> Non
     assert (tmp_path / NAME).read_bytes() == before
 
 
-def test_what_kafka_refuses_for_good_is_set_aside_and_takes_room(tmp_path: Path) -> None:
+def test_records_that_kafka_rejects_permanently_are_set_aside_and_take_room(tmp_path: Path) -> None:
     file = JournalFile(tmp_path)
     (seq,) = file.append([record(1)])
     file.refuse(seq, "too large")
@@ -104,7 +104,7 @@ def test_the_runbook_moves_refused_records_back(tmp_path: Path) -> None:
     file.close()
 
 
-def test_it_is_its_owners_only(tmp_path: Path) -> None:
+def test_the_journal_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     file = JournalFile(tmp_path / "journal")
     file.append([record(1)])
     assert (tmp_path / "journal").stat().st_mode & 0o077 == 0
@@ -123,21 +123,21 @@ for number in range(100_000):
 """
 
 
-def test_what_was_told_to_be_synced_survives_kill_9(tmp_path: Path) -> None:
+def test_what_was_reported_as_synced_survives_kill_9(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout
-    told = [int(child.stdout.readline()) for _ in range(50)]
+    reported = [int(child.stdout.readline()) for _ in range(50)]
     os.kill(child.pid, signal.SIGKILL)
-    told += [int(line) for line in child.stdout.read().split("\n")[:-1]]
+    reported += [int(line) for line in child.stdout.read().split("\n")[:-1]]
     child.wait()
     file = JournalFile(tmp_path)
     found = numbers(file)
     file.close()
-    assert found[: len(told)] == told == list(range(len(told)))
+    assert found[: len(reported)] == reported == list(range(len(reported)))
 
 
-class Told:
-    """Keeps what a journal tells."""
+class Reports:
+    """Keeps what a journal reports."""
 
     def __init__(self) -> None:
         self.places: list[Any] = []
@@ -154,48 +154,48 @@ async def until(condition: Any) -> None:
     raise AssertionError("it did not come to that")
 
 
-def test_the_thread_writes_in_the_order_of_asking_and_tells_on_the_loop(tmp_path: Path) -> None:
+def test_the_thread_writes_in_the_order_of_requests_and_reports_on_the_loop(tmp_path: Path) -> None:
     async def scenario() -> None:
         journal = Journal(JournalFile(tmp_path), 10**6, asyncio.get_running_loop())
-        told, found = Told(), list[Any]()
+        reported, found = Reports(), list[Any]()
         for number in range(100):
-            journal.append(record(number), told.stored)
+            journal.append(record(number), reported.stored)
         journal.read(0, 10, 10**6, found.append)
-        await until(lambda: len(told.places) == 100 and found)
-        assert told.places == list(range(1, 101))
+        await until(lambda: len(reported.places) == 100 and found)
+        assert reported.places == list(range(1, 101))
         assert [entry.seq for entry in found[0]] == list(range(1, 11))
-        journal.remove(1, lambda: told.stored("gone"))
-        await until(lambda: "gone" in told.places)
+        journal.remove(1, lambda: reported.stored("gone"))
+        await until(lambda: "gone" in reported.places)
         assert journal.held.records == 99
         journal.close()
 
     asyncio.run(scenario())
 
 
-def test_it_takes_no_more_than_its_bound(tmp_path: Path) -> None:
+def test_the_journal_accepts_no_more_than_its_bound(tmp_path: Path) -> None:
     async def scenario() -> None:
         size = record(0).size
-        journal, told = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(JournalFile(tmp_path), 3 * size, asyncio.get_running_loop()), Reports()
         for number in range(3):
             assert journal.takes(record(number))
-            journal.append(record(number), told.stored)
+            journal.append(record(number), reported.stored)
         assert not journal.takes(record(3))
         assert not journal.has_room
-        await until(lambda: len(told.places) == 3)
+        await until(lambda: len(reported.places) == 3)
         assert not journal.takes(record(3))
-        journal.remove(2, lambda: told.stored("gone"))
-        await until(lambda: "gone" in told.places)
+        journal.remove(2, lambda: reported.stored("gone"))
+        await until(lambda: "gone" in reported.places)
         assert journal.takes(record(3))
         journal.close()
 
     asyncio.run(scenario())
 
 
-def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_reported_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         file = JournalFile(tmp_path)
         (seq,) = file.append([record(0)])
-        journal, told = Journal(file, 10**6, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(file, 10**6, asyncio.get_running_loop()), Reports()
         append, disk = file.append, {"broken": True}
 
         def failing(records: Any, removed: Any = ()) -> Any:
@@ -204,15 +204,15 @@ def test_a_disk_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: 
             return append(records, removed)
 
         monkeypatch.setattr(file, "append", failing)
-        journal.append(record(1), told.stored)
-        journal.remove(seq, lambda: told.stored("gone"))
-        await until(lambda: told.places)
-        assert isinstance(told.places[0], JournalFailed)
+        journal.append(record(1), reported.stored)
+        journal.remove(seq, lambda: reported.stored("gone"))
+        await until(lambda: reported.places)
+        assert isinstance(reported.places[0], JournalFailed)
         assert "no space" in str(journal.failure)
         assert not journal.has_room
         disk["broken"] = False
         # What was to be removed is tried again by itself.
-        await until(lambda: "gone" in told.places)
+        await until(lambda: "gone" in reported.places)
         assert str(journal.failure) == "None"
         assert journal.held.records == 0
         journal.close()
@@ -225,17 +225,17 @@ def test_an_unforeseen_error_refuses_the_records_at_hand_and_the_journal_continu
 ) -> None:
     async def append() -> list[Any]:
         file = JournalFile(tmp_path)
-        journal, told = Journal(file, 1_000_000, asyncio.get_running_loop()), Told()
+        journal, reported = Journal(file, 1_000_000, asyncio.get_running_loop()), Reports()
         with monkeypatch.context() as patch:
             patch.setattr(file, "append", lambda *_: (_ for _ in ()).throw(MemoryError("too much")))
-            journal.append(record(1), told.stored)
-            await until(lambda: told.places)
+            journal.append(record(1), reported.stored)
+            await until(lambda: reported.places)
         assert "too much" in (journal.failure or "")
-        journal.append(record(2), told.stored)
-        await until(lambda: len(told.places) == 2)
+        journal.append(record(2), reported.stored)
+        await until(lambda: len(reported.places) == 2)
         assert journal.failure is None
         journal.close()
-        return told.places
+        return reported.places
 
     refused, place = asyncio.run(append())
     assert isinstance(refused, JournalFailed)

@@ -28,7 +28,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert limiter.take("a") > 0
 
 
-def test_what_is_larger_than_a_bucket_goes_through_when_it_is_full() -> None:
+def test_a_request_larger_than_the_bucket_passes_when_it_is_full() -> None:
     clock = Clock()
     limiter = Limiter(1, 4, 10, clock)
     assert limiter.take("a", 100) == 0
@@ -62,11 +62,11 @@ def test_it_keeps_no_more_keys_than_its_bound() -> None:
         ("", "", "10.0.0.0/8", "None"),
     ],
 )
-def test_who_sends(peer: str, forwarded: str, trusted: str, expected: str) -> None:
+def test_the_senders_address_behind_proxies(peer: str, forwarded: str, trusted: str, expected: str) -> None:
     assert sender(peer, forwarded, networks(trusted)) == expected
 
 
-def test_what_is_no_network_is_refused() -> None:
+def test_an_invalid_network_is_rejected() -> None:
     assert [str(each) for each in networks(" 10.0.0.1/8 , ::1,")] == ["10.0.0.0/8", "::1/128"]
     with pytest.raises(ValueError, match="x"):
         networks("x")

@@ -1,4 +1,4 @@
-"""What the pixel sends: each event by itself, with a reason; consent; and nothing that becomes a dead letter."""
+"""What the pixel sends: each event is accepted or rejected individually; consent; and nothing becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def decoded(taken: Taken | Refused | Dropped) -> Event:
     return event
 
 
-def test_one_event_several_and_a_batch_with_what_is_allowed() -> None:
+def test_a_batch_may_be_one_event_a_list_or_an_object_with_consent() -> None:
     one = msgspec.json.encode(VISIT)
     assert split(b"\xef\xbb\xbf " + one + b"\n") == Batch([one])
     assert split(b"[" + one + b" , " + one + b"]") == Batch([one, one])
@@ -63,7 +63,7 @@ def test_one_event_several_and_a_batch_with_what_is_allowed() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"events": []}', b"7", b'"x"', b"[1", b"\xff", b"{" * 2000, b"[" * 5000]
 )
-def test_what_is_no_batch_says_why(body: bytes) -> None:
+def test_an_invalid_batch_is_rejected_with_the_reason(body: bytes) -> None:
     with pytest.raises(BadBatch, match=r"\w+"):
         split(body)
 
@@ -74,7 +74,7 @@ def test_a_batch_has_a_bound() -> None:
         split(b"[" + b",".join([b"{}"] * 257) + b"]")
 
 
-def test_an_event_goes_on_as_it_came() -> None:
+def test_an_event_is_passed_on_unchanged() -> None:
     raw = json.dumps(VISIT, indent=1).encode()
     taken = judged(raw)
     assert isinstance(taken, Taken)
@@ -87,7 +87,7 @@ def test_an_event_goes_on_as_it_came() -> None:
     assert decoded(taken).ad is not None
 
 
-def test_what_tells_a_checkouts_client_is_told() -> None:
+def test_a_pixel_event_of_a_checkout_stores_its_client() -> None:
     event = {**completed("e2", "token-1", at=iso(NOW)), "clientId": "c-1"}
     taken = judged(event)
     assert isinstance(taken, Taken)
@@ -121,7 +121,7 @@ def test_each_refusal_has_one_reason(event: Any, reason: str) -> None:
     assert re.search(reason, found.reason), found.reason
 
 
-def test_without_consent_an_event_is_dropped_or_nobodys() -> None:
+def test_without_consent_an_event_is_dropped_or_loses_its_client() -> None:
     event = {**completed("e2", "token-1", at=iso(NOW)), "clientId": "c-1", "customerPrivacy": REFUSES}
     event["data"]["checkout"] |= {"email": "a@b.example", "phone": "+1", "shippingAddress": {"city": "Ulm"}}
     event["context"] = VISIT["context"]
@@ -145,13 +145,13 @@ def test_a_batch_without_consent_is_so_for_each_event() -> None:
 @pytest.mark.parametrize(
     "privacy", [None, {}, [], "no", {"analyticsProcessingAllowed": True}, {"marketingAllowed": False}]
 )
-def test_what_says_nothing_of_analytics_is_allowed(privacy: Any) -> None:
+def test_a_consent_without_analytics_is_allowed(privacy: Any) -> None:
     assert isinstance(judged({**VISIT, "customerPrivacy": privacy}, consent=DROP), Taken)
 
 
 def test_a_bot_is_marked() -> None:
     agent = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
-    # One that says so itself goes on as it came, one that says something else in its event does not.
+    # A record whose event has the same value is passed on unchanged, another one is not.
     honest = {**VISIT, "context": {"navigator": {"userAgent": agent}}}
     taken = judged(honest, agent=agent)
     assert isinstance(taken, Taken)
@@ -173,7 +173,7 @@ def test_a_bot_is_marked() -> None:
         ("?UTM_Source=y&_kx=1", "?UTM_Source=y"),
     ],
 )
-def test_of_an_address_the_campaign_is_left(url: str, left: str) -> None:
+def test_the_campaign_of_an_address_remains(url: str, left: str) -> None:
     assert json.loads(without_person({"context": {"href": url}}))["context"]["href"] == left
 
 
@@ -191,9 +191,7 @@ NAMES = ("id", "name", "clientId", "timestamp", "data", "context", "customerPriv
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), values), st.sampled_from([STRIP, DROP]), st.booleans())
-def test_whatever_an_event_holds_it_is_judged_and_what_is_taken_is_decoded(
-    event: Any, consent: str, whole: bool
-) -> None:
+def test_every_event_is_judged_and_every_accepted_one_decoded(event: Any, consent: str, whole: bool) -> None:
     raw = json.dumps({**VISIT, **event} if whole else event).encode()
     for batch in (Batch([raw]), Batch([raw], refused=True)):
         found = judged(raw, batch=batch, consent=consent)
@@ -203,7 +201,7 @@ def test_whatever_an_event_holds_it_is_judged_and_what_is_taken_is_decoded(
 
 
 @given(st.binary(max_size=100))
-def test_whatever_bytes_come_they_are_a_batch_or_none(body: bytes) -> None:
+def test_any_bytes_are_a_batch_or_rejected(body: bytes) -> None:
     try:
         batch = split(body)
     except BadBatch:

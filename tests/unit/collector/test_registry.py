@@ -1,4 +1,4 @@
-"""What is known of shops: for five seconds, within a bound, and for an hour while MongoDB is away."""
+"""Known shops: for five seconds, within a bound, and for an hour while MongoDB is unreachable."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def run(scenario: Callable[[Registry, Looked, Clock], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
-def test_it_is_asked_once_in_five_seconds_for_shops_and_for_what_is_none() -> None:
+def test_it_is_asked_once_in_five_seconds_for_shops_known_and_unknown() -> None:
     async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
         looked.shops["a.example"] = known("a")
         for _ in range(3):
@@ -68,7 +68,7 @@ def test_it_is_asked_once_in_five_seconds_for_shops_and_for_what_is_none() -> No
     run(scenario)
 
 
-def test_all_who_want_to_know_the_same_at_once_are_one_question() -> None:
+def test_concurrent_requests_for_one_shop_are_one_query() -> None:
     async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
         looked.shops["tp_a"] = known("a")
         looked.holds.clear()
@@ -81,7 +81,7 @@ def test_all_who_want_to_know_the_same_at_once_are_one_question() -> None:
     run(scenario)
 
 
-def test_while_it_is_away_shops_go_on_for_an_hour_and_what_is_not_known_cannot_be_said() -> None:
+def test_while_mongodb_is_unreachable_known_shops_continue_for_an_hour_and_others_get_no_answer() -> None:
     async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
         looked.shops["a.example"] = known("a")
         await registry.by_domain("a.example")
@@ -143,7 +143,7 @@ def test_an_older_pixel_token_counts_until_its_time() -> None:
     assert not Connection("a.example", "tp_new", 1, uninstalled_at=2).accepts("tp_new", 3)
 
 
-def test_the_apps_secrets_are_read_anew_and_stay_while_their_file_is_away(tmp_path: Path) -> None:
+def test_the_apps_secrets_are_reloaded_and_stay_while_their_file_is_missing(tmp_path: Path) -> None:
     clock: Any = Clock()
     file = tmp_path / "secrets"
     file.write_text("one\n\n two \none\n")
@@ -159,7 +159,7 @@ def test_the_apps_secrets_are_read_anew_and_stay_while_their_file_is_away(tmp_pa
     assert AppSecrets(None).now() == ()
 
 
-def test_nobody_waits_long_for_a_question_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_query_delays_no_request_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CACHED_WAIT_SECONDS", 0.05)
 
     async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:

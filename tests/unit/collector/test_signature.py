@@ -53,7 +53,7 @@ def test_a_body_or_a_signature_that_differs_by_one_byte_is_not_signed(body: byte
         base64.b64encode(b"x" * 31 + b""),
     ],
 )
-def test_what_is_no_signature_is_none(signature: bytes) -> None:
+def test_an_invalid_signature_is_no_signature(signature: bytes) -> None:
     assert not is_signed(BODY, signature, [SECRET])
 
 

@@ -1,4 +1,4 @@
-"""Clients by token: asked for together, never waited for."""
+"""Clients by token: asked for together, and never waited for."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_redis_is_not_used_before_it_shows_the_identity_that_the_settings_name(
     run(scenario, identity="ours")
 
 
-def test_what_is_told_is_known_at_once_and_written_behind() -> None:
+def test_a_stored_token_is_known_at_once_and_written_in_the_background() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         tokens.report("s", ["t1", "a:b"], "c-1")
         assert await tokens.client_of("s", ["other", "t1"]) == "c-1"
@@ -116,7 +116,7 @@ def test_what_is_told_is_known_at_once_and_written_behind() -> None:
     run(scenario)
 
 
-def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second() -> None:
+def test_a_slow_or_unreachable_store_is_not_awaited_and_not_asked_for_a_second() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 5
         began = time.monotonic()
@@ -133,7 +133,7 @@ def test_one_that_is_slow_or_away_is_not_waited_for_and_not_asked_for_a_second()
     run(scenario)
 
 
-def test_what_waits_to_be_written_is_bounded() -> None:
+def test_the_queue_of_writes_is_bounded() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 0.5
         tokens.report("s", (f"t{number}" for number in range(module.MOST_REPORTED + 10)), "c")
@@ -143,7 +143,7 @@ def test_what_waits_to_be_written_is_bounded() -> None:
     run(scenario)
 
 
-def test_a_value_that_is_no_text_keeps_nobody_waiting() -> None:
+def test_a_value_that_is_no_text_delays_no_request() -> None:
     class Odd(FakeRedis):
         async def mget(self, keys: Sequence[str]) -> list[bytes | None]:
             return [b"\xff" for _ in keys]

@@ -35,12 +35,12 @@ def test_since_is_a_time_or_an_age(text: str, moment: datetime) -> None:
 
 
 @pytest.mark.parametrize("text", ["yesterday", "h", "2y", "-2h", "999999w", "1767225600", ""])
-def test_what_is_neither_time_nor_age_is_refused_in_one_line(text: str) -> None:
+def test_a_value_that_is_neither_time_nor_age_is_rejected_in_one_line(text: str) -> None:
     with pytest.raises(ValueError, match="neither a time"):
         parse_since(text, NOW)
 
 
-def test_json_is_laid_out_as_it_stands() -> None:
+def test_json_is_printed_in_its_own_layout() -> None:
     assert shown(b'{"a": 1e999, "a": 2}').endswith('{\n  "a": 1e999,\n  "a": 2\n}')
 
 

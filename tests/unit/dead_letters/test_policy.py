@@ -1,4 +1,4 @@
-"""Dead letters of few clients stop nothing, those of most clients do."""
+"""Dead letters of few clients do not stop a lane, those of most clients do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def clients(*names: str) -> frozenset[str]:
 MANY = frozenset(f"s:c{n}" for n in range(200))
 
 
-def test_one_clients_junk_is_one_client_however_much_of_it_there_is() -> None:
+def test_any_amount_of_one_clients_junk_counts_as_one_client() -> None:
     good = messages(*(f"s:c{n}" for n in range(10)))
     junk = messages(*["s:mallory"] * 500)
     every, bad = failing([*good, *junk], junk)
@@ -47,7 +47,7 @@ def test_most_clients_failing_at_once_is_an_outage() -> None:
     assert not is_outage(few, few, 0.5, nobody)
 
 
-def test_clients_that_somebody_makes_up_are_no_outage_where_others_are_known() -> None:
+def test_invented_clients_are_no_outage_where_others_are_known() -> None:
     real = frozenset(f"s:real{n}" for n in range(5))
     assert not is_outage(MANY | real, MANY, 0.5, lambda asked: asked & real)
     assert not is_outage(MANY, MANY, 0.5, lambda _: frozenset())
@@ -55,6 +55,6 @@ def test_clients_that_somebody_makes_up_are_no_outage_where_others_are_known() -
     assert is_outage(MANY, MANY, 0.5, lambda asked: asked & known)
 
 
-def test_records_whose_key_is_none_are_told_apart_by_its_bytes() -> None:
+def test_records_with_an_invalid_key_are_distinguished_by_its_bytes() -> None:
     broken = [Message(Origin("t", 0, n), key, b"{") for n, key in enumerate([None, b"", b"\xff", b"\xff", b"s"])]
     assert len({client_of(message) for message in broken}) == 4

@@ -80,7 +80,7 @@ def violations(what: str) -> list[Case]:
     ]
 
 
-def witnesses(order: str, contiguity: str, committed: str, indexed: str) -> list[Series]:
+def invariant_checks(order: str, contiguity: str, committed: str, indexed: str) -> list[Series]:
     return [
         series("order_checked_total", order),
         series("contiguity_checked_total", contiguity),
@@ -92,7 +92,7 @@ def witnesses(order: str, contiguity: str, committed: str, indexed: str) -> list
 
 GROWS, STANDS = "1000+10x1200", flat(50, 300)
 LATE_REPORT = f"{flat(50, 70)} {flat(60, 200)}"
-LONG_RUN = witnesses(LATE_REPORT, LATE_REPORT, f"{flat(100, 60)} 100+100x40 {flat(4100, 190)}", LATE_REPORT)
+LONG_RUN = invariant_checks(LATE_REPORT, LATE_REPORT, f"{flat(100, 60)} 100+100x40 {flat(4100, 190)}", LATE_REPORT)
 AUDITED = series("check_timestamp_seconds", flat(0, 1000), check="audit")
 AGE, WAITS = "newest_attribution_age_seconds", "oldest_uncommitted_age_seconds"
 
@@ -198,12 +198,12 @@ CASES = [
     Case("one of hours", "TruePixelRunsFail", True, "55m", failures("check_health", flat(7, 40), flat(8, 50))),
     *violations("order"),
     *violations("contiguity"),
-    Case("old workers", "TruePixelWitnessesSilent", True, "120m", witnesses(STANDS, STANDS, GROWS, GROWS)),
-    Case("order alone", "TruePixelWitnessesSilent", True, "120m", witnesses(STANDS, GROWS, GROWS, GROWS)),
-    Case("contiguity alone", "TruePixelWitnessesSilent", True, "120m", witnesses(GROWS, STANDS, GROWS, GROWS)),
-    Case("both look", "TruePixelWitnessesSilent", False, "120m", witnesses(GROWS, GROWS, GROWS, GROWS)),
-    Case("idle", "TruePixelWitnessesSilent", False, "120m", witnesses(STANDS, STANDS, STANDS, STANDS)),
-    Case("duplicates alone", "TruePixelWitnessesSilent", False, "120m", witnesses(STANDS, GROWS, GROWS, STANDS)),
+    Case("old workers", "TruePixelWitnessesSilent", True, "120m", invariant_checks(STANDS, STANDS, GROWS, GROWS)),
+    Case("order alone", "TruePixelWitnessesSilent", True, "120m", invariant_checks(STANDS, GROWS, GROWS, GROWS)),
+    Case("contiguity alone", "TruePixelWitnessesSilent", True, "120m", invariant_checks(GROWS, STANDS, GROWS, GROWS)),
+    Case("both look", "TruePixelWitnessesSilent", False, "120m", invariant_checks(GROWS, GROWS, GROWS, GROWS)),
+    Case("idle", "TruePixelWitnessesSilent", False, "120m", invariant_checks(STANDS, STANDS, STANDS, STANDS)),
+    Case("duplicates alone", "TruePixelWitnessesSilent", False, "120m", invariant_checks(STANDS, GROWS, GROWS, STANDS)),
     Case("a long run after a quiet hour", "TruePixelWitnessesSilent", False, "68m", LONG_RUN),
     Case("fails", "TruePixelCheckFailed", True, "5m", [series("check_passed", flat(0, 10), check="audit")]),
     Case("passes", "TruePixelCheckFailed", False, "5m", [series("check_passed", flat(1, 10), check="audit")]),

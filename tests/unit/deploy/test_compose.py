@@ -42,11 +42,11 @@ def test_every_port_is_on_loopback() -> None:
     assert len({port.split(":")[1] for port in ports}) == len(ports)
 
 
-def test_every_service_says_whether_it_is_well() -> None:
+def test_every_service_has_a_health_check() -> None:
     assert {name for name, service in SERVICES.items() if "healthcheck" not in service} == ONE_SHOT
 
 
-def test_whatever_is_waited_for_or_mounted_is_there() -> None:
+def test_every_dependency_and_mounted_file_exists() -> None:
     for name, service in SERVICES.items():
         for other, wanted in service.get("depends_on", {}).items():
             condition = "service_completed_successfully" if other in ONE_SHOT else wanted["condition"]

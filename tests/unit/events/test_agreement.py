@@ -1,4 +1,4 @@
-"""Whatever a client sends, the pipeline and the oracle come to the same: an event of one meaning, or a dead letter."""
+"""Pipeline and oracle agree about whatever a client sends: an event of the same meaning, or a dead letter."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from truepixel_dagster.stages import index
 RECORDS = [record for record in traffic(600, seed=19, malformed=0) if record.kind == "event"]
 EXAMPLES = list({record.name: record for record in RECORDS}.values())
 ARRIVED = 1_790_000_000_000
-# What Elasticsearch refuses, and so becomes a dead letter of stage index: nobody else looks for it.
+# What Elasticsearch refuses, and so becomes a dead letter of stage index: no other stage checks it.
 AT_THE_INDEX = ("twice", "1,000 digits")
 
 TIMES = [
@@ -169,7 +169,7 @@ def message(value: bytes | None, key: bytes | None, headers: Any, timestamp: int
 
 @examples(400)
 @given(st.data())
-def test_of_a_real_record_with_hostile_values_in_it(data: st.DataObject) -> None:
+def test_they_agree_about_a_real_record_with_hostile_values(data: st.DataObject) -> None:
     record = data.draw(st.sampled_from(EXAMPLES))
     payload = json.loads(record.value)
     for _ in range(data.draw(st.integers(1, 3))):
@@ -195,7 +195,7 @@ def of_what_is_read(value: Any) -> Any:
 
 
 @NAMED
-def test_of_every_value_at_every_place_that_is_read(record: Any) -> None:
+def test_they_agree_about_every_value_in_every_field_that_is_read(record: Any) -> None:
     payload = of_what_is_read(json.loads(record.value))
     for place in sampled(places(payload)):
         before, after = json.dumps(replaced(payload, place, PLACE)).split(json.dumps(PLACE))
@@ -204,7 +204,7 @@ def test_of_every_value_at_every_place_that_is_read(record: Any) -> None:
 
 
 @NAMED
-def test_of_every_field_under_every_topic(record: Any) -> None:
+def test_they_agree_about_every_field_under_every_topic(record: Any) -> None:
     payload = json.loads(record.value)
     for topic in sampled(NAMES):
         agree(message(record.value, record.key, [("topic", topic.encode())]))
@@ -214,7 +214,7 @@ def test_of_every_field_under_every_topic(record: Any) -> None:
 
 @examples(300)
 @given(st.sampled_from(EXAMPLES), st.data())
-def test_of_a_real_record_with_bytes_changed(record: Any, data: st.DataObject) -> None:
+def test_they_agree_about_a_real_record_with_changed_bytes(record: Any, data: st.DataObject) -> None:
     value = bytearray(record.value)
     for _ in range(data.draw(st.integers(1, 8))):
         value[data.draw(st.integers(0, len(value) - 1))] = data.draw(st.integers(0, 255))
@@ -223,7 +223,7 @@ def test_of_a_real_record_with_bytes_changed(record: Any, data: st.DataObject) -
 
 @examples(300)
 @given(st.sampled_from(EXAMPLES), HEADERS, TIMESTAMPS)
-def test_of_any_headers_and_times(record: Any, headers: Any, timestamp: int) -> None:
+def test_they_agree_about_any_headers_and_times(record: Any, headers: Any, timestamp: int) -> None:
     agree(message(record.value, record.key, headers, timestamp))
 
 
@@ -234,5 +234,5 @@ def test_of_any_headers_and_times(record: Any, headers: Any, timestamp: int) -> 
 @example(b'{"id":"a","name":"x","clientId":1,"z":[' + b"{}," * 200 + b"1e400]}", b"s:c")
 @example(b'{"id":"a","name":"x","clientId":1,"z":"' + b"[" * 200 + b'"}', b"s:c")
 @example(b'{"id":"a","name":"x","clientId":1,"z":"\\u0000\\ud83d\\ude00\\ude00\\\\ud800"}', b"s:c")
-def test_of_any_bytes(value: bytes, key: bytes | None) -> None:
+def test_they_agree_about_any_bytes(value: bytes, key: bytes | None) -> None:
     agree(message(value, key, ()))

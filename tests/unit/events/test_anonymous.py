@@ -1,4 +1,4 @@
-"""What remains of a record counts what the record counted, and names nobody."""
+"""An anonymised record counts as the record did, and identifies no person."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def alias(kind: str, value: str) -> str:
 
 
 def messages() -> list[Message]:
+    records: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]]
     records = [(r.key, r.value, tuple(r.headers)) for r in traffic(3000, seed=7, shops=3, malformed=0.02)]
     records += [(line.key, line.value, line.headers) for case in cases() for line in case.lines]
     for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):
@@ -184,7 +185,7 @@ def test_the_remainder_names_nobody() -> None:
     assert named > 3000
 
 
-def test_what_cannot_be_decoded_leaves_only_that_it_was_there() -> None:
+def test_of_an_undecodable_record_only_its_existence_remains() -> None:
     message = Message(Origin("t", 0, 1), b"s:anna", b"anna@example.com", (("topic", b"orders/create"),), 5)
     assert anonymous(message, alias) == Message(Origin("t", 0, 1), f"s:{alias(CLIENT, 'anna')}".encode(), None, (), 5)
     nobody = anonymous(Message(Origin("t", 0, 1), b"anna", b"{}", (), 5), alias)

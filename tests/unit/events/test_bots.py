@@ -1,4 +1,4 @@
-"""Whom we take for a program, and whom for a person."""
+"""Which user agents are bots, and which are people."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ def test_a_program_is_a_bot(user_agent: str) -> None:
 
 
 @pytest.mark.parametrize("user_agent", [*PEOPLE, "", " ", None])
-def test_a_browser_is_none(user_agent: str | None) -> None:
+def test_a_browser_is_no_bot(user_agent: str | None) -> None:
     assert not is_bot(user_agent)
 
 
 @examples(50)
 @given(st.one_of(st.sampled_from(BOTS), st.text(max_size=60), st.from_regex(r"[A-Za-z]{3,12}(bot|spider|/[0-9])")))
-def test_it_is_what_the_library_says(user_agent: str) -> None:
+def test_the_result_is_that_of_the_library(user_agent: str) -> None:
     assert is_bot(user_agent) == CrawlerDetect().is_crawler(user_agent)
 
 
-def test_of_a_user_agent_of_any_length_the_beginning_is_looked_at() -> None:
+def test_only_the_beginning_of_a_long_user_agent_is_examined() -> None:
     browser = PEOPLE[0]
     assert is_bot("Googlebot/2.1 " + "x" * 5_000_000)
     assert not is_bot(f"{browser}{' ' * 5_000_000}Googlebot/2.1")
     assert is_bot(f"{browser}{' ' * (MAX_USER_AGENT - len(browser) - 13)}Googlebot/2.1")
 
 
-def test_what_is_remembered_is_within_its_bound() -> None:
+def test_the_cache_stays_within_its_bound() -> None:
     cache = bots._Cache(10_000)
     for number in range(share(100)):
         assert not cache.is_bot(f"{number} " + "x" * 500)

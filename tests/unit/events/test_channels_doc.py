@@ -1,4 +1,4 @@
-"""docs/channels.md shows the tables as they are."""
+"""docs/channels.md shows the current tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from truepixel_dagster.events.sources import Sources, additions
+from truepixel_dagster.events.source_additions import additions
+from truepixel_dagster.events.sources import Sources
 from truepixel_dagster.events.visits import visit
 
 DOC = (Path(__file__).parents[3] / "docs" / "channels.md").read_text()
@@ -89,7 +90,7 @@ def test_the_page_shows_a_table_as_it_is(name: str) -> None:
     assert shown == TABLES[name]()
 
 
-def test_what_the_page_has_an_operator_write_can_be_read_and_does_what_it_says() -> None:
+def test_the_pages_example_of_additions_is_valid_and_works_as_described() -> None:
     text = re.search(r"```json\n(.*?)```", DOC, re.DOTALL)
     assert text
     more = Sources(additions(text[1]))

@@ -1,4 +1,4 @@
-"""What is understood, and what is a dead letter and says why."""
+"""What is decoded, and what is a dead letter with a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reason(value: Any, headers: dict[str, str] | None = None, key: bytes | None 
 
 
 def pixel(
-    name: str = "page_viewed", data: Any = None, href: str = "https://a.example/", **fields: Any
+    name: Any = "page_viewed", data: Any = None, href: str = "https://a.example/", **fields: Any
 ) -> dict[str, Any]:
     context = {"document": {"location": {"href": href}, "referrer": "https://b.example/"}}
     base = {"id": "e1", "name": name, "clientId": "client", "timestamp": "2026-01-02T03:04:05.678Z", "type": "standard"}
@@ -134,7 +134,7 @@ def test_without_headers_the_shape_decides(change: dict[str, Any], name: str) ->
     assert understood({**ORDER, **change}).name == name
 
 
-def test_a_webhook_without_an_event_id_is_told_from_other_topics_of_its_order() -> None:
+def test_a_webhook_without_an_event_id_differs_from_other_topics_of_its_order() -> None:
     create = understood(ORDER, {"topic": "orders/create"})
     paid = understood(ORDER, {"topic": "orders/paid"})
     updated = understood(ORDER, {"topic": "orders/updated"})
@@ -216,7 +216,7 @@ def test_a_key_that_is_no_user_is_a_dead_letter(key: bytes | None) -> None:
         (pixel("product_added_to_cart", {"cartLine": {"quantity": 10**9}}), "quantity"),
     ],
 )
-def test_what_cannot_be_understood_is_a_dead_letter_that_says_why(value: Any, why: str) -> None:
+def test_an_undecodable_record_is_a_dead_letter_with_the_reason(value: Any, why: str) -> None:
     assert why in reason(value)
 
 

@@ -65,7 +65,7 @@ def test_shopifys_own_headers_are_understood(prefix: str) -> None:
     assert (event.source, event.name, event.event_id) == ("webhook", "orders/paid", "orders/paid:w1")
 
 
-def test_our_headers_go_before_shopifys_and_an_empty_one_is_none() -> None:
+def test_our_headers_precede_shopifys_and_an_empty_one_counts_as_missing() -> None:
     theirs = (("X-Shopify-Topic", b"ORDERS_PAID"), ("X-Shopify-Webhook-Id", b"theirs"))
     event = understood(("topic", b"orders/create"), ("Event_Id", b"ours"), *theirs)
     assert (event.name, event.event_id) == ("orders/create", "orders/create:ours")

@@ -1,4 +1,4 @@
-"""Hostile input: whatever arrives becomes an event within bounds or a dead letter that says why in one line."""
+"""Hostile input: everything becomes an event within bounds, or a dead letter with a reason in one line."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_real_record_with_bytes_changed_is_within_bounds_or_a_dead_letter(reco
 @given(
     st.dictionaries(st.sampled_from(["source", "topic", "event_id", "received_at", "shop_domain", "x"]), st.binary())
 )
-def test_whatever_is_in_the_headers_is_within_bounds_or_a_dead_letter(headers: dict[str, bytes]) -> None:
+def test_any_headers_are_within_bounds_or_a_dead_letter(headers: dict[str, bytes]) -> None:
     check(decode(message(RECORDS[0].value, headers=tuple(headers.items()))))
 
 

@@ -1,4 +1,4 @@
-"""JSON of a type, and what scripts make of it: the same value, or a refusal that names the field."""
+"""JSON of a type, and the variants that scripts write: the same value, or an error that names the field."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ READER: Reader[Order | None] = Reader(Order | None)
         ('{"first":{"id":""},"lines":[]}', Order([], Line(id=""))),
     ],
 )
-def test_what_is_understood(written: str, meant: Order | None) -> None:
+def test_accepted_variants_of_values(written: str, meant: Order | None) -> None:
     assert READER.decode(written.encode()) == meant
 
 
@@ -65,7 +65,7 @@ def test_what_is_understood(written: str, meant: Order | None) -> None:
         ('{"lines":[{"quantity":"2"},{"quantity":"two"}],"first":[]}', "`$.lines[1].quantity`"),
     ],
 )
-def test_what_is_refused_names_the_field(written: str, field: str) -> None:
+def test_a_rejection_names_the_field(written: str, field: str) -> None:
     with pytest.raises(msgspec.ValidationError) as refusal:
         READER.decode(written.encode())
     assert field.replace("[1]", "[...]") in str(refusal.value).replace("[1]", "[...]")
@@ -81,7 +81,7 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_what_is_of_the_type_is_read_as_msgspec_reads_it(value: Any) -> None:
+def test_a_value_of_the_type_is_read_as_by_msgspec(value: Any) -> None:
     raw = msgspec.json.encode(value)
     try:
         strict = msgspec.json.decode(raw, type=Order | None)

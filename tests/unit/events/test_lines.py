@@ -1,4 +1,4 @@
-"""How many lines an event may have: as the settings say, and pipeline and oracle the same."""
+"""The limit of lines per event: pipeline and oracle agree."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_an_event_of_more_lines_than_the_setting_allows_is_a_dead_letter(kind: s
             found = decode(Message(Origin("t", 0, 0), b"s:c", value, tuple(headers), AT), Sites(lines=most))
             is_read = kind not in ("a refund that is not read", "fulfillments/create")
             assert isinstance(found, Event) is (lines <= most or not is_read)
-            record = oracle.Record("t", 0, 0, AT, b"s:c", value, headers)
+            record = oracle.Record("t", 0, 0, AT, b"s:c", value, list(headers))
             assert (record_is_dead(record, most)) is not isinstance(found, Event)
             if not isinstance(found, Event):
                 assert f"{lines} items, more than {most}" in found.reason

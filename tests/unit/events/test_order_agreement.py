@@ -1,4 +1,4 @@
-"""What a record says of an order: decoding and the oracle come to the same, whatever stands in the payload."""
+"""The order in a record: decoding and the oracle agree, whatever the payload contains."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.cases import PRODUCED_MS, cases
 from tests.examples import examples, share
 from truepixel_dagster.audit import oracle
-from truepixel_dagster.audit.oracle import events as told
+from truepixel_dagster.audit.oracle import events as oracle_events
 from truepixel_dagster.audit.oracle.status import status_of
 from truepixel_dagster.audit.oracle.values import minor_units
 from truepixel_dagster.events.decode import decode
@@ -82,7 +82,7 @@ def plain_ad(ad: Any) -> Said | None:
     return json.loads(msgspec.json.encode(ad)) if ad else None
 
 
-def of_their_order(event: told.Event) -> Said | None:
+def of_their_order(event: oracle_events.Event) -> Said | None:
     content, payload, checkout = event.content, event.content.payload, event.content.checkout
     named: Any = payload or checkout or content.links
     if named is None or not (named.order_id or named.checkout_token or named.cart_token):
@@ -97,7 +97,7 @@ def of_their_order(event: told.Event) -> Said | None:
     return said
 
 
-def of_their_payload(payload: told.Payload) -> Said:
+def of_their_payload(payload: oracle_events.Payload) -> Said:
     is_import = payload.sales_channel == "import"
     placed = (payload.processed if is_import and payload.processed else None) or payload.created
     unpaid = ("", "pending", "authorized", "voided", "expired")
@@ -115,7 +115,7 @@ def of_their_payload(payload: told.Payload) -> Said:
     }
 
 
-def their_lines(lines: list[told.Line]) -> list[tuple[Any, ...]]:
+def their_lines(lines: list[oracle_events.Line]) -> list[tuple[Any, ...]]:
     return [
         (line.id, line.product, line.quantity, line.left, their_price(line))
         for line in lines
@@ -123,11 +123,11 @@ def their_lines(lines: list[told.Line]) -> list[tuple[Any, ...]]:
     ]
 
 
-def their_price(line: told.Line) -> tuple[Any, ...] | None:
+def their_price(line: oracle_events.Line) -> tuple[Any, ...] | None:
     return None if line.price is None else (line.price, line.currency, line.discount)
 
 
-def of_their_refund(refund: told.Refund) -> tuple[Any, ...]:
+def of_their_refund(refund: oracle_events.Refund) -> tuple[Any, ...]:
     amounts: dict[str | None, int] = {}
     for paid, code in refund.paid:
         amounts[code] = amounts.get(code, 0) + in_units(paid, code)
@@ -169,7 +169,7 @@ def judged(record: oracle.Record) -> oracle.Event | str:
         return str(reason)
 
 
-def test_of_the_cases_and_of_traffic() -> None:
+def test_they_agree_about_the_cases_and_about_traffic() -> None:
     for case in cases():
         for number, line in enumerate(case.lines):
             agree(Message(Origin("t", 0, number), line.key, line.value, line.headers, PRODUCED_MS))
@@ -321,7 +321,7 @@ def sent(payload: dict[str, Any], *headers: tuple[str, str]) -> Message:
 
 @examples(1500)
 @given(ORDER, TOPICS)
-def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
+def test_they_agree_about_any_order(payload: dict[str, Any], topic: str) -> None:
     agree(sent(payload, ("topic", topic)))
 
 
@@ -339,7 +339,7 @@ def test_of_any_order(payload: dict[str, Any], topic: str) -> None:
 )
 @examples(600)
 @given(REFUND.filter(lambda payload: isinstance(payload, dict)))
-def test_of_any_refund(payload: dict[str, Any]) -> None:
+def test_they_agree_about_any_refund(payload: dict[str, Any]) -> None:
     agree(sent(payload, ("topic", "refunds/create")))
 
 
@@ -356,5 +356,5 @@ def test_of_any_refund(payload: dict[str, Any]) -> None:
 )
 @examples(600)
 @given(CHECKOUT, some("checkout_completed", "checkout_started", "payment_info_submitted"))
-def test_of_any_checkout(checkout: dict[str, Any], name: str) -> None:
+def test_they_agree_about_any_checkout(checkout: dict[str, Any], name: str) -> None:
     agree(sent({"name": name, "clientId": "c", "data": {"checkout": checkout}}, ("source", "pixel")))

@@ -1,4 +1,4 @@
-"""Shopify's webhooks about personal data: understood once, and stripped of whom they are about."""
+"""Shopify's webhooks about personal data: decoded once, and stored without the person."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def webhook(topic: str, key: str = "77:1000000001", **payload: Any) -> Message:
     return Message(Origin("t", 0, 9), key.encode(), msgspec.json.encode(payload), headers, 1_767_268_800_000)
 
 
-def test_what_is_asked_for() -> None:
+def test_a_privacy_request_is_decoded() -> None:
     hashed = email_hash("anna@example.com")
     asked = webhook(DATA_REQUEST, shop_id=77, customer=CUSTOMER, orders_requested=[1, 2], data_request={"id": 9})
     assert requested(asked) == PrivacyRequest(DATA_REQUEST, "77", "1000000001", hashed, None, ("1", "2"))
@@ -49,7 +49,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_what_is_of_another_shop_or_names_nobody_is_refused_and_empty(message: Message) -> None:
+def test_a_request_of_another_shop_or_without_a_person_is_rejected_and_empty(message: Message) -> None:
     with pytest.raises(ValueError, match="/redact: "):
         requested(message)
     assert stripped(message).value is None

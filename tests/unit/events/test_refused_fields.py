@@ -1,4 +1,4 @@
-"""What is refused says which field it is about, wherever in the payload that stands."""
+"""A rejection names the field, wherever it is in the payload."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_refusal_says_why_in_words(kind: str, place: tuple[Any, ...], value: A
     assert (refusal(topic, replaced(payload, place, value)) or "").startswith(said)
 
 
-def test_lines_beyond_the_bound_are_told_with_their_field() -> None:
+def test_lines_beyond_the_bound_are_rejected_with_their_field() -> None:
     many = [{"product_id": 1}] * 2_001
     assert (refusal("orders/updated", {**ORDER, "line_items": many}) or "").startswith("line_items: 2001 items")
     shown = of_pixel("checkout_completed", checkout={**CHECKOUT, "lineItems": [{}] * 2_001})

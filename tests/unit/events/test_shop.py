@@ -47,7 +47,7 @@ def test_equal_domains_are_one_domain() -> None:
 
 
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{", b'"x"'])
-def test_what_is_no_object_is_refused(payload: bytes) -> None:
+def test_a_payload_that_is_no_object_is_rejected(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         shop_news(payload)
 

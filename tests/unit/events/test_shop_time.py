@@ -118,7 +118,7 @@ def test_day_and_week_are_right_around_every_change_of_every_clock() -> None:
 
 
 @given(st.sampled_from(ZONES), MOMENTS)
-def test_all_of_a_day_lies_within_its_span(zone: str, millis: int) -> None:
+def test_every_moment_of_a_day_is_within_its_span(zone: str, millis: int) -> None:
     time = ShopTime(zone)
     day = date.fromisoformat(time.day(millis))
     start, end = time.span(day, day)
@@ -140,7 +140,7 @@ def days_of_changes(zone: str) -> list[tuple[date, int, int]]:
     return found
 
 
-def test_all_of_a_day_lies_within_its_span_around_every_change_of_every_clock() -> None:
+def test_every_moment_of_a_day_is_within_its_span_around_every_clock_change() -> None:
     for zone, same in sampled(list(names().items())):
         time = ShopTime(zone)
         for day, first, last in days_of_changes(same):
@@ -158,7 +158,7 @@ def test_the_span_of_several_days_goes_from_the_first_to_the_last() -> None:
 
 
 @given(MOMENTS, st.integers(-14 * 60, 14 * 60))
-def test_without_a_zone_the_offset_of_the_webhook_stands_and_without_one_utc(millis: int, offset: int) -> None:
+def test_without_a_zone_the_webhooks_offset_counts_and_without_one_utc(millis: int, offset: int) -> None:
     for unknown in (UTC, ShopTime(), ShopTime("Mars/Olympus_Mons")):
         assert unknown.day(millis, offset) == day_of(millis + offset * MINUTE)
         assert unknown.week(millis, offset) == week_of(millis + offset * MINUTE)
@@ -173,7 +173,7 @@ def test_a_zone_goes_before_the_offset_of_a_webhook(zone: str, millis: int, offs
 @pytest.mark.parametrize(
     "name", ["", "utc+2", "europe/berlin", "../../etc/passwd", "/etc/localtime", "zones", "Factory", "Europe"]
 )
-def test_what_is_no_name_of_a_zone_is_none(name: str) -> None:
+def test_an_invalid_name_of_a_zone_is_no_zone(name: str) -> None:
     assert not is_time_zone(name)
     assert ShopTime(name).day(SINCE) == "2015-01-01"
 

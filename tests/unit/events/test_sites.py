@@ -13,7 +13,8 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop import Shop
 from truepixel_dagster.events.sites import NOTHING_KNOWN, Sites
-from truepixel_dagster.events.sources import Sources, additions
+from truepixel_dagster.events.source_additions import additions
+from truepixel_dagster.events.sources import Sources
 from truepixel_dagster.rebuild.history import event_of
 from truepixel_dagster.resources import sites_of
 from truepixel_dagster.settings import Settings, SettingsError

@@ -1,4 +1,4 @@
-"""The tables of platforms, hosts, click ids and channels hold together, and take what an operator adds."""
+"""The tables of platforms, hosts, click ids and channels are consistent, and accept an operator's additions."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of, normal, registered
-from truepixel_dagster.events.sources import CHANNELS, DEFAULT, Sources, SourcesError, additions, load, name_key
+from truepixel_dagster.events.source_additions import SourcesError, additions, name_key
+from truepixel_dagster.events.sources import DEFAULT, Sources, load
 from truepixel_dagster.events.visits import visit
 
 DATA = files("truepixel_dagster.events") / "data"
@@ -48,8 +50,8 @@ def test_hosts_are_written_as_they_are_looked_up() -> None:
     hosts = [*inside["hosts"], *(host for entry in platforms["platforms"].values() for host in entry.get("hosts", ()))]
     hosts += [name for name in platforms["places"] if "." in name]
     for host in hosts:
-        assert host == normal(host) == host_of(f"https://{host}/x").removeprefix("www.")
-    # No list names a whole top-level domain, nor everybody who has a page at one.
+        assert host == normal(host) == str(host_of(f"https://{host}/x")).removeprefix("www.")
+    # No list names a whole top-level domain or a host of many sites.
     assert [host for host in inside["hosts"] if registered(host) == host and "." not in host] == []
 
 
@@ -130,7 +132,7 @@ def test_an_operator_adds_to_the_tables() -> None:
         ('{"platforms": {"x": {"aliases": ["a@b"]}}}', "'a@b' contains an @"),
     ],
 )
-def test_what_cannot_be_added_says_why(text: str, reason: str, tmp_path: Path) -> None:
+def test_invalid_additions_are_rejected_with_the_reason(text: str, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "sources.json"
     file.write_text(text)
     with pytest.raises(SourcesError) as error:

@@ -1,4 +1,4 @@
-"""The channel data: pipeline and oracle read it alike, in whatever order a list has its entries."""
+"""Pipeline and oracle read the channel data alike, whatever the order of its lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from truepixel_dagster.audit.oracle import tables as oracle_tables
 from truepixel_dagster.audit.oracle.tables import Tables
 from truepixel_dagster.events import sources
-from truepixel_dagster.events.sources import Sources, additions, name_key
+from truepixel_dagster.events.source_additions import additions, name_key
+from truepixel_dagster.events.sources import Sources
 
 GA4, PLATFORMS = "ga4_sources.json", "platforms.json"
 Read = dict[str, tuple[str, str | None] | None]
@@ -91,7 +92,7 @@ def test_the_order_of_the_list_does_not_matter(seed: int, monkeypatch: pytest.Mo
         {"platforms": {"mine": {"hosts": ["blogger.com"]}}},
     ],
 )
-def test_what_an_operator_says_of_a_name_or_a_host_stands(more: dict[str, Any]) -> None:
+def test_an_operators_entry_for_a_name_or_a_host_counts(more: dict[str, Any]) -> None:
     text = json.dumps(more)
     ours = of_pipeline(Sources(additions(text)))
     assert ours == of_oracle(oracle_tables.tables(text))

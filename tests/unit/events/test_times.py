@@ -1,4 +1,4 @@
-"""Whose clock is believed, by the data contract's section on clocks."""
+"""Which clock counts, by the data contract's section on clocks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_clock_that_cannot_be_right_is_replaced_and_kept(claimed: str, receive
     assert pixel(claimed, received) == When(ARRIVED, ARRIVED, claimed)
 
 
-def test_an_old_event_is_believed_only_where_no_header_tells_its_arrival() -> None:
+def test_an_old_event_keeps_its_time_only_without_a_header_of_its_arrival() -> None:
     old = said(ARRIVED - 30 * DAY - 1)
     assert pixel(old).occurred_at == ARRIVED - 30 * DAY - 1
     assert pixel(old, HEADER) == When(ARRIVED, ARRIVED, old)
@@ -56,14 +56,14 @@ def test_an_old_event_is_believed_only_where_no_header_tells_its_arrival() -> No
 
 
 @pytest.mark.parametrize(("days", "believed"), [(-3650, True), (30, True), (31, False)])
-def test_a_webhook_speaks_of_orders_of_any_age_but_not_of_the_far_future(days: int, believed: bool) -> None:
+def test_a_webhook_may_report_orders_of_any_age_but_not_of_the_far_future(days: int, believed: bool) -> None:
     claimed = said(ARRIVED + days * DAY)
     found = when(claimed, received=HEADER, timestamp=ARRIVED, pixel=False)
     assert found == (When(ARRIVED + days * DAY, ARRIVED) if believed else When(ARRIVED, ARRIVED, claimed))
 
 
 @pytest.mark.parametrize("timestamp", [-1, 0, 1, ARRIVED * 1000, 978_307_200_000, 2**63 - 1, -(2**63)])
-def test_a_record_whose_time_is_none_goes_by_its_payload(timestamp: int) -> None:
+def test_a_record_without_a_valid_time_uses_its_payloads(timestamp: int) -> None:
     assert pixel(said(ARRIVED), timestamp=timestamp) == When(ARRIVED, ARRIVED)
     assert pixel(None, HEADER, timestamp) == When(ARRIVED, ARRIVED)
     for claimed in (None, "1970-01-01T00:00:00Z", "2187-01-01T00:00:00Z"):
@@ -81,7 +81,7 @@ def test_a_header_is_not_believed_years_ahead_of_the_record() -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "-1", "1e3", "1767607200", "1767607200000000", "2026-01-05", "2026-02-30T00:00:00Z"]
 )
-def test_what_is_no_time_is_none(text: str) -> None:
+def test_an_invalid_time_is_no_time(text: str) -> None:
     with pytest.raises(ValueError, match="ISO 8601"):
         to_millis(text)
 

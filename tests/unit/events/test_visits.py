@@ -12,8 +12,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from truepixel_dagster.events.ad import Ad, anonymous_ad
+from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of
-from truepixel_dagster.events.sources import CHANNELS, DEFAULT
+from truepixel_dagster.events.sources import DEFAULT
 from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, anonymised_addresses, visit
 
 SHOP = "https://demo-shop.example/"
@@ -295,7 +296,7 @@ def test_an_outside_referrer_is_a_visit(referrer: str, platform: str, source: st
         "android-app://",
     ],
 )
-def test_what_is_the_shops_or_belongs_to_paying_in_it_is_no_visit(referrer: str | None) -> None:
+def test_the_shops_own_hosts_and_its_payment_pages_are_no_visits(referrer: str | None) -> None:
     assert visit(SHOP, "", referrer, own_domains=OWN) is None
 
 
@@ -373,7 +374,7 @@ def test_a_url_that_says_nothing_is_no_visit(url: str) -> None:
     assert visit(f"https://demo-shop.example{url}", None, SHOP) is None
 
 
-def test_all_fields_are_as_written() -> None:
+def test_all_fields_keep_their_text() -> None:
     query = (
         "utm_source=FB&utm_medium=Paid&utm_campaign=Spring+26&utm_content=ad%201&utm_term=h%C3%BCte&utm_id=7&fbclid=f"
     )
@@ -490,9 +491,7 @@ QUERIES = st.lists(st.tuples(NAMES, VALUES), max_size=6).map(
 @given(st.one_of(TEXT, QUERIES.map(lambda query: f"{SHOP}?{query}")), st.one_of(st.none(), TEXT), REFERRERS)
 @example("https://\ud800/?utm_source=\ud800", "?\ud800", "https://\ud800.example/")
 @example("https://[/?gclid=1", None, "https://[::1/")
-def test_whatever_an_address_holds_is_a_visit_within_bounds_or_none(
-    url: str, search: str | None, referrer: str | None
-) -> None:
+def test_every_address_gives_a_visit_within_bounds_or_none(url: str, search: str | None, referrer: str | None) -> None:
     ad = visit(url, search, referrer, own_domains=OWN)
     if ad is None:
         return
@@ -509,7 +508,7 @@ def test_whatever_an_address_holds_is_a_visit_within_bounds_or_none(
 @example("fbclid=f", "https://l.instagram.com/?u=anna")
 @example("", "android-app://com.google.android.gm/anna")
 @example("gad_campaignid=1&utm_id=2&mc_cid=3&_kx=4", "https://partner.example/anna")
-def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, referrer: str | None) -> None:
+def test_an_anonymised_address_gives_its_anonymised_visit(query: str, referrer: str | None) -> None:
     url = f"{SHOP}?{query}"
     ad = visit(url, None, referrer, own_domains=OWN)
     left, origin = anonymised_addresses(url, None, referrer, alias, own_domains=OWN)
@@ -530,7 +529,7 @@ def test_what_is_left_of_an_address_is_what_is_left_of_its_visit(query: str, ref
         (f"{SHOP}anna", f"{SHOP}anna", None, None),
     ],
 )
-def test_of_addresses_only_hosts_and_what_tells_the_visit_are_left(
+def test_only_hosts_and_the_visits_parameters_of_addresses_remain(
     url: str, referrer: str, left: str | None, origin: str | None
 ) -> None:
     assert anonymised_addresses(url, None, referrer, alias, own_domains=OWN) == (left, origin)

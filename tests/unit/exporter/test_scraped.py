@@ -1,4 +1,4 @@
-"""A server that is away, hangs or comes back, as a scrape sees it."""
+"""A server that is unreachable, hangs or returns, during a scrape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from truepixel_dagster.stores.errors import Unavailable
 
 
 class Server:
-    """Stands for a server: answers, refuses or hangs, as it is told."""
+    """Replaces a server: answers, refuses or hangs, as the test sets it."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -72,7 +72,7 @@ def test_a_server_that_goes_and_comes_back_is_a_line_each(
     assert said == ["it is down: it at host:1 does not answer", "it is back"]
 
 
-def test_one_that_hangs_is_down_by_the_deadline_and_is_not_asked_again(
+def test_a_hanging_server_is_down_after_the_deadline_and_is_not_asked_again(
     server: Server, servers: Callable[[float], Servers], said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DEADLINE_SECONDS", 0.05)

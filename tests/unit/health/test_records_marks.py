@@ -1,4 +1,4 @@
-"""The bits that stand for records."""
+"""The bits that mark records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from truepixel_dagster.health.records import Marks
 
 
 @given(st.integers(0, 1000), st.integers(0, 200), st.sets(st.integers(0, 1300)))
-def test_what_is_not_marked_is_told_in_order(first: int, length: int, marked: set[int]) -> None:
+def test_unmarked_records_are_listed_in_order(first: int, length: int, marked: set[int]) -> None:
     marks = Marks(first, first + length)
     for offset in marked:
         marks.mark(offset)

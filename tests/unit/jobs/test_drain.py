@@ -1,4 +1,4 @@
-"""What a process of Dagster is told of the settings."""
+"""The settings that a process of Dagster receives."""
 
 from __future__ import annotations
 

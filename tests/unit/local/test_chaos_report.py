@@ -1,4 +1,4 @@
-"""How chaos judges what it has seen, and that what it sends of its own is what it is meant to be."""
+"""How chaos judges its rounds, and what its own records contain."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_each_log_of_the_topic_counts_its_records_and_the_history_is_that_of_all
     assert found.passed
 
 
-def test_recovery_is_told_by_kind_and_over_all_and_a_takeover_by_itself() -> None:
+def test_recovery_is_reported_by_kind_and_in_total_and_a_takeover_separately() -> None:
     found = judged([GOOD])
     assert found.recovery_seconds == {
         "all": {"median": 14.0, "max": 20.0},

@@ -1,4 +1,4 @@
-"""Generated traffic with everything that shops have: how often each kind comes, and that its figures add up."""
+"""Generated traffic with everything that shops have: how often each kind occurs, and that its figures add up."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def header(record: Record, *names: str) -> str:
 
 @examples(6)
 @given(st.integers(0, 2**32), st.integers(1, 8))
-def test_the_pipeline_understands_everything_but_what_is_malformed(seed: int, shops: int) -> None:
+def test_the_pipeline_decodes_everything_except_malformed_records(seed: int, shops: int) -> None:
     for number, record in enumerate(traffic(3_000, seed=seed, shops=shops, malformed=0.02, profile=FULL)):
         message = Message(Origin("events", 0, number), record.key, record.value, record.headers, record.at)
         read = decode(message)
@@ -124,7 +124,7 @@ IDS = ("event_id", "X-Shopify-Webhook-Id", "Shopify-Webhook-Id")
 # --- Visits ---
 
 
-def test_a_fifth_of_what_the_pixel_sees_is_of_crawlers_which_buy_nothing() -> None:
+def test_a_fifth_of_the_pixel_events_are_of_crawlers_which_buy_nothing() -> None:
     of_bots = [payload for _, payload in pixels() if is_bot(said(payload))]
     assert 0.15 < len(of_bots) / len(pixels()) < 0.25
     assert {payload["name"] for payload in of_bots} == {"page_viewed", "product_viewed"}
@@ -233,7 +233,7 @@ def total_of(order: Any, side: str) -> str:
     return amount
 
 
-def test_the_pixel_sees_the_money_of_the_buyer() -> None:
+def test_the_pixel_reports_the_buyers_currency() -> None:
     by_token = {order["checkout_token"]: order for order in orders("orders/create") if order["checkout_token"]}
     compared = Counter[bool]()
     for checkout in completions():
@@ -247,8 +247,8 @@ def test_the_pixel_sees_the_money_of_the_buyer() -> None:
 
 @examples(5)
 @given(st.integers(0, 2**32))
-def test_what_payloads_say_is_what_is_true(seed: int) -> None:
-    """The newest payload that was sent shows the order as the ledger has it, if the last change was told."""
+def test_payloads_report_the_true_figures(seed: int) -> None:
+    """The newest payload that was sent shows the order as the ledger has it, if the last change was sent."""
     placed: list[Placed] = []
     newest: dict[int, Any] = {}
     for record in traffic(15_000, seed=seed, shops=4, malformed=0, profile=FULL, placed=placed):
@@ -298,7 +298,7 @@ def test_no_order_gives_back_more_than_it_took() -> None:
 # --- Orders and what happens to them ---
 
 
-def test_a_third_of_the_checkouts_ends_without_the_pixels_word() -> None:
+def test_a_third_of_the_checkouts_ends_without_a_pixel_event() -> None:
     assert 0.25 < share(online(), lambda placed: not placed.pixel) < 0.36
     tokens = {checkout["token"] for checkout in completions()}
     unseen = [placed for placed in online() if placed.order.purchase.checkout_token not in tokens]
@@ -327,17 +327,17 @@ def test_refunds_are_of_every_kind_and_of_one_order_in_twelve() -> None:
     assert any(not payload["transactions"] for payload in payloads)
 
 
-def test_a_refund_is_told_before_with_and_without_the_orders_update() -> None:
-    told: dict[int, list[str]] = defaultdict(list)
+def test_a_refund_arrives_before_with_and_without_the_orders_update() -> None:
+    names_by_refund: dict[int, list[str]] = defaultdict(list)
     for record, payload in webhooks():
         if record.name == "refunds/create":
-            told[payload["id"]].append(record.name)
+            names_by_refund[payload["id"]].append(record.name)
         for refund in payload.get("refunds", ()):
-            told[refund["id"]].append(record.name)
-    first = Counter(names[0] == "refunds/create" for names in told.values())
+            names_by_refund[refund["id"]].append(record.name)
+    first = Counter(names[0] == "refunds/create" for names in names_by_refund.values())
     assert min(first[True], first[False]) > 3
-    assert any(set(names) == {"refunds/create"} for names in told.values())
-    assert any("refunds/create" not in names for names in told.values())
+    assert any(set(names) == {"refunds/create"} for names in names_by_refund.values())
+    assert any("refunds/create" not in names for names in names_by_refund.values())
 
 
 def test_some_refunds_are_in_the_buyers_money() -> None:
@@ -472,13 +472,13 @@ def test_an_update_days_later_repeats_the_landing_page_of_the_purchase() -> None
 
 
 @pytest.mark.parametrize("count", [1, 4])
-def test_only_shops_of_a_higher_rank_tell_when_they_change(count: int) -> None:
+def test_only_shops_of_a_higher_rank_report_their_changes(count: int) -> None:
     """So that what few shops send is judged by the day: a zone that is learned on the way moves days."""
     assert not [record for record in traffic(500, shops=count, profile=FULL) if record.name == "shop/update"]
     assert [record for record in traffic(500, shops=10, profile=FULL) if record.name == "shop/update"]
 
 
-def test_who_names_no_profile_gets_everything() -> None:
+def test_traffic_without_a_profile_has_everything() -> None:
     """Benchmarks name the first profile."""
     assert (
         list(traffic(300, seed=3))

@@ -1,4 +1,4 @@
-"""What somebody sees who watches the demo."""
+"""What the demo shows while it runs."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_a_refund_names_its_order() -> None:
     assert refund["refund_line_items"][0]["line_item"]["product_id"] == 632910392
 
 
-def test_a_checkout_webhook_tells_the_address_only_when_the_contact_is_known() -> None:
+def test_a_checkout_webhook_has_the_address_only_when_the_contact_is_known() -> None:
     bought = purchase(Line(7, product(1999), 2))
     early = json.loads(checkout_webhook(bought, AT, contact_known=False))
     late = json.loads(checkout_webhook(bought, AT, contact_known=True))
@@ -343,10 +343,10 @@ def test_webhooks_about_an_order_name_it_without_showing_it() -> None:
         assert payload.keys().isdisjoint({"total_price", "financial_status"})
 
 
-def test_a_shop_tells_its_zone_its_currency_and_both_domains() -> None:
-    told = json.loads(shop_webhook(shop(full=True), "America/New_York", AT))
-    assert (told["iana_timezone"], told["currency"]) == ("America/New_York", "USD")
-    assert (told["domain"], told["myshopify_domain"]) == ("apple.myshopify.com", "apple.myshopify.com")
+def test_a_shop_has_its_zone_its_currency_and_both_domains() -> None:
+    body = json.loads(shop_webhook(shop(full=True), "America/New_York", AT))
+    assert (body["iana_timezone"], body["currency"]) == ("America/New_York", "USD")
+    assert (body["domain"], body["myshopify_domain"]) == ("apple.myshopify.com", "apple.myshopify.com")
 
 
 def test_a_title_that_was_cut_ends_in_half_an_emoji() -> None:

@@ -1,4 +1,4 @@
-"""A program of the demo ends with everything that it started, also where somebody does not want to wait for that."""
+"""A program of the demo ends with everything that it started, even if the user does not wait for it."""
 
 from __future__ import annotations
 

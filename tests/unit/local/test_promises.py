@@ -1,4 +1,4 @@
-"""The judge of the collector's promises finds each way in which a promise can be broken."""
+"""The check of the collector's promises detects each way to break one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TOPIC = [
 ]
 
 
-def test_what_is_on_the_topic_as_sent_is_kept_whatever_else_is_there() -> None:
+def test_a_promised_record_on_the_topic_is_kept_beside_any_others() -> None:
     others = [Found(0, 7, b"1:x", b"of somebody else", {"event_id": b"d9"}), Found(0, 8, b"", b"", {})]
     assert broken(PROMISED, [*TOPIC, *others]) == Broken([], [], [])
 
@@ -22,7 +22,7 @@ def test_copies_after_the_first_record_change_nothing_unless_they_are_altered() 
     assert broken(PROMISED, [*TOPIC, copies[0]._replace(value=b"body")]) == Broken([], ["d0"], [])
 
 
-def test_what_is_not_there_is_lost() -> None:
+def test_a_promised_record_missing_from_the_topic_is_lost() -> None:
     assert broken(PROMISED, TOPIC[1:]) == Broken(["d0"], [], [])
 
 

@@ -1,4 +1,4 @@
-"""`truepixel open` finds the UI that runs, and no other."""
+"""`truepixel open` finds the running UI, and no other."""
 
 from __future__ import annotations
 

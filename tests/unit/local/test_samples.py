@@ -1,4 +1,4 @@
-"""The samples of the README are of days that Dagster shows as partitions."""
+"""The README's samples are of days that Dagster shows as partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local stack serves and refuses, and whom it takes for its own. No server is started here."""
+"""Which addresses the local stack accepts, and which processes it recognizes. No server is started here."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_postgresql_is_there_when_it_is_wanted_or_was_there_before(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64"), ("Windows", "AMD64")])
-def test_another_platform_is_told_to_bring_its_own_servers(
+def test_on_another_platform_the_message_asks_for_own_servers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, machine: str
 ) -> None:
     monkeypatch.setattr("platform.system", lambda: system)
@@ -120,7 +120,7 @@ def test_without_the_extra_the_message_says_what_to_install(tmp_path: Path, monk
         Stack(settings(tmp_path)).up(print)
 
 
-def test_a_pid_that_now_belongs_to_somebody_else_is_neither_shown_nor_stopped(
+def test_a_pid_that_now_belongs_to_another_process_is_neither_shown_nor_stopped(
     tmp_path: Path, stranger: subprocess.Popen[bytes]
 ) -> None:
     stack = Stack(settings(tmp_path))

@@ -1,4 +1,4 @@
-"""A server that was killed a moment ago: its main thread is gone, and others still hold its port and its files."""
+"""A server that was just killed: its main thread has ended, and other threads still hold its port and files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from truepixel_dagster.local.server_processes import ServerProcesses
 from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
@@ -32,21 +33,21 @@ def ending(seconds: float) -> subprocess.Popen[bytes]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process whose main thread is gone")
 def test_it_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
-    stack = Stack(Settings(data_dir=tmp_path))
+    stack, processes = Stack(Settings(data_dir=tmp_path)), ServerProcesses(tied_to_parent=False)
     server = next(each for each in stack.servers if each.name == "mongodb")
     with ending(1.0) as child:
         server.folder.mkdir(parents=True)
         server.pid_file.write_text(str(child.pid))
-        stack._children[server] = child
+        processes._children[server] = child
         assert child.poll() is None
-        assert not stack._is_there(server)
+        assert not processes.is_there(server)
 
 
-def test_one_that_runs_is_there(tmp_path: Path) -> None:
-    stack = Stack(Settings(data_dir=tmp_path))
+def test_a_running_server_is_there(tmp_path: Path) -> None:
+    stack, processes = Stack(Settings(data_dir=tmp_path)), ServerProcesses(tied_to_parent=False)
     server = next(each for each in stack.servers if each.name == "mongodb")
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as child:
         server.folder.mkdir(parents=True)
         server.pid_file.write_text(str(child.pid))
-        stack._children[server] = child
-        assert stack._is_there(server)
+        processes._children[server] = child
+        assert processes.is_there(server)

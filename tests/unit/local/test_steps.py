@@ -1,4 +1,4 @@
-"""Long steps are reported, and programs that die are named and started again. No server is started here."""
+"""Long steps are reported, and ended programs are named and restarted. No server is started here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The generator of Shopify traffic, and what its first profile is like."""
+"""The generator of Shopify traffic, and its first profile."""
 
 from __future__ import annotations
 
@@ -262,7 +262,7 @@ def test_headers_say_what_the_payload_says() -> None:
         assert headers["shop_domain"].endswith(b".myshopify.com")
 
 
-def test_some_records_have_no_headers_but_only_where_the_shape_tells_the_topic() -> None:
+def test_records_without_headers_have_a_shape_that_identifies_the_topic() -> None:
     bare = {record.name for record, _ in events() if not record.headers}
     assert "page_viewed" in bare
     assert "orders/create" in bare

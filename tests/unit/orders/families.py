@@ -29,7 +29,7 @@ from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.orders.cluster import Cluster, Group, Settling, changes_of, groups_of, settle
 from truepixel_dagster.orders.counts import Counted
 from truepixel_dagster.orders.document import Attribution, attribution_of
-from truepixel_dagster.orders.facts import ids_of
+from truepixel_dagster.orders.event_facts import ids_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.stages import ad_lead
 from truepixel_dagster.stages.product_stats import Counting, decide
@@ -142,8 +142,8 @@ class World:
     def deliver(self, events: Sequence[Event], writes: int | None = None) -> None:
         """Bring a batch through the stages; raises `Crashed` before the first write that is one too many."""
         self._writes_left = writes
-        told, by = self._led(events)
-        named = [seen for seen in told if seen.order]
+        led, by = self._led(events)
+        named = [seen for seen in led if seen.order]
         settled = self._settled(named, by)
         for _, cluster in settled:
             self._attribute(cluster)
@@ -156,7 +156,7 @@ class World:
                 self.totals[product, day, field] = self.totals.get((product, day, field), 0) + amount
 
     def state(self) -> dict[str, Any]:
-        """All that the contract speaks of."""
+        """Everything that the contract names."""
         live = [cluster for cluster in self.clusters.values() if cluster.merged_into is None]
         sums: Counted = {}
         for cluster in live:

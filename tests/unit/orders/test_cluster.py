@@ -1,4 +1,4 @@
-"""Whatever lane reads first, wherever batches are cut and processes die: the final state is of the set of records."""
+"""The final state depends only on the set of records, not on lanes, batches or crashes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_final_state_is_that_of_the_set_of_records(partitions: Partitions, d
 
 
 def test_a_record_that_was_counted_takes_up_no_order_that_another_has_closed() -> None:
-    """What changes by that would be told of a record that counts no more."""
+    """Its changes would be reported for a record that no longer counts."""
     line = SoldLine("p", 1, usd(5))
     pixel, link = completed(0, token="b", lines=(line,)), completed(1, token="b", order_id="9", partition=2)
     order = webhook(2, order_id="9", token=None, partition=1, says={"lines": (line, line)})

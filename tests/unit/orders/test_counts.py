@@ -47,7 +47,7 @@ def test_an_order_adds_one_order_its_units_and_its_revenue_to_each_product_on_it
     }
 
 
-def test_what_came_back_counts_on_the_refunds_day_and_is_not_taken_off_what_was_sold() -> None:
+def test_returned_units_count_on_the_refunds_day_and_not_against_sold_units() -> None:
     found = counts(paid(lines=LINES), refunded(1, BACK))
     assert difference(found, counts(paid(lines=LINES))) == {
         ("p", TOMORROW, "returned_units"): 1,
@@ -61,7 +61,7 @@ def test_a_line_that_an_edit_has_taken_out_counts_nothing() -> None:
     assert {product for product, _, _ in counts(paid(lines=(LINES[0], gone)))} == {"p"}
 
 
-def test_a_test_order_counts_nothing_and_nobodys_order_counts_for_products_alone() -> None:
+def test_a_test_order_counts_nothing_and_an_order_without_client_only_for_products() -> None:
     says: dict[str, Any] = {"lines": LINES, "test": True}
     assert counts(webhook(1, says=says)) == {}
     assert entry_of(order(webhook(1, says=says)), "c") is None
@@ -81,7 +81,7 @@ def test_the_day_is_the_shops_by_the_offset_that_its_times_are_written_with() ->
     assert days_of(counted(placed, by_offset, 9)) == {TOMORROW}
 
 
-def test_of_an_order_of_very_many_products_the_first_ones_count() -> None:
+def test_the_first_of_very_many_products_of_an_order_count() -> None:
     assert {product for product, _, _ in counts(paid(lines=LINES), products=1)} == {"p"}
 
 

@@ -1,4 +1,4 @@
-"""Facts merge in whatever order and however often, and say the same."""
+"""Facts merge in any order and any number of times to the same result."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from tests.unit.stages.events_made_up import (
 )
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.order import OrderPayload, SoldLine
+from truepixel_dagster.orders.event_facts import facts_of, ids_of
 from truepixel_dagster.orders.facts import (
     CLIENTS_KEPT,
     ClientFacts,
     Kept,
     Node,
-    facts_of,
-    ids_of,
     kept_payloads,
     merged,
     merged_client,
@@ -93,7 +92,7 @@ PAYLOADS = st.lists(
 
 
 @given(PAYLOADS)
-def test_what_is_kept_of_payloads_says_what_all_of_them_say(payloads: list[OrderPayload]) -> None:
+def test_the_kept_payloads_have_the_facts_of_all(payloads: list[OrderPayload]) -> None:
     ordered = sorted(payloads, key=lambda p: (p.updated_at, ["open", "paid", "voided"].index(p.status), p.event_id))
     kept = kept_payloads(payloads)
     assert [each for each in ordered if each in kept] == list(kept)
@@ -119,7 +118,7 @@ def test_the_newest_payload_is_of_the_later_update_then_the_later_status_then_th
         assert kept_payloads([newer, older])[-1] is newer
 
 
-def test_one_refund_that_is_told_twice_is_one_and_the_larger_amount_stands() -> None:
+def test_a_refund_that_is_reported_twice_counts_once_with_the_larger_amount() -> None:
     small, large = refunded(1, refund("r", 100)), refunded(2, refund("r", 300))
     other = refunded(3, refund("s", 50))
     parts = [facts for event in (large, small, other) if (facts := facts_of(event, ()))]
@@ -132,12 +131,12 @@ def test_an_event_is_of_the_ids_that_it_names_in_its_shop() -> None:
     assert ids_of(refunded(1, refund("r", 1))) == ("s:77",)
 
 
-def test_what_only_links_ids_says_nothing_of_an_order_and_a_bot_says_nothing() -> None:
+def test_events_that_only_link_ids_and_bots_have_no_facts() -> None:
     assert facts_of(linked(1), ()) is None
     assert facts_of(completed(1, bot=True), ()) is None
 
 
-def test_a_client_that_is_none_reports_an_order_and_is_nobodys() -> None:
+def test_an_order_of_an_invalid_client_has_no_client() -> None:
     facts = facts_of(completed(1, client_id="undefined", anonymous=True), ())
     assert facts is not None
     assert (facts.clients, facts.completion is not None, len(facts.sightings)) == ((), True, 1)
@@ -148,7 +147,7 @@ def test_an_order_keeps_few_of_very_many_sightings_the_first_ones() -> None:
     assert [each.event_id for each in together(parts, 3).sightings] == ["e0", "e1", "e2"]
 
 
-def test_of_a_clients_records_the_last_one_says_how_far_its_touches_go() -> None:
+def test_a_clients_last_record_decides_how_far_its_touches_reach() -> None:
     early, late = in_checkout(3), completed(7)
     one = facts_of(early, [touch(1)])
     other = facts_of(late, [touch(1), touch(5)])
@@ -168,7 +167,7 @@ def test_a_touch_that_comes_back_late_from_the_dead_letters_counts_for_records_t
         assert (client.last, [each.offset for each in client.touches]) == ((0, 9), [4])
 
 
-def test_of_united_touches_the_newest_are_kept() -> None:
+def test_the_newest_of_united_touches_are_kept() -> None:
     one, other = (facts_of(completed(9), [touch(n) for n in offsets]) for offsets in ((1, 2), (2, 3)))
     assert one is not None
     assert other is not None
@@ -190,7 +189,7 @@ def test_a_completed_checkout_goes_before_a_begun_one_that_before_a_note_and_a_k
     assert sorted({*ranked}, key=preference) == ranked
 
 
-def test_an_order_knows_few_of_very_many_clients_and_those_that_may_be_its_own() -> None:
+def test_an_order_keeps_few_of_very_many_clients_and_those_that_may_be_its_own() -> None:
     parts = [facts for n in range(3 * CLIENTS_KEPT) if (facts := facts_of(completed(n, client_id=f"c{n:03d}"), ()))]
     visited = facts_of(completed(999, at=NOON + DAY, client_id="z"), [touch(1)])
     assert visited is not None

@@ -1,4 +1,4 @@
-"""Pixel events that name one token and several order ids: stages and oracle give each to the same order."""
+"""Pixel events with one token and several order ids: stages and oracle assign each to the same order."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def webhook(
     topic: str, number: int, order_id: str | None, token: str | None, cart: str | None, landing: str | None = "/"
 ) -> Any:
     """An order as Shopify shows it."""
-    told = f"2027-02-01T10:{number:02d}:00Z"
+    reported_at = f"2027-02-01T10:{number:02d}:00Z"
     order: dict[str, Any] = {"id": order_id, "checkout_token": token, "cart_token": cart}
     order |= {"currency": "USD", "total_price": f"{100 + number}", "line_items": [], "financial_status": "paid"}
-    order |= {"created_at": told, "updated_at": told, "landing_site": landing, "source_name": "web"}
+    order |= {"created_at": reported_at, "updated_at": reported_at, "landing_site": landing, "source_name": "web"}
     headers = (("topic", topic.encode()), ("event_id", f"w{number:02d}".encode()))
     return token or cart or order_id, {"id": order_id} if topic == "orders/delete" else order, headers
 
@@ -174,7 +174,7 @@ def test_an_order_that_is_known_by_a_pixels_cart_alone_has_an_id() -> None:
     assert set(actual(world)) == set(right(found)) == {"s:k"}
 
 
-def test_what_was_stored_before_order_ids_were_kept_apart_is_read() -> None:
+def test_nodes_stored_before_order_ids_were_kept_apart_are_read() -> None:
     """A token's facts were one node, whatever order ids the events named."""
     stored = msgspec.convert({"kind": "token", "id": "a", "completed_at": [AT, "p"], "order_ids": ["2", "3"]}, Node)
     orders = [Node("order", id_, deleted=False, payloads=_payloads(id_)) for id_ in ("1", "2", "3")]

@@ -1,4 +1,4 @@
-"""Whose order it is, and which visits led to it."""
+"""The client of an order, and the visits that led to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.touch import Touch
 from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.document import attribution_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
+from truepixel_dagster.orders.event_facts import facts_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, merged
 from truepixel_dagster.orders.journey import Journey, Rules, journey_of, touches_until
 from truepixel_dagster.orders.order import Order
 
@@ -127,6 +128,6 @@ def test_an_order_that_was_not_placed_online_has_no_journey_and_is_credited_to_i
     assert (only.platform, only.channel, only.amount, only.net) == (channel, channel, 10_00, 10_00)
 
 
-def test_an_order_of_which_only_nobodys_pixel_speaks_is_nobodys_and_direct() -> None:
+def test_an_order_that_only_a_pixel_without_client_reports_is_direct_without_client() -> None:
     document = attribution_of(order((completed(1, client_id="undefined", anonymous=True), [])), RULES)
     assert (document.client_id, [credit.platform for credit in document.credits.linear]) == (None, ["direct"])

@@ -1,4 +1,4 @@
-"""An order that very many clients name: the stages and the oracle keep the same few of them."""
+"""An order with very many clients: the stages and the oracle keep the same few of them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from truepixel_dagster.events.event import Event, Message
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.orders import facts
 from truepixel_dagster.orders.division import orders_of
+from truepixel_dagster.orders.event_facts import facts_of
 from truepixel_dagster.orders.facts import CLIENTS_KEPT
 from truepixel_dagster.stages.attribution import identities_of
 
@@ -76,9 +77,9 @@ def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int],
     (cluster,) = world.clusters.values()
     known = {user for user, said in identities_of(cluster, world.rules).items() if said}
     assert len(known) == most
-    told = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
+    of_customer = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
     # Of whom a webhook is keyed by its own event says who that is.
-    assert known == told - {"s:token"}
+    assert known == of_customer - {"s:token"}
     (found,), (wanted,) = world.attributions.values(), right.attributions.values()
     assert (found.client_id, len(found.touches)) == (wanted["client_id"], len(wanted["touches"]))
 
@@ -95,7 +96,7 @@ def test_very_many_checkouts_of_one_cart_are_no_work_for_each_other(monkeypatch:
 
     kept_sightings = facts.kept_sightings
     monkeypatch.setattr(facts, "kept_sightings", counting)
-    made = (facts.facts_of(completed(n, token=f"t{n:04d}", client_id=f"c{n % 5}"), ()) for n in range(count))
+    made = (facts_of(completed(n, token=f"t{n:04d}", client_id=f"c{n % 5}"), ()) for n in range(count))
     (order,) = orders_of("s", [node for node in made if node])
     assert len(order.sightings(2 * count)) == count
     assert order.checkout_token == "t0000"

@@ -1,4 +1,4 @@
-"""An order as Shopify's admin shows it, of whatever its records say."""
+"""An order as Shopify's admin shows it, from any of its records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, RefundedLine, SoldLine
 from truepixel_dagster.orders.division import orders_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, facts_of, merged
+from truepixel_dagster.orders.event_facts import facts_of
+from truepixel_dagster.orders.facts import Kept, Key, Node, merged
 from truepixel_dagster.orders.order import Figures, Order
 from truepixel_dagster.orders.sold import Sold
 
@@ -47,7 +48,7 @@ def paid(*refunds: Any, at: int = NOON, offset: int = 0, **says: Any) -> Event:
     return webhook(offset, at=at, says={"status": "paid", "was_paid": True, "refunds": refunds, **says})
 
 
-def test_the_pixels_amount_stands_until_a_webhook_says_the_shops() -> None:
+def test_the_pixels_amount_counts_until_a_webhook_has_the_shops() -> None:
     pixel = completed(1, value=Money(900, EUR))
     assert order(pixel).figures == Figures(EUR, 900, 0, 900)
     assert order(pixel).value_from == "pixel"
@@ -56,14 +57,14 @@ def test_the_pixels_amount_stands_until_a_webhook_says_the_shops() -> None:
     assert both.value_from == "webhook"
 
 
-def test_of_two_pixel_events_the_first_that_has_a_value_says_it() -> None:
+def test_the_first_pixel_event_with_a_value_decides_it() -> None:
     blind, first, second = completed(1, value=None), completed(3, value=usd(3)), completed(2, value=usd(2), at=NOON + 1)
     assert order(blind).figures == Figures(None, 0, 0, 0)
     assert order(blind).value_from is None
     assert order(blind, second, first).figures.value == 3
 
 
-def test_the_newest_payload_says_the_total_and_an_older_one_what_it_leaves_out() -> None:
+def test_the_newest_payload_has_the_total_and_an_older_one_what_it_leaves_out() -> None:
     old = paid(total=usd(1000), lines=(SoldLine("p", 1),))
     new = paid(at=NOON + 1, offset=1, total=usd(1500), lines=None, current_total=usd(1500))
     silent = paid(at=NOON + 2, offset=2, total=None, lines=None)
@@ -80,7 +81,7 @@ def test_refunds_add_up_by_id_wherever_they_are_named() -> None:
     assert found.status == "partially_refunded"
 
 
-def test_what_is_left_is_the_payloads_word_less_the_refunds_that_it_does_not_know() -> None:
+def test_the_remainder_is_the_payloads_less_the_refunds_that_it_lacks() -> None:
     known, new = refund("r", 200), refund("s", 100, at=NOON + DAY)
     assert order(paid(known, current_total=usd(800))).figures.net == 800
     assert order(paid(known, current_total=usd(800)), refunded(1, new)).figures.net == 700
@@ -89,7 +90,7 @@ def test_what_is_left_is_the_payloads_word_less_the_refunds_that_it_does_not_kno
     assert order(paid(current_total=usd(50)), refunded(1, new)).figures.net == 0
 
 
-def test_an_order_edit_changes_what_is_left_and_a_refund_of_no_money_is_none() -> None:
+def test_an_order_edit_changes_the_remainder_and_a_refund_of_no_money_is_no_refund() -> None:
     removed = refund("r", 0, lines=(RefundedLine("p", 1, usd(400), "l"),))
     line = SoldLine("p", 3, usd(400), 0, None, "l")
     edited = order(paid(removed, current_total=usd(800), total=usd(1200), lines=(line,)))
@@ -109,9 +110,7 @@ def test_an_order_edit_changes_what_is_left_and_a_refund_of_no_money_is_none() -
         ({"status": "refunded", "was_paid": True}, 1000, "refunded"),
     ],
 )
-def test_what_was_voided_or_cancelled_before_it_was_paid_has_no_net(
-    says: dict[str, Any], net: int, status: str
-) -> None:
+def test_an_order_voided_or_cancelled_before_payment_has_no_net(says: dict[str, Any], net: int, status: str) -> None:
     found = order(webhook(1, says=says))
     assert (found.figures.value, found.figures.net, found.status) == (1000, net, status)
 
@@ -144,7 +143,7 @@ def test_units_are_those_after_edits_and_what_came_back_for_money_was_sold() -> 
     assert order(paid(back, lines=(other,))).sold == (Sold("p", 1, usd(300)),)
 
 
-def test_what_a_payload_says_of_lines_goes_before_what_a_pixel_says() -> None:
+def test_the_lines_of_a_payload_precede_those_of_a_pixel() -> None:
     pixel = completed(1, lines=(SoldLine("p", 1),))
     assert order(pixel).sold == (Sold("p", 1, None),)
     assert order(pixel, webhook(2)).sold == (Sold("p", 1, None),)
@@ -162,19 +161,19 @@ def test_an_order_is_known_by_any_of_its_ids() -> None:
     assert order(completed(1, token="a"), webhook(2, token="z")).document_id == "s:z"
 
 
-def test_of_several_orders_that_are_linked_each_is_one_and_takes_what_names_it() -> None:
+def test_linked_orders_stay_separate_and_each_takes_the_records_that_name_it() -> None:
     one, two = webhook(1, order_id="1", token="a", cart="k"), webhook(2, order_id="2", token="b", cart="k")
     found = orders(one, two, completed(3, token="b", order_id="1", value=usd(5)), completed(4, token="x"))
     assert [each.document_id for each in found] == ["s:a", "s:b"]
     assert [[s.event_id for s in each.sightings(9)] for each in found] == [["e4", "w1"], ["e3", "w2"]]
 
 
-def test_of_two_orders_with_one_token_the_lower_id_keeps_it() -> None:
+def test_the_lower_id_of_two_orders_with_one_token_keeps_it() -> None:
     found = orders(webhook(1, order_id="2"), webhook(2, order_id="1"))
     assert {each.document_id: each.order_id for each in found} == {"s:tok": "1", "s:2": "2"}
 
 
-def test_what_is_no_order_yet_waits_and_what_was_deleted_is_none_for_ever() -> None:
+def test_an_incomplete_order_waits_and_a_deleted_one_never_returns() -> None:
     assert orders(refunded(1, refund("r", 5))) == []
     assert orders(in_checkout(1)) == []
     assert orders(deleted(1)) == []
@@ -189,7 +188,7 @@ def test_its_time_is_the_webhooks_and_else_the_first_pixels() -> None:
     assert order(webhook(3, at=NOON + 9, says={"at": None})).at == NOON + 9
 
 
-def test_it_is_a_new_customers_by_the_first_number_of_orders_that_a_payload_says_and_else_by_the_pixel() -> None:
+def test_the_first_payloads_number_of_orders_decides_about_a_new_customer_and_else_the_pixel() -> None:
     pixel = completed(1, first_order=True)
     assert order(completed(1)).new_customer is None
     assert order(pixel).new_customer is True
@@ -199,13 +198,13 @@ def test_it_is_a_new_customers_by_the_first_number_of_orders_that_a_payload_says
     assert order(later, first).new_customer is True
 
 
-def test_the_newest_payload_alone_says_whether_it_is_a_test_and_where_it_was_placed() -> None:
+def test_the_newest_payload_alone_decides_whether_it_is_a_test_and_where_it_was_placed() -> None:
     old, new = webhook(1, says={"test": True, "sales_channel": "pos"}), webhook(2, at=NOON + 1)
     assert (order(old).test, order(old).sales_channel) == (True, "pos")
     assert (order(old, new).test, order(old, new).sales_channel) == (False, "online")
 
 
-def test_whoever_it_names_is_by_the_newest_payload_that_says_so() -> None:
+def test_the_newest_payload_that_names_a_customer_counts() -> None:
     old = webhook(1, says={"customer_id": "1", "email_hash": "a"})
     new = webhook(2, at=NOON + 1, says={"customer_id": "2"})
     assert order(new, old).identity == ("2", "a")

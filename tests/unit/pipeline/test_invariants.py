@@ -1,4 +1,4 @@
-"""The witnesses see each fault that they are there for, and count what they looked at."""
+"""The invariant checks detect each of their faults, and count what they checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def watched() -> tuple[Contiguity, CheckCounts]:
     return contiguity, looked
 
 
-def test_users_in_order_are_looked_at_and_are_well() -> None:
+def test_users_in_order_are_checked_without_a_violation() -> None:
     order = Order(looked := CheckCounts(), users=10)
     order.took_effect("customer", [event(1), event(2, client_id="d"), event(3)])
     order.took_effect("customer", [event(4, client_id="d"), event(5)])
@@ -63,7 +63,7 @@ def test_users_seen_long_ago_are_forgotten_and_the_latest_are_not() -> None:
     assert looked == CheckCounts(checked=102, violations=2)
 
 
-def test_a_commit_of_what_is_dealt_with_is_well() -> None:
+def test_a_commit_of_completed_records_violates_nothing() -> None:
     contiguity, looked = watched()
     contiguity.dealt_with(origins(range(5)), ["customer"])
     contiguity.dealt_with(origins(range(3)), ["product_stats"])

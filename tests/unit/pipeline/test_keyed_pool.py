@@ -55,7 +55,12 @@ def test_the_first_failure_is_raised_as_itself_and_nothing_behind_it_runs() -> N
     ran: list[str] = []
     with KeyedPool(1, 8) as pool:
         gate = threading.Event()
-        pool.submit("a", lambda: (gate.wait(), _break())[0])
+
+        def breaking() -> None:
+            gate.wait()
+            _break()
+
+        pool.submit("a", breaking)
         pool.submit("a", lambda: ran.append("behind"))
         gate.set()
         with pytest.raises(_Broken, match="the real cause"):
@@ -69,8 +74,13 @@ def test_closing_ends_the_threads_also_with_tasks_waiting() -> None:
     before = threading.active_count()
     gate, ran = threading.Event(), []
     pool = KeyedPool(2, 4)
+
+    def waiting() -> None:
+        gate.wait()
+        ran.append(1)
+
     for _ in range(4):
-        pool.submit("a", lambda: (gate.wait(), ran.append(1))[0])
+        pool.submit("a", waiting)
     threading.Timer(0.05, gate.set).start()
     pool.close()
     pool.close()

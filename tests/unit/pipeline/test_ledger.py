@@ -64,7 +64,7 @@ def test_fetching_cannot_go_backward() -> None:
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=20), st.randoms(use_true_random=False))
-def test_whatever_the_order_of_landing_the_contiguous_prefix_is_committable(lengths: list[int], rng: object) -> None:
+def test_in_any_order_of_completion_the_contiguous_prefix_is_committable(lengths: list[int], rng: object) -> None:
     ranges, first = [], 0
     for length in lengths:
         ranges.append(span(first, first + length - 1))

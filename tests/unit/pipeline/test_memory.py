@@ -1,4 +1,4 @@
-"""Large blocks go back to the system also after a larger one was freed, by which glibc would keep them from then on."""
+"""Large blocks return to the system, even after a larger one was freed, which would make glibc keep them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mallinfo(ctypes.Structure):
 
 mallinfo2 = ctypes.CDLL(None).mallinfo2
 mallinfo2.restype = Mallinfo
-if {told}:
+if {tuned}:
     stay_small()
 larger = bytes(8 * 2**20)
 del larger
@@ -28,10 +28,10 @@ print(mallinfo2().hblks)
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not a C library of GNU, 2.33 or newer")
 def test_blocks_of_100_kib_are_of_their_own_and_not_of_the_heap() -> None:
-    assert _blocks_of_their_own(told=True) >= 50
-    assert _blocks_of_their_own(told=False) < 50
+    assert _blocks_of_their_own(tuned=True) >= 50
+    assert _blocks_of_their_own(tuned=False) < 50
 
 
-def _blocks_of_their_own(*, told: bool) -> int:
-    command = [sys.executable, "-c", HELD.replace("{told}", str(told))]
+def _blocks_of_their_own(*, tuned: bool) -> int:
+    command = [sys.executable, "-c", HELD.replace("{tuned}", str(tuned))]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

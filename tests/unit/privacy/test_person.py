@@ -1,4 +1,4 @@
-"""Who a request is about: what is learned from which record, and in which texts a person is found."""
+"""The person of a request: what each record adds, and which texts identify the person."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_record_names_what_its_payload_and_key_say() -> None:
     assert identifiers(message(pixel)) >= {DEVICE, TOKEN_1, ORDER_1}
 
 
-def test_what_cannot_be_read_names_only_itself_and_its_key() -> None:
+def test_an_unreadable_record_identifies_only_itself_and_its_key() -> None:
     for value in (b"", b"no json", b"[1]", b'{"customer": 5, "id": true, "token": {}}', b"[" * 100_000):
         assert identifiers(message(value)) == {DEVICE, Identifier(RECORD, "1/5")}
         assert identifiers(message(value, b"nobody")) == {Identifier(RECORD, "1/5")}

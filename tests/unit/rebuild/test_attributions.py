@@ -1,4 +1,4 @@
-"""What a rebuild of orders plans for documents."""
+"""The plan of a rebuild of orders for its documents."""
 
 from __future__ import annotations
 

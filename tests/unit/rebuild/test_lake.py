@@ -1,4 +1,4 @@
-"""Which day's rows a stream of documents gives, and how many days it holds."""
+"""Which day's rows a stream of documents gives, and how many days are in memory."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Summary(dict[str, Any]):
     """A summary that a weak reference can watch."""
 
 
-def test_of_many_shops_only_the_largest_stay_in_memory() -> None:
+def test_only_the_largest_of_many_shops_stay_in_memory() -> None:
     alive: list[weakref.ref[Summary]] = []
 
     def pages() -> Iterator[ReportData]:

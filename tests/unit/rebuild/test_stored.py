@@ -1,4 +1,4 @@
-"""A document of the history tells enough to understand its event again, and which document of a record stands."""
+"""A document of the history suffices to decode its event again; of two documents of a record, one is kept."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def alias(kind: str, value: str) -> str:
 
 
 def events() -> list[tuple[Message, Event]]:
+    records: list[tuple[bytes | None, bytes, tuple[tuple[str, bytes], ...]]]
     records = [(r.key, r.value, tuple(r.headers)) for r in traffic(2000, seed=3, shops=3, malformed=0.02)]
     records += [(line.key, line.value, line.headers) for case in cases() for line in case.lines]
     for name in ("shopify_pixel.jsonl", "shopify_webhooks.jsonl"):
@@ -89,7 +90,7 @@ def decode_without_domain(source: Doc) -> Doc:
     return {**found, "shop_domain": source["shop_domain"]} if "shop_domain" in source else found
 
 
-def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
+def test_redacted_records_stay_redacted_and_count_the_same() -> None:
     for message, _ in EVENTS:
         remainder = decode(anonymous(message, alias))
         assert isinstance(remainder, Event)
@@ -103,16 +104,16 @@ def test_what_was_redacted_stays_so_and_counts_the_same() -> None:
 
 
 @pytest.mark.parametrize("event_id", ["e1", "orders/paid:e1", "redacted-1", f"redacted-{'0' * 32}x", ""])
-def test_what_only_looks_like_an_alias_is_no_remainder(event_id: str) -> None:
+def test_a_text_that_only_resembles_an_alias_is_not_anonymised(event_id: str) -> None:
     assert not is_anonymised({"event_id": event_id})
 
 
-def test_a_payload_that_this_version_refuses_is_told_apart() -> None:
+def test_a_payload_that_this_version_rejects_is_distinguished() -> None:
     source = {**read(EVENTS[0][1]), "source": "webhook", "name": "orders/paid", "payload": {"id": 1, "cart_token": []}}
     assert isinstance(understood(source, message_of(source), NOTHING_KNOWN), Undecodable)
 
 
-def test_what_is_known_of_a_shop_by_now_decides() -> None:
+def test_the_current_registry_entry_of_a_shop_decides() -> None:
     value = b'{"id":"e","name":"page_viewed","clientId":"c","timestamp":"2026-01-01T11:59:00Z","context":{"document":{'
     value += b'"location":{"href":"https://a.example/"},"referrer":"https://b.example/"}}}'
     event = decode(Message(Origin("t", 0, 0), b"s:c", value, (("source", b"pixel"),), NOON))
@@ -155,7 +156,7 @@ def test_a_document_that_is_right_is_left_alone() -> None:
     assert action_of(to("s:x", old=old, source=msgspec.json.encode(old.source)), None, NOTHING_SETTLED) is None
 
 
-def test_a_document_whose_id_changes_is_made_anew() -> None:
+def test_a_document_whose_id_changes_is_recreated() -> None:
     assert action_of(to("s:t:x"), None, NOTHING_SETTLED) == Action("create", "events-1", "s:t:x", b"{}")
 
 
@@ -169,7 +170,7 @@ def test_a_document_whose_id_changes_is_made_anew() -> None:
         (stored("s:t:x", 4, partition=1), False),  # the older edition's was there before
     ],
 )
-def test_of_two_documents_of_an_event_the_first_stands(there: Found, stands: bool) -> None:
+def test_the_first_of_two_documents_of_an_event_wins(there: Found, stands: bool) -> None:
     action = action_of(to("s:t:x"), there, NOTHING_SETTLED)
     assert action == (None if stands else Action("index", "events-1", "s:t:x", b"{}", 7, 1))
 
@@ -179,7 +180,7 @@ def test_a_record_that_came_back_from_the_dead_letters_is_not_the_first() -> Non
     assert action_of(to("s:t:x"), stored("s:t:x", 4), returned)
 
 
-def test_of_two_documents_of_a_record_the_newer_editions_is_read() -> None:
+def test_the_newer_editions_document_of_a_record_is_read() -> None:
     def hit(id_: str, offset: int | None, schema: int | None = SECOND_EDITION) -> Doc:
         kafka = {} if offset is None else {"kafka": {"partition": 0, "offset": offset}}
         return {"_id": id_, "_source": {**kafka, "schema": schema}}

@@ -1,4 +1,4 @@
-"""A report's figures as the tables would give them, for tests of the page."""
+"""A report's figures as the tables give them, for tests of the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report shows and what ads cost, from a lake of a few rows."""
+"""The figures and spend of a report, from a lake of a few rows."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_report_reads_no_file_of_another_shop(lake: Lake, tmp_path: Path, shop
     assert (found.summary["revenue"], [each["channel"] for each in found.campaigns]) == (40, ["sms"])
 
 
-def test_of_a_shop_without_rows_nothing_is_shown(lake: Lake) -> None:
+def test_a_shop_without_rows_has_an_empty_report(lake: Lake) -> None:
     found = report_data(lake, "8", "last_click", FIRST, LAST)
     assert (found.currency, found.by_day, found.campaigns, found.funnel) == ("", [], [], [])
 
@@ -86,7 +86,7 @@ def test_spend_is_of_whole_days_and_of_the_days_alone(lake: Lake) -> None:
     assert not list(spending(lake, SHOP, Period(since=0, until=9**13)))
 
 
-def test_spend_stands_beside_orders_and_makes_rows_of_its_own() -> None:
+def test_spend_is_joined_with_orders_and_makes_rows_of_its_own() -> None:
     figures = Figures("last_click", "channel")
     figures.add(
         "7:a",

@@ -1,4 +1,4 @@
-"""`truepixel report` as people type it, and what it prints."""
+"""`truepixel report` as users type it, and its output."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_last_hours_days_and_weeks(asked: list[Any], age: str, hours: int) -
         (("--by", "cohort", "--compare", "previous"), "--by cohort excludes --compare: its rows are months"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(asked: list[Any], arguments: tuple[str, ...], said: str) -> None:
+def test_an_impossible_request_is_reported_in_one_line(asked: list[Any], arguments: tuple[str, ...], said: str) -> None:
     done = report(*arguments)
     assert done.exit_code == 2
     assert said in done.output.splitlines()[-1]
@@ -215,7 +215,7 @@ def test_csv_has_a_line_for_each_row_with_exact_amounts(asked: list[Any]) -> Non
     assert products == ["product,currency,units,orders,views,revenue", "p1,USD,2,1,9,1234.50"]
 
 
-def test_the_period_before_stands_beside_the_rows(asked: list[Any]) -> None:
+def test_the_rows_show_the_period_before(asked: list[Any]) -> None:
     arguments = ("--from", "2026-01-05", "--to", "2026-01-11", "--compare", "previous")
     shown = report("--by", "channel", *arguments)
     assert [(wish.first, wish.last) for _, wish in asked] == [

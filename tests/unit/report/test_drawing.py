@@ -1,4 +1,4 @@
-"""Charts that another process draws: the same pictures, one clear line when it fails, and no process that stays."""
+"""Charts drawn by another process: the same pictures, one line at a failure, and no process that remains."""
 
 from __future__ import annotations
 

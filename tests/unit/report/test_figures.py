@@ -1,4 +1,4 @@
-"""A report's figures by hand, as the contract's orders have them, and sums that are those of the documents."""
+"""A report's figures by hand, as the contract defines them, and sums that equal those of the documents."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def rows(found: Figures) -> list[tuple[Any, ...]]:
         (order(0, 0), 0, 0, 0),
     ],
 )
-def test_one_order_as_the_contract_has_it(document: Doc, gross: int, refunded: int, net: int) -> None:
+def test_one_order_has_the_contracts_figures(document: Doc, gross: int, refunded: int, net: int) -> None:
     found = figures(document)
     assert rows(found) == [("paid_search", "USD", gross, refunded, net, 1)]
     (total,) = found.totals()
@@ -137,7 +137,7 @@ def test_a_free_order_is_divided_by_weights_and_not_by_amounts() -> None:
     assert [row.orders for row in figures(journey(0, 0, 0), model="position_based").rows()] == [0.4, 0.4, 0.2]
 
 
-def test_where_touches_do_not_tell_the_weights_the_amounts_do() -> None:
+def test_where_touches_do_not_determine_the_weights_the_amounts_do() -> None:
     document = {**journey(300, 300, 30), "touches": []}
     assert [(row.gross, row.refunded) for row in figures(document, model="position_based").rows()] == [
         (120, 12),
@@ -169,7 +169,7 @@ def test_new_and_returning_customers_and_those_of_whom_it_is_not_known() -> None
         ("campaign", [(None, "google", "brand"), (None, "google", None)]),
     ],
 )
-def test_what_rows_are_by(by: str, names: list[tuple[str | None, ...]]) -> None:
+def test_the_rows_can_be_grouped_by_channel_platform_or_campaign(by: str, names: list[tuple[str | None, ...]]) -> None:
     other = {"platform": "google", "channel": "paid_search", "amount": 5, "net": 5}
     found = figures(order(100, 100), order(5, 5, credits={"last_click": [other]}), by=by)
     assert [(row.channel, row.platform, row.campaign) for row in found.rows()] == names
@@ -188,7 +188,7 @@ def test_a_document_of_the_first_edition_has_its_gross_as_net_and_no_channel(ver
     assert rows(figures(direct, model="linear")) == [("direct", "EUR", 2000, 0, 2000, 1)]
 
 
-def test_an_order_that_nobody_credited_is_in_the_sums() -> None:
+def test_an_order_without_credits_is_in_the_sums() -> None:
     bare: Doc = {"credits": {}}
     assert [row[0] for row in rows(figures(order(100, 90, **bare)))] == ["unassigned"]
     assert rows(figures(elsewhere("pos", 100, 90, **bare))) == [("pos", "USD", 100, 0, 90, 1)]

@@ -1,4 +1,4 @@
-"""The page of a report: it has every figure, nothing in it runs or loads but its own script, and texts are escaped."""
+"""The page of a report has every figure, runs and loads only its own script, and escapes texts."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def test_the_same_figures_give_the_same_page() -> None:
     assert page(report_of(), "UTC") == page(report_of(), "UTC")
 
 
-def test_what_is_missing_is_said() -> None:
+def test_what_is_missing_is_named() -> None:
     nothing = money(0, 0, "0", roas=None)
-    lists: dict[str, list[Any]] = {name: [] for name in ("others", "by_day", "campaigns", "funnel", "cohorts", "paths")}
+    lists: dict[str, Any] = {name: [] for name in ("others", "by_day", "campaigns", "funnel", "cohorts", "paths")}
     empty = Parsed(page(report_of(**lists, summary=nothing, before=nothing), None))
     assert "The tables have no visits, orders or spend of these days" in empty.text
     found = Parsed(page(report_of(cohorts=[], paths=[]), None))
@@ -140,7 +140,7 @@ def test_a_path_names_repeated_channels_once(path: list[str], text: str) -> None
     assert path_text(path) == text
 
 
-def test_roas_is_over_seven_days_and_of_channels_with_spend_worth_naming() -> None:
+def test_roas_is_over_seven_days_and_of_channels_with_considerable_spend() -> None:
     days = [report_of().first + timedelta(days=number) for number in range(9)]
     rows = [
         *({"day": day, "channel": "paid_search", "revenue": 0, "spend": 100} for day in days),

@@ -1,4 +1,4 @@
-"""The days and the hours that a report is of."""
+"""The days and the hours of a report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NEW_YORK = ShopTime("America/New_York")
 NOW = to_millis("2026-03-10T02:00:00Z")
 
 
-def test_all_time_is_without_bounds() -> None:
+def test_all_time_has_no_bounds() -> None:
     period = RequestedPeriod().of(NEW_YORK, NOW)
     assert (period.bounds, period.days, str(period)) == ({}, {}, "")
     assert period.holds(0)

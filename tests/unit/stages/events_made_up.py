@@ -1,4 +1,4 @@
-"""Events for tests of stages and orders: only what a test speaks of is given."""
+"""Events for tests of stages and orders: a test gives only the fields that it is about."""
 
 from __future__ import annotations
 
@@ -46,12 +46,14 @@ def completed(
 ) -> Event:
     """A pixel's `checkout_completed`."""
     news = OrderNews(order_id, token, completion=Completion(value, lines, first_order))
-    return event(offset, **({"name": "checkout_completed", "order": news, "value": value} | fields))
+    base: dict[str, Any] = {"name": "checkout_completed", "order": news, "value": value}
+    return event(offset, **(base | fields))
 
 
 def in_checkout(offset: int, *, token: str | None = "tok", order_id: str | None = None, **fields: Any) -> Event:
     """A pixel event of a checkout that is not completed yet."""
-    return event(offset, **({"name": "payment_info_submitted", "order": OrderNews(order_id, token)} | fields))
+    base: dict[str, Any] = {"name": "payment_info_submitted", "order": OrderNews(order_id, token)}
+    return event(offset, **(base | fields))
 
 
 def payload(event_id: str = "w", *, updated_at: int = NOON, **fields: Any) -> OrderPayload:
@@ -87,17 +89,19 @@ def refund(id_: str, amount: int | Money = 0, *, at: int = NOON, lines: tuple[Re
 def refunded(offset: int, back: Refund, *, order_id: str = "77", **fields: Any) -> Event:
     """A `refunds/create` webhook, which names the order by its id alone."""
     base: dict[str, Any] = {"name": "refunds/create", "source": "webhook", "client_id": order_id}
-    news = OrderNews(order_id, refunds=(back,))
-    return event(offset, **({"at": back.at, "event_id": f"r{offset}", "order": news} | base | fields))
+    base |= {"at": back.at, "event_id": f"r{offset}", "order": OrderNews(order_id, refunds=(back,))}
+    return event(offset, **(base | fields))
 
 
 def deleted(offset: int, *, order_id: str = "77", **fields: Any) -> Event:
     """An `orders/delete` webhook."""
     base: dict[str, Any] = {"name": "orders/delete", "source": "webhook", "client_id": order_id}
-    return event(offset, **({"event_id": f"d{offset}", "order": OrderNews(order_id, deleted=True)} | base | fields))
+    base |= {"event_id": f"d{offset}", "order": OrderNews(order_id, deleted=True)}
+    return event(offset, **(base | fields))
 
 
 def linked(offset: int, *, token: str = "tok", cart: str | None = "cart", **fields: Any) -> Event:
     """A `checkouts/…` webhook, which only links ids."""
     base: dict[str, Any] = {"name": "checkouts/update", "source": "webhook", "client_id": token}
-    return event(offset, **({"event_id": f"l{offset}", "order": OrderNews(None, token, cart)} | base | fields))
+    base |= {"event_id": f"l{offset}", "order": OrderNews(None, token, cart)}
+    return event(offset, **(base | fields))

@@ -50,9 +50,7 @@ def test_adding_a_touch_again_changes_nothing() -> None:
     assert add(lead, *events) is lead
 
 
-EVENTS = st.lists(
-    st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0, 90)).map(tuple), min_size=1, max_size=30
-).map(
+EVENTS = st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.integers(0, 90)), min_size=1, max_size=30).map(
     lambda drawn: [
         event(i, at=NOON + minute * MINUTE, ad=ad(campaign) if campaign else None)
         for i, (campaign, minute) in enumerate(drawn)

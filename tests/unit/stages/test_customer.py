@@ -28,7 +28,7 @@ def test_a_profile_by_hand() -> None:
     assert (profile["email_hash"], profile["customer_id"], profile["last_ad"]["campaign"]) == ("h", "9", "a")
 
 
-def test_what_the_orders_come_to_takes_the_place_of_what_they_came_to() -> None:
+def test_new_sums_of_orders_replace_the_earlier_ones() -> None:
     profile = apply(None, [event(1)]) or {}
     once = with_orders(profile, OrderSums(2, {"USD": 1000, "JPY": 7}, {"USD": 300}), [])
     assert (once["orders"], once["revenue"], once["refunded"]) == (2, {"USD": 1000, "JPY": 7}, {"USD": 300})
@@ -44,7 +44,7 @@ def test_what_a_document_of_the_first_edition_had_counted_stays_in_it() -> None:
     assert (after["orders"], after["revenue"], after["refunded"]) == (4, {"USD": 1000, "EUR": 5}, {})
 
 
-def test_the_newest_word_says_who_a_customer_is_an_orders_or_an_events() -> None:
+def test_the_newest_order_or_event_decides_who_a_customer_is() -> None:
     profile = apply(None, [event(1, at=NOON, customer_id="1", email_hash="a")]) or {}
     older = Identity((NOON - 1, "w"), "2", "b")
     newer = Identity((NOON + 1, "w"), None, "c")
@@ -56,7 +56,7 @@ def test_the_newest_word_says_who_a_customer_is_an_orders_or_an_events() -> None
     assert (late["customer_id"], late["email_hash"]) == ("3", "c")
 
 
-def test_bots_and_clients_that_are_none_count_for_nobody() -> None:
+def test_bots_and_invalid_clients_count_for_no_client() -> None:
     assert counts(event(1))
     assert not counts(event(1, bot=True))
     assert not counts(event(1, anonymous=True))
@@ -104,7 +104,7 @@ FIELDS = st.tuples(
 
 
 @given(st.lists(FIELDS, min_size=1, max_size=12), st.data())
-def test_whichever_events_come_back_late_and_in_whatever_order_the_profile_is_the_same(
+def test_the_profile_does_not_depend_on_the_order_of_late_events(
     drawn: list[tuple[str | None, str | None, str | None]], data: st.DataObject
 ) -> None:
     events = [
@@ -131,7 +131,7 @@ def test_an_ad_set_before_it_was_known_by_whom_stays() -> None:
     assert after["last_ad"]["campaign"] == "new"
 
 
-def test_who_a_customer_is_by_a_document_of_the_first_edition_is_older_than_any_word() -> None:
+def test_a_customer_id_of_the_first_edition_is_older_than_any_event() -> None:
     profile = apply(None, [event(5, email_hash="old")])
     assert profile is not None
     profile["set_by"]["email_hash"] = "0/5"

@@ -1,4 +1,4 @@
-"""How many ids an order may have: what pixels add beyond it is refused, and what Shopify says is taken."""
+"""The limit of ids per order: what pixels add beyond it is rejected, what Shopify reports is accepted."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_an_id_too_many_is_refused_by_a_reason_that_names_the_setting() -> None:
     assert found.reason == "an order with 5 ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is 5)"
 
 
-def test_what_adds_nothing_is_taken() -> None:
+def test_an_event_that_adds_no_id_is_accepted() -> None:
     assert refused([completed(1, token="a", order_id="1"), completed(2, token="x", order_id="1")], FULL) == ["e2"]
 
 
-def test_what_shopify_says_is_taken() -> None:
+def test_shopifys_ids_are_accepted() -> None:
     hook = webhook(1, order_id="1", token="x", cart="y")
     assert refused([hook, completed(2, token="x", order_id="1"), completed(3, token="z", order_id="1")], FULL) == ["e3"]
 

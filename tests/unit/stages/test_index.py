@@ -17,7 +17,7 @@ def test_new_events_and_replays_run_on_duplicates_and_refused_ones_do_not() -> N
     assert found.refused == (Refused(events[3], "mapping: no"),)
 
 
-def test_what_is_refused_now_and_was_indexed_before_is_a_replay_or_a_duplicate() -> None:
+def test_an_event_rejected_now_but_indexed_before_is_redelivered_or_a_duplicate() -> None:
     events = [event(0), event(1)]
     found = decide(events, [BAD, BAD], {0: events[0].origin, 1: Origin("t", 0, 99)})
     assert (found.events, found.redelivered, found.duplicates, found.refused) == ((events[0],), 1, 1, ())

@@ -87,7 +87,7 @@ def test_bots_count_nothing_and_are_no_visitors() -> None:
     assert visitors(seen) == {}
 
 
-def test_a_client_that_is_none_counts_products_and_is_no_visitor() -> None:
+def test_an_invalid_client_counts_products_and_is_no_visitor() -> None:
     seen = event(0, name="product_viewed", product_ids=("p",), client_id="undefined", anonymous=True)
     assert counters(seen) == {("s", "p", TODAY): {"views": 1}}
     assert visitors(seen) == {}
@@ -265,7 +265,7 @@ def test_the_counters_are_those_of_the_plainest_count(stream: Stream) -> None:
     assert {key: amount for key, amount in found.items() if amount} == naive(events, changes)
 
 
-def test_of_an_event_of_very_many_products_the_first_ones_count() -> None:
+def test_the_first_of_very_many_products_of_an_event_count() -> None:
     items = lines(("p", 1, None), ("q", 2, None), ("p", 3, None), ("r", 4, None), ("q", 5, None))
     few = UTC._replace(products=2)
     started = event(name="checkout_started", product_ids=("p", "q", "r"), items=items)
@@ -288,7 +288,7 @@ def test_a_batch_of_very_many_products_goes_in_parts() -> None:
     assert list(product_stats._parts([], {})) == []
 
 
-def test_what_an_order_changes_is_of_a_parts_size_too() -> None:
+def test_changes_of_orders_are_divided_into_parts_too() -> None:
     events = [completed(n) for n in range(3)]
     many: Counted = {(str(product), TODAY, "units"): 1 for product in range(15_000)}
     parts = list(product_stats._parts(events, {one.origin: many for one in events}))

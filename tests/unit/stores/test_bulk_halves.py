@@ -1,4 +1,4 @@
-"""A request that is too large goes in halves, down to the one document that is refused."""
+"""A request that is too large is split in halves, down to the one rejected document."""
 
 from __future__ import annotations
 

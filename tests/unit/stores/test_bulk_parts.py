@@ -1,4 +1,4 @@
-"""A bulk that goes in two requests: nothing is left out, and what concerns one document stays in its order."""
+"""A bulk in two requests: nothing is left out, and the operations of one document keep their order."""
 
 from hypothesis import given
 from hypothesis import strategies as st

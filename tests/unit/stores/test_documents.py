@@ -1,4 +1,4 @@
-"""Documents of other versions: what is read, kept and refused."""
+"""Documents of other versions: what is read, kept and rejected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from truepixel_dagster.events.event import Event
 from truepixel_dagster.flush import COUNTED, VISITED
 from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.document import Attribution, attribution_of
-from truepixel_dagster.orders.facts import facts_of
+from truepixel_dagster.orders.event_facts import facts_of
 from truepixel_dagster.orders.journey import Rules
 from truepixel_dagster.stages.ad_lead import LEAD
 from truepixel_dagster.stages.attribution_document import stored_attribution, updated

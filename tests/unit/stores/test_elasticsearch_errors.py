@@ -1,4 +1,4 @@
-"""What an error of Elasticsearch means is decided by its types: an outage is never poison, whatever its status."""
+"""The type of an Elasticsearch error decides what it is: an outage is never poison, whatever its status."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_an_item_is_classified_by_its_type(kind: Kind, error: dict[str, Any]) ->
     assert "\n" not in words_of(error)
 
 
-def test_a_type_that_nobody_knows_stops_the_lane() -> None:
+def test_an_unknown_error_type_stops_the_lane() -> None:
     assert kind_of({"type": "of_another_version_exception", "reason": "?"}) is Kind.OUTAGE
     assert kind_of({"reason": "nothing but this"}) is Kind.OUTAGE
 
@@ -84,7 +84,7 @@ def test_a_document_that_could_not_be_parsed_for_lack_of_memory_is_not_rejected(
     )
 
 
-def test_what_a_document_holds_does_not_decide() -> None:
+def test_the_content_of_a_document_does_not_decide() -> None:
     """A reason quotes the value that could not be parsed."""
     reason = "failed to parse field [a]. Preview of field's value: 'TOO_MANY_REQUESTS security_exception'"
     assert kind_of({"type": "document_parsing_exception", "reason": reason}) is Kind.POISON
@@ -103,7 +103,7 @@ def test_no_type_is_of_two_kinds() -> None:
     assert not (POISON & NEXT_STEP.keys())
 
 
-def test_what_somebody_must_put_right_says_how() -> None:
+def test_an_error_that_needs_an_operator_names_the_next_step() -> None:
     assert words_of({"type": "index_closed_exception", "reason": "closed"}).endswith(
         "(open the index (POST INDEX/_open))"
     )

@@ -1,4 +1,4 @@
-"""Templates and mappings are compared in what the pipeline writes and searches; what is beyond that is tolerated."""
+"""Templates and mappings are compared where the pipeline writes or searches; anything more is tolerated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def mapping(name: str = "events") -> dict[str, Any]:
     return found
 
 
-def test_what_setup_puts_is_without_fault() -> None:
+def test_the_templates_of_setup_pass_the_checks() -> None:
     assert template_faults(put(), "ns") == []
     for name in TEMPLATES:
         assert index_faults("i", name, {"mappings": mapping(name)}) == []
@@ -82,7 +82,7 @@ def test_fields_of_others_and_of_newer_versions_are_tolerated() -> None:
     assert index_faults("i", "events", {"mappings": more}) == []
 
 
-def test_a_field_that_is_searched_although_nobody_needs_it_is_tolerated() -> None:
+def test_an_indexed_field_that_no_query_needs_is_tolerated() -> None:
     more = mapping()
     fields(more)["url"] = {"type": "keyword", "ignore_above": 2048}
     assert index_faults("i", "events", {"mappings": more}) == []
@@ -100,7 +100,7 @@ def as_before() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_what_an_earlier_version_mapped_otherwise_is_outdated_and_no_reason_to_stop() -> None:
+def test_an_earlier_versions_mapping_is_outdated_but_does_not_stop_the_lane() -> None:
     for name, there in as_before().items():
         faults = index_faults("i", name, {"mappings": there})
         assert [fault for fault in faults if not fault.outdated] == []

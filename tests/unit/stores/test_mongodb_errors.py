@@ -1,4 +1,4 @@
-"""What MongoDB says of the operations of a bulk, one by one: met by another, poison, or a reason to stop."""
+"""MongoDB's result of each operation of a bulk: a concurrent change, poison, or an outage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_unique_index_by_hand_is_named_without_the_values_of_documents() -> No
 
 
 @pytest.mark.parametrize("error", [FULL, {"index": 0, "code": 99_999, "errmsg": "of another version"}])
-def test_what_is_not_about_the_document_is_no_rejection(error: dict[str, Any]) -> None:
+def test_an_error_not_about_the_document_is_no_rejection(error: dict[str, Any]) -> None:
     with pytest.raises(WriteRefused, match=str(error["code"])) as refused:
         met_and_rejected(details(POISON, error), IDS)
     assert not refused.value.transient

@@ -1,4 +1,4 @@
-"""The registry's documents: joined in any order, an operator above webhooks, and odd ones left alone."""
+"""The registry's documents: merged in any order, an operator before webhooks, and unreadable ones left alone."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_a_webhook_makes_a_shop_known() -> None:
     assert made["schema"] == SCHEMA
 
 
-def test_the_newest_word_of_each_field_stands() -> None:
+def test_the_newest_value_of_each_field_counts() -> None:
     old = update("w1", "Asia/Tokyo", "2026-01-01T00:00:00Z", currency="JPY")
     new = update("w2", "Europe/Berlin", "2026-01-02T00:00:00Z")
     for made in (after({}, old, new), after({}, new, old), after(after({}, new), old)):
         assert (shop_of(made).time_zone, shop_of(made).currency) == ("Europe/Berlin", "JPY")
 
 
-def test_of_one_time_the_higher_event_id_stands() -> None:
+def test_at_equal_times_the_higher_event_id_wins() -> None:
     one, other = update("w1", "Asia/Tokyo"), update("w2", "Europe/Berlin")
     assert shop_of(after({}, one, other)) == shop_of(after({}, other, one)) == Shop("Europe/Berlin")
 
@@ -101,7 +101,7 @@ def test_any_order_cut_and_redelivery_of_webhooks_gives_the_same_document(
     assert timeless(found) == expected
 
 
-def test_an_operators_word_stands_over_every_webhook() -> None:
+def test_an_operators_value_takes_precedence_over_every_webhook() -> None:
     operator = {
         "time_zone": "America/Lima",
         "currency": "PEN",
@@ -118,7 +118,7 @@ def test_an_operators_word_stands_over_every_webhook() -> None:
     assert shop_of({**made, "operator": {}}) == Shop("Asia/Tokyo", "JPY", frozenset({"a.example"}))
 
 
-def test_what_is_not_known_survives() -> None:
+def test_unknown_fields_survive() -> None:
     before = {
         "_id": "s",
         "v": 1,
@@ -152,7 +152,7 @@ def test_origins_since_says_when_domains_hosts_and_aliases_changed_and_only_then
     assert (same["since"] > NOON, same["origins_since"]) == (True, 1)
 
 
-def test_a_time_zone_that_there_is_none_of_counts_as_unknown() -> None:
+def test_a_time_zone_that_does_not_exist_counts_as_unknown() -> None:
     assert shop_of({"operator": {"time_zone": "Mars/Olympus_Mons"}}) == Shop()
 
 
@@ -190,7 +190,7 @@ def test_nulls_and_whole_numbers_as_other_clients_write_them_are_understood(docu
     assert shop_of(after(document, update(zone="Asia/Tokyo"))).time_zone == "Asia/Tokyo"
 
 
-def test_a_webhook_whose_payload_is_none_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_webhook_without_a_valid_payload_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     broken = event(event_id="w1", name=SHOP_UPDATED, source="webhook", payload=b"[]")
     assert _after("s", {}, [broken]) is None
     assert "'w1'" in caplog.text

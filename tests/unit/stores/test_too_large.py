@@ -1,4 +1,4 @@
-"""A request that is too large for ever, and one that there is no room for just now."""
+"""A request that is too large at any time, and one that has no room at the moment."""
 
 from __future__ import annotations
 

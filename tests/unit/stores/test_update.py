@@ -24,7 +24,7 @@ class InMemory(ElasticsearchStore):
         self.documents: dict[Place, Found] = {}
         self.reads: list[list[Place]] = []
         self.writes: list[list[Action]] = []
-        #: Called before each write: somebody else who writes in between.
+        #: Called before each write: a concurrent writer.
         self.meanwhile: Callable[[], None] = lambda: None
 
     def put(self, place: Place, n: int) -> None:
@@ -78,23 +78,23 @@ def test_a_batch_is_read_and_written_in_one_request_each(store: InMemory) -> Non
     assert (len(store.reads), len(store.writes)) == (1, 1)
 
 
-def test_only_what_somebody_else_changed_is_read_and_decided_again(store: InMemory) -> None:
+def test_only_concurrently_changed_documents_are_read_and_decided_again(store: InMemory) -> None:
     store.put(A, 1)
-    others = iter([lambda: store.put(A, 10), lambda: store.put(A, 20)])
+    others: Iterator[Callable[[], None]] = iter([lambda: store.put(A, 10), lambda: store.put(A, 20)])
     store.meanwhile = lambda: next(others, lambda: None)()
     done = store.update([A, B], one_more)
     assert store.numbers() == {A: 21, B: 1}
     assert (done.rereads, done.conflicts, store.reads) == (2, [], [[A, B], [A], [A]])
 
 
-def test_a_document_that_somebody_else_created_meanwhile_is_not_overwritten(store: InMemory) -> None:
+def test_a_document_created_concurrently_is_not_overwritten(store: InMemory) -> None:
     others = iter([lambda: store.put(A, 10)])
     store.meanwhile = lambda: next(others, lambda: None)()
     store.update([A], one_more)
     assert store.numbers() == {A: 11}
 
 
-def test_documents_that_keep_changing_end_in_an_error_that_says_so(
+def test_documents_that_keep_changing_end_in_an_error_with_that_reason(
     store: InMemory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("truepixel_dagster.stores.elasticsearch.documents.pause", lambda _attempt: None)
@@ -118,7 +118,7 @@ def test_nothing_to_change_writes_nothing_and_none_deletes(store: InMemory) -> N
     assert [len(actions) for actions in store.writes] == [0, 1]
 
 
-def test_what_was_read_before_is_not_read_again_and_what_was_not_is_read_before_it_is_written(store: InMemory) -> None:
+def test_documents_read_ahead_are_not_read_again_and_others_are_read_before_they_are_written(store: InMemory) -> None:
     store.put(B, 5)
     store.put(C, 7)
     asked: list[list[Place]] = []
@@ -133,7 +133,7 @@ def test_what_was_read_before_is_not_read_again_and_what_was_not_is_read_before_
     assert (store.reads, store.numbers(), done.rereads) == ([[B, C]], {A: 1, B: 6, C: 8}, 1)
 
 
-def test_only_documents_that_nobody_has_changed_are_removed(store: InMemory) -> None:
+def test_only_unchanged_documents_are_removed(store: InMemory) -> None:
     store.put(A, 1)
     store.put(B, 1)
     read = list(store.documents.values())

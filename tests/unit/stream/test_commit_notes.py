@@ -22,7 +22,7 @@ def test_a_note_comes_back_and_fits(spans: list[Span]) -> None:
     assert len(note.encode()) < 4096
 
 
-def test_nothing_to_tell_is_a_note_of_ours_too() -> None:
+def test_an_empty_note_is_a_note_of_ours_too() -> None:
     assert write_note([]) == write_note([Span("r", 5, 5)]) == "[]"
     assert read_note("[]") == ()
 

@@ -30,7 +30,7 @@ def test_a_header_whose_name_is_not_utf_8_is_left_out_and_ours_are_read() -> Non
             records = [record for record in consumer.consume(1, timeout=0.5) if not record.error()]
             found += map(to_message, records)
             if len(found) == 1:
-                # Python calls what is called often in another way, without a look at what it left behind.
+                # Python specializes what is called often, and then no longer checks the state that a call has left.
                 for record in records * 100:
                     to_message(record)
     assert [(message.value, message.headers) for message in found] == [

@@ -1,4 +1,4 @@
-"""Offsets over all logs of a topic: what stands in documents, letters and on the screen."""
+"""Offsets over all logs of a topic, in documents, dead letters and on the screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_offset_says_its_log_and_kafkas_own_offset(generation: int, offset: i
 
 
 @given(LOGS, OFFSETS, OFFSETS)
-def test_every_record_of_a_later_log_lies_above_every_record_of_an_earlier_one(log: int, one: int, other: int) -> None:
+def test_every_record_of_a_later_log_is_above_every_record_of_an_earlier_one(log: int, one: int, other: int) -> None:
     assert base_of(log) + one < base_of(log + 1) + other
 
 

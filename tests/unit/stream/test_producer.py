@@ -1,4 +1,4 @@
-"""What Kafka takes no record of such a size for is sent in another form, outside of the client's callbacks."""
+"""A record that is too large for Kafka is sent in another form, outside of the client's callbacks."""
 
 from __future__ import annotations
 

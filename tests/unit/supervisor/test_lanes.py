@@ -1,4 +1,4 @@
-"""Which lanes a run is started for: plain figures alone, without Dagster and servers."""
+"""Which lanes get a run: a decision on plain figures, without Dagster and servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_lane_with_a_live_run_is_left_alone() -> None:
     assert "01234567" in decision.reasons[0]
 
 
-def test_a_run_is_asked_for_behind_one_that_nobody_follows() -> None:
+def test_a_run_is_requested_behind_one_without_a_standby_run() -> None:
     at_work = LaneState(0, lag=5, live_run="0123456789", followed=False)
     assert decide([at_work], NOW).start == (Start(0, "0123456789"),)
     for not_now in (replace(at_work, followed=True), replace(at_work, lag=0), replace(at_work, failures=1)):
@@ -89,7 +89,7 @@ def test_a_run_that_names_no_lane_has_none(share: tuple[int, int] | None) -> Non
     assert states(runs({"odd": LiveRun(share, NOW)}))[0].live_run is None
 
 
-def test_one_run_at_a_time_follows_the_one_at_work() -> None:
+def test_a_lane_has_at_most_one_standby_run() -> None:
     live = {"one": LiveRun((0, 1), NOW)}
     at_work = dict.fromkeys(range(3), "one")
     assert not states(runs(live, at_work))[0].followed

@@ -1,4 +1,4 @@
-"""What a tick remembers, and what it makes of a cursor of another version."""
+"""The state of the sensor between ticks, and cursors of other versions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def offsets(committed: int) -> dict[int, int]:
 OFFSETS = offsets(0)
 
 
-def test_what_a_tick_remembers_comes_back() -> None:
+def test_the_state_of_a_tick_is_read_back() -> None:
     memory = Memory(12.5, frozenset({"a", "b"}), {"b": 9.5}).seen(OFFSETS, 13.0).seen(offsets(2), 18.0)
     assert Memory.from_cursor(memory.to_cursor()) == memory
     assert Memory.from_cursor(None).held == frozenset()
 
 
-def test_a_server_that_lets_nobody_in_is_asked_less_and_less_often_until_it_does() -> None:
+def test_a_server_that_denies_access_is_asked_less_and_less_often_until_it_allows_it() -> None:
     memory, now, pauses = Memory(), 1000.0, []
     assert memory.denied_for(now) <= 0
     for _ in range(9):
@@ -66,7 +66,7 @@ def test_a_cursor_of_another_version_fails_no_tick(cursor: str) -> None:
     assert Memory.from_cursor(after.to_cursor()) == after
 
 
-def test_of_a_cursor_of_another_version_what_is_understood_is_remembered() -> None:
+def test_the_readable_parts_of_another_versions_cursor_are_kept() -> None:
     said: list[str] = []
     memory = Memory.recalled('{"observed_at": 5.5, "held": "x", "denials": 2, "leases": []}', said.append)
     assert (memory.observed_at, memory.denials, memory.held) == (5.5, 2, frozenset())

@@ -16,8 +16,9 @@ from random import Random
 from truepixel_dagster.local.chaos.days import days_not_shown
 from truepixel_dagster.local.chaos.faults import FAULTS
 from truepixel_dagster.local.chaos.load import Load, load
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.report import Report, Round, judge, report
+from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, ChaosFailed, until
 from truepixel_dagster.local.lock import alone
 from truepixel_dagster.settings import Settings
 
@@ -81,7 +82,7 @@ def chaos(
         with suppress(ChaosFailed):
             until(lambda: not days_not_shown(pipeline.settings), RECOVERY_SECONDS, "every day to be shown")
         days = days_not_shown(pipeline.settings)
-        pipeline.stop_daemon()
+        pipeline.daemon.stop()
         say("comparing the stores with the topic")
         verdicts = [*pipeline.verdicts, judge(pipeline.settings)]
         return report(seed, log, verdicts, days, time.monotonic() - started)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from truepixel_dagster.instance.process import environment
-from truepixel_dagster.local.chaos.pipeline import ChaosFailed, until
+from truepixel_dagster.local.chaos.waiting import ChaosFailed, until
 from truepixel_dagster.local.processes import dying_with_parent
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.connections import Connection, Secret, change

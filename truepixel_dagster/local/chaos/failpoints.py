@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from truepixel_dagster import flush
+from truepixel_dagster.local.chaos.waiting import until
+from truepixel_dagster.pipeline.background import BackgroundStages
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.stages.stage import IN_BACKGROUND, NAMES
 from truepixel_dagster.stores.redis import RedisStore
@@ -24,6 +26,7 @@ OPS = ("fetch", *NAMES, "commit")
 BACKGROUND = {f"{name}'s write": f"_{name}" for name in IN_BACKGROUND}
 STAGE_POINTS = tuple(f"{moment} {name}" for name in (*OPS, *BACKGROUND) for moment in ("before", "after"))
 FLUSH_POINTS = ("after the claim", "after the write", "after the acknowledgement")
+SWITCH_SECONDS = 150.0
 FLUSH_STEPS = ((RedisStore, "claim"), (flush, "_write_claims"), (RedisStore, "acknowledge"))
 
 
@@ -42,6 +45,20 @@ def workers(data_dir: Path) -> Path:
     return chaos_folder(data_dir) / "workers"
 
 
+def kill_at(data_dir: Path, point: str) -> None:
+    """Make the next process that reaches a failpoint kill itself there; return when one has.
+
+    Raises:
+        ChaosFailed: No process reached it in time.
+    """
+    file = switch(data_dir)
+    file.write_text(point)
+    try:
+        until(lambda: not file.exists(), SWITCH_SECONDS, f"a process that reaches {point!r}")
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def install(data_dir: Path) -> None:
     """Add failpoints to the methods of workers and flushes."""
     workers(data_dir).mkdir(parents=True, exist_ok=True)
@@ -49,7 +66,7 @@ def install(data_dir: Path) -> None:
     for name in OPS:
         _wrap(LaneRunner, name, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     for name, method in BACKGROUND.items():
-        _wrap(LaneRunner, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
+        _wrap(BackgroundStages, method, _dying(file, f"before {name}"), _dying(file, f"after {name}"))
     # A worker creates its runner after it has taken the lane.
     _wrap(LaneRunner, "__init__", _nothing, lambda: (workers(data_dir) / str(os.getpid())).touch())
     for (owner, method), point in zip(FLUSH_STEPS, FLUSH_POINTS):

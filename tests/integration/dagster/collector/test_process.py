@@ -1,4 +1,4 @@
-"""The collector's process: it loads neither Dagster nor other commands' modules, and no part of it fails unseen."""
+"""The collector's process loads neither Dagster nor other commands' modules, and none of its parts fails unnoticed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the exporter says of the checks of health while one of them is evaluated again."""
+"""The exporter's figures of the health checks while one of them is evaluated again."""
 
 from __future__ import annotations
 

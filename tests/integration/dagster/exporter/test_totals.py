@@ -1,4 +1,4 @@
-"""Runs' reports are added up once each, on Dagster's own storage; a restart goes on where the last one was."""
+"""Runs' reports are added up once each, on Dagster's own storage; a restart continues where the last process ended."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
         yield made
 
 
-def report(instance: dg.DagsterInstance, messages: int, **more: CheckCounts) -> None:
+def report(instance: dg.DagsterInstance, messages: int, **more: Any) -> None:
     tally = RunMetrics(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
     tally.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
     tally.stage_seconds["index"] += 1.5
@@ -44,7 +44,7 @@ def values(totals_: Totals) -> dict[tuple[str, ...], float]:
     return {(s.name, *s.labels.values()): s.value for metric in sums(totals_) for s in metric.samples}
 
 
-def test_reports_are_added_up_once_and_a_restart_goes_on(instance: dg.DagsterInstance) -> None:
+def test_reports_are_added_up_once_and_a_restart_continues(instance: dg.DagsterInstance) -> None:
     report(instance, 10, order=CheckCounts(20, 1), contiguity=CheckCounts(10, 2))
     found = Totals()
     assert advance(instance, found, time.time() + LATER)
@@ -89,7 +89,7 @@ def test_many_reports_take_several_looks(instance: dg.DagsterInstance, monkeypat
     assert (looks, found.counts["messages"]) == (3, 6)
 
 
-def test_of_what_was_before_the_first_look_the_newest_count(
+def test_of_the_reports_before_the_first_scrape_the_newest_count(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "AT_MOST", 2)
@@ -100,7 +100,7 @@ def test_of_what_was_before_the_first_look_the_newest_count(
     assert found.counts["messages"] == 11
 
 
-def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
+def test_an_interrupted_sum_restarts_at_what_was_stored(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "SETTLED_SECONDS", -LATER)
@@ -120,7 +120,7 @@ def test_what_breaks_half_way_is_begun_anew_at_what_was_kept(
     assert seen["truepixel_messages_total"] == 10
 
 
-def test_what_anybody_reports_gives_no_label_and_breaks_no_sum(instance: dg.DagsterInstance) -> None:
+def test_foreign_reports_give_no_label_and_break_no_sum(instance: dg.DagsterInstance) -> None:
     """Whoever reaches Dagster's storage, or its webserver, may report on the topic as a run does."""
     evil: dict[str, Any] = {f"stage{number}": 1.0 for number in range(500)}
     evil |= {"a\n\x1b[31m{}": 1.0, "x" * 5000: 1.0, "index": float("nan"), "customer": "long"}

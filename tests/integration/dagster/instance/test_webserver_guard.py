@@ -121,14 +121,14 @@ def test_pages_of_others_are_refused(origin: str) -> None:
         assert refusal(scope(kind=kind, method=method, origin=origin), HOSTS) is FOREIGN_PAGE
 
 
-def test_of_two_origins_neither_may_be_foreign() -> None:
+def test_neither_of_two_origins_may_be_foreign() -> None:
     both = scope(origin="http://127.0.0.1:3000")
     both["headers"].append((b"origin", b"https://evil.example"))
     assert refusal(both, HOSTS) is FOREIGN_PAGE
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
-def test_of_another_sites_page_only_a_link_is_followed(site: str) -> None:
+def test_from_another_sites_page_only_links_are_allowed(site: str) -> None:
     link = {"sec_fetch_site": site, "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
     assert refusal(scope(method="GET", **link), HOSTS) is None
     assert refusal(scope(method="POST", **link), HOSTS) is FOREIGN_PAGE
@@ -177,7 +177,7 @@ def test_no_text_gets_by_that_is_not_ours(host: str, origin: str) -> None:
         assert any(name in origin.lower() for name in names)
 
 
-def test_it_goes_by_the_names_of_the_settings() -> None:
+def test_the_guard_uses_the_host_names_of_the_settings() -> None:
     settings = Settings(webserver_hosts="a.example,b.example:8443", dagster_url="https://me@dagster.example:444/ui")
     assert host_names(settings) == ["a.example", "b.example:8443", "dagster.example:444"]
     assert host_names(Settings()) == []

@@ -1,4 +1,4 @@
-"""The one line of a failure."""
+"""An expected failure is one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from truepixel_dagster.stores.errors import Unavailable
 HINT = ". Nothing is lost: the next flush continues"
 
 
-def test_a_hint_follows_what_passes_by_itself_and_not_what_redis_has_lost() -> None:
+def test_a_hint_follows_transient_errors_but_not_lost_data_of_redis() -> None:
     with pytest.raises(OperatorError, match=r"away\. Nothing is lost"), expected_errors(HINT):
         raise Unavailable("Redis is away")
     with pytest.raises(OperatorError) as failed, expected_errors(HINT):

@@ -1,4 +1,4 @@
-"""Dagster's home where nothing can be written: one line says so, and what to do."""
+"""If Dagster's home is not writable, one line names the reason and the next step."""
 
 from __future__ import annotations
 

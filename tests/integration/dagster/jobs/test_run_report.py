@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import dagster as dg
 import msgspec
@@ -21,7 +21,7 @@ METRICS = RunMetrics(
     freshness=[200.4],
     dead_letters=Counter(index=1, decode=2),
     lost=Counter({1: 5}),
-    stage_seconds={"index": 1.5, "customer": 0.25, f"customer{WAITING}": 0.125},
+    stage_seconds=defaultdict(float, {"index": 1.5, "customer": 0.25, f"customer{WAITING}": 0.125}),
 )
 
 

@@ -1,4 +1,4 @@
-"""The line in which a run says what it has committed."""
+"""The line in which a run reports what it committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who reports for whom: the decision alone, with a real instance of Dagster."""
+"""Which run reports for which other run: the decision alone, with a real instance of Dagster."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def count(instance: dg.DagsterInstance, run_id: str) -> int:
     return len(instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records)
 
 
-def told(instance: dg.DagsterInstance, lane: Lane) -> list[str]:
+def lines_of_reports(instance: dg.DagsterInstance, lane: Lane) -> list[str]:
     return list(report_for_others(instance, lane))  # type: ignore[arg-type]
 
 
@@ -66,7 +66,7 @@ def test_it_is_reported_once_for_a_run_that_lost_its_lane(instance: dg.DagsterIn
     dead = run(instance, how)
     for _ in range(2):
         lane = Lane(Span(dead, 3, 7))
-        assert len(told(instance, lane)) == 1
+        assert len(lines_of_reports(instance, lane)) == 1
         assert lane.settled == [dead]
         # Two days of events, one of customers, and the buffer.
         assert count(instance, dead) == 4
@@ -74,25 +74,25 @@ def test_it_is_reported_once_for_a_run_that_lost_its_lane(instance: dg.DagsterIn
 
 def test_two_ranges_of_a_run_are_two_reports(instance: dg.DagsterInstance) -> None:
     dead = run(instance, "failed")
-    told(instance, Lane(Span(dead, 3, 7)))
-    told(instance, Lane(Span(dead, 7, 9)))
+    lines_of_reports(instance, Lane(Span(dead, 3, 7)))
+    lines_of_reports(instance, Lane(Span(dead, 7, 9)))
     assert count(instance, dead) == 8
 
 
-def test_one_that_handed_over_is_left_to_itself_until_it_has_ended(instance: dg.DagsterInstance) -> None:
+def test_a_run_that_handed_over_reports_for_itself_until_it_has_ended(instance: dg.DagsterInstance) -> None:
     alive = run(instance)
     lane = Lane(Span(alive, 3, 7, handed_over=True))
-    assert told(instance, lane) == lane.settled == []
+    assert lines_of_reports(instance, lane) == lane.settled == []
     dead = run(instance, "failed")
     lane = Lane(Span(dead, 3, 7, handed_over=True))
-    assert (len(told(instance, lane)), lane.settled) == (1, [dead])
+    assert (len(lines_of_reports(instance, lane)), lane.settled) == (1, [dead])
 
 
-def test_what_cannot_be_counted_now_waits_for_the_next_run(instance: dg.DagsterInstance) -> None:
+def test_a_report_that_cannot_be_counted_waits_for_the_next_run(instance: dg.DagsterInstance) -> None:
     dead = run(instance, "failed")
     lane = Lane(Span(dead, 3, 7))
     lane.away = True
-    (line,) = told(instance, lane)
+    (line,) = lines_of_reports(instance, lane)
     assert "the next run tries again: away" in line
     assert lane.settled == []
 
@@ -102,24 +102,22 @@ def shown(instance: dg.DagsterInstance, asset: str) -> set[str]:
 
 
 @pytest.mark.parametrize("unknown", [UNKNOWN, Span("deleted", 3, 7), Span("deleted", 3, 7, handed_over=True)])
-def test_of_runs_that_nobody_knows_the_days_are_reported_that_are_not_shown(
-    instance: dg.DagsterInstance, unknown: Span
-) -> None:
+def test_the_days_of_unknown_runs_that_are_not_shown_are_reported(instance: dg.DagsterInstance, unknown: Span) -> None:
     event = dg.AssetMaterialization(EVENTS, partition="2026-01-10")
     instance.report_runless_asset_event(event)
     lane = Lane(unknown)
-    (line,) = told(instance, lane)
+    (line,) = lines_of_reports(instance, lane)
     # Of events the other day, of customers their only one.
     assert "2 materializations added" in line
     assert lane.settled == [unknown.run]
     assert (shown(instance, EVENTS), shown(instance, CUSTOMERS)) == ({"2026-01-10", "2026-01-11"}, {"2026-01-10"})
-    assert told(instance, Lane(unknown)) == []
+    assert lines_of_reports(instance, Lane(unknown)) == []
 
 
 def test_days_that_cannot_be_looked_for_now_wait_for_the_next_run(instance: dg.DagsterInstance) -> None:
     lane = Lane(UNKNOWN)
     lane.away = True
-    (line,) = told(instance, lane)
+    (line,) = lines_of_reports(instance, lane)
     assert "the next run tries again: away" in line
     assert (lane.settled, shown(instance, EVENTS)) == ([], set())
 
@@ -137,9 +135,9 @@ def test_a_report_that_was_killed_between_two_files_of_sqlite_is_repeated(
 
             killed.setattr(instance.event_log_storage, "index_transaction", kill)
             with pytest.raises(KeyboardInterrupt):
-                told(instance, Lane(Span(dead, 3, 7)))
+                lines_of_reports(instance, Lane(Span(dead, 3, 7)))
         assert (count(instance, dead), shown(instance, EVENTS)) == (1, set())
-        told(instance, Lane(Span(dead, 3, 7)))
+        lines_of_reports(instance, Lane(Span(dead, 3, 7)))
         assert shown(instance, EVENTS) == set(DAYS[EVENTS])
 
 

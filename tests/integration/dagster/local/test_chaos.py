@@ -1,4 +1,4 @@
-"""What chaos plans and how it judges; the rounds themselves are in tests/crash."""
+"""The plan of chaos and its judgement; the rounds themselves are in tests/crash."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_guarantees_list_every_kind_and_no_other() -> None:
     assert [kind for row in rows for kind in re.findall("`([a-z_]+)`", row)] == list(FAULTS)
 
 
-def test_every_kind_says_in_a_line_what_it_does() -> None:
+def test_every_kind_describes_itself_in_one_line() -> None:
     assert [kind for kind, fault in FAULTS.items() if not (fault.__doc__ or "").strip()] == []
 
 

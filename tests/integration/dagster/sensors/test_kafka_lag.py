@@ -136,7 +136,7 @@ def test_a_run_at_work_is_followed_by_one_run_at_a_time() -> None:
         assert state(instance, holding).followed, "one is being started"
 
 
-def test_nobody_follows_a_lane_that_has_just_failed() -> None:
+def test_a_lane_that_has_just_failed_gets_no_standby_run() -> None:
     with DagsterInstance.ephemeral() as instance:
         record_run(instance, DagsterRunStatus.FAILURE)
         run_id = record_run(instance, DagsterRunStatus.STARTED)
@@ -181,7 +181,7 @@ def test_a_run_that_was_given_up_frees_its_lane_and_counts_as_a_failure(tmp_path
         assert state(instance).failures == 1
 
 
-def test_a_lane_is_free_even_where_the_frozen_worker_keeps_dagster_from_being_told(tmp_path: Path) -> None:
+def test_a_lane_is_free_even_if_the_frozen_worker_blocks_the_report_to_dagster(tmp_path: Path) -> None:
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         frozen = sqlite3.connect(next(tmp_path.rglob(f"{run_id}.db")), isolation_level=None)

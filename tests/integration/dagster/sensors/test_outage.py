@@ -1,4 +1,4 @@
-"""When a sensor that cannot do its work is red."""
+"""When a sensor that cannot work is red."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_for_a_minute_a_tick_is_skipped_with_the_reason(seconds: float) -> None:
 
 
 @pytest.mark.parametrize("seconds", [RED_AFTER, 3600.0])
-def test_from_a_minute_on_the_tick_fails_with_the_reason_in_its_first_line(seconds: float) -> None:
+def test_after_a_minute_the_tick_fails_with_the_reason_in_its_first_line(seconds: float) -> None:
     with pytest.raises(SensorHeldUp) as failed:
         held_up(WHY, 1000.0, 1000.0 + seconds)
     assert str(failed.value).splitlines()[0].startswith(WHY)
@@ -25,7 +25,7 @@ def test_from_a_minute_on_the_tick_fails_with_the_reason_in_its_first_line(secon
     assert isinstance(failed.value, dg.DagsterError)
 
 
-def test_what_was_never_held_up_does_not_fail() -> None:
+def test_a_sensor_without_an_outage_does_not_fail() -> None:
     assert held_up(WHY, 0.0, 1e9).skip_message == WHY
 
 

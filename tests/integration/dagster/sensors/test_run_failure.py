@@ -1,4 +1,4 @@
-"""What a webhook is told of a run that failed: a genuine HTTP server receives it, refuses it, or is not there."""
+"""What is posted about a failed run: a genuine HTTP server accepts the post, refuses it, or is unreachable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "T0/B0/hunter2"
 
 
 class Webhook:
-    """Receives posts at `url` and answers with the statuses given, the last one for ever."""
+    """Receives posts at `url` and answers with the given statuses, and then always with the last one."""
 
     def __init__(self) -> None:
         self.statuses = [200]
@@ -65,7 +65,7 @@ def process_events() -> None:
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Any]:
+def post_failure(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Any]:
     """Runs the sensor on a run that failed, with the webhook's address given."""
 
     def run(url: str | None) -> Any:
@@ -81,8 +81,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], Any]:
     return run
 
 
-def test_a_run_that_failed_is_told(webhook: Webhook, told: Callable[[str | None], Any]) -> None:
-    run_id, skipped = told(webhook.url)
+def test_a_failed_run_is_posted(webhook: Webhook, post_failure: Callable[[str | None], Any]) -> None:
+    run_id, skipped = post_failure(webhook.url)
     assert skipped is None
     link = f"http://dagster.example/runs/{run_id}"
     assert webhook.received == [
@@ -101,8 +101,8 @@ def test_a_run_that_failed_is_told(webhook: Webhook, told: Callable[[str | None]
     ]
 
 
-def test_without_an_address_it_says_in_a_line_that_it_does_nothing(told: Callable[[str | None], Any]) -> None:
-    _, skipped = told(None)
+def test_without_an_address_it_says_in_a_line_that_it_does_nothing(post_failure: Callable[[str | None], Any]) -> None:
+    _, skipped = post_failure(None)
     assert skipped == dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: failed runs are not reported")
 
 
@@ -112,7 +112,7 @@ def test_without_an_address_it_says_in_a_line_that_it_does_nothing(told: Callabl
 )
 def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
     webhook: Webhook,
-    told: Callable[[str | None], Any],
+    post_failure: Callable[[str | None], Any],
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     statuses: list[int],
@@ -121,7 +121,7 @@ def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     webhook.statuses = statuses
-    run_id, skipped = told(webhook.url)
+    run_id, skipped = post_failure(webhook.url)
     line = f"run {run_id[:8]} was not reported to the webhook (TRUEPIXEL_ALERT_WEBHOOK_URL): {says}"
     assert skipped == dg.SkipReason(line)
     assert len(webhook.received) == posts
@@ -129,11 +129,11 @@ def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
     assert "hunter2" not in caplog.text + captured.out + captured.err
 
 
-def test_one_that_is_away_is_one_line_without_its_address(
-    told: Callable[[str | None], Any], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+def test_an_unreachable_webhook_is_one_line_without_its_address(
+    post_failure: Callable[[str | None], Any], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    _, skipped = told(f"http://127.0.0.1:{free_ports(1)[0]}/{SECRET}")
+    _, skipped = post_failure(f"http://127.0.0.1:{free_ports(1)[0]}/{SECRET}")
     assert skipped.skip_message.endswith(": ConnectionRefusedError")
     captured = capfd.readouterr()
     assert "hunter2" not in caplog.text + captured.out + captured.err + skipped.skip_message

@@ -8,8 +8,9 @@ from random import Random
 from confluent_kafka import Producer
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import ChaosFailed, Pipeline
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.visits import order, visit
+from truepixel_dagster.local.chaos.waiting import ChaosFailed
 from truepixel_dagster.local.traffic import Record
 from truepixel_dagster.stream.client_config import client_config
 
@@ -73,15 +74,15 @@ def one_user(pipeline: Pipeline, rng: Random) -> Hit:
 def conflicts(pipeline: Pipeline, rng: Random) -> Hit:
     """Three lanes write to one order at once: its pixel events are on three partitions"""
     shop, token = f"conflicts-{rng.getrandbits(40):x}", f"{rng.getrandbits(128):032x}"
-    pipeline.stop_daemon()
+    pipeline.daemon.stop()
     for partition in range(LANES):
         sightings = (order(shop, token, number * LANES + partition, client=partition) for number in range(300))
         pipeline.send(sightings, partition=partition)
-    pipeline.start_daemon(lanes=LANES)
+    pipeline.daemon.start(pipeline.settings.model_copy(update={"lanes": LANES}))
     hit = ended("900 sightings of one order on three lanes")
     try:
         pipeline.wait_until_processed(pipeline.high(), 120)
     finally:
-        pipeline.stop_daemon()
-        pipeline.start_daemon()
+        pipeline.daemon.stop()
+        pipeline.daemon.start(pipeline.settings)
     return Hit(f"{hit.what}, and one lane again", ended("").ended_at)

@@ -16,8 +16,9 @@ from random import Random
 from truepixel_dagster.collector.journal_file import NAME
 from truepixel_dagster.local.chaos.collector_process import CollectorProcess, connect, running, with_app_secret
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.promises import Senders, broken, on_topic, verdict
+from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, ChaosFailed, until
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.settings import Settings
 

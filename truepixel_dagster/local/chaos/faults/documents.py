@@ -5,8 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.visits import visit
+from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, ChaosFailed
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 
 NEWER, KEPT = "of_a_newer_version", {"kept": [1, "two", None]}

@@ -11,8 +11,9 @@ from typing import Any
 from elasticsearch import ApiError, Elasticsearch
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import ChaosFailed, Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.visits import visits
+from truepixel_dagster.local.chaos.waiting import ChaosFailed, until
 
 UNDO_SECONDS = 60.0
 OTHER, OTHER_SHARDS = "other", 150
@@ -20,8 +21,8 @@ OTHER, OTHER_SHARDS = "other", 150
 
 def blocked(pipeline: Pipeline, rng: Random) -> Hit:
     """Indices refuse writes for 4–10 s, by an operator's block or that of a full disk"""
-    block = pipeline.next_of("block", ("write", "read_only_allow_delete", "read_only"), rng)
-    name = pipeline.next_of("blocked", ("events-*", "attributions", "*"), rng)
+    block = pipeline.unused.choice("block", ("write", "read_only_allow_delete", "read_only"), rng)
+    name = pipeline.unused.choice("blocked", ("events-*", "attributions", "*"), rng)
     seconds, setting = rng.uniform(4, 10), f"index.blocks.{block}"
     pattern = f"{pipeline.settings.namespace}-{name}"
     with _client(pipeline) as client, _undone(lambda: _set(client, pattern, setting, None)):
@@ -32,7 +33,7 @@ def blocked(pipeline: Pipeline, rng: Random) -> Hit:
 
 def closed(pipeline: Pipeline, rng: Random) -> Hit:
     """An index is closed for 4–10 s, and opened again"""
-    name = pipeline.next_of("closed", ("events-*", "attributions"), rng)
+    name = pipeline.unused.choice("closed", ("events-*", "attributions"), rng)
     seconds, pattern = rng.uniform(4, 10), f"{pipeline.settings.namespace}-{name}"
     with _client(pipeline) as client:
         # Elasticsearch closes indices by name only, not by pattern.
@@ -86,7 +87,7 @@ def recovering(pipeline: Pipeline, _rng: Random) -> Hit:
 
 def breaker(pipeline: Pipeline, rng: Random) -> Hit:
     """Circuit breakers answer 429 for 4–10 s"""
-    name, limit = pipeline.next_of(
+    name, limit = pipeline.unused.choice(
         "breaker",
         (("network.breaker.inflight_requests.limit", "16kb"), ("indices.breaker.total.limit", "1%")),
         rng,
@@ -110,7 +111,7 @@ def too_large(pipeline: Pipeline, rng: Random) -> Hit:
 
 def _new_month(pipeline: Pipeline, rng: Random, what: str) -> Hit:
     """Send events of a month that has no index yet, and let them wait for a while."""
-    month, seconds = pipeline.unused_month(), rng.uniform(4, 8)
+    month, seconds = pipeline.unused.month(), rng.uniform(4, 8)
     pipeline.send(visits(f"month-{rng.getrandbits(40):x}", 20, month))
     time.sleep(seconds)
     return ended(f"{what} for {seconds:.1f} s when {month:%Y-%m} came")

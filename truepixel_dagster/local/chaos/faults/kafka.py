@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from contextlib import suppress
 from random import Random
@@ -11,12 +13,15 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, ChaosFailed, Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.visits import visits
+from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, ChaosFailed, until
+from truepixel_dagster.resources import open_stores
 from truepixel_dagster.stream.client_config import client_config
 
 ADMIN_SECONDS = 15.0
 RETAINED = 400
+LOST_RANGE = re.compile(r"([0-9]+)(?:@[0-9]+)?\.\.([0-9]+)$")
 
 
 def transactions(pipeline: Pipeline, rng: Random) -> Hit:
@@ -38,7 +43,7 @@ def transactions(pipeline: Pipeline, rng: Random) -> Hit:
 def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
     """The group's offsets are set back by up to 2,000 while no worker lives: everything after them is read again"""
     back = rng.randint(200, 2000)
-    pipeline.stop_daemon()
+    pipeline.daemon.stop()
     try:
         offsets = [
             TopicPartition(pipeline.settings.topic, entry.partition, max(entry.low, (entry.committed or 0) - back))
@@ -49,7 +54,7 @@ def offsets_back(pipeline: Pipeline, rng: Random) -> Hit:
         (future,) = admin.alter_consumer_group_offsets(request).values()
         future.result()
     finally:
-        pipeline.start_daemon()
+        pipeline.daemon.start(pipeline.settings)
     return ended(f"offsets set back by {back} a partition")
 
 
@@ -71,7 +76,7 @@ def retention(pipeline: Pipeline, rng: Random) -> Hit:
     settings, admin, shop = pipeline.settings, _admin(pipeline), f"retention-{rng.getrandbits(40):x}"
     with pipeline.load.paused():
         pipeline.close_log()
-        known = pipeline.lost_to_retention()
+        known = _lost_to_retention(pipeline)
         pipeline.kill_server("elasticsearch")
         try:
             before = {entry.partition: entry.high for entry in pipeline.lag()}
@@ -85,10 +90,24 @@ def retention(pipeline: Pipeline, rng: Random) -> Hit:
         hit = ended(f"{sum(ends.values()) - sum(before.values())} records removed by retention before they were read")
         if not pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS):
             return hit
-        stored, said = pipeline.count_events(f"{shop}.myshopify.com"), pipeline.lost_to_retention() - known
+        stored, said = _count_events(pipeline, f"{shop}.myshopify.com"), _lost_to_retention(pipeline) - known
     if stored + said != RETAINED:
         raise ChaosFailed(f"of {RETAINED} records {stored} are stored, and {said} are reported as removed by retention")
     return Hit(f"{hit.what}, of which {said} are reported as lost", hit.ended_at)
+
+
+def _lost_to_retention(pipeline: Pipeline) -> int:
+    """Return how many records the pipeline reports as removed by retention before they were read."""
+    lost = json.loads(pipeline.operate("lag", "--json")).get("lost", [])
+    ranges = [LOST_RANGE.search(line) for line in lost]
+    return sum(int(found[2]) - int(found[1]) + 1 for found in ranges if found)
+
+
+def _count_events(pipeline: Pipeline, shop: str) -> int:
+    """Return how many events of a shop are stored."""
+    with open_stores(pipeline.settings) as stores:
+        stores.elasticsearch.refresh()
+        return sum(1 for _ in stores.elasticsearch.scan("events-", {"term": {"shop_id": shop}}, fields=["shop_id"]))
 
 
 def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:

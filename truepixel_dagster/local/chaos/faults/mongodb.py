@@ -6,7 +6,8 @@ import time
 from random import Random
 
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
+from truepixel_dagster.local.chaos.waiting import until
 
 ELECTION_SECONDS = 60.0
 OUT_OF_DISK_SPACE = 14031

@@ -8,10 +8,12 @@ from random import Random
 
 import psutil
 
-from truepixel_dagster.local.chaos.failpoints import FLUSH_POINTS, STAGE_POINTS
+from truepixel_dagster.local.chaos.failpoints import FLUSH_POINTS, STAGE_POINTS, kill_at
 from truepixel_dagster.local.chaos.faults.hit import Hit, ended
-from truepixel_dagster.local.chaos.pipeline import RECOVERY_SECONDS, Pipeline, until
+from truepixel_dagster.local.chaos.pipeline import Pipeline
 from truepixel_dagster.local.chaos.visits import visits
+from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, until
+from truepixel_dagster.resources import open_stores
 
 # No server listens there.
 DEAD = "127.0.0.1:1"
@@ -26,42 +28,52 @@ TRUEPIXEL_NAMESPACE=somebody-elses
 
 def worker(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGKILL to the worker at a random moment"""
-    pipeline.kill_worker(rng)
+    pipeline.workers.kill(rng)
     return ended("worker killed")
 
 
 def stage(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGKILL exactly before or after a stage, the background writes and the commit included"""
-    point = pipeline.next_of("stage", STAGE_POINTS, rng)
-    pipeline.kill_at(point)
+    point = pipeline.unused.choice("stage", STAGE_POINTS, rng)
+    kill_at(pipeline.settings.data_dir, point)
     return ended(f"worker killed {point}")
 
 
 def flush(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGKILL to the flush after the claim, after the write, or after the acknowledgement, until no claim is open"""
-    point = pipeline.next_of("flush", FLUSH_POINTS, rng)
-    pipeline.kill_at(point)
+    point = pipeline.unused.choice("flush", FLUSH_POINTS, rng)
+    kill_at(pipeline.settings.data_dir, point)
     hit = ended(f"flush killed {point}")
-    until(lambda: not pipeline.open_claims(), RECOVERY_SECONDS, "the end of the interrupted claims")
+    until(lambda: not _open_claims(pipeline), RECOVERY_SECONDS, "the end of the interrupted claims")
     return hit
+
+
+def _open_claims(pipeline: Pipeline) -> int:
+    """Return the number of claims of flushes that are in progress or were interrupted."""
+    with open_stores(pipeline.settings) as stores:
+        return sum(len(keys) for keys in stores.redis.counter_keys("claim", 100))
 
 
 def daemon(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGKILL to Dagster's daemon, started again up to 5 s later"""
     pause = rng.uniform(0, 5)
-    pipeline.kill_daemon()
+    pipeline.daemon.kill()
     time.sleep(pause)
-    pipeline.start_daemon()
+    pipeline.daemon.start(pipeline.settings)
     return ended(f"daemon killed, started again after {pause:.1f} s")
 
 
 def freeze(pipeline: Pipeline, rng: Random) -> Hit:
     """SIGSTOP to the lane's worker until the lane has another owner, then SIGCONT; the frozen worker ends"""
     time.sleep(rng.uniform(0, 1))
-    frozen, owner = pipeline.freeze_owner()
+    frozen, owner = pipeline.workers.freeze_owner()
     at = time.monotonic()
     try:
-        until(lambda: pipeline.owner() not in (None, owner), RECOVERY_SECONDS, "another owner of the frozen one's lane")
+        until(
+            lambda: pipeline.workers.owner() not in (None, owner),
+            RECOVERY_SECONDS,
+            "another owner of the frozen one's lane",
+        )
         taken = time.monotonic() - at
         pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
     finally:
@@ -73,10 +85,10 @@ def freeze(pipeline: Pipeline, rng: Random) -> Hit:
 
 def terminated(pipeline: Pipeline, rng: Random) -> Hit:
     """A run is terminated through Dagster before it reports what it wrote of a day that has no other events"""
-    day = pipeline.unused_month()
+    day = pipeline.unused.month()
     pipeline.send(visits(f"day-{rng.getrandbits(40):x}", 20, day))
     pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS)
-    run = pipeline.terminate_owner()
+    run = pipeline.workers.terminate_owner()
     return ended(f"run {run[:8]} terminated through Dagster, with {day:%Y-%m-%d} not reported")
 
 
@@ -85,14 +97,14 @@ def dotenv(pipeline: Pipeline, _rng: Random) -> Hit:
     folder = pipeline.settings.data_dir / "elsewhere"
     folder.mkdir(exist_ok=True)
     (folder / ".env").write_text(DOTENV)
-    pipeline.stop_daemon()
-    pipeline.start_daemon(folder)
+    pipeline.daemon.stop()
+    pipeline.daemon.start(pipeline.settings, folder)
     hit = ended("daemon started beside a .env that names dead servers")
     try:
         if not pipeline.wait_until_processed(pipeline.high(), RECOVERY_SECONDS):
             return hit
         took = time.monotonic() - hit.ended_at
     finally:
-        pipeline.stop_daemon()
-        pipeline.start_daemon()
+        pipeline.daemon.stop()
+        pipeline.daemon.start(pipeline.settings)
     return Hit(f"{hit.what}: processed after {took:.1f} s there, and started again at home", time.monotonic())

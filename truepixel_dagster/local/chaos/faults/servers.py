@@ -25,7 +25,7 @@ def killed(name: str) -> Fault:
 
 def connection(pipeline: Pipeline, rng: Random) -> Hit:
     """The connections to a server cut, or slowed by 0.2–1.5 s a chunk, for 2–8 s, by a proxy"""
-    name = pipeline.next_of("connection", sorted(pipeline.proxies), rng)
+    name = pipeline.unused.choice("connection", sorted(pipeline.proxies), rng)
     proxy, seconds, cut = pipeline.proxies[name], rng.uniform(2, 8), rng.random() < 0.5
     try:
         proxy.cut() if cut else proxy.delay(rng.uniform(0.2, 1.5))

@@ -55,7 +55,7 @@ def lost_by_a_stage(patch: Patch) -> None:
     patch.setattr(index, "decide", lose)
 
 
-def test_a_sound_lane_looked_at_every_record_and_found_nothing(settings: Settings) -> None:
+def test_the_invariant_checks_of_a_healthy_lane_see_every_record_and_find_no_violation(settings: Settings) -> None:
     tally = drained(settings)
     assert tally.duplicates > 50
     assert sum(tally.dead_letters.values()) > 20
