@@ -11,21 +11,17 @@ is stale, and materializing it again corrects it.
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
-import fsspec
 import msgspec
 import pyarrow as pa
-from fsspec.implementations.local import LocalFileSystem
 
 from truepixel_dagster.answers.tables import LakeTable
 from truepixel_dagster.lake.arrow import Row, parquet, schema_of, table_of
 from truepixel_dagster.lake.errors import LakeError
+from truepixel_dagster.lake.storage import Storage
 from truepixel_dagster.settings import Settings
 
 _MADE, _FILE = "_made.json", "part.parquet"
@@ -56,29 +52,8 @@ class Written(msgspec.Struct, frozen=True):
         return Written(*(a + b for a, b in zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other))))
 
 
-class Lake:
-    """Read and write the files of one lake.
-
-    Arguments:
-        url: A folder, or the address of a bucket in fsspec's form, such as `s3://bucket/truepixel`.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        try:
-            self.fs, self._root = fsspec.core.url_to_fs(self.url)
-        except (ImportError, ValueError) as error:
-            raise LakeError(f"{self.url}: {error}; install the package that fsspec needs for it") from error
-
-    @property
-    def root(self) -> str:
-        """Return the address in the file system's own form."""
-        return str(self.fs.unstrip_protocol(self._root)) if not self.is_local else str(self._root)
-
-    @property
-    def is_local(self) -> bool:
-        """Return whether it is a folder on this machine."""
-        return isinstance(self.fs, LocalFileSystem)
+class Lake(Storage):
+    """Read and write the files of one lake."""
 
     def write(
         self, table: LakeTable, day: str, shops: Mapping[str, Sequence[Row]], sources: Mapping[str, str]
@@ -92,7 +67,7 @@ class Lake:
             sources: A text for each shop that identifies the sources of its rows; also for shops without rows.
 
         Raises:
-            OSError: The disk or bucket rejects a write.
+            OSError, LakeError: The disk or bucket rejects a write.
         """
         before = self.made(table, day)
         named = [shop for shop in sorted(shops) if len(shop_folder(shop)) <= LONGEST_NAME]
@@ -109,7 +84,7 @@ class Lake:
                 changed += 1
         gone = [shop for shop in self.shops(table, day) if shop not in made or not made[shop].rows]
         for shop in gone:
-            self.fs.rm_file(self._file(table, day, shop))
+            self.remove(self._file(table, day, shop))
         for shop, words in sources.items():
             made.setdefault(shop, Made(0, "", words))
         if made != before:
@@ -146,7 +121,7 @@ class Lake:
         return pa.concat_tables([schema_of(table).empty_table().select(names), *found])
 
     def _table(self, table: LakeTable, day: str, shop: str, made: Made, columns: Sequence[str] | None) -> pa.Table:
-        content = self.fs.cat_file(self._file(table, day, shop))
+        content = self.content(self._file(table, day, shop))
         if hashlib.sha256(content).hexdigest() != made.sha256:
             raise LakeError(
                 f"{self._file(table, day, shop)} does not match its {_MADE}, because another process replaces it or"
@@ -161,22 +136,23 @@ class Lake:
     def made_of(self, table: LakeTable, days: Iterable[str]) -> dict[str, dict[str, Made]]:
         """Return what `_made.json` records, by day and shop, for those of some days that were written."""
         paths = {f"{self._day(table, day)}/{_MADE}": day for day in days}
-        found = self.fs.cat(list(paths), on_error="omit") if paths else {}
-        # For a single path, a file system returns the content instead of a mapping.
-        contents = found if isinstance(found, dict) else dict(zip(paths, [found]))
-        by_path = {str(path).lstrip("/"): content for path, content in contents.items()}
-        read = {day: by_path.get(path.lstrip("/")) for path, day in paths.items()}
-        return {day: msgspec.json.decode(content, type=dict[str, Made]) for day, content in read.items() if content}
+        found = self.contents(paths)
+        return {paths[path]: msgspec.json.decode(content, type=dict[str, Made]) for path, content in found.items()}
 
     def shops(self, table: LakeTable, day: str) -> list[str]:
         """Return the shops that have a file for a day."""
-        self.fs.invalidate_cache(self._day(table, day))
-        found = self.fs.glob(f"{self._day(table, day)}/*/{_FILE}")
-        return sorted(unquote(str(path).rsplit("/", 2)[1].partition("=")[2]) for path in found)
+        found = (path for path in self.below(self._day(table, day)) if path.endswith(f"/{_FILE}"))
+        return sorted(unquote(path.rsplit("/", 2)[1].partition("=")[2]) for path in found)
 
     def days(self, table: LakeTable) -> list[str]:
         """Return the days that a table has, in order."""
-        return sorted(name.partition("=")[2] for name in self._names(f"{self._root}/{table.path}", "day="))
+        names = self.names(self.path(table.path))
+        return sorted(name.partition("=")[2] for name in names if name.startswith("day="))
+
+    def paths(self, table: LakeTable, shop: str | None = None) -> list[str]:
+        """Return the files of a table, of one shop or of all."""
+        end = f"/{_FILE}" if shop is None else f"/{shop_folder(shop)}/{_FILE}"
+        return [path for path in self.below(self.path(table.path)) if path.endswith(end)]
 
     def has_files(self, table: LakeTable, shop: str | None = None) -> bool:
         """Return whether a table has any file, of one shop or of any."""
@@ -184,54 +160,22 @@ class Lake:
         days = self.days(table)
         if shop is None:
             return any(self.shops(table, day) for day in days)
-        return any(self.fs.exists(self._file(table, day, shop)) for day in days)
+        return any(self.exists(self._file(table, day, shop)) for day in days)
 
     def files(self, table: LakeTable, shop: str | None = None) -> str:
         """Return the pattern of the files of a table, of one shop or of all."""
         # A quoted shop id has no character that a pattern gives a meaning.
         return f"{self.root}/{table.path}/*/{'*' if shop is None else shop_folder(shop)}/{_FILE}"
 
-    def path(self, name: str) -> str:
-        """Return the path of another file or folder in the lake."""
-        return f"{self._root}/{name}"
-
-    def put(self, path: str, content: bytes) -> None:
-        """Replace a file as a whole."""
-        if not self.is_local:
-            self.fs.pipe_file(path, content)
-            return
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-        try:
-            with beside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(target)
-        finally:
-            beside.unlink(missing_ok=True)
-
     def _has(self, table: LakeTable, day: str, shop: str, digest: str) -> bool:
         """Return whether a file is as it should be; two that wrote it at once may have left the other's content."""
         try:
-            return hashlib.sha256(self.fs.cat_file(self._file(table, day, shop))).hexdigest() == digest
+            return hashlib.sha256(self.content(self._file(table, day, shop))).hexdigest() == digest
         except FileNotFoundError:
             return False
 
-    def _names(self, path: str, prefix: str) -> Iterator[str]:
-        self.fs.invalidate_cache(path)
-        try:
-            found = self.fs.ls(path, detail=False)
-        except FileNotFoundError:
-            return
-        for each in found:
-            name = str(each).rstrip("/").rpartition("/")[2]
-            if name.startswith(prefix):
-                yield name
-
     def _day(self, table: LakeTable, day: str) -> str:
-        return f"{self._root}/{table.path}/day={day}"
+        return self.path(f"{table.path}/day={day}")
 
     def _file(self, table: LakeTable, day: str, shop: str) -> str:
         return f"{self._day(table, day)}/{shop_folder(shop)}/{_FILE}"

@@ -49,7 +49,7 @@ class Imports:
             now: Milliseconds since the epoch; the clock's by default.
 
         Raises:
-            OSError: The disk or bucket rejects the write; nothing is imported.
+            OSError, LakeError: The disk or bucket rejects the write; nothing is imported.
         """
         kind: Kind = "rates" if file.rates else "spend"
         rows: Sequence[Spend | Rate] = file.rates or file.spend
@@ -62,13 +62,7 @@ class Imports:
 
     def all(self, kind: Kind) -> list[Import]:
         """Return all imports of a kind, the oldest first."""
-        folder = self._folder(kind)
-        self._lake.fs.invalidate_cache(folder)
-        try:
-            found = self._lake.fs.ls(folder, detail=False)
-        except FileNotFoundError:
-            return []
-        names = (str(path).rpartition("/")[2] for path in found)
+        names = self._lake.names(self._folder(kind))
         parts = (name.removesuffix(".json").split("_") for name in names if name.endswith(".json"))
         made = (Import(first, last, int(at), f"{first}_{last}_{at}_{rest}.json") for first, last, at, rest in parts)
         return sorted(made, key=lambda each: (each.at, each.name))
@@ -82,7 +76,7 @@ class Imports:
         return [msgspec.json.decode(self._content("rates", each), type=tuple[Rate, ...]) for each in imports]
 
     def _content(self, kind: Kind, each: Import) -> bytes:
-        return bytes(self._lake.fs.cat_file(f"{self._folder(kind)}/{each.name}"))
+        return self._lake.content(f"{self._folder(kind)}/{each.name}")
 
     def _folder(self, kind: Kind) -> str:
         return self._lake.path(f"imports/{kind}")

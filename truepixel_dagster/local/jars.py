@@ -107,10 +107,10 @@ def _fetched(jars: JarSet, cache: Path, progress: Callable[[str], None]) -> Path
 
 
 def _fetched_so_far(cache: Path, jars: JarSet) -> str:
-    """Return how much has arrived; files may appear and disappear meanwhile."""
+    """Return how much has arrived; files and folders may appear and disappear meanwhile."""
     size = 0
-    for path in cache.glob(".fetching-*/**/*.jar"):
-        with suppress(OSError):
+    with suppress(OSError):
+        for path in cache.glob(".fetching-*/**/*.jar"):
             size += path.stat().st_size
     return f"{jars.name}: {size / 2**20:.0f} of {jars.mebibytes} MiB"
 

@@ -6,7 +6,6 @@ import io
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-import fsspec
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +14,9 @@ from truepixel_dagster.answers.grid import Line, NoGrid, lines_of
 from truepixel_dagster.answers.spend import BadRow, File, Unrecognised, read
 from truepixel_dagster.events.shop_time import ShopDays
 from truepixel_dagster.lake.errors import NotImported
-from truepixel_dagster.lake.files import Lake, lake_of
+from truepixel_dagster.lake.files import lake_of
 from truepixel_dagster.lake.imports import Imports
+from truepixel_dagster.lake.storage import Storage
 from truepixel_dagster.rebuild.answers import RATES_MAKER, SPEND_MAKER
 from truepixel_dagster.rebuild.lake import Tools, make
 from truepixel_dagster.resources import open_stores, sites_of
@@ -64,7 +64,7 @@ def import_spend(
 
     Raises:
         NotImported: The form is unknown, a row is bad, or there is no row.
-        LakeError: The address of the lake cannot be used.
+        LakeError: The address of the file or of the lake cannot be used.
         OSError: The file cannot be read, or the lake cannot be written.
     """
     sources = sites_of(settings).of(shop or "", None).sources
@@ -93,7 +93,7 @@ def import_watched(settings: Settings, path: str) -> Imported:
     Raises:
         NotImported, LakeError, OSError: As for `import_spend`.
     """
-    root = Lake(settings.spend_url or "")
+    root = Storage(settings.spend_url or "")
     inside = PurePosixPath(path).parts
     shop = inside[0] if len(inside) > 1 else None
     return import_spend(settings, f"{root.url}/{path}", shop)
@@ -103,20 +103,19 @@ def watched(settings: Settings) -> Iterator[Watched]:
     """Yield the files of the watched folder by their path within it; none if the folder does not exist.
 
     Raises:
-        OSError: The folder or bucket cannot be read.
+        OSError, LakeError: The folder or bucket cannot be read.
     """
-    folder = Lake(settings.spend_url or "")
+    folder = Storage(settings.spend_url or "")
     root = folder.path("")
-    folder.fs.invalidate_cache()
-    for path, about in sorted(folder.fs.find(root, detail=True).items()):
+    for path, about in sorted(folder.below(root).items()):
         if path.lower().endswith(ENDINGS):
             version = about.get("ETag") or about.get("etag") or about.get("mtime") or about.get("LastModified") or ""
             yield Watched(path[len(root) :].lstrip("/"), f"{version}:{about.get('size')}")
 
 
 def _content(address: str) -> bytes:
-    with fsspec.open(address, "rb") as file:
-        content: bytes = file.read(_LARGEST + 1)
+    file = Storage(address)
+    content = file.content(file.path(""), _LARGEST + 1)
     if len(content) > _LARGEST:
         raise NotImported(f"{address} is larger than {_LARGEST >> 20} MiB: export fewer days at once")
     return content

@@ -146,3 +146,19 @@ def test_a_file_with_the_content_of_another_writer_is_replaced(lake: Lake) -> No
     lake.put(path, b"other")
     assert lake.write(FUNNEL_DAILY, DAY, rows, {}).changed == 1
     assert len(lake.read(FUNNEL_DAILY, DAY, SHOPS[0])) == 1
+
+
+def test_a_record_of_sources_that_cannot_be_read_is_an_error_and_not_a_day_without_rows(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path))
+    lake.write(FUNNEL_DAILY, DAY, {SHOPS[0]: [row(SHOPS[0])]}, {})
+    record = tmp_path / FUNNEL_DAILY.path / f"day={DAY}" / "_made.json"
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(OSError, match=r"_made\.json"):
+        lake.read_day(FUNNEL_DAILY, DAY)
+
+
+def test_an_address_is_shown_without_its_password() -> None:
+    with pytest.raises(LakeError, match=r"^nothing://host/lake: Protocol not known") as error:
+        Lake("nothing://me:hidden@host/lake")
+    assert "hidden" not in str(error.value)
