@@ -17,7 +17,8 @@ import pytest
 
 from truepixel_dagster.local.jars import JarCache, JarsError, JarSet
 from truepixel_dagster.local.processes import POLL_SECONDS, dying_with_parent
-from truepixel_dagster.local.servers import ANSWER_TIMEOUT, free_ports
+from truepixel_dagster.local.servers import free_ports
+from truepixel_dagster.local.servers.server import ANSWER_TIMEOUT
 
 JARS = JarSet("s3proxy-4.1.0", ("org.gaul:s3proxy:4.1.0:jar-with-dependencies",), 53, alone=True)
 KEY, SECRET = "reader", "canary-right-4711"
