@@ -25,9 +25,9 @@ import yaml
 from tests.integration.collectors import DOMAIN, SHOP, signed
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.instance.process import environment
+from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.graphql import GraphQL
 from truepixel_dagster.local.servers import free_ports
-from truepixel_dagster.local.stack import ephemeral_stack
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import lag
 
