@@ -6,6 +6,7 @@ for difference in differences(expected, actual):
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -50,6 +51,11 @@ class Difference:
     path: str = ""
     expected: Any = None
     actual: Any = None
+
+    @property
+    def top_field(self) -> str:
+        """Return the field of the document that the path begins with."""
+        return re.split(r"[.\[]", self.path)[0]
 
     def __str__(self) -> str:
         where = f"{self.store} {self.id!r}"

@@ -6,7 +6,6 @@ registry. So if it changed after a shop's first judged record, the stores may ho
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -97,8 +96,7 @@ def excused(
         if shop not in changed.origins or difference.store not in _OF_ORIGINS:
             return False
         fields = _OF_ORIGINS[difference.store]
-        field = re.split(r"[.\[]", difference.path)[0]
-        return fields is None or field in fields
+        return fields is None or difference.top_field in fields
 
     return [difference for difference in found if is_excused(difference)]
 

@@ -8,7 +8,6 @@ belong to, and the days on which it counts its products.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -271,8 +270,7 @@ def of_order(found: Iterable[Difference], moved: AbstractSet[str], actual: Actua
     orders = {name for event in actual.events.values() if _user(event) in moved for name in _names(event)}
 
     def is_of_order(difference: Difference) -> bool:
-        field = re.split(r"[.\[]", difference.path)[0]
-        if difference.kind != "differs" or field not in _OF_ORDER.get(difference.store, ()):
+        if difference.kind != "differs" or difference.top_field not in _OF_ORDER.get(difference.store, ()):
             return False
         if difference.store != "attributions":
             return difference.id in moved
