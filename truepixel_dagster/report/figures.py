@@ -128,7 +128,7 @@ class Credited(msgspec.Struct, frozen=True):
     """Hold what is credited to a source on one of the shop's days, in minor units of `currency`."""
 
     day: str
-    channel: str
+    channel: str | None
     platform: str
     campaign: str | None
     currency: str
@@ -182,11 +182,10 @@ class Figures:
         if order.test:
             self.test_orders += 1
             return
-        rows = self._sums.setdefault(order.value.currency if order.value else "", {})
+        currency = order.value.currency if order.value else ""
         for credit, sums in parts:
-            named = {"channel": credit.channel, "platform": credit.platform, "day": day}
-            named["campaign"] = credit.campaign or credit.campaign_id
-            rows.setdefault(tuple(named[name] for name in self._names), Sums()).add(sums)
+            campaign = credit.campaign or credit.campaign_id
+            self.credit(Credited(day, credit.channel, credit.platform, campaign, currency, sums))
 
     def credit(self, credited: Credited) -> None:
         """Add what is credited to a source on a day."""
