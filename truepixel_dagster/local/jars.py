@@ -111,7 +111,8 @@ def _fetched_so_far(cache: Path, jars: JarSet) -> str:
     size = 0
     with suppress(OSError):
         for path in cache.glob(".fetching-*/**/*.jar"):
-            size += path.stat().st_size
+            with suppress(OSError):
+                size += path.stat().st_size
     return f"{jars.name}: {size / 2**20:.0f} of {jars.mebibytes} MiB"
 
 
