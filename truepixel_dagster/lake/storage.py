@@ -107,7 +107,7 @@ class Storage:
         return [str(each).rstrip("/").rpartition("/")[2] for each in found]
 
     def below(self, path: str) -> dict[str, dict[str, Any]]:
-        """Return what is known of all files below a folder, by path; none if it does not exist.
+        """Return the details of every file below a folder, by path; empty if the folder does not exist.
 
         Raises:
             OSError, LakeError: As the class says.

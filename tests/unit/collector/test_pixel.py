@@ -165,7 +165,7 @@ def test_a_bot_is_marked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "left"),
+    ("url", "kept"),
     [
         ("https://u:p@a.example/p?utm_source=x&gclid=G#top", "https://a.example/p?utm_source=x"),
         ("/p?email=a@b.example", "/p"),
@@ -173,8 +173,8 @@ def test_a_bot_is_marked() -> None:
         ("?UTM_Source=y&_kx=1", "?UTM_Source=y"),
     ],
 )
-def test_the_campaign_of_an_address_remains(url: str, left: str) -> None:
-    assert json.loads(without_person({"context": {"href": url}}))["context"]["href"] == left
+def test_an_address_keeps_its_campaign_and_nothing_of_a_person(url: str, kept: str) -> None:
+    assert json.loads(without_person({"context": {"href": url}}))["context"]["href"] == kept
 
 
 values = st.recursive(

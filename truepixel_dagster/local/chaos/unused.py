@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 class Unused:
-    """Remember what the rounds of one chaos have used."""
+    """Remember what the rounds of one chaos have not used yet."""
 
     def __init__(self) -> None:
-        self._used: dict[str, list[Any]] = {}
+        self._remaining: dict[str, list[Any]] = {}
         self._months = 0
 
     def choice(self, name: str, choices: Sequence[T], rng: Random) -> T:
         """Choose one of the choices at random; each is chosen once before any is chosen again."""
-        left = self._used.setdefault(name, [])
-        if not left:
-            left += rng.sample(choices, len(choices))
-        found: T = left.pop()
+        remaining = self._remaining.setdefault(name, [])
+        if not remaining:
+            remaining += rng.sample(choices, len(choices))
+        found: T = remaining.pop()
         return found
 
     def month(self) -> datetime:
