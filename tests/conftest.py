@@ -3,6 +3,7 @@
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -37,6 +38,19 @@ settings.load_profile("full")
 GIB = 1024**3
 GIB_OF_A_STACK = 2
 
+# Files whose tests run Dagster's daemon, UI and lanes for minutes: dozens of processes. Two of them at a time overload
+# two processors, so that their runs are given up and started again, and nothing else gets on.
+LIVE = {
+    "tests/browser/test_operator.py",
+    "tests/crash/test_faults.py",
+    "tests/integration/test_backfill.py",
+    "tests/integration/test_demo.py",
+    "tests/integration/test_own_servers.py",
+    "tests/integration/test_red_outage.py",
+    "tests/integration/test_webserver_access.py",
+    "tests/integration/test_wheel.py",
+}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let `tests/mutations.py` start the servers once for all its runs."""
@@ -57,6 +71,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     if all(path.is_relative_to(PROJECT / "tests" / "unit") for path in paths):
         return processors
     return max(1, min(processors + 1, psutil.virtual_memory().available // (GIB_OF_A_STACK * GIB)))
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file to one process, and all of `LIVE` to the same one, so that no two of them run at a time."""
+    from xdist.scheduler import LoadFileScheduling
+
+    scheduling = LoadFileScheduling(config, log)
+    file_of = scheduling._split_scope
+    scheduling._split_scope = lambda test: "live" if file_of(test) in LIVE else file_of(test)
+    return scheduling
 
 
 @pytest.hookimpl(trylast=True)

@@ -28,7 +28,9 @@ RECOVERY_SECONDS = 240
 # Each has tests of its own in tests/integration.
 TRIED_THERE = {
     *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
-    *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops"),
+    *("template", "odd_documents", "maxmemory", "flushed", "append_only_file", "dotenv"),
+    *("transactions", "offsets_back", "partitions_added", "retention", "topic_anew"),
+    *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops", "conflicts"),
     *("collector", "collector_restarted", "collector_kafka"),
     *("collector_slow_disk", "collector_full_disk", "collector_full"),
 }

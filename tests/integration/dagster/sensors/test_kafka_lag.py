@@ -17,7 +17,7 @@ from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.sensors import kafka_lag
 from truepixel_dagster.sensors.kafka_lag import ended_runs, give_up, read_runs, requests
 from truepixel_dagster.sensors.run_failure import run_failure
-from truepixel_dagster.supervisor.lanes import START_GRACE, LaneState, Runs, Start, decide, lane_states
+from truepixel_dagster.supervisor.lanes import START_GRACE, LaneState, Runs, Start, decide, lane_states, pause
 from truepixel_dagster.supervisor.memory import END_GRACE, Memory
 
 NOW = 1_000_000.0
@@ -221,7 +221,7 @@ def test_a_lane_that_falls_silent_again_and_again_pauses(tmp_path: Path) -> None
         runs = give_up(instance, runs, runs.lapsed)
         (lane,) = of_lanes(instance, runs)
         assert lane.failures == 2
-        assert decide([lane], time.time()).start == ()
+        assert decide([lane], lane.failed_at + pause(2) - 0.1).start == ()
 
 
 def test_a_clock_that_was_set_back_keeps_no_lane_waiting() -> None:
