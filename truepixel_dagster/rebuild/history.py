@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from functools import partial
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -34,6 +34,15 @@ MOST_NAMED = 10_000
 Query = Mapping[str, Any]
 T = TypeVar("T")
 
+
+class Visit(NamedTuple):
+    """Hold who did something and when, in milliseconds since the epoch."""
+
+    shop_id: str
+    client_id: str
+    at: int
+
+
 _FIELDS = (
     "shop_id",
     "client_id",
@@ -50,7 +59,9 @@ _FIELDS = (
     "kafka",
     "schema",
 )
+_VISIT_FIELDS = ("shop_id", "client_id", "occurred_at")
 _BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
+_BY_CLIENT = ("shop_id", "client_id", "_shard_doc")
 # Write decimals in their original form.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
@@ -75,9 +86,13 @@ class History:
         """Yield events as the stages see them, without their payload."""
         return self._pages(query, None, partial(event_of, sites=self.sites))
 
-    def outlines(self, query: Query, sort: Sequence[str] = _BY_OFFSET) -> Iterator[list[Event]]:
+    def outlines(self, query: Query) -> Iterator[list[Event]]:
         """Yield events from the documents without the payload: they lack items, order and customer."""
-        return self._pages(query, _FIELDS, partial(_outline, sites=self.sites), sort)
+        return self._pages(query, _FIELDS, partial(_outline, sites=self.sites))
+
+    def visits(self, query: Query) -> Iterator[list[Visit]]:
+        """Yield who did something and when, each client's of a shop together."""
+        return self._pages(query, _VISIT_FIELDS, _visit, _BY_CLIENT)
 
     def documents(self, query: Query) -> Iterator[list[Any]]:
         """Yield the documents themselves, as search hits, in no order."""
@@ -184,6 +199,10 @@ def message_of(document: Mapping[str, Any]) -> Message:
         headers=tuple((name, value.encode()) for name, value in headers.items() if value),
         timestamp=to_millis(document["received_at"]),
     )
+
+
+def _visit(document: Mapping[str, Any]) -> Visit:
+    return Visit(document["shop_id"], document["client_id"], to_millis(document["occurred_at"]))
 
 
 def _outline(document: Mapping[str, Any], sites: Sites) -> Event:

@@ -36,7 +36,7 @@ from truepixel_dagster.rebuild.history import Query, all_of, beyond, on_shop_day
 from truepixel_dagster.rebuild.stats import Progress, RebuildStats, silent
 from truepixel_dagster.retention import check_kept
 from truepixel_dagster.stages import order_clusters
-from truepixel_dagster.stages.product_stats import increments
+from truepixel_dagster.stages.product_stats import COUNTED_NAMES, increments
 from truepixel_dagster.stages.stage import ATTRIBUTION
 from truepixel_dagster.stores.documents import SCHEMA, Unreadable, report
 from truepixel_dagster.stores.elasticsearch import Found, Place
@@ -253,7 +253,9 @@ def _is_applied(context: RebuildContext, change: Change, applied: Mapping[int, i
 def _rows(context: RebuildContext, query: Query) -> Iterator[tuple[list[Row], int]]:
     """Yield what the events of each page add, and the number of events."""
     products = context.settings.products_per_event
-    for page in context.history.events(query):
+    # Most events count nothing, and their payloads are the most to read.
+    counted = {"terms": {"name": sorted(COUNTED_NAMES)}}
+    for page in context.history.events(all_of(query, counted)):
         events = [event for event in page if context.stream.passed(ATTRIBUTION, event)]
         yield [row for event in events for row in _of(context, event, products)], len(page)
 

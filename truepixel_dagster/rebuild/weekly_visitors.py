@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from truepixel_dagster.events.user_key import is_no_client
 from truepixel_dagster.flush import VISITED, WEEKLY_VISITORS
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.rebuild.history import FROM_PIXEL, all_of, on_shop_days
@@ -94,22 +95,20 @@ def _counted(context: RebuildContext, week: str, progress: Progress) -> Iterator
     """Yield each shop and its number of distinct clients. The history is sorted by client, so memory is constant."""
     shop, client, visitors, seen = "", "", 0, 0
     new: list[str] = []
-    for page in context.history.outlines(
-        all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL), sort=("shop_id", "client_id", "_shard_doc")
-    ):
-        for event in page:
-            is_known = (event.shop_id, event.client_id) == (shop, client)
-            if event.anonymous or is_known or context.days.week(event) != week:
+    for page in context.history.visits(all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL)):
+        for visit in page:
+            is_known = (visit.shop_id, visit.client_id) == (shop, client)
+            if is_known or is_no_client(visit.client_id) or context.days.of(visit.shop_id).week(visit.at) != week:
                 continue
-            if event.shop_id != shop or len(new) == _CLIENTS:
+            if visit.shop_id != shop or len(new) == _CLIENTS:
                 # Add them to the estimate too, so that a later flush does not count fewer.
                 context.stores.redis.add_visitors((shop, week), new)
                 new = []
-            if event.shop_id != shop:
+            if visit.shop_id != shop:
                 if visitors:
                     yield shop, visitors
                 visitors = 0
-            shop, client, visitors = event.shop_id, event.client_id, visitors + 1
+            shop, client, visitors = visit.shop_id, visit.client_id, visitors + 1
             new.append(client)
         seen += len(page)
         progress(f"events of {week} read", seen, 0)

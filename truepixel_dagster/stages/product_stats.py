@@ -28,6 +28,8 @@ from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.redis import NEVER_APPLIED, CounterKey, Increments, RedisStore, WeekKey
 
 VIEWS, CARTS, CHECKOUTS = "views", "carts", "checkouts"
+#: The names of the pixel events that count something.
+COUNTED_NAMES = frozenset({PRODUCT_VIEWED, ADDED_TO_CART, CHECKOUT_STARTED})
 # One call to Redis applies at most this many counters: meanwhile Redis answers no other client.
 COUNTERS_AT_ONCE = 20_000
 _TRIES = 20
@@ -73,13 +75,10 @@ def _all_of(
     event: Event, changes: Mapping[Origin, Counted], counting: Counting
 ) -> Iterator[tuple[tuple[str, str, str], int]]:
     yield from changes.get(event.origin, {}).items()
-    if not event.bot and event.name in _COUNTED_NAMES:
+    if not event.bot and event.name in COUNTED_NAMES:
         day = counting.day_of(event)
         for product, field, amount in increments(event, counting.products):
             yield (product, day, field), amount
-
-
-_COUNTED_NAMES = frozenset({PRODUCT_VIEWED, ADDED_TO_CART, CHECKOUT_STARTED})
 
 
 def increments(event: Event, products: int = LINES_PER_EVENT) -> Iterable[tuple[str, str, int]]:
