@@ -14,7 +14,7 @@ from tests.integration.driving import drain, one_batch, record, send
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.local.traffic import FIRST, traffic
-from truepixel_dagster.pipeline import runner
+from truepixel_dagster.pipeline import background, runner
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.ledger import Ledger
@@ -42,7 +42,8 @@ def reversed_within_a_batch(patch: Patch) -> None:
     def group(events: Sequence[Event]) -> dict[str, list[Event]]:
         return {user: mine[::-1] for user, mine in micro_batch.group_by_user(events).items()}
 
-    patch.setattr(runner, "group_by_user", group)
+    for module in (runner, background):
+        patch.setattr(module, "group_by_user", group)
 
 
 def lost_by_a_stage(patch: Patch) -> None:
