@@ -25,7 +25,7 @@ def send_traffic(settings: Settings, events: int, seed: int, malformed: float = 
 
 
 def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings) -> None:
-    send_traffic(settings, 4000, seed=1)
+    send_traffic(settings, 2000, seed=1)
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
         for _ in range(3):
             one_batch(lane)
@@ -83,7 +83,7 @@ TAMPERING: dict[str, Callable[[Stores], Any]] = {
 
 @pytest.mark.parametrize("store", TAMPERING)
 def test_an_audit_finds_what_was_tampered_with(settings: Settings, stores: Stores, store: str) -> None:
-    send_traffic(settings, 1500, seed=3)
+    send_traffic(settings, 500, seed=3)
     drain(settings)
     assert audit(settings).differences == []
     stores.elasticsearch.refresh()
