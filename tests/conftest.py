@@ -39,7 +39,7 @@ GIB = 1024**3
 GIB_OF_A_STACK = 2
 
 # Files whose tests run Dagster's daemon, UI and lanes for minutes: dozens of processes. Two of them at a time overload
-# two processors, so that their runs are given up and started again, and nothing else gets on.
+# two processors: their runs are given up before they start, then started again, and no test makes progress.
 LIVE = {
     "tests/browser/test_operator.py",
     "tests/crash/test_faults.py",

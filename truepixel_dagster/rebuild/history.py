@@ -35,8 +35,8 @@ Query = Mapping[str, Any]
 T = TypeVar("T")
 
 
-class Visit(NamedTuple):
-    """Hold who did something and when, in milliseconds since the epoch."""
+class Activity(NamedTuple):
+    """Hold which client of a shop did something, and when, in milliseconds since the epoch."""
 
     shop_id: str
     client_id: str
@@ -59,7 +59,7 @@ _FIELDS = (
     "kafka",
     "schema",
 )
-_VISIT_FIELDS = ("shop_id", "client_id", "occurred_at")
+_ACTIVITY_FIELDS = ("shop_id", "client_id", "occurred_at")
 _BY_OFFSET = ("kafka.partition", "kafka.offset", "_shard_doc")
 _BY_CLIENT = ("shop_id", "client_id", "_shard_doc")
 # Write decimals in their original form.
@@ -90,9 +90,9 @@ class History:
         """Yield events from the documents without the payload: they lack items, order and customer."""
         return self._pages(query, _FIELDS, partial(_outline, sites=self.sites))
 
-    def visits(self, query: Query) -> Iterator[list[Visit]]:
-        """Yield who did something and when, each client's of a shop together."""
-        return self._pages(query, _VISIT_FIELDS, _visit, _BY_CLIENT)
+    def activities(self, query: Query) -> Iterator[list[Activity]]:
+        """Yield when each client of each shop did something; all activities of a client are adjacent."""
+        return self._pages(query, _ACTIVITY_FIELDS, _activity, _BY_CLIENT)
 
     def documents(self, query: Query) -> Iterator[list[Any]]:
         """Yield the documents themselves, as search hits, in no order."""
@@ -201,8 +201,8 @@ def message_of(document: Mapping[str, Any]) -> Message:
     )
 
 
-def _visit(document: Mapping[str, Any]) -> Visit:
-    return Visit(document["shop_id"], document["client_id"], to_millis(document["occurred_at"]))
+def _activity(document: Mapping[str, Any]) -> Activity:
+    return Activity(document["shop_id"], document["client_id"], to_millis(document["occurred_at"]))
 
 
 def _outline(document: Mapping[str, Any], sites: Sites) -> Event:

@@ -95,20 +95,22 @@ def _counted(context: RebuildContext, week: str, progress: Progress) -> Iterator
     """Yield each shop and its number of distinct clients. The history is sorted by client, so memory is constant."""
     shop, client, visitors, seen = "", "", 0, 0
     new: list[str] = []
-    for page in context.history.visits(all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL)):
-        for visit in page:
-            is_known = (visit.shop_id, visit.client_id) == (shop, client)
-            if is_known or is_no_client(visit.client_id) or context.days.of(visit.shop_id).week(visit.at) != week:
+    for page in context.history.activities(all_of(on_shop_days(days_of(week), context.days), FROM_PIXEL)):
+        for activity in page:
+            is_known = (activity.shop_id, activity.client_id) == (shop, client)
+            if is_known or is_no_client(activity.client_id):
                 continue
-            if visit.shop_id != shop or len(new) == _CLIENTS:
+            if context.days.of(activity.shop_id).week(activity.at) != week:
+                continue
+            if activity.shop_id != shop or len(new) == _CLIENTS:
                 # Add them to the estimate too, so that a later flush does not count fewer.
                 context.stores.redis.add_visitors((shop, week), new)
                 new = []
-            if visit.shop_id != shop:
+            if activity.shop_id != shop:
                 if visitors:
                     yield shop, visitors
                 visitors = 0
-            shop, client, visitors = visit.shop_id, visit.client_id, visitors + 1
+            shop, client, visitors = activity.shop_id, activity.client_id, visitors + 1
             new.append(client)
         seen += len(page)
         progress(f"events of {week} read", seen, 0)
