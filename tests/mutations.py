@@ -158,7 +158,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leases: after its lease expires, a worker stops",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         "if time.monotonic() >= self._deadline:\n            raise",
         "if False:\n            raise",
         INTEGRATION + "test_guards.py::test_a_worker_suspended_beyond_its_lease_commits_nothing_more",
@@ -172,7 +172,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leases: Redis confirms the lease before a commit",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         "        holder = _asking(self._client, self._take)\n        if holder",
         "        holder = None\n        if holder",
         INTEGRATION
@@ -180,7 +180,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leases: a partition has one owner",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         "if holder and holder ~= ARGV[1] then return holder end",
         "",
         INTEGRATION + "test_guards.py::test_a_second_worker_learns_who_has_the_lane",
@@ -202,7 +202,7 @@ MUTATIONS = (
     ),
     Mutation(
         "handover: a standby run waits for its predecessor only",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         'raise LaneBusy(f"the lane is held by run {run}")',
         "break",
         INTEGRATION + "test_hand_over.py::test_a_standby_run_waits_for_the_run_that_its_tag_names_and_no_other",
@@ -953,7 +953,7 @@ MUTATIONS = (
     ),
     Mutation(
         "Redis: applied offsets that fall during a lane are noticed",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         "if tonumber(now) < tonumber(ARGV[i + 1]) then",
         "if false then",
         INTEGRATION + "test_redis_lost.py::test_a_copy_that_takes_over_under_a_lane_is_noticed_by_its_applied_offsets",
@@ -982,7 +982,7 @@ MUTATIONS = (
     ),
     Mutation(
         "leases: an expired lease is distinguished from a returned one",
-        P + "stores/leases.py",
+        P + "stores/redis/leases.py",
         "keys = [*self._keys, *self._taken]",
         "keys = self._keys",
         INTEGRATION + "test_guards.py::test_an_expired_lease_is_distinguished_from_one_that_was_given_back",

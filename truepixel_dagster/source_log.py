@@ -14,13 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne
 
 from truepixel_dagster.access import KafkaAccess
 from truepixel_dagster.events.origin import base_of, generation_of, kafka_offset, offset_text
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.stores import identities
-from truepixel_dagster.stores.mongodb import IDENTITIES, MongoStore
+from truepixel_dagster.stores.mongodb import IDENTITIES, MongoStore, UpdateOne
 from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.errors import ADOPT, LogChanged, truncated
 from truepixel_dagster.stream.events_log import EventsLog

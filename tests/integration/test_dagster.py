@@ -25,7 +25,7 @@ from truepixel_dagster.sensors.outage import RED_AFTER, SensorHeldUp
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stream.topics import lag
 from truepixel_dagster.supervisor.memory import Memory
 

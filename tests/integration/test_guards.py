@@ -25,8 +25,8 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages import ad_lead, attribution, customer
 from truepixel_dagster.stages.settling import rules_of, settling
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import LaneBusy, LaneLost, Lease, lapsed
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.redis.leases import LaneBusy, LaneLost, Lease, lapsed
 from truepixel_dagster.stream.topics import lag
 
 LEASE_SECONDS = 3.0

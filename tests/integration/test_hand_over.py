@@ -15,7 +15,7 @@ from truepixel_dagster.pipeline.lane_claim import BATCHES_TO_GROW, claim_lane, o
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.leases import LaneBusy, Lease, holders
+from truepixel_dagster.stores.redis.leases import LaneBusy, Lease, holders
 from truepixel_dagster.stream.topics import lag
 
 EVENTS = 1500

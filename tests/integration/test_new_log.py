@@ -32,8 +32,8 @@ from truepixel_dagster.sensors.kafka_lag import kafka_lag
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import known, verified
 from truepixel_dagster.stores import identities
-from truepixel_dagster.stores.leases import LaneBusy, Lease
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, IDENTITIES
+from truepixel_dagster.stores.redis.leases import LaneBusy, Lease
 from truepixel_dagster.stream import topics
 from truepixel_dagster.stream.client_config import client_config
 from truepixel_dagster.stream.errors import LogChanged, NoTopic

@@ -27,8 +27,8 @@ from truepixel_dagster.rebuild.redis import restore
 from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.epoch import StateLost
-from truepixel_dagster.stores.leases import LaneLost
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
+from truepixel_dagster.stores.redis.leases import LaneLost
 from truepixel_dagster.stream.topics import lag
 
 

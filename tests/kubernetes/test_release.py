@@ -22,7 +22,7 @@ from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
-from truepixel_dagster.stores.leases import holders
+from truepixel_dagster.stores.redis.leases import holders
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import lag
 

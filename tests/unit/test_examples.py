@@ -15,7 +15,7 @@ WITH_SERVERS = (
     "dead_letters.topic",
     "pipeline.lane_claim",
     "stores.elasticsearch",
-    "stores.leases",
+    "stores.redis.leases",
     "stores.mongodb",
     "stores.redis",
     "stream.consumer",

@@ -65,7 +65,7 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     from truepixel_dagster.pipeline.adoption import adopt_topic as run
     from truepixel_dagster.pipeline.adoption import plan
-    from truepixel_dagster.stores.leases import LaneBusy
+    from truepixel_dagster.stores.redis.leases import LaneBusy
 
     settings = load_settings()
     found = plan(settings)

@@ -21,7 +21,7 @@ from truepixel_dagster.pipeline.lane_guard import LaneStopped
 from truepixel_dagster.pipeline.rejections import TooManyDeadLetters
 from truepixel_dagster.pipeline.runner import LaneRunner
 from truepixel_dagster.settings import load_settings
-from truepixel_dagster.stores.leases import LaneBusy, LaneLost
+from truepixel_dagster.stores.redis.leases import LaneBusy, LaneLost
 from truepixel_dagster.text import printable
 
 LOG_PROGRESS_SECONDS = 60.0

@@ -9,7 +9,7 @@ from truepixel_dagster.events.origin import base_of, kafka_offset
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import Adoption, KnownLog, adopt, plan_adoption, remember
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stream import topics
 
 OWNER = "adopt-topic"

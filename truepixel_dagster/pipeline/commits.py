@@ -16,7 +16,7 @@ from truepixel_dagster.pipeline.invariants import Contiguity
 from truepixel_dagster.pipeline.keyed_pool import KeyedPool
 from truepixel_dagster.pipeline.ledger import Ledger
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stream.commit_notes import UNKNOWN, Span, read_note, write_note
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.micro_batch import MicroBatch

@@ -42,7 +42,7 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.source_log import LogWatch, remember, verified
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.errors import KafkaError
 from truepixel_dagster.stream.lane import partitions_of

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 
 
 class LaneStopped(Exception):

@@ -24,7 +24,7 @@ from truepixel_dagster.stages import customer
 from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stages.stage import CUSTOMER, DECODE, IN_BACKGROUND, ORDERS
 from truepixel_dagster.stores import mongodb
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stream.micro_batch import MicroBatch
 
 

@@ -37,7 +37,7 @@ from truepixel_dagster.stages.refused import Refused, without
 from truepixel_dagster.stages.settling import settling, with_visits
 from truepixel_dagster.stages.stage import AD_LEAD, ATTRIBUTION, INDEX
 from truepixel_dagster.stores.elasticsearch import ElasticsearchStore
-from truepixel_dagster.stores.leases import Lease
+from truepixel_dagster.stores.redis.leases import Lease
 from truepixel_dagster.stores.shops import Shops
 from truepixel_dagster.stream.commit_notes import Span
 from truepixel_dagster.stream.consumer import EventConsumer

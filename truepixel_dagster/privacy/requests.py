@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne
 
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import DATA_REQUEST, SHOP_REDACT
@@ -28,10 +27,10 @@ from truepixel_dagster.rebuild.stream_progress import read_stream_progress
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import privacy_requests
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import holders
-from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
+from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, UpdateOne
 from truepixel_dagster.stores.privacy_requests import Waiting
 from truepixel_dagster.stores.redactions import KNOWN_SECONDS, WHOLE_SHOP, Moment, Redactions
+from truepixel_dagster.stores.redis.leases import holders
 from truepixel_dagster.text import file_name
 
 # In seconds. A micro-batch is written within a run; a lane that takes longer makes no progress.

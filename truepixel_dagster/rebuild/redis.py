@@ -41,9 +41,9 @@ from truepixel_dagster.stages.index import EVENTS
 from truepixel_dagster.stores.epoch import RESTORING, Epoch, StateLost
 from truepixel_dagster.stores.epoch_keeper import EpochKeeper
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import LaneBusy, Lease
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redis import Place
+from truepixel_dagster.stores.redis.leases import LaneBusy, Lease
 from truepixel_dagster.stores.shops import all_days
 from truepixel_dagster.stream.events_log import EventsLog
 from truepixel_dagster.stream.topics import IdentityReader

@@ -25,7 +25,7 @@ from truepixel_dagster.sensors.outage import held_up
 from truepixel_dagster.settings import Settings, SettingsError, load_settings
 from truepixel_dagster.source_log import verified
 from truepixel_dagster.stores.errors import AccessDenied, ServerRefuses, Unavailable
-from truepixel_dagster.stores.leases import holders, lapsed
+from truepixel_dagster.stores.redis.leases import holders, lapsed
 from truepixel_dagster.stream.errors import KafkaDenied, KafkaError, LogChanged
 from truepixel_dagster.stream.topics import PartitionLag, lag
 from truepixel_dagster.supervisor.lanes import EndedRun, LiveRun, Runs, Start, decide, lane_states

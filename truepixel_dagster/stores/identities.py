@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pymongo import UpdateOne
-
-from truepixel_dagster.stores.mongodb import IDENTITIES, Document, MongoStore
+from truepixel_dagster.stores.mongodb import IDENTITIES, Document, MongoStore, UpdateOne
 
 
 def read(store: MongoStore, name: str) -> Document | None:

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne
 
 from truepixel_dagster.events.identifiers import Identifier
 from truepixel_dagster.events.privacy_request import PrivacyRequest
 from truepixel_dagster.stores.documents import SCHEMA, Reader, read_all
-from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, MongoStore
+from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS, MongoStore, UpdateOne
 
 WAITING, DONE = "waiting", "done"
 _PERSONAL = ("request", "found")

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from pymongo import UpdateOne
 
 from truepixel_dagster.events.anonymous import anonymous
 from truepixel_dagster.events.decode import decode
@@ -32,7 +31,7 @@ from truepixel_dagster.events.privacy_request import stripped
 from truepixel_dagster.events.sites import NOTHING_KNOWN, Sites
 from truepixel_dagster.stores.documents import SCHEMA, Reader, Unreadable, report
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore
+from truepixel_dagster.stores.mongodb import REDACTIONS, MongoStore, UpdateOne
 
 # How long a reader may use its list of shops with redactions.
 KNOWN_SECONDS = 1.0

@@ -16,7 +16,7 @@ from truepixel_dagster.local.chaos.waiting import FIRST_WORK_SECONDS, until
 from truepixel_dagster.resources import open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stores.leases import holders
+from truepixel_dagster.stores.redis.leases import holders
 
 
 class Workers:

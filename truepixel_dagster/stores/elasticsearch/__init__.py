@@ -15,6 +15,7 @@ from __future__ import annotations
 import msgspec
 
 from truepixel_dagster.chunks import chunks
+from truepixel_dagster.stores import client_libraries  # noqa: F401
 from truepixel_dagster.stores.elasticsearch.actions import (
     CONFLICT,
     Action,

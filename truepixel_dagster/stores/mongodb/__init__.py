@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from truepixel_dagster.stores.mongodb.connection import Document
+from truepixel_dagster.stores import client_libraries  # noqa: F401
+from truepixel_dagster.stores.mongodb.connection import Document, UpdateOne
 from truepixel_dagster.stores.mongodb.documents import Documents
 from truepixel_dagster.stores.mongodb.errors import denial
 from truepixel_dagster.stores.mongodb.names import (
@@ -41,6 +42,7 @@ __all__ = [
     "SHOPS",
     "Document",
     "MongoStore",
+    "UpdateOne",
     "denial",
 ]
 

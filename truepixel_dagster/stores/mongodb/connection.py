@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pymongo import MongoClient, WriteConcern
+from pymongo import UpdateOne as UpdateOne
 from pymongo.errors import OperationFailure, PyMongoError
 
 from truepixel_dagster.access import MongoAccess

@@ -17,6 +17,7 @@ from typing import Any
 
 from truepixel_dagster.chunks import chunks
 from truepixel_dagster.events.origin import Origin
+from truepixel_dagster.stores import client_libraries  # noqa: F401
 from truepixel_dagster.stores.redis.applied import NEVER_APPLIED
 from truepixel_dagster.stores.redis.connection import denial, no_writes, server_of
 from truepixel_dagster.stores.redis.counters import Claim, Counters, Increments
@@ -40,7 +41,7 @@ __all__ = [
 
 
 class RedisStore(Counters, Visitors, DeadLetterMarks):
-    """Hold everything that the pipeline keeps in Redis, except the leases (`stores/leases.py`)."""
+    """Hold everything that the pipeline keeps in Redis, except the leases (`stores/redis/leases.py`)."""
 
     def start_over(self, applied: Mapping[int, int], replayed: AbstractSet[Place], buried: Mapping[Place, str]) -> None:
         """Replace everything that Redis holds of the stream; leases stay.

@@ -1,6 +1,6 @@
 """The right to write to a partition: a lease in Redis with a fencing token, renewed by a heartbeat.
 
-    >>> from truepixel_dagster.stores.leases import Lease, holders
+    >>> from truepixel_dagster.stores.redis.leases import Lease, holders
     >>> redis = stores.redis.client
     >>> lease = Lease(redis, settings.namespace, partitions=[0, 1], owner="run-1", seconds=8)
     >>> lease.acquire()
