@@ -192,7 +192,7 @@ def buffer_age() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="No more messages wait than TRUEPIXEL_ALERT_LAG, and none for more seconds than _WAITING.",
+    description="No more than TRUEPIXEL_ALERT_LAG messages wait, and none longer than TRUEPIXEL_ALERT_WAITING seconds.",
 )
 def lag() -> dg.AssetCheckResult:
     """The stream keeps up."""

@@ -52,6 +52,15 @@ def test_every_alert_says_what_is_wrong_and_where_to_read_on() -> None:
     assert len({rule["alert"] for rule in rules()}) == len(rules())
 
 
+def test_a_check_alerts_with_the_severity_that_the_docs_name() -> None:
+    """A stale day once raised a critical alert, although it is a warning."""
+    rows = re.findall(r"^\| `(\w+)`.* \| (\w+) \|$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    warnings = "|".join(sorted(name for name, severity in rows if severity == "warning"))
+    of_checks = {rule["alert"]: rule["expr"] for rule in rules()}
+    assert f'{{check!~"{warnings}"}}' in of_checks["TruePixelCheckFailed"]
+    assert f'{{check=~"{warnings}"}}' in of_checks["TruePixelCheckWarns"]
+
+
 def test_the_dashboard_asks_the_datasource_that_is_chosen() -> None:
     dashboard = json.loads(DASHBOARD.read_text())
     assert [variable["type"] for variable in dashboard["templating"]["list"]] == ["datasource"]

@@ -18,14 +18,14 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 ONE_SHOT = {"setup"}
 
 
-def test_every_setting_that_it_gives_is_one() -> None:
+def test_every_variable_of_a_service_is_a_setting() -> None:
     given = {name for service in SERVICES.values() for name in service.get("environment", {})}
     ours = {name for name in given if name.startswith("TRUEPIXEL_")}
     assert ours
     assert ours <= {f"TRUEPIXEL_{name.upper()}" for name in Settings.model_fields}
 
 
-def test_its_settings_can_be_used(monkeypatch: Any, tmp_path: Path) -> None:
+def test_the_settings_of_the_exporter_are_valid(monkeypatch: Any, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for name, value in SERVICES["exporter"]["environment"].items():
         known = re.sub(r"\$\{\w+:\?[^}]*\}", "secret", str(value))
