@@ -1,4 +1,4 @@
-"""The assets, for readers who look here first: their code is in `truepixel_dagster/assets`, which the wheel holds."""
+"""The assets, for readers who look here first: their code is in `truepixel_dagster/assets`, a part of the wheel."""
 
 from truepixel_dagster.assets.ad_leads import ad_leads
 from truepixel_dagster.assets.attributions import attributions

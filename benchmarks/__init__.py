@@ -1,1 +1,1 @@
-"""What the pipeline costs and achieves, measured on the genuine servers: `./run bench`."""
+"""Measure the pipeline's costs and performance on the real servers: `./run bench`."""

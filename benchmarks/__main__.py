@@ -1,4 +1,4 @@
-"""`./run bench [NAME…] [--quick] [--json FILE]`: a table and a plot of each, on servers of their own."""
+"""`./run bench [NAME…] [--quick] [--json FILE]`: a table and a plot of each benchmark, on separate servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 NAMES = ("stages", "events", "tax", "peers", "backlog", "steady", "memory", "flush", "lanes", "start", "collector")
-# Wide enough for every table: where a terminal is narrow rich cuts figures off, and a pipe it takes for one.
+# Wide enough for every table: rich cuts figures off in a narrow terminal, and treats a pipe like one.
 WIDTH = 160
 out, notes = Console(width=max(WIDTH, Console().width)), Console(stderr=True)
 
@@ -31,7 +31,7 @@ def main(names: tuple[str, ...], quick: bool, file: Path | None) -> None:
         outcome = importlib.import_module(f"benchmarks.{name}").run(quick, lambda line: notes.print(line, style="dim"))
         out.print(outcome.table())
         figures[name] = outcome.figures
-        # A quick look does not take the place of what the documentation shows.
+        # The figures of a quick run do not replace the documented ones.
         if not quick:
             out.print(f"plot: {outcome.save_plot(name).relative_to(Path.cwd())}")
         if file:

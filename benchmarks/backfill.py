@@ -1,8 +1,8 @@
-"""30 days of history as one Dagster backfill, through the webserver's API: time and peak memory of each run.
+"""Backfill 30 days of history through the webserver's API, and measure time and peak memory of each run.
 
 .venv/bin/python benchmarks/backfill.py [--events N] [--days N]
 
-Everything of the days is deleted but the topic, and the audit judges what the backfill made of it.
+All data of the days except the topic is deleted first, and the audit checks the backfill's result.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ say = Console(stderr=True).print
 
 
 def lose(stores: Stores) -> None:
-    """Delete every document: indices, and what the collections hold."""
+    """Delete every document: the indices, and the collections' content."""
     for name in ("events-", "attributions", "product-stats-", "weekly-visitors"):
         for index in stores.elasticsearch.indices(name):
             stores.elasticsearch.drop(index)
@@ -59,7 +59,7 @@ def lose(stores: Stores) -> None:
 
 @contextmanager
 def webserver(settings: Settings) -> Iterator[GraphQL]:
-    """Dagster's UI and daemon on a free port."""
+    """Run Dagster's UI and daemon on a free port."""
     port = free_port(0)
     with dagster_dev(settings, port, writable=True):
         api = GraphQL(f"http://127.0.0.1:{port}")
@@ -68,7 +68,7 @@ def webserver(settings: Settings) -> Iterator[GraphQL]:
 
 
 def runs(settings: Settings) -> list[list[Any]]:
-    """What each run reported of each asset that it rebuilt."""
+    """Return the figures that each run reported for each asset."""
     rows: dict[tuple[str, str], list[Any]] = {}
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         for asset in (*BY_DAY, WEEKLY_VISITORS):
@@ -82,7 +82,7 @@ def runs(settings: Settings) -> list[list[Any]]:
 
 
 def main() -> None:
-    """Fill, lose, backfill, and print a table."""
+    """Fill the stores, delete their documents, backfill, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=30)
@@ -93,7 +93,7 @@ def main() -> None:
         settings = identified(servers).model_copy(update={"history_start": first.date()})
         provision(settings)
         say(f"generating {options.events:,} events of {options.days} days")
-        # Clocks of clients are early or late: no event lies in a day that is not asked for.
+        # Clients' clocks are early or late, so keep all events within the requested days.
         span = timedelta(days=options.days) - 2 * MARGIN
         produce(settings, options.events, seed=1, start=first + MARGIN, span=span, profile=FIRST)
         say("draining")
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def monday(day: str) -> str:
-    """The partition of the week of a day."""
+    """Return the partition of the week of a day."""
     at = date.fromisoformat(day)
     return (at - timedelta(days=at.weekday())).isoformat()
 

@@ -1,4 +1,4 @@
-"""A backlog cleared through the real sensor, daemon and run launcher."""
+"""Clear a backlog through the real sensor, daemon and run launcher."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONE_AFTER_THE_OTHER = ("fetch", *(stage.name for stage in STAGES if not stage.in
 
 @dataclass(frozen=True)
 class Cleared:
-    """How a backlog was cleared: the lag by second, the runs, and the seconds from the first run's start to the end."""
+    """Hold how a backlog was cleared: lag by second, runs, and the seconds from the first run's start to the end."""
 
     messages: int
     waiting: list[tuple[float, float]]
@@ -37,7 +37,7 @@ class Cleared:
 
     @property
     def per_minute(self) -> float:
-        """From the start of the first run until the last message is committed."""
+        """Return messages a minute, from the start of the first run until the last message is committed."""
         return 60 * self.messages / self.seconds
 
 
@@ -60,7 +60,7 @@ def clear(settings: Settings, messages: int, say: Callable[[str], None]) -> Clea
 
 
 def warm_up(settings: Settings, messages: int) -> None:
-    """Servers that have just started are still compiling their own code."""
+    """Process messages before measuring: servers that have just started are still compiling their code."""
     cold = settings.model_copy(update={"namespace": "warm-up", "data_dir": settings.data_dir / "warm-up"})
     provision(cold)
     produce(cold, messages, seed=6, profile=FIRST)
@@ -68,7 +68,7 @@ def warm_up(settings: Settings, messages: int) -> None:
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """In one lane, in rounds; and once with a lane for each partition."""
+    """Measure one lane in several rounds, and a lane for each partition once."""
     rounds, messages = (1, 100_000) if quick else (ROUNDS, 500_000)
     found: dict[str, dict[str, float]] = {}
     waiting: dict[str, list[tuple[float, float]]] = {}
@@ -89,7 +89,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 def outcome(
     found: dict[str, dict[str, float]], waiting: dict[str, list[tuple[float, float]]], messages: int
 ) -> Outcome:
-    """The table, the figures and the plot."""
+    """Return the table, the figures and the plot."""
     one_lane = [each for name, each in found.items() if name != IN_LANES]
     # Not every round has waited in every stage.
     names = list(dict.fromkeys(figure for each in one_lane for figure in each))
@@ -110,7 +110,7 @@ def outcome(
 
 
 def figures(done: Cleared, lanes: int) -> dict[str, float]:
-    """The figures of a cleared backlog; of its runs, those that were full."""
+    """Return the figures of a cleared backlog, from its full runs only."""
     most = max(run.messages for run in done.runs)
     full = [run for run in done.runs if run.messages >= 0.8 * most]
     latencies = [latency for run in full for latency in run.latencies]

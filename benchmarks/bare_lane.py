@@ -1,4 +1,4 @@
-"""A lane driven by a bare loop, without Dagster: `python -m benchmarks.bare_lane`, settings from the environment.
+"""Process a lane by a bare loop, without Dagster: `python -m benchmarks.bare_lane`, settings from the environment.
 
 Prints its figures as one line of JSON: messages, messages a minute, latencies, seconds of each stage.
 """
@@ -15,7 +15,7 @@ from truepixel_dagster.settings import load_settings
 
 
 def one_batch(lane: LaneRunner) -> bool:
-    """One micro-batch through the stages, as the ops call them; whether there was one."""
+    """Pass one micro-batch through the stages, as the ops do; return whether there was one."""
     fetched = lane.fetch()
     if fetched is None:
         return False
@@ -27,7 +27,7 @@ def one_batch(lane: LaneRunner) -> bool:
 
 
 def main() -> None:
-    """As many micro-batches as a run of Dagster would plan."""
+    """Process as many micro-batches as a run of Dagster would plan."""
     with claim_lane(load_settings(), lane=0, lanes=1, owner="bare") as claim:
         planned = claim.planned_batches()
         with claim.taken() as lane:
@@ -35,7 +35,7 @@ def main() -> None:
                 if not one_batch(lane):
                     break
             metrics = lane.finish()
-    # From its first messages to the last commit, as a run through Dagster is measured.
+    # Measure from the first messages to the last commit, as for a run through Dagster.
     seconds = (metrics.committed or 0.0) - (metrics.received or 0.0)
     figures = {
         "messages": metrics.messages,

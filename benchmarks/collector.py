@@ -1,7 +1,7 @@
-"""What the collector takes by HTTP: signed webhooks of 4 KiB and pixel batches, beside the least that one can be.
+"""Measure the collector: signed webhooks of 4 KiB and pixel batches by HTTP, compared with a minimal collector.
 
-The load is bombardier's, on the same machine as Kafka and the collector, in turns: what else the machine does meets
-both.
+bombardier makes the load, on the same machine as Kafka and the collectors. They take turns, so that other work on the
+machine affects both.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ SHOP, DOMAIN, TOKEN, SECRET = "548380009", "toys.myshopify.com", "tp_bench", b"b
 CONNECTIONS = (16, 64, 128)
 MIB = 2**20
 START_SECONDS = 60.0
-# Until Kafka has acknowledged what was in flight at the end of a round.
+# The time for Kafka to acknowledge the records in flight at the end of a round.
 SETTLE_SECONDS = 1.0
 
 
 class Measured(NamedTuple):
-    """What a round of load found.
+    """Hold the results of a round of load.
 
-    Answers of 200, those of a second, milliseconds, the server's microseconds of a processor for a request, its MiB at
-    the end, and answers that were none of 200.
+    `answered` counts answers with 200, `rate` is their number a second, `median` and `p99` are in milliseconds.
+    `processor` is the server's processor time for a request (µs), `resident` its memory at the end (MiB), and `others`
+    counts other answers.
     """
 
     answered: int
@@ -59,10 +60,10 @@ class Measured(NamedTuple):
 
 
 def bombardier() -> str:
-    """The program; Go makes it the first time.
+    """Return the load generator; Go builds it at first use.
 
     Raises:
-        FileNotFoundError: There is neither bombardier nor Go.
+        FileNotFoundError: Neither bombardier nor Go is installed.
     """
     folder = ROOT / ".truepixel" / "bin"
     found = shutil.which("bombardier", path=os.pathsep.join((str(folder), os.environ.get("PATH", ""))))
@@ -70,20 +71,20 @@ def bombardier() -> str:
         return found
     go = shutil.which("go")
     if go is None:
-        raise FileNotFoundError("the load is bombardier's: install it, or Go, which makes it")
+        raise FileNotFoundError("bombardier, which makes the load, is not installed: install it, or Go to build it")
     subprocess.run([go, "install", BOMBARDIER], env={**os.environ, "GOBIN": str(folder)}, check=True)
     return str(folder / "bombardier")
 
 
 def order() -> bytes:
-    """A webhook's body of about 4 KiB."""
+    """Return a webhook's body of about 4 KiB."""
     lines = [{"id": number, "title": "x" * 60, "price": "1.00", "quantity": 1} for number in range(35)]
     notes = [{"name": "client_id", "value": "c-1"}]
     return msgspec.json.encode({"id": 1, "cart_token": "c1", "note_attributes": notes, "line_items": lines})
 
 
 def batch() -> bytes:
-    """A pixel's batch of ten events."""
+    """Return a pixel's batch of ten events."""
     at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
     context = {
         "document": {"location": {"href": "https://toys.example/?utm_source=google&gclid=G"}, "referrer": ""},
@@ -97,7 +98,7 @@ def batch() -> bytes:
 
 
 def signed(body: bytes) -> dict[str, str]:
-    """Shopify's headers of a webhook."""
+    """Return Shopify's headers of a webhook."""
     return {
         "Content-Type": "application/json",
         "X-Shopify-Topic": "orders/create",
@@ -109,9 +110,9 @@ def signed(body: bytes) -> dict[str, str]:
 
 @contextmanager
 def serving(settings: Settings, *command: str) -> Iterator[tuple[psutil.Process, int]]:
-    """A server's process, and the port that it was given in the place of `PORT`.
+    """Run a server; yield its process and its port, which replaces `PORT` in the command.
 
-    It is stopped except while `load` is on: a server that waits costs processor time, too.
+    The process is suspended except during `load`, because a waiting server also uses processor time.
     """
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -145,7 +146,7 @@ def _answers(port: int) -> bool:
 def load(
     process: psutil.Process, url: str, body: Path, headers: Mapping[str, str], connections: int, *, seconds: int
 ) -> Measured:
-    """A round of load on a process."""
+    """Put load on a process for one round."""
     options = [option for name, value in headers.items() for option in ("-H", f"{name}: {value}")]
     command = [bombardier(), "-c", str(connections), "-d", f"{seconds}s", "-m", "POST", "-f", str(body), *options]
     command += ["-t", "10s", "-l", "-p", "r", "-o", "json", url]
@@ -174,7 +175,7 @@ PLAIN = ("-m", "benchmarks.plain_collector", "PORT", SECRET.decode())
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Rounds of ours and the plain one in turns, at each number of connections; then pixel batches."""
+    """Measure ours and the plain one in turns, at each number of connections; then pixel batches."""
     rounds, seconds = (1, 4) if quick else (3, 10)
     found: dict[tuple[str, int], list[Measured]] = {}
     body, events = order(), batch()
@@ -199,7 +200,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 
 
 def _prepared(settings: Settings, folder: Path) -> Settings:
-    """Settings of a collector with one shop and without limits."""
+    """Return the settings of a collector with one shop and without limits."""
     provision(settings)
     store = MongoStore(settings.mongodb())
     change(store, SHOP, lambda _: Connection(DOMAIN, TOKEN, 1))
@@ -211,7 +212,7 @@ def _prepared(settings: Settings, folder: Path) -> Settings:
 
 
 def _memory(found: dict[tuple[str, int], list[Measured]]) -> dict[str, float]:
-    """The events that ours took, and its MiB after the first and after the last round of each load."""
+    """Return the events that ours accepted, and its MiB after the first and after the last round of each load."""
     ours = {place: each for place, each in found.items() if place[0] != "plain"}
     events = sum(one.answered * (10 if "10" in way else 1) for (way, _), each in ours.items() for one in each)
     first, last = (max(each[at].resident for each in ours.values()) for at in (0, -1))

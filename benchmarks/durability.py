@@ -1,4 +1,4 @@
-"""What each durable setting costs: micro-batches of 512 with it and without it, in turns, on servers of its own.
+"""Measure the cost of each durable setting: micro-batches of 512 with it and without it, in turns, on separate servers.
 
 .venv/bin/python benchmarks/durability.py [--batches N]
 """
@@ -37,7 +37,7 @@ Write = Callable[[list[Event]], None]
 
 
 def events(count: int) -> list[Event]:
-    """Decoded events, each with an offset of its own."""
+    """Return decoded events with different offsets."""
     records = traffic(count, seed=1, duplicates=0, malformed=0, profile=FIRST)
     decoded = (
         decode(Message(Origin("bench", 0, offset), record.key, record.value, record.headers, record.at))
@@ -49,7 +49,7 @@ def events(count: int) -> list[Event]:
 def measure(
     name: str, ways: dict[str, tuple[Callable[[], None], Write]], source: list[Event], batches: int
 ) -> list[str]:
-    """One row: the median milliseconds of a micro-batch each way, and the ratio of the first to the second."""
+    """Return a row: the median milliseconds of a micro-batch with and without the setting, and their ratio."""
     times: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(batches):
         for turn, (way, (prepare, write)) in enumerate(ways.items()):
@@ -64,7 +64,7 @@ def measure(
 
 
 def nothing() -> None:
-    """Nothing to prepare."""
+    """Prepare nothing."""
 
 
 def kafka(settings: Settings, acks: str) -> Write:
@@ -94,7 +94,7 @@ def mongodb(stores: Stores, journaled: bool) -> Write:
 
 
 def elasticsearch(stores: Stores, durability: str) -> tuple[Callable[[], None], Write]:
-    """Stage 1, with the translog synced with each request or every five seconds."""
+    """Run stage 1, with the translog synced with each request or every five seconds."""
 
     def prepare() -> None:
         indices = f"{stores.elasticsearch.index('events-')}*"
@@ -106,13 +106,13 @@ def elasticsearch(stores: Stores, durability: str) -> tuple[Callable[[], None], 
 
 
 def redis(stores: Stores, fsync: str) -> tuple[Callable[[], None], Write]:
-    """Stage 5, with the append-only file synced always, every second, or when the system likes."""
+    """Run stage 5, with the append-only file synced always, every second, or when the system decides."""
     write: Write = lambda batch: void(product_stats.run(batch, {}, stores.redis, COUNTING))  # noqa: E731
     return lambda: void(stores.redis.client.config_set("appendfsync", fsync)), write
 
 
 def void(_: object) -> None:
-    """What a stage returns is not needed."""
+    """Discard a stage's result."""
 
 
 def main() -> None:

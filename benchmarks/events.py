@@ -1,4 +1,4 @@
-"""The cost of an event in Dagster's history: its own storages and the pooled ones, with the same events in turns."""
+"""Measure the cost of an event in Dagster's history: its own storages and the pooled ones, with the same events."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ PLUG_IN = "event_log_storage: {module: %s, class: %s, config: {postgres_url: '%s
 
 @dg.op
 def step() -> None:
-    """Does nothing: only its events are wanted."""
+    """Do nothing: only the step's events matter."""
 
 
 @dg.job(executor_def=dg.in_process_executor, config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}})
 def steps() -> None:
-    """Many steps."""
+    """Run many steps."""
     for number in range(STEPS):
         step.alias(f"step{number}")()
 
 
 def events() -> Sequence[dg.EventLogEntry]:
-    """The events of a run of many steps."""
+    """Return the events of a run of many steps."""
     with dg.DagsterInstance.ephemeral() as instance:
         return instance.all_logs(steps.execute_in_process(instance=instance).run_id)
 
 
 def milliseconds(instance: dg.DagsterInstance, entries: Sequence[dg.EventLogEntry]) -> float:
-    """What it takes to store an event, in the mean, as those of a new run."""
+    """Return the mean time to store an event, as an event of a new run."""
     run_id = str(uuid.uuid4())
     of_run = [entry._replace(run_id=run_id) for entry in entries]
     began = time.perf_counter()
@@ -48,14 +48,14 @@ def milliseconds(instance: dg.DagsterInstance, entries: Sequence[dg.EventLogEntr
 
 
 def opened(home: Path, storage: str) -> dg.DagsterInstance:
-    """An instance with an event log of its own."""
+    """Return an instance with a separate event log."""
     home.mkdir()
     (home / "dagster.yaml").write_text(storage.replace("{home}", json.dumps(str(home))))
     return dg.DagsterInstance.from_config(str(home))
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Alternate."""
+    """Measure the storages in turns."""
     rounds = 3 if quick else 10
     entries = events()
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
             for number, (way, storage) in enumerate(storages.items())
         }
         found: dict[str, list[float]] = {way: [] for way in ways}
-        # One round more than is counted: the first makes tables and warms caches.
+        # One round more than is counted: the first one creates tables and warms caches.
         for number in range(rounds + 1):
             for way, instance in ways.items():
                 each = milliseconds(instance, entries)

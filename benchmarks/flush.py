@@ -1,4 +1,4 @@
-"""The cost of a flush of many buffered counters: memory above idle, keys per second, script loads."""
+"""Measure the cost of a flush of many buffered counters: memory above idle, keys per second, script loads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fill(settings: Settings, keys: int, begin: int) -> None:
 
 
 def fill_from(store: RedisStore, keys: int, begin: int) -> None:
-    """The same, by a process that has its stores open."""
+    """Buffer counters through an open store."""
     for first in range(0, keys, CHUNK):
         counters: dict[CounterKey, dict[str, int]] = {
             (f"shop-{number % 50}", f"product-{number}", "2026-01-05"): {"views": 3, "carts": 1}
@@ -42,7 +42,7 @@ def fill_from(store: RedisStore, keys: int, begin: int) -> None:
 
 
 def in_a_process(settings: Settings, filling: Callable[[], None]) -> dict[str, float]:
-    """One flush in a process of its own, so that its peak is its own; the counters are buffered once it is idle."""
+    """Flush once in a separate process, to measure its own peak; the counters are buffered once it is idle."""
     command = [sys.executable, "-m", "benchmarks.flush", CHILD]
     with subprocess.Popen(
         command, cwd=ROOT, env=environment(settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -55,9 +55,9 @@ def in_a_process(settings: Settings, filling: Callable[[], None]) -> dict[str, f
 
 
 def flush_and_measure() -> None:
-    """The child: say when it is idle, wait for a line, flush; prints what that took.
+    """Run the child: report that it is idle, wait for a line, flush, and print the cost.
 
-    Others load scripts, too: what they do while this waits is not counted.
+    Script loads by other processes, while this one waits, are not counted.
     """
     from truepixel_dagster.flush import flush_product_stats
     from truepixel_dagster.pipeline.run_metrics import peak_memory
@@ -65,7 +65,7 @@ def flush_and_measure() -> None:
     with open_stores(load_settings()) as stores:
         client = stores.redis.client
         began_with = script_loads(client)
-        # Idle is a process that has flushed before: what is asked is whether its memory grows with the keys.
+        # Idle means after a first flush: the question is whether memory grows with the number of keys.
         fill_from(stores.redis, 200, begin=10**12)
         flush_product_stats(stores.redis, stores.elasticsearch)
         loads = script_loads(client) - began_with
@@ -84,7 +84,7 @@ def flush_and_measure() -> None:
 
 
 def script_loads(client: object) -> int:
-    """How often this server has loaded a script."""
+    """Return how often this server has loaded a script."""
     stats = client.info("commandstats")  # type: ignore[attr-defined]
     return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in ("script|load", "eval"))
 
@@ -123,7 +123,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
 
 
 def rate(found: dict[str, float]) -> float:
-    """Keys a second."""
+    """Return keys a second."""
     return found["keys"] / found["seconds"]
 
 

@@ -1,5 +1,5 @@
-"""All tables of 30 days by one Dagster run, a day again, and everything once more: seconds, processor seconds, peak
-memory, the bytes.
+"""Materialize all tables of 30 days by one Dagster run, a day again, and everything once more; measure seconds,
+processor seconds and peak memory, and compare the bytes.
 
 .venv/bin/python -m benchmarks.lake [--events N] [--days N]
 """
@@ -46,7 +46,7 @@ def run(settings: Settings, first: str, last: str) -> str:
 
 
 def processor_seconds() -> float:
-    """Return the processor time of all processes that were started and awaited; the servers are still at work."""
+    """Return the processor time of all processes that were started and awaited, so without the servers."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -58,7 +58,7 @@ def digest(settings: Settings) -> str:
 
 
 def figures(settings: Settings) -> list[tuple[str, ...]]:
-    """Return what the newest run reported of each asset."""
+    """Return the figures that the newest run reported for each asset."""
     found = []
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         for asset in LAKE:

@@ -1,8 +1,8 @@
-"""What more lanes give: one, two and three on this machine, and what that says of thirty pods.
+"""Measure the gain from more lanes: one, two and three on this machine, and the bound for thirty pods.
 
-The model is the asymptotic bound of operational analysis (Denning and Buzen, 1978): lanes clear N times what one does,
-until a resource has nothing left to give, which is its cores divided by the processor seconds that a message costs it.
-On one machine all share its cores. Pods have cores of their own, and then the servers' cores are the bound.
+The model is the asymptotic bound of operational analysis (Denning and Buzen, 1978): N lanes are N times as fast as one,
+until a resource is exhausted. Its limit is the number of its cores divided by the processor seconds of a message. On
+one machine all processes share its cores. Pods have their own cores, so the servers' cores are the bound.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from truepixel_dagster.settings import Settings
 
 LANES = (1, 2, 3)
 PODS = 30
-# Of the server that bounds thirty pods: what a cluster might give it.
+# The cores that a cluster might give the server that limits thirty pods.
 CORES_OF_A_CLUSTER = (8, 16, 32, 64)
 WORKERS = "workers"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Lanes side by side: messages a minute from the first to have its lane to the last to give it back, and the
-    processor seconds that a message cost each server and the workers."""
+    """Hold the results of parallel lanes: messages a minute from the first lane's start to the last one's end, and the
+    processor seconds of a message in each server and the workers."""
 
     per_minute: float
     cost: Mapping[str, float]
 
 
 def bound(lanes: int, one: float, cost: float, cores: float) -> float:
-    """Messages a minute of so many lanes at the most.
+    """Return the largest possible messages a minute of a number of lanes.
 
     Arguments:
-        lanes: How many there are.
-        one: What a lane clears alone, messages a minute.
-        cost: Processor seconds that a message costs the shared resource.
-        cores: How many cores that resource has.
+        lanes: The number of lanes.
+        one: Messages a minute of a single lane.
+        cost: Processor seconds of a message in the shared resource.
+        cores: The number of cores of that resource.
     """
     return min(lanes * one, 60 * cores / cost)
 
 
 def measure(stack: Stack, settings: Settings, messages: int) -> Measured:
-    """Drain a topic of this many messages by a run for each lane at once, each through Dagster."""
+    """Drain a topic of this many messages by simultaneous runs through Dagster, one for each lane."""
     provision(settings)
     produce(settings, messages, seed=5, profile=FIRST)
     processes = {each.name: psutil.Process(each.pid) for each in stack.status() if each.pid}
@@ -71,13 +71,13 @@ def _processor_seconds(process: psutil.Process) -> float:
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Each number of lanes on the same servers, after a round that is not counted."""
+    """Measure each number of lanes on the same servers, after a round that is not counted."""
     messages = 60_000 if quick else 240_000
     found: dict[int, Measured] = {}
     with servers(say) as base:
         for number, lanes in enumerate((1, *LANES)):
             name = f"lanes{number}"
-            # A lane whose share is through gives itself back at once.
+            # A lane that has processed its share ends at once.
             update = {"namespace": name, "data_dir": base.data_dir / name, "lanes": lanes, "idle": 0.2}
             own = base.model_copy(update={**update, "slots_per_run": 1000})
             say(f"{lanes} of {LANES[-1]} lanes, {messages:,} messages" + ("" if number else ", not counted"))

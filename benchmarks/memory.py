@@ -1,4 +1,4 @@
-"""The memory of workers over a million messages: resident memory over time, and its slope within a run."""
+"""Measure the memory of workers over a million messages: resident memory over time, and its slope within a run."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import lag
 
 MIB = 2**20
-# Messages of a run: first there are connections, and buffers and caches that fill; few more say nothing of a slope.
+# Messages of a run: the warm-up, in which connections are made and caches fill, and the least number for a slope.
 WARM_UP, ENOUGH = 26_000, 50_000
 
 
-# A letter repeated would be compressed to nothing, and a small buffer of the client hold hundreds of such messages.
+# A repeated letter would compress to almost nothing, and a small client buffer would hold hundreds of such messages.
 FILLER = random.Random(1).randbytes(64 * 1024).hex().encode()
 
 
 def usual(settings: Settings, messages: int) -> None:
-    """Believable traffic."""
+    """Send realistic traffic."""
     produce(settings, messages, seed=5, profile=FIRST)
 
 
 def half_duplicates(settings: Settings, messages: int) -> None:
-    """Every second record repeats an event id."""
+    """Repeat an event id in every second record."""
     produce(settings, messages, seed=5, duplicates=0.5, profile=FIRST)
 
 
 def hot_user(settings: Settings, messages: int) -> None:
-    """One user sends everything."""
+    """Send all events as one user."""
     with EventProducer(settings.kafka()) as producer:
         for number in range(messages):
             producer.send(b"shop:hot", _view(number, 300), ())
 
 
 def large(settings: Settings, messages: int) -> None:
-    """64 KiB a message, so that micro-batches meet their bound of bytes."""
+    """Send messages of 64 KiB, so that micro-batches reach their limit of bytes."""
     with EventProducer(settings.kafka()) as producer:
         for number in range(messages):
             producer.send(f"shop:c{number % 1000}".encode(), _view(number, 64 * 1024), ())
@@ -62,7 +62,7 @@ def _view(number: int, size: int) -> bytes:
 
 
 class Reading(NamedTuple):
-    """What was committed at a time (epoch seconds), and what each process held (MiB by its id)."""
+    """Hold a time (epoch seconds), the committed messages, and the memory of each process (MiB by its id)."""
 
     at: float
     committed: float
@@ -78,7 +78,7 @@ VARIANTS: dict[str, tuple[Callable[[Settings, int], None], float]] = {
 
 
 def watch(settings: Settings, total: int, say: Callable[[str], None]) -> tuple[list[Reading], list[RunFigures]]:
-    """Drain a topic through the real sensor, daemon and launcher; what its processes held meanwhile, and the runs."""
+    """Drain a topic through the real sensor, daemon and launcher; return its processes' readings and the runs."""
     readings: list[Reading] = []
     with dagster_dev(settings, free_port(0)) as dagster:
         family = psutil.Process(dagster.pid)
@@ -90,7 +90,7 @@ def watch(settings: Settings, total: int, say: Callable[[str], None]) -> tuple[l
 
 
 def _resident(family: psutil.Process) -> dict[int, float]:
-    """Resident memory (MiB) of each process under Dagster's."""
+    """Return the resident memory (MiB) of each process under Dagster's."""
     found = {}
     for process in family.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
@@ -99,7 +99,7 @@ def _resident(family: psutil.Process) -> dict[int, float]:
 
 
 def of_run(run: RunFigures, readings: list[Reading]) -> list[tuple[float, float]]:
-    """A worker's memory by the messages committed, while it had the lane."""
+    """Return a worker's memory by committed messages, while it held the lane."""
     return [
         (reading.committed, reading.resident[run.pid])
         for reading in readings
@@ -108,7 +108,7 @@ def of_run(run: RunFigures, readings: list[Reading]) -> list[tuple[float, float]
 
 
 def slope(runs: list[list[tuple[float, float]]]) -> float:
-    """MiB per 100,000 messages of a run after its warm-up, by least squares; the median of the runs, NaN of none."""
+    """Return the median of the runs' MiB per 100,000 messages after the warm-up, by least squares; NaN without runs."""
     found = []
     for points in runs:
         begins, ends = points[0][0] + WARM_UP, points[-1][0]
@@ -119,7 +119,7 @@ def slope(runs: list[list[tuple[float, float]]]) -> float:
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Each variant on servers of its own."""
+    """Measure each variant on separate servers."""
     total = 100_000 if quick else 1_000_000
     rows: list[list[Any]] = []
     lines: dict[str, list[tuple[float, float]]] = {}
@@ -133,7 +133,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
             readings, done = watch(settings, messages, say)
         runs = [points for run in done if (points := of_run(run, readings))]
         lines[name] = [point for points in runs for point in points]
-        # As the kernel counted it: readings miss what comes and goes between them.
+        # The kernel's own peak: readings miss memory that is used only between them.
         peak, grows = max(run.peak_mib for run in done), slope(runs)
         rows.append([name, f"{messages:,}", peak, "too short" if math.isnan(grows) else f"{grows:.2f}"])
         key = name.replace(" ", "_")

@@ -16,7 +16,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines over a common axis, and the lines at which a goal is met."""
+    """Hold lines over a common axis, and the lines at which a goal is met."""
 
     x: str
     y: str
@@ -26,7 +26,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A benchmark's title, its table, its figures by name, and what is plotted."""
+    """Hold a benchmark's title, its table, its figures by name, and its plot."""
 
     title: str
     columns: Sequence[str]
@@ -35,14 +35,14 @@ class Outcome:
     plot: Plot
 
     def table(self) -> Table:
-        """The table as the terminal shows it."""
+        """Return the table as the terminal shows it."""
         shown = Table(*self.columns, title=self.title)
         for row in self.rows:
             shown.add_row(*(f"{cell:,.1f}" if isinstance(cell, float) else str(cell) for cell in row))
         return shown
 
     def save_plot(self, name: str) -> Path:
-        """Draw the plot into docs/images; returns the file."""
+        """Draw the plot into docs/images; return the file."""
         import matplotlib as mpl
 
         mpl.use("Agg")
@@ -56,7 +56,7 @@ class Outcome:
         axes.set(xlabel=self.plot.x, ylabel=self.plot.y, title=self.title)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        # Beside the lines: over them it would hide some.
+        # Beside the plot, where the legend hides no line.
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         file = IMAGES / f"bench-{name}.png"
         figure.savefig(file, dpi=110, bbox_inches="tight")
@@ -65,5 +65,5 @@ class Outcome:
 
 
 def median(values: Sequence[float]) -> float:
-    """The median; 0 of nothing."""
+    """Return the median; 0 without values."""
     return statistics.median(values) if values else 0.0

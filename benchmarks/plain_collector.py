@@ -1,4 +1,4 @@
-"""The least that a collector can be: Starlette with an HMAC and `acks=all`. What ours is held against.
+"""A minimal collector to compare ours with: Starlette with an HMAC and `acks=all`.
 
 TRUEPIXEL_… python -m benchmarks.plain_collector PORT SECRET
 """
@@ -25,7 +25,7 @@ from truepixel_dagster.stream.client_config import client_config
 
 
 class Plain:
-    """A producer that is asked every millisecond what was acknowledged."""
+    """Send by a producer that is polled for acknowledgements every millisecond."""
 
     def __init__(self, secret: bytes) -> None:
         settings = load_settings()
@@ -43,7 +43,7 @@ class Plain:
 
     @asynccontextmanager
     async def asking(self, _app: Starlette) -> AsyncIterator[None]:
-        """Ask as long as the application runs."""
+        """Poll as long as the application runs."""
         task = asyncio.create_task(self._ask())
         yield
         task.cancel()

@@ -1,4 +1,4 @@
-"""Runs of the stream, and what they reported to Dagster."""
+"""Read the figures that runs of the stream reported to Dagster, and start such runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_SECONDS = 120
 
 @dataclass(frozen=True)
 class RunFigures:
-    """A run's own figures: messages, messages a minute inside of it, peak memory (MiB).
+    """Hold a run's own figures: messages, messages a minute inside of it, peak memory (MiB).
 
     Latencies and freshness are milliseconds, one for each micro-batch. `started` is when Dagster started it; `taken`
     and `given_back` are when it had its lane, `received` is when its first messages came, and `committed` when it last
@@ -41,14 +41,14 @@ class RunFigures:
 
 
 def reported(settings: Settings) -> list[RunFigures]:
-    """The runs of the stream, oldest first."""
+    """Return the runs of the stream, oldest first."""
     found = []
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
         for record in instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records:
             observed = record.asset_observation
             figures = figures_in(observed) if observed else None
             run = instance.get_run_record_by_id(record.run_id)
-            # One of a run that failed is of no run.
+            # The observation of a failed run names no run.
             if figures is None or run is None:
                 continue
             found.append(
@@ -73,10 +73,10 @@ def reported(settings: Settings) -> list[RunFigures]:
 
 
 def all_reported(settings: Settings, messages: int) -> list[RunFigures]:
-    """The runs, when together they have reported so many messages: the last one does when it has been idle.
+    """Wait until the runs together have reported a number of messages, and return them; an idle run reports at its end.
 
     Raises:
-        TimeoutError: They have not within two minutes.
+        TimeoutError: They have not reported them within two minutes.
     """
     end = time.monotonic() + MOST_SECONDS
     while time.monotonic() < end:
@@ -88,7 +88,7 @@ def all_reported(settings: Settings, messages: int) -> list[RunFigures]:
 
 
 def _pid(instance: dg.DagsterInstance, run_id: str) -> int:
-    """The process that a run worked in."""
+    """Return the id of a run's process."""
     for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START):
         if entry.dagster_event and entry.dagster_event.pid:
             return entry.dagster_event.pid
@@ -96,13 +96,13 @@ def _pid(instance: dg.DagsterInstance, run_id: str) -> int:
 
 
 def run_lanes(settings: Settings) -> tuple[float, float]:
-    """A run for each lane at once, through Dagster, in processes of their own.
+    """Run all lanes at once through Dagster, each in its own process.
 
     Returns:
         Messages a minute from the first that any of them gets to the last commit, and the highest peak (MiB).
 
     Raises:
-        RuntimeError: One failed; the message says where its log is.
+        RuntimeError: A run failed; the message has the end of its log.
     """
     make_history(settings)
     before = {run.run_id for run in reported(settings)}

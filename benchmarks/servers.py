@@ -1,4 +1,4 @@
-"""A benchmark's own servers: fresh, on free ports, ended with the block."""
+"""Start a benchmark's own servers: fresh, on free ports, ended with the block."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from truepixel_dagster.settings import Settings
 
 @contextmanager
 def servers(say: Callable[[str], None]) -> Iterator[Settings]:
-    """All four, in a folder of their own."""
+    """Start all four servers, in a separate folder."""
     folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
     with folder as base, ephemeral_stack(Path(base), progress=say) as settings:
         yield identified(settings)
@@ -21,7 +21,7 @@ def servers(say: Callable[[str], None]) -> Iterator[Settings]:
 
 @contextmanager
 def postgres(say: Callable[[str], None]) -> Iterator[Settings]:
-    """PostgreSQL alone, in a folder that it may enter even as another user."""
+    """Start PostgreSQL alone, in a folder that it may enter even as another user."""
     folder = tempfile.TemporaryDirectory(prefix="truepixel-bench-")
     with folder as base:
         Path(base).chmod(0o711)

@@ -1,4 +1,4 @@
-"""The processor time of each stage's pure part for a full micro-batch, without servers."""
+"""Measure the processor time of each stage's pure part for a full micro-batch, without servers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNTING = product_stats.Counting(DAYS.day, DAYS.week)
 
 
 def messages(count: int) -> list[Message]:
-    """Believable records of three partitions."""
+    """Return realistic records of three partitions."""
     records = traffic(count, seed=5, profile=FIRST)
     return [
         Message(Origin("bench", number % 3, number), record.key, record.value, record.headers, record.at)
@@ -35,19 +35,19 @@ def messages(count: int) -> list[Message]:
 
 
 def cut(batch: list[Message]) -> MicroBatch:
-    """As the consumer does it."""
+    """Return a micro-batch as the consumer cuts it."""
     cutter = Cutter(BATCH, MAX_BYTES)
     cutter.add(batch)
     return cutter.take()
 
 
 def leads(events: list[Event]) -> dict[str, ad_lead.Lead]:
-    """Stage 2 for users of whom nothing is known yet."""
+    """Run stage 2 for new users."""
     return ad_lead.decide(group_by_user(events), {}, kept=50, repeat=1_800_000)[0]
 
 
 def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[Attribution]:
-    """Stage 3 for orders of which nothing is known yet."""
+    """Run stage 3 for new orders."""
     named = [event for event in events if event.order and not event.bot]
     touches = {user: lead.all for user, lead in found.items()}
     by = settling(RULES, touches, DAYS, lambda _partition, _offset: False)
@@ -56,7 +56,7 @@ def credited(events: list[Event], found: dict[str, ad_lead.Lead]) -> list[Attrib
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """The least of several rounds: what it takes when nothing else is going on."""
+    """Return the least time of several rounds, which other work on the machine affects least."""
     rounds = []
     for _ in range(5):
         began = time.perf_counter()
@@ -66,7 +66,7 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """The mean over some micro-batches, each part by itself."""
+    """Measure each part separately, as the mean over some micro-batches."""
     count = 10 if quick else 40
     say(f"{count} micro-batches of {BATCH} messages")
     everything = messages(count * BATCH)

@@ -1,4 +1,4 @@
-"""The time before a worker's first fetch: imports, connections, and Dagster's own start of a run."""
+"""Measure the time before a worker's first fetch: imports, connections, and Dagster's own start of a run."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ IMPORTS = {
 
 
 def importing(code: str) -> float:
-    """Seconds of an interpreter that runs this and ends."""
+    """Return the seconds of an interpreter that runs this code and ends."""
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
     return time.perf_counter() - began
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Each step of the way, medians of some rounds."""
+    """Measure each step, as the median of some rounds."""
     rounds = 3 if quick else 7
-    # The first import of all reads the files from the disk.
+    # The very first import reads the files from the disk.
     importing(IMPORTS["and our own"])
     seconds = {name: median([importing(code) for _ in range(rounds)]) for name, code in IMPORTS.items()}
     with servers(say) as settings:

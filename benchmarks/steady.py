@@ -1,4 +1,4 @@
-"""Freshness under steady traffic: from a message's arrival in Kafka until its attribution is acknowledged.
+"""Measure freshness under steady traffic: from a message's arrival in Kafka until its attribution is acknowledged.
 
 Through the real sensor, daemon and launcher, at three rates one after the other. A micro-batch counts with its oldest
 message, so that the figures are upper bounds. The first run of each rate is the warm-up: it starts on an idle lane.
@@ -24,14 +24,14 @@ RATES = (10_000, 50_000, 100_000)
 
 
 def live(per_minute: int) -> Iterator[Record]:
-    """More traffic than is needed, from now on."""
+    """Return more traffic than is needed, from now on."""
     span = timedelta(hours=1)
     start = datetime.now(timezone.utc)
     return traffic(per_minute * 60, seed=per_minute, shops=20, start=start, span=span, profile=FIRST)
 
 
 def one_rate(settings: Settings, per_minute: int, seconds: float) -> list[tuple[float, float]]:
-    """Send at a rate, and then wait until all of it is through; the lag by second."""
+    """Send at a rate, and wait until everything is processed; return the lag by second."""
     points, began = [], time.monotonic()
     with producing(settings, live(per_minute), per_minute / 60):
         while (at := time.monotonic() - began) < seconds:
@@ -39,13 +39,13 @@ def one_rate(settings: Settings, per_minute: int, seconds: float) -> list[tuple[
             time.sleep(1)
     while sum(entry.lag for entry in lag(settings.kafka())):
         time.sleep(1)
-    # The last run ends when it has been idle, and then reports; one that waits behind it does the same.
+    # The last run ends when it has been idle, and then reports; its standby run does the same.
     time.sleep(20)
     return points
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Each rate in turn."""
+    """Measure each rate."""
     seconds = 90.0 if quick else 300.0
     lines: dict[str, list[tuple[float, float]]] = {}
     rows: list[list[object]] = []

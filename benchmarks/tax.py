@@ -1,4 +1,4 @@
-"""Dagster's share: the same micro-batches through the same stages in a bare loop and through Dagster, in turns.
+"""Measure Dagster's share: the same micro-batches through the same stages, in a bare loop and through Dagster in turns.
 
 Each way has a topic and stores of its own with the same records, and a process of its own for each round. Start-up is
 not counted on either side.
@@ -24,19 +24,19 @@ SLOTS, BATCH = 64, 512
 
 
 def bare(settings: Settings) -> float:
-    """One round in a bare loop; messages a minute."""
+    """Run one round in a bare loop; return messages a minute."""
     command = [sys.executable, "-m", "benchmarks.bare_lane"]
     done = subprocess.run(command, cwd=ROOT, env=environment(settings), check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout)["per_minute"])
 
 
 def through_dagster(settings: Settings) -> float:
-    """One round through Dagster; messages a minute inside the run."""
+    """Run one round through Dagster; return messages a minute inside the run."""
     return run_lanes(settings)[0]
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Alternate."""
+    """Measure both ways in turns."""
     rounds = 3 if quick else 5
     with servers(say) as base:
         ways = {"bare loop": bare, "through Dagster": through_dagster}
@@ -46,7 +46,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
                 update={"namespace": f"tax{number}", "data_dir": base.data_dir / f"tax{number}", "slots_per_run": SLOTS}
             )
             provision(own[way])
-            # One round more than is counted: the first makes indices and warms caches.
+            # One round more than is counted: the first one creates indices and warms caches.
             produce(own[way], (rounds + 1) * SLOTS * BATCH, seed=5, profile=FIRST)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""What Kafka's clients and each store need of the settings: address, credentials, names, time limit and tries.
+"""The settings for Kafka's clients and for each store: address, credentials, names, time limit and tries.
 
 >>> from truepixel_dagster.settings import Settings
 >>> access = Settings(namespace="shop", redis_password="canary").redis()
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 
 class KafkaAccess(NamedTuple):
-    """Access to Kafka.
+    """Hold the access to Kafka.
 
     `bootstrap` has comma-separated addresses; `timeout` is the seconds of one call; `identity` is the cluster that must
     answer, or None for any. `topic` and `dead_topic` are the topics of events and of dead letters, which setup creates
@@ -42,7 +42,7 @@ class KafkaAccess(NamedTuple):
 
 
 class FetchLimits(NamedTuple):
-    """How a lane fetches micro-batches.
+    """Hold the limits with which a lane fetches micro-batches.
 
     A micro-batch has at most `messages` records and `bytes`; a fetch waits at most `linger` seconds for a fuller one,
     and the lane is idle after `idle` seconds without a message. The client buffers at most `prefetch_bytes`.
@@ -56,7 +56,7 @@ class FetchLimits(NamedTuple):
 
 
 class ElasticsearchAccess(NamedTuple):
-    """Access to Elasticsearch. `url` has comma-separated addresses; `timeout` is the seconds of one call."""
+    """Hold the access to Elasticsearch. `url` has comma-separated addresses; `timeout` is the seconds of one call."""
 
     url: str
     api_key: SecretStr | None
@@ -70,7 +70,7 @@ class ElasticsearchAccess(NamedTuple):
 
 
 class MongoAccess(NamedTuple):
-    """Access to MongoDB. `timeout` is the seconds of one call."""
+    """Hold the access to MongoDB. `timeout` is the seconds of one call."""
 
     url: SecretStr
     username: str | None
@@ -82,7 +82,7 @@ class MongoAccess(NamedTuple):
 
 
 class RedisAccess(NamedTuple):
-    """Access to Redis. `timeout` is the seconds of one call; keys begin with the namespace."""
+    """Hold the access to Redis. `timeout` is the seconds of one call; keys begin with the namespace."""
 
     url: SecretStr
     username: str | None

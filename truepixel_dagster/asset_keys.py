@@ -1,4 +1,4 @@
-"""The names of what the pipeline produces, shared by the assets and the jobs that report them."""
+"""The keys of the pipeline's assets, shared by the assets and the jobs that report them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAKE = (
     SHOP_REPORTS,
 )
 
-# What a run of the stream reports, in the order of its stages.
+# The assets that a run of the stream reports, in the order of its stages.
 STREAM = (EVENTS, AD_LEADS, ATTRIBUTIONS, CUSTOMERS, PRODUCT_STATS_BUFFER)
 
 # Tags of a run: its lane, the number of lanes, what started it, and the run whose lane it takes over.
@@ -46,8 +46,8 @@ LANES_TAG = "truepixel/lanes"
 TRIGGER_TAG = "truepixel/trigger"
 AFTER_TAG = "truepixel/after"
 
-# What all checks are of. Dagster shows a check's result until its asset is next materialized, and the stream does that
-# every few seconds: this one never is.
+# The asset of all checks. Dagster shows a check's result until its asset is next materialized. The stream materializes
+# its assets every few seconds, but never this one.
 HEALTH = "health"
 AUDIT = "audit"
 JOURNEYS_MATCH = "journeys_match"

@@ -1,4 +1,4 @@
-"""Many things, a list of some at a time.
+"""Divide many items into lists of limited size.
 
 >>> from truepixel_dagster.chunks import chunks
 >>> list(chunks(range(5), 2))
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Items in lists of at most `size`."""
+    """Yield the items in lists of at most `size`."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -1,4 +1,4 @@
-"""Everything that Dagster sees, put together in one place. No I/O at import."""
+"""Combine all definitions that Dagster loads. No I/O at import."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ definitions = dg.Definitions(
         refresh_lake_every_hour,
         refresh_cohorts_every_night,
     ],
-    # A rebuild is one op: a process of its own for it would only import everything twice.
+    # A rebuild is one op: a separate process for it would only import everything twice.
     executor=dg.in_process_executor,
 )

@@ -41,7 +41,7 @@ def ask(kafka: KafkaAccess, stores: Stores) -> Facts:
 
 
 def warnings(facts: Facts, replication: int) -> list[str]:
-    """Return one line for each setting that does not meet the guarantees, with what to do about it.
+    """Return one line for each setting that does not meet the guarantees, with the next step.
 
     Arguments:
         facts: The servers' answers.

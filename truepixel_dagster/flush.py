@@ -84,7 +84,7 @@ class FlushRefused(Exception):
     """Raised when Elasticsearch refuses documents. All others are written; these stay in Redis for the next flush."""
 
     def __init__(self, refused: Mapping[Any, str]) -> None:
-        super().__init__(f"Elasticsearch refused {len(refused)} documents, such as: {next(iter(refused.values()))}")
+        super().__init__(f"Elasticsearch rejected {len(refused)} documents, such as: {next(iter(refused.values()))}")
 
 
 def flush_product_stats(

@@ -1,4 +1,4 @@
-"""Check the identity of a server: whether it is the one that a process was started for.
+"""Check that a server is the one that a process was started for, by its identity.
 
     >>> from truepixel_dagster.identity import mistaken
     >>> mistaken("Kafka at 127.0.0.1:9092", found="x1", expected="x1") is None

@@ -1,8 +1,8 @@
-"""How the assets are cut by time: days and ISO weeks of when events happened, UTC.
+"""Define the assets' partitions: the UTC days, months and ISO weeks in which events happened.
 
-Product statistics and weekly visitors go by the shop's own days and weeks: a partition is all of one name.
+Product statistics and weekly visitors use the shop's own days and weeks: a partition has the shops' days of one date.
 
-A week goes by its Monday, as Dagster has it: `2026-01-26` is the week `2026-W05`.
+The key of a week is its Monday, as in Dagster: `2026-01-26` is the week `2026-W05`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from truepixel_dagster.settings import load_or_default
 _SETTINGS = load_or_default()
 START = _SETTINGS.history_start
 
-# The day and the week that are going on are partitions, too: the stream writes into them.
+# The current day, week and month are partitions, too: the stream writes to them.
 DAYS = dg.DailyPartitionsDefinition(start_date=START.isoformat(), end_offset=1)
 MONTHS = dg.MonthlyPartitionsDefinition(start_date=START.replace(day=1).isoformat(), end_offset=1)
 _MONDAY = START - timedelta(days=START.weekday())
 WEEKS = dg.WeeklyPartitionsDefinition(start_date=_MONDAY.isoformat(), day_offset=1, end_offset=1)
 
-# The stream writes every few seconds: Dagster warns of an asset that is not updated.
+# The stream writes every few seconds, so Dagster warns of an asset that is not updated.
 STREAM_FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=24), warn_window=timedelta(hours=6))
 
-# A range is rebuilt by one run, or by one for each partition, or anything between.
+# The number of partitions that one run of a backfill rebuilds.
 BACKFILL = dg.BackfillPolicy.multi_run(_SETTINGS.partitions_per_run)
 
 

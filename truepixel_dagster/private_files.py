@@ -1,7 +1,7 @@
-"""Files and folders that only their owner may read and enter, whatever the umask.
+"""Create files and folders that only their owner may read and enter, whatever the umask.
 
-What the pipeline keeps on disk holds what people did: Dagster's home, logs, answers to data requests, local servers'
-data. New ones are made so; those from before are tightened when something starts that uses them.
+The pipeline's files contain personal data: Dagster's home, logs, answers to data requests, local servers' data. New
+files get these permissions at once, and existing ones when a program that uses them starts.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def tighten(folder: Path) -> None:
     Raises:
         OSError: One of them belongs to somebody else and is open to others.
     """
-    # Whatever is made or removed meanwhile is made by processes with `UMASK`, or gone.
+    # Files that are created meanwhile have the right permissions, because their processes use `UMASK`.
     with suppress(FileNotFoundError):
         _tighten(folder, folder.lstat().st_mode)
         with os.scandir(folder) as entries:

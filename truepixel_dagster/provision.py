@@ -22,7 +22,7 @@ def older_documents(stores: Stores) -> dict[str, int]:
     """
     found: dict[str, int] = {}
     for name in TEMPLATES:
-        # Ignore a closed index: what uses it reports it.
+        # Ignore a closed index: the commands that use it report it.
         with suppress(NotSetUp):
             if count := stores.elasticsearch.count(name, OLDER):
                 found[name] = count

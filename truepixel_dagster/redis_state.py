@@ -1,7 +1,7 @@
 """Check that Redis holds the counts of all committed records.
 
 An offset is committed only after its batch was counted in Redis. So if a committed event is above Redis's applied
-offset, Redis has lost what the event added. Duplicates, and dead letters of the stages before the counters, move no
+offset, Redis has lost the event's counts. Duplicates, and dead letters of the stages before the counters, move no
 applied offset, so the event history decides.
 """
 

@@ -1,4 +1,4 @@
-"""From settings to stores: the one place where connections to them are made."""
+"""Open the stores that the settings name; no other module does."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def open_stores(settings: Settings) -> Iterator[Stores]:
     """Open the three stores; they connect at the first call, or at once to check the identity of the servers.
 
     Raises:
-        AccessDenied, Unavailable: What goes wrong with a server within the block, in one line, whichever call met it.
-        WrongServer: One is not the one that is expected.
+        AccessDenied, Unavailable: Any call within the block failed because of a server; the message is one line.
+        WrongServer: A server does not show the expected identity.
     """
     with _opened(settings) as stores:
         if settings.servers_identity:
@@ -63,7 +63,7 @@ def sites_of(settings: Settings) -> Sites:
     """Return the tables of sites, with the operator's additions.
 
     Raises:
-        SettingsError: What an operator adds to the tables cannot be used.
+        SettingsError: The operator's additions to the tables of sources are invalid.
     """
     try:
         sources = load(Path(settings.sources_file) if settings.sources_file else None)

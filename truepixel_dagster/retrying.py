@@ -34,12 +34,12 @@ def _say(details: RetryDetails) -> None:
     log.warning("%s: %s; trying again in %.1f s", type(error).__name__, words, details.wait_for)
 
 
-# Through the standard library's logging: by default a retry is printed, which would spoil a command's JSON.
+# Log retries through the standard library: by default they are printed, which would break a command's JSON.
 set_on_retry_hooks([_say])
 
 
 def retrying(call: Callable[[], T], *, transient: Callable[[Exception], bool], attempts: int) -> T:
-    """Make a call until it gets through.
+    """Make a call, and repeat it after transient errors.
 
     Arguments:
         call: The call; it must be safe to make twice.
@@ -47,7 +47,7 @@ def retrying(call: Callable[[], T], *, transient: Callable[[Exception], bool], a
         attempts: Tries in all.
 
     Raises:
-        Exception: What the last try raised, or the first error that is not transient.
+        Exception: The error of the last try, or the first error that is not transient.
     """
     retries = stamina.retry_context(
         on=transient, attempts=attempts, timeout=None, wait_initial=FIRST_PAUSE, wait_max=LONGEST_PAUSE

@@ -56,14 +56,14 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path(".truepixel"), description="the local stack's data, logs and Dagster's home")
 
     lake_url: str | None = Field(
-        None, description="folder or bucket of the tables, as fsspec has it; `lake` in TRUEPIXEL_DATA_DIR if unset"
+        None, description="folder or bucket of the tables, in fsspec's form; `lake` in TRUEPIXEL_DATA_DIR if unset"
     )
     spend_url: str | None = Field(
         None, description="folder or bucket that is watched for files of spend and rates; none if unset"
     )
 
     servers_identity: str | None = Field(
-        None, description="identity that every server must show, as those of a local stack do; not checked if unset"
+        None, description="identity that every server must show, such as a local stack's; not checked if unset"
     )
 
     kafka_bootstrap: str = Field("127.0.0.1:19092", min_length=3, description="host:port[,host:port…]")
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
     idle: float = Field(2.0, ge=0.1, le=600, description="seconds without a message after which a run ends")
     slots_per_run: int = Field(512, ge=1, le=1000, description="micro-batches that one run may drain")
     prefetch_bytes: int = Field(
-        4 * MIB, ge=1 * MIB, le=256 * MIB, description="what the Kafka client buffers over all partitions"
+        4 * MIB, ge=1 * MIB, le=256 * MIB, description="bytes that the Kafka client buffers over all partitions"
     )
 
     lanes: int = Field(1, ge=1, le=1000, description="shares of the topic that are processed in parallel")
@@ -138,7 +138,7 @@ class Settings(BaseSettings):
         32 * MIB,
         ge=64 * 1024,
         le=40 * MIB,
-        description="bytes of a record beyond which its dead letter refers to it instead of holding it",
+        description="bytes of a record above which its dead letter refers to the record instead of containing it",
     )
     retries: int = Field(4, ge=1, le=20, description="tries of one store call after transient errors")
 
@@ -149,16 +149,16 @@ class Settings(BaseSettings):
     touches_kept: int = Field(50, ge=1, le=1000, description="newest touches kept for a user")
     sightings_kept: int = Field(50, ge=5, le=1000, description="sightings that an order's attribution names")
     products_per_event: int = Field(
-        250, ge=1, le=2000, description="products of one event that product statistics count, the first ones of more"
+        250, ge=1, le=2000, description="products of one event that product statistics count; of more, the first ones"
     )
     lines_per_event: int = Field(
-        2000, ge=100, le=10_000, description="lines of one event; one with more is a dead letter"
+        2000, ge=100, le=10_000, description="lines of one event; an event with more is a dead letter"
     )
     clients_per_order: int = Field(
-        50, ge=1, le=500, description="clients that one order keeps; of more, the most certain ones"
+        50, ge=1, le=500, description="clients that one order keeps; of more, the surest ones"
     )
     ids_per_order: int = Field(
-        2000, ge=100, le=20_000, description="ids that one order may have; a pixel's that adds more is a dead letter"
+        2000, ge=100, le=20_000, description="ids of one order; a pixel event that adds more is a dead letter"
     )
     customers_per_client: int = Field(
         2,
@@ -190,11 +190,11 @@ class Settings(BaseSettings):
     webserver_hosts: str = Field(
         "",
         pattern=r"^$|^[A-Za-z0-9._:\[\]-]+(,[A-Za-z0-9._:\[\]-]+)*$",
-        description="host names (host or host:port, comma-separated) by which Dagster's webserver may be opened, beside"
-        " localhost and the host of TRUEPIXEL_DAGSTER_URL",
+        description="host names (host or host:port, comma-separated) by which Dagster's webserver may be opened, in"
+        " addition to localhost and the host of TRUEPIXEL_DAGSTER_URL",
     )
     event_retention_months: int = Field(
-        25, ge=0, le=600, description="months of the event history kept beside the current one"
+        25, ge=0, le=600, description="months of the event history kept in addition to the current one"
     )
     privacy_dir: Path | None = Field(
         None, description="folder for answers to data requests; `privacy` in TRUEPIXEL_DATA_DIR if unset"
@@ -243,7 +243,7 @@ class Settings(BaseSettings):
         16 * MIB, ge=12 * MIB, le=1024 * MIB, description="bytes of records that the collector gives to Kafka's client"
     )
     collector_consent: Literal["strip", "drop"] = Field(
-        "strip", description="what is done with a pixel event whose visitor refuses analytics"
+        "strip", description="how the collector treats a pixel event whose visitor refuses analytics"
     )
     collector_shop_rate: float = Field(
         2000, ge=1, le=1_000_000, description="pixel events a second of one shop; twenty times as many at once"
@@ -261,14 +261,14 @@ class Settings(BaseSettings):
         20.0,
         ge=1,
         le=300,
-        description="seconds in which the collector ends then: answers what it has, and flushes",
+        description="seconds that the collector then has to answer its requests and to flush",
     )
 
     @field_validator("namespace")
     @classmethod
     def _not_mongodbs_own(cls, value: str) -> str:
         if value in ("admin", "config", "local"):
-            raise ValueError("names one of MongoDB's own databases: choose another")
+            raise ValueError("is the name of one of MongoDB's own databases: choose another")
         return value
 
     @field_validator("data_dir", "privacy_dir", "shop_secrets_dir", "collector_journal_dir")
@@ -322,7 +322,7 @@ class Settings(BaseSettings):
     @field_validator("elasticsearch_url")
     @classmethod
     def _without_password(cls, value: str) -> str:
-        """It is shown in messages."""
+        """Refuse a password in the URL, because messages show the URL."""
         if "@" in value:
             raise ValueError("must hold no password: set TRUEPIXEL_ELASTICSEARCH_USERNAME and _PASSWORD instead")
         return value
@@ -355,7 +355,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _by_tls(self) -> Settings:
-        """An authority for certificates asks for TLS, which these clients take from the URL."""
+        """Refuse an authority for certificates without TLS, which these clients take from the URL."""
         urls = {
             "elasticsearch": (self.elasticsearch_url, "https"),
             "redis": (self.redis_url.get_secret_value(), "rediss"),
@@ -363,7 +363,7 @@ class Settings(BaseSettings):
         for server, (url, scheme) in urls.items():
             if getattr(self, f"{server}_ca_certs") and not url.startswith(f"{scheme}://"):
                 name = f"TRUEPIXEL_{server.upper()}"
-                raise ValueError(f"{name}_URL must begin with {scheme}://: {name}_CA_CERTS asks for TLS")
+                raise ValueError(f"{name}_URL must begin with {scheme}://, because {name}_CA_CERTS requires TLS")
         return self
 
     @property
@@ -392,7 +392,7 @@ class Settings(BaseSettings):
         return timedelta(days=self.attribution_window_days)
 
     def kafka(self) -> KafkaAccess:
-        """Return what Kafka's clients need."""
+        """Return the settings for Kafka's clients."""
         return KafkaAccess(
             bootstrap=self.kafka_bootstrap,
             security_protocol=self.kafka_security_protocol,
@@ -415,7 +415,7 @@ class Settings(BaseSettings):
         )
 
     def fetch_limits(self) -> FetchLimits:
-        """Return how a lane fetches micro-batches."""
+        """Return the limits with which a lane fetches micro-batches."""
         return FetchLimits(
             messages=self.batch_messages,
             bytes=self.batch_bytes,
@@ -425,7 +425,7 @@ class Settings(BaseSettings):
         )
 
     def elasticsearch(self) -> ElasticsearchAccess:
-        """Return what the adapter of Elasticsearch needs."""
+        """Return the settings for the adapter of Elasticsearch."""
         return ElasticsearchAccess(
             url=self.elasticsearch_url,
             api_key=self.elasticsearch_api_key,
@@ -439,7 +439,7 @@ class Settings(BaseSettings):
         )
 
     def mongodb(self) -> MongoAccess:
-        """Return what the adapter of MongoDB needs."""
+        """Return the settings for the adapter of MongoDB."""
         return MongoAccess(
             url=self.mongodb_url,
             username=self.mongodb_username,
@@ -451,7 +451,7 @@ class Settings(BaseSettings):
         )
 
     def redis(self) -> RedisAccess:
-        """Return what the adapter of Redis needs."""
+        """Return the settings for the adapter of Redis."""
         return RedisAccess(
             url=self.redis_url,
             username=self.redis_username,
@@ -464,7 +464,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Read the settings: the environment that this process was started with goes before `.env`.
+    """Read the settings; the environment that this process was started with overrides `.env`.
 
     Raises:
         SettingsError: A setting is out of its bound or of the wrong type; one line names the first such variable.

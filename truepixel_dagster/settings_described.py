@@ -1,4 +1,4 @@
-"""Describe settings to an operator: where a value comes from, its bounds, and variables that are no settings."""
+"""Describe settings to an operator: the source of a value, its bounds, and variables that are not settings."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Return the TRUEPIXEL_ variables of the environment and of `.env` that are no settings, each with the setting
-    whose name is nearest."""
+    """Return the TRUEPIXEL_ variables of the environment and of `.env` that are not settings, each with the setting of
+    the most similar name."""
     known = {name.upper() for name in Settings.model_fields}
     others = {name.removeprefix(_PREFIX) for name in (SECRETS_DIR, "TRUEPIXEL_CALLED_AS")}
     variables = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}

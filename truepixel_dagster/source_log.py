@@ -4,7 +4,7 @@ A topic that was deleted and created again, moved to another cluster or truncate
 applied before, and the guards would skip them. So this check precedes every read, and a lane repeats it every second.
 `adopt` accepts the current topic as a new log, whose offsets are above all that were ever applied.
 
-MongoDB also stores how far each partition was committed, when partitions were added, and what retention removed unread.
+MongoDB also stores each partition's committed offset, when partitions were added, and what retention removed unread.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class PartitionChange(msgspec.Struct, frozen=True):
 
 
 class KnownLog(msgspec.Struct, frozen=True):
-    """Hold what is stored about the topic of events. `began_at` is in milliseconds since the epoch."""
+    """Hold the stored facts about the topic of events. `began_at` is in milliseconds since the epoch."""
 
     topic_id: str
     cluster_id: str
@@ -64,7 +64,7 @@ class LostRange(msgspec.Struct, frozen=True):
 
 
 def known(store: MongoStore) -> KnownLog | None:
-    """Return what is stored about the topic; None before the first `setup` or lane.
+    """Return the stored facts about the topic; None before the first `setup` or lane.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -177,7 +177,7 @@ def keep_reached(store: MongoStore, offsets: Mapping[int, int]) -> None:
 
 
 def keep_lost(store: MongoStore, ranges: Iterable[OffsetRange]) -> None:
-    """Store what retention removed before it was read; a repeated range changes nothing.
+    """Store ranges that retention removed before they were read; a repeated range changes nothing.
 
     Raises:
         Unavailable: MongoDB does not answer.
@@ -190,7 +190,7 @@ def keep_lost(store: MongoStore, ranges: Iterable[OffsetRange]) -> None:
 
 
 def lost_records(store: MongoStore) -> list[LostRange]:
-    """Return what retention removed before it was read, in order, with adjacent ranges joined.
+    """Return the ranges that retention removed before they were read, in order, with adjacent ranges joined.
 
     Raises:
         Unavailable: MongoDB does not answer.

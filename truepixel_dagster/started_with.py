@@ -1,8 +1,8 @@
-"""The variables that a process was started with, which go before those of `.env`.
+"""Restore the variables that a process was started with, which override those of `.env`.
 
-Dagster's command line loads the `.env` of its working folder over its environment, so that
-`TRUEPIXEL_NAMESPACE=staging dagster dev` would work on the namespace of the file. The system still knows what the
-process was started with.
+Dagster's command line lets the `.env` of its working folder override the environment, so that
+`TRUEPIXEL_NAMESPACE=staging dagster dev` would use the namespace in the file. The operating system still has the
+original environment of the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def put_back() -> None:
     replaced = [name for name, value in dotenv_values(".env").items() if value == os.environ.get(name) is not None]
     if not replaced:
         return
-    import psutil  # not every process that reads settings pays for it
+    import psutil  # imported only if it is needed
 
     try:
         started = psutil.Process().environ()

@@ -82,7 +82,7 @@ def table(
 
 
 def print_table(made: Table, to: Console = out) -> None:
-    """Print a table with every number whole: names are folded, and if that is not enough, the table is wider than the
+    """Print a table without cutting numbers: names are folded, and if that is not enough, the table is wider than the
     terminal."""
     least = 1 + sum(3 + _least_width(to, made, number) for number in range(len(made.columns)))
     if least > to.width:

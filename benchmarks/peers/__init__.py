@@ -1,4 +1,4 @@
-"""The same events through other frameworks: `./run bench peers`."""
+"""Process the same events by other frameworks: `./run bench peers`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     """Measure ours and the peers in turns."""
-    # The peers' processes import this package, too, and have no Dagster.
+    # Import it here: the peers' processes import this package, too, and have no Dagster.
     from benchmarks.peers import turns
 
     return turns.run(quick, say)

@@ -1,4 +1,4 @@
-"""Bytewax, written as its documentation has it: a dataflow of keyed operators: `python -m benchmarks.peers.bytewax`.
+"""Bytewax, used as its documentation recommends: a dataflow of keyed operators: `python -m benchmarks.peers.bytewax`.
 
     Kafka ─▶ decode ─▶ new, by shop ─┬─▶ events, counters, visitors
                │                     ├─▶ by user: customers
@@ -12,11 +12,11 @@ store that has no connector), "Recovery" (state and offsets in recovery partitio
 continues).
 
 What is new is decided by shop and not by event id, although few keys are hot ones. A shop's events come through one
-worker, so that a user's stay in order. Records of one order name it by several ids, but all are of one shop: what
-speaks of an order is keyed by it. No state expires: the contract knows no end of a duplicate or a customer.
+worker, so that a user's events stay in order. Records of one order name it by several ids, but all are of one shop, so
+events about orders are keyed by shop. No state expires: the contract has no time limit for duplicates or customers.
 
-At least once is all that is promised: after a crash, what came since the last snapshot is counted in Redis again. The
-offsets are committed to a consumer group at the end for the audit alone, and not measured.
+The guarantee is at least once: after a crash, events since the last snapshot are counted in Redis again. The offsets
+are committed to a consumer group at the end for the audit only, and not measured.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ from truepixel_dagster.stores.redis import CounterKey, Increments, WeekKey
 from truepixel_dagster.stream.consumer import EventConsumer
 from truepixel_dagster.stream.topics import lag, partition_count
 
-# Five times the source's default, as the documentation's example has it: the stores get larger requests.
+# Five times the source's default, as in the documentation's example: the stores get larger requests.
 BATCH = 5000
 DAYS = ShopDays()
 UNORDERED: dict[str, Any] = {"orders": 0, "revenue": {}, "refunded": {}, "customer_id": None, "email_hash": None}
@@ -65,7 +65,7 @@ Write = Callable[[Stores, Sequence[Any]], None]
 
 
 class Led(NamedTuple):
-    """A touch, or an event that needs those that there are, with its user's touches, and whether it changed them."""
+    """Hold an event that is or needs touches, with its user's touches, and whether it changed them."""
 
     event: Event
     lead: Lead
@@ -73,7 +73,7 @@ class Led(NamedTuple):
 
 
 def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow:
-    """From Kafka to the stores, until the end of the topic."""
+    """Build the dataflow from Kafka to the stores, until the end of the topic."""
     dataflow, brokers = Dataflow("truepixel"), settings.kafka_bootstrap.split(",")
     to = partial(StoreSink, settings)
 
@@ -108,17 +108,17 @@ def flow(settings: Settings, watch: Stopwatch, read: dict[int, int]) -> Dataflow
     return dataflow
 
 
-# --- Steps: what one item makes of what is known under its key ---
+# --- Steps: each combines an item with the state of its key ---
 
 
 class Shop(StatefulLogic):  # type: ignore[misc]
-    """Which events a shop has had: a set that grows, which `stateful_flat_map` would copy deeply."""
+    """Hold the ids of a shop's events: a growing set, which `stateful_flat_map` would copy deeply."""
 
     def __init__(self, known: Iterable[str] | None) -> None:
         self._events = set(known or ())
 
     def on_item(self, event: Event) -> tuple[Iterable[Event], bool]:
-        """Nothing for a duplicate."""
+        """Return the event; nothing for a duplicate."""
         if event.event_id in self._events:
             return (), StatefulLogic.RETAIN
         self._events.add(event.event_id)
@@ -130,22 +130,22 @@ class Shop(StatefulLogic):  # type: ignore[misc]
 
 
 class Orders(StatefulLogic):  # type: ignore[misc]
-    """The orders of a shop."""
+    """Hold the orders of a shop."""
 
     def __init__(self, orders: ShopOrders, known: dict[str, bytes] | None) -> None:
         self._orders = orders
         self._known = dict(known or {})
 
     def on_item(self, led: Led) -> tuple[Iterable[Ordered], bool]:
-        """What an event changes."""
+        """Return the changes of an event."""
         return (self._orders.ordered(led.event, led.lead.all, self),), StatefulLogic.RETAIN
 
     def get_bytes(self, key: str) -> bytes | None:
-        """What is known under a key."""
+        """Return the value of a key."""
         return self._known.get(key)
 
     def set_bytes(self, key: str, value: bytes) -> None:
-        """Remember a value."""
+        """Store a value."""
         self._known[key] = value
 
     def snapshot(self) -> dict[str, bytes]:
@@ -154,39 +154,39 @@ class Orders(StatefulLogic):  # type: ignore[misc]
 
 
 def profile(document: Document | None, event: Event) -> tuple[Document | None, Iterable[Document]]:
-    """A customer's document after an event, without what its orders add to it."""
+    """Return a customer's document after an event, without the fields of its orders."""
     after = customer.apply(document, [event])
     return (document, ()) if after is None else (after, (after,))
 
 
 def lead_on(settings: Settings, lead: Lead | None, event: Event) -> tuple[Lead, Led]:
-    """A user's touches after an event."""
+    """Return a user's touches after an event."""
     before, repeat = lead or Lead(), int(settings.touch_repeat * 1000)
     after = ad_lead.add_touches(before, [event], kept=settings.touches_kept, repeat=repeat)
     return after, Led(event, after, after is not before)
 
 
 def counters(event: Event) -> Iterable[tuple[CounterKey, str, int]]:
-    """What an event adds to its products' statistics by itself."""
+    """Yield the increments of an event's product statistics, without those of orders."""
     day = DAYS.day(event)
     for product, field, amount in product_stats.increments(event):
         yield (event.shop_id, product, day), field, amount
 
 
 def sales(found: Ordered) -> Iterable[tuple[CounterKey, str, int]]:
-    """What an event changes in what orders count."""
+    """Yield an event's changes of the orders' counts."""
     return ((key, field, amount) for key, fields in found.counters.items() for field, amount in fields.items())
 
 
 def visit(event: Event) -> tuple[WeekKey, str] | None:
-    """The week in which an event of a pixel makes its client a visitor."""
+    """Return the week in which a pixel event makes its client a visitor."""
     if event.source != "pixel" or event.bot or event.anonymous:
         return None
     return (event.shop_id, DAYS.week(event)), event.client_id
 
 
 def letter(failed: Undecodable) -> KafkaSinkMessage[Any, Any]:
-    """A dead letter."""
+    """Return a dead letter."""
     message = failed.message
     own = {ERROR: failed.reason, STAGE: "decode", ORIGIN: message.origin, TRIES: 0, RECORDED: message.timestamp}
     headers = [(name, str(value).encode(errors="replace")) for name, value in own.items()]
@@ -200,28 +200,28 @@ def _messages(watch: Stopwatch, read: dict[int, int], batch: list[KafkaSourceMes
 
 
 def message_of(record: KafkaSourceMessage[Any, Any]) -> Message:
-    """A record as the pipeline's decoding takes it."""
+    """Return a record in the form of the pipeline's decoder."""
     origin = Origin(record.topic, record.partition, record.offset)
     return Message(origin, record.key, record.value, tuple(record.headers), record.timestamp[1])
 
 
-# --- Sinks: a batch in one request, of each document the newest version in it ---
+# --- Sinks: write a batch in one request, with the newest version of each document ---
 
 
 class StoreSink(DynamicSink):  # type: ignore[misc]
-    """Every worker writes what comes to it, by a function from stores and items."""
+    """Write each worker's items by a function of stores and items."""
 
     def __init__(self, settings: Settings, write: Write) -> None:
         self._settings = settings
         self._write = write
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> StorePartition:  # noqa: ARG002
-        """The part of one worker."""
+        """Return the part of one worker."""
         return StorePartition(self._settings, self._write)
 
 
 class StorePartition(StatelessSinkPartition):  # type: ignore[misc]
-    """What one worker writes, with connections of its own."""
+    """Write one worker's items through its own connections."""
 
     def __init__(self, settings: Settings, write: Write) -> None:
         self._stack = ExitStack()
@@ -229,22 +229,22 @@ class StorePartition(StatelessSinkPartition):  # type: ignore[misc]
         self._write = write
 
     def write_batch(self, items: Sequence[Any]) -> None:
-        """Write a batch; when it returns, it has landed."""
+        """Write a batch; return when it is stored."""
         self._write(self._stores, items)
 
     def close(self) -> None:
-        """Let go of the stores."""
+        """Close the stores."""
         self._stack.close()
 
 
 def write_events(stores: Stores, items: Sequence[Event]) -> None:
-    """Index the events' documents; one that is written again is the same."""
+    """Index the events' documents; writing one again changes nothing."""
     store = stores.elasticsearch
     _index(store, [(index.index_name(event, store), event.document_id, index.document(event)) for event in items])
 
 
 def write_attributions(stores: Stores, items: Sequence[Ordered]) -> None:
-    """Index the orders' documents, and remove those under ids that no longer hold."""
+    """Index the orders' documents, and remove documents under ids that no longer apply."""
     newest: dict[str, Attribution | None] = {}
     for found in items:
         newest |= {**dict.fromkeys(found.removed), **found.attributions}
@@ -262,19 +262,19 @@ def _index(store: ElasticsearchStore, documents: Iterable[tuple[str, str, bytes]
 
 
 def write_documents(name: str, stores: Stores, items: Sequence[tuple[str, Document]]) -> None:
-    """Put the users' documents in their places."""
+    """Replace the users' documents."""
     newest = dict(items)
     stores.mongodb.write(name, [ReplaceOne({"_id": id_}, document, upsert=True) for id_, document in newest.items()])
 
 
 def write_profiles(stores: Stores, items: Sequence[tuple[str, Document]]) -> None:
-    """Set what customers' own events say in their documents."""
+    """Set the fields of customers' own events in their documents."""
     newest = {user: {k: v for k, v in document.items() if k not in OF_ORDERS} for user, document in items}
     _set(stores, newest, lambda _user: UNORDERED)
 
 
 def write_buyers(stores: Stores, items: Sequence[tuple[str, Document]]) -> None:
-    """Set what orders say of customers in their documents."""
+    """Set the fields of orders in customers' documents."""
     _set(stores, dict(items), lambda user: {k: v for k, v in customer.nobody(user).items() if k not in OF_ORDERS})
 
 
@@ -284,7 +284,7 @@ def _set(stores: Stores, documents: dict[str, Document], initial: Callable[[str]
 
 
 def write_counters(stores: Stores, items: Sequence[tuple[CounterKey, str, int]]) -> None:
-    """Add up what is counted, and add it to the buffer."""
+    """Sum the counts, and add them to the buffer."""
     sums: dict[CounterKey, dict[str, int]] = {}
     for key, field, amount in items:
         counter = sums.setdefault(key, {})
@@ -301,7 +301,7 @@ def write_visitors(stores: Stores, items: Sequence[tuple[WeekKey, str]]) -> None
 
 
 def recovery(settings: Settings, workers: int) -> RecoveryConfig:
-    """The recovery partitions, one for each worker, made the first time."""
+    """Return the recovery partitions, one for each worker; create them at first use."""
     folder = settings.data_dir / "bytewax"
     if not folder.exists():
         folder.mkdir(parents=True)
@@ -323,7 +323,7 @@ def drain(settings: Settings, watch: Stopwatch, dataflow: Dataflow, read: dict[i
 
 
 def main() -> None:
-    """Drain what lies in the topic."""
+    """Drain the topic."""
     settings, watch = load_settings(), Stopwatch()
     read: dict[int, int] = {}
     drain(settings, watch, flow(settings, watch, read), read)

@@ -1,6 +1,6 @@
-"""Bytewax, our stages in bulk: a Kafka source, and a sink that drives them: `python -m benchmarks.peers.bytewax_bulk`.
+"""Bytewax, our stages in bulk: a Kafka source, and a sink that runs them: `python -m benchmarks.peers.bytewax_bulk`.
 
-As its documentation has it: the offsets are kept in recovery partitions on the disk, from which the next execution
+As in its documentation, the offsets are kept in recovery partitions on the disk, from which the next execution
 continues, and not in a consumer group. They are committed to the group only at the end for the audit, unmeasured.
 """
 
@@ -24,7 +24,7 @@ from truepixel_dagster.settings import Settings, load_settings
 
 
 class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
-    """What one worker writes: each batch through all stages, with stores of its own."""
+    """Pass one worker's batches through all stages, with its own stores."""
 
     def __init__(self, settings: Settings, watch: Stopwatch, done: dict[int, int]) -> None:
         self._stack = ExitStack()
@@ -34,18 +34,18 @@ class StagesPartition(StatelessSinkPartition):  # type: ignore[misc]
         self._done = done
 
     def write_batch(self, items: Sequence[Message]) -> None:
-        """Write a batch; when it returns, it has landed."""
+        """Write a batch; return when it is stored."""
         self._stages.run(items)
         self._letters.flush()
         self._done.update((item.origin.partition, item.origin.offset + 1) for item in items)
 
     def close(self) -> None:
-        """Let go of the stores."""
+        """Close the stores."""
         self._stack.close()
 
 
 class StagesSink(DynamicSink):  # type: ignore[misc]
-    """Every worker writes what it has read itself, so that each partition stays in order."""
+    """Let every worker write the records that it has read itself, so that each partition stays in order."""
 
     def __init__(self, settings: Settings, watch: Stopwatch) -> None:
         self._settings = settings
@@ -53,12 +53,12 @@ class StagesSink(DynamicSink):  # type: ignore[misc]
         self.done: dict[int, int] = {}
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> StagesPartition:  # noqa: ARG002
-        """The part of one worker."""
+        """Return the part of one worker."""
         return StagesPartition(self._settings, self._watch, self.done)
 
 
 def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
-    """From Kafka to the stores, until the end of the topic."""
+    """Build the dataflow from Kafka to the stores, until the end of the topic."""
 
     def messages(batch: list[Any]) -> list[Message]:
         watch.received()
@@ -75,7 +75,7 @@ def flow(settings: Settings, sink: StagesSink, watch: Stopwatch) -> Dataflow:
 
 
 def main() -> None:
-    """Drain what lies in the topic."""
+    """Drain the topic."""
     settings, watch = load_settings(), Stopwatch()
     sink = StagesSink(settings, watch)
     drain(settings, watch, flow(settings, sink, watch), sink.done)

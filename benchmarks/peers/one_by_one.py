@@ -1,7 +1,7 @@
-"""One store call per event and stage, on eight keyed threads a partition: `python -m benchmarks.peers.one_by_one`.
+"""Make one store call per event and stage, on eight keyed threads a partition: `python -m benchmarks.peers.one_by_one`.
 
-A user is always on the same thread, queues are bounded, and an offset is committed once all up to it has landed. An
-order's records may be of several users; what it comes to does not depend on which of them is first.
+A user is always on the same thread, queues are bounded, and an offset is committed once all records up to it are
+stored. An order's records may be of several users; the result does not depend on which of them is first.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ THREADS, PENDING = 8, 16
 
 
 class Port:
-    """Hands each message to the thread of its user, and commits what has landed without a gap."""
+    """Pass each message to the thread of its user, and commit contiguously."""
 
     def __init__(self, settings: Settings, stack: ExitStack) -> None:
         partitions = range(partition_count(settings.kafka()))
@@ -39,14 +39,14 @@ class Port:
         self._pools: dict[int, KeyedPool] = {}
         self._stages: dict[int, Stages] = {}
         for partition in partitions:
-            # Connections for each partition, so that no thread waits for another one's.
+            # Each partition has its own connections, so that no thread waits for another partition's.
             stores = stack.enter_context(open_stores(settings))
-            # The threads of a partition finish in no order, which its applied offset could not tell.
+            # The threads of a partition finish in any order, so an applied offset cannot guard stage 5.
             self._stages[partition] = Stages(settings, stores, self._letters, product_stats.replay)
             self._pools[partition] = stack.enter_context(KeyedPool(THREADS, PENDING))
 
     def submit(self, message: Message) -> None:
-        """Have a message worked on after all earlier ones of its user; waits while the thread's queue is full."""
+        """Process a message after all earlier ones of its user; wait while the thread's queue is full."""
         partition, offset = message.origin.partition, message.origin.offset
         alone = {partition: OffsetRange(message.origin.topic, partition, offset, offset)}
         with self._lock:
@@ -57,7 +57,7 @@ class Port:
         self._landed(alone)
 
     def commit(self) -> None:
-        """Commit what has landed, after its dead letters."""
+        """Commit the stored records, after their dead letters."""
         with self._lock:
             offsets = self._ledger.committable()
         self._letters.flush()
@@ -66,7 +66,7 @@ class Port:
             self._ledger.committed(offsets)
 
     def drain(self) -> None:
-        """Wait until everything has landed."""
+        """Wait until all records are stored."""
         for pool in self._pools.values():
             pool.drain()
 
@@ -80,7 +80,7 @@ class Port:
 
 
 def main() -> None:
-    """Drain what lies in the topic."""
+    """Drain the topic."""
     watch = Stopwatch()
     with ExitStack() as stack:
         port = Port(load_settings(), stack)

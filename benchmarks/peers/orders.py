@@ -1,8 +1,8 @@
-"""What the peers' dataflows do with the orders of a shop: stages 3 and 4, with what is known in the framework's state.
+"""Process the orders of a shop in the peers' dataflows: stages 3 and 4, on the framework's state.
 
-Everything that speaks of an order, every visit and every event that says who its user is comes by, in any order but a
-user's own. What is known is kept under these keys: `id:…` which cluster has an id, `cluster:…`, `touches:…` and
-`noted:…` of a user, `attribution:…`, `customer:…` what a customer has ordered and who that is.
+It receives every event about an order, every visit and every event that identifies its user; only a user's own events
+are in order. The keys of the state are `id:…` (the cluster of an id), `cluster:…`, `touches:…` and `noted:…` of a user,
+`attribution:…`, and `customer:…` (a customer's orders and identity).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from truepixel_dagster.stages.customer import OrderSums
 from truepixel_dagster.stages.settling import rules_of, settling, with_visits
 from truepixel_dagster.stores.redis import CounterKey
 
-# What orders say of a customer, and any event of who that is; the rest of the document is of the user's own events.
+# The fields of a customer that orders set, and the identity that any event sets; the user's own events set the others.
 OF_ORDERS = ("orders", "revenue", "refunded", "customer_id", "email_hash")
 
 
 class State(Protocol):
-    """What the framework remembers for a shop."""
+    """Describe the framework's state of a shop."""
 
     def get_bytes(self, key: str) -> bytes | None:
-        """What was set; None where nothing was."""
+        """Return the value of a key; None without one."""
 
     def set_bytes(self, key: str, value: bytes) -> None:
-        """Remember a value."""
+        """Store a value."""
 
 
 class Ordered(NamedTuple):
-    """What one event changed: attributions by id, ids under which there is none any more, fields of customers'
-    documents by user, and what products count."""
+    """Hold the changes of one event: attributions by id, ids of removed attributions, fields of customers' documents by
+    user, and product counts."""
 
     attributions: dict[str, Attribution]
     removed: tuple[str, ...]
@@ -52,18 +52,18 @@ class Ordered(NamedTuple):
 
 
 class ShopOrders:
-    """The orders of a shop, event by event."""
+    """Process the orders of a shop, event by event."""
 
     def __init__(self, settings: Settings) -> None:
         self._rules = rules_of(settings)
         self._days = ShopDays()
 
     def speaks(self, event: Event, *, is_visit: bool) -> bool:
-        """Whether an event has to come by."""
+        """Return whether an event matters here."""
         return is_visit or event.order is not None or bool(event.customer_id or event.email_hash)
 
     def ordered(self, event: Event, touches: Sequence[Touch], state: State) -> Ordered:
-        """What an event changes; `touches` are its user's."""
+        """Return the changes of an event; `touches` are its user's."""
         if event.order or event.ad:
             _keep(state, f"touches:{event.user}", tuple(touches))
         noted = {event.user: _kept(state, f"noted:{event.user}", tuple[NotedOrder, ...]) or ()}
@@ -106,7 +106,7 @@ class ShopOrders:
 
 
 def _settled(of_orders: Sequence[Event], by: Settling, state: State) -> tuple[list[Cluster], list[Cluster]]:
-    """The clusters of an event before it and after it."""
+    """Return the clusters of an event before it and after it."""
     first: Mapping[str, Cluster] | None = None
     while of_orders:
         clusters = _clusters({id_ for event in of_orders for id_ in ids_of(event)}, state)
@@ -124,7 +124,7 @@ def _settled(of_orders: Sequence[Event], by: Settling, state: State) -> tuple[li
 
 
 def _clusters(ids: Iterable[str], state: State) -> dict[str, Cluster]:
-    """The clusters that have these ids, and those into which one of them was merged."""
+    """Return the clusters that have these ids, and those into which one of them was merged."""
     found: dict[str, Cluster] = {}
     left = [place.decode() for id_ in ids if (place := state.get_bytes(f"id:{id_}"))]
     while left:
@@ -139,7 +139,7 @@ def _clusters(ids: Iterable[str], state: State) -> dict[str, Cluster]:
 def _customers(
     before: Iterable[Cluster], after: Iterable[Cluster], identities: Mapping[str, Sequence[Identity]], state: State
 ) -> dict[str, dict[str, Any]]:
-    """The fields of customers' documents that change."""
+    """Return the fields of customers' documents that change."""
     changes: dict[str, list[tuple[int, Entry]]] = {}
     for sign, clusters in ((-1, before), (1, after)):
         for entry in (entry for cluster in clusters for entry in cluster.entries):

@@ -1,6 +1,6 @@
-"""Quix Streams, as its documentation has one write a program: `python -m benchmarks.peers.quix`.
+"""Quix Streams, used as its documentation recommends: `python -m benchmarks.peers.quix`.
 
-A dataflow of operators that see one event at a time; what is to be remembered is in the framework's state, by key:
+A dataflow of operators that see one event at a time; the framework's state holds data by key:
 
     events, by user ─▶ decode ─▶ seen for the first time ─┬─▶ document ──▶ Elasticsearch: events
                                                           ├─▶ profile ───▶ MongoDB: customers
@@ -17,9 +17,9 @@ customer's document is of two parts, which neither can do); "Creating a Custom S
 that sends right away and confirms at the checkpoint; "Configuring the Checkpointing": as by default, every 5 seconds,
 at least once. It scales by instances in one consumer group: here one for each core, and no more than partitions.
 
-Events of one order may be of several users, and a refund names it by another id, but all are of one shop: what speaks
-of an order is keyed by it. A duplicate has the key of the first event, so that it is found among its user's.
-The same event id of two users of a shop would not be: that takes the whole stream through Kafka again, by shop.
+Events of one order may be of several users, and a refund names it by another id, but all are of one shop, so events
+about orders are keyed by shop. A duplicate has the key of the first event, so it is found among its user's events. The
+same event id of two users of a shop would not be found: that takes the whole stream through Kafka again, by shop.
 """
 
 from __future__ import annotations
@@ -67,16 +67,16 @@ from truepixel_dagster.stream.errors import NoTopic
 from truepixel_dagster.stream.topics import bounds, lag, partition_count
 
 Headers = list[tuple[str, bytes]]
-# What the orders' part of the dataflow sets in a customer's document (`OF_ORDERS`), the other part leaves alone.
+# The orders' part of the dataflow sets some fields of a customer's document (`OF_ORDERS`), the other part the others.
 UNORDERED = {"orders": 0, "revenue": {}, "refunded": {}, "customer_id": None, "email_hash": None}
-# Requests to Elasticsearch that may be under way.
+# The most requests to Elasticsearch in progress.
 MOST_SENT = 4
 METHOD_NOT_ALLOWED = 405
 SPAWN = multiprocessing.get_context("spawn")
 
 
 class Touched(msgspec.Struct, frozen=True):
-    """An event with its user's lead after it; `changed` where it added a touch."""
+    """Hold an event with its user's lead after it; `changed` if it added a touch."""
 
     event: Event
     lead: Lead
@@ -84,8 +84,8 @@ class Touched(msgspec.Struct, frozen=True):
 
 
 class Ordered(msgspec.Struct, frozen=True):
-    """What an event changed of orders: attributions, ids under which there is none any more, fields of
-    customers' documents by user, and what it adds to products."""
+    """Hold an event's changes of orders: attributions, ids of removed attributions, fields of customers' documents by
+    user, and increments of products."""
 
     documents: tuple[dict[str, Any], ...]
     removed: tuple[str, ...]
@@ -99,14 +99,14 @@ class Ordered(msgspec.Struct, frozen=True):
 def understood(
     drain: Drain, value: bytes | None, key: bytes | None, timestamp: int, headers: Any
 ) -> Event | Undecodable:
-    """The event that a record means, or why it means none."""
+    """Return the event of a record, or why it cannot be decoded."""
     drain.received()
     at = message_context()
     return decode(Message(Origin(at.topic, at.partition, at.offset), key, value, tuple(headers or ()), timestamp))
 
 
 def is_new(item: Event | Undecodable, state: State) -> bool:
-    """Stage 1: whether it is the first record with its event id."""
+    """Run stage 1: return whether it is the first record with its event id."""
     if isinstance(item, Undecodable):
         return True
     seen = f"seen:{item.event_id}"
@@ -117,22 +117,22 @@ def is_new(item: Event | Undecodable, state: State) -> bool:
 
 
 def is_event(item: Event | Undecodable) -> bool:
-    """Whether it was understood."""
+    """Return whether it was decoded."""
     return isinstance(item, Event)
 
 
 def counts_for_user(item: Event | Undecodable) -> bool:
-    """Whether it counts for the customer that it is keyed by."""
+    """Return whether it counts for the customer in its key."""
     return isinstance(item, Event) and customer.counts(item)
 
 
 def concerns_orders(item: Event | Undecodable) -> bool:
-    """Whether it may be a touch, needs those that there are, or says who its user is."""
+    """Return whether it may be a touch, needs touches, or identifies its user."""
     return isinstance(item, Event) and bool(item.ad or item.order or item.customer_id or item.email_hash)
 
 
 def letter_headers(item: Undecodable, key: Any, timestamp: int, headers: Headers) -> Headers:  # noqa: ARG001
-    """The record's headers, and why it is a dead letter."""
+    """Return the record's headers, and why it is a dead letter."""
     own = {
         dead_letters.ERROR: item.reason,
         dead_letters.STAGE: "decode",
@@ -144,12 +144,12 @@ def letter_headers(item: Undecodable, key: Any, timestamp: int, headers: Headers
 
 
 def creation(store: ElasticsearchStore, event: Event) -> Action:
-    """Stage 1: the event's document, by month."""
+    """Run stage 1: return the event's document, by month."""
     return Action("create", index.index_name(event, store), event.document_id, index.document(event))
 
 
 def profile(event: Event, state: State) -> tuple[str, dict[str, Any]]:
-    """Stage 4: the user's profile, without what orders add to it."""
+    """Run stage 4: return the user's profile, without the fields of orders."""
     stored = state.get("customer")
     document = customer.apply(stored, [event]) or stored
     state.set("customer", document)
@@ -157,19 +157,19 @@ def profile(event: Event, state: State) -> tuple[str, dict[str, Any]]:
 
 
 def counts(counting: Counting, event: Event) -> Increments:
-    """Stage 5: what an event adds, without what an order adds."""
+    """Run stage 5: return the increments of an event, without those of orders."""
     return product_stats.decide([event], {}, {event.origin.partition: NEVER_APPLIED}, counting)[0]
 
 
 class Touches:
-    """Stage 2, and the touches that stage 3 needs of it."""
+    """Run stage 2, and provide the touches for stage 3."""
 
     def __init__(self, settings: Settings) -> None:
         self._kept = settings.touches_kept
         self._repeat = int(settings.touch_repeat * 1000)
 
     def touched(self, event: Event, state: State) -> Touched:
-        """The user's touches after an event."""
+        """Return the user's touches after an event."""
         stored = state.get_bytes("lead")
         before = msgspec.json.decode(stored, type=Lead) if stored else Lead()
         lead = ad_lead.add_touches(before, [event], kept=self._kept, repeat=self._repeat)
@@ -178,7 +178,7 @@ class Touches:
         return Touched(event, lead, lead is not before)
 
     def speaking(self, item: Touched) -> dict[str, Any]:
-        """What the orders' part of the dataflow needs to know of an event, as JSON can have it."""
+        """Return the data of an event that the orders' part of the dataflow needs, in JSON's types."""
         event = msgspec.structs.replace(item.event, payload=b"")
         touches = msgspec.to_builtins(item.lead.all)
         return {"shop_id": event.shop_id, "event": msgspec.to_builtins(event), "touches": touches}
@@ -188,13 +188,13 @@ class Touches:
 
 
 class Orders:
-    """Stages 3, 4 and 5 of a shop's orders."""
+    """Run stages 3, 4 and 5 of a shop's orders."""
 
     def __init__(self, settings: Settings) -> None:
         self._orders = ShopOrders(settings)
 
     def ordered(self, value: dict[str, Any], state: State) -> Ordered:
-        """What an event changes."""
+        """Return the changes of an event."""
         event = msgspec.convert(value["event"], Event)
         touches = msgspec.convert(value["touches"], tuple[Touch, ...])
         found = self._orders.ordered(event, touches, state)
@@ -211,7 +211,7 @@ class Orders:
 
 
 class EventsSink(BaseSink):  # type: ignore[misc]
-    """Creates event documents in bulk while the dataflow continues; a checkpoint waits for those under way."""
+    """Create event documents in bulk while the dataflow continues; a checkpoint waits for requests in progress."""
 
     def __init__(self, store: ElasticsearchStore, batch: int) -> None:
         super().__init__()
@@ -222,13 +222,13 @@ class EventsSink(BaseSink):  # type: ignore[misc]
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="events")
 
     def add(self, value: Action, **_: Any) -> None:
-        """Gather a document."""
+        """Add a document to the next request."""
         self._gathered.append(value)
         if len(self._gathered) == self._batch:
             self._send()
 
     def flush(self) -> None:
-        """Have all landed."""
+        """Wait until all documents are stored."""
         self._send()
         while self._sent:
             self._confirm()
@@ -241,13 +241,13 @@ class EventsSink(BaseSink):  # type: ignore[misc]
 
     def _confirm(self) -> None:
         for outcome in self._sent.popleft().result():
-            # One that is there already is of an event that is worked on again.
+            # An existing document is of an event that is processed again.
             if outcome.error and outcome.status != CONFLICT:
                 raise RuntimeError(f"an event was refused: {outcome.error}")
 
 
 class CustomersSink(BatchingSink):  # type: ignore[misc]
-    """Sets fields of customers' documents: those of each customer's last event of the checkpoint."""
+    """Set fields of customers' documents: those of each customer's last event in the checkpoint."""
 
     def __init__(self, store: MongoStore, initial: Callable[[str], dict[str, Any]]) -> None:
         super().__init__()
@@ -262,12 +262,12 @@ class CustomersSink(BatchingSink):  # type: ignore[misc]
 
 
 def of_nobody(user: str) -> dict[str, Any]:
-    """What the document of a customer says of whom only an order is known, without what orders say."""
+    """Return the document of a customer of whom only an order is known, without the fields of orders."""
     return {field: value for field, value in customer.nobody(user).items() if field not in OF_ORDERS}
 
 
 class RemovalsSink(BatchingSink):  # type: ignore[misc]
-    """Removes attributions under ids that no longer hold, which the framework's own sink cannot."""
+    """Remove attributions under ids that no longer apply, which the framework's own sink cannot do."""
 
     def __init__(self, store: ElasticsearchStore) -> None:
         super().__init__()
@@ -280,7 +280,7 @@ class RemovalsSink(BatchingSink):  # type: ignore[misc]
 
 
 class CountsSink(BatchingSink):  # type: ignore[misc]
-    """Adds up what the events of a partition add; each call moves the partition's applied offset with it."""
+    """Sum the increments of a partition's events; each call also moves the partition's applied offset."""
 
     def __init__(self, store: RedisStore, chunk: int) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ class CountsSink(BatchingSink):  # type: ignore[misc]
         self._chunk = chunk
 
     def write(self, batch: SinkBatch) -> None:
-        """Write in calls of some events each, without those that an interrupted checkpoint has written."""
+        """Write some events per call, without events that an interrupted checkpoint has written."""
         for chunk in batch.iter_chunks(n=self._chunk):
             applied = self._store.applied([batch.partition])
             new = [item for item in chunk if item.offset > applied[batch.partition]]
@@ -310,7 +310,7 @@ def _sum(items: Iterable[Any], partition: int) -> Increments:
 
 
 class OrderCountsSink(BatchingSink):  # type: ignore[misc]
-    """Adds what orders add, each once by its origin."""
+    """Add the increments of orders, each once by its origin."""
 
     def __init__(self, store: RedisStore) -> None:
         super().__init__()
@@ -325,7 +325,7 @@ class OrderCountsSink(BatchingSink):  # type: ignore[misc]
 
 
 class Drain:
-    """What all instances have to process yet, their own messages to each other included, and when they began."""
+    """Hold the messages that instances still have to process, including those between them, and when they began."""
 
     def __init__(self, waiting: int) -> None:
         self.done = SPAWN.Event()
@@ -334,19 +334,19 @@ class Drain:
         self._received = False
 
     def received(self) -> None:
-        """A message came in; only an instance's first one counts."""
+        """Note a received message; only an instance's first one counts."""
         if not self._received:
             self._received = True
             with self.began.get_lock():
                 self.began.value = min(self.began.value, time.perf_counter())
 
     def comes_again(self, value: Any) -> None:  # noqa: ARG002 (the framework's signature)
-        """A value is about to be sent through Kafka again."""
+        """Note that a value is about to be sent through Kafka again."""
         with self._left.get_lock():
             self._left.value += 1
 
     def processed(self, topic: str, partition: int, offset: int) -> None:  # noqa: ARG002 (the framework's signature)
-        """A message is through."""
+        """Note a processed message."""
         with self._left.get_lock():
             self._left.value -= 1
             if self._left.value == 0:
@@ -354,11 +354,11 @@ class Drain:
 
 
 def build(app: Application, settings: Settings, stores: Stores, drain: Drain) -> None:
-    """From the topic to the stores."""
+    """Build the dataflow from the topic to the stores."""
     records = app.dataframe(app.topic(settings.topic, value_deserializer="bytes"))
     records = records.apply(partial(understood, drain), metadata=True).filter(is_new, stateful=True)
 
-    # All branches begin at this one node, because every further one serializes a value again to copy it.
+    # All branches begin at one node, because every further node serializes a value again to copy it.
     letters = records.filter(lambda item: isinstance(item, Undecodable)).set_headers(letter_headers)
     letters.apply(lambda item: item.message.value).to_topic(app.topic(settings.dead_topic, value_serializer="bytes"))
     events = EventsSink(stores.elasticsearch, settings.batch_messages)
@@ -381,7 +381,7 @@ def build(app: Application, settings: Settings, stores: Stores, drain: Drain) ->
 
 
 def leads(settings: Settings) -> MongoDBSink:
-    """The framework's own: a document for each key, replaced; journaled, as the pipeline's are."""
+    """Return the framework's own sink: one replaced document for each key, journaled like the pipeline's."""
     return MongoDBSink(
         host=settings.mongodb_url.get_secret_value().removeprefix("mongodb://"),
         db=settings.database,
@@ -394,14 +394,14 @@ def leads(settings: Settings) -> MongoDBSink:
 
 
 def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
-    """The framework's own: one index, documents by id."""
+    """Return the framework's own sink: one index, documents by id."""
 
     def id_of(item: Any) -> str:
         order = item.value
         return f"{order['shop_id']}:{order.get('checkout_token') or order.get('order_id') or order['cart_token']}"
 
     def connected(error: Exception | None) -> None:
-        # It asks for the server's version when it starts, which the local stack's Elasticsearch does not serve.
+        # At its start it requests the server's version, which the local stack's Elasticsearch does not serve.
         if error and not (isinstance(error, ApiError) and error.status_code == METHOD_NOT_ALLOWED):
             raise error
 
@@ -414,7 +414,7 @@ def attributions(settings: Settings, stores: Stores) -> ElasticsearchSink:
 
 
 def waiting_again(settings: Settings) -> int:
-    """What a killed instance has sent to others without being processed."""
+    """Return the number of messages that a killed instance sent to others and that were not processed."""
     name = f"repartition__{settings.group}--{settings.topic}--shop_id"
     try:
         low, high = bounds(settings.kafka(), name)
@@ -427,7 +427,7 @@ def waiting_again(settings: Settings) -> int:
 
 
 def instance(drain: Drain, results: Any) -> None:
-    """One instance of the application, until all events are processed; prints when it had committed, and its peak."""
+    """Run one instance until all events are processed; put the time of its last commit and its peak into `results`."""
     settings = load_settings()
     app = Application(
         broker_address=settings.kafka_bootstrap,
@@ -435,7 +435,7 @@ def instance(drain: Drain, results: Any) -> None:
         auto_offset_reset="earliest",
         processing_guarantee="at-least-once",
         state_dir=settings.data_dir / "quix",
-        # An instance that has nothing to do is to notice soon that it may stop.
+        # An idle instance should soon detect that it may stop.
         consumer_poll_timeout=0.1,
         on_message_processed=drain.processed,
         loglevel="WARNING",
@@ -451,7 +451,7 @@ def instance(drain: Drain, results: Any) -> None:
 
 
 def main() -> None:
-    """Drain what lies in the topic; the figures are those of `Stopwatch.report`, of all instances together."""
+    """Drain the topic; the figures are those of `Stopwatch.report`, for all instances together."""
     settings = load_settings()
     waiting = sum(entry.lag for entry in lag(settings.kafka()))
     drain, results = Drain(waiting + waiting_again(settings)), SPAWN.SimpleQueue()

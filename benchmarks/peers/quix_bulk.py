@@ -1,7 +1,7 @@
 """Quix Streams with our own stages in one batching sink, at each checkpoint: `python -m benchmarks.peers.quix_bulk`.
 
-As its documentation has it for external stores: the records of a partition gather in memory between checkpoints, a
-checkpoint has the sink write them and then commits their offsets.
+As in its documentation for external stores, the records of a partition are collected in memory between checkpoints; at
+a checkpoint the sink writes them, and then the framework commits their offsets.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from truepixel_dagster.stream.topics import lag
 
 
 class StagesSink(BatchingSink):  # type: ignore[misc]
-    """Writes what a checkpoint gathered of a partition in chunks, each through all stages."""
+    """Write a checkpoint's records of a partition in chunks, each through all stages."""
 
     def __init__(self, settings: Settings, stages: Stages, letters: DeadLetters, watch: Stopwatch) -> None:
         super().__init__()
@@ -32,12 +32,12 @@ class StagesSink(BatchingSink):  # type: ignore[misc]
         self._watch = watch
 
     def add(self, *record: Any, **fields: Any) -> None:
-        """Gather a record."""
+        """Add a record to the next checkpoint."""
         self._watch.received()
         super().add(*record, **fields)
 
     def write(self, batch: SinkBatch) -> None:
-        """Write a partition's records; what it raises keeps their offsets from being committed."""
+        """Write a partition's records; an error keeps their offsets from being committed."""
         for chunk in batch.iter_chunks(n=self._chunk):
             self._stages.run([_message(batch, item) for item in chunk])
         self._letters.flush()
@@ -49,7 +49,7 @@ def _message(batch: SinkBatch, item: Any) -> Message:
 
 
 def main() -> None:
-    """Drain what lies in the topic."""
+    """Drain the topic."""
     settings, watch = load_settings(), Stopwatch()
     waiting = sum(entry.lag for entry in lag(settings.kafka()))
     app = Application(

@@ -1,4 +1,4 @@
-"""What the peers share: the five stages of some messages by the pipeline's own functions, and how a drain is reported.
+"""Shared by the peers: run the five stages by the pipeline's own functions, and report a drain.
 
 Runs in the peers' virtual environment, without Dagster.
 """
@@ -31,13 +31,13 @@ Count = Callable[[Sequence[Event], Mapping[Origin, Counted], RedisStore, Countin
 
 
 class Stages:
-    """The five stages one after the other, each with one store call (or a read and a write) for all messages given.
+    """Run the five stages one after the other, each with one store call (or a read and a write) for all given messages.
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Where the documents are.
-        letters: Where what cannot be decoded goes; the caller flushes it before a commit.
-        count: How stage 5 is guarded: by its partitions' offsets, or by record where those come in no order.
+        stores: The stores of the documents.
+        letters: The topic of dead letters for undecodable messages; the caller flushes it before a commit.
+        count: Runs stage 5, guarded by its partitions' offsets, or by record if records arrive in any order.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Stages:
         self._counting = Counting(self._days.day, self._days.week, settings.products_per_event)
 
     def run(self, messages: Sequence[Message]) -> None:
-        """Bring messages through all stages; they hold each user's events in the order of their offsets."""
+        """Pass messages through all stages; each user's events must be in the order of their offsets."""
         self.handle(self.decode(messages))
 
     def decode(self, messages: Sequence[Message]) -> list[Event]:
-        """The events that messages mean; the others become dead letters. Not for use by two threads at once."""
+        """Return the events of messages; undecodable ones become dead letters. Not thread-safe."""
         decoded = [decode(message) for message in messages]
         for item in decoded:
             if isinstance(item, Undecodable):
@@ -65,10 +65,10 @@ class Stages:
         return [item for item in decoded if isinstance(item, Event)]
 
     def handle(self, decoded: Sequence[Event]) -> None:
-        """Bring events through all stages.
+        """Pass events through all stages.
 
         Raises:
-            RuntimeError: A store refused a document, which the benchmark's traffic has none of.
+            RuntimeError: A store rejected a document, which never happens with the benchmark's traffic.
         """
         elasticsearch, mongodb, redis = self._stores
         indexed = index.run(decoded, elasticsearch)
@@ -88,18 +88,18 @@ def _none(refused: Sequence[Refused]) -> None:
 
 
 class Stopwatch:
-    """Runs from the first message that a peer receives."""
+    """Measure time from the first message that a peer receives."""
 
     def __init__(self) -> None:
         self._began: float | None = None
 
     def received(self) -> None:
-        """A message came in; only the first one counts."""
+        """Note a received message; only the first one counts."""
         if self._began is None:
             self._began = time.perf_counter()
 
     def report(self, messages: int) -> None:
-        """Print how a drain went as one line of JSON; call it right after the last commit."""
+        """Print the figures of a drain as one line of JSON; call it right after the last commit."""
         ended = time.perf_counter()
         seconds = ended - (ended if self._began is None else self._began)
         figures = {

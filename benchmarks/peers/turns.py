@@ -1,8 +1,8 @@
-"""The same events through other ways of handling them, in turns with ours, judged by the same oracle.
+"""Process the same events in other ways, in turns with ours, and check the results by the same oracle.
 
-One store call per event and stage on 24 keyed threads; Quix Streams; Bytewax, as its documentation has it and with our
-stages in bulk: each in a process of the peers' own virtual environment, with a topic and stores of its own that get the
-same records.
+The peers are one store call per event and stage on 24 keyed threads; Quix Streams; Bytewax, as in its documentation and
+with our stages in bulk. Each runs in a process of the peers' own virtual environment, with its own topic and stores,
+and gets the same records.
 
 Each is measured from the first message that it receives to its last commit.
 Bytewax has a worker for each partition; ours is measured in one lane, and with a lane for each partition.
@@ -43,7 +43,7 @@ LABELS = {
 }
 # Each is a module of this package.
 PEERS = [name for name in LABELS if name not in (OURS, OURS_IN_LANES)]
-# The slow one gets a part of the messages: its rate needs no more.
+# The slow peer gets a part of the messages, which is enough to measure its rate.
 PART_ONE_BY_ONE = 16
 MOST_SECONDS = 900
 
@@ -52,7 +52,7 @@ Drain = Callable[[Settings], tuple[float, float]]
 
 @dataclass
 class Contender:
-    """A way of handling events, with what is its own: topic and stores, the part that it gets, what was measured."""
+    """Hold a way of processing events: its topic and stores, the part of the records that it gets, and its results."""
 
     settings: Settings
     drain: Drain
@@ -61,7 +61,7 @@ class Contender:
     peaks: list[float] = field(default_factory=list)
 
     def round(self, records: Sequence[Record]) -> None:
-        """Send it records and have it drain them."""
+        """Send records to its topic, and drain them."""
         with EventProducer(self.settings.kafka()) as producer:
             for record in records[: len(records) // self.part]:
                 producer.send(record.key, record.value, record.headers)
@@ -71,11 +71,11 @@ class Contender:
 
 
 def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, float]:
-    """One drain by a peer: messages a minute, peak memory (MiB).
+    """Drain a topic by a peer; return messages a minute and peak memory (MiB).
 
     Raises:
-        RuntimeError: It failed, or left messages.
-        TimeoutExpired: It does not come to an end.
+        RuntimeError: The peer failed, or left messages.
+        TimeoutExpired: The peer did not end in time.
     """
     own = {**environment(settings), "PYTHONPATH": str(ROOT)}
     command = [str(python), "-m", f"benchmarks.peers.{name}"]
@@ -89,12 +89,12 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
 
 
 def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]:
-    """Ours and the peers, each with a namespace of its own that is set up."""
+    """Set up and return ours and the peers, each with its own namespace."""
     found: dict[str, Contender] = {}
     for name in (OURS, OURS_IN_LANES, *PEERS):
         namespace = name.replace("_", "-")
         update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": 2 * slots}
-        # A lane whose share is through gives itself back at once.
+        # A lane that has processed its share ends at once.
         lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
         settings = base.model_copy(update={**update, **lanes})
         provision(settings)
@@ -104,10 +104,10 @@ def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]
 
 
 def judge(name: str, settings: Settings) -> int:
-    """The number of differences that the oracle finds.
+    """Return the number of differences that the audit finds.
 
     Raises:
-        RuntimeError: There are some; a rate of wrong results says nothing.
+        RuntimeError: There are differences; the rate of wrong results would be meaningless.
     """
     found = audit(settings).differences
     if found:
@@ -116,7 +116,7 @@ def judge(name: str, settings: Settings) -> int:
 
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
-    """Alternate, and judge what has come of it."""
+    """Measure all ways in turns, and check the results."""
     rounds, slots = (2, 24) if quick else (5, 256)
     python = interpreter(say)
     with servers(say) as base:
@@ -124,7 +124,7 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         records = traffic((rounds + 1) * slots * BATCH, seed=5, profile=FIRST)
         for number in range(rounds + 1):
             turn = list(islice(records, slots * BATCH))
-            # To and fro, so that what one leaves for the servers to do is not always the same one's burden.
+            # Alternate the direction, so that work left over for the servers does not always slow the same way.
             for name in list(own)[:: -1 if number % 2 else 1]:
                 own[name].round(turn)
                 say(f"round {number} {name}: {own[name].rates[-1]:,.0f} messages/min")
@@ -132,12 +132,12 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         for name, contender in own.items():
             differences += judge(name, contender.settings)
             say(f"{name}: the audit finds no difference")
-    # The first is not counted: Elasticsearch compiles its own code meanwhile, whoever has the turn.
+    # The first round is not counted: Elasticsearch is still compiling its code, whoever has the turn.
     return outcome({name: contender.rates[1:] for name, contender in own.items()}, own, differences)
 
 
 def outcome(rates: dict[str, list[float]], own: dict[str, Contender], differences: int) -> Outcome:
-    """The table, the figures and the plot."""
+    """Return the table, the figures and the plot."""
     rounds = len(rates[OURS])
     medians = {name: median(found) for name, found in rates.items()}
     ratios = {

@@ -13,15 +13,15 @@ from truepixel_dagster.instance.process import ROOT
 
 LOCK = Path(__file__).with_name("requirements.lock")
 HOME = ROOT / ".truepixel" / "peers-venv"
-# Bytewax has wheels for these alone of those that Quix Streams runs on.
+# The versions for which Bytewax has wheels and on which Quix Streams runs.
 PYTHONS = {(3, 11): "python3.11", (3, 12): "python3.12"}
 
 
 def interpreter(say: Callable[[str], None]) -> Path:
-    """Its Python; the environment is created at first use, and recreated after a change of the lock.
+    """Return the environment's Python; create it at first use, and again after a change of the lock.
 
     Raises:
-        RuntimeError: There is no Python that both peers run on.
+        RuntimeError: No Python that both peers run on is installed.
     """
     python, stamp = HOME / "bin" / "python", HOME / "stamp"
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()

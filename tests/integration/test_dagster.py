@@ -41,11 +41,11 @@ def through_dagster(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Sett
     return settings
 
 
-def test_lanes_begin_side_by_side_where_dagster_has_made_nothing_yet(settings: Settings, stores: Stores) -> None:
+def test_lanes_start_side_by_side_before_dagster_has_any_file(settings: Settings, stores: Stores) -> None:
     three = settings.model_copy(update={"lanes": 3})
     send(three, [(r.key, r.value, r.headers) for r in traffic(600, seed=4, shops=2, profile=FIRST)])
     drain(three, lambda _: None)
-    # Each lane at its first try: a run that fails is made up for, and the drain would come to its end as well.
+    # Each lane succeeds at its first try: the drain would also end after repeating a failed run.
     with dg.DagsterInstance.from_config(str(dagster_home(three))) as instance:
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS] * 3
     audited(three, stores)
@@ -108,11 +108,11 @@ def test_each_micro_batch_goes_through_all_stages_before_the_next_is_fetched(
     assert of_slots[: len(stages)] == [step for step in of_slots if "s000" in step]
 
 
-def test_a_failed_slot_stops_the_lane_and_commits_nothing(
+def test_a_failed_batch_stops_the_lane_and_commits_nothing(
     through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
-        raise Unavailable("MongoDB at 127.0.0.1:1: went away in the middle of a slot")
+        raise Unavailable("MongoDB at 127.0.0.1:1: unreachable in the middle of a batch")
 
     monkeypatch.setenv("TRUEPIXEL_BATCH_MESSAGES", "10")
     monkeypatch.setattr(ad_lead, "run", away)
@@ -128,7 +128,7 @@ def test_a_failed_slot_stops_the_lane_and_commits_nothing(
     assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 30
 
 
-def test_a_run_on_a_busy_lane_says_so_and_stops(through_dagster: Settings, stores: Stores) -> None:
+def test_a_run_on_a_busy_lane_names_the_other_run_and_stops(through_dagster: Settings, stores: Stores) -> None:
     send(through_dagster, [record("s:c", pixel("e"))])
     lease = Lease(stores.redis.client, through_dagster.namespace, [0, 1, 2], "the-other-run", 20)
     lease.acquire()
@@ -140,19 +140,19 @@ def test_a_run_on_a_busy_lane_says_so_and_stops(through_dagster: Settings, store
         lease.release()
 
 
-def test_slots_are_planned_while_another_run_has_the_lane(through_dagster: Settings, stores: Stores) -> None:
+def test_batches_are_planned_while_another_run_has_the_lane(through_dagster: Settings, stores: Stores) -> None:
     send(through_dagster, [record("s:c", pixel(f"e{number}")) for number in range(25)])
     other = Lease(stores.redis.client, through_dagster.namespace, [0, 1, 2], "other", 60)
     other.acquire()
     with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(1) as pool:
         tags = {AFTER_TAG: "other"}
-        going_on = pool.submit(process_events.execute_in_process, instance=instance, tags=tags, raise_on_error=False)
+        running = pool.submit(process_events.execute_in_process, instance=instance, tags=tags, raise_on_error=False)
         while events_of_plan(instance)["STEP_OUTPUT"] < BATCHES_TO_GROW:
-            assert not going_on.done()
+            assert not running.done()
             time.sleep(0.05)
         assert events_of_plan(instance)["STEP_SUCCESS"] == 0
         other.release()
-        assert going_on.result(timeout=60).success
+        assert running.result(timeout=60).success
     assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 0
 
 
@@ -192,10 +192,10 @@ def test_a_missing_server_is_named_in_the_sensors_skip_reason(
         skipped = kafka_lag(dg.build_sensor_context(instance=instance, definitions=definitions))
     assert isinstance(skipped, dg.SkipReason)
     assert server in str(skipped.skip_message)
-    assert "./run stack up" in str(skipped.skip_message)
+    assert "truepixel stack up" in str(skipped.skip_message)
 
 
-def test_a_server_that_is_away_for_a_minute_fails_the_sensors_tick_until_it_is_back(
+def test_a_server_that_is_unreachable_for_a_minute_fails_the_sensors_tick_until_it_is_back(
     through_dagster: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with dg.DagsterInstance.ephemeral() as instance, monkeypatch.context() as away:

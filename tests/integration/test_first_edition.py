@@ -43,7 +43,7 @@ from truepixel_dagster.stream.topics import bounds, delete_before
 # All days of the records, and of what the generator sends.
 DAYS = [(date(2026, 10, 1) + timedelta(days=n)).isoformat() for n in range(92)]
 WEEKS = [f"2026-W{number}" for number in range(40, 54)]
-# What says how a document came to be what it is: which records were counted by which process, and when.
+# Fields that say how a document was made: which records were counted by which process, and when.
 BOOKKEEPING = frozenset({"v", "last_token", "applied", "replayed", "older", "since", "origins_since", "exact"})
 A_SHOP = "710001"
 Doc = dict[str, Any]
@@ -57,7 +57,7 @@ def first(bare_settings: Settings) -> Settings:
 
 
 def further_records(settings: Settings) -> None:
-    """What comes after the upgrade: of the same orders and visitors, and of both profiles of traffic."""
+    """The records after the upgrade: of the same orders and visitors, and of both profiles of traffic."""
     send(settings, read_lines(MORE.read_bytes().splitlines()))
     for profile in (FIRST, FULL):
         records = traffic(250, seed=4, shops=3, profile=profile, span=timedelta(days=3))
@@ -74,7 +74,7 @@ def rebuild_events(settings: Settings) -> RebuildStats:
 
 
 def rebuild_everything(settings: Settings) -> None:
-    """What docs/operations.md says, in its order."""
+    """Follow docs/operations.md, in its order."""
     days = all_days()
     rebuild_events(settings)
     with rebuilding(settings) as context:
@@ -86,12 +86,12 @@ def rebuild_everything(settings: Settings) -> None:
 
 
 @contextmanager
-def installed_anew(settings: Settings, records: Iterable[Message] | None = None) -> Iterator[tuple[Settings, Stores]]:
+def fresh_install(settings: Settings, records: Iterable[Message] | None = None) -> Iterator[tuple[Settings, Stores]]:
     """A fresh installation of this version that has read the same records from the same places.
 
     Arguments:
         settings: Of the other installation.
-        records: All that its topic has ever had, where it has lost some.
+        records: All records that its topic ever had, if it has lost some.
     """
     fresh = settings.model_copy(update={"namespace": f"{settings.namespace}n"})
     provision(fresh)
@@ -115,7 +115,7 @@ def documents(settings: Settings, stores: Stores) -> dict[str, dict[str, Doc]]:
     found = {name: {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan(name)} for name in TEMPLATES}
     for name in (AD_LEADS, CUSTOMERS, SHOPS):
         found[name] = {document["_id"]: document for document in stores.mongodb.find(name, {})}
-    # The id of an order's facts, and which id holds which, is of the order in which records arrive.
+    # The ids of an order's facts depend on the order in which records arrive.
     live = stores.mongodb.find(ORDERS, {"merged_into": None})
     facts = ("nodes", "counted", "entries", "imported", "users", "days", "schema")
     found[ORDERS] = {_named(document): {fact: document.get(fact) for fact in facts} for document in live}
@@ -143,12 +143,12 @@ def test_a_rebuild_of_everything_equals_a_fresh_installation(first: Settings) ->
         assert replay(first).replayed == 1
         rebuild_everything(first)
         audited(first, stores)
-        # An order that the first edition alone understood is a dead letter now, and nothing of it is left.
+        # An order that only the first edition decodes is a dead letter now, and none of its documents is left.
         assert [entry.letter.stage for entry in listed(first, stores, shop="710003")] == ["decode"]
         upgraded = documents(first, stores)
         assert older_documents(stores) == {}
     assert {doc["schema"] for own in upgraded.values() for doc in own.values()} == {SCHEMA}
-    with installed_anew(first) as (fresh, stores):
+    with fresh_install(first) as (fresh, stores):
         flush(stores)
         rebuild_everything(fresh)
         audited(fresh, stores)
@@ -165,24 +165,24 @@ def test_events_that_kafka_no_longer_has_are_decoded_again(first: Settings, monk
         further_records(first)
         drain(first)
         assert replay(first).replayed == 1
-        interrupt_before_the_old_ones_go(first, monkeypatch)
+        interrupt_before_the_old_ones_are_removed(first, monkeypatch)
         rebuild_everything(first)
         found = audited(first, stores)
         assert found.not_judged
         assert found.lost_to_retention == 0
-        # An order that the first edition alone understood: its document is all that is left of it.
+        # An order that only the first edition decodes: its document is all that is left of it.
         assert older_documents(stores) == {"events": 1}
         upgraded = documents(first, stores)
         assert upgraded["events"].pop("710003:odd")["schema"] < SCHEMA
         again = rebuild_events(first)
         assert (again.changed, again.removed, again.refused) == (0, 0, 1)
         records = {message.origin: message for message in (*older, *read_all(first.kafka()))}
-    with installed_anew(first, records.values()) as (fresh, stores):
+    with fresh_install(first, records.values()) as (fresh, stores):
         flush(stores)
         rebuild_everything(fresh)
         audited(fresh, stores)
         expected = documents(fresh, stores)
-        # Nothing is lost of what this edition wrote, either.
+        # No document of this edition is lost, either.
         retention_takes(fresh, share=1)
         again = rebuild_events(fresh)
         assert (again.changed, again.removed, again.refused) == (0, 0, 0)
@@ -199,7 +199,7 @@ def test_a_replay_after_the_upgrade_leaves_one_document_of_each_record(first: Se
         places = origins(hit["_source"]["kafka"] for page in context.history.documents(all_of()) for hit in page)
     assert set(places.values()) == {1}
     with open_stores(first) as stores:
-        # That of the record that is refused now.
+        # The document of the record that is refused now.
         assert older_documents(stores)["events"] == 1
 
 
@@ -209,8 +209,8 @@ def retention_takes(settings: Settings, *, share: float) -> None:
     delete_before(settings.kafka(), settings.topic, {partition: int(end * share) for partition, end in high.items()})
 
 
-def interrupt_before_the_old_ones_go(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rebuild that ends between the new documents and the removal of the old ones: nothing is read twice."""
+def interrupt_before_the_old_ones_are_removed(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """End a rebuild between the new documents and the removal of the old ones: no event is read twice."""
 
     def ends(_: Any, documents: Iterable[Any]) -> int:
         if list(documents):
@@ -270,7 +270,7 @@ def test_setup_gives_its_indices_the_fields_that_they_lack_and_the_report_reads_
 def test_a_reindex_makes_its_orders_right_for_aggregations_and_changes_no_document(first: Settings) -> None:
     index = f"{first.namespace}-attributions"
     printed = one_line(run(first, "setup").stderr)
-    note = rf"note: index {index} has \S+ .* \(and \d+ more\): only searches of your own need more\. Stop the lanes"
+    note = rf"note: index {index} has \S+ .* \(and \d+ more\): this affects only your own searches\. Stop the lanes"
     assert re.search(note, printed)
     with open_stores(first) as stores:
         before = {hit["_id"]: hit["_source"] for hit in stores.elasticsearch.scan("attributions")}

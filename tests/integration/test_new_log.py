@@ -221,7 +221,7 @@ def test_a_log_that_was_cut_off_stops_everything_until_it_is_accepted(settings: 
     now = topics.IdentityReader(settings.kafka()).read()
     identities.change(stores.mongodb, "topic", {"topic_id": now.topic_id})
     send(settings, traffic(100, 4))
-    with pytest.raises(LogChanged, match=r"cut off: partition \d ends at offset \d+, and records up to \d+"):
+    with pytest.raises(LogChanged, match=r"truncated: partition \d ends at offset \d+, and records up to \d+"):
         drain(settings)
     assert adopt_topic(settings)
     drain(settings)
@@ -365,8 +365,8 @@ def test_offsets_that_were_deleted_are_read_again_and_what_is_gone_is_counted(
     send(settings, [view(number) for number in range(6, 12)])
     delete_group(settings)
     topics.delete_before(settings.kafka(), settings.topic, {entry.partition: 9})
-    (tally,) = drain(settings)
-    assert tally.lost == {entry.partition: 3}
+    (metrics,) = drain(settings)
+    assert metrics.lost == {entry.partition: 3}
     assert clients(stores) == {"c1": 9}
 
 

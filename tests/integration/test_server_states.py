@@ -15,7 +15,7 @@ import pymongo
 import pytest
 from pydantic import SecretStr
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import audited, committed, drain, flush, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.dead_letters import topic as dead_letters
 from truepixel_dagster.events.decode import decode
@@ -33,16 +33,11 @@ from truepixel_dagster.stages import product_stats
 from truepixel_dagster.stages.product_stats import Counting
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.errors import Unavailable
-from truepixel_dagster.stream.topics import lag
 
 
 def waiting(settings: Settings) -> Settings:
     send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3, profile=FIRST)))
     return settings.model_copy(update={"batch_messages": 256, "retries": 2})
-
-
-def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def letters(settings: Settings) -> int:
@@ -160,7 +155,7 @@ def test_a_redis_whose_disk_fails_says_so_in_one_line(own_redis: tuple[Settings,
         stores.redis.client.bgsave()
         while stores.redis.client.info("persistence")["rdb_last_bgsave_status"] != "err":
             time.sleep(0.05)
-        with one_line("cannot write to its disk.*Make room"):
+        with one_line("cannot write to its disk.*Free space"):
             drain(busy)
         assert letters(busy) == 0
         data.mkdir()
@@ -282,8 +277,8 @@ def test_writes_that_mongodb_does_not_acknowledge_are_repeated(
     data = {"failCommands": ["update", "insert", "delete"], **failing}
     with open_lane(busy, lane=0, lanes=1, owner="test") as lane:
         assert one_batch(lane)
-        # A stretch of outage that the tries get over, then one that they do not.
-        if failing != NO_ROOM:  # which is no matter of tries
+        # An outage that the tries outlast, then one that outlasts the tries.
+        if failing != NO_ROOM:  # which no try outlasts
             client.admin.command("configureFailPoint", "failCommand", mode={"times": 2}, data=data)
         assert one_batch(lane)
         lane._pool.drain()

@@ -1,4 +1,4 @@
-"""The registry of shops and the shop's day, on the genuine servers: stream, rebuilds and commands."""
+"""The registry of shops and the shop's day, on the real servers: stream, rebuilds and commands."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_two_writers_of_webhooks_and_an_operator_end_in_one_document(settings: S
     for thread in threads:
         thread.join()
     assert errors == []
-    # Of the latest second the highest event id.
+    # The latest second wins, and in it the highest event id.
     version = {"at": 1_767_225_606_000, "event_id": "w34"}
     found = document(stores)
     assert found["webhook"] == {
@@ -154,7 +154,7 @@ def test_a_reader_uses_its_own_changes_at_once(asked: AskedStore) -> None:
     assert reader.read(["s"]) == {"s": UNKNOWN}
     assert reader.learn([update(zone=AUCKLAND)]) == 1
     assert reader.days(["s"]) == ShopDays({"s": AUCKLAND})
-    # Again, and of no news: nothing is written, and nothing is asked for where there is no webhook.
+    # The same webhook again writes nothing, and an event that is no webhook reads nothing.
     version = asked.read(SHOPS, ["s"])["s"]["v"]
     assert reader.learn([update(zone=AUCKLAND)]) == 0
     assert asked.read(SHOPS, ["s"])["s"]["v"] == version
@@ -191,7 +191,7 @@ def test_a_reader_keeps_no_more_than_it_may_and_answers_all_the_same(asked: Aske
         assert set(names) - set(asked.asked[0]) <= set(names[-10:])
 
 
-def test_an_odd_document_is_as_an_unknown_shop_and_stays(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_odd_document_counts_as_an_unknown_shop_and_stays(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
     stores.mongodb.collection(SHOPS).insert_one({"_id": "odd-one", "operator": {"time_zone": 7}})
     learn(stores.mongodb, [of("odd-one", update(zone=AUCKLAND)), of("s", update(zone=AUCKLAND))])
     assert Shops(stores.mongodb).read(["odd-one", "s"]) == {"odd-one": UNKNOWN, "s": Shop(AUCKLAND)}
@@ -207,7 +207,7 @@ def test_what_mongodb_rejects_is_logged_and_stops_no_other_shop(
     refuse(stores, SHOPS, "^bad$")
     learn(stores.mongodb, [of("bad", update(zone=AUCKLAND)), of("s", update(zone=AUCKLAND))])
     assert all_days(stores.mongodb).zones == {"s": AUCKLAND}
-    assert "what a webhook says of shop 'bad' is not kept" in caplog.text
+    assert "shop/update of shop 'bad': MongoDB rejected the document" in caplog.text
 
 
 # --- The shop's day ---
@@ -301,8 +301,8 @@ def test_a_webhook_counts_for_the_events_of_its_own_micro_batch(settings: Settin
     records = [*some_views(), shop_update("ny", NEW_YORK), shop_update("akl", AUCKLAND)]
     send(settings, records)
     # However late Kafka hands out a partition's records, the micro-batch waits until it has them all.
-    (tally,) = drain(settings.model_copy(update={"batch_messages": len(records), "linger": 60.0}))
-    assert tally.batches == 1
+    (metrics,) = drain(settings.model_copy(update={"batch_messages": len(records), "linger": 60.0}))
+    assert metrics.batches == 1
     assert (days(stores), weeks(stores)) == (RIGHT_DAYS, RIGHT_WEEKS)
 
 
@@ -314,13 +314,13 @@ def test_a_rebuild_of_what_is_right_changes_nothing(counted: Settings, stores: S
     assert (days(stores), weeks(stores)) == (RIGHT_DAYS, RIGHT_WEEKS)
 
 
-def test_the_past_is_brought_right_by_materializing(settings: Settings, stores: Stores) -> None:
+def test_materializing_corrects_the_past(settings: Settings, stores: Stores) -> None:
     send(settings, some_views())
     drain(settings)
     assert (days(stores), weeks(stores)) == (IN_UTC_DAYS, IN_UTC_WEEKS)
     send(settings, [shop_update("ny", NEW_YORK), shop_update("akl", AUCKLAND)])
     drain(settings)
-    # It takes effect from then on.
+    # The time zones take effect from then on.
     assert (days(stores), weeks(stores)) == (IN_UTC_DAYS, IN_UTC_WEEKS)
     products, visitors = rebuilt(settings)
     assert (products.removed, visitors.removed) == (1, 1)
@@ -366,7 +366,7 @@ def test_the_check_of_counters_goes_by_the_shops_day(counted: Settings, stores: 
 
 
 def test_redis_comes_back_with_the_shops_days(counted: Settings, stores: Stores) -> None:
-    # On a day of the shop on which no event is by UTC.
+    # On a day of the shop that is not the day in UTC of any event.
     send(counted, [viewed("akl", "late", "2026-01-20T13:00:00")])
     drain(counted)
     stores.redis.client.flushdb()
@@ -390,7 +390,7 @@ def test_a_dead_letter_is_counted_by_the_day_of_its_shop(settings: Settings, sto
     assert (days(stores), weeks(stores)) == ({"ny": {SUNDAY: 1}}, {"ny": {"2026-W02": 1}})
 
 
-def test_a_replay_works_out_the_shops_days_and_learns_what_was_lost(counted: Settings, stores: Stores) -> None:
+def test_a_replay_computes_the_shops_days_and_restores_lost_shops(counted: Settings, stores: Stores) -> None:
     stores.mongodb.delete(SHOPS, {})
     with rebuilding(counted) as context:
         assert context.days == ShopDays()
@@ -420,7 +420,7 @@ def test_events_are_rebuilt_by_the_names_that_their_shop_has_for_platforms(setti
 
 
 def test_a_rebuild_of_events_first_learns_the_shops_in_them(settings: Settings, stores: Stores) -> None:
-    """As where the version that read these records kept nothing of it."""
+    """As if an earlier version had read these records and stored nothing of the shop."""
     visit = pixel("e", at=f"{MONDAY}T12:00:00.000Z")
     visit["context"]["document"]["referrer"] = "https://ny.example/landing"
     send(settings, [record("ny:c", visit), *some_views(), shop_update("ny", NEW_YORK, at=f"{MONDAY}T13:00:00Z")])
@@ -437,7 +437,7 @@ def test_a_rebuild_of_events_first_learns_the_shops_in_them(settings: Settings, 
     assert audited(settings, stores).excused == []
 
 
-def test_a_shop_that_is_forgotten_is_not_known_any_more(counted: Settings, stores: Stores) -> None:
+def test_a_redacted_shop_is_no_longer_known(counted: Settings, stores: Stores) -> None:
     set_by_operator(stores.mongodb, "ny", in_zone("America/Lima"))
     assert '"store": "shops"' not in run(counted, "privacy", "export", "--shop", "ny", "--client", "c").stdout
     held = [json.loads(line) for line in truepixel(counted, "privacy", "export", "--shop", "ny").splitlines()]
@@ -449,9 +449,9 @@ def test_a_shop_that_is_forgotten_is_not_known_any_more(counted: Settings, store
     assert days(stores) == {shop: own for shop, own in RIGHT_DAYS.items() if shop != "ny"}
 
 
-def test_a_forgotten_shop_that_is_back_is_known_by_what_it_said_since(counted: Settings, stores: Stores) -> None:
+def test_a_redacted_shop_that_returns_is_known_by_its_later_webhooks(counted: Settings, stores: Stores) -> None:
     with rebuilding(counted) as context:
-        # Nothing is redacted here: all that the history has came "after".
+        # Nothing is redacted here: the whole history counts as later.
         set_by_operator(stores.mongodb, "ny", in_zone("America/Lima"))
         forget_shop(context, "ny", Redactions(stores.mongodb))
     assert document(stores, "ny")["webhook"]["time_zone"]["value"] == NEW_YORK
@@ -467,7 +467,7 @@ def test_an_audit_goes_by_the_shops_days(counted: Settings, stores: Stores) -> N
     assert audited(counted, stores).excused == []
 
 
-def test_an_audit_excuses_what_a_change_has_moved_until_the_past_is_brought_right(
+def test_an_audit_excuses_counts_that_a_change_moved_until_the_past_is_corrected(
     settings: Settings, stores: Stores
 ) -> None:
     send(settings, some_views())

@@ -1,4 +1,4 @@
-"""What `truepixel settings` shows of a setting beside its value, and which variables are no settings."""
+"""`truepixel settings` shows sources and bounds beside values, and names variables that are no settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def test_the_nearest_setting_of_a_mistyped_variable_is_named(tmp_path: Path, mon
     )
     assert "TRUEPIXEL_LANES" not in found
     done = CliRunner().invoke(main, ["settings", "--json"])
-    assert "warning: TRUEPIXEL_NAMESPCE is not a setting; TRUEPIXEL_NAMESPACE is one" in " ".join(done.stderr.split())
+    warning = "warning: TRUEPIXEL_NAMESPCE is not a setting; did you mean TRUEPIXEL_NAMESPACE?"
+    assert warning in " ".join(done.stderr.split())
 
 
 def test_the_source_of_a_value_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

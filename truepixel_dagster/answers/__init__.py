@@ -1,1 +1,1 @@
-"""What an analyst asks, answered by day: spend, marketing, funnels. Without any I/O and without Dagster."""
+"""Compute the tables that answer an analyst's questions: spend, marketing, funnels. Without I/O and without Dagster."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 _MARKS = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"\xef\xbb\xbf", "utf-8-sig"))
 _SEPARATORS = "\t;,"
 _SAMPLE = 40
-# Accountants write negative amounts in parentheses or with the sign behind: they are no numbers here, and not positive.
+# Accountants write negative amounts in parentheses or with the sign behind: they are invalid here, not positive.
 # The Swiss write `7.–` for 7.00.
 _NUMBER = re.compile(r"[^\d.,()-]*(-?[\d.,'’\s]*\d)(?:[.,]-)?[^\d()-]*")
 _MINUSES = re.compile("[\u2212\u2013\u2014]")

@@ -1,4 +1,4 @@
-"""The touches of every user: by the stream, and from the event history where a day is materialized."""
+"""Define the asset of touches, which the stream writes and a materialization rebuilds from the event history."""
 
 import dagster as dg
 
@@ -13,14 +13,14 @@ from truepixel_dagster.stages.ad_lead import Lead
     AD_LEADS,
     deps=[EVENTS],
     description=(
-        "The touches of every user with ads, in order, the newest 50: MongoDB `ad_leads`. Materializing a day"
-        " recomputes every user who met an ad on it, from the whole event history."
+        "The newest 50 touches of every user with ads, in order: MongoDB `ad_leads`. Materializing a day recomputes"
+        " every user with an ad on that day, from the whole event history."
     ),
     kind="mongodb",
     metadata=in_collection(AD_LEADS, Lead),
 )
 def ad_leads(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Work out the users of days."""
+    """Recompute the users of days."""
     from truepixel_dagster.rebuild.ad_leads import rebuild_days
 
     return rebuilding(context, rebuild_days)

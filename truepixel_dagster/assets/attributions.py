@@ -1,4 +1,4 @@
-"""Which ads led to which order: by the stream, and from the event history where a day is materialized."""
+"""Define the asset of attributions, which the stream writes and a materialization rebuilds from the event history."""
 
 from typing import Optional
 
@@ -12,7 +12,7 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
 
 
 class AttributionRules(dg.Config):
-    """The rules by which the days are recomputed; those of the stream (TRUEPIXEL_ATTRIBUTION_…) by default."""
+    """The rules by which days are recomputed; by default the stream's (TRUEPIXEL_ATTRIBUTION_…)."""
 
     window_days: Optional[int] = Field(  # noqa: UP045 (Dagster reads the annotation, on Python 3.10 too)
         None, ge=1, le=365, description="days before an order in which a touch counts"
@@ -21,7 +21,7 @@ class AttributionRules(dg.Config):
         None, gt=0, le=365, description="age at which time decay halves a touch's weight"
     )
     position_ends_percent: Optional[int] = Field(  # noqa: UP045
-        None, ge=1, le=50, description="what position_based gives to the first touch, and to the last one"
+        None, ge=1, le=50, description="percentage that position_based credits to the first and to the last touch each"
     )
 
 
@@ -30,8 +30,8 @@ class AttributionRules(dg.Config):
     deps=[EVENTS, AD_LEADS],
     description=(
         "Every order with its journey and its credits by five models, which sum to its value exactly:"
-        " Elasticsearch `<namespace>-attributions`, with the rules that made it. Materializing a day"
-        " recomputes every order sighted on it from the event history, by other rules if its config has them."
+        " Elasticsearch `<namespace>-attributions`, with the rules that were used. Materializing a day recomputes"
+        " every order that an event of the day reports, from the event history; the config may give other rules."
     ),
     kind="elasticsearch",
     metadata=in_index("attributions", "truepixel report --shop SHOP --by channel"),

@@ -1,4 +1,4 @@
-"""Cohorts by month and channel of the first order."""
+"""Define the asset of cohorts, by month and channel of the first order."""
 
 import warnings
 
@@ -12,9 +12,9 @@ from truepixel_dagster.jobs.lake import reported
 from truepixel_dagster.partitions import MONTHS
 
 with warnings.catch_warnings():
-    # Dagster calls this parameter beta, and every command would say so.
+    # Dagster marks this parameter as beta, and every command would print the warning.
     warnings.simplefilter("ignore", dg.BetaWarning)
-    # The month that is going on has days to come, and the first one may begin before the history does.
+    # The current month is not over, and the first month may begin before the history does.
     SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
@@ -27,7 +27,7 @@ with warnings.catch_warnings():
     metadata=in_lake(tables.COHORTS),
 )
 def cohorts(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Make the cohorts of months again."""
+    """Recompute the cohorts of months."""
     from truepixel_dagster.rebuild.cohorts import make_cohorts
 
     months = list(context.partition_keys)

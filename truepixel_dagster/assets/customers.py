@@ -1,4 +1,4 @@
-"""The profile of every customer: by the stream, and from the event history where a day is materialized."""
+"""Define the asset of customers, which the stream writes and a materialization rebuilds from the event history."""
 
 import dagster as dg
 
@@ -20,7 +20,7 @@ from truepixel_dagster.stages.customer import Profile
     metadata=in_collection(CUSTOMERS, Profile),
 )
 def customers(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Work out the customers of days."""
+    """Recompute the customers of days."""
     from truepixel_dagster.rebuild.customers import rebuild_days
 
     return rebuilding(context, rebuild_days)

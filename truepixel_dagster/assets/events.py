@@ -1,4 +1,4 @@
-"""The event history: indexed by the stream, and read from Kafka again where a day is materialized."""
+"""Define the asset of the event history, which the stream writes and a materialization reads from Kafka again."""
 
 import dagster as dg
 
@@ -12,8 +12,8 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
     EVENTS,
     deps=[KAFKA_TOPIC],
     description=(
-        "Every event once, with its raw payload and the Kafka record it came from: Elasticsearch"
-        " `<namespace>-events-YYYY.MM`, by the day on which it happened. Written by the runs of process_events."
+        "Every event once, with its raw payload and the origin of its Kafka record: Elasticsearch"
+        " `<namespace>-events-YYYY.MM`, by the day on which it happened. Runs of process_events write it."
         " Materializing a day indexes it from Kafka again; events whose records retention has removed are decoded"
         " again from their documents."
     ),

@@ -1,4 +1,4 @@
-"""The pipeline's health: what is checked, by the clock or by hand."""
+"""Define the checks of the pipeline's health, which run by schedule or by hand."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from truepixel_dagster.rebuild.context import RebuildContext
 
 SHOWN = 50
-# The written data are correct so far; an operator should look soon.
+# The data written so far is correct, but an operator should look soon.
 WARN = dg.AssetCheckSeverity.WARN
 
 
@@ -37,8 +37,8 @@ health = dg.AssetSpec(
     HEALTH,
     deps=[CUSTOMERS, PRODUCT_STATS, WEEKLY_VISITORS, *LAKE],
     description=(
-        "The checks of everything that the pipeline produces, every hour, and the audit every night. A check that fails"
-        " says what to do. Never materialized: a result stays visible until the check runs again."
+        "The checks of everything that the pipeline produces, every hour, and the audit every night. A failed check"
+        " shows the next step. Never materialized, so that a result stays visible until the check runs again."
     ),
     group_name="truepixel",
     owners=OWNERS,
@@ -50,12 +50,12 @@ health = dg.AssetSpec(
     asset=HEALTH,
     name=AUDIT,
     description=(
-        "Every store holds what an independent oracle computes from the topic: events, touches, attributions,"
-        " customers, product statistics, visitors and dead letters, up to the committed offsets."
+        "Every store holds the documents that an independent oracle computes from the topic: events, touches,"
+        " attributions, customers, product statistics, visitors and dead letters, up to the committed offsets."
     ),
 )
 def audit() -> dg.AssetCheckResult:
-    """Audit the pipeline while it works."""
+    """Audit the pipeline while it runs."""
     with expected_errors():
         found = run_audit(load_settings())
     return dg.AssetCheckResult(
@@ -78,7 +78,7 @@ def audit() -> dg.AssetCheckResult:
 @dg.asset_check(
     asset=HEALTH,
     name=JOURNEYS_MATCH,
-    description="Journeys by person are the stream's attributions wherever an order has touches of one client only.",
+    description="Journeys by person equal the stream's attributions if all touches of an order are of its own client.",
 )
 def journeys_match() -> dg.AssetCheckResult:
     """Compare journeys with attributions."""
@@ -95,10 +95,10 @@ def journeys_match() -> dg.AssetCheckResult:
 @dg.asset_check(
     asset=HEALTH,
     name=ANSWERS_SUM,
-    description="Of every shop and day, marketing_daily and credits sum to the attributions, by each of the models.",
+    description="For every shop, day and model, marketing_daily and credits sum to the attributions.",
 )
 def answers_sum() -> dg.AssetCheckResult:
-    """Answers are exact."""
+    """Compare the tables with the attributions."""
     from truepixel_dagster.health.lake import answers_sum as look
 
     return _judge(lambda: look(load_settings()))
@@ -129,7 +129,7 @@ def _with_history(look: Callable[["RebuildContext"], "Verdict"]) -> Callable[[],
     description="Every Kafka record below the committed offsets is indexed, a duplicate, or a dead letter.",
 )
 def records_accounted() -> dg.AssetCheckResult:
-    """Every record is accounted for."""
+    """Find unaccounted records."""
     from truepixel_dagster.health.records import records_accounted as look
 
     return _judge(_with_history(look))
@@ -137,10 +137,11 @@ def records_accounted() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="Of the last hour's records no more became dead letters than TRUEPIXEL_ALERT_DEAD_LETTER_SHARE.",
+    description="The share of the last hour's records that became dead letters is at most"
+    " TRUEPIXEL_ALERT_DEAD_LETTER_SHARE.",
 )
 def dead_letter_share() -> dg.AssetCheckResult:
-    """Dead letters are rare."""
+    """Check the share of dead letters."""
     from truepixel_dagster.health.flow import dead_letter_share as look
 
     return _judge(lambda: look(load_settings(), time.time()), WARN)
@@ -148,15 +149,15 @@ def dead_letter_share() -> dg.AssetCheckResult:
 
 @dg.asset_check(asset=HEALTH, description="Every order in the event history has its attribution.")
 def orders_attributed() -> dg.AssetCheckResult:
-    """No order is missing."""
+    """Find orders without an attribution."""
     from truepixel_dagster.health.orders import orders_attributed as look
 
     return _judge(_with_history(look))
 
 
-@dg.asset_check(asset=HEALTH, description="By each of the five models an order's credits sum to its value.")
+@dg.asset_check(asset=HEALTH, description="By each of the five models, an order's credits sum to its value and net.")
 def credits_sum() -> dg.AssetCheckResult:
-    """Credits are exact."""
+    """Find orders whose credits do not sum up."""
     from truepixel_dagster.health.orders import credits_sum as look
 
     return _judge(_with_history(look))
@@ -164,10 +165,10 @@ def credits_sum() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="The counters of a random shop and day equal what the event history says.",
+    description="The counters of a random shop and day equal the counts of the event history.",
 )
 def counters_match() -> dg.AssetCheckResult:
-    """Counters are exact."""
+    """Compare counters with the event history."""
     from truepixel_dagster.health.counters import counters_match as look
     from truepixel_dagster.health.counters import sample
 
@@ -179,7 +180,7 @@ def counters_match() -> dg.AssetCheckResult:
     description="No counter and no open claim has waited in Redis for longer than TRUEPIXEL_ALERT_BUFFER seconds.",
 )
 def buffer_age() -> dg.AssetCheckResult:
-    """The flush keeps up."""
+    """Check the age of the oldest counter."""
     from truepixel_dagster.health.counters import buffer_age as look
 
     def looking() -> "Verdict":
@@ -195,7 +196,7 @@ def buffer_age() -> dg.AssetCheckResult:
     description="No more than TRUEPIXEL_ALERT_LAG messages wait, and none longer than TRUEPIXEL_ALERT_WAITING seconds.",
 )
 def lag() -> dg.AssetCheckResult:
-    """The stream keeps up."""
+    """Check the lag."""
     from truepixel_dagster.health.flow import keeps_up
 
     return _judge(lambda: keeps_up(load_settings(), time.time()), WARN)
@@ -203,10 +204,10 @@ def lag() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="Retention removed no record before it was read, in the last seven days.",
+    description="In the last seven days, retention removed no record before it was read.",
 )
 def read_in_time() -> dg.AssetCheckResult:
-    """Nothing was lost to retention."""
+    """Find records that retention removed before they were read."""
     from truepixel_dagster.health.flow import read_in_time as look
 
     return _judge(lambda: look(load_settings(), time.time()))
@@ -214,10 +215,10 @@ def read_in_time() -> dg.AssetCheckResult:
 
 @dg.asset_check(
     asset=HEALTH,
-    description="No day of the lake's tables is stale: documents, spend, rates and time zones are what it was made of.",
+    description="No day of the lake's tables is stale: since it was materialized, its sources have not changed.",
 )
 def days_fresh() -> dg.AssetCheckResult:
-    """Answers are up to date."""
+    """Find stale days."""
     from truepixel_dagster.health.lake import days_fresh as look
 
     return _judge(lambda: look(load_settings()), WARN)

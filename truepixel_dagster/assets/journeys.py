@@ -1,4 +1,4 @@
-"""Every order's journey by person, credited by seven models, and what channels are worth."""
+"""Define the asset of journeys by person, credited by seven models, and of the values of channels."""
 
 import dagster as dg
 
@@ -14,11 +14,11 @@ from truepixel_dagster.jobs.lake import made
     deps=[keys.ATTRIBUTIONS, keys.AD_LEADS, keys.PEOPLE],
     description=(
         f"{tables.JOURNEYS.says} Parquet `{tables.JOURNEYS.path}` in the lake, by the shop's day; beside it"
-        f" `{tables.CHANNEL_VALUES.path}`, what each channel was worth on the day."
+        f" `{tables.CHANNEL_VALUES.path}`, the value of each channel on the day."
     ),
     kind="parquet",
     metadata=in_lake(tables.JOURNEYS),
 )
 def journeys(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Make the journeys of days again."""
+    """Recompute the journeys of days."""
     return made(context, keys.JOURNEYS)

@@ -1,4 +1,4 @@
-"""The topic that events arrive in: an external asset whose lag the sensor observes."""
+"""Define the topic of events: an external asset whose lag the sensor observes."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""The tables of the lake: Parquet by day and shop, made from the stores, from imports and from one another."""
+"""Define the tables of the lake: Parquet by day and shop, computed from the stores, from imports and other tables."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from truepixel_dagster.jobs.lake import made
 def _table(
     key: str, deps: Sequence[str | dg.AssetDep], table: tables.LakeTable, more: str = "", kind: str = "parquet"
 ) -> dg.AssetsDefinition:
-    """An asset that makes the days of a table."""
+    """Return an asset that computes the days of a table."""
 
     @rebuilt(
         key,

@@ -1,4 +1,4 @@
-"""Who is who: clients, customers, addresses and orders joined into persons, for all of time."""
+"""Define the asset of people: clients, customers, addresses and orders joined into persons, for all of time."""
 
 import dagster as dg
 

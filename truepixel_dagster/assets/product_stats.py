@@ -1,4 +1,4 @@
-"""Product statistics: counted in Redis by the stream, flushed by the clock, rebuilt where a day is materialized."""
+"""Define the assets of product statistics: the stream's buffer in Redis, and the flushed or rebuilt documents."""
 
 import dagster as dg
 
@@ -13,8 +13,8 @@ product_stats_buffer = dg.AssetSpec(
     PRODUCT_STATS_BUFFER,
     deps=[EVENTS, ATTRIBUTIONS],
     description=(
-        "Counters by shop, product and day, and the visitors of each week, as the stream counts them: Redis. The job"
-        " `flush` empties it every minute."
+        "The stream's counters by shop, product and day, and the visitors of each week: Redis. The job `flush` empties"
+        " the buffer every minute."
     ),
     group_name="truepixel",
     owners=OWNERS,
@@ -29,14 +29,14 @@ product_stats_buffer = dg.AssetSpec(
     description=(
         "Views, carts, checkouts, orders, units and revenue by shop, product and the shop's day: Elasticsearch"
         " `<namespace>-product-stats-YYYY.MM`. Flushed from the buffer every minute: claim, write, acknowledge."
-        " Materializing a day puts the totals of the event history in their place; what the stream counts"
-        " meanwhile adds up to them."
+        " Materializing a day replaces its counts by the totals of the event history; later counts of the stream are"
+        " added to them."
     ),
     kind="elasticsearch",
     metadata=in_index("product-stats", "truepixel report --shop SHOP --by product"),
 )
 def product_stats(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """Put the totals of days in their place."""
+    """Replace the counts of days by the totals of the event history."""
     from truepixel_dagster.rebuild.product_stats import rebuild_days
 
     return rebuilding(context, rebuild_days)

@@ -1,4 +1,4 @@
-"""What the assets have in common that the stream writes and that a materialization rebuilds."""
+"""Define assets that a materialization rebuilds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,15 +18,15 @@ def rebuilt(
     partitions: dg.PartitionsDefinition[str] = DAYS,
     metadata: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return a decorator that makes an asset of the function that rebuilds its partitions.
+    """Return a decorator that turns the function that rebuilds an asset's partitions into the asset.
 
     Arguments:
         key: The asset's key; its op is named `rebuild_<key>`.
-        deps: The assets that it is made from.
-        description: For Dagster's UI.
-        kind: The store that it is in.
+        deps: The assets that it is computed from.
+        description: The description in Dagster's UI.
+        kind: The kind of its storage, for Dagster's UI.
         partitions: Days, or weeks.
-        metadata: What Dagster's UI shows of the asset itself.
+        metadata: The metadata of the asset itself in Dagster's UI.
     """
     spec = dg.AssetSpec(
         key,

@@ -1,4 +1,4 @@
-"""Each shop's report as a page in the lake, with its figures and a picture in Dagster's UI."""
+"""Define the asset of the shops' reports: a page for each shop in the lake, with figures and a picture in the UI."""
 
 import dagster as dg
 

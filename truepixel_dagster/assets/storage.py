@@ -1,4 +1,4 @@
-"""What Dagster's UI shows of where an asset is stored: its name there, its columns, its page and a command."""
+"""Return the metadata that shows where an asset is stored: its name there, its columns, its page and a command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weekly visitors: estimated in Redis by the stream, flushed by the clock, exact where a week is materialized."""
+"""Define the asset of weekly visitors: estimated by the stream and flushed; exact after a week is materialized."""
 
 import warnings
 
@@ -11,9 +11,9 @@ from truepixel_dagster.jobs.rebuilding import rebuilding
 from truepixel_dagster.partitions import WEEKS, iso_week
 
 with warnings.catch_warnings():
-    # Dagster calls this parameter beta, and every command would say so.
+    # Dagster marks this parameter as beta, and every command would print the warning.
     warnings.simplefilter("ignore", dg.BetaWarning)
-    # The week that is going on has days to come, and the first one may begin before the history does.
+    # The current week is not over, and the first week may begin before the history does.
     SO_FAR = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
@@ -23,8 +23,8 @@ with warnings.catch_warnings():
     description=(
         "Distinct clients with a pixel event by shop and the shop's ISO week: Elasticsearch"
         " `<namespace>-weekly-visitors`."
-        " From a HyperLogLog, standard error 0.81 %, and the document says `exact: false`. Materializing a week"
-        " counts it exactly from the event history (`exact: true`) until somebody is seen in it again."
+        " Estimated by a HyperLogLog with a standard error of 0.81 % (`exact: false`). Materializing a week counts it"
+        " exactly from the event history (`exact: true`), until another visitor is counted in it."
     ),
     kind="elasticsearch",
     metadata=in_index("weekly-visitors"),

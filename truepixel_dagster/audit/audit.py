@@ -1,4 +1,4 @@
-"""Audit the stores: read the topic, ask the oracle what the stores should hold, and compare."""
+"""Audit the stores: read the topic, let the oracle compute the expected documents, and compare."""
 
 from __future__ import annotations
 

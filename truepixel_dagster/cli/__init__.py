@@ -1,4 +1,4 @@
-"""`truepixel …`: arguments and printing only; the work is done elsewhere. A module for each group of commands."""
+"""`truepixel …`: parse arguments and print; other packages do the work. Each group of commands has a module."""
 
 from truepixel_dagster.cli.main import main
 

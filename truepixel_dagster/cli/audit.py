@@ -21,7 +21,7 @@ from truepixel_dagster.terminal import echo, print_json, say
 @since_time
 @as_json
 def audit(since: int | None, as_json: bool) -> None:
-    """Compare every store with what the topic says it should hold; exit 1 if anything differs.
+    """Compare every store with the documents expected from the topic; exit with 1 if anything differs.
 
     An independent oracle computes the expected documents from the topic. Buffered counters are flushed first. The
     stream may run meanwhile: the audit omits records that are not committed yet.
@@ -45,12 +45,12 @@ def audit(since: int | None, as_json: bool) -> None:
             echo(str(item), to_stderr=True)
         if found.excused:
             say(
-                f"{len(found.excused):,} differences are excused: the order of events of users whose key went to"
-                " another partition when partitions were added, or a shop that became known while its events were"
-                " counted: materialize its past (--json lists them)"
+                f"{len(found.excused):,} differences are excused: the order of events of users whose key moved to"
+                " another partition when partitions were added, or a shop whose registry entry changed after its first"
+                " event. For such a shop, materialize its past days. --json lists the differences"
             )
         for lost in found.lost_ranges:
-            say(f"retention removed before it was read, and so not judged: {lost}")
+            say(f"not judged, because retention removed these records before they were read: {lost}")
         echo(
             f"{found.records:,} records: {len(found.differences) or 'no'} differences".replace(
                 "no differences", "no difference"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file."
 )
 def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, json_file: Path | None) -> None:
-    """Injure a pipeline under load by every known kind of fault, and audit the result.
+    """Cause every known kind of fault in a pipeline under load, and audit the result.
 
     It starts its own servers and touches nothing else on the machine. A round takes about half a minute. Exits with 1
     if anything is lost, doubled or different, or if a round did not recover.
@@ -43,7 +43,7 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
         return
     wanted = [kind.strip() for kind in kinds.split(",") if kind.strip()]
     if unknown := [kind for kind in wanted if kind not in FAULTS]:
-        raise click.BadParameter(f"no such kind: {', '.join(unknown)}; --list names them", param_hint="--kinds")
+        raise click.BadParameter(f"unknown kinds: {', '.join(unknown)}. --list prints the kinds", param_hint="--kinds")
     with progress_bar("rounds", rounds) as done:
         report = run(load_settings(), say, rounds=rounds, seed=seed, rate=rate, kinds=wanted, on_round=done)
     if json_file:
@@ -68,13 +68,13 @@ def chaos(rounds: int, seed: int, rate: float, kinds: str, list_kinds: bool, jso
 
 
 def _echo_details(report: Report) -> None:
-    """Print what only some kinds of fault have."""
+    """Print the figures that only some kinds of fault have."""
     if report.excused or report.lost_to_retention:
         echo(
             f"excused by the audit: {report.excused} differences in the order of users whose key moved when partitions"
             f" were added; {report.lost_to_retention} records that retention removed before they were read"
         )
     if report.promised:
-        echo(f"the collector promised {report.promised:,} records, each of which was searched for on the topic")
+        echo(f"the collector promised {report.promised:,} records; each one was looked up in the topic")
     if taken := report.takeover_seconds:
         echo(f"frozen lanes were taken over after {taken['median']:.1f} s (median), {taken['max']:.1f} s at most")

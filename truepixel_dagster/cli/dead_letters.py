@@ -29,7 +29,7 @@ def dead_letters() -> None:
 
 
 def selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that select dead letters; the command gets those that were used."""
+    """Add the options that select dead letters; the command receives only those that the user gave."""
     options = (
         of_stage,
         since_time,
@@ -49,7 +49,7 @@ def wanted_letters(settings: Settings, options: dict[str, Any]) -> Wanted:
 
 
 def origin_of(text: str, settings: Settings) -> Origin:
-    """Return a record's place, as `list` prints it."""
+    """Parse a record's origin, as `list` prints it."""
     from truepixel_dagster.dead_letters.topic import parse_origin
 
     found = parse_origin(text, settings.topic)
@@ -111,8 +111,8 @@ def show(origin: str, as_json: bool) -> None:
 def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     """Reprocess the waiting dead letters from the stage that rejected them; each is applied exactly once.
 
-    A dead letter that is rejected for another reason, or at another stage, has one try less: after two it is given up,
-    until `reopen`. One that is rejected as before loses no try. Safe while the stream runs.
+    A dead letter that is rejected for another reason, or at another stage, uses one of its two tries; without a try
+    left it is given up until `reopen`. One that is rejected as before uses no try. Safe while the stream runs.
     """
     from truepixel_dagster.dead_letters.inspect import WAITING, Listed, as_row
     from truepixel_dagster.dead_letters.reprocess import plan
@@ -127,7 +127,7 @@ def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
             if as_json:
                 return print_json({"letters": rows, "in_flight": in_flight, "given_up": given_up})
             letters_table(rows)
-            return say(f"would replay: {len(rows):,}; in flight: {in_flight:,}; given up: {given_up:,}")
+            return say(f"would reprocess: {len(rows):,}; in flight: {in_flight:,}; given up: {given_up:,}")
         confirm_letters("Replay", [letter.stage for letter in ready])
     with progress_bar("replaying") as bar:
         result = run(settings, on_progress=bar, **wanted)
@@ -163,7 +163,7 @@ def reopen(yes: bool, as_json: bool, **options: Any) -> None:
 
 
 def confirm_letters(what: str, stages: list[str]) -> None:
-    """Ask before dead letters are changed; not if there are none."""
+    """Ask for confirmation before dead letters are changed, unless there are none."""
     from collections import Counter
 
     by_stage = ", ".join(f"{stage} {count:,}" for stage, count in sorted(Counter(stages).items()))

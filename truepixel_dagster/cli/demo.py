@@ -99,7 +99,7 @@ def say_access(*, writable: bool) -> None:
 
 
 def watch(running: LiveDemo) -> None:
-    """Show the stores' counts every two seconds, and restart what dies, until Ctrl-C."""
+    """Show the stores' counts every two seconds, and restart dead servers and programs, until Ctrl-C."""
     from rich.live import Live
 
     from truepixel_dagster.local.summary import counts
@@ -129,13 +129,13 @@ def watch(running: LiveDemo) -> None:
                 live.update(table(("now", ""), ((name, f"{value:,}") for name, value in figures.items())))
             except (Unavailable, KafkaError) as error:
                 if str(error) != trouble:
-                    say(f"{error}; the demo continues when it answers")
+                    say(f"{error}; the demo continues when the server answers")
                 trouble = str(error)
             time.sleep(2)
 
 
 def say_pages(pages: Iterable[Path]) -> None:
-    """Say where the reports are."""
+    """Print where the reports are."""
     for page in pages:
         say(f"a report to open in a browser: {page}")
 

@@ -28,9 +28,10 @@ def exporter(host: str, port: int, dagster_home: Path | None) -> None:
     """Serve metrics for Prometheus at http://HOST:PORT/metrics until Ctrl-C.
 
     The metrics show lag, freshness, throughput, latencies, duplicates, redeliveries, dead letters, buffered counters,
-    runs, health checks, and violations of order and contiguity. An unreachable server is truepixel_up 0 and a line
-    here; the other metrics continue. Results are cached for 5 seconds (of Redis: 15), so that scrapes cost little. Sums
-    are stored in Dagster's storage: a restart neither loses nor doubles them. deploy/ has a dashboard and alerts.
+    runs, health checks, and violations of order and contiguity. For an unreachable server, truepixel_up is 0 and the
+    command prints a line; the other metrics continue. Results are cached for 5 seconds (Redis: 15), so that scrapes
+    cost little. Dagster's storage keeps the sums, so a restart neither loses nor doubles them. deploy/ has a dashboard
+    and alerts.
     """
     from truepixel_dagster.exporter.serve import serve
 

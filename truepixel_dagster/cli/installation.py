@@ -1,4 +1,4 @@
-"""`truepixel settings | setup | migrate | start`: what an installation is made of."""
+"""`truepixel settings | setup | migrate | start`: set up an installation."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def settings(as_json: bool) -> None:
 @click.command()
 @click.option("--reindex", metavar="INDEX", help="Reindex one index under its template; stop the lanes first.")
 def setup(reindex: str | None) -> None:
-    """Create topics, index templates and indexes. Run twice, it changes nothing.
+    """Create topics, index templates and indexes. A second run changes nothing.
 
-    Adds missing fields to indices. Names an index that was created without its template or changed by hand, with the
-    next step, and exits with 1. Says what to materialize after an upgrade from version 0.1. Warns of servers whose
+    Adds missing fields to indices. If an index was created without its template or changed by hand, prints the next
+    step and exits with 1. Prints what to materialize after an upgrade from version 0.1, and warns of servers whose
     settings can lose acknowledged data.
     """
     from truepixel_dagster.durability import ask, warnings
@@ -88,13 +88,13 @@ def setup(reindex: str | None) -> None:
             )
     if unsound:
         raise click.ClickException(
-            "Elasticsearch is not set up as this version needs it: follow the lines above, then run this again"
+            "Elasticsearch is not set up as this version requires: follow the lines above, then run this command again"
         )
 
 
 @click.command()
 def migrate() -> None:
-    """Upgrade Dagster's own storage to the installed version of Dagster. Run twice, it changes nothing.
+    """Upgrade Dagster's own storage to the installed version of Dagster. A second run changes nothing.
 
     Run it after an upgrade and before its first run, while no daemon, UI or run is active.
     """
@@ -112,7 +112,7 @@ def migrate() -> None:
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
 def start(program: tuple[str, ...]) -> None:
-    """Check Dagster's PostgreSQL, then become one of Dagster's programs; a failed check is one line.
+    """Check Dagster's PostgreSQL, then run one of Dagster's programs; a failed check prints one line.
 
     Example: truepixel start dagster-webserver --read-only. The webserver refuses requests that pages of other sites
     send, and host names that TRUEPIXEL_WEBSERVER_HOSTS does not list.

@@ -37,7 +37,7 @@ from truepixel_dagster.text import printable
 
 
 class Group(click.Group):
-    """Prints errors that users can act on, and Ctrl-C, as one line."""
+    """Print errors that users can act on, and Ctrl-C, as one line."""
 
     def main(self, *args: Any, **options: Any) -> Any:
         """Run a command line, under the name that the user typed."""
@@ -109,9 +109,9 @@ def main() -> None:
             signal.signal(number, signal.default_int_handler)
     sys.excepthook = print_crash
     for name, nearest in unknown_variables():
-        meant = f"; {nearest} is one" if nearest else ""
-        say(f"warning: {name} is not a setting{meant}. `truepixel settings` lists all")
-    # Whatever a command or a process that it starts writes is its owner's only.
+        meant = f"; did you mean {nearest}?" if nearest else "."
+        say(f"warning: {name} is not a setting{meant} `truepixel settings` lists all settings")
+    # Only the owner may read the files that a command, or a process that it starts, writes.
     click.get_current_context().call_on_close(partial(os.umask, os.umask(UMASK)))
 
 

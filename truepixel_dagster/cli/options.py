@@ -26,7 +26,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 
 
 def quick_to_give_up(settings: Settings) -> Settings:
-    """Return the settings for a person who waits: an unreachable server is reported within seconds, not a minute."""
+    """Return settings with short timeouts: an unreachable server is reported within seconds instead of a minute."""
     timeouts = {f"{server}_timeout" for server in ("kafka", "elasticsearch", "mongodb", "redis")}
     return settings.model_copy(
         update={"retries": 2} | {name: min(getattr(settings, name), LOOK_SECONDS) for name in timeouts}
@@ -34,7 +34,7 @@ def quick_to_give_up(settings: Settings) -> Settings:
 
 
 def check_servers(settings: Settings) -> None:
-    """Ask each server for an answer, so that a command that needs all of them ends within seconds of an outage.
+    """Check that each server answers, so that a command that needs all of them fails within seconds in an outage.
 
     Raises:
         KafkaError, Unavailable: A server is unreachable or denies access.

@@ -1,4 +1,4 @@
-"""`truepixel replay | restore-redis`: documents and counters from the event history."""
+"""`truepixel replay | restore-redis`: rebuild documents and counters from the event history."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from truepixel_dagster.terminal import echo, print_json, say
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Change nothing; print what is lost and what would be rebuilt.")
-@click.option("--force", is_flag=True, help="Rebuild even if nothing is lost, or if Redis is another installation's.")
+@click.option(
+    "--force", is_flag=True, help="Rebuild even if nothing is lost, or if Redis holds another installation's data."
+)
 @as_json
 def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     """Rebuild the data of Redis exactly from the event history, after Redis lost all or some of it.
@@ -70,8 +72,8 @@ def replay_range(
 ) -> None:
     """Pass a range of Kafka through the stages again, outside the stream's group.
 
-    It indexes the records again, and recomputes their users, orders and days from the event history. It corrects what
-    is wrong and changes nothing else. The stream may run meanwhile; records that are not committed yet are left to it.
+    It indexes the records again, and recomputes their users, orders and days from the event history. It corrects wrong
+    documents and changes no others. The stream may run meanwhile; the replay skips records that are not committed yet.
 
     Stages: index, ad_lead, attribution, customer, product_stats (with weekly visitors).
     """

@@ -1,4 +1,4 @@
-"""`truepixel stack up | down | status`: the genuine servers on this machine."""
+"""`truepixel stack up | down | status`: the real servers on this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from truepixel_dagster.terminal import out, print_json, say, table
 
 @click.group()
 def stack() -> None:
-    """The local servers: Kafka, Elasticsearch, MongoDB, a Redis-protocol server, PostgreSQL if wanted, on loopback."""
+    """Run Kafka, Elasticsearch, MongoDB, a Redis-protocol server and, if wanted, PostgreSQL locally, on loopback."""
 
 
 @stack.command()
@@ -24,7 +24,7 @@ def up(with_postgres: bool) -> None:
     """Start what is not running and wait until every server answers. Safe to call twice.
 
     Once started, PostgreSQL belongs to the stack: `up`, `status` and `down` include it with or without the option,
-    until its folder in the stack's is deleted.
+    until its folder in the stack's folder is deleted.
     """
     from truepixel_dagster.local.servers import Postgres
     from truepixel_dagster.local.stack import Stack
@@ -39,7 +39,7 @@ def up(with_postgres: bool) -> None:
 
 @stack.command()
 def down() -> None:
-    """End the servers; their data are kept."""
+    """End the servers; their data is kept."""
     from truepixel_dagster.local.stack import Stack
 
     Stack(load_settings()).down(say)
@@ -48,7 +48,7 @@ def down() -> None:
 @stack.command()
 @as_json
 def status(as_json: bool) -> None:
-    """Address, pid, version and data size of each server; exit 1 when one is not running."""
+    """Show the address, pid, version and data size of each server; exit with 1 if one is not running."""
     from dataclasses import asdict
 
     from truepixel_dagster.local.stack import Stack

@@ -36,7 +36,7 @@ def lag(as_json: bool) -> None:
             verified(settings.kafka(), stores, partitions)
             lost = lost_records(stores.mongodb)
         except Unavailable as error:
-            say(f"warning: not checked whether this is the topic that was processed: {error}")
+            say(f"warning: could not check whether this is the topic that was processed: {error}")
     if as_json:
         totals = {"lag": sum(entry.lag for entry in partitions), "lost": [str(each) for each in lost]}
         return print_json({"partitions": partitions, **totals})
@@ -48,20 +48,20 @@ def lag(as_json: bool) -> None:
     rows.append(("all", None, None, None, *total))
     out.print(table(("partition", "low", "high", "committed", "lag", "removed unread"), rows))
     for each in lost:
-        say(f"retention removed before it was read: {each}")
+        say(f"retention removed these records before they were read: {each}")
     return None
 
 
 @click.command(name="adopt-topic")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json
 def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Accept the topic of events as a new log, after it was created again, moved or cut off.
+    """Accept the topic of events as a new log, after it was recreated, moved or truncated.
 
     The stores keep their data. The new log is read from its beginning, and its records count although their offsets
-    are low; one with the event id of an event that is stored is a duplicate. Does nothing where the topic is the one
-    that was processed. Stop the lanes first: turn the sensor kafka_lag off and let runs end.
+    are low; a record whose event id is already stored is a duplicate. Does nothing if the topic is the one that was
+    processed. Stop the lanes first: turn the sensor kafka_lag off and let runs end.
     """
     from truepixel_dagster.pipeline.adoption import adopt_topic as run
     from truepixel_dagster.pipeline.adoption import plan
@@ -81,8 +81,8 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
     try:
         run(settings)
     except LaneBusy as error:
-        raise click.ClickException(f"{error}: turn the sensor kafka_lag off, wait for the run, and try again") from None
-    say(f"begun: `truepixel drain` or the sensor kafka_lag reads {settings.topic} from its beginning")
+        raise click.ClickException(f"{error}. Turn the sensor kafka_lag off, wait for the run, and try again") from None
+    say(f"the new log has begun: `truepixel drain` or the sensor kafka_lag reads {settings.topic} from its beginning")
 
 
 @click.command()

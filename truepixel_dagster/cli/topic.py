@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from truepixel_dagster.stream.events_log import EventsLog
 
 LOOK_SECONDS = 0.5
-# Records whose redactions are looked up together.
+# The number of records whose redactions are looked up together.
 CHUNK = 512
 
 as_lines = click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each record.")
@@ -78,7 +78,7 @@ class Reader(NamedTuple):
         """Yield the records of a range, with redacted ones anonymised or left out."""
         from truepixel_dagster.chunks import chunks
 
-        # Redactions know records by their offsets over all logs.
+        # Redactions identify records by their offsets over all logs.
         for chunk in chunks(self.log.read_all(first=first, end=end), CHUNK):
             yield from self.redactions.shown(chunk)
 
@@ -106,8 +106,8 @@ def reading(settings: Settings) -> Iterator[Reader]:
 
 
 def described(message: Message, sites: Sites) -> dict[str, str]:
-    """Return what a record says: its place, time, shop, client and name, with its order, value and channel if it has
-    them; of a record that cannot be decoded, the reason."""
+    """Return a record's origin, time, shop, client and name, with its order, value and channel if it has them; for an
+    undecodable record, return the reason."""
     from truepixel_dagster.events.decode import Undecodable, decode
     from truepixel_dagster.events.event import iso
     from truepixel_dagster.events.origin import offset_text

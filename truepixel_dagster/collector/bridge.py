@@ -1,8 +1,8 @@
 """`POST /v1/pubsub` and `POST /v1/eventbridge`: receive the webhooks that Shopify delivers to a cloud's queue.
 
 Shopify publishes to Google Cloud Pub/Sub or Amazon EventBridge instead of sending HTTP requests. A push subscription of
-Pub/Sub, or an API destination of EventBridge, passes each delivery on to these endpoints. What follows is the same as
-for a webhook: only the proof of who sends, and the envelope, differ.
+Pub/Sub, or an API destination of EventBridge, passes each delivery on to these endpoints. They treat it like a webhook:
+only the sender's authentication and the envelope differ.
 
 | answer | when |
 | --- | --- |
@@ -12,7 +12,7 @@ for a webhook: only the proof of who sends, and the envelope, differ.
 | 403, 404, 413, 503 | as for webhooks |
 
 Pub/Sub retries after every answer other than 2xx, EventBridge after 429 and 5xx. So configure a dead-letter topic or
-queue for what can never be accepted.
+queue for deliveries that can never be accepted.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ _PUSH, _EVENT = msgspec.json.Decoder(_Push), msgspec.json.Decoder(_Event)
 
 
 def from_pubsub(body: bytes) -> Enveloped:
-    """Return the delivery in a push request: the data are the webhook's body, byte for byte.
+    """Return the delivery in a push request: the data is the webhook's body, byte for byte.
 
     https://docs.cloud.google.com/pubsub/docs/push
 
@@ -115,7 +115,7 @@ class Bridge:
 
     Arguments:
         name: The endpoint's name.
-        services: What endpoints need.
+        services: The services that endpoints use.
         is_authentic: Returns whether the headers prove that the request may come from the app's own cloud account.
         unwrap: Returns the delivery in a body.
     """

@@ -140,7 +140,7 @@ class Journal:
             places = self._file.append([task.record for task in added], [task.seq for task in removed])
             self._held, self.failure, self._again = self._file.held(), None, []
         except Exception as error:
-            # Without this thread every request would wait for its time limit, so that it survives every error.
+            # This thread survives every error: without it, every request would wait for its time limit.
             # After a restart the record that stays is sent once more: stage 1 drops it as a duplicate.
             failed = _failed(error)
             self._failed_at, self.failure = time.monotonic(), str(failed)

@@ -227,6 +227,6 @@ class JournalFile:
 
     def _failed(self, error: Exception) -> JournalFailed:
         return JournalFailed(
-            f"the journal {self._path} cannot be used: {error}. Make room on its disk, or move the file away and"
+            f"the journal {self._path} cannot be used: {error}. Free space on its disk, or move the file away and"
             " restart. Keep the file: its records were promised"
         )

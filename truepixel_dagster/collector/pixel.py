@@ -1,4 +1,4 @@
-"""What the pixel sends: one event or a batch; each event is checked separately.
+"""Split a request of the pixel into its events, one or a batch, and check each event separately.
 
     {"id": …, "name": …, …}                                    one event, as Shopify passes it to a pixel
     [{…}, {…}]                                                 several events

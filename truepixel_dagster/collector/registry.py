@@ -26,7 +26,7 @@ from truepixel_dagster.stores.mongodb import MongoStore
 LOG = logging.getLogger(__name__)
 # How long a cached answer is valid, and how long while MongoDB is unreachable.
 KNOWN_SECONDS, STALE_SECONDS = 5.0, 3600.0
-# How long the registry does not ask MongoDB after a failure.
+# How long the registry does not query MongoDB after a failure.
 AWAY_SECONDS = 1.0
 # The longest that a caller waits for a question, which may be queued behind others, and the longest for a shop that is
 # cached: an answer is due within seconds.
@@ -140,7 +140,7 @@ class Registry:
             if self._clock() < self._away_until:
                 raise RegistryAway(self.trouble)
             if len(self._asked) >= MOST_QUESTIONS:
-                raise RegistryAway("too many questions")
+                raise RegistryAway("too many queries of MongoDB are queued")
             asked = asyncio.get_running_loop().run_in_executor(self._threads, self._look, *name)
             self._asked[name] = asked
             asked.add_done_callback(lambda answer: self._answered(name, answer))
@@ -149,7 +149,7 @@ class Registry:
         except asyncio.CancelledError:
             raise
         except asyncio.TimeoutError as error:
-            raise RegistryAway(f"no answer within {seconds} s") from error
+            raise RegistryAway(f"MongoDB did not answer within {seconds} s") from error
         except Exception as error:
             raise RegistryAway(str(error)) from error
 
@@ -161,7 +161,7 @@ class Registry:
         if error is not None:
             words = (str(error).splitlines() or [""])[0][:300]
             if self.trouble is None:
-                LOG.warning("the registry of shops cannot be asked: %s", words)
+                LOG.warning("the registry of shops cannot be read from MongoDB: %s", words)
             self.trouble, self._away_until = words, self._clock() + AWAY_SECONDS
             return
         self.trouble, self.has_answered = None, True
@@ -226,7 +226,7 @@ class Looker:
                 return mounted(self._settings, secret.file)
             return sealer_of(self._settings).open(shop, secret.sealed or "")
         except SecretsError as error:
-            LOG.warning("secret %s of shop %r does not count: %s", secret.id, shop, error)
+            LOG.warning("ignored the secret %s of shop %r: %s", secret.id, shop, error)
             return None
 
 
@@ -251,5 +251,5 @@ class AppSecrets:
             try:
                 self._secrets = all_secrets(read_file(self._file)) or self._secrets
             except SecretsError as error:
-                LOG.warning("the app's secrets stay as they were: %s", error)
+                LOG.warning("the app's secrets were not reloaded, and the last ones stay valid: %s", error)
         return self._secrets

@@ -140,7 +140,7 @@ class Tokens:
                 values = await asyncio.wait_for(self._client.mget(list(asked)), ANSWER_SECONDS)
                 found = {key: value.decode() for key, value in zip(asked, values) if value}
             except Exception:
-                # Whatever Redis answers, no caller may wait without end.
+                # No caller may wait forever, whatever Redis answers.
                 self._failed()
             for key, answer in asked.items():
                 if not answer.done():

@@ -89,7 +89,7 @@ def listed(settings: Settings, stores: Stores, **wanted: Unpack[Wanted]) -> list
 
     Arguments:
         settings: The pipeline's settings.
-        stores: Redis knows which records have been reprocessed.
+        stores: The stores; Redis marks the reprocessed records.
         wanted: The filters.
 
     Raises:

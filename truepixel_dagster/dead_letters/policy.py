@@ -1,4 +1,4 @@
-"""When dead letters are an outage or a bad deploy that should stop the lane: the rule counts clients, not messages.
+"""Decide when dead letters mean an outage or a bad deploy, which stops the lane: the rule counts clients, not messages.
 
     >>> from truepixel_dagster.dead_letters.policy import is_outage
     >>> batch = {f"shop:client-{number}" for number in range(100)}
@@ -20,14 +20,14 @@ from collections.abc import Set as AbstractSet
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.identifiers import shop_and_client
 
-# Fewer clients than this are no evidence of an outage: a few that send junk at night must not stop a lane.
+# Fewer clients are no evidence of an outage: a few clients that send junk at night must not stop a lane.
 FLOOR = 16
 #: Returns which of the clients have a profile; None if there are no profiles yet.
 Known = Callable[[AbstractSet[str]], "AbstractSet[str] | None"]
 
 
 def failing(received: Iterable[Message], refused: Iterable[Message]) -> tuple[frozenset[str], frozenset[str]]:
-    """Return a batch's clients, and those of them of whose messages more than half are refused."""
+    """Return a batch's clients, and the clients with more than half of their messages refused."""
     every = Counter(map(client_of, received))
     bad = Counter(map(client_of, refused))
     return frozenset(every), frozenset(client for client, count in bad.items() if 2 * count > every[client])

@@ -115,7 +115,7 @@ def _mark(text: str) -> Mark:
     try:
         return _MARK.decode(text)
     except msgspec.MsgspecError:
-        return Mark("decode", f"it was refused before, for a reason that this version cannot read: {text[:200]}")
+        return Mark("decode", f"previously rejected, for a reason that this version cannot read: {text[:200]}")
 
 
 def _place(origin: Origin) -> tuple[int, int]:

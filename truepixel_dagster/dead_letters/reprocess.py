@@ -91,7 +91,7 @@ def replay(
         wanted: The filters for dead letters.
 
     Raises:
-        StateLost: Redis no longer knows which records have been reprocessed.
+        StateLost: Redis has lost the marks of reprocessed records.
         KafkaUnavailable, Unavailable: A server does not answer; the next reprocessing does the rest.
     """
     with open_stores(settings) as stores, closing(DeadLetters(settings.kafka(), settings.dead_letter_bytes)) as out:

@@ -55,7 +55,7 @@ OWN_HEADERS = frozenset({ERROR, STAGE, ORIGIN, TRIES, RECORDED, REOPENED, SIZE, 
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """Hold what is known of a dead letter without its record.
+    """Hold a dead letter without its record.
 
     `tries` counts the tries, `written_at` is in milliseconds since the epoch, `place` is the dead letter's own
     position, `size` is the record's size in bytes, `shop` is the shop in its key, `reopened` counts how often it got

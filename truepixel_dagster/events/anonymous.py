@@ -1,7 +1,7 @@
 """Anonymise a record when its person is redacted: keep what it counts, without personal data.
 
 The anonymised record is a record like others. It decodes to the same name, time, products, amounts and ad; every id is
-an alias, and fields that no stage uses are removed. So counts, revenue and credits stay true, and everything that reads
+an alias, and fields that no stage uses are removed. So counts, revenue and credits stay correct, and all that reads
 records (the stream, replays, rebuilds, audits) produces the same documents from anonymised ones.
 """
 

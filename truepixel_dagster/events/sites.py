@@ -1,4 +1,4 @@
-"""Know shops' sites: which hosts are outside of a shop, and how its links name a platform.
+"""Hold the sites of shops: which hosts are outside of a shop, and how its links name a platform.
 
 sites = Sites(load(path), {"548380009": (["hats.example"], {"flyer": "print"})})
 site = sites.of("548380009", "hats.myshopify.com")

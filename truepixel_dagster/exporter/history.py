@@ -19,10 +19,10 @@ from truepixel_dagster.text import label_of
 
 # More are not read: the limit of runs at a time is far below.
 LIVE_AT_MOST = 1000
-# For the queries of one visit to PostgreSQL.
+# The time limit for the queries of one read of PostgreSQL.
 TIMEOUT_MS, RECYCLE_SECONDS, CONNECTIONS_MORE = 5000, 300, 1
 
-# Not `job`: Prometheus has a label of that name for what it scrapes.
+# Not `job`: Prometheus has a label of that name for the scraped target.
 RUN = ("dagster_job", "status")
 
 SAYS = {
@@ -41,7 +41,7 @@ HISTOGRAMS = {
     "attribution_latency": "Fetch to acknowledged attribution, for each micro-batch.",
     "freshness": "Arrival in Kafka of a micro-batch's oldest message to its acknowledged attribution.",
 }
-# Of a check: how much it examined, and how much of that was wrong.
+# A check's figures: how much it examined, and how much of that was wrong.
 FIGURES = {
     "audit": ("records", "differences"),
     "records_accounted": ("records", "unaccounted"),
@@ -56,8 +56,8 @@ class History:
     """Read metrics from Dagster's instance; the first read connects.
 
     Arguments:
-        connect: Makes the instance.
-        namespace: Of the pipeline: its sums have a place of their own.
+        connect: Creates the instance.
+        namespace: The pipeline's namespace; each has its own sums.
     """
 
     def __init__(self, connect: Callable[[], dg.DagsterInstance], namespace: str) -> None:
@@ -93,7 +93,7 @@ class History:
 
     def _live(self, instance: dg.DagsterInstance) -> Metric:
         records = instance.get_run_records(dg.RunsFilter(statuses=LIVE), limit=LIVE_AT_MOST)
-        # Others are those of other code locations.
+        # Runs of other jobs belong to other code locations.
         named = ((run.job_name if run.job_name in self._jobs else OTHER, run.status) for run in map(_run, records))
         found = Counter(named)
         runs = GaugeMetricFamily("truepixel_runs", "Runs that have not ended, by status.", labels=RUN)
@@ -138,7 +138,7 @@ def sums(totals: Totals) -> Iterator[Metric]:
     yield seconds
     for name, says in HISTOGRAMS.items():
         yield histogram(totals, name, says)
-    says = "The most memory that the last run reported had resident."
+    says = "Peak resident memory of the last run that reported."
     yield GaugeMetricFamily("truepixel_worker_peak_memory_bytes", says, value=totals.peak_memory)
 
 

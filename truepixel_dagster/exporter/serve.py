@@ -1,4 +1,4 @@
-"""The endpoint itself: HTTP on one port, until it is interrupted."""
+"""Serve the metrics by HTTP on one port, until interrupted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def serving(settings: Settings, say: Say, *, host: str, port: int, home: Path | 
 
 
 def serve(settings: Settings, say: Say, *, host: str, port: int, home: Path | None = None) -> None:
-    """Serve until a KeyboardInterrupt; as `serving`."""
+    """Serve like `serving`, until a KeyboardInterrupt."""
     with serving(settings, say, host=host, port=port, home=home) as at:
         say(f"metrics at http://{host}:{at}/metrics; Ctrl-C ends it")
         threading.Event().wait()
@@ -80,13 +80,13 @@ def scraped_servers(settings: Settings, stores: Stores, home: Path | None, say: 
 
 
 def connect(settings: Settings, home: Path | None) -> dg.DagsterInstance:
-    """Dagster's instance.
+    """Return Dagster's instance.
 
     Raises:
         HistoryUnavailable: Its storage does not answer.
     """
     check_history(settings)
     if settings.postgres_url is not None:
-        # dagster.yaml takes the address from there, also where it is from a `.env`.
+        # dagster.yaml reads the address from this variable, even if a `.env` sets it.
         os.environ["TRUEPIXEL_POSTGRES_URL"] = settings.postgres_url.get_secret_value()
     return dg.DagsterInstance.from_config(str(home or dagster_home(settings)))

@@ -43,7 +43,7 @@ def kafka(settings: Settings) -> list[Metric]:
     return [
         *positions(partitions, settings.lanes),
         *ages(partitions, written, settings.lanes, now),
-        gauge("dead_letter_records", "Records that the topic of dead letters holds, replayed ones included.", letters),
+        gauge("dead_letter_records", "Records in the topic of dead letters, reprocessed ones included.", letters),
     ]
 
 
@@ -91,7 +91,7 @@ def elasticsearch(store: ElasticsearchStore) -> list[Metric]:
     if newest is None:
         return []
     then = datetime.fromisoformat(newest.replace("Z", "+00:00")).astimezone(timezone.utc).timestamp()
-    says = "Seconds since the newest order that has its attribution happened."
+    says = "Seconds since the newest attributed order was placed."
     return [gauge("newest_attribution_age_seconds", says, max(0.0, now - then))]
 
 

@@ -55,19 +55,19 @@ ENDS = {
 
 
 class Histogram(msgspec.Struct):
-    """Observations (seconds) by bucket, not cumulated; the last bucket has no bound."""
+    """Hold observations (seconds) by bucket, not cumulated; the last bucket has no bound."""
 
     buckets: list[int]
     total: float = 0.0
 
     def observe(self, bounds: Sequence[float], seconds: float) -> None:
-        """Add one."""
+        """Add one observation."""
         self.buckets[bisect_left(bounds, seconds)] += 1
         self.total += seconds
 
 
 class Totals(msgspec.Struct):
-    """The sums, and by kind of event the last id of Dagster that they contain."""
+    """Hold the sums and, by kind of event, the last of Dagster's event ids that they contain."""
 
     cursors: dict[str, int] = {}
     counts: dict[str, float] = {}

@@ -17,7 +17,7 @@ from truepixel_dagster.stream.errors import LogChanged
 HOUR_MS = 3_600_000
 # A loss is permanent. The check fails for this many days, and then only reports the number.
 LOST_DAYS = 7
-# Fewer letters are no evidence for a rate.
+# Fewer dead letters are no evidence of a high rate.
 FEW_LETTERS = 10
 
 

@@ -1,4 +1,4 @@
-"""Are the journeys of the lake what the stream attributed, wherever an order has touches of one client only?"""
+"""Check the journeys of the lake against the stream's attributions, for orders whose touches are all of one client."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FIELDS = ["client_id", "credits", "value", "net"]
 
 
 def journeys_match(tools: Tools) -> Verdict:
-    """Compare each day of `journeys` that is not stale with the attributions themselves.
+    """Compare each day of `journeys` that is not stale with the attributions.
 
-    Of every order the rows must sum to value and net by every model. Of one whose touches are all of its own client the
-    credits of the stream's models must be the stream's. What the stream writes meanwhile makes a day stale.
+    For each order, the rows must sum to its value and net by every model. If all touches are of the order's own client,
+    the credits by the stream's models must equal the stream's. Days that become stale meanwhile are left out.
 
     Raises:
         LakeError: A file is being replaced.
@@ -51,7 +51,9 @@ def journeys_match(tools: Tools) -> Verdict:
     examples = [name for names in found.values() for name in names]
     named = ", ".join(map(code, examples[:3]))
     said = (
-        f"the journeys of {len(examples)} orders are not what the stream attributed, such as {named}" if found else ""
+        f"the journeys of {len(examples)} orders differ from the stream's attributions, such as {named}"
+        if found
+        else ""
     )
     advice = f"Materialize journeys for {', '.join(sorted({day for day, _ in found})[:_DAYS_NAMED])}"
     return verdict(
@@ -86,7 +88,7 @@ def _credited(rows: Sequence[Row], model: str) -> dict[str | None, tuple[int, in
 
 
 def _stored(document: Mapping[str, Any], model: str) -> dict[str | None, tuple[int, int]]:
-    """Return the credits of a document; in the first edition they have no net, which is then the amount."""
+    """Return the credits of a document; in the first edition they have no net, so the net is the amount."""
     credits_ = document.get("credits", {}).get(model, ())
     found = {each.get("event_id"): (each["amount"], each.get("net", each["amount"])) for each in credits_}
     return {event: each for event, each in found.items() if any(each)}

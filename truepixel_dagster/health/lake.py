@@ -23,15 +23,15 @@ _NAMED = 7
 _FIELDS = ("occurred_at", "utc_offset", "test", "value", "refunded", "net")
 #: A day and a shop.
 _Place = tuple[str, str]
-#: Orders and amounts by currency; a currency in which all are 0 is left out: spend alone makes no orders.
+#: Orders and amounts by currency, without currencies in which all are 0: those have spend but no orders.
 _Sums = dict[str, tuple[int, ...]]
 
 
 def answers_sum(settings: Settings) -> Verdict:
     """Check that `marketing_daily` and `credits` sum to the attributions of each shop and day, by each model.
 
-    Days that are stale before or after the comparison are left out: the stream writes meanwhile. So are days of
-    `marketing_daily` that stay as they are because retention has removed their events, and shops that no table has.
+    It leaves out days that are stale before or after the comparison, because the stream writes meanwhile; days of
+    `marketing_daily` that stay unchanged because retention has removed their events; and shops that no table has.
 
     Raises:
         LakeError, QueryRefused, OSError, Unavailable: The lake or a server does not answer.
@@ -64,7 +64,7 @@ def answers_sum(settings: Settings) -> Verdict:
 
 
 def days_fresh(settings: Settings) -> Verdict:
-    """Look which days of the lake's tables are stale; a lake without any file has none.
+    """Find the stale days of the lake's tables; a lake without any file has none.
 
     Raises:
         LakeError, OSError, Unavailable: The lake or a server does not answer.
@@ -75,7 +75,7 @@ def days_fresh(settings: Settings) -> Verdict:
         stale = stale_days(tools, MAKERS.values(), days) if is_used else {}
     named = "; ".join(f"`{name}`: {_few(list(of_table))}" for name, of_table in stale.items())
     return verdict(
-        f"Days are stale: {named}" if stale else "",
+        f"stale days: {named}" if stale else "",
         "Materialize them, or wait for the schedule `refresh_lake_every_hour`",
         days=len(days),
         **{name: list(of_table)[:EXAMPLES] for name, of_table in stale.items()},
@@ -83,7 +83,7 @@ def days_fresh(settings: Settings) -> Verdict:
 
 
 def _stale(tools: Tools, days: Sequence[str]) -> set[_Place]:
-    """Return the days and shops whose rows are of documents that have changed since."""
+    """Return the days and shops whose documents have changed since their rows were written."""
     found = stale_days(tools, MAKERS.values(), days) if days else {}
     return {
         (day, shop)
@@ -112,7 +112,7 @@ def _attributed(tools: Tools) -> dict[_Place, _Sums]:
 
 
 def _figures(order: ReportedOrder) -> tuple[int, ...]:
-    """Return the order itself, its gross, refunded and net; a document of the first edition has no net."""
+    """Return one order, and its gross, refunded and net; without a net (first edition), the net is the gross."""
     gross = order.value.amount if order.value else 0
     return 1, gross, order.refunded.amount if order.refunded else 0, order.net.amount if order.net else gross
 

@@ -104,7 +104,9 @@ def credits_sum(context: RebuildContext) -> Verdict:
             if len(examples) < EXAMPLES:
                 examples.append(f"{hit['_id']} ({', '.join(models)})")
     named = ", ".join(map(code, examples[:3]))
-    wrong = f"the credits of {uneven_ones} orders do not sum to their value, such as {named}" if uneven_ones else ""
+    wrong = (
+        f"the credits of {uneven_ones} orders do not sum to their value or net, such as {named}" if uneven_ones else ""
+    )
     return verdict(wrong, rebuild(days), orders=orders, uneven=uneven_ones, examples=examples)
 
 

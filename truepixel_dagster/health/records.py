@@ -15,7 +15,7 @@ from truepixel_dagster.retention import outdated
 from truepixel_dagster.stages.index import EVENTS, index_name
 from truepixel_dagster.stores.redactions import Redactions
 
-ADVICE = "`truepixel replay --partition P --offsets FIRST:LAST` processes them again"
+ADVICE = "Run `truepixel replay --partition P --offsets FIRST:LAST` to process them again"
 
 
 class Marks:

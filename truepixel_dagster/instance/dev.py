@@ -1,9 +1,9 @@
-"""`dagster dev` with our guarded webserver: takes what `dagster dev` takes.
+"""Run `dagster dev` with our guarded webserver; the options are those of `dagster dev`.
 
     python -m truepixel_dagster.instance.dev -h 127.0.0.1 -p 3000
 
-It starts webserver and daemon as processes of their own and has no public option for another webserver. Private: the
-function that starts them; the name of the module that it starts is replaced.
+`dagster dev` starts the webserver and the daemon as processes and has no public option for another webserver. Private:
+the function that starts them; it gets the guarded webserver's module instead of Dagster's.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Dagster's SQLite event log with its connections kept open.
+"""Keep the connections of Dagster's SQLite event log open.
 
-Dagster's own storage makes an engine and a connection for every event, which is four fifths of a short step. This one
-keeps one connection for each of the files in use and has SQLite sync at checkpoints only (`synchronous=NORMAL`, safe
-with the write-ahead log: a crash of the process loses nothing). Named in dagster.yaml:
+Dagster's own storage creates an engine and a connection for every event, which takes four fifths of a short step. This
+storage keeps one connection for each file in use and lets SQLite sync at checkpoints only (`synchronous=NORMAL`, safe
+with the write-ahead log: a crash of the process loses nothing). In dagster.yaml:
 
     event_log_storage:
       module: truepixel_dagster.instance.event_log
@@ -10,10 +10,10 @@ with the write-ahead log: a crash of the process loses nothing). Named in dagste
       config:
         base_dir: /the/absolute/DAGSTER_HOME
 
-Private: the storage that it derives from, and the columns that an event is written to. There is no public way:
-Dagster's own storage takes a folder from dagster.yaml, and nothing for its connections.
+Private: the base class of the storage, and the columns of an event. There is no public way: Dagster's own storage has
+an option for its folder, and none for its connections.
 
-With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
+If the installed version of Dagster was not tested, Dagster's own storage does all the work.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from sqlalchemy.pool import StaticPool
 
 TESTED = "1.13."
 MAX_OPEN = 16
-# The statement as the driver takes it: SQLAlchemy's way to it would be paid for with each event.
+# The statement for the driver, compiled once: SQLAlchemy would compile it for each event.
 COLUMNS = ["run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition"]
 INSERT = str(SqlEventLogStorageTable.insert().compile(dialect=sqlite.dialect(), column_keys=COLUMNS))
-# As SQLAlchemy keeps a moment in SQLite.
+# SQLAlchemy's format of a time in SQLite.
 MOMENT = "%Y-%m-%d %H:%M:%S.%f"
-# What Dagster's own storage writes into its index, too.
+# The events that Dagster's own storage also writes to its index.
 MIRRORED = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
 
 
@@ -55,7 +55,7 @@ def is_tested() -> bool:
 
 
 class _File(NamedTuple):
-    """A file in use: SQLAlchemy's way to its one connection, and that connection as the driver has it."""
+    """Hold a file in use: SQLAlchemy's engine with its one connection, and the driver's connection itself."""
 
     engine: Engine
     driver: sqlite3.Connection
@@ -64,7 +64,7 @@ class _File(NamedTuple):
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     """Keep one connection for each of the 16 files used last.
 
-    The storage that it extends holds its lock for as long as a connection is in use, so that one is enough.
+    One connection is enough: the base class holds its lock while a connection is in use.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
@@ -75,11 +75,11 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> PooledSqliteEventLogStorage:
-        """Called by Dagster with the `config` of dagster.yaml."""
+        """Create the storage from the `config` of dagster.yaml."""
         return cls(inst_data=inst_data, **config_value)
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Write an event; those of a step that concern nothing but the step by a statement that is made only once."""
+        """Write an event. Events that concern only their step use a statement that is compiled once."""
         kind = event.dagster_event_type if event.is_dagster_event else None
         if not is_tested() or kind is None or kind in MIRRORED:
             super().store_event(event)
@@ -100,7 +100,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     def _file(self, shard: str) -> _File:
         file = self._files.get(shard)
-        # A file that was deleted meanwhile (a pruned run) would be written to for nobody.
+        # Nobody would read an event in a file that was deleted meanwhile (of a pruned run).
         if file is not None and os.path.exists(self.path_for_shard(shard)):  # noqa: PTH110 (for each event)
             self._files.move_to_end(shard)
             return file

@@ -1,4 +1,4 @@
-"""Whether Dagster's own storage can be reached, said in one line."""
+"""Check that Dagster's own storage can be reached; report a failure in one line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def check_history(settings: Settings) -> None:
     """Connect to the PostgreSQL of the settings, if there is one.
 
     Raises:
-        HistoryUnavailable: It does not take the connection, its driver is not installed, or it is not the server that
-            the settings say it must be.
+        HistoryUnavailable: It is unreachable or denies access, its driver is not installed, or it is not the server
+            that the settings expect.
     """
     if settings.postgres_url is None:
         return
     try:
         url = sa.make_url(settings.postgres_url.get_secret_value())
     except (ArgumentError, ValueError):
-        # Their messages may hold what stands where the password should be.
+        # The errors' messages may contain the password.
         raise HistoryUnavailable(
-            "TRUEPIXEL_POSTGRES_URL cannot be read: it must be postgresql+psycopg2://user:password@host:port/database,"
-            " with special characters as %40 and the like"
+            "TRUEPIXEL_POSTGRES_URL is invalid: it must be postgresql+psycopg2://user:password@host:port/database, with"
+            " special characters percent-encoded, such as %40"
         ) from None
     try:
         engine = sa.create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": TIMEOUT_SECONDS})
@@ -57,7 +57,7 @@ def _prove(connection: sa.Connection, url: sa.URL, expected: str) -> None:
 
 def _denial(reason: str) -> str | None:
     """Return why PostgreSQL denies access, and the setting to check; None for any other reason."""
-    # First: a client that may do without TLS tries both ways, and the second way's refusal stands behind this one.
+    # Check this first: a client that may connect without TLS tries both ways, and the message has both refusals.
     if "password authentication failed" in reason or "no password supplied" in reason:
         step = "Check the user and password in TRUEPIXEL_POSTGRES_URL, or PGPASSWORD"
         return with_advice("authentication failed", reason, step)
@@ -73,4 +73,4 @@ def _denial(reason: str) -> str | None:
 
 def _no_answer(reason: str) -> str:
     here = "`truepixel stack up --with-postgres` starts one on this machine"
-    return f"Dagster cannot use it: {reason}. Start it, or correct TRUEPIXEL_POSTGRES_URL; {here}"
+    return f"the connection failed: {reason}. Start the server, or correct TRUEPIXEL_POSTGRES_URL; {here}"

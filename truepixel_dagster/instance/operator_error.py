@@ -1,4 +1,4 @@
-"""A failure of an op that Dagster shows as one line.
+"""Fail an op with an error that Dagster shows as one line.
 
 Private: Dagster shows a `DagsterUserCodeProcessError` with the message that the error carries. The public way,
 `dagster.Failure`, shows the stack trace too, and those of its causes; an operator has to search them for the line.

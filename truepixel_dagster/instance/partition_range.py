@@ -1,4 +1,4 @@
-"""The tags with which one run materializes a range of partitions.
+"""Tag a run so that it materializes a range of partitions.
 
 Private: `dagster._core.storage.tags`. The public `RunRequest` has an argument for a single partition; a request for
 each day would start a run, and load the definitions, for each.

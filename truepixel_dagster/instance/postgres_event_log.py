@@ -1,7 +1,8 @@
-"""Dagster's PostgreSQL event log with its connections kept open.
+"""Keep the connections of Dagster's PostgreSQL event log open.
 
-Dagster's own storage opens a connection for every event, and each connection is a process of the server. This one keeps
-one to write events and two for all else open, and takes a few more when threads ask at once. Named in dagster.yaml:
+Dagster's own storage opens a connection for every event, and each connection is a process of the server. This storage
+keeps open one connection to write events and two for all else, and opens a few more for concurrent threads. In
+dagster.yaml:
 
     event_log_storage:
       module: truepixel_dagster.instance.postgres_event_log
@@ -9,13 +10,13 @@ one to write events and two for all else open, and takes a few more when threads
       config:
         postgres_url: {env: TRUEPIXEL_POSTGRES_URL}
 
-A server that restarts costs no event: connecting is tried again for some seconds as in Dagster's own, an event whose
-connection broke is written again unless it has arrived, and for all else a connection is tried before it is used.
+A restart of the server loses no event: connecting is retried for some seconds as in Dagster's own storage, an event
+whose connection broke is written again unless it has arrived, and other connections are tested before they are used.
 
-Private: the columns that an event is written to, and which events are of assets. The public class, which this one
-derives from, takes the parameters of an address, but none of its pool.
+Private: the columns of an event, and which events are of assets. The public base class has options for the server's
+address, and none for its pool.
 
-With a version of Dagster that it was not tested with it leaves everything to Dagster's own storage.
+If the installed version of Dagster was not tested, Dagster's own storage does all the work.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from truepixel_dagster.instance.event_log import is_tested
 KEPT_OPEN = 2
 # Dagster's own methods ask for a second connection while they hold a first one: threads must not wait for each other.
 MORE_AT_ONCE = 6
-# Older than firewalls and proxies may have forgotten.
+# Older connections may have been dropped by firewalls and proxies.
 RECYCLE_SECONDS = 300
 TRIES = 5
 INSERT = SqlEventLogStorageTable.insert().returning(SqlEventLogStorageTable.c.id)
@@ -57,7 +58,7 @@ Written = TypeVar("Written")
 class PooledPostgresEventLogStorage(PostgresEventLogStorage):
     """Keep connections open, at most nine per process.
 
-    Its own arguments are those of Dagster's storage.
+    The arguments are those of Dagster's storage.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -65,7 +66,7 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
         self._writing = self._engine
         if is_tested():
             self._engine = self._pool(pool_size=KEPT_OPEN, max_overflow=MORE_AT_ONCE, pool_pre_ping=True)
-            # To try the connection first would be a second round trip for each event.
+            # Testing the connection first would be a second round trip for each event.
             self._writing = self._pool(pool_size=1, max_overflow=0)
         _storages.add(self)
 
@@ -82,7 +83,7 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
     def from_config_value(
         cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
     ) -> PooledPostgresEventLogStorage:
-        """Called by Dagster with the `config` of dagster.yaml."""
+        """Create the storage from the `config` of dagster.yaml."""
         return cls(
             postgres_url=pg_url_from_config(config_value),
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
@@ -91,9 +92,9 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
         )
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Write an event, and what it says of assets and their checks.
+        """Write an event, with its effects on assets and their checks.
 
-        Without the notification that Dagster's own sends for versions of long ago: each one waits for a lock of the
+        Omit the notification that Dagster's own storage sends for very old versions: each one waits for a lock of the
         whole server.
         """
         if not is_tested():
@@ -113,7 +114,7 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
         def insert() -> int:
             nonlocal tried
             with create_pg_connection(self._writing) as connection:
-                # The server may have committed what it could not acknowledge.
+                # The server may have committed the row without being able to acknowledge it.
                 arrived = connection.scalar(_same(row)) if tried else None
                 tried = True
                 return int(arrived or connection.execute(INSERT, row).scalar_one())
@@ -135,7 +136,7 @@ class PooledPostgresEventLogStorage(PostgresEventLogStorage):
         return write()
 
     def optimize_for_webserver(self, statement_timeout: int, pool_recycle: int, max_overflow: int) -> None:
-        """Take the webserver's pool in place of this one; the connections of this one are closed, not forgotten."""
+        """Replace this pool by the webserver's, and close this pool's connections."""
         before = self._engine
         super().optimize_for_webserver(statement_timeout, pool_recycle, max_overflow)
         before.dispose()

@@ -1,4 +1,4 @@
-"""Dagster's home on this machine, the environment of Dagster's processes, and a run in a process of its own."""
+"""Prepare Dagster's home on this machine and the environment of its processes, and start runs as processes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pydantic import SecretStr
 from truepixel_dagster.private_files import UMASK, open_private, private_folder, tighten
 from truepixel_dagster.settings import SECRETS_DIR, Settings
 
-# What holds the package: a checkout, or an environment's site-packages.
+# The folder of the package: a checkout, or an environment's site-packages.
 ROOT = Path(__file__).resolve().parents[2]
 INSTANCE = files("truepixel_dagster.instance")
-# In Dagster's home on this machine, not in the package's dagster.yaml: the storage needs an absolute folder.
+# Added to dagster.yaml in Dagster's home, not to the package's dagster.yaml: the storage needs an absolute folder.
 POOLED_EVENT_LOG = """
 event_log_storage:
   module: truepixel_dagster.instance.event_log
@@ -27,7 +27,7 @@ event_log_storage:
   config:
     base_dir: {home}
 """
-# The address may hold a password, and stays out of files.
+# The address may contain a password, so it is not written to files.
 POSTGRES = """
 run_storage:
   module: dagster_postgres
@@ -50,11 +50,11 @@ event_log_storage:
 
 
 class HomeUnusable(Exception):
-    """Dagster's home cannot be written. The message says which folder it is, why, and what to do."""
+    """Dagster's home cannot be written. The message names the folder, the reason and the next step."""
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Dagster's home on this machine: logs, dagster.yaml and, unless it is in PostgreSQL, the history of runs.
+    """Return Dagster's home on this machine: logs, dagster.yaml and, unless PostgreSQL has it, the history of runs.
 
     Raises:
         HomeUnusable: It cannot be written.
@@ -70,7 +70,7 @@ def dagster_home(settings: Settings) -> Path:
 
 @contextmanager
 def _usable(home: Path) -> Iterator[None]:
-    """Say in one line that Dagster's home cannot be written: it is read-only, or its disk is full."""
+    """Report in one line that Dagster's home cannot be written: it is read-only, or its disk is full."""
     from sqlalchemy.exc import DatabaseError  # Dagster's own
 
     try:
@@ -78,13 +78,13 @@ def _usable(home: Path) -> Iterator[None]:
     except (OSError, DatabaseError) as error:
         reason = getattr(error, "strerror", None) or getattr(error, "orig", None) or error
         raise HomeUnusable(
-            f"Dagster's home {home} cannot be written: {reason}. Free space on its disk, give this user the right to"
-            " write there, or let TRUEPIXEL_DATA_DIR name another folder"
+            f"Dagster's home {home} cannot be written: {reason}. Free space on its disk, give this user write"
+            " permission, or set TRUEPIXEL_DATA_DIR to another folder"
         ) from error
 
 
 def make_history(settings: Settings) -> None:
-    """Have Dagster make its files, if they are not there yet: processes that do so at once get in each other's way.
+    """Create Dagster's files if they do not exist: processes that create them at the same time disturb each other.
 
     Raises:
         HomeUnusable: Its home cannot be written.
@@ -101,28 +101,28 @@ def make_history(settings: Settings) -> None:
 def environment(settings: Settings) -> dict[str, str]:
     """Return the environment of a Dagster process with these settings.
 
-    Such a process is to be started in its `DAGSTER_HOME`: Dagster would load the `.env` of a project's folder over it.
+    Start such a process in its `DAGSTER_HOME`: in another folder, Dagster would let a `.env` override the environment.
     """
     own = {"DAGSTER_HOME": str(dagster_home(settings))}
     for name, value in settings:
-        # Empty is none, and keeps these settings from those of a `.env`.
+        # An empty variable means unset, and keeps a `.env` from setting it.
         plain = value.get_secret_value() if isinstance(value, SecretStr) else str("" if value is None else value)
         own[f"TRUEPIXEL_{name.upper()}"] = plain
-    # One arena for each core is enough: more only spread the same memory out.
+    # One arena for each core is enough: more arenas only fragment the memory.
     own["MALLOC_ARENA_MAX"] = "2"
-    # A crash in native code says in the log where it was; else the process is only gone.
+    # With this, a crash in native code logs its position; otherwise nothing is logged.
     own["PYTHONFAULTHANDLER"] = "1"
-    # The code of this checkout, wherever the process works. An installed package is found without it.
+    # Processes in any folder use the code of this checkout; an installed package needs no path.
     if (ROOT / "pyproject.toml").exists():
         own["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     if folder := os.environ.get(SECRETS_DIR):
         own[SECRETS_DIR] = str(Path(folder).absolute())
-    # Variables are read in any case of letters.
+    # Variable names are case-insensitive.
     return {name: value for name, value in os.environ.items() if name.upper() not in own} | own
 
 
 def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
-    """Start one run of a job in a process of its own, its output at the end of a file: what a try before said stays."""
+    """Start a run of a job as a process; append its output to a file, after the output of earlier tries."""
     command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "truepixel_dagster.definitions", "-j", job]
     env = environment(settings)
     private_folder(log.parent)
@@ -139,7 +139,7 @@ def execute(settings: Settings, job: str, tags: dict[str, str], log: Path) -> su
 
 @contextmanager
 def ended(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """End the processes with the block, whatever ends it."""
+    """End the processes when the block ends, even by an error."""
     try:
         yield
     finally:

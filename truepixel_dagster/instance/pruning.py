@@ -60,13 +60,13 @@ class Pruned(msgspec.Struct, frozen=True):
 def prune(
     instance: dg.DagsterInstance, now: datetime, *, successful: timedelta, failed: timedelta, assets: timedelta
 ) -> Pruned:
-    """Remove what is older than it needs to be.
+    """Remove runs and asset events that are older than the given limits.
 
     Arguments:
         instance: Dagster's instance, on SQLite or on a server.
         now: The time, with a time zone.
-        successful: How long a run that succeeded is kept, from its end.
-        failed: How long one that failed or was cancelled is kept.
+        successful: How long a successful run is kept, from its end.
+        failed: How long a failed or cancelled run is kept.
         assets: How long the materializations, observations and check results of assets are kept.
     """
     home = _home(instance)
@@ -84,7 +84,7 @@ def prune(
 
 
 def remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
-    """Remove a run with its log, its output and its files, but not what it wrote of the assets."""
+    """Remove a run with its log, its output and its files, but not its events of assets."""
     storage = _event_log(instance)
     with storage.index_connection() as connection:
         kept = EVENTS.dagster_event_type.in_(OF_ASSETS)
@@ -104,12 +104,12 @@ def remove_run(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def disk_use(folder: Path | None) -> int:
-    """Bytes of the files in a folder; 0 for none."""
+    """Return the bytes of the files in a folder; 0 without a folder."""
     if folder is None:
         return 0
     total = 0
     for path in folder.rglob("*"):
-        # Others write and remove files there meanwhile.
+        # Other processes write and remove files there meanwhile.
         with suppress(OSError):
             total += path.lstat().st_size if path.is_file() else 0
     return total
@@ -118,7 +118,7 @@ def disk_use(folder: Path | None) -> int:
 def _older(
     instance: dg.DagsterInstance, statuses: Sequence[dg.DagsterRunStatus], moment: datetime
 ) -> Iterator[list[str]]:
-    """Ended runs that were last heard of before a moment, page by page; what is given out must be removed."""
+    """Yield the ended runs that were last updated before a moment, page by page; the caller must remove each page."""
     wanted = dg.RunsFilter(statuses=list(statuses), updated_before=moment)
     while records := instance.get_run_records(wanted, limit=PAGE):
         yield [record.dagster_run.run_id for record in records]
@@ -143,9 +143,9 @@ def _remove_asset_events(storage: SqlEventLogStorage, moment: datetime) -> int:
 
 
 def _shrink(home: Path) -> None:
-    """Give back to the disk what deletions have left empty in SQLite's files."""
+    """Release the empty space that deletions have left in SQLite's files."""
     for path in home.rglob("*.db"):
-        # One that is busy has its turn the next time.
+        # The next pruning handles a busy file.
         with suppress(sqlite3.OperationalError), closing(_open(path)) as file:
             (pages,) = file.execute("PRAGMA page_count").fetchone()
             (empty,) = file.execute("PRAGMA freelist_count").fetchone()

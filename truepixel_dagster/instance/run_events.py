@@ -1,7 +1,7 @@
-"""Events of a run that are reported from outside of it.
+"""Build events of a run that another process reports.
 
-Private: what a materialization is in a run's event. The public way, `report_runless_asset_event`, reports
-as of no run, so that the UI does not show which run wrote a day.
+Private: the form of a materialization in a run's event. The public way, `report_runless_asset_event`, reports
+without a run, so that the UI does not show which run wrote a day.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The loader that Dagster asks for a code location's variables: `secrets` in dagster.yaml.
+"""The loader of a code location's variables (`secrets` in dagster.yaml), which restores variables that `.env` replaced.
 
 Private: the base class of such loaders. The public way, code in the code location, comes too late: it is loaded after
 other processes have inherited the variables that a `.env` has replaced.

@@ -2,8 +2,8 @@
 
     python -m truepixel_dagster.instance.webserver --host 127.0.0.1 --port 3000
 
-Dagster has no option for a middleware, and its command makes the application by a name of its module: that name is ours
-here. A test on the running server fails where a version of Dagster does not use it any more.
+Dagster has no option for a middleware. Its command creates the application through a function of its module, which is
+replaced here. A test on the running server fails if a version of Dagster no longer uses that function.
 """
 
 from __future__ import annotations

@@ -33,15 +33,15 @@ class Refusal(NamedTuple):
 
 FOREIGN_HOST = Refusal(
     403,
-    "Request refused: it asks for a host name that this webserver does not go by. Use http://localhost, or add the name"
-    " to TRUEPIXEL_WEBSERVER_HOSTS.",
+    "Request refused: its host name is not one of this webserver's. Use http://localhost, or add the name to"
+    " TRUEPIXEL_WEBSERVER_HOSTS.",
 )
 FOREIGN_PAGE = Refusal(
     403,
-    "Request refused: a page of another site has sent it. Use Dagster's own UI, or add the host name by which it is"
-    " opened to TRUEPIXEL_WEBSERVER_HOSTS.",
+    "Request refused: a page of another site sent it. Use Dagster's own UI, or add the host name by which you open it"
+    " to TRUEPIXEL_WEBSERVER_HOSTS.",
 )
-CHANGE_BY_GET = Refusal(405, "Request refused: a GET changes nothing. Send the mutation by POST.")
+CHANGE_BY_GET = Refusal(405, "Request refused: a GET request may not change anything. Send the mutation by POST.")
 
 
 class WebserverGuard:

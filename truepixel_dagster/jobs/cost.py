@@ -1,4 +1,4 @@
-"""What a part of a run costs: its time, its processor time and the run's memory."""
+"""Measure the cost of a part of a run: its time, its processor time and the run's memory."""
 
 from __future__ import annotations
 

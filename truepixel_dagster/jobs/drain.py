@@ -63,8 +63,8 @@ def drain(settings: Settings, on_lag: Callable[[int], None]) -> None:
         failures += 1
         if failures == MAX_FAILURES:
             raise DrainFailed(
-                f"runs failed {failures} times in a row. The end of {_log(settings, lanes[0])} says why. Correct that"
-                " and run `truepixel drain` again: it continues at the committed offsets"
+                f"runs failed {failures} times in a row. The end of {_log(settings, lanes[0])} has the reason. Correct"
+                " the cause and run `truepixel drain` again: it continues at the committed offsets"
             )
         time.sleep(2**failures)
 

@@ -16,14 +16,14 @@ from truepixel_dagster.settings import load_settings
 from truepixel_dagster.text import label_of
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="Buffered counters to product statistics, 100 keys at a time.")
+@dg.op(out=dg.Out(dg.Nothing), description="Flushes buffered counters to product statistics, 100 keys at a time.")
 def flush_products(context: dg.OpExecutionContext) -> None:
     """Flush product statistics and report each day."""
     result = _flushing(lambda stores: flush_product_stats(stores.redis, stores.elasticsearch))
     _report(context, PRODUCT_STATS, result, str)
 
 
-@dg.op(out=dg.Out(dg.Nothing), description="The visitors of the weeks that changed, 100 at a time.")
+@dg.op(out=dg.Out(dg.Nothing), description="Flushes the visitors of changed weeks, 100 weeks at a time.")
 def flush_visitors(context: dg.OpExecutionContext) -> None:
     """Flush weekly visitors and report each week."""
     result = _flushing(lambda stores: flush_weekly_visitors(stores.redis, stores.elasticsearch))

@@ -24,7 +24,7 @@ def import_spend_file(context: dg.OpExecutionContext, config: SpendFile) -> None
 
 
 @dg.job(
-    description="Imports a file of the watched folder; a bad line fails the run and says which lines are bad.",
+    description="Imports a file of the watched folder; bad lines fail the run, and its error lists them.",
     executor_def=dg.in_process_executor,
     config={"ops": {"import_spend_file": {"config": {"path": "google-ads.csv"}}}},
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def made(context: dg.AssetExecutionContext, key: str) -> dg.MaterializeResult[None]:
-    """Make the run's days of a table again.
+    """Recompute the run's days of a table.
 
     Arguments:
-        context: Of the asset.
-        key: The asset's.
+        context: The asset's context.
+        key: The asset's key.
 
     Raises:
-        Failure: A server, disk or bucket does not answer. The message says which.
+        Failure: A server, disk or bucket does not answer. The message names it.
     """
-    # Only these runs pay for Arrow.
+    # Import Arrow in these runs only.
     from truepixel_dagster.rebuild.answers import MAKERS
     from truepixel_dagster.rebuild.lake import make
 
@@ -40,11 +40,11 @@ def reported(context: dg.AssetExecutionContext, write: Making) -> dg.Materialize
     """Write tables and report what was written.
 
     Arguments:
-        context: Of the asset.
-        write: Given what tables are made with, and a function that reports progress.
+        context: The asset's context.
+        write: Writes the tables, given the makers' tools and a function that reports progress.
 
     Raises:
-        Failure: A server, disk or bucket does not answer. The message says which.
+        Failure: A server, disk or bucket does not answer. The message names it.
     """
     from truepixel_dagster.rebuild.lake import making
 

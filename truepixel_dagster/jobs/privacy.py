@@ -14,7 +14,7 @@ from truepixel_dagster.text import printable
 )
 def do_requests(context: dg.OpExecutionContext) -> None:
     """Process the requests, and report the result of each without personal data."""
-    # Only this run pays for pandas.
+    # Import pandas in this run only.
     from truepixel_dagster.privacy.requests import LeftOver, run
 
     outcomes = []

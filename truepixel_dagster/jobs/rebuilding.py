@@ -34,9 +34,9 @@ def rebuilding(
 
     Raises:
         OperatorError: A server does not answer or rejected a document, or retention removed the events of these days.
-            The message says which.
+            The message names the cause.
     """
-    # Only a rebuild pays for pandas.
+    # Import pandas in rebuilds only.
     from truepixel_dagster.rebuild.context import rebuilding as opened
 
     cost = Cost()
@@ -48,10 +48,10 @@ def rebuilding(
         line = f"{result.unknown} orders have no attribution and were not counted: materialize attributions first"
         context.log.warning(printable(line))
     if result.unreadable:
-        line = f"{result.unreadable} documents cannot be read and stay as they are; the output says which"
+        line = f"{result.unreadable} documents cannot be read and stay unchanged; the run's output names them"
         context.log.warning(printable(line))
     if result.refused:
-        line = f"this version refuses {result.refused} events; their documents stay, and the output says why"
+        line = f"this version rejects {result.refused} events; their documents stay. The run's output has the reasons"
         context.log.warning(printable(line))
     counts = msgspec.to_builtins(result)
     # With several partitions, the figures are the run's, not those of one partition.

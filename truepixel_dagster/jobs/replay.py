@@ -12,7 +12,7 @@ from truepixel_dagster.jobs.rebuilding import log_progress
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stages.stage import NAMES
 
-# The launchpad leaves out nulls. Of these values only `since` differs from leaving it out.
+# The launchpad omits nulls. Of these values, only that of `since` differs from omitting it.
 _EXAMPLE = {"since": "1h", "until": "0m", "partition": -1, "offsets": "", "stages": list(NAMES)}
 
 
@@ -30,11 +30,11 @@ class Which(dg.Config):
 
 @dg.op(
     out=dg.Out(dg.Nothing),
-    description="Passes a range of Kafka through the stages again, outside the stream's group; repetitions do no harm.",
+    description="Passes a range of Kafka through the stages again, outside the stream's group; it may be repeated.",
 )
 def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
     """Replay a range, and report what each stage changed."""
-    # Only a replay pays for pandas.
+    # Import pandas in replays only.
     from truepixel_dagster.rebuild.context import rebuilding
     from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
 
@@ -56,7 +56,7 @@ def replay_range(context: dg.OpExecutionContext, config: Which) -> None:
 @dg.job(
     description=(
         "Passes a range of Kafka through the stages again: by time, or by the offsets that a run of process_events"
-        " reports. It corrects what is wrong and changes nothing else."
+        " reports. It corrects wrong documents and changes no others."
     ),
     executor_def=dg.in_process_executor,
     config={"ops": {"replay_range": {"config": _EXAMPLE}}},

@@ -1,6 +1,6 @@
-"""What a run of the stream reports to Dagster: a materialization for each asset and day, and its figures.
+"""Build a run's report to Dagster: a materialization for each asset and day, and its figures.
 
-Only this module makes labels for people. Programs that read figures, such as the exporter, use the record under
+Only this module creates labels for people. Programs that read figures, such as the exporter, use the record under
 `FIGURES`, whose keys are stable.
 """
 
@@ -36,14 +36,14 @@ def materializations(metrics: RunMetrics) -> Iterator[dg.AssetMaterialization]:
 
 
 def summary(metrics: RunMetrics) -> str:
-    """Return what a run has done so far in one line: `4,497 messages of partitions 0–2 in 31 s`."""
+    """Return a run's progress in one line: `4,497 messages of partitions 0–2 in 31 s`."""
     count = f"{metrics.messages:,} message{'' if metrics.messages == 1 else 's'}"
     where = f" of {_partitions(sorted(metrics.ranges))}" if metrics.ranges else ""
     return f"{count}{where} in {metrics.seconds:.0f} s"
 
 
 def outcome(metrics: RunMetrics) -> str:
-    """Return what a run has committed in one line, with what became of the messages."""
+    """Return a run's commits in one line, with the results of the messages."""
     counts = {
         "events indexed": metrics.indexed,
         "orders": metrics.orders,

@@ -1,4 +1,4 @@
-"""Report for runs that ended before they reported what they had committed: killed, terminated or failed.
+"""Report for runs that ended before they reported their commits: killed, terminated or failed.
 
 The committed offsets carry a note that names the run and its range (`stream/commit_notes.py`). The run that takes the
 lane next counts the events of that range in the event history, by day, and reports them for the earlier run. If its
@@ -45,7 +45,7 @@ Spans = Mapping[int, Span]
 
 
 def report_for_others(instance: dg.DagsterInstance, lane: LaneRunner) -> Iterator[str]:
-    """Report what earlier runs committed and could not report; yield a line about each.
+    """Report the commits that earlier runs could not report; yield a line about each run.
 
     Arguments:
         instance: Dagster's instance.
@@ -63,9 +63,9 @@ def report_for_others(instance: dg.DagsterInstance, lane: LaneRunner) -> Iterato
             try:
                 count = _report(instance, run, spans, lane.elasticsearch)
             except NOT_NOW as error:
-                yield f"what run {run_id[:8]} committed could not be reported; the next run tries again: {error}"
+                yield f"the commits of run {run_id[:8]} could not be reported; the next run tries again: {error}"
                 continue
-            yield f"run {run_id[:8]} ended before it reported what it had committed: {count} materializations added"
+            yield f"run {run_id[:8]} ended before it reported its commits: {count} materializations added"
         lane.reported(run_id)
     if unknown:
         yield from _report_for_unknown(instance, lane, unknown)
@@ -107,14 +107,14 @@ def _report(instance: dg.DagsterInstance, run: dg.DagsterRun, spans: Spans, stor
 
 
 def _report_for_unknown(instance: dg.DagsterInstance, lane: LaneRunner, unknown: Sequence[str]) -> Iterator[str]:
-    """Report for runs that Dagster no longer knows: the days that no other run has reported."""
+    """Report for runs that Dagster no longer lists: the days that no other run has reported."""
     try:
         count = _report_days(instance, lane.elasticsearch)
     except NOT_NOW as error:
         yield f"the search for days that Dagster does not show failed; the next run tries again: {error}"
         return
     if count:
-        yield f"runs that Dagster no longer knows had not reported what they wrote: {count} materializations added"
+        yield f"runs that Dagster no longer lists had not reported their writes: {count} materializations added"
     lane.reported(*unknown)
 
 

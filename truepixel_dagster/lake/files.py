@@ -168,7 +168,7 @@ class Lake(Storage):
         return f"{self.root}/{table.path}/*/{'*' if shop is None else shop_folder(shop)}/{_FILE}"
 
     def _has(self, table: LakeTable, day: str, shop: str, digest: str) -> bool:
-        """Return whether a file is as it should be; two that wrote it at once may have left the other's content."""
+        """Return whether a file has the recorded content; a concurrent writer may have left another."""
         try:
             return hashlib.sha256(self.content(self._file(table, day, shop))).hexdigest() == digest
         except FileNotFoundError:

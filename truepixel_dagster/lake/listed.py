@@ -1,4 +1,4 @@
-"""Let DuckDB read a lake in object storage; through fsspec alone it lists every folder and asks for files in parts."""
+"""Let DuckDB read a lake in object storage; through fsspec alone it lists every folder and requests files in parts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ListedFiles(AbstractFileSystem):  # type: ignore[misc]
     def __init__(self, lake: Lake) -> None:
         super().__init__()
         self.protocol = lake.fs.protocol
-        # Of an error in Python, DuckDB keeps only a text with its traceback.
+        # DuckDB reduces an error in Python to a text with its traceback.
         self._failure: LakeError | None = None
         self._lake = lake
         self._listed: dict[str, list[str]] = {}

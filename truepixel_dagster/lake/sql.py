@@ -13,7 +13,7 @@ from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.lake.listed import ListedFiles
 
-#: Returns what an error of DuckDB means.
+#: Converts an error of DuckDB.
 Explain = Callable[[duckdb.Error], LakeError | QueryRefused]
 
 
@@ -58,7 +58,7 @@ class Sql:
         """
         try:
             statements = self._connection.extract_statements(text)
-            # EXPLAIN ANALYZE runs what it explains, also what writes.
+            # EXPLAIN ANALYZE executes the statement, even one that writes.
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise QueryRefused("write one statement that reads, such as SELECT or DESCRIBE: the lake is read-only")
             return Found(self._connection.execute(statements[0], list(values)), self._explain)
@@ -86,7 +86,7 @@ def open_sql(lake: Lake, shop: str | None = None) -> Iterator[Sql]:
     with duckdb.connect() as connection:
         if bucket:
             connection.register_filesystem(bucket)
-            # It would keep parts of files that are replaced meanwhile.
+            # The cache would keep parts of files that are replaced meanwhile.
             connection.execute("SET enable_external_file_cache = false")
         connection.execute("SET TimeZone = 'UTC'")
         for table in TABLES.values():

@@ -34,7 +34,7 @@ class Storage:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         try:
-            # Another process may write at any time, so what was listed once says nothing about the present.
+            # Another process may write at any time, so a cached listing may be out of date.
             self.fs, self._root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             needed = "install the package that fsspec needs for it"

@@ -1,4 +1,4 @@
-"""The addresses of the local stack: read them from the settings, and make settings of other addresses."""
+"""Read the addresses of the local stack from the settings, and make settings with other addresses."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings_at(
 ) -> Settings:
     """Return the settings with other addresses, without TLS and passwords; without PostgreSQL, Dagster uses SQLite.
 
-    They name nothing but these servers and the data folder: no alert is sent, and no link leads to another UI.
+    They contain only these servers and the data folder: no alert is sent, and no link leads to another UI.
     """
     return settings.model_copy(
         update={

@@ -151,7 +151,7 @@ def headless(settings: Settings, events: int, say: Say, *, seed: int, shops: int
         drained = time.monotonic() - begun
         with step(say, "flushing product statistics and weekly visitors"):
             flush(own)
-        with step(say, "reading back what the stores hold"):
+        with step(say, "reading the results from the stores"):
             latencies, peak = reported(own)
             counted = account(own)
         pages = reports(own, seed, shops, say)

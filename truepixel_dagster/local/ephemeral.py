@@ -1,4 +1,4 @@
-"""Start a stack for one test or trial, on free ports, and prove that it is its own servers that answer."""
+"""Start a stack for one test or trial, on free ports, and check that its own servers answer."""
 
 from __future__ import annotations
 

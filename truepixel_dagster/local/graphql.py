@@ -60,7 +60,7 @@ class GraphQL:
         """Wait until the webserver answers and has loaded the definitions.
 
         Raises:
-            GraphQLError: It has not in that time.
+            GraphQLError: The webserver has not answered in that time.
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:

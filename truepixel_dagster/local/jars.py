@@ -38,7 +38,7 @@ NETTY_JARS = JarSet("transport-netty4-9.5.3", ("org.elasticsearch.plugin:transpo
 
 
 class JarsError(Exception):
-    """Jars could not be fetched. The message says which and why."""
+    """Jars could not be fetched. The message names them and the reason."""
 
 
 class JarCache:
@@ -107,7 +107,7 @@ def _fetched(jars: JarSet, cache: Path, progress: Callable[[str], None]) -> Path
 
 
 def _fetched_so_far(cache: Path, jars: JarSet) -> str:
-    """Return how much has arrived; files and folders may appear and disappear meanwhile."""
+    """Return how much has been fetched; files and folders may appear and disappear meanwhile."""
     size = 0
     with suppress(OSError):
         for path in cache.glob(".fetching-*/**/*.jar"):

@@ -53,7 +53,7 @@ class Links(NamedTuple):
 
 
 class LiveDemo:
-    """Hold the running demo, and restart what has died.
+    """Hold the running demo, and restart its dead servers and programs.
 
     Arguments:
         settings: The settings of its servers.

@@ -37,7 +37,7 @@ def alone(path: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InUse(
-                f"{path.with_suffix('')} is in use by another process, which would lose its data: wait for its end, or"
+                f"{path.with_suffix('')} is in use by another process, whose data would be lost. Wait until it ends, or"
                 " set TRUEPIXEL_DATA_DIR to another folder"
             ) from None
         yield

@@ -76,7 +76,7 @@ class Program:
 
 
 def say_died(say: Callable[[str], None], what: str, log: Path) -> None:
-    """Report what has died, and the end of its log on separate lines."""
+    """Report a dead server or program, and the end of its log on separate lines."""
     say(f"{what}; the end of {log}:")
     for line in log_end(log).splitlines():
         say(f"  {line}")
@@ -89,7 +89,7 @@ def log_end(log: Path) -> str:
 
 
 def end_tree(process: subprocess.Popen[Any]) -> None:
-    """End a process and its descendants: SIGINT first, as from a terminal, and SIGKILL for what is left after 20 s."""
+    """End a process and its descendants: SIGINT first, as from a terminal, and SIGKILL for those left after 20 s."""
     import psutil
 
     try:

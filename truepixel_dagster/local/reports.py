@@ -29,7 +29,7 @@ from truepixel_dagster.settings import Settings
 
 #: The shops that buy ads.
 ADVERTISERS = 2
-# What a visit costs in dollars, by platform: the generated shops sell dear things.
+# The cost of a visit in dollars, by platform: the generated shops sell expensive things.
 _VISIT = {"google": 22, "microsoft": 14, "facebook": 18, "instagram": 16, "tiktok": 10, "pinterest": 8}
 _OTHER_VISIT = 12
 _VISITS = """

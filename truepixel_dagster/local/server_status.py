@@ -1,4 +1,4 @@
-"""Tell whether a server runs and answers, and how much disk space it uses."""
+"""Report whether a server runs and answers, and how much disk space it uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The local stack: genuine Kafka, Elasticsearch, MongoDB and a Redis-protocol server, as processes on this machine.
+"""The local stack: real Kafka, Elasticsearch, MongoDB and Redis-protocol servers, as processes on this machine.
 
 PostgreSQL, for Dagster's own storage, belongs to the stack after `Stack(settings, with_postgres=True).up(…)` has
 created its data folder.
@@ -154,7 +154,7 @@ class Stack:
         return make_identity(self._folder)
 
     def down(self, progress: Progress) -> None:
-        """End every server by its stop signal, and by SIGKILL after 20 s. The data stay.
+        """End every server by its stop signal, and by SIGKILL after 20 s. The data is kept.
 
         Arguments:
             progress: Receives lines about the progress.
@@ -166,7 +166,7 @@ class Stack:
         with only_one(self._lock):
             progress(f"stopping {_titles(running)} …")
             self._processes.end(running)
-            progress("stopped; the data are kept")
+            progress("stopped; the data is kept")
 
     def status(self) -> list[ServerStatus]:
         """Return the status of each server."""

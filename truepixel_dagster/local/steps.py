@@ -14,7 +14,7 @@ EVERY = 5.0
 
 @contextmanager
 def step(say: Say, what: str, state: Callable[[], str] = str, *, every: float = EVERY) -> Iterator[None]:
-    """Report what begins, every few seconds how long it has taken, and its duration at the end.
+    """Report a step at its start, every few seconds with the time that it has taken, and its duration at the end.
 
     Arguments:
         say: Prints a line.

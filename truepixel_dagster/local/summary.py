@@ -1,4 +1,4 @@
-"""Count what the servers hold, for a live display."""
+"""Count the messages and documents in the servers, for a live display."""
 
 from __future__ import annotations
 

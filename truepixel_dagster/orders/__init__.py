@@ -1,1 +1,1 @@
-"""What is known of orders, as a value that does not depend on the order in which records arrive. No I/O."""
+"""Merge facts about orders into a value that does not depend on the order in which records arrive. No I/O."""

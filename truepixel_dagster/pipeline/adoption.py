@@ -40,7 +40,7 @@ def adopt_topic(settings: Settings) -> bool:
     """Accept the topic in its current state as a new log, if it is one; return whether it was.
 
     Raises:
-        LaneBusy: A lane is at work.
+        LaneBusy: A run is processing a lane.
         LogChanged: Another process began a new log meanwhile.
         KafkaError, Unavailable: A server does not answer; retry later.
     """
@@ -78,6 +78,6 @@ def _lines(settings: Settings, adoption: Adoption) -> list[str]:
         f" partition: {', '.join(reached) or 'nothing'}",
         f"log {after.generation} begins: {_named(after)}, {after.partitions} partitions; {waiting:,} records are read"
         " from its beginning",
-        "the stores keep their data; dead letters of the old log can still be reprocessed; what the old log held"
-        " beyond its committed offsets is gone",
+        "the stores keep their data; dead letters of the old log can still be reprocessed; records of the old log"
+        " beyond its committed offsets are lost",
     ]

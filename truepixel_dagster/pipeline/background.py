@@ -35,9 +35,9 @@ class BackgroundStages:
         guard: Measures the stages, and stops them if the lane has failed or lost its lease.
         rules: The rules of the stages.
         stores: The stores that the stages write to.
-        shops: Know the days of shops.
+        shops: Map times to the days of shops.
         pool: Runs the stages.
-        commits: Note what has begun and what has landed.
+        commits: Record which parts have begun and landed.
         rejections: Write the dead letters.
         order: Checks that each user's events take effect in order.
         contiguity: Checks that no record is skipped.

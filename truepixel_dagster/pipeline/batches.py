@@ -26,7 +26,7 @@ class FetchedBatch(NamedTuple):
 
 
 class Prefetched(NamedTuple):
-    """Hold what the stores know of a micro-batch's users and orders before its stages 2 and 3."""
+    """Hold the stored documents of a micro-batch's users and orders, read before its stages 2 and 3."""
 
     leads: Mapping[str, dict[str, Any]]
     orders: attribution.Prefetched

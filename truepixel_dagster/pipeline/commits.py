@@ -1,4 +1,4 @@
-"""Which offsets of a lane are committed, when, and with which notes.
+"""Decide which offsets of a lane are committed, when, and with which notes.
 
 A micro-batch is committed when all of its parts have landed and no earlier record is missing (`pipeline/ledger.py`). A
 commit runs in parallel with the next micro-batches; a commit that has not begun includes later ones.
@@ -27,8 +27,8 @@ class Commits:
 
     Arguments:
         consumer: Commits the offsets.
-        dead_letters: Its records are acknowledged before their offsets are committed.
-        refusals: Forgotten once their offsets are committed.
+        dead_letters: The topic of dead letters, which acknowledges them before the records' offsets are committed.
+        refusals: The lane's rejections, removed once the records' offsets are committed.
         lease: The lane's lease: a run that has lost it commits nothing.
         metrics: Holds the run's ranges and the time of its last commit.
         contiguity: Checks that no record is skipped.
@@ -55,11 +55,11 @@ class Commits:
         self._requested = False
         self._unlanded: dict[int, int] = {}
         self._committed: dict[int, int] = {}
-        #: What earlier runs committed and may not have reported to Dagster, by partition.
+        #: The ranges that earlier runs committed and may not have reported to Dagster, by partition.
         self.unreported: dict[int, tuple[Span, ...]] = {
             partition: spans for partition, note in consumer.notes.items() if (spans := read_note(note))
         }
-        # Where the group's offsets were deleted, their notes were deleted, too.
+        # Deleting the group's offsets also deletes their notes.
         self.unreported |= {p: (UNKNOWN,) for p in consumer.redelivers() if p not in consumer.notes}
 
     def opened(self, batch: MicroBatch) -> None:
@@ -90,7 +90,7 @@ class Commits:
         self.landed(batch)
         self._thread.raise_failure()
         with self._lock:
-            # A pending commit includes this one: only the first one waits for its coordinator, the stages do not.
+            # A pending commit includes this one: only the commit thread waits for the coordinator, the stages do not.
             waits, self._requested = self._requested, True
         if not waits:
             self._thread.submit("", self.commit)
@@ -134,7 +134,7 @@ class Commits:
             self._consumer.commit(offsets, guard=self._lease.confirm)
 
     def reported(self, *run_ids: str) -> None:
-        """Note that Dagster knows the commits of earlier runs: the notes beside the offsets may omit them."""
+        """Note that Dagster shows the commits of earlier runs: the notes beside the offsets may omit them."""
         kept = {p: tuple(span for span in spans if span.run not in run_ids) for p, spans in self.unreported.items()}
         self.unreported = kept
         # All partitions at once: a run that commits only some of them and dies would leave the rest to be reported.

@@ -21,7 +21,7 @@ from truepixel_dagster.stream.micro_batch import MicroBatch
 
 
 class Taken(NamedTuple):
-    """Hold a micro-batch's messages after redaction, their events, and how many messages lost something."""
+    """Hold a micro-batch's messages after redaction, their events, and the number of redacted messages."""
 
     messages: tuple[Message, ...]
     decoded: list[Event | Undecodable]
@@ -32,10 +32,10 @@ class Intake:
     """Take in the messages of a lane.
 
     Arguments:
-        sites: What is known of shops' sites.
+        sites: The known sites of shops.
         stores: Hold privacy requests and redactions.
         refusals: The lane's earlier rejections.
-        shops: What is known of shops.
+        shops: The registry of shops.
     """
 
     def __init__(self, sites: Sites, stores: Stores, refusals: Refusals, shops: Shops) -> None:

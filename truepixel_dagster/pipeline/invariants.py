@@ -5,8 +5,8 @@
     >>> [seen.moves(partition=0, user="shop:client", offset=offset) for offset in (5, 6, 4)]
     [True, True, False]
 
-The checks do not ask the ledger, the pool or the grouping by user. They receive single records after something has
-happened to them, and count what they checked: no violations mean nothing if no record was checked. Thread-safe.
+The checks do not use the ledger, the pool or the grouping by user. They receive single records after an effect on them,
+and count the checked records: without any, a count of no violations means nothing. Thread-safe.
 """
 
 from __future__ import annotations

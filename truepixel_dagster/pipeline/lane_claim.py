@@ -51,12 +51,12 @@ from truepixel_dagster.stream.topics import IdentityReader, PartitionLag, lag
 # An unused planned batch is skipped, which costs little; a run that has used all of them ends, and starting the next
 # run costs much.
 BATCHES_TO_GROW = 128
-# Python's threads take turns: with the default of 5 ms, a thread that only reads a short answer mostly waits.
+# With Python's default switch interval of 5 ms, a thread that only reads a short answer mostly waits for the GIL.
 SWITCH_SECONDS = 0.001
 
 
 class LaneOptions(NamedTuple):
-    """What a lane needs of the settings: access to Kafka, bounds and rules.
+    """Hold the settings of a lane: access to Kafka, bounds and rules.
 
     `namespace` begins the keys in Redis; a lease lasts `lease` seconds without a heartbeat; a run plans at most
     `planned_batches`; a larger record than `dead_letter_bytes` gets a dead letter by reference.
@@ -75,7 +75,7 @@ class LaneClaim:
     """Claim a lane for a run.
 
     Arguments:
-        options: What the lane needs of the settings.
+        options: The settings of the lane.
         stores: The stores that the stages write to.
         waiting: The lag of the lane's partitions.
         count: The topic's number of partitions.
@@ -109,7 +109,7 @@ class LaneClaim:
 
     @contextmanager
     def standing_by(self) -> Iterator[None]:
-        """Be the lane's standby run, if another run holds the lane, until the lane is taken or the block ends.
+        """Hold the lease of the lane's standby run, if another run holds the lane, until it is taken or the block ends.
 
         Raises:
             LaneBusy: Another run is already standing by.
@@ -128,7 +128,7 @@ class LaneClaim:
             facts = durability.ask(self._options.kafka, self._stores)
         except (Unavailable, KafkaError) as error:
             # The stage that needs that server reports it, if it is still unreachable by then.
-            return [f"the servers' durability settings were not checked: {error}"]
+            return [f"the servers' durability settings could not be checked: {error}"]
         return durability.warnings(facts, self._options.kafka.replication)
 
     def planned_batches(self) -> int:
@@ -187,10 +187,10 @@ class LaneClaim:
 
 
 def lane_options(settings: Settings) -> LaneOptions:
-    """Return what a lane needs of the settings.
+    """Return a lane's options from the settings.
 
     Raises:
-        SettingsError: What an operator adds to the tables of sites cannot be used.
+        SettingsError: The operator's additions to the tables of sources are invalid.
     """
     return LaneOptions(
         kafka=settings.kafka(),
@@ -251,7 +251,7 @@ def open_lane(
 
 @contextmanager
 def _short_pauses() -> Iterator[None]:
-    # Exempt existing objects: garbage collection need not traverse all of Dagster every few micro-batches.
+    # Exempt existing objects, so that garbage collection does not traverse all of Dagster every few micro-batches.
     gc.freeze()
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_SECONDS)

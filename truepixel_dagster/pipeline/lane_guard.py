@@ -1,4 +1,4 @@
-"""Stop a lane at its first failure, and measure what its stages take."""
+"""Stop a lane at its first failure, and measure the duration of its stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a lane processes its micro-batches: what it takes of the settings, and nothing else."""
+"""The settings that decide how a lane processes its micro-batches."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def processing_of(settings: Settings) -> Processing:
     """Return how a lane with these settings processes its micro-batches.
 
     Raises:
-        SettingsError: What an operator adds to the tables of sites cannot be used.
+        SettingsError: The operator's additions to the tables of sources are invalid.
     """
     return Processing(
         stage_rules_of(settings),

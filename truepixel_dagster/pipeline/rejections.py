@@ -1,4 +1,4 @@
-"""What a lane rejects: records become dead letters, unless so many clients fail at once that it is an outage.
+"""Turn a lane's rejected records into dead letters, unless so many clients fail at once that it is an outage.
 
 A rejected record stays rejected until its dead letter is reprocessed, even if its batch is processed again
 (`dead_letters/refusals.py`).
@@ -37,7 +37,7 @@ class Rejections:
 
     Arguments:
         share: The share of failing clients above which a failure is an outage.
-        stores: Know which clients have a profile, and what has been counted.
+        stores: Hold the clients' profiles and the applied offsets.
         lease: The lane's lease: a run that has lost it writes nothing.
         refusals: The lane's earlier rejections.
         dead_letters: The topic of dead letters.
@@ -144,8 +144,8 @@ class Rejections:
             example = next(iter(refused.values()))
             raise TooManyDeadLetters(
                 f"{len(failing)} of {len(clients)} clients of a batch would have dead letters, such as: {example}. That"
-                " looks like an outage or a bad deploy; nothing was committed. If they really are bad, set"
-                " TRUEPIXEL_DEAD_LETTER_SHARE=1"
+                " looks like an outage or a bad deploy, so nothing was committed. Correct the cause, or if the records"
+                " really are bad, set TRUEPIXEL_DEAD_LETTER_SHARE=1"
             )
 
     def _known(self, clients: AbstractSet[str]) -> AbstractSet[str] | None:

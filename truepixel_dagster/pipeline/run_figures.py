@@ -1,6 +1,6 @@
-"""What a run of the stream reports, under stable keys: what the exporter and the benchmarks read.
+"""The figures that a run of the stream reports, under stable keys that the exporter and the benchmarks read.
 
-People read the same figures under labels, which `jobs/run_report.py` makes of them.
+`jobs/run_report.py` adds labels to the same figures for people.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class RunFigures(msgspec.Struct, frozen=True):
     """Hold a run's figures.
 
     Names end in the unit. `lane_taken` and the other times are seconds since the epoch. `dead_letters` and
-    `stage_seconds` are by stage, where `customer_waiting` is what stage 3 waited until the pool took stage 4;
+    `stage_seconds` are by stage; their `customer_waiting` is how long the lane waited for the pool to accept stage 4.
     `lost_to_retention` is by partition. The series have an entry for each micro-batch.
     """
 

@@ -1,4 +1,4 @@
-"""What a run counts for its report."""
+"""Count and time a run's work for its report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from truepixel_dagster.events.event import DAY, Event, day_of
 from truepixel_dagster.pipeline.invariants import CheckCounts
 from truepixel_dagster.stream.micro_batch import MicroBatch, OffsetRange
 
-# After the name of a stage: until the pool took the micro-batch, without the work itself.
+# The suffix of a stage's name for the time until the pool accepted the micro-batch, without the work itself.
 WAITING = "_waiting"
 
 

@@ -54,7 +54,7 @@ class LaneRunner:
         dead_letters: The topic of dead letters.
         lease: The lane's lease.
         refusals: The lane's earlier rejections.
-        watch: Notices that the topic is another log, or has grown.
+        watch: Detects that the topic is another log, or has more partitions.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LaneRunner:
         self._rules = processing.rules
         self._over = False
         self._guard = LaneGuard(lease, self.metrics)
-        # One is being fetched, one is in the pool, the pending ones wait, and one is a margin.
+        # The micro-batches in flight: one fetched, one in the pool, the pending ones, and one as a margin.
         under_way = processing.pool_pending + 3
         self._order = Order(self.metrics.order, users=under_way * processing.batch_messages)
         self._contiguity = Contiguity(self.metrics.contiguity)
@@ -122,16 +122,16 @@ class LaneRunner:
 
     @property
     def failure(self) -> BaseException | None:
-        """Return what stopped the lane; None while nothing has failed."""
+        """Return the error that stopped the lane; None while nothing has failed."""
         return self._guard.failure
 
     @property
     def unreported(self) -> Mapping[int, Sequence[Span]]:
-        """Return what earlier runs committed and may not have reported to Dagster, by partition."""
+        """Return the ranges that earlier runs committed and may not have reported to Dagster, by partition."""
         return self._commits.unreported
 
     def reported(self, *run_ids: str) -> None:
-        """Note that Dagster knows what earlier runs committed."""
+        """Note that Dagster shows the commits of earlier runs."""
         self._commits.reported(*run_ids)
 
     @property
@@ -172,7 +172,7 @@ class LaneRunner:
         return FetchedBatch(batch, messages, events, fetched_at)
 
     def keep_lost(self) -> None:
-        """Store and count what retention removed before it was read; do so before committing any later offset."""
+        """Store and count the records that retention removed before they were read; call it before any later commit."""
         found = self._consumer.lost()
         if found:
             keep_lost(self._stores.mongodb, found)
@@ -275,7 +275,7 @@ class LaneRunner:
         self._commits.commit()
         self._commits.over_gaps()
         keep_reached(self._stores.mongodb, self._consumer.committed)
-        # This run may still be killed before it has reported to Dagster, but it can report: other runs need not.
+        # This run may still be killed before it has reported to Dagster, but until then other runs need not report.
         self._commits.handed_over()
         self.metrics.waiting = sum(self._consumer.lag().values())
         self._lease.release()

@@ -1,4 +1,4 @@
-"""`truepixel privacy …`: arguments and printing only."""
+"""`truepixel privacy …`: parse arguments and print."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def export(shop: str, client: str | None, customer: str | None, output: Path | N
 @as_json
 def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Redact a person in every store, dead letter and buffer, then search for remaining data; without a person, redact
-    the whole shop. This cannot be undone, and no replay undoes it.
+    the whole shop. This cannot be undone, not even by a replay.
 
-    Counts, revenue and credits stay true: a person's events and orders are anonymised. All data of a shop is deleted.
+    Counts, revenue and credits stay correct: a person's events and orders are anonymised. A shop's data is deleted.
     Safe while the stream runs; after an interruption, run the same command again.
     """
     from truepixel_dagster.privacy.export import held

@@ -146,7 +146,7 @@ def _rebuild(context: RebuildContext, events: Sequence[Event], ids: set[str], ru
             for reason in plan.unreadable:
                 report(reason)
             return RebuildStats(orders, made, written.deleted + gone, unreadable=len(plan.unreadable))
-    raise Unavailable(f"MongoDB: orders kept changing under {_REREADS} tries")
+    raise Unavailable(f"MongoDB: other writers changed orders during each of {_REREADS} tries")
 
 
 class _Planned(NamedTuple):

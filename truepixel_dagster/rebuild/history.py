@@ -126,7 +126,7 @@ def one_of_each_record(hits: Iterable[Any]) -> Iterator[Any]:
 
 
 def _readable(hits: Iterable[Any], read: Callable[[Any], T]) -> Iterator[T]:
-    """Yield what documents say; log and skip documents that cannot be read."""
+    """Yield the converted documents; log and skip unreadable ones."""
     for hit in hits:
         try:
             yield read(hit["_source"])
@@ -291,7 +291,7 @@ WITH_AD: Query = {"bool": {"filter": [FROM_PIXEL, {"exists": {"field": "ad.platf
 
 
 def all_of(*queries: Query) -> Query:
-    """Query what all of the queries find."""
+    """Query the documents that all of the queries find."""
     return {"bool": {"filter": list(queries)}}
 
 

@@ -174,11 +174,11 @@ def by_day(rows: Callable[[Tools, str], Rows]) -> Callable[[Tools, Sequence[str]
 
 
 def in_days(days: Sequence[str], placed: Iterable[tuple[int, str, T]]) -> Iterator[tuple[str, list[T]]]:
-    """Yield each of some days with what is on it, while it reads: at most three days are in memory.
+    """Yield each of some days with its items, while it reads: at most three days are in memory.
 
     Arguments:
-        days: The days to yield, in order; what is on other days is left out.
-        placed: Each thing with its time in milliseconds since the epoch and its shop's day, in the order of the times.
+        days: The days to yield, in order; items of other days are left out.
+        placed: Each item with its time in milliseconds since the epoch and its shop's day, in the order of the times.
     """
     open_days: dict[str, list[T]] = {day: [] for day in days}
     until = ""

@@ -216,7 +216,7 @@ def _by_shop(found: Iterable[tuple[str, T]], rows: Callable[[str, T], Iterable[R
 
 
 def _readable(found: Iterable[tuple[str, T]], read: Callable[[str, T], R]) -> Iterator[R]:
-    """Yield what documents say; log and leave out those that cannot be read."""
+    """Yield the converted documents; log and leave out unreadable ones."""
     for id_, each in found:
         try:
             yield read(id_, each)

@@ -221,7 +221,7 @@ def _clusters(context: RebuildContext, query: Mapping[str, Any]) -> Iterator[Clu
 
 
 def _counted_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
-    """Yield what the orders of a cluster count on a day, minus the changes that the stream has not applied yet."""
+    """Yield the counts of a cluster's orders on a day, minus the changes that the stream has not applied yet."""
     for product, own_day, field, amount in cluster.counted:
         if own_day == day:
             yield Row((cluster.shop_id, product, day), field, amount, -1, -1)
@@ -231,7 +231,7 @@ def _counted_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int,
 
 
 def _changes_of(context: RebuildContext, cluster: Cluster, applied: Mapping[int, int], day: str) -> Iterator[Row]:
-    """Yield what changes add that were not applied at the given offsets and may be applied now."""
+    """Yield the increments of changes that were not applied at the given offsets and may be applied now."""
     for change in cluster.changes:
         if not _is_applied(context, change, applied):
             yield from _of_change(cluster, change, day)
@@ -251,7 +251,7 @@ def _is_applied(context: RebuildContext, change: Change, applied: Mapping[int, i
 
 
 def _rows(context: RebuildContext, query: Query) -> Iterator[tuple[list[Row], int]]:
-    """Yield what the events of each page add, and the number of events."""
+    """Yield the increments of the events of each page, and the number of events."""
     products = context.settings.products_per_event
     # Most events count nothing, and their payloads are the most to read.
     counted = {"terms": {"name": sorted(COUNTED_NAMES)}}

@@ -1,4 +1,4 @@
-"""Restore what Redis held, exactly, after it lost all or some of its data.
+"""Restore the data of Redis exactly, after Redis lost all or some of it.
 
 Everything in Redis exists elsewhere too. An offset is committed after it was counted, so the **applied offsets** are
 the committed ones. The **buffered counters** are what the history up to these offsets has and the documents lack, so

@@ -75,7 +75,7 @@ def _rebuild_week(context: RebuildContext, week: str, progress: Progress) -> Reb
         changed |= {(index, f"{shop}:{week}"): None for shop in there if shop not in counts}
         written = elasticsearch.replace(changed, stored)
         for (_, id_), reason in written.refused.items():
-            raise ServerRefuses(f"Elasticsearch at {elasticsearch.address} refused {id_} of {index}: {reason}")
+            raise ServerRefuses(f"Elasticsearch at {elasticsearch.address} rejected {id_} of {index}: {reason}")
         if not written.conflicts:
             context.stores.redis.drop_visitors_aside(week)
             made = written.created + written.replaced

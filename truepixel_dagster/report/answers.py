@@ -1,4 +1,4 @@
-"""Read all that a page about a shop's days shows from the lake: one query for each picture.
+"""Read all data of a page about a shop's days from the lake: one query for each picture.
 
 Amounts are minor units of `currency`. Orders and spend in other currencies are in no figure but `others`.
 """
@@ -91,15 +91,15 @@ class ReportData(msgspec.Struct, frozen=True):
 
     @property
     def empty(self) -> bool:
-        """Return whether the tables have nothing of the shop on these days."""
+        """Return whether the tables have no data of the shop on these days."""
         return not (self.by_day or self.funnel or self.others)
 
 
 def report_data(lake: Lake, shop: str, model: str, first: date, last: date) -> ReportData:
-    """Read what a page shows.
+    """Read the data of a page.
 
     Arguments:
-        lake: With the tables of these days and, to compare, of as many days before.
+        lake: The lake with the tables of these days and, to compare, of as many days before.
         shop: The shop id.
         model: The attribution model.
         first: The first of the shop's days.

@@ -1,4 +1,4 @@
-"""`truepixel report`: arguments and printing only."""
+"""`truepixel report`: parse arguments and print."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
 @click.option(
     "--compare",
     type=click.Choice(["previous"]),
-    help="Show beside each row the period of the same length before.",
+    help="Show the previous period of the same length next to each row.",
 )
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table; amounts in major units.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table; amounts in minor units.")
@@ -99,7 +99,7 @@ def _age(_context: click.Context, _option: click.Parameter, value: str | None) -
     "--html",
     "page",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write a page with charts, campaigns, cohorts and paths to this file, from the tables; --by does not matter.",
+    help="Write a page with charts, campaigns, cohorts and paths to this file, from the tables; --by has no effect.",
 )
 def report(
     shop: str,
@@ -156,7 +156,7 @@ def _print_orders(
         what = f"shop {shop} {found.period}".rstrip()
         say(f"no data of {what}. Shops with events: {', '.join(known) or 'none yet'}")
     elif model not in MODELS and not found.totals:
-        say(f"the tables have nothing of shop {shop} {found.period}".rstrip() + ": run `truepixel tables --refresh`")
+        say(f"the tables have no data of shop {shop} {found.period}".rstrip() + ": run `truepixel tables --refresh`")
     if as_json:
         print_json({**msgspec.to_builtins(found), **({"previous": msgspec.to_builtins(previous)} if previous else {})})
     elif as_csv:
@@ -181,7 +181,7 @@ def _write_page(file: Path, shop: str, model: str, requested: RequestedPeriod) -
     if data.empty:
         known = shops_between(lake_of(settings), first, last)
         raise click.ClickException(
-            f"the tables have nothing of shop {shop} from {first} to {last}: run `truepixel tables --refresh`, or"
+            f"the tables have no data of shop {shop} from {first} to {last}: run `truepixel tables --refresh`, or"
             f" choose other days. Shops in the tables on these days: {', '.join(known) or 'none'}"
         )
     file.write_text(page(data, zone), "utf-8")
@@ -339,7 +339,7 @@ def _cells(
 
 
 def figures(row: Row | Total, with_costs: bool = False) -> Iterator[str]:
-    """Yield the figures of a row as people write them, in the order of `FIGURES`, and what it cost."""
+    """Yield the figures of a row as people write them, in the order of `FIGURES`, and its costs."""
     for orders in (row.orders, row.new_customers, row.returning_customers):
         yield shown_orders(orders)
     for amount in (row.gross, row.refunded, row.net):
@@ -350,6 +350,6 @@ def figures(row: Row | Total, with_costs: bool = False) -> Iterator[str]:
 
 
 def _changes(row: Row | Total, before: Row | Total | None) -> Iterator[str]:
-    """The net before, and by how much it has changed."""
+    """Yield the net of the period before, and the change."""
     yield major(row.currency, before.net if before else 0)
     yield f"{100 * (row.net - before.net) / before.net:+,.1f} %" if before and before.net else ""

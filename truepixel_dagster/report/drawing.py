@@ -1,4 +1,4 @@
-"""Draw many charts in a process of its own: what the drawing needs, 180 MiB, ends with that process.
+"""Draw many charts in a separate process, so that the 180 MiB for the drawing are released with it.
 
 It reads one chart a line and answers each with one line, both JSON. It ends when its input ends, so it also ends when
 the process that started it is killed.
@@ -69,7 +69,7 @@ def drawing() -> Iterator[Drawing]:
             yield Drawing(process, process.stdin, process.stdout)
         finally:
             process.kill()
-            # What could not be sent is not sent now.
+            # Drop data that could not be sent.
             with suppress(OSError):
                 process.stdin.close()
 

@@ -114,7 +114,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """What a source cost on one of the shop's days, in minor units of `currency`."""
+    """Hold the spend on a source on one of the shop's days, in minor units of `currency`."""
 
     day: str
     channel: str
@@ -188,11 +188,11 @@ class Figures:
             self.credit(Credited(day, credit.channel, credit.platform, campaign, currency, sums))
 
     def credit(self, credited: Credited) -> None:
-        """Add what is credited to a source on a day."""
+        """Add the credit of a source on a day."""
         self._sums_of(credited).add(credited.sums)
 
     def spend(self, spending: Spending) -> None:
-        """Add what a source cost."""
+        """Add the spend on a source."""
         self._sums_of(spending).spend += spending.amount
 
     def _sums_of(self, found: Credited | Spending) -> Sums:

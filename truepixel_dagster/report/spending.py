@@ -1,4 +1,4 @@
-"""What a report takes from the lake's `marketing_daily`: spend by channel, and the credits of data-driven models."""
+"""Read a report's data from the lake's `marketing_daily`: spend by channel, and the credits of data-driven models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TEST_ORDERS = "SELECT count(*) FROM orders WHERE shop_id = ? AND test AND day B
 
 
 def add_from_tables(lake: Lake, shop: str, figures: Figures, period: Period) -> None:
-    """Add to a report's figures what ads cost, and the orders by a data-driven model.
+    """Add the spend on ads, and the orders by a data-driven model, to a report's figures.
 
     Raises:
         QueryRefused, OSError: The lake cannot be read.
@@ -46,7 +46,7 @@ def add_from_tables(lake: Lake, shop: str, figures: Figures, period: Period) -> 
 
 
 def spending(lake: Lake, shop: str, period: Period) -> Iterator[Spending]:
-    """Yield what a shop's ads cost in a period of whole days; nothing for one of hours, of which no export tells.
+    """Yield a shop's spend on ads in a period of whole days; nothing for a period of hours, which no export has.
 
     Raises:
         QueryRefused, OSError: The lake cannot be read.

@@ -43,7 +43,7 @@ OBSERVE_EVERY = 60.0
 REPORT_SECONDS = 2.0
 # The most ended runs of a lane to read: after so many failures the pause no longer grows.
 _ENDED = 8
-HINT = "Start the local servers with `./run stack up` and `./run setup`, or point the setting to yours"
+HINT = "`truepixel stack up` and `truepixel setup` start local servers; for servers of your own, correct the setting"
 
 
 def read_runs(
@@ -147,10 +147,10 @@ def look(settings: Settings) -> Seen:
     # The daemon looks every 5 seconds, and skips a sensor that its last look reached a millisecond too late.
     minimum_interval_seconds=1,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts process_events for each lane that has messages waiting and no live run.",
+    description="Starts a run of process_events for each lane that has lag and no live run, and standby runs.",
 )
 def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Look at the lag of the topic; never at its messages."""
+    """Read the lag of the topic and the leases, and start runs; never read messages."""
     memory, now = Memory.recalled(context.cursor, lambda line: context.log.warning(printable(line))), time.time()
     if (left := memory.denied_for(now)) > 0:
         return held_up(f"{memory.denial}. Next try in {left:.0f} s", memory.held_up_since, now)
@@ -166,7 +166,7 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
     runs = give_up(context.instance, runs, memory.gone(now) | runs.lapsed)
     observe = abs(now - memory.observed_at) >= OBSERVE_EVERY
     unreported = are_unreported(context.instance, seen.partitions) if observe else frozenset()
-    # Nothing waits for records that retention has removed, but a run must count them and commit past them.
+    # Records that retention has removed are no lag, but a run must count them and commit past them.
     waiting = {entry.partition: entry.lag + entry.lost for entry in seen.partitions}
     ended = partial(ended_runs, context.instance)
     states = lane_states(runs, waiting, settings.lanes, memory.advanced_at, ended, unreported)
@@ -182,10 +182,10 @@ def kafka_lag(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipR
 def skipped(
     context: dg.SensorEvaluationContext, memory: Memory, error: SettingsError | LogChanged | Missing, now: float
 ) -> dg.SkipReason:
-    """Return why a tick could not look, and remember servers that deny access.
+    """Return why a tick could not read the lag, and remember servers that deny access.
 
     Raises:
-        SensorHeldUp: The sensor has not been able to look for a minute.
+        SensorHeldUp: The sensor has not been able to read the lag for a minute.
     """
     memory = memory.held_up(now)
     if isinstance(error, Missing) and error.denied:

@@ -18,10 +18,10 @@ from truepixel_dagster.text import printable
     job=privacy,
     cron_schedule="*/2 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Starts the job privacy if data requests or redactions wait; looks every two minutes.",
+    description="Starts the job privacy if data requests or redactions wait; checks every two minutes.",
 )
 def privacy_every_two_minutes(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-    """Look whether requests wait, and whether a run already processes them."""
+    """Check whether requests wait, and whether a run already processes them."""
     try:
         with open_stores(load_settings()) as stores:
             count = len(waiting(stores.mongodb))

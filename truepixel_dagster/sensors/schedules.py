@@ -40,7 +40,7 @@ audit_job = dg.define_asset_job(
     "audit",
     selection=dg.AssetSelection.checks(*_NIGHTLY),
     executor_def=dg.in_process_executor,
-    description="Compares every store with what it should hold according to the topic, and the lake with attributions.",
+    description="Compares every store with the documents expected from the topic, and the lake with attributions.",
     tags={"dagster/retry_on_asset_or_op_failure": "false", "dagster/max_retries": "0"},
 )
 
@@ -65,7 +65,7 @@ check_health_every_hour = dg.ScheduleDefinition(
     job=health_job,
     cron_schedule="7 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Runs the checks of health every hour; a failed check says what to do.",
+    description="Runs the checks of health every hour; a failed check shows the next step.",
 )
 
 prune_history_every_hour = dg.ScheduleDefinition(
@@ -92,7 +92,7 @@ lake_job = dg.define_asset_job(
     description="Materializes the stale days of the lake's tables, and with them the shops' reports, every hour.",
 )
 def refresh_lake_every_hour(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-    """Look which days are stale, and whether a run already materializes them."""
+    """Find the stale days, and check whether a run already materializes them."""
     from truepixel_dagster.rebuild.answers import stale_stretches
 
     at_work = context.instance.get_runs(dg.RunsFilter(job_name=lake_job.name, statuses=LIVE), limit=1)

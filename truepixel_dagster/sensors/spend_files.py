@@ -19,10 +19,10 @@ _AT_ONCE = 20
     job=import_spend,
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Imports files of spend and exchange rates that are new in TRUEPIXEL_SPEND_URL; looks every minute.",
+    description="Imports files of spend and exchange rates that are new in TRUEPIXEL_SPEND_URL; checks every minute.",
 )
 def spend_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Look which files are new. The cursor holds a digest of each requested file, with its version."""
+    """Find new files. The cursor holds a digest of each requested file, with its version."""
     try:
         settings = load_settings()
         if not settings.spend_url:

@@ -38,7 +38,7 @@ from truepixel_dagster.stages.refused import Refused
 from truepixel_dagster.stores.documents import SCHEMA, Reader
 from truepixel_dagster.stores.mongodb import AD_LEADS, MongoStore
 
-# An order's time is in the past: of very many orders, only the newest may still get a visit.
+# Of very many orders, only the newest can still get a visit: the time of an order is in the past.
 NOTED_KEPT = 50
 
 

@@ -129,7 +129,7 @@ def run(
 
 
 class _Merged(NamedTuple):
-    """Groups with their clusters as they stand now, by document id, and who was refused."""
+    """Hold groups with their merged clusters, by document id, and the rejected events."""
 
     clusters: Clusters
     refused: list[Refused]
@@ -174,7 +174,9 @@ def _merge(events: Sequence[Event], settling: Settling, mongodb: MongoStore, bef
         if complete and is_done:
             standing = {id_: entry for id_, entry in found.items() if entry[0].events[0].origin not in gone}
             return _Merged(standing, refused)
-    raise Unavailable(f"MongoDB: {len(left)} records of orders kept meeting others under {_REREADS} tries")
+    raise Unavailable(
+        f"MongoDB: {len(left)} records of orders still conflicted with other writers after {_REREADS} tries"
+    )
 
 
 def _imported(attributions: Mapping[str, Found | None], group: Group) -> Cluster | None:
@@ -210,13 +212,13 @@ def write(
 
     Arguments:
         clusters: Groups with their clusters, by document id; brought up to date where attributions are read again.
-        settling: By what clusters are settled.
-        mongodb: Where clusters are.
-        elasticsearch: Where attributions are.
-        attributions: Those that were read before the clusters were.
+        settling: The data with which clusters are settled.
+        mongodb: The store of clusters.
+        elasticsearch: The store of attributions.
+        attributions: The attributions that were read before the clusters.
 
     Returns:
-        What was written, and why Elasticsearch does not take the attributions of a cluster, by its id.
+        The result of the writes, and the reasons why Elasticsearch rejected attributions, by cluster id.
 
     Raises:
         Unavailable: A server does not answer.
@@ -251,7 +253,7 @@ def write(
 
 
 def _add_roots(roots: dict[Place, set[str]], clusters: Clusters, some: Iterable[str], index: str) -> None:
-    """Add by place which clusters an attribution is of."""
+    """Add the clusters of each attribution to `roots`, by the attribution's place."""
     for root in some:
         for id_ in clusters[root][1].documents:
             roots.setdefault((index, id_), set()).add(root)
@@ -260,7 +262,7 @@ def _add_roots(roots: dict[Place, set[str]], clusters: Clusters, some: Iterable[
 def _documents(
     cluster: Cluster, places: Iterable[Place], there: Mapping[Place, Found | None], settling: Settling
 ) -> dict[Place, bytes | None]:
-    """Return what brings some attributions of a cluster up to it; those under ids that no longer hold go."""
+    """Return the writes that bring a cluster's attributions up to date; None deletes one whose id no longer applies."""
     wanted = {order.document_id: attribution_of(order, settling.rules) for order in cluster.orders(settling.rules)}
     changed: dict[Place, bytes | None] = {}
     for place in places:
@@ -272,7 +274,7 @@ def _documents(
 
 
 def _reread(clusters: Clusters, roots: Sequence[str], mongodb: MongoStore) -> None:
-    """Take up what has become of clusters since they were merged; another worker may have closed one."""
+    """Replace clusters by their current version in MongoDB; another worker may have closed one meanwhile."""
     ids = [id_ for root in roots for id_ in clusters[root][1].ids]
     found, _ = readable(read_clusters(ids, mongodb))
     for root in roots:
@@ -285,7 +287,7 @@ def _reread(clusters: Clusters, roots: Sequence[str], mongodb: MongoStore) -> No
 
 
 def _hold(clusters: Clusters, refused: Mapping[str, str], mongodb: MongoStore) -> list[Refused]:
-    """Keep the changes of records that become dead letters until these come back."""
+    """Hold the changes of records that become dead letters until the dead letters are reprocessed."""
     for root in refused:
         group, _ = clusters[root]
         _change_held(root, {(e.origin.partition, e.origin.offset) for e in group.events}, mongodb, held=True)
@@ -317,7 +319,7 @@ def _add_concerns(users: dict[str, Concern], cluster: Cluster, events: Sequence[
 
 
 def identities_of(cluster: Cluster, rules: Rules) -> dict[str, list[Identity]]:
-    """Return everybody whom a cluster's records name, each with what its orders say of who that is."""
+    """Return all users that a cluster's records name, each with the identities in its orders."""
     found: dict[str, list[Identity]] = {user: [] for user in cluster.users}
     for order in cluster.orders(rules):
         payload, (customer_id, email_hash) = order.payload, order.identity
@@ -333,7 +335,7 @@ def identities_of(cluster: Cluster, rules: Rules) -> dict[str, list[Identity]]:
 
 
 def likely_documents(events: Iterable[Event]) -> list[str]:
-    """Return under which ids the attributions of events most likely are."""
+    """Return the ids under which the attributions of events are most likely stored."""
     found: dict[str, None] = {}
     for event in events:
         if news := event.order:
@@ -348,7 +350,7 @@ def _all_ids(events: Iterable[Event]) -> list[str]:
 
 
 def read_attributions(ids: Iterable[str], elasticsearch: ElasticsearchStore) -> dict[str, Found | None]:
-    """Return attributions by their ids; None where there is none."""
+    """Return attributions by their ids; None for a missing one."""
     wanted = list(ids)
     index = elasticsearch.index(ATTRIBUTIONS)
     return dict(zip(wanted, elasticsearch.mget([(index, id_) for id_ in wanted])))

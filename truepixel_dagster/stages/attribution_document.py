@@ -57,7 +57,7 @@ def updated(after: Attribution, there: Found | None) -> bytes | None:
         known = {_place(entry): entry for entry in before.get(name) or () if entry and _place(entry)}
         new[name] = [{**_unknown(name, known.get(_place(entry), {})), **entry} for entry in new[name]]
     if "order_id" not in new and before.get("order_id"):
-        # No record names it: the first edition or an import knew it.
+        # No record names this id: the first edition or an import added it.
         new["order_id"] = before["order_id"]
     for name in ("value", "credits", "refunded", "net"):
         if name in new:

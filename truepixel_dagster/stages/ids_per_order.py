@@ -27,7 +27,7 @@ def beyond(group: Group, most: int) -> list[Refused]:
         places = {homes.get(id_) for id_ in ids_of(event)}
         adds = len(places) > 1 or None in places
         if event.source == PIXEL and adds and len(homes.keys() | ids_of(event)) > most:
-            reason = f"an order with {len(homes)} ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is {most})"
+            reason = f"pixel events may add no id to an order with {len(homes)} ids (TRUEPIXEL_IDS_PER_ORDER={most})"
             found.append(Refused(event, reason))
         else:
             _settle_in(homes, ids_of(event))

@@ -127,7 +127,7 @@ def _run(events: Sequence[Event], changes: Mapping[Origin, Counted], store: Redi
         new, count = decide(events, changes, applied, counting)
         if count == 0 or store.apply(new, applied):
             return count
-    raise Unavailable(f"the applied offsets of partitions {partitions} kept changing: another worker is writing")
+    raise Unavailable(f"another worker kept changing the applied offsets of partitions {partitions} in Redis")
 
 
 def replay(events: Sequence[Event], changes: Mapping[Origin, Counted], store: RedisStore, counting: Counting) -> None:

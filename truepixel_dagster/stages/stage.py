@@ -42,8 +42,8 @@ NAMES = tuple(stage.name for stage in STAGES)
 IN_BACKGROUND = tuple(stage.name for stage in STAGES if stage.in_background)
 
 DECODE = "decode"
-# Not a stage of its own: the record counts for its own client, but MongoDB refused the profile of another client
-# whose order the record changes.
+# Not a separate stage: the record counts for its own client, but MongoDB rejected the profile of another client whose
+# order the record changes.
 ORDERS = "orders"
 #: Where a record can be rejected, in order. Dead letters name one of these.
 REJECTING = (DECODE, *(stage.name for stage in STAGES if stage.rejects), ORDERS)

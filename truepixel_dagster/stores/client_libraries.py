@@ -1,8 +1,7 @@
-"""Import the stores' client libraries without what they import for other uses.
+"""Import the stores' client libraries without the optional packages that they use if installed.
 
-They also import what they find of libraries for asynchronous calls, another HTTP client, certificates revoked by OCSP
-and answers as Arrow tables. Nothing here uses those, and they cost each worker 60 MiB and half a second. Each adapter
-imports this module before the library.
+These packages are for asynchronous calls, another HTTP client, OCSP and Arrow tables. The pipeline uses none of them,
+and they cost each worker 60 MiB and half a second. Each adapter imports this module before its client library.
 """
 
 import sys
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def _without(*names: str) -> Iterator[None]:
-    """Have modules that are not loaded yet look as if they were not installed, while others are imported."""
+    """Make modules that are not loaded yet look uninstalled during the block."""
     absent = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]
     try:

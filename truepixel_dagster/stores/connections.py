@@ -1,4 +1,4 @@
-"""Which shops may send, and how they prove it: MongoDB `connections`, one document per shop, with the shop's id.
+"""Store which shops may send, and how they prove it: MongoDB `connections`, one document per shop, with its id.
 
 It is separate from `shops`, which every worker reads, because only the collector needs the secrets. Webhooks name a
 shop by its domain, the pixel by its pixel token; a domain and a token each belong to one shop.
@@ -98,7 +98,7 @@ def find(store: MongoStore, field: str, value: str) -> tuple[str, Connection] | 
     """
     found = store.find_by(CONNECTIONS, field, [value])
     if len(found) > 1:
-        report(f"{len(found)} shops have the {field} {value!r}, so none of them may use it: {sorted(found)}")
+        report(f"{field} {value!r} belongs to {len(found)} shops, so none of them may use it: {sorted(found)}")
     for id_, document in found.items() if len(found) == 1 else ():
         try:
             return id_, CONNECTION.read(id_, document)
@@ -134,7 +134,7 @@ def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], C
 
     Raises:
         Unreadable: Its document cannot be read.
-        ServerRefuses: MongoDB refuses the document.
+        ServerRefuses: MongoDB rejects the document.
         Unavailable: MongoDB does not answer.
     """
     after: Connection | None = None
@@ -151,7 +151,7 @@ def change(store: MongoStore, shop: str, decide: Callable[[Connection | None], C
         return {shop: {**unknown, **msgspec.to_builtins(new), "schema": SCHEMA}}
 
     for refused in store.update(CONNECTIONS, [shop], decided).values():
-        raise ServerRefuses(f"MongoDB refuses the connection of shop {shop!r}: {refused.reason}")
+        raise ServerRefuses(f"MongoDB rejected the connection of shop {shop!r}: {refused.reason}")
     return after
 
 

@@ -1,9 +1,9 @@
-"""Read stored documents of any version, keep what this version does not know of them, and refuse what it cannot read.
+"""Read stored documents of any version, keep their unknown fields, and refuse unreadable ones.
 
-Each document carries the number of the version that wrote it (`schema`; none is version 1). A document of this version
-or an older one is read: what is missing has a default, and a field that is not known survives a rewrite. One that has a
-field of another type, or that a newer version wrote, is not written: it raises `Unreadable`, and the events that need
-it become dead letters. Everybody else's events continue.
+Each document has the number of the version that wrote it (`schema`; without it, version 1). Documents of this version
+and older ones are read: missing fields get defaults, and unknown fields survive a rewrite. A document with a field of
+another type, or of a newer version, raises `Unreadable` and is never overwritten; the events that need it become dead
+letters, and all other events continue.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 Document = Mapping[str, Any]
 
-# Raise it with each change of what a document holds, and keep documents of the version before in
+# Increment it with each change of a document's fields, and keep documents of the previous version in
 # tests/samples/documents.
 SCHEMA = 3
 FIRST_SCHEMA = 1
 # Documents of this version and later ones are of the second edition of the data contract.
 SECOND_EDITION = 3
-# Those in Elasticsearch, and those of an earlier edition; a document without a number is of the first version.
+# Queries for documents of the current and of earlier editions; a document without a number is of the first version.
 NEWER: Document = {"range": {"schema": {"gte": SECOND_EDITION}}}
 OLDER: Document = {"bool": {"must_not": NEWER}}
 _AGAIN = "then run `truepixel dead-letters replay`, or materialize its day"
@@ -34,7 +34,7 @@ _WHERE_AND_WHY = re.compile(r"(.*) - at `\$\.?(.*)`", re.DOTALL)
 
 
 class Unreadable(ValueError):
-    """Raised where a stored document cannot be read: says which document, which field, why, and what to do."""
+    """Raised when a stored document cannot be read; the message names document, field, reason and next step."""
 
     def __init__(self, where: str, why: str, repair: str = "correct or delete the document") -> None:
         super().__init__(f"{where} cannot be read: {why}; {repair}, {_AGAIN}")
@@ -44,9 +44,9 @@ class Reader(Generic[T]):
     """Read the documents of one kind.
 
     Arguments:
-        kind: What is read of a document.
-        name: Of store and collection, for messages.
-        fill: Puts defaults in the place of what is missing; asked only where a document cannot be read as it is.
+        kind: The type that a document is converted to.
+        name: The names of store and collection, for messages.
+        fill: Adds defaults for missing fields; called only if a document cannot be read unchanged.
     """
 
     def __init__(self, kind: type[T], name: str, fill: Callable[[dict[str, Any]], Any] = lambda found: found) -> None:
@@ -54,12 +54,12 @@ class Reader(Generic[T]):
         self._name = name
         self._fill = fill
         self.known = frozenset(field.name for field in msgspec.structs.fields(kind)) | {"schema"}  # type: ignore[arg-type]
-        # msgspec looks at a type when it is first used, and two threads that do so at once crash the process.
+        # msgspec inspects a type at its first use, and two threads that do so at once crash the process.
         with suppress(msgspec.ValidationError):
             msgspec.convert({}, kind)
 
     def read(self, id_: str, document: Document) -> T:
-        """Return what a document says.
+        """Return a document converted to the type.
 
         Raises:
             Unreadable: A field is of another type, or a newer version wrote the document.
@@ -74,11 +74,11 @@ class Reader(Generic[T]):
         except msgspec.ValidationError as error:
             raise self.unreadable(id_, error) from None
         except (TypeError, AttributeError, ValueError):
-            # Nothing can be filled in where something else stands.
+            # A value of another type is in the place of a missing field, so report the first error.
             raise self.unreadable(id_, as_it_is) from None
 
     def usable(self, id_: str, document: Document) -> Document:
-        """Return a document whose fields are as this version has them; the others as they are.
+        """Return a document with its known fields in this version's form, and its unknown fields unchanged.
 
         Raises:
             Unreadable: As for `read`.
@@ -95,19 +95,19 @@ class Reader(Generic[T]):
         """Refuse a document that a newer version wrote.
 
         Raises:
-            Unreadable: It is one, or its version is no number.
+            Unreadable: A newer version wrote it, or its version is not a number.
         """
         schema = document.get("schema", FIRST_SCHEMA)
         if schema in (SCHEMA, 2, FIRST_SCHEMA, None):
             return
         if not isinstance(schema, (int, float)):
-            raise Unreadable(self.where(id_), f"field schema is no number but {str(schema)[:40]!r}")
+            raise Unreadable(self.where(id_), f"field schema is not a number but {str(schema)[:40]!r}")
         if schema > SCHEMA:
             newer = f"its schema {schema} is newer than this version's {SCHEMA}"
             raise Unreadable(self.where(id_), newer, "upgrade TruePixel")
 
     def unreadable(self, id_: str, error: Exception) -> Unreadable:
-        """Return an error of reading a document in one line that names the document and the field."""
+        """Return an error as one line that names the document and the field."""
         if isinstance(error, Unreadable):
             return error
         found = _WHERE_AND_WHY.fullmatch(str(error))
@@ -123,7 +123,7 @@ class Reader(Generic[T]):
 
 
 def read_all(reader: Reader[T], documents: Mapping[str, Document]) -> tuple[dict[str, T], dict[str, str]]:
-    """Return what documents say, and why those that cannot be read cannot, by id; the latter are logged."""
+    """Return the converted documents, and the reasons why others cannot be read, which are logged; both by id."""
     found: dict[str, T] = {}
     unreadable: dict[str, str] = {}
     for id_, document in documents.items():
@@ -147,7 +147,7 @@ def is_older(document: Document) -> bool:
 
 
 def tidied(value: Any) -> Any:
-    """Return a value without nulls, and whole numbers as such: some clients write every number with a fraction."""
+    """Return a value without nulls, with whole floats as integers: some clients write every number with a fraction."""
     if isinstance(value, Mapping):
         return {name: tidied(item) for name, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):

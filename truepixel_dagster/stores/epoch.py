@@ -1,9 +1,9 @@
-"""Detect that Redis has lost data: counters, applied offsets and marks are valid only if it still holds all of them.
+"""Detect that Redis has lost data: its counters, applied offsets and marks are valid only if none of them is lost.
 
-Redis keeps an **epoch**, a random name that is given once, and counts its **writes** of consequence: claims of a flush
-and dead letters that came back. MongoDB keeps both, too (`epoch_keeper.py`). An emptied Redis has no epoch, another
-server has another one, and an older copy has counted fewer writes. What the stream itself writes is compared with the
-committed offsets (`redis_state.py`).
+Redis keeps an **epoch**, a random name that is set once, and the number of its important **writes**: claims of a flush
+and reprocessed dead letters. MongoDB keeps both, too (`epoch_keeper.py`). An emptied Redis has no epoch, another server
+has another one, and an older copy has a lower number of writes. The stream's own writes are compared with the committed
+offsets (`redis_state.py`).
 """
 
 from __future__ import annotations

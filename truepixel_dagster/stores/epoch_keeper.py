@@ -27,7 +27,7 @@ class EpochKeeper:
         """
         kept = identities.read(self._mongodb, REDIS)
         if kept is None or "epoch" not in kept:
-            # Redis first: if this ends in between, Redis has an epoch that MongoDB does not know, which is no loss.
+            # Redis first: if this stops in between, only Redis has the epoch, and no data is lost.
             epoch = self._redis.begin_epoch(secrets.token_hex(8))
             kept = identities.begin(self._mongodb, REDIS, {"epoch": epoch})
         return Epoch(kept["epoch"], kept.get("writes", 0))

@@ -29,11 +29,11 @@ class AccessDenied(Unavailable):
 
 
 class ServerRefuses(Unavailable):
-    """A server answers, and refuses until an operator corrects what the message names."""
+    """A server answers but rejects the call until an operator corrects the cause, which the message names."""
 
 
 class NotSetUp(ServerRefuses):
-    """Templates, mappings or indexes do not fit this version: nothing is written, and no search is trusted."""
+    """Templates, mappings or indexes do not match this version: nothing is written, and no search result is used."""
 
 
 class WrongServer(AccessDenied):

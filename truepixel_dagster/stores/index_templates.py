@@ -1,7 +1,7 @@
-"""Compare index templates and indices with what the pipeline needs. No I/O.
+"""Compare index templates and indices with the ones that the pipeline needs. No I/O.
 
-What is there may know more than this version asks for: an operator's own field, or one of a newer version. What this
-version writes and searches must be there as it needs it; else a search finds nothing, as if nothing were there.
+A template or index may have additional fields, of an operator or a newer version. The fields that this version writes
+and searches must have its mapping; otherwise a search finds nothing, without an error.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 
 TEMPLATES = ("events", "attributions", "product-stats", "weekly-visitors")
-#: The indices that `setup` makes; the others are made by the first document that is written to them.
+#: The indices that `setup` creates; Elasticsearch creates the others with their first document.
 MADE_BY_SETUP = ("attributions",)
 #: Their indices end with the month: `events-2026.01`.
 BY_MONTH = frozenset({"events", "product-stats"})
 _A_MONTH = "-2026.01"
-# As Elasticsearch takes a field that does not say otherwise.
+# Elasticsearch's defaults for a field's parameters.
 _PARAMETERS: Mapping[str, Any] = {"index": True, "doc_values": True, "enabled": True, "format": None}
-# What a field may have in addition: it costs time and disk, and no search finds less.
+# Parameters that a field may have in addition: they cost time and disk, but no search finds less.
 _MORE = frozenset({("index", True), ("doc_values", True)})
 _UPDATABLE: Mapping[str, Any] = {"ignore_above": None}
 Body = dict[str, Any]
@@ -31,8 +31,8 @@ Body = dict[str, Any]
 class Fault(msgspec.Struct, frozen=True):
     """Describe a fault of a template or an index, and whether `setup` can correct it without a reindex.
 
-    An `outdated` field is as an earlier version mapped it. The pipeline writes and reads it as before; only searches of
-    operators find less than in a new index, until the documents are reindexed.
+    An `outdated` field has the mapping of an earlier version. The pipeline writes and reads it as before; only
+    operators' own searches find less than in a new index, until the documents are reindexed.
     """
 
     where: str
@@ -69,7 +69,7 @@ def template_of(index: str, namespace: str) -> str | None:
 
 
 def nested_path(name: str, field: str) -> str | None:
-    """Return which nested object of a template has a field; None if none has: only a nested aggregation finds it there.
+    """Return the nested object of a template that contains a field, which only a nested aggregation finds; else None.
 
     >>> nested_path("attributions", "credits.linear.campaign"), nested_path("attributions", "ad.campaign")
     ('credits.linear', None)
@@ -87,7 +87,7 @@ def nested_path(name: str, field: str) -> str | None:
 def own_indices(namespace: str, name: str) -> str:
     """Return the index expression of a request for the indices `name`* of one namespace only.
 
-    `shop-events-*` would take in the indices of a namespace `shop-events` or `shop-events-eu`. Those have either no
+    `shop-events-*` would include the indices of a namespace `shop-events` or `shop-events-eu`. Those have either no
     month or one more part before it.
     """
     name = name.rstrip("-")
@@ -103,10 +103,10 @@ def template_faults(
     """Return the faults of the index templates of a cluster.
 
     Arguments:
-        there: All of its templates, by name.
-        namespace: The pipeline's.
-        new: Indices that are about to be made.
-        names: Of which templates.
+        there: All of the cluster's templates, by name.
+        namespace: The pipeline's namespace.
+        new: Indices that are about to be created.
+        names: The templates to check.
     """
     found: list[Fault] = []
     for name in names:
@@ -160,7 +160,7 @@ def index_faults(index: str, name: str, there: Body) -> list[Fault]:
     """Return the faults of an index, as the cluster describes it.
 
     Arguments:
-        index: Its full name.
+        index: The index's full name.
         name: The name of its template.
         there: Its mappings and settings.
     """
@@ -186,7 +186,7 @@ def mapping_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str, An
     """Return how a mapping differs from the wanted one, in the fields that this version writes and searches."""
     if wanted.get("dynamic") and str(there.get("dynamic")) != wanted["dynamic"]:
         of = f" of {path[:-1]}" if path else ""
-        # The faults of fields below are more specific, so they come first.
+        # Faults of the fields inside are more specific, so they come first.
         last = [Fault(where, f"is not dynamic: {wanted['dynamic']}{of}", repairable=True)]
     else:
         last = []
@@ -228,7 +228,7 @@ def _parameter_faults(where: str, wanted: Mapping[str, Any], there: Mapping[str,
 
 
 def _is_outdated(wanted: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Return whether a parameter is as an earlier version set it: with the first format only, sums not enabled."""
+    """Return whether a parameter has an earlier version's value: only the first format, or sums not enabled."""
     earlier = str(wanted["format"]).partition("||")[0] if name == "format" else None
     return value == earlier if earlier else (name, value) == ("enabled", False) and "properties" not in wanted
 
@@ -237,8 +237,8 @@ def repair(wanted: Mapping[str, Any], there: Mapping[str, Any]) -> Body:
     """Return the part of a mapping that an index lacks and can get without a reindex.
 
     Arguments:
-        wanted: The mapping of the template, or of a field of it with properties.
-        there: The one of the index.
+        wanted: The mapping of the template, or of one of its fields with properties.
+        there: The mapping of the index.
     """
     known, fields = there.get("properties", {}), {}
     for name, own in wanted.get("properties", {}).items():

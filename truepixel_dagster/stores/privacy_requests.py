@@ -1,7 +1,7 @@
 """Requests about personal data, from their arrival until they are done.
 
-A request names its person only until then. While a redaction is in progress, the request also holds every id that was
-found to be the person's (`found`), so that a redaction that continues after a crash knows all of them.
+A request names its person only until then. While a redaction is in progress, the request also holds all ids of the
+person that were found (`found`), so that a redaction that continues after a crash has all of them.
 """
 
 from __future__ import annotations

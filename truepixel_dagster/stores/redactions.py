@@ -1,8 +1,8 @@
-"""Redactions: which records must be forgotten, as digests of ids under a secret of this database, without the ids.
+"""Store redactions, the records whose personal data must be removed: digests of ids under a secret, without the ids.
 
-Every reader of the topic of events uses `Redactions.shown`. It shows a person's record up to the redaction as its
-anonymised record, and omits records of a redacted shop. So neither the stream nor a replay restores redacted data, and
-all of them make the same documents.
+Every reader of the topic of events uses `Redactions.shown`. It replaces a person's records up to the redaction by
+anonymised records, and omits records of a redacted shop. So neither the stream nor a replay restores redacted data, and
+both produce the same documents.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SECRET = "secret"  # noqa: S105 (the id of the document that holds it)
 class Moment(msgspec.Struct, frozen=True):
     """The limit of a redaction: below an offset of each partition, and up to a time (ms).
 
-    `always` means no limit: if a redaction cannot be read, rather forget too much than too little.
+    `always` means no limit: an unreadable redaction removes too much rather than too little.
     """
 
     until: Mapping[str, int] = {}
@@ -197,6 +197,6 @@ def _key_of(secret: Mapping[str, Any]) -> bytes:
         return bytes.fromhex(secret["value"])
     except (KeyError, TypeError, ValueError):
         raise Unavailable(
-            f"MongoDB {REDACTIONS}: the document {_SECRET!r} holds no key, without which redacted ids cannot be"
-            " recognised. Restore it from a backup"
+            f"MongoDB {REDACTIONS}: the document {_SECRET!r} holds no key, so redacted ids cannot be recognised."
+            " Restore the document from a backup"
         ) from None

@@ -1,4 +1,4 @@
-"""An index whose mapping cannot be put right gets another, with the same documents."""
+"""Reindex an index whose mapping cannot be corrected in place: create it again with the same documents."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from truepixel_dagster.stores.errors import ServerRefuses
 def reindex(settings: Settings, index: str) -> int:
     """Reindex the documents of an index under the mapping of its template; return how many.
 
-    They are copied to another index, and back when their own has been made again. Whatever ends this on the way, the
-    same call continues: the documents are removed only where all have a copy. Lanes must not write meanwhile.
+    The documents are copied to another index, and back after their own index was created again. After an interruption,
+    the same call continues: documents are removed only when all of them have a copy. Lanes must not write meanwhile.
 
     Raises:
-        ServerRefuses: The index is none of the pipeline's, or a document does not fit the mapping.
+        ServerRefuses: The index is not the pipeline's, or a document does not fit the mapping.
         Unavailable: No answer; call it again.
     """
     with closing(ElasticsearchStore(settings.elasticsearch(), exact=True)) as store:
         body = store.body_of(index)
         if body is None:
-            raise ServerRefuses(f"{index} is not an index of this pipeline: `truepixel setup` names those to reindex")
+            raise ServerRefuses(f"{index} is not an index of this pipeline: `truepixel setup` names indices to reindex")
         indices, aside = store.client.indices, store.index(f"aside-{index}")
         if store.wrong(index):
             _put_aside(store, index, aside, body)
@@ -32,7 +32,7 @@ def reindex(settings: Settings, index: str) -> int:
             return 0
         if not indices.exists(index=index):
             indices.create(index=index, **body)
-        # What a lane has written meanwhile stands.
+        # A document that a lane has written meanwhile stays.
         count = store.copy(aside, index)
         indices.delete(index=aside)
         return count
@@ -46,6 +46,6 @@ def _put_aside(store: ElasticsearchStore, index: str, aside: str, body: dict[str
         indices.create(index=aside, **body)
         store.copy(index, aside)
     except BaseException:
-        # Nothing is lost: all documents are where they were.
+        # Nothing is lost: all documents are still in the index.
         indices.put_settings(index=index, settings={"index.blocks.write": None})
         raise

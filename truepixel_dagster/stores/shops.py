@@ -184,7 +184,7 @@ class Shops:
 
 
 def learn(store: MongoStore, events: Iterable[Event]) -> set[str]:
-    """Keep what the `shop/update` webhooks among some events say; return the shops of which something has changed.
+    """Store the values of the `shop/update` webhooks among some events; return the shops that changed.
 
     A document that cannot be read, or that MongoDB rejects, is logged and stays as it is.
 
@@ -205,7 +205,7 @@ def learn(store: MongoStore, events: Iterable[Event]) -> set[str]:
         return new
 
     for refused in store.update(SHOPS, list(news), decide).values():
-        report(f"what a webhook says of shop {refused.document_id!r} is not kept: {refused.reason}")
+        report(f"shop/update of shop {refused.document_id!r}: MongoDB rejected the document: {refused.reason}")
         changed.discard(refused.document_id)
     return changed
 

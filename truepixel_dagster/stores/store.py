@@ -1,4 +1,4 @@
-"""What the stores have in common: calls with retries and a guard, and errors in one line."""
+"""The base class of the stores: calls with retries and a guard, and errors in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PROVEN: set[tuple[str, str]] = set()
 
 
 class Store:
-    """A server that is called.
+    """Call a server with retries.
 
     Arguments:
         attempts: Tries of each call.
@@ -52,7 +52,7 @@ class Store:
         return plain(self._server, error, transient=self._transient, denial=self._denial, words=self._words)
 
     def prove(self, expected: str) -> None:
-        """Check that this is the intended server; asks it once per process.
+        """Check that this is the intended server, once per process.
 
         Arguments:
             expected: The identity that it must show.
@@ -81,7 +81,7 @@ class Store:
         raise NotImplementedError
 
     def _no_answer(self, error: Exception, setting: str) -> Unavailable:
-        """Return what to raise after a failed ping."""
+        """Return the error for a failed ping."""
         if reason := self._denial(error):
             return AccessDenied(f"{self._server}: {reason}")
         step = f"Start it, or correct {setting}"

@@ -1,7 +1,7 @@
-"""Which refusals of Elasticsearch, or of a proxy before it, say that a request is too large and always will be.
+"""Recognize rejections, by Elasticsearch or a proxy before it, of a request whose size is never accepted.
 
-A server that has no room right now says 429 too. Only where what was asked for is larger than the limit itself does
-waiting not help: then a request goes in halves, and a document that is too large alone is a dead letter.
+A server without room at the moment answers 429, too. Waiting does not help only if the request exceeds the limit
+itself: then it is sent in halves, and a document that is too large alone becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 
 CONTENT_TOO_LARGE, TOO_MANY_REQUESTS = 413, 429
-# Of one operation against what all of them together may take (indexing_pressure.memory.*).
+# The size of one operation and the limit of all operations together (indexing_pressure.memory.*).
 _OPERATION = re.compile(r"_operation_bytes=(\d+), max_\w+=(\d+)")
-# Of one document (indexing_pressure.memory.max_operation_size).
+# The limit of one document (indexing_pressure.memory.max_operation_size).
 _DOCUMENT = re.compile(r"an operation of size \[\d+\] bytes, which exceeds the maximum allowed limit of \[\d+\] bytes")
 _BREAKER = re.compile(r"larger than the limit of \[(\d+)")
-# A circuit breaker of less is a server in trouble: it would refuse every document, so that none is to blame.
+# A smaller circuit breaker means a server in trouble: it would reject every document, so no document is the cause.
 _LEAST_BREAKER = 1024 * 1024
 
 
@@ -22,9 +22,9 @@ def never_fits(status: int, reason: str, size: int) -> bool:
     """Return whether a request, or an item of it, was refused for a size that is always too large.
 
     Arguments:
-        status: HTTP's, of the request or the item.
-        reason: In the server's words.
-        size: Bytes of what was sent.
+        status: The HTTP status of the request or the item.
+        reason: The server's message.
+        size: The size of the request or document in bytes.
     """
     if status == CONTENT_TOO_LARGE:
         return True

@@ -57,7 +57,7 @@ def _config(kafka: KafkaAccess) -> dict[str, Any]:
         "socket.connection.setup.timeout.ms": int(kafka.timeout * 1000),
         "reconnect.backoff.max.ms": 1000,
         "topic.metadata.refresh.interval.ms": 60_000,
-        # librdkafka would print its own lines to the console of every tick; errors that matter are raised.
+        # Otherwise librdkafka logs to the console at every tick; errors that matter are raised.
         "logger": _log,
     }
     return {name: value for name, value in config.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What can go wrong with Kafka."""
+"""Kafka's errors: classify them, and explain them in one line with the next step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from truepixel_dagster.text import with_advice
 
 T = TypeVar("T")
 
-# A new group's first request may meet a coordinator that is not there yet; the rest are a network or a broker away.
+# The coordinator of a new group may not exist yet; the other codes mean a network or a broker that is unreachable.
 _TRANSIENT = frozenset(
     {
         Code.NOT_COORDINATOR,
@@ -35,7 +35,7 @@ _TRANSIENT = frozenset(
         Code._WAIT_COORD,
         Code._MSG_TIMED_OUT,
         Code._RESOLVE,
-        # A client that is no member may not commit while the group still counts a dead member.
+        # A client that is not a member of the group may not commit while the group still counts a dead member.
         Code.UNKNOWN_MEMBER_ID,
         Code.REBALANCE_IN_PROGRESS,
     }
@@ -50,7 +50,7 @@ _PERMISSION_DENIED = frozenset(
         Code.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     }
 )
-# docs/security.md has the same list; Kafka's own message names no right.
+# docs/security.md has the same list; Kafka's own message does not name the missing permission.
 _RIGHTS = (
     "create (for `truepixel setup`), describe, describe-configs, read and write of the topics <namespace>.events and"
     " <namespace>.events.dead, and describe and read of the groups <namespace>.process-events*"
@@ -95,7 +95,7 @@ class BadRange(KafkaError):
 
 
 class Denials:
-    """Capture denials as a client's `error_cb`: librdkafka reports them only there, and the call times out."""
+    """Capture denials as a client's `error_cb`: librdkafka reports them only there; the call times out."""
 
     def __init__(self, kafka: KafkaAccess) -> None:
         self._kafka = kafka
@@ -147,7 +147,7 @@ class DisconnectLog(logging.Handler):
 def denial(error: Code) -> str | None:
     """Return why a broker denies access, and the setting to check; None for any other error."""
     words = " ".join(error.str().split())[:300]
-    # A broker that expects another protocol hangs up, and librdkafka guesses why.
+    # A broker that expects another protocol closes the connection, and librdkafka guesses the reason.
     if "security.protocol" in words or error.code() == Code.SECURITY_DISABLED:
         return with_advice("it expects another protocol", words, "Check TRUEPIXEL_KAFKA_SECURITY_PROTOCOL")
     if error.code() in _CREDENTIALS:
@@ -155,7 +155,7 @@ def denial(error: Code) -> str | None:
         return with_advice("authentication failed", words, f"Check {credentials}")
     if "certificate verify failed" in words:
         return with_advice("its certificate is not trusted", words, "Check TRUEPIXEL_KAFKA_SSL_CA_LOCATION")
-    # librdkafka reports what TLS 1.3 refuses after the handshake as a lost connection.
+    # librdkafka reports a TLS 1.3 refusal after the handshake as a lost connection.
     if error.code() == Code._SSL or "SSL routines" in words:
         step = "Check TRUEPIXEL_KAFKA_SECURITY_PROTOCOL and TRUEPIXEL_KAFKA_SSL_*"
         return with_advice("the TLS connection failed", words, step)
@@ -177,7 +177,7 @@ def calling(kafka: KafkaAccess, call: Callable[[], T], *, attempts: int | None =
         KafkaUnavailable: Every try met a transient error.
         KafkaDenied: Kafka denies access.
         NoTopic: The topic is not there.
-        KafkaError: Kafka refused for another reason.
+        KafkaError: Kafka rejected the call for another reason.
     """
     try:
         return retrying(call, transient=is_transient, attempts=attempts or kafka.retries)
@@ -194,7 +194,7 @@ ADOPT = (
 def truncated(kafka: KafkaAccess, partition: int, reached: int, high: int) -> str:
     """Return the message for a partition that ends below what was processed; offsets are Kafka's."""
     return (
-        f"Kafka topic {kafka.topic} at {kafka.bootstrap} was cut off: partition {partition} ends at offset"
+        f"Kafka topic {kafka.topic} at {kafka.bootstrap} was truncated: partition {partition} ends at offset"
         f" {high}, and records up to {offset_text(reached - 1)} were processed. {ADOPT}"
     )
 

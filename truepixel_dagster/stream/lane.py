@@ -12,9 +12,9 @@ def partitions_of(lane: int, lanes: int, partitions: int) -> tuple[int, ...]:
     """Return the partitions of a lane; each partition belongs to exactly one lane.
 
     Arguments:
-        lane: Which lane, from 0.
-        lanes: How many lanes there are; those beyond the number of partitions have none.
-        partitions: How many partitions the topic has.
+        lane: The lane's number, from 0.
+        lanes: The number of lanes; lanes beyond the number of partitions have no partition.
+        partitions: The topic's number of partitions.
 
     Raises:
         ValueError: There is no such lane.

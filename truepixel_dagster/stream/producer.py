@@ -24,7 +24,7 @@ from truepixel_dagster.stream.client_config import MAX_MESSAGE_BYTES, client_con
 from truepixel_dagster.stream.errors import Denials, plain
 
 LOOK_SECONDS = 1.0
-# What the client says of a record larger than it may send, and a broker of one larger than its topic takes.
+# The errors for a record larger than the client may send, and for one larger than the topic accepts.
 _TOO_LARGE = frozenset({Code.MSG_SIZE_TOO_LARGE, Code.RECORD_LIST_TOO_LARGE})
 Headers = Iterable[tuple[str, bytes | None]]
 

@@ -36,8 +36,8 @@ def oldest_waiting(kafka: KafkaAccess, partitions: Sequence[PartitionLag], secon
 
     Arguments:
         kafka: Access to Kafka.
-        partitions: Their lag; those without one are left out.
-        seconds: How long to wait for the messages; partitions whose message was not read by then are left out.
+        partitions: The lag of partitions; partitions without lag are omitted.
+        seconds: How long to wait for the messages; partitions whose message was not read by then are omitted.
 
     Raises:
         KafkaError: Kafka refuses.
@@ -45,7 +45,7 @@ def oldest_waiting(kafka: KafkaAccess, partitions: Sequence[PartitionLag], secon
     first = {entry.partition: max(entry.low, entry.committed or 0) for entry in partitions if entry.lag}
     if not first:
         return {}
-    # Only one message of each is needed.
+    # Only one message of each partition is needed.
     few = {"auto.offset.reset": "earliest", "queued.min.messages": 1, "fetch.message.max.bytes": 64 * 1024}
     found: dict[int, int] = {}
     end = time.monotonic() + seconds
@@ -171,8 +171,8 @@ def _position(consumer: Consumer, topic: str, partition: int) -> int:
     return int(position.offset)
 
 
-# For a name that is not UTF-8 the client returns headers and leaves an exception behind. A plain call that is made
-# often does not notice that, and whatever Python does next fails; a call through C always does.
+# For a name that is not UTF-8, the client returns headers and leaves an exception set. A frequent plain call ignores
+# that exception, and a later operation of Python fails; a call through C always raises it.
 _call_headers = operator.methodcaller("headers")
 
 
@@ -197,6 +197,6 @@ def _headers(record: Any) -> tuple[tuple[str, bytes | None], ...]:
     try:
         return tuple(_call_headers(record) or ())
     except SystemError:
-        # The client has made its tuples by now, with a null pointer for such a name. Whatever touches that crashes the
-        # process; a tuple's own text shows it.
+        # By now the client has built its tuples, with a null pointer for such a name. Any access to the pointer crashes
+        # the process, but the text of the tuple shows it.
         return tuple(header for header in record.headers() or () if not repr(header).startswith("(<NULL>"))

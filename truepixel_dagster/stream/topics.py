@@ -36,7 +36,7 @@ from truepixel_dagster.stream.errors import Denials, DisconnectLog, NoTopic, cal
 DEAD_LETTER_DAYS = 30
 # How long the client keeps retrying a broker that denies access.
 LOOK_SECONDS = 1.0
-# A topic that was made before Kafka gave topics ids.
+# The id of a topic that was created before Kafka gave topics ids.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
@@ -66,7 +66,7 @@ class LogIdentity(msgspec.Struct, frozen=True):
 
 
 class TopicDurability(msgspec.Struct, frozen=True):
-    """Hold what durability depends on: fewest replicas of a partition, how many must have a record, who may lead."""
+    """Hold the fewest replicas of a partition, the least in-sync replicas, and whether other replicas may lead."""
 
     replicas: int
     min_in_sync: int
@@ -74,7 +74,7 @@ class TopicDurability(msgspec.Struct, frozen=True):
 
 
 def topic_durability(kafka: KafkaAccess, name: str) -> TopicDurability:
-    """Ask Kafka how a topic keeps its records.
+    """Return the durability settings of a topic.
 
     Raises:
         NoTopic: It does not exist.
@@ -135,7 +135,7 @@ def _created(future: Any) -> bool:
 
 
 def ping(kafka: KafkaAccess) -> None:
-    """Ask Kafka for an answer, whatever topics there are.
+    """Check that Kafka answers, whether or not topics exist.
 
     Raises:
         KafkaError: Kafka does not answer, or denies access.

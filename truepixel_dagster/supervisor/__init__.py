@@ -1,1 +1,1 @@
-"""Decide for which lanes a run is started. Without Dagster and I/O, which the sensor `kafka_lag` adds."""
+"""Decide for which lanes a run is started, without Dagster and I/O: the sensor `kafka_lag` adds both."""

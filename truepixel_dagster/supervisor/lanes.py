@@ -16,7 +16,7 @@ from typing import NamedTuple
 from truepixel_dagster.stream.lane import partitions_of
 
 FIRST_PAUSE, LONGEST_PAUSE = 2.5, 300.0
-# Between a run's start and its lease it connects to four servers.
+# A run connects to four servers between its start and its lease.
 START_GRACE = 15.0
 
 
@@ -24,7 +24,7 @@ START_GRACE = 15.0
 class LaneState:
     """Hold the state of a lane: its lag, its live run, and its failures since its last progress (epoch seconds).
 
-    `followed` is true if a run waits behind the live one, is being started to wait, or cannot be started yet;
+    `followed` is true if the live run has a standby run, if one is being started, or if none can be started yet;
     `unreported` is true if an ended run committed records of the lane and did not report them.
     """
 
@@ -38,7 +38,7 @@ class LaneState:
 
 
 class Start(NamedTuple):
-    """Hold a lane to start a run for, and the run behind which it waits."""
+    """Hold a lane to start a run for, and the run from which it takes over the lane."""
 
     lane: int
     after: str | None = None
@@ -58,7 +58,7 @@ def pause(failures: int) -> float:
 
 
 def decide(lanes: Sequence[LaneState], now: float) -> Decision:
-    """Start lanes with lag whose live run is missing or has no follower, and whose pause after failures is over.
+    """Start runs for lanes with lag that have no live run or no standby run, and whose pause after failures is over.
 
     The pause doubles with every failure without progress between, from 2.5 seconds to 5 minutes.
     """
@@ -110,7 +110,7 @@ class EndedRun(NamedTuple):
 
 @dataclass(frozen=True)
 class Runs:
-    """Hold the job's runs that Dagster reports as alive, the holder of each partition's lease, and its successor."""
+    """Hold the job's runs that Dagster reports as alive, and each partition's lease holder and standby run."""
 
     live: Mapping[str, LiveRun]
     holders: Mapping[int, str]
@@ -125,10 +125,10 @@ class Runs:
         return next(holding, None) or next(iter(self._started_for(partitions, count)), None)
 
     def is_followed(self, partitions: Sequence[int], count: int) -> bool:
-        """Return whether a lane needs no further run behind its own.
+        """Return whether a lane needs no further standby run.
 
-        That is the case if a run waits already, if the lane's run has not begun yet or has just ended, and if several
-        runs with another number of lanes share the lane's partitions.
+        That is the case if it has one, if the lane's run has not begun yet or has just ended, and if several runs with
+        another number of lanes share the lane's partitions.
         """
         mine = self._started_for(partitions, count)
         return len(mine) != 1 or any(
@@ -190,7 +190,7 @@ def lane_states(
 def failures_since(advanced_at: float, ended: Iterable[EndedRun], given_up: AbstractSet[str]) -> tuple[int, float]:
     """Return how often a lane failed since it last succeeded or committed anything, and when it last failed.
 
-    A run that is given up now failed when it fell silent, longer ago than the first pause lasts.
+    A run that is given up now failed when it fell silent, which is longer ago than the first pause.
     """
     count, last = 0, 0.0
     for run in ended:

@@ -37,7 +37,7 @@ class Memory(NamedTuple):
     denials: int = 0
     denial: str = ""
     denied_at: float = 0.0
-    #: Since when the sensor has not been able to look; 0 while it can.
+    #: Since when the sensor has not been able to read the lag; 0 while it can.
     held_up_since: float = 0.0
 
     @classmethod
@@ -87,7 +87,7 @@ class Memory(NamedTuple):
         return self._replace(held_up_since=min(self.held_up_since or now, now))
 
     def let_in(self) -> Memory:
-        """Return the state after all servers have given access."""
+        """Return the state after all servers have accepted the credentials."""
         return self._replace(denials=0, denial="", denied_at=0.0, held_up_since=0.0)
 
     def denied_for(self, now: float) -> float:

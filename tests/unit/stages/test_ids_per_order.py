@@ -22,14 +22,14 @@ def cluster(*ids: str, into: str | None = None) -> Cluster:
 FULL = {"s:1": cluster("1", "a", "b", "c", "d")}
 
 
-def test_up_to_the_bound_everything_is_taken() -> None:
+def test_every_id_up_to_the_bound_is_accepted() -> None:
     assert refused([completed(1, token="d", order_id="1")], {"s:1": cluster("1", "a", "b", "c")}) == []
 
 
 def test_an_id_too_many_is_refused_by_a_reason_that_names_the_setting() -> None:
     (group,) = groups_of([completed(1, token="x", order_id="1")], FULL)
     (found,) = beyond(group, MOST)
-    assert found.reason == "an order with 5 ids takes no more from pixels (TRUEPIXEL_IDS_PER_ORDER is 5)"
+    assert found.reason == "pixel events may add no id to an order with 5 ids (TRUEPIXEL_IDS_PER_ORDER=5)"
 
 
 def test_an_event_that_adds_no_id_is_accepted() -> None:
@@ -41,7 +41,7 @@ def test_shopifys_ids_are_accepted() -> None:
     assert refused([hook, completed(2, token="x", order_id="1"), completed(3, token="z", order_id="1")], FULL) == ["e3"]
 
 
-def test_two_orders_are_not_made_one_beyond_the_bound() -> None:
+def test_two_orders_are_not_merged_beyond_the_bound() -> None:
     both = {"s:1": cluster("1", "a"), "s:2": cluster("2", "c", "d")}
     assert refused([completed(1, token="a", order_id="2"), completed(2, token="a", order_id="1")], both) == []
     more = {"s:1": cluster("1", "a", "b"), "s:2": cluster("2", "c", "d", "e")}

@@ -53,12 +53,12 @@ def attribution(*events: Event) -> Attribution:
     return attribution_of(order, Rules(30, 7, 50))
 
 
-def test_there_are_documents_of_every_version_before_this_one() -> None:
+def test_there_are_documents_of_every_earlier_version() -> None:
     assert [path.stem for path in VERSIONS] == [f"version-{number}" for number in range(1, SCHEMA)]
 
 
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
-def test_every_document_of_a_version_before_is_read_without_filling_anything_in(path: Path) -> None:
+def test_every_document_of_an_earlier_version_is_read_unchanged(path: Path) -> None:
     documents = json.loads(path.read_text())
     for name, reader in READERS.items():
         assert name in documents or name in OF_SOME_VERSIONS
@@ -71,7 +71,7 @@ def test_every_document_of_a_version_before_is_read_without_filling_anything_in(
 
 
 @given(st.sampled_from(sorted(READERS)), st.data())
-def test_no_document_makes_another_error_than_that_it_cannot_be_read(name: str, data: st.DataObject) -> None:
+def test_any_document_is_read_or_unreadable(name: str, data: st.DataObject) -> None:
     reader = READERS[name]
     fields = st.sampled_from(sorted(reader.known)) | st.text(max_size=4)
     document = data.draw(st.dictionaries(fields, JSON, max_size=6))
@@ -84,7 +84,7 @@ def test_no_document_makes_another_error_than_that_it_cannot_be_read(name: str, 
 
 
 @given(st.dictionaries(st.sampled_from(["shop_id", "status", "sightings", "touches", "credits", "value", "x"]), JSON))
-def test_no_attribution_does_either(document: dict[str, Any]) -> None:
+def test_any_attribution_is_read_or_unreadable(document: dict[str, Any]) -> None:
     with suppress(Unreadable):
         updated(attribution(completed(1)), Found("i", "s:tok", document, 1, 1))
 
@@ -94,7 +94,7 @@ def test_a_version_is_a_number_and_no_newer_one() -> None:
         assert PROFILE.read("u", {"schema": schema, "events": 1}).events == 1
     with pytest.raises(Unreadable, match=r"newer than this version's .*; upgrade TruePixel, then"):
         PROFILE.read("u", {"schema": SCHEMA + 1})
-    with pytest.raises(Unreadable, match="field schema is no number but '2'"):
+    with pytest.raises(Unreadable, match="field schema is not a number but '2'"):
         PROFILE.read("u", {"schema": "2"})
 
 

@@ -100,7 +100,7 @@ def test_documents_that_keep_changing_end_in_an_error_with_that_reason(
     monkeypatch.setattr("truepixel_dagster.stores.elasticsearch.documents.pause", lambda _attempt: None)
     store.put(A, 0)
     store.meanwhile = lambda: store.put(A, 0)
-    with pytest.raises(Unavailable, match=r"Elasticsearch at .*: 1 documents kept changing under 40 tries"):
+    with pytest.raises(Unavailable, match=r"Elasticsearch at .*: other writers changed 1 documents during each of 40"):
         store.update([A, B], one_more)
     assert len(store.writes) == 40
 

@@ -64,7 +64,7 @@ def chaos(
     Raises:
         InUse: Another chaos runs in the same folder.
         StackError: The servers do not start.
-        ChaosFailed: The pipeline did not start to work.
+        ChaosFailed: The pipeline committed no micro-batch in time.
     """
     rng, started = Random(seed), time.monotonic()
     base = settings.data_dir / "chaos"

@@ -46,7 +46,7 @@ class CollectorProcess:
     Attributes:
         process: The process.
         port: Where it listens on loopback.
-        lines: What it has printed.
+        lines: The lines that it has printed.
     """
 
     def __init__(self, process: subprocess.Popen[str], port: int, lines: list[str]) -> None:

@@ -69,7 +69,7 @@ class Daemon:
             self._process = None
 
     def end(self) -> None:
-        """End the daemon, and what its killed predecessors have left behind."""
+        """End the daemon, and the processes that its killed predecessors left behind."""
         self.stop()
         for process in self._family.values():
             with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""What Dagster loads under chaos: the pipeline's own definitions, with failpoints."""
+"""The pipeline's own definitions with failpoints, which Dagster loads under chaos."""
 
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.local.chaos.failpoints import install

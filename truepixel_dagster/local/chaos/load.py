@@ -1,4 +1,4 @@
-"""The load during faults: believable traffic in time-lapse, which can pause."""
+"""The load during faults: realistic traffic in time-lapse, which can pause."""
 
 from __future__ import annotations
 

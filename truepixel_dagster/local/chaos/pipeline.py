@@ -53,7 +53,7 @@ class Pipeline:
         proxies: The proxies by server name.
         daemon: Dagster's daemon.
         workers: The workers of its runs.
-        unused: What no earlier round has used.
+        unused: Chooses values that no earlier round has used.
         load: The load, which faults may pause.
         verdicts: The results of audits of logs that a fault has ended.
     """

@@ -1,4 +1,4 @@
-"""Judge the collector's promises: clients keep what was answered with 200, and compare it with the topic.
+"""Check the collector's promises: clients record deliveries answered with 200, and compare them with the topic.
 
 Nothing here uses the collector's code except the signature.
 """
@@ -61,7 +61,7 @@ def signed(topic: str, body: bytes, *, secret: bytes = APP_SECRET, domain: str =
 
 
 class Senders:
-    """Clients that send signed webhooks as fast as they are answered, and keep what was promised to them.
+    """Clients that send signed webhooks as fast as they are answered, and record the promises.
 
     Arguments:
         port: Where the collector listens; after a refused connection the clients continue.
@@ -71,7 +71,7 @@ class Senders:
         pause: Seconds between two webhooks of a client.
 
     Attributes:
-        promised: By the delivery's id what was promised; those of each key in the order of sending.
+        promised: The promised deliveries by id; those of each key in the order of sending.
         statuses: The number of answers by status; 0 for no answer, after which the record may or may not be durable.
         slowest: Seconds of the slowest answer.
     """
@@ -143,13 +143,13 @@ class Broken(NamedTuple):
 
 
 def broken(promised: Mapping[str, Promised], records: Iterable[Found]) -> Broken:
-    """Compare what was promised with the topic.
+    """Compare the promised deliveries with the topic.
 
     A promise is kept if the first record with the delivery's id and every copy of it have the key and the body as sent,
     and if the first records of a key are in one partition in the order in which they were sent.
 
     Arguments:
-        promised: By the delivery's id, those of each key in the order of sending.
+        promised: The promised deliveries by id; those of each key in the order of sending.
         records: The topic's records, each partition in order.
     """
     first: dict[str, Found] = {}
@@ -173,7 +173,7 @@ def broken(promised: Mapping[str, Promised], records: Iterable[Found]) -> Broken
 
 
 def verdict(promised: Mapping[str, Promised], found: Broken) -> Verdict:
-    """Return the verdict on what the collector promised in a round."""
+    """Return the verdict on the collector's promises in a round."""
     altered = [Difference("topic", event_id, "differs", "record", "as sent", "altered") for event_id in found.altered]
     moved = [Difference("topic", event_id, "differs", "order", "as sent", "another") for event_id in found.out_of_order]
     lost = [f"promise {event_id}" for event_id in found.lost]

@@ -1,4 +1,4 @@
-"""Choose what no earlier round of chaos has used."""
+"""Choose values that no earlier round of chaos has used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Unused:
-    """Remember what the rounds of one chaos have not used yet."""
+    """Remember which values the rounds of one chaos have not used yet."""
 
     def __init__(self) -> None:
         self._remaining: dict[str, list[Any]] = {}

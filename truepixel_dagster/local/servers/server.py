@@ -1,4 +1,4 @@
-"""Define what every server of the stack has: an address, a folder, a process, and a request to ask for."""
+"""The base class of the stack's servers: an address, a folder, a process, and a request that shows readiness."""
 
 from __future__ import annotations
 

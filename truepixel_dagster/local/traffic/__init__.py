@@ -1,4 +1,4 @@
-"""Generate believable Shopify traffic: visitors who arrive from ads, browse, fill carts, check out and return.
+"""Generate realistic Shopify traffic: visitors who arrive from ads, browse, fill carts, check out and return.
 
 `traffic(...)` is pure: the same arguments give the same bytes.
 

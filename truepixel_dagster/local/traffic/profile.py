@@ -6,7 +6,7 @@ import msgspec
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """The shares of what happens. A share of 0 never happens, and draws no random number."""
+    """Hold the share of each kind of event. A share of 0 never happens, and draws no random number."""
 
     # Shares of all arrivals: crawlers, and orders without a buyer's browser (`offline.py`).
     bots: float = 0.0

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 _COPIED_AT_ONCE = 250
-# Writes decimals back as the numbers that were read.
+# Write decimals in their original form.
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 

@@ -177,7 +177,7 @@ def _reason(error: ApiError) -> str:
 def words(error: Exception) -> str | None:
     """Return Elasticsearch's description of an error, in one line."""
     if isinstance(error, (UnsupportedProductError, SerializationError)):
-        return "its answer is not Elasticsearch's (TRUEPIXEL_ELASTICSEARCH_URL)"
+        return "the server that answers is not Elasticsearch (check TRUEPIXEL_ELASTICSEARCH_URL)"
     if isinstance(error, ItemFailed):
         return str(error)
     if isinstance(error, ApiError):
@@ -197,7 +197,7 @@ def failed(error: Mapping[str, Any]) -> ItemFailed:
 
 
 def raise_worst(failures: Sequence[ItemFailed], what: str) -> None:
-    """Raise that failure which is least likely to pass by itself."""
+    """Raise the failure that is least likely to pass by itself."""
     for kind in (Kind.DENIED, Kind.OUTAGE, Kind.TRANSIENT):
         if found := next((error for error in failures if error.kind is kind), None):
             raise ItemFailed(kind, f"{what}, such as {found}")

@@ -73,7 +73,7 @@ class Documents(Indices):
                     failures.append(error.of(documents[position][0]))
             raise_worst(failures, f"{len(failures)} of {len(documents)} documents could not be read")
             if len(found) < len(documents):
-                raise ItemFailed(Kind.TRANSIENT, f"{len(found)} answers to {len(documents)} questions")
+                raise ItemFailed(Kind.TRANSIENT, f"the reply has {len(found)} of {len(documents)} documents")
 
         if documents:
             self._call(attempt)
@@ -129,7 +129,7 @@ class Documents(Indices):
                         outcomes[position] = outcome
             raise_worst(failures, f"{len(failures)} of {len(actions)} actions were refused")
             if len(outcomes) < len(actions):
-                raise ItemFailed(Kind.TRANSIENT, f"{len(outcomes)} answers to {len(actions)} actions")
+                raise ItemFailed(Kind.TRANSIENT, f"the reply has {len(outcomes)} outcomes for {len(actions)} actions")
 
         if actions:
             self._call(attempt)
@@ -189,7 +189,9 @@ class Documents(Indices):
             if not left:
                 done.rereads = attempt
                 return done
-        raise Unavailable(f"{self._server}: {len(left)} documents kept changing under {_REREADS} tries")
+        raise Unavailable(
+            f"{self._server}: other writers changed {len(left)} documents during each of {_REREADS} tries"
+        )
 
     def _read(self, places: Iterable[Place]) -> dict[Place, Found | None]:
         asked = list(places)

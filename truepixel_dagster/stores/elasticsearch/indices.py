@@ -69,7 +69,7 @@ class Indices(Connection):
         return lines
 
     def outdated(self) -> list[str]:
-        """Return the indices that an earlier version mapped so that operators' searches find less, a line each.
+        """Return a line for each index that an earlier version mapped so that operators' searches find less.
 
         Raises:
             Unavailable: No answer after all tries.
@@ -78,7 +78,7 @@ class Indices(Connection):
         for index, there in sorted(self._described(self._own("")).items()):
             old = [fault for fault in self._faults_of({index: there}) if fault.outdated]
             if old:
-                found.append(f"{_first(old)}: only searches of your own need more. {_how_to_reindex(index)}")
+                found.append(f"{_first(old)}: this affects only your own searches. {_how_to_reindex(index)}")
         return found
 
     def body_of(self, index: str) -> dict[str, Any] | None:
@@ -245,11 +245,11 @@ def _blocking(faults: Sequence[Fault]) -> list[Fault]:
 
 
 def _how_to_reindex(index: str) -> str:
-    return f"Stop the lanes, type `truepixel setup --reindex {index}`, and start them"
+    return f"Stop the lanes, run `truepixel setup --reindex {index}`, and start them again"
 
 
 def _said(faults: Sequence[Fault]) -> str:
-    """Return what is wrong and what to do, in one line."""
+    """Return the faults and the next step, in one line."""
     # A fault that `setup` cannot correct says more about the cause.
     ordered = sorted(faults, key=lambda fault: fault.repairable)
     return _first(ordered) + ("" if ":" in ordered[0].what else ": run `truepixel setup`")

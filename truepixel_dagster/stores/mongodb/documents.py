@@ -61,7 +61,7 @@ class Documents(Connection):
             complete, rejected = self.replace(name, changed, stored)
             if complete:
                 return rejected
-        raise Unavailable(f"{self._server}: {name} kept changing under {_REREADS} tries")
+        raise Unavailable(f"{self._server}: other writers changed {name} during each of {_REREADS} tries")
 
     def replace(
         self, name: str, changed: Mapping[str, Document], stored: Mapping[str, Document]
@@ -162,7 +162,7 @@ class Documents(Connection):
         except OperationFailure as error:
             if error.code != TOO_LARGE:
                 raise
-            # It rejects the whole request if it cannot even read the document.
+            # MongoDB rejects the whole request if it cannot read one document.
             raise InvalidDocument(str(error)) from error
 
 

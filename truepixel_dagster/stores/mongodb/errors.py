@@ -137,7 +137,7 @@ def words(error: Exception) -> str | None:
 
 
 def unfit(document: Mapping[str, Any]) -> str | None:
-    """Return why MongoDB cannot hold a document; None if it can."""
+    """Return why MongoDB cannot store a document; None if it can."""
     try:
         size = len(encode(document))
     except (OverflowError, InvalidDocument) as error:

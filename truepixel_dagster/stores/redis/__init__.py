@@ -101,7 +101,7 @@ class RedisStore(Counters, Visitors, DeadLetterMarks):
         return count
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Yield every key with all the text that it holds; of visitors none, because HyperLogLogs hold only counts.
+        """Yield every key with all text that it holds; none for visitors, because HyperLogLogs hold only counts.
 
         Raises:
             Unavailable: No answer after all tries.

@@ -77,6 +77,6 @@ class AppliedOffsets(Guarded):
         except ValueError:
             key = self._key("applied")
             raise Unavailable(
-                f"{self._server}: field {partition} of {key} is {str(value)[:40]!r} instead of an offset, so it"
-                " is unknown what was counted. Set it to the last offset whose counters are applied"
+                f"{self._server}: field {partition} of {key} is {str(value)[:40]!r} instead of an offset. Set it to the"
+                " last offset whose counters are applied"
             ) from None

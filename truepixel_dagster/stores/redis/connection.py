@@ -27,18 +27,18 @@ _ASKS = ("Authentication required", "HELLO must be called with the client alread
 # docs/security.md has the same ACL, and why.
 _RIGHTS = "~<namespace>:* +@all -@admin -@dangerous +config|get"
 _TRANSIENT_WORDS = ("BUSY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY")
-#: Redis' words when it accepts no writes, their meaning, and the next step.
+#: Redis' messages when it rejects writes, their meaning, and the next step.
 _NO_WRITES = {
     "command not allowed when used memory": (
-        "it has no memory left and takes no writes (its maxmemory is reached)",
+        "its maxmemory is reached, so it rejects writes",
         "Raise it with `CONFIG SET maxmemory` and in its configuration",
     ),
     "MISCONF": (
-        "it cannot write to its disk and takes no writes",
-        "Make room on the disk of its data, and read its log",
+        "it cannot write to its disk, so it rejects writes",
+        "Free space on the disk of its data, and read its log",
     ),
     "NOREPLICAS": (
-        "it has too few replicas and takes no writes (its min-replicas-to-write)",
+        "it has fewer replicas than its min-replicas-to-write, so it rejects writes",
         "Start its replicas",
     ),
 }
@@ -151,12 +151,12 @@ def denial(error: Exception) -> str | None:
 
 
 def _words(error: Exception) -> str:
-    """Return the server's words, without the command that a pipeline puts in front of them."""
+    """Return the server's message, without the command that a pipeline puts in front of it."""
     return str(error).rpartition("caused error: ")[2]
 
 
 def no_writes(error: Exception) -> str | None:
-    """Return why Redis accepts no writes, and the next step, in one line; None for any other error."""
+    """Return why Redis rejects writes, and the next step, in one line; None for any other error."""
     if not isinstance(error, redis.RedisError):
         return None
     said = _words(error)

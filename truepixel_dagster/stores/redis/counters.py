@@ -207,7 +207,7 @@ def _claim(key: CounterKey, flat: Sequence[str]) -> Claim:
     try:
         return _fields(key, fields)
     except ValueError as error:
-        why = f"its claim in Redis cannot be read: {error}; correct the field, and the next flush writes it"
+        why = f"its claim in Redis cannot be read: {error}. Correct the field; the next flush then writes the claim"
         return Claim(key, token, 0, {}, why)
 
 

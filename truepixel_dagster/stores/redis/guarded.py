@@ -28,11 +28,11 @@ class Guarded(Connection):
         super().__init__(access)
         self._shas: dict[str, str] = {}
         self._epoch: Epoch | None = None
-        #: Stores what Redis must hold; without it, nothing is compared.
+        #: Stores the expected epoch; without it, nothing is compared.
         self.epochs: Epochs | None = None
 
     def expected_epoch(self) -> Epoch:
-        """Return what Redis must hold to be trusted, as this process knows it; read once.
+        """Return the epoch and writes that Redis must hold; read once by this process.
 
         Raises:
             Unavailable: MongoDB, which keeps it, does not answer.

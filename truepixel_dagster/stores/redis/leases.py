@@ -142,7 +142,7 @@ class Lease:
         if self._lost is not None:
             raise self._lost
         if time.monotonic() >= self._deadline:
-            raise LaneLost(f"the lease of run {self.owner} ran out; another worker may have the lane")
+            raise LaneLost(f"the lease of run {self.owner} expired; another worker may have the lane")
 
     def confirm(self) -> None:
         """Confirm the lease with Redis.

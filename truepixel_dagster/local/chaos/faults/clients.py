@@ -28,7 +28,7 @@ def junk(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def oversize(pipeline: Pipeline, rng: Random) -> Hit:
-    """A record of 60 MB that is small while it is compressed"""
+    """A record of 60 MB, which is small when compressed"""
     good = visit(f"oversize-{rng.getrandbits(40):x}", 0)
     # The pipeline's own producer refuses records that its consumer would not accept.
     config = {**client_config(pipeline.settings.kafka()), "message.max.bytes": 2 * OVERSIZE, "compression.type": "gzip"}
@@ -40,13 +40,13 @@ def oversize(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def clocks(pipeline: Pipeline, rng: Random) -> Hit:
-    """Clients whose clocks say 1970, 2087, or no time at all"""
+    """Clients whose clocks are in 1970 or 2087, or give no time at all"""
     times = ("1970-01-01T00:00:00.000Z", "2087-05-05T05:05:05.555Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
     others = (0, -1, 1764200000000000, 2**63, "1764200000000000", "soon", "")
     shop = f"clocks-{rng.getrandbits(40):x}"
     said: list[str | int] = [*times, *others]
     pipeline.send(visit(shop, number, timestamp=time) for number, time in enumerate(said))
-    return ended(f"{len(said)} clocks that are wrong")
+    return ended(f"{len(said)} wrong clocks")
 
 
 def one_order(pipeline: Pipeline, rng: Random) -> Hit:

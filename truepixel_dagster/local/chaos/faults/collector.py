@@ -1,7 +1,7 @@
 """The collector under load: killed, restarted, or without its Kafka or its disk.
 
-Clients of the round send to it and keep what it promised; at the end of the round each promise is looked for on the
-topic. The pipeline processes their records, and the audit includes them.
+Clients of the round send to it and record its promises; at the end of the round each promise is looked up in the topic.
+The pipeline processes their records, and the audit includes them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from truepixel_dagster.local.chaos.waiting import RECOVERY_SECONDS, ChaosFailed,
 from truepixel_dagster.local.servers import free_ports
 from truepixel_dagster.settings import Settings
 
-# Restarting Kafka may take a minute, and the pipeline has to process what is sent until then.
+# Restarting Kafka may take a minute, and the pipeline has to process all records that are sent until then.
 CLIENTS, PAUSE = 8, 0.05
-# What a round waits for before, during and after its fault.
+# The number of promises that a round waits for before, during and after its fault.
 PROMISES = 100
 JOURNAL_BYTES = 1024 * 1024
 
@@ -51,12 +51,12 @@ Harm = Callable[[Pipeline, Collector, Senders, Random], str]
 
 
 def _under_load(pipeline: Pipeline, rng: Random, harm: Harm, *, size: int = 500, journal_bytes: int = 0) -> Hit:
-    """Harm a collector while clients send to it, let it recover, and judge what it promised.
+    """Harm a collector while clients send to it, let it recover, and check its promises.
 
     Arguments:
-        pipeline: To whose topic the collector writes.
-        rng: For the harm.
-        harm: Does harm, undoes it, and returns what it did.
+        pipeline: The pipeline to whose topic the collector writes.
+        rng: The source of chance for the harm.
+        harm: Does harm, undoes it, and returns its description.
         size: Bytes of filler in each body.
         journal_bytes: The capacity of the journal; as in the settings by default.
     """
@@ -70,7 +70,7 @@ def _under_load(pipeline: Pipeline, rng: Random, harm: Harm, *, size: int = 500,
             _more_promises(senders)
         until(collector.process.is_drained, RECOVERY_SECONDS, "the journal to be empty")
         if code := collector.process.end():
-            raise ChaosFailed(f"the collector ended with {code}: " + "".join(collector.process.lines[-5:]))
+            raise ChaosFailed(f"the collector exited with code {code}: " + "".join(collector.process.lines[-5:]))
     found = broken(senders.promised, on_topic(pipeline.direct, since))
     pipeline.verdicts.append(verdict(senders.promised, found))
     refused = senders.statuses.total() - senders.statuses[200]
@@ -118,12 +118,12 @@ def killed(pipeline: Pipeline, rng: Random) -> Hit:
 
 
 def restarted(pipeline: Pipeline, rng: Random) -> Hit:
-    """SIGTERM to the collector under load, three times; it ends with 0 and is started again at once"""
+    """SIGTERM to the collector under load, three times; it exits with 0 and is started again at once"""
 
     def harm(_pipeline: Pipeline, collector: Collector, senders: Senders, _rng: Random) -> str:
         for _ in range(3):
             if code := collector.process.end():
-                raise ChaosFailed(f"the collector ended with {code}")
+                raise ChaosFailed(f"the collector exited with code {code}")
             collector.start()
             _more_promises(senders)
         return "collector restarted three times"

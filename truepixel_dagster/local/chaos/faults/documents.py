@@ -27,7 +27,7 @@ def odd(pipeline: Pipeline, rng: Random) -> Hit:
         _visited(pipeline, shop, 1)
         for store in (leads, customers):
             if (store.find_one({"_id": newer}) or {}).get(NEWER) != KEPT:
-                raise ChaosFailed(f"{store.name} {newer}: a field that is not known was lost")
+                raise ChaosFailed(f"{store.name} {newer}: an unknown field was lost")
         leads.update_one({"_id": broken}, {"$set": {"touches": touches}})
     pipeline.operate("dead-letters", "replay", "--shop", f"{shop}.myshopify.com", "--yes")
     return ended("documents of another shape: unknown fields kept, one dead letter reprocessed")

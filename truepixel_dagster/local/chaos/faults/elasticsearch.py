@@ -66,11 +66,11 @@ def template(pipeline: Pipeline, rng: Random) -> Hit:
             month = _new_month(pipeline, rng, "template of events removed")
         finally:
             pipeline.operate("setup")
-        hit = ended(f"{month.what}, put back by `truepixel setup`")
+        hit = ended(f"{month.what}, restored by `truepixel setup`")
         pipeline.wait_until_processed(pipeline.high(), UNDO_SECONDS)
         for index, found in client.indices.get_mapping(index=f"{pipeline.settings.namespace}-events-*").items():
             if found["mappings"].get("dynamic") != "strict":
-                raise ChaosFailed(f"{index} was made without the template: its mapping is not the pipeline's")
+                raise ChaosFailed(f"{index} was created without the template: its mapping is not the pipeline's")
     return hit
 
 
