@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 
 class _DotEnv(os.PathLike[str]):
-    """The `.env` of the working folder, but for the project's own: that one is of whoever works here."""
+    """The `.env` of the working folder, except the project's own, which belongs to the developer."""
 
     def __fspath__(self) -> str:
         return os.devnull if Path.cwd() == PROJECT else ".env"
@@ -24,8 +24,8 @@ class _DotEnv(os.PathLike[str]):
 
 Settings.model_config["env_file"] = _DotEnv()  # type: ignore[typeddict-item]
 
-# The servers that tests start live for minutes: Java's second compiler would work for code that has its best time
-# after their end. It halves what a start and a test cost.
+# The servers that tests start run for minutes, and the code of Java's second compiler pays off only later. Without it,
+# a start and a test take half the time.
 os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 pytest.register_assert_rewrite("tests.event_log")
@@ -59,10 +59,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many processes `-n auto` means, which `./run test` asks for: more than one pays only for whole folders.
+    """Return the number of processes of `-n auto`, which `./run test` uses; only whole folders get more than one.
 
-    Tests with servers wait more than they compute, so that they get one more than there are processors; each process
-    starts servers of its own, for which there must be memory.
+    Tests with servers wait more than they compute, so they get one process more than there are processors; each process
+    starts servers of its own, which need memory.
     """
     paths = [Path(config.invocation_params.dir, argument.partition("::")[0]) for argument in config.args]
     if config.option.collectonly or config.option.keyword or not all(path.is_dir() for path in paths):
@@ -86,6 +86,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave what was imported to itself: the collector would look through millions of objects again and again."""
+    """Exclude imported objects from garbage collection, which would scan millions of them again and again."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""docs/documents.md as tests read it, and what it must describe: the mappings and the structs of what is written."""
+"""Parses docs/documents.md, and lists what it must describe: the mappings and the structs of written documents."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def of_indices() -> dict[str, dict[str, str]]:
 
 
 def of_collections() -> dict[str, dict[str, str]]:
-    """Return the types of every collection's fields. What a struct calls `id` is `_id`."""
+    """Return the types of every collection's fields. The field `id` of a struct is `_id`."""
     found = {name: {**fields_of(kind, PARTS), **more} for name, (kind, more) in COLLECTIONS.items()}
     return {name: {field: kind for field, kind in own.items() if field != "id"} for name, own in found.items()}
 
@@ -112,24 +112,24 @@ def of_parts() -> dict[str, dict[str, str]]:
     return {name: fields_of(kind, PARTS) for name, kind in PARTS.items()}
 
 
-def strangers(collection: str, document: Mapping[str, Any]) -> list[str]:
+def undescribed(collection: str, document: Mapping[str, Any]) -> list[str]:
     """Return the fields of a stored document that the page does not describe."""
-    return list(_strangers(document, {row.field: row.type for row in described("MongoDB")[collection]}))
+    return list(_undescribed(document, {row.field: row.type for row in described("MongoDB")[collection]}))
 
 
-def _strangers(value: Any, known: Mapping[str, str], path: str = "") -> Iterator[str]:
+def _undescribed(value: Any, known: Mapping[str, str], path: str = "") -> Iterator[str]:
     if isinstance(value, list):
         for each in value:
-            yield from _strangers(each, known, path)
+            yield from _undescribed(each, known, path)
     elif isinstance(value, Mapping):
         for name, own in value.items():
             full = f"{path}.{name}".lstrip(".")
             part = known.get(full, "").removeprefix("list of ")
             if part in PARTS:
-                yield from (f"{full}.{each}" for each in _strangers(own, of_parts()[part]))
+                yield from (f"{full}.{each}" for each in _undescribed(own, of_parts()[part]))
             elif full not in known:
                 inside = any(field.startswith(f"{full}.") for field in known)
-                yield from _strangers(own, known, full) if inside else [full]
+                yield from _undescribed(own, known, full) if inside else [full]
 
 
 def is_described(key: str) -> bool:

@@ -1,6 +1,6 @@
-"""What a pooled event log promises, whatever it is kept in: Dagster's own events, in its order, at once, after a kill.
+"""The guarantees of a pooled event log on any storage: Dagster's own events, in its order, at once, after a kill.
 
-A class of tests for each storage: with the fixtures `pooled`, an instance on it with an empty history, and `own`, the
+Each storage has a class of tests with the fixtures `pooled`, an instance on it with an empty history, and `own`, the
 same with Dagster's own storage.
 """
 
@@ -54,7 +54,7 @@ def home(folder: Path, settings: str) -> str:
 
 
 def seen(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str, str | None, str | None]]:
-    """What happened in a run, as the UI reads it."""
+    """The events of a run, as the UI reads them."""
     entries = instance.all_logs(run_id)
     kinds = [(entry.dagster_event_type.value if entry.dagster_event_type else "LOG") for entry in entries]
     return [
@@ -63,7 +63,7 @@ def seen(instance: dg.DagsterInstance, run_id: str) -> list[tuple[str, str | Non
 
 
 def of_assets(instance: dg.DagsterInstance) -> list[object]:
-    """What a run wrote of its assets, as the UI reads it."""
+    """The asset events of a run, as the UI reads them."""
     materializations = instance.fetch_materializations(WRITTEN, limit=100).records
     observations = instance.fetch_observations(dg.AssetKey("topic"), limit=100).records
     check = dg.AssetCheckKey(WRITTEN, "checked")
@@ -127,7 +127,7 @@ class EventLogPromises:
         assert looking.execute_in_process(instance=pooled).success
         assert counts[0][0] == counts[0][1] > 3
 
-    def test_a_kill_takes_no_event_that_was_written(self, pooled: dg.DagsterInstance) -> None:
+    def test_a_kill_loses_no_written_event(self, pooled: dg.DagsterInstance) -> None:
         code = (
             "import dagster as dg, os, sys\n"
             "from tests.event_log import slots\n"

@@ -1,19 +1,19 @@
 """An installation as the first edition of the data contract left it: dumped from its servers, and put into others.
 
-What is in tests/samples/first_edition was made so:
+These commands made tests/samples/first_edition:
 
     git worktree add ../first f7379d6       # the last commit that knows the first edition alone
     RECORDS=$PWD/tests/samples/first_edition/records.jsonl
     cd ../first && ./run stack up && ./run setup
     head -55 $RECORDS | ./run produce - && ./run drain && ./run flush
-    tail +56 $RECORDS | ./run produce - && ./run drain      # what these count waits in Redis
+    tail +56 $RECORDS | ./run produce - && ./run drain      # their counts wait in Redis
     (cd - && python -m tests.first_edition tests/samples/first_edition)
     ./run audit                                             # no difference
 
-The records are parts of inputs in tests/cases, two `shop/update` webhooks, a record that nobody understands, and one
-that the first edition alone does: the order of `710003:odd`. `more.jsonl` is what comes after the upgrade. Payloads
-stand in records.jsonl alone: documents of events get theirs from there. Kafka's identity, Redis' epoch and leases are
-left out, because they are of those servers.
+The records are parts of inputs in tests/cases, two `shop/update` webhooks, a record that no version decodes, and one
+that only the first edition decodes: the order of `710003:odd`. `more.jsonl` has the records after the upgrade. Only
+records.jsonl has payloads; documents of events get theirs from it. Kafka's identity, Redis' epoch and leases are left
+out, because they belong to those servers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Doc = dict[str, Any]
 
 
 def dump(settings: Settings, folder: Path) -> None:
-    """Write what servers hold of the namespace `truepixel`, as the version that wrote it left it."""
+    """Write everything that servers hold of the namespace `truepixel`, unchanged."""
     with open_stores(settings) as stores:
         _write(folder / "records.jsonl", _records(settings, settings.topic))
         _write(folder / "letters.jsonl", _records(settings, settings.dead_topic))
@@ -128,7 +128,7 @@ def _keys(settings: Settings) -> Iterator[Doc]:
 
 
 def load(settings: Settings) -> None:
-    """Put the installation into a namespace in which there is nothing yet."""
+    """Put the installation into an empty namespace."""
     create_topics(settings.kafka())
     committed = _send(settings, settings.topic, "records.jsonl")
     _send(settings, settings.dead_topic, "letters.jsonl")
@@ -150,7 +150,7 @@ def load(settings: Settings) -> None:
 
 
 def load_indices(settings: Settings, stores: Stores) -> None:
-    """Put its index templates and its indices, without documents."""
+    """Create its index templates and its indices, without documents."""
     indices = stores.elasticsearch.client.indices
     for line in _read(settings, "indices.jsonl"):
         if "template" in line:
@@ -174,7 +174,7 @@ def _load_documents(settings: Settings, stores: Stores) -> None:
 
 
 def _send(settings: Settings, topic: str, name: str) -> dict[int, int]:
-    """Send the records of a file to the partitions that they were in; returns where each ends then."""
+    """Send the records of a file to their former partitions; return the new end of each partition."""
     lines = list(_lines(settings, name))
     end = Counter(int(msgspec.json.decode(line)["partition"]) for line in lines)
     with EventProducer(settings.kafka(), topic) as producer:

@@ -1,4 +1,4 @@
-"""Starts the machine's Chromium, without what looks for updates, accounts or other hosts."""
+"""Starts the machine's Chromium without the features that look for updates, accounts or other hosts."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def built() -> None:
-    """The pixels, built from what is here now."""
+    """The pixels, built from the current sources."""
     if shutil.which("node") is None:
         pytest.skip("no Node.js: install 20.19 or newer")
     if not (PIXEL / "node_modules").is_dir():
@@ -41,6 +41,6 @@ def built() -> None:
 
 @pytest.fixture(scope="module")
 def servers(browser: Browser, built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """The genuine servers, which end with the last test of a file."""
+    """The real servers, stopped after the last test of a file."""
     with ephemeral_stack(tmp_path_factory.mktemp("servers")) as settings:
         yield settings

@@ -1,6 +1,6 @@
 """Make the pictures of README and docs from a demo of its own: `.venv/bin/python -m tests.browser.pictures`.
 
-It takes about ten minutes, needs Chromium, and writes into docs/images all but the plots of benchmarks and `plots.png`.
+It takes about ten minutes, needs Chromium, and writes docs/images except the plots of benchmarks and `plots.png`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from truepixel_dagster.terminal import CALLED_AS, say
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 SEED, SHOPS, EVENTS = 1, 20, 20_000
-# A README is shown about as wide, so nothing is made smaller. A screen has two dots for each of a page's pixels.
+# A README is about this wide, so no picture is scaled down. A screen has two dots for each of a page's pixels.
 WIDTH, DOTS, COLOURS = 1000, 2, 64
 SIZE: ViewportSize = {"width": WIDTH, "height": 800}
 COLUMNS = 98
@@ -70,7 +70,7 @@ def page_of(browser: Browser) -> Iterator[Page]:
 
 
 def save(page: Page, name: str, height: int, *, fits: bool = False) -> None:
-    """Write what a page shows as a small PNG, of a height or as high as what it shows."""
+    """Write a page as a small PNG, of a given height or as high as its content."""
     page.set_viewport_size({"width": WIDTH, "height": height})
     page.wait_for_timeout(3000)  # animations of the UI
     shown = Image.open(io.BytesIO(page.screenshot(full_page=fits))).convert("RGB")
@@ -104,7 +104,7 @@ def main() -> None:
         asyncio.run(send(own, Visitors(connected, say), records))
         until(lambda: not any(entry.lag for entry in lag(own.kafka())))
         (report, *_) = reports(own, SEED, SHOPS, say)
-        # Not before: its browser has an event loop of its own.
+        # Not earlier: the browser runs an event loop of its own.
         page = stack.enter_context(page_of(stack.enter_context(chromium())))
         ui = Ui(own, f"http://127.0.0.1:{port}", page)
         shop = report.stem.rpartition("-")[2]

@@ -39,7 +39,7 @@ def checkout(token: str) -> dict[str, Any]:
 
 
 class Storefront:
-    """What a shop has at Shopify.
+    """A shop's cart and consent at Shopify.
 
     Attributes:
         attributes: The cart's attributes.
@@ -99,7 +99,7 @@ class Storefront:
         )
 
     def _code(self) -> str:
-        """The pixel as built; the custom one with what a shop writes at its head."""
+        """The pixel as built; in the custom one, with the settings that a shop writes at its top."""
         code = (BUILT / f"{self.kind}-pixel.js").read_text()
         places = {"https://collector.example": self._settings["collector"], "tp_…": self._settings["token"]}
         for place, value in places.items() if self.kind == "custom" else ():

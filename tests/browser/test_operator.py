@@ -1,7 +1,7 @@
-"""A walk as operator through Dagster's UI in Chromium, with the sensor and the schedules at work.
+"""An operator's walk through Dagster's UI in Chromium, while the sensor and the schedules run.
 
-It looks around, survives an outage, repairs a day and several days, replays a range and dead letters, and
-terminates a run. After each, the independent oracle finds no difference.
+The operator looks around, meets an outage, repairs a day and several days, replays a range and dead letters, and
+terminates a run. After each step, the independent oracle finds no difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from truepixel_dagster.stream.topics import lag
 
 @pytest.fixture(scope="module")
 def pipeline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ui]:
-    """The genuine servers, Dagster's UI and daemon, and events that its sensor has processed."""
+    """The real servers, Dagster's UI and daemon, and events that its sensor has processed."""
     with ephemeral_stack(tmp_path_factory.mktemp("servers")) as servers:
         settings = servers.model_copy(update={"linger": 0.05, "idle": 0.5, "event_retention_months": 600})
         provision(settings)
@@ -60,7 +60,7 @@ def test_an_asset_shows_its_columns_name_and_page(pipeline: Ui) -> None:
     expect(page.get_by_text("credits.linear.amount").first).to_be_visible()
 
 
-def test_a_run_says_in_one_line_what_it_committed(pipeline: Ui) -> None:
+def test_a_run_reports_in_one_line_what_it_committed(pipeline: Ui) -> None:
     runs = [run["runId"] for run in pipeline.runs("process_events") if run["status"] == "SUCCESS"]
     page = pipeline.open(f"/runs/{runs[-1]}?logs=committed")
     expect(page.get_by_text("messages of partitions 0–2 in").first).to_be_visible()
@@ -131,19 +131,19 @@ def test_several_days_of_several_assets_are_one_backfill(pipeline: Ui) -> None:
 def test_what_a_terminated_run_committed_is_reported_for_it(pipeline: Ui) -> None:
     settings = pipeline.settings
 
-    def at_work() -> list[str]:
+    def committing() -> list[str]:
         """Runs that have committed something and have not ended."""
         noted = {span.run for entry in lag(settings.kafka()) for span in read_note(entry.note)}
         live = [run["runId"] for run in pipeline.runs("process_events") if run["status"] == "STARTED"]
         return [run for run in live if run in noted]
 
     with producing(settings, traffic(50_000, seed=9, shops=2, profile=FIRST), rate=100):
-        (terminated, *_) = until(at_work)
+        (terminated, *_) = until(committing)
         page = pipeline.open(f"/runs/{terminated}")
         page.get_by_role("button", name="Terminate").click()
         page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
         expect(page.get_by_text("Canceled").first).to_be_visible(timeout=SECONDS * 1000)
-    # Others commit what came later, and report for this run before that.
+    # Later runs report for this run before they commit the rest.
     until(lambda: not any(entry.lag for entry in lag(settings.kafka())))
     page = pipeline.open(f"/runs/{terminated}?logs=counted")
     expect(page.get_by_text("the run ended before it reported").first).to_be_visible()

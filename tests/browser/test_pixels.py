@@ -35,7 +35,7 @@ from truepixel_dagster.settings import Settings
 
 AD = "/?utm_source=google&utm_medium=cpc&utm_campaign=spring&gclid=G-1"
 PIXELS = ("custom", "app")
-# By its own name a headless browser is a bot, whose visits do not count.
+# Its own user agent makes a headless browser a bot, whose visits do not count.
 PERSON = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
 
 

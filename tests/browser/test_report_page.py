@@ -14,7 +14,7 @@ from truepixel_dagster.report.html import page
 
 PHONE: ViewportSize = {"width": 360, "height": 740}
 DESKTOP: ViewportSize = {"width": 1200, "height": 900}
-# The contrast of a text with what is behind it, after WCAG 2.1, for every element with text of its own.
+# The contrast of a text with its background, by WCAG 2.1, for every element with text of its own.
 LEAST_CONTRAST = """() => {
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   const rgba = (color) => {
@@ -68,7 +68,7 @@ def campaigns(shown: Page) -> list[str]:
     return shown.locator("table.sortable tbody th").all_inner_texts()
 
 
-def test_campaigns_are_sorted_by_a_press_on_a_heading(opened: Page) -> None:
+def test_a_click_on_a_heading_sorts_the_campaigns(opened: Page) -> None:
     as_written = campaigns(opened)
     assert as_written[1:] == ["autumn", "–"]
     heading = opened.get_by_role("button", name="net", exact=True)
@@ -113,6 +113,6 @@ def test_a_phone_shows_everything_in_its_width(opened: Page) -> None:
     assert opened.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert opened.locator(".narrow svg").first.is_visible()
     assert not opened.locator(".wide svg").first.is_visible()
-    # Texts of a chart are 12 pixels where it is not made smaller.
+    # Texts of a chart that is not scaled down have 12 pixels.
     size = "(svg) => svg.getBoundingClientRect().width / svg.viewBox.baseVal.width"
     assert min(opened.locator(".narrow svg").nth(number).evaluate(size) for number in range(2)) > 0.85

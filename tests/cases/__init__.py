@@ -1,9 +1,9 @@
-"""Small inputs with what is right for each, as a merchant's admin and Shopify's reports show it.
+"""Small inputs and the right result of each, as a merchant's admin and Shopify's reports show it.
 
-`NAME.jsonl` is an input of `truepixel produce`, `NAME.json` what the stores must hold then, written by hand, `NAME.md`
-the incident and the rule. A shop of an input is one variant.
+`NAME.jsonl` is an input of `truepixel produce`, `NAME.json` the documents that the stores must hold afterwards, written
+by hand, `NAME.md` the incident and the rule. Each shop of an input is one variant.
 
-A right document names what matters: other fields may be anything, null is a field that is not there, and a count or an
+A right document names the fields that matter: other fields may be anything, null is an absent field, and a count or an
 amount of 0 is the same as none. Attributions and product days are complete, customers who are not named have no orders,
 and visitors are complete where they are given.
 """
@@ -41,7 +41,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Case:
-    """An input and what is right for it."""
+    """An input and its right result."""
 
     name: str
     lines: list[Line]
@@ -67,10 +67,10 @@ def _line(entry: Doc) -> Line:
 
 
 def mistakes(right: Doc, actual: Doc) -> list[str]:
-    """Every place in which the stores are not as they should be.
+    """Every field in which the stores differ from a case.
 
     Arguments:
-        right: What a case says.
+        right: The documents of the case.
         actual: By store (`events`, `touches`, `attributions`, `customers`, `product_stats`, `weekly_visitors`), the
             documents by id.
     """

@@ -26,7 +26,7 @@ RECOVERY_SECONDS = 240
 
 
 # Each has tests of its own in tests/integration.
-TRIED_THERE = {
+TESTED_IN_INTEGRATION = {
     *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
     *("template", "odd_documents", "maxmemory", "flushed", "append_only_file", "dotenv"),
     *("transactions", "offsets_back", "partitions_added", "retention", "topic_anew"),
@@ -37,7 +37,7 @@ TRIED_THERE = {
 
 
 def test_nothing_is_lost_or_doubled_whichever_process_dies(tmp_path: Path) -> None:
-    nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TRIED_THERE])
+    nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TESTED_IN_INTEGRATION])
 
 
 @pytest.mark.slow

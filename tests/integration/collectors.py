@@ -46,7 +46,7 @@ WAIT_SECONDS = 60.0
 
 
 class Running(CollectorProcess):
-    """A collector that runs."""
+    """A running collector."""
 
     def webhook(
         self, topic: str, payload: Any, *, secret: bytes = APP_SECRET, domain: str = DOMAIN, **headers: str
@@ -69,11 +69,11 @@ def running(settings: Settings, *arguments: str, ready: bool = True) -> Iterator
 def until(condition: Any, seconds: float = WAIT_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come to that in time"
+        assert time.monotonic() < deadline, "the condition was not met in time"
         time.sleep(0.02)
 
 
 def judge(senders: Senders, records: list[Found]) -> None:
-    """Every promise is on the topic exactly as it was sent, under its key, and each key's in the order of asking."""
+    """Assert that every promised record is on the topic as sent, under its key, and in its key's order."""
     assert senders.promised
     assert broken(senders.promised, records) == Broken([], [], [])

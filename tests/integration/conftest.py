@@ -1,4 +1,4 @@
-"""The genuine servers, started once for the session on free ports; each test works in a namespace of its own."""
+"""The real servers, started once for the session on free ports; each test works in a namespace of its own."""
 
 from __future__ import annotations
 

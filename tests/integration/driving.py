@@ -17,6 +17,7 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stream.producer import EventProducer
+from truepixel_dagster.stream.topics import lag
 
 
 def send(settings: Settings, records: Iterable[tuple[bytes | None, bytes | None, Any]]) -> None:
@@ -31,25 +32,35 @@ def record(key: str, value: Any, **headers: str) -> tuple[bytes, bytes, Any]:
 
 
 def one_batch(lane: LaneRunner) -> bool:
-    """One micro-batch through all stages, as the ops call them; whether there was one."""
-    slot = lane.fetch()
-    if slot is None:
+    """Bring one micro-batch through all stages, as the ops do; return whether there was one."""
+    batch = lane.fetch()
+    if batch is None:
         return False
-    done = lane.attribution(lane.ad_lead(lane.index(slot)))
+    done = lane.attribution(lane.ad_lead(lane.index(batch)))
     lane.customer(done)
     lane.product_stats(done)
-    lane.commit(slot)
+    lane.commit(batch)
     return True
 
 
 def drain(settings: Settings, *, lanes: int = 1) -> list[RunMetrics]:
-    tallies = []
+    metrics = []
     for lane in range(lanes):
         with open_lane(settings, lane=lane, lanes=lanes, owner=f"test-{lane}") as run:
             while one_batch(run):
                 pass
-            tallies.append(run.finish())
-    return tallies
+            metrics.append(run.finish())
+    return metrics
+
+
+def committed(settings: Settings) -> dict[int, int]:
+    """Return the committed offset of each partition."""
+    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
+
+
+def all_committed(settings: Settings) -> int:
+    """Return the sum of the partitions' committed offsets."""
+    return sum(committed(settings).values())
 
 
 def flush(stores: Stores) -> None:

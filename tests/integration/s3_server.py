@@ -1,4 +1,4 @@
-"""S3Proxy, a genuine S3 server that keeps its buckets in a folder."""
+"""S3Proxy, a real S3 server that keeps its buckets in a folder."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings
         lane._commits.drain()
         lane._commits.commit()
         # A batch that is applied and not committed.
-        slot = lane.fetch()
-        assert slot is not None
-        done = lane.attribution(lane.ad_lead(lane.index(slot)))
+        batch = lane.fetch()
+        assert batch is not None
+        done = lane.attribution(lane.ad_lead(lane.index(batch)))
         lane.customer(done)
         lane.product_stats(done)
         lane._pool.drain()
@@ -43,10 +43,10 @@ def test_an_audit_in_the_middle_of_a_lane_finds_no_difference(settings: Settings
         assert found.differences == []
         assert found.not_judged > 0
         assert found.events > 500
-        lane.commit(slot)
+        lane.commit(batch)
 
 
-def test_an_audit_since_a_time_judges_what_came_after_it_alone(settings: Settings, stores: Stores) -> None:
+def test_an_audit_since_a_time_judges_only_later_records(settings: Settings, stores: Stores) -> None:
     send_traffic(settings, 1500, seed=1)
     time.sleep(0.05)
     since = int(time.time() * 1000)

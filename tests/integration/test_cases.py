@@ -1,4 +1,4 @@
-"""Every case on the genuine servers: in one lane, in three that take turns, rebuilt, and after a loss."""
+"""Every case on the real servers: in one lane, in three that take turns, rebuilt, and after a loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cases import Case, Line, cases, mistakes
-from tests.documents_page import COLLECTIONS, is_described, strangers
+from tests.documents_page import COLLECTIONS, is_described, undescribed
 from tests.integration.driving import drain, flush, one_batch, send
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.pipeline.lane_claim import open_lane
@@ -25,7 +25,7 @@ LANES = 3
 
 @pytest.fixture
 def small(settings: Settings) -> Settings:
-    """Micro-batches of few messages, so that what belongs together comes in several."""
+    """Micro-batches of few messages, so that related records are in several of them."""
     return settings.model_copy(update={"batch_messages": 7})
 
 
@@ -46,7 +46,7 @@ def test_every_incident_is_right_in_whatever_order_its_records_arrive(
         product_stats.rebuild_days(context, days)
     assert_right(small, stores)
 
-    lose(stores)
+    delete_half(stores)
     with rebuilding(small) as context:
         attributions.rebuild_days(context, days, attributions.rules_of(context))
         customers.rebuild_days(context, days)
@@ -88,8 +88,8 @@ def take_turns(settings: Settings, arranged: random.Random) -> None:
             lane.finish()
 
 
-def lose(stores: Stores) -> None:
-    """All that is known of orders, all customers, and every other attribution."""
+def delete_half(stores: Stores) -> None:
+    """Delete all orders, all customers, and every other attribution."""
     for name in (ORDERS, CUSTOMERS):
         stores.mongodb.delete(name, {})
     for hit in list(stores.elasticsearch.scan("attributions"))[::2]:
@@ -104,25 +104,25 @@ def days_of(stores: Stores) -> list[str]:
 
 
 def assert_right(settings: Settings, stores: Stores) -> None:
-    found = wrong(settings, stores)
+    found = all_mistakes(settings, stores)
     assert not found, "\n".join(found)
 
 
 def assert_described(settings: Settings, stores: Stores) -> None:
-    """docs/documents.md names each field and key that is there; Elasticsearch's mappings are strict."""
+    """Assert that docs/documents.md names every stored field and key; Elasticsearch's mappings are strict."""
     found = {
         f"{name}: {field}"
         for name in COLLECTIONS
         for document in stores.mongodb.collection(name).find()
-        for field in strangers(name, document)
+        for field in undescribed(name, document)
     }
     keys = [key.removeprefix(f"{settings.namespace}:") for key, _ in stores.redis.texts()]
     assert keys
     assert found.union(key for key in keys if not is_described(key)) == set()
 
 
-def wrong(settings: Settings, stores: Stores) -> list[str]:
-    """What is not as the cases say, and what the oracle would have otherwise."""
+def all_mistakes(settings: Settings, stores: Stores) -> list[str]:
+    """Return the differences of the stores from the cases and from the oracle."""
     flush(stores)
     stores.elasticsearch.refresh()
     actual = {

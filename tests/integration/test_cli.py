@@ -1,4 +1,4 @@
-"""The commands as a user types them, on the genuine servers."""
+"""The commands as a user types them, on the real servers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_setup_twice_changes_nothing(bare_settings: Settings) -> None:
     assert truepixel(bare_settings, "setup") == "nothing to do: everything is set up\n"
 
 
-def test_from_a_file_to_a_report(settings: Settings) -> None:
+def test_the_commands_work_from_a_file_to_a_report(settings: Settings) -> None:
     lines = sum(1 for line in (SAMPLES / "shopify_webhooks.jsonl").read_bytes().splitlines() if line.strip())
     truepixel(settings, "produce", str(SAMPLES / "shopify_webhooks.jsonl"))
     assert json.loads(truepixel(settings, "lag", "--json"))["lag"] == lines

@@ -1,4 +1,4 @@
-"""The collector on the genuine servers: what it accepts from which sender, and which records it writes."""
+"""The collector on the real servers: what it accepts from which sender, and which records it writes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def collector(served: Settings) -> Iterator[Running]:
         yield found
 
 
-def test_a_signed_webhook_comes_to_stand_on_the_topic_byte_by_byte(served: Settings, collector: Running) -> None:
+def test_a_signed_webhook_is_written_to_the_topic_byte_for_byte(served: Settings, collector: Running) -> None:
     body = b'{"id": 1,  "note_attributes": [{"name": "client_id", "value": "c-1"}], "x": "\xc3\xa9\\u00e9"}\n'
     answer = collector.webhook("orders/create", body)
     assert (answer.status, answer.body) == (200, b"")
@@ -149,7 +149,7 @@ def test_old_and_new_secrets_count_side_by_side_without_a_restart(
     assert collector.webhook("orders/create", {"id": 2}).status == 200
     file.write_bytes(b"new\n")
     until(lambda: collector.webhook("orders/create", {"id": 3}).status == 401)
-    # A file that is away for a moment, as a mounted one may be, changes nothing.
+    # A file that is missing for a moment, as a mounted one may be, changes nothing.
     file.unlink()
     time.sleep(1.2)
     assert collector.webhook("orders/create", {"id": 4}, secret=b"new").status == 200
@@ -271,14 +271,14 @@ def test_webhooks_about_privacy_are_answered_as_the_review_asks(
 ) -> None:
     assert collector.webhook(topic, REDACT, secret=b"wrong").status == 401
     assert collector.webhook(topic, REDACT).status == 200
-    # Of a shop that is not connected any more, too: it comes two days after the app has left.
+    # Also of a shop that is no longer connected: it comes two days after the app was uninstalled.
     gone = {**REDACT, "shop_id": 99, "shop_domain": "gone.myshopify.com"}
     assert collector.webhook(topic, gone, domain="gone.myshopify.com").status == 200
     assert collector.webhook(topic, gone, domain="else.myshopify.com").status == 403
     assert sorted(record.key for record in on_topic(served)) == [b"548380009:privacy", b"99:privacy"]
 
 
-def test_a_shop_that_uninstalls_is_connected_no_more_until_it_is_again(served: Settings, collector: Running) -> None:
+def test_a_shop_that_uninstalls_is_disconnected_until_it_connects_again(served: Settings, collector: Running) -> None:
     shop = {"id": int(SHOP), "myshopify_domain": DOMAIN}
     assert collector.pixel(VISIT).status == 200
     assert collector.webhook("app/uninstalled", shop).status == 200
@@ -287,7 +287,7 @@ def test_a_shop_that_uninstalls_is_connected_no_more_until_it_is_again(served: S
     assert "uninstalled" in truepixel(served, "shops", "show", SHOP)
     truepixel(served, "shops", "add", SHOP, DOMAIN)
     until(lambda: collector.pixel(VISIT).status == 200)
-    # What Shopify sends again is of before that.
+    # A webhook that Shopify sends again is from before the new connection.
     assert collector.webhook("app/uninstalled", shop).status == 200
     assert collector.pixel(VISIT).status == 200
 
@@ -313,7 +313,7 @@ def test_a_signed_but_unreadable_webhook_is_still_written(served: Settings, coll
     )
 
 
-def test_a_body_in_chunks_is_taken_within_the_same_bounds(served: Settings, collector: Running) -> None:
+def test_a_body_in_chunks_is_accepted_within_the_same_bounds(served: Settings, collector: Running) -> None:
     body = b'{"id": 1, "x": "' + b"y" * 300_000 + b'"}'
     connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=20)
     parts = (body[at : at + 50_000] for at in range(0, len(body), 50_000))
@@ -336,7 +336,7 @@ def test_a_body_in_chunks_is_taken_within_the_same_bounds(served: Settings, coll
 VISIT = {**pixel("e1", at=ago(1), query="?utm_source=google&utm_medium=cpc&gclid=G"), "clientId": "c-1"}
 
 
-def test_a_batch_is_taken_event_by_event(served: Settings, collector: Running) -> None:
+def test_each_event_of_a_batch_is_accepted_or_rejected_on_its_own(served: Settings, collector: Running) -> None:
     events = [VISIT, {"id": "x"}, {**VISIT, "id": "e2"}, 7, {**VISIT, "id": "e3", "clientId": None}]
     answer = collector.pixel({"events": events})
     assert answer.status == 200
@@ -421,7 +421,7 @@ def test_consent_is_kept_as_the_setting_says(served: Settings) -> None:
 
 def test_a_webhook_is_keyed_by_the_client_in_the_pixel_event(served: Settings, collector: Running) -> None:
     with running(served.model_copy(update={"collector_journal_dir": served.data_dir / "second"})) as second:
-        # A question that is the first may be given up while it connects.
+        # A first query of Redis may be given up while it connects.
         assert second.webhook("orders/create", {"id": 1, "checkout_token": "another"}).status == 200
         started = {**completed("e2", "token-1", at=ago(1)), "clientId": "c-9"}
         assert collector.pixel(started).status == 200
@@ -456,7 +456,7 @@ def test_a_redaction_by_http_forgets_the_tokens_as_well(served: Settings, stores
 # --- HTTP ---
 
 
-def test_health_readiness_metrics_and_what_is_not_there(collector: Running) -> None:
+def test_health_readiness_and_metrics_are_served_and_other_paths_are_not(collector: Running) -> None:
     assert collector.ask("GET", "/healthz").status == 200
     assert collector.ask("GET", "/readyz").json == {"ready": True, "reason": None}
     found = collector.metrics()
@@ -465,7 +465,7 @@ def test_health_readiness_metrics_and_what_is_not_there(collector: Running) -> N
     assert collector.ask("GET", "/v1/webhooks").status == 405
 
 
-def test_it_exports_every_metric_that_dashboard_and_alerts_name(served: Settings, collector: Running) -> None:
+def test_every_metric_that_dashboard_and_alerts_name_is_exported(served: Settings, collector: Running) -> None:
     assert collector.webhook("orders/create", {"id": 1}).status == 200
     assert collector.webhook("orders/create", {"id": 1}, secret=b"another").status == 401
     exported = set(collector.metrics())
@@ -521,14 +521,14 @@ def _status(connection: http.client.HTTPSConnection, path: str) -> int:
 # --- Ending ---
 
 
-def test_sigterm_leaves_traffic_answers_what_has_come_and_ends_with_0(served: Settings) -> None:
+def test_after_sigterm_the_collector_answers_all_requests_and_exits_with_0(served: Settings) -> None:
     leaving = served.model_copy(update={"collector_leave": 1.5})
     with running(leaving) as collector:
         load = Senders(collector.port, connections=8)
         until(lambda: len(load.promised) > 50)
         collector.process.send_signal(signal.SIGTERM)
         until(lambda: collector.ask("GET", "/readyz").status == 503)
-        # Still answered: whoever sends does not know yet.
+        # Still answered: the senders do not know yet.
         assert collector.webhook("orders/create", {"id": 1}).status == 200
         assert collector.end() == 0
         promised = load.end()

@@ -139,7 +139,7 @@ def test_kill_9_under_load_with_kafka_and_without_keeps_every_promise(served: Se
 
 
 def _killed(served: Settings, fault: Callable[[], None]) -> Senders:
-    """What a collector promised before and after a fault, until it was killed itself."""
+    """Return the promises of a collector before and after a fault, until it was killed itself."""
     with running(served) as collector:
         load = Senders(collector.port, connections=8)
         until(lambda: len(load.promised) > 200)
@@ -225,7 +225,7 @@ def test_a_disk_that_accepts_no_writes_is_reported_and_kafka_suffices(served: Se
 
 
 def _limit_files(pid: int) -> None:
-    """From now on no file of a process grows: as on a full disk, writing fails."""
+    """Let no file of a process grow from now on: writing fails, as on a full disk."""
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, 1))
 
 
@@ -256,7 +256,7 @@ def test_while_the_registry_is_unreachable_known_shops_continue_and_others_must_
         assert collector.webhook("orders/create", {"id": 1}).status == 200
         assert collector.pixel(VISIT).status == 200
         proxy.cut()
-        # Longer than what is known stands.
+        # Longer than the collector caches a shop.
         time.sleep(5.5)
         for _ in range(3):
             for answer in (collector.webhook("orders/create", {"id": 2}), collector.pixel(VISIT)):

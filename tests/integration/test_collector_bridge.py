@@ -1,4 +1,4 @@
-"""Deliveries of Pub/Sub and EventBridge through a running collector to the genuine topic."""
+"""Deliveries of Pub/Sub and EventBridge through a running collector to the real topic."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_push_of_pubsub_is_the_record_that_a_webhook_would_be(bridged: Setting
     assert record.headers["shop_domain"] == DOMAIN.encode()
 
 
-def test_an_event_of_eventbridge_is_one_too(bridged: Settings, collector: Running) -> None:
+def test_an_event_of_eventbridge_is_that_record_too(bridged: Settings, collector: Running) -> None:
     assert event(collector, {"id": 1, "checkout_token": "token-1"}).status == 200
     (record,) = on_topic(bridged)
     assert (record.key, json.loads(record.value)["id"]) == (f"{SHOP}:token-1".encode(), 1)
@@ -113,7 +113,7 @@ def test_nothing_is_written_without_a_token_or_a_key(bridged: Settings, collecto
         assert push(collector, b'{"id": 1}', token).status == 401
     for key in ("", "another"):
         assert event(collector, {"id": 1}, key).status == 401
-    # Neither proof counts at the other endpoint, and a webhook's signature at none of the two.
+    # Neither proof is valid at the other endpoint, and a webhook's signature at neither of them.
     assert collector.ask("POST", "/v1/pubsub", b"{}", {"X-Api-Key": API_KEY}).status == 401
     bearer = {"Authorization": f"Bearer {GOOGLE.token()}"}
     assert collector.ask("POST", "/v1/eventbridge", b"{}", bearer).status == 401
@@ -124,7 +124,7 @@ def test_nothing_is_written_without_a_token_or_a_key(bridged: Settings, collecto
     assert found['events_total{outcome="unsigned",source="eventbridge"}'] == 3
 
 
-def test_they_are_refused_for_the_same_reasons_as_webhooks(bridged: Settings, collector: Running) -> None:
+def test_deliveries_are_refused_for_the_same_reasons_as_webhooks(bridged: Settings, collector: Running) -> None:
     assert push(collector, b"{}", Shop_Domain="who.myshopify.com").status == 404
     assert event(collector, {"id": 7, "myshopify_domain": DOMAIN}, Topic="shop/update").status == 403
     assert push(collector, b"{}", Topic="").status == 400

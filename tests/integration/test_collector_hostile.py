@@ -20,7 +20,7 @@ from truepixel_dagster.settings import Settings
 
 MIB = 2**20
 HEAD = b"POST /v1/webhooks HTTP/1.1\r\nHost: x\r\n"
-# What a process may grow by until its allocator's and its caches' first blocks are full.
+# How much a process may grow until its allocator's and its caches' first blocks are full.
 GROWTH = 16 * MIB
 
 
@@ -78,7 +78,7 @@ def test_many_slow_senders_block_no_others_and_leave_nothing(served: Settings, c
             connection.sendall(beginnings[number % len(beginnings)])
         assert {collector.webhook("orders/create", b"%d" % number).status for number in range(20)} == {200}
         answers = {_answer(connection)[:12] for connection in slow}
-    # What announced more than there is room for is refused at once, what is late is closed, silent or not.
+    # A body larger than the room is refused at once; a slow sender is disconnected, with an answer or without.
     assert answers <= {b"", b"HTTP/1.1 408", b"HTTP/1.1 503"}
     assert len(on_topic(served)) == 21
 

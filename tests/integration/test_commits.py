@@ -31,7 +31,7 @@ def waiting(settings: Settings) -> Settings:
     return settings.model_copy(update={"batch_messages": BATCH})
 
 
-def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
+def test_the_commit_after_a_slow_one_includes_all_batches_since(
     waiting: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, begun, gate, made = EventConsumer.commit, threading.Event(), threading.Event(), []
@@ -49,7 +49,7 @@ def test_a_commit_that_takes_long_takes_the_later_ones_with_it(
         for number in range(MESSAGES // BATCH):
             assert one_batch(lane)
             if number < 2:
-                # The second has the first one's offsets committed at the latest.
+                # The second batch commits the first one's offsets at the latest.
                 lane._pool.drain()
         assert begun.wait(60)
         assert len(made) == 1
@@ -70,7 +70,7 @@ def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
     with monkeypatch.context() as patched:
         patched.setattr(EventConsumer, "commit", broken)
         with open_lane(waiting, lane=0, lanes=1, owner="failing") as lane:
-            # The second has the first one's offsets committed at the latest, the third gets the failure.
+            # The second batch commits the first one's offsets at the latest, and the third gets the failure.
             with pytest.raises(KafkaUnavailable, match="no acknowledgement"):
                 _batches(lane, 3)
             with pytest.raises(LaneStopped):
@@ -81,7 +81,7 @@ def test_a_commit_that_failed_stops_the_lane_at_the_next_one(
 
 
 def _batches(lane: LaneRunner, count: int) -> None:
-    """One after the other, each landed and its commit tried before the next."""
+    """Process batches one after the other, and try each one's commit before the next."""
     for _ in range(count):
         one_batch(lane)
         lane._pool.drain()

@@ -1,4 +1,4 @@
-"""Fetching and committing on a genuine Kafka."""
+"""Fetching and committing on a real Kafka."""
 
 from __future__ import annotations
 

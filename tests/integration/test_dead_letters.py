@@ -1,4 +1,4 @@
-"""Dead letters reprocessed on the genuine servers: each is applied exactly once, whatever happens in between."""
+"""Dead letters reprocessed on the real servers: each is applied exactly once, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def validate(stores: Stores, collection: str, validator: dict[str, Any]) -> None
 
 @contextmanager
 def narrow(stores: Stores, index: str, field: str) -> Iterator[None]:
-    """An index that has all that it should have refuses documents with no number in a field, until the block ends.
+    """Have a correct index refuse documents whose field is no number, until the block ends.
 
-    The field is copied to one that takes only numbers.
+    The field is copied to another one that takes only numbers.
     """
     indices = stores.elasticsearch.client.indices
     if not indices.exists(index=index):
@@ -77,7 +77,7 @@ def narrow(stores: Stores, index: str, field: str) -> Iterator[None]:
 
 
 def refusing_named_shops(stores: Stores, month: str) -> AbstractContextManager[None]:
-    """A month's index takes only numbers for shops, until the block ends."""
+    """Have a month's index take only numbers for shops, until the block ends."""
     return narrow(stores, stores.elasticsearch.index(f"events-{month}"), "shop_id")
 
 
@@ -89,7 +89,7 @@ def visitors(count: int = 1500, seed: int = 3) -> list[tuple[bytes | None, bytes
 
 
 def accounted(settings: Settings) -> tuple[int, int]:
-    """Produced and accounted for, which must be the same; and the dead ones."""
+    """Assert that every produced record is accounted for; return the numbers of records and of dead letters."""
     found = account(settings)
     assert found.lost == []
     assert found.indexed + found.duplicates + found.dead_letters == found.produced
@@ -101,7 +101,7 @@ def states(settings: Settings, stores: Stores) -> list[str]:
 
 
 def come_back(settings: Settings, stores: Stores) -> Replay:
-    """Replay twice: the first time ends in the oracle's state, the second time changes nothing."""
+    """Reprocess twice: the first time ends in the oracle's state, the second time changes nothing."""
     result = replay(settings)
     assert result.replayed > 0
     come_back_to_nothing(settings, stores)
@@ -109,7 +109,7 @@ def come_back(settings: Settings, stores: Stores) -> Replay:
 
 
 def come_back_to_nothing(settings: Settings, stores: Stores) -> None:
-    """All is in the oracle's state, and another replay changes nothing."""
+    """Assert that the stores are in the oracle's state, and that reprocessing again changes nothing."""
     audited(settings, stores)
     before = contents(stores)
     again = replay(settings)
@@ -170,7 +170,7 @@ def test_an_order_that_another_event_counted_meanwhile_is_not_counted_again(leni
     send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
     drain(lenient)
     assert replay(lenient).replayed == 2
-    # Touches that come back behind an order's last record are credited by a rebuild.
+    # A rebuild credits touches that come back after an order's last record.
     with rebuilding(lenient) as context:
         attributions.rebuild_days(context, [NOON[:10]], attributions.rules_of(context))
     come_back_to_nothing(lenient, stores)
@@ -196,13 +196,13 @@ def test_an_order_sighted_before_a_crash_stays_counted_when_its_next_sighting_is
 ) -> None:
     send(lenient, [record("s:c", completed("e"))])
     with lane(lenient) as run:
-        slot = run.fetch()
-        assert slot is not None
-        run.attribution(run.ad_lead(run.index(slot)))
+        batch = run.fetch()
+        assert batch is not None
+        run.attribution(run.ad_lead(run.index(batch)))
     send(lenient, [record("s:c", order(77), topic="orders/create", event_id="w")])
     with refusing_orders(stores):
         drain(lenient)
-    # Both are of one order, whose attribution is not as it should be.
+    # Both records are of one order, whose attribution was refused.
     found = [(entry.letter.stage, entry.letter.origin.offset) for entry in listed(lenient, stores)]
     assert sorted(found) == [("attribution", 0), ("attribution", 1)]
     assert come_back(lenient, stores) == Replay(replayed=2)
@@ -228,7 +228,7 @@ def refuse_otherwise(stores: Stores, tries: int) -> None:
 
 
 def given_up(settings: Settings, stores: Stores) -> None:
-    """A letter that two tries have come to two other reasons of."""
+    """Make a dead letter that two tries rejected for two other reasons."""
     refuse_otherwise(stores, 0)
     send(settings, [record("s:c", completed("e", query="?utm_source=n"))])
     drain(settings)
@@ -255,7 +255,7 @@ def test_a_dead_letter_rejected_for_two_other_reasons_is_given_up_until_it_is_re
     assert accounted(settings) == (1, 0)
 
 
-def test_a_letter_that_is_reopened_has_two_tries_again(settings: Settings, stores: Stores) -> None:
+def test_a_reopened_dead_letter_has_two_tries_again(settings: Settings, stores: Stores) -> None:
     given_up(settings, stores)
     assert reopen(settings) == 1
     for tries in (1, 2):
@@ -289,8 +289,8 @@ def test_the_command_asks_first_and_can_only_look(lenient: Settings, stores: Sto
     send(lenient, [record("s:c", pixel("e"))])
     drain(lenient)
     accept(stores, CUSTOMERS)
-    looked = json.loads(truepixel(lenient, "dead-letters", "replay", "--dry-run", "--json"))
-    assert [row["stage"] for row in looked["letters"]] == ["customer"]
+    plan_only = json.loads(truepixel(lenient, "dead-letters", "replay", "--dry-run", "--json"))
+    assert [row["stage"] for row in plan_only["letters"]] == ["customer"]
     assert truepixel(lenient, "dead-letters", "replay", "--dry-run").count("customer") == 1
     assert "Replay 1 dead letters (customer 1)?" in truepixel(lenient, "dead-letters", "replay", code=1)
     assert states(lenient, stores) == ["waiting"]
@@ -300,7 +300,7 @@ def test_the_command_asks_first_and_can_only_look(lenient: Settings, stores: Sto
     assert "is not topic/partition/offset" in truepixel(lenient, "dead-letters", "replay", "--origin", "x", code=2)
 
 
-def test_the_job_can_only_look_and_reopens(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_job_has_a_dry_run_and_reopens(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment(settings).items():
         if name.startswith("TRUEPIXEL_"):
             monkeypatch.setenv(name, value)
@@ -324,7 +324,7 @@ def test_the_job_can_only_look_and_reopens(settings: Settings, stores: Stores, m
     audited(settings, stores)
 
 
-def test_a_letter_brought_back_at_its_second_try_is_as_good(lenient: Settings, stores: Stores) -> None:
+def test_a_dead_letter_may_be_reprocessed_by_its_second_try(lenient: Settings, stores: Stores) -> None:
     send(lenient, [record("s:c", completed("e", query="?utm_source=n"))])
     refuse(stores, AD_LEADS, "^s:c$")
     drain(lenient)
@@ -352,7 +352,7 @@ def test_a_replay_that_stops_at_another_stage_continues_from_there_and_counts_pr
     assert come_back(lenient, stores) == Replay(replayed=1)
 
 
-def test_a_letter_whose_event_another_record_has_brought_is_a_duplicate(lenient: Settings, stores: Stores) -> None:
+def test_a_dead_letter_whose_event_came_in_another_record_is_a_duplicate(lenient: Settings, stores: Stores) -> None:
     with refusing_named_shops(stores, "2026.01"):
         view = pixel("same", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
         send(lenient, [record("s:c", view)])
@@ -394,7 +394,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("owner", "name"), BOUNDARIES, ids=lambda part: getattr(part, "__name__", part))
-def test_a_replay_that_ends_behind_any_write_is_finished_by_the_next(
+def test_a_replay_that_ends_after_any_write_is_finished_by_the_next(
     lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
     send(lenient, visitors(400))
@@ -402,10 +402,10 @@ def test_a_replay_that_ends_behind_any_write_is_finished_by_the_next(
     refuse(stores, AD_LEADS, "[4-7]$")
     drain(lenient)
     accept(stores, CUSTOMERS, AD_LEADS)
-    genuine = getattr(owner, name)
+    original = getattr(owner, name)
 
     def written_and_killed(*arguments: Any, **named: Any) -> None:
-        genuine(*arguments, **named)
+        original(*arguments, **named)
         raise Killed
 
     with monkeypatch.context() as patched:
@@ -424,10 +424,10 @@ def lane(settings: Settings) -> Iterator[LaneRunner]:
 
 
 def crash_before_commit(settings: Settings) -> None:
-    """Bring what lies there through all stages and end without a commit."""
+    """Bring the waiting records through all stages, and end without a commit."""
     with lane(settings) as run:
-        while (slot := run.fetch()) is not None:
-            done = run.attribution(run.ad_lead(run.index(slot)))
+        while (batch := run.fetch()) is not None:
+            done = run.attribution(run.ad_lead(run.index(batch)))
             run.customer(done)
             run.product_stats(done)
         run._pool.drain()
@@ -469,7 +469,7 @@ def test_a_rejection_stays_when_its_batch_runs_again_and_the_store_would_accept_
     accounted(lenient)
 
 
-def test_a_refusal_of_the_history_sticks_too(lenient: Settings, stores: Stores) -> None:
+def test_an_event_that_the_history_rejected_stays_a_dead_letter(lenient: Settings, stores: Stores) -> None:
     view = pixel("e", "product_viewed", productVariant={"product": {"id": "p"}, "price": None})
     with refusing_named_shops(stores, "2026.01"):
         send(lenient, [record("s:c", view), (b"s:c", b"no json", ())])
@@ -480,10 +480,10 @@ def test_a_refusal_of_the_history_sticks_too(lenient: Settings, stores: Stores) 
 
 
 @pytest.mark.parametrize("collection", [CUSTOMERS, AD_LEADS])
-def test_what_was_applied_before_a_crash_is_no_dead_letter_when_its_batch_is_refused(
+def test_an_event_applied_before_a_crash_is_no_dead_letter_when_its_batch_is_refused(
     lenient: Settings, stores: Stores, collection: str
 ) -> None:
-    """The batch runs again with more in it, and its documents are refused: the first events have been counted."""
+    """The batch runs again with more events, and its documents are refused: the first events are counted already."""
     first = [record("s:c", completed(f"e{n}", f"t{n}", query=f"?utm_source=n{n}")) for n in range(3)]
     then = [record("s:c", completed(f"f{n}", f"u{n}", query=f"?utm_source=m{n}")) for n in range(3)]
     send(lenient, first)
@@ -526,8 +526,8 @@ def test_without_dead_letters_no_batch_asks_redis_for_them(settings: Settings, s
 
     send(settings, [record("s:c", pixel(f"e{n}")) for n in range(50)])
     before = hash_calls()
-    (tally,) = drain(settings.model_copy(update={"batch_messages": 5}))
-    assert tally.batches >= 10
+    (metrics,) = drain(settings.model_copy(update={"batch_messages": 5}))
+    assert metrics.batches >= 10
     assert hash_calls() - before == 3
 
 
@@ -548,7 +548,7 @@ def at_once(*tasks: Callable[[], Any]) -> None:
     assert failures == []
 
 
-def test_two_replays_at_once_beside_the_stream_apply_each_letter_once(lenient: Settings, stores: Stores) -> None:
+def test_two_replays_beside_the_stream_apply_each_dead_letter_once(lenient: Settings, stores: Stores) -> None:
     records = visitors(1000, seed=11)
     send(lenient, records[:600])
     refuse(stores, CUSTOMERS, "[0-7]$")
@@ -573,7 +573,7 @@ def test_an_older_event_that_comes_back_leaves_what_newer_ones_have_set(lenient:
     assert (profile["last_ad"]["source"], profile["events"]) == ("new", 2)
 
 
-def test_only_the_letters_asked_for_are_replayed(lenient: Settings, stores: Stores) -> None:
+def test_only_the_selected_dead_letters_are_replayed(lenient: Settings, stores: Stores) -> None:
     refuse(stores, CUSTOMERS, "^s:c$")
     refuse(stores, AD_LEADS, "^s:d$")
     send(lenient, [record("s:c", pixel("e")), record("s:d", {**pixel("f", query="?utm_source=n"), "clientId": "d"})])
@@ -595,7 +595,7 @@ def test_only_the_letters_asked_for_are_replayed(lenient: Settings, stores: Stor
         ("redis_url", "redis://127.0.0.1:1"),
     ],
 )
-def test_a_store_that_is_away_costs_no_try_and_loses_nothing(
+def test_an_unreachable_store_uses_no_try_and_loses_nothing(
     lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch, field: str, value: str
 ) -> None:
     refuse(stores, CUSTOMERS, "^s:c$")

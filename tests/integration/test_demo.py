@@ -132,7 +132,7 @@ def command_of(pid: int) -> str:
 
 
 def shell(demo: Demo, command: str) -> str:
-    """What a command prints in another terminal, in the same folder."""
+    """Return the output of a command in another terminal, in the same folder."""
     done = subprocess.run(
         ["sh", "-c", command],
         cwd=demo.folder,

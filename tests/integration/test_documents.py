@@ -1,4 +1,4 @@
-"""Documents of another shape on the genuine servers: read, upgraded and kept, or a dead letter if unreadable."""
+"""Documents of another shape on the real servers: read, upgraded and kept, or a dead letter if unreadable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def get(stores: Stores, name: str, id_: str) -> dict[str, Any]:
 
 @pytest.fixture(params=VERSIONS, ids=lambda path: path.stem)
 def installed(request: pytest.FixtureRequest, settings: Settings, stores: Stores) -> dict[str, dict[str, Any]]:
-    """What a version before left behind: its documents, and the records that they are of, committed."""
+    """The documents of an earlier version, and their records, which are committed."""
     text = request.param.read_text().replace("truepixel.events", settings.topic)
     for document in json.loads(text)["events"].values():
         send(settings, [record(USER, document["payload"], received_at=document["received_at"])])
@@ -99,9 +99,9 @@ def more(settings: Settings) -> None:
 def test_documents_of_the_version_before_are_read_and_updated(
     settings: Settings, stores: Stores, installed: dict[str, dict[str, Any]]
 ) -> None:
-    """What they have counted counts once; what they could not know yet, a rebuild adds."""
-    (tally,) = drain(settings)
-    assert (tally.redelivered, tally.indexed, sum(tally.dead_letters.values())) == (4, 0, 0)
+    """Their counts count once; a rebuild adds the fields that they did not have yet."""
+    (metrics,) = drain(settings)
+    assert (metrics.redelivered, metrics.indexed, sum(metrics.dead_letters.values())) == (4, 0, 0)
     more(settings)
     drain(settings)
     flush(stores)
@@ -181,7 +181,7 @@ def test_unknown_fields_survive_a_rewrite(
 
 
 SIGHTING = {"source": "pixel", "event_id": "e", "client_id": "c", "occurred_at": "2026-01-01T12:00:00.000Z"}
-# Collection, document, which field is named, and the stage whose letter it is.
+# Collection, document, the field that the dead letter names, and its stage.
 ODD: list[tuple[str, str, dict[str, Any], str, str]] = [
     (AD_LEADS, "s:c", {"touches": "none"}, "touches", "ad_lead"),
     (AD_LEADS, "s:c", {"touches": [{"at": NOON, "offset": 1}]}, "partition", "ad_lead"),
@@ -241,8 +241,8 @@ def test_documents_without_a_version_of_ours_are_updated_too(
     put(stores, ORDERS, "s:tok", {"shop_id": "s", "ids": ["s:tok"], "note": "hello"})
     put(stores, "attributions", "s:tok", {"shop_id": "s", "order_id": "9"})
     send(settings, [record("s:c", completed("e", query="?utm_source=n"))])
-    (tally,) = drain(settings)
-    assert not tally.dead_letters
+    (metrics,) = drain(settings)
+    assert not metrics.dead_letters
     profile = stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]
     assert (profile["events"], profile["orders"], profile["revenue"]) == (3, 1, {"USD": 1000})
     assert [profile["note"], stores.mongodb.read(AD_LEADS, ["s:c"])["s:c"]["note"]] == ["hello", "hello"]
@@ -308,7 +308,7 @@ def test_a_rebuild_skips_what_cannot_be_read_and_does_the_rest(settings: Setting
     put(stores, "events", "s:odd", {"shop_id": "s", "occurred_at": "2026-01-10T12:00:00.000Z", "source": "pixel"})
     stores.mongodb.delete(CUSTOMERS, {"_id": "s:c"})
     with rebuilding(settings) as context:
-        # The events' own rebuild reads the documents of records that Kafka does not have, and so meets the odd one.
+        # The rebuild of events reads the documents of records that Kafka does not have, and so the odd one.
         assert [rebuilt.unreadable for rebuilt in rebuilds(context)] == [1, 0, 0, 1, 0, 0]
     assert stores.mongodb.read(CUSTOMERS, ["s:c"])["s:c"]["events"] == 1
     assert get(stores, CUSTOMERS, "s:bad")["events"] == "many"
@@ -344,7 +344,7 @@ def test_redactions_and_requests_that_cannot_be_read_keep_no_other_back(settings
     put(stores, PRIVACY_REQUESTS, "cli/bad", {"state": "waiting", "asked_at": "today", "request": {}})
     assert [waiting.id for waiting in privacy_requests.waiting(stores.mongodb)] == ["cli/good"]
     send(settings, [record("s:c", pixel("e")), record("s:d", {**pixel("f"), "clientId": "d"})])
-    (tally,) = drain(settings)
-    # A redaction whose end cannot be read covers everything: rather too much than too little.
-    assert (tally.redacted, sum(tally.dead_letters.values())) == (1, 0)
+    (metrics,) = drain(settings)
+    # A redaction with an unreadable end covers everything: too much rather than too little.
+    assert (metrics.redacted, sum(metrics.dead_letters.values())) == (1, 0)
     assert stores.mongodb.read(CUSTOMERS, ["s:c", "s:d"]).keys() == {"s:d"}

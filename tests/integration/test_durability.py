@@ -21,7 +21,7 @@ GOOD = Facts(
 )
 
 
-def test_what_setup_creates_on_the_genuine_servers_passes_the_checks(settings: Settings, stores: Stores) -> None:
+def test_what_setup_creates_on_the_real_servers_passes_the_checks(settings: Settings, stores: Stores) -> None:
     page = {"id": "e1", "name": "page_viewed", "clientId": "c", "timestamp": "2026-01-05T10:00:00Z"}
     send(settings, [record("shop:c", page)])
     drain(settings)

@@ -1,7 +1,7 @@
-"""States that a genuine Elasticsearch can be in: shards that recover, blocks, limits, a full disk, no memory left.
+"""States that a real Elasticsearch can be in: shards that recover, blocks, limits, a full disk, no memory left.
 
-In each of them a quiet night's few events wait: no dead letter, nothing committed, nothing believed to be absent. When
-it is over they end as if nothing had happened.
+In each state, a quiet night's few events wait: none is a dead letter or committed, and no document is taken for
+absent. Afterwards they are processed as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import psutil
 import pytest
 from elasticsearch import ApiError
 
-from tests.integration.driving import audited, drain, one_batch, record, send
+from tests.integration.driving import all_committed, audited, drain, one_batch, record, send
 from tests.integration.test_dead_letters import come_back, narrow
 from tests.integration.test_pipeline import attribution, completed, order, pixel
 from truepixel_dagster.dead_letters.inspect import listed
@@ -35,7 +35,6 @@ from truepixel_dagster.stages.settling import settling
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stores.elasticsearch_errors import Kind, kind_of, types_of
 from truepixel_dagster.stores.errors import ServerRefuses, Unavailable
-from truepixel_dagster.stream.topics import lag
 
 MONTH = "2026.01"
 State = Callable[[Stores], AbstractContextManager[None]]
@@ -45,10 +44,6 @@ State = Callable[[Stores], AbstractContextManager[None]]
 def hasty(settings: Settings) -> Settings:
     """Settings that give up soon."""
     return settings.model_copy(update={"retries": 2, "elasticsearch_timeout": 2.0})
-
-
-def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
 
 
 def client(stores: Stores) -> Any:
@@ -107,7 +102,7 @@ STATES = {
     "read block": (blocked("read"), "cluster_block_exception.*FORBIDDEN/7/index read"),
 }
 EVENTS = f"events-{MONTH}"
-# A lane reads an index of events only where it meets a document.
+# A lane reads an index of events only for an event that the index already has.
 CASES = [(EVENTS, name) for name in STATES if name != "read block"] + [("attributions", name) for name in STATES]
 
 
@@ -117,7 +112,7 @@ def test_an_index_that_accepts_no_writes_makes_no_dead_letter_and_loses_nothing(
 ) -> None:
     send(hasty, [record("s:c", completed("first", query="?utm_source=n"))])
     drain(hasty)
-    before = committed(hasty)
+    before = all_committed(hasty)
     state, said = STATES[name]
     back = {"kind": "refund", "status": "success", "amount": "10.00", "currency": "USD"}
     refund = {"id": 1, "order_id": 77, "created_at": "2026-01-01T13:00:00Z", "transactions": [back]}
@@ -135,7 +130,7 @@ def test_an_index_that_accepts_no_writes_makes_no_dead_letter_and_loses_nothing(
             drain(hasty)
         assert "\n" not in str(stopped.value)
         assert listed(hasty, stores) == []
-        assert committed(hasty) == before
+        assert all_committed(hasty) == before
     drain(hasty)
     assert listed(hasty, stores) == []
     audited(hasty, stores)
@@ -181,7 +176,7 @@ def test_a_months_index_that_cannot_be_made_stops_the_lane(
     with state(stores):
         with pytest.raises(ServerRefuses, match=said):
             drain(hasty)
-        assert (listed(hasty, stores), committed(hasty)) == ([], 0)
+        assert (listed(hasty, stores), all_committed(hasty)) == ([], 0)
     drain(hasty)
     assert audited(hasty, stores).events == 3
 
@@ -194,7 +189,7 @@ def test_a_node_without_memory_stops_the_lane_with_its_reason(hasty: Settings, s
         pytest.raises(Unavailable, match=r"circuit_breaking_exception: .*Data too large"),
     ):
         one_batch(lane)
-    assert (listed(hasty, stores), committed(hasty)) == ([], 0)
+    assert (listed(hasty, stores), all_committed(hasty)) == ([], 0)
     drain(hasty)
     assert audited(hasty, stores).attributions == 3
 
@@ -218,7 +213,7 @@ def test_a_disk_at_its_flood_stage_stops_the_lane_until_it_has_room(hasty: Setti
         with pytest.raises(Unavailable, match="flood-stage watermark"):
             drain(hasty)
         assert listed(hasty, stores) == []
-    # Elasticsearch takes the block away by itself when there is room again.
+    # Elasticsearch removes the block itself when there is room again.
     waited_for(lambda: is_blocked(stores, index), False)
     drain(hasty)
     assert audited(hasty, stores).attributions == 2
@@ -264,7 +259,7 @@ def test_no_document_is_absent_that_a_shard_does_not_speak_of(hasty: Settings, s
     with open_stores(hasty) as others:
         store = others.elasticsearch
         assert [doc and doc.id for doc in store.mget([(index, "there"), (index, "absent")])] == ["there", None]
-        # A month that nobody has written to holds nothing, and that is known.
+        # A month without an index has no documents: that is certain.
         assert store.mget([(store.index("events-1999.01"), "absent")]) == [None]
         with recovering(stores, index):
             with pytest.raises(Unavailable, match="no_shard_available_action_exception"):
@@ -340,7 +335,7 @@ ITEMS = {
 
 
 @pytest.mark.parametrize("name", ITEMS)
-def test_an_item_is_decided_by_the_type_that_the_genuine_server_gives(stores: Stores, name: str) -> None:
+def test_an_item_is_decided_by_the_type_that_the_real_server_gives(stores: Stores, name: str) -> None:
     kind, operation, index, source = ITEMS[name]
     stores.elasticsearch.bulk([Action("create", stores.elasticsearch.index(EVENTS), "there", b'{"shop_id":"s"}')])
     head = {operation: {"_index": stores.elasticsearch.index(index), "_id": "there"}}

@@ -1,4 +1,4 @@
-"""The types of errors that `elasticsearch_errors.py` lists: each is provoked on a genuine Elasticsearch, or named with
+"""The types of errors that `elasticsearch_errors.py` lists: each is provoked on a real Elasticsearch, or named with
 its class and the reason why one node does not send it.
 """
 
@@ -42,7 +42,7 @@ Provoke = Callable[["Node"], Error]
 
 
 class Node:
-    """One genuine node, and an index of its own for each test."""
+    """One real node, and an index of its own for each test."""
 
     def __init__(self, url: str, server: Server) -> None:
         self.server = server

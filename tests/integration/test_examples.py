@@ -1,4 +1,4 @@
-"""The examples in the docstrings of modules with I/O run on the genuine servers, and give what they show."""
+"""The examples in the docstrings of modules with I/O run on the real servers, and give what they show."""
 
 from __future__ import annotations
 

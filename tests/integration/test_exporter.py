@@ -1,4 +1,4 @@
-"""The exporter on the genuine servers: it reports what the stores hold, after a restart and during an outage."""
+"""The exporter on the real servers: it reports what the stores hold, after a restart and during an outage."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def test_a_scrape_has_the_stores_figures_and_a_restart_counts_nothing_twice(sett
 
 
 def settled(settings: Settings, messages: int) -> Scraped:
-    """A scrape of an exporter that has just started, when what was reported in the last seconds is in it."""
+    """Scrape a new exporter until it includes the reports of the last seconds."""
     with serving(settings, lambda _: None, host="127.0.0.1", port=0) as port:
         for _ in range(20):
             found = scrape(port)
-            # Dagster writes down that a run has ended after what the run reported.
+            # Dagster records the end of a run after the run's reports.
             if total(found, "messages_total") >= messages and found.get(SUCCEEDED):
                 return found
             threading.Event().wait(1)
     return found
 
 
-def test_a_server_that_is_away_is_told_and_the_others_are_scraped(settings: Settings) -> None:
+def test_an_unreachable_server_is_reported_and_the_others_are_scraped(settings: Settings) -> None:
     lines: list[str] = []
     away = settings.model_copy(update={"redis_url": SecretStr("redis://:hush@127.0.0.1:1/0")})
     with serving(away, lines.append, host="127.0.0.1", port=0) as port:

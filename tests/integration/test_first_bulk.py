@@ -1,6 +1,6 @@
-"""A process's first bulk request goes in two parts side by side: what reads the replies must stand two threads at once.
+"""A process sends its first bulk request in two parts side by side, so two threads read its replies at once.
 
-Types that msgspec examines at their first use do not: the process crashes without a message.
+Once, msgspec examined a type at its first use in both threads, and the process crashed without a message.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.settings import Settings
 
-# Each import makes the types of every module of the stores new, so that each bulk request is a first one.
+# Each import creates the types of the stores' modules again, so that each bulk request is a first one.
 FIRST_BULKS = """
 import importlib, sys
 from truepixel_dagster.settings import load_settings

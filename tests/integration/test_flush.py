@@ -1,4 +1,4 @@
-"""The flush on genuine servers: claim, write, acknowledge; nothing is lost and nothing counts twice."""
+"""The flush on real servers: claim, write, acknowledge; nothing is lost and nothing counts twice."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def visit(store: RedisStore, *clients: str, shop: str = "s") -> None:
 
 
 def documents(store: ElasticsearchStore, name: str) -> dict[str, dict[str, Any]]:
-    """What the indices hold, by id, without the flush's own mark."""
+    """The documents of the indices by id, without the flush's own mark."""
     store.refresh()
     hits = {hit["_id"]: dict(hit["_source"]) for hit in store.scan(name)}
     for source in hits.values():
         source.pop("last_token", None)
-        # Of the version that wrote it: tests/integration/test_documents.py.
+        # The version of a document is tested by tests/integration/test_documents.py.
         source.pop("schema", None)
     return hits
 
@@ -117,12 +117,12 @@ def test_a_flush_of_nothing_writes_nothing(redis_store: RedisStore, elasticsearc
 
 def dies(store: object, method: str, *, after: bool, call: int) -> None:
     """The process ends before or after the given call of a store's method."""
-    genuine, calls = getattr(store, method), 0
+    original, calls = getattr(store, method), 0
 
     def dying(*arguments: Any) -> Any:
         nonlocal calls
         calls += 1
-        found = genuine(*arguments) if calls != call or after else None
+        found = original(*arguments) if calls != call or after else None
         if calls == call:
             raise Crash
         return found
@@ -196,7 +196,7 @@ class Sleeper(ElasticsearchStore):
 
 
 class EveryClaimOpen(RedisStore):
-    """What the flush would be if it did not look whether its claims are still open."""
+    """The flush without its check that its claims are still open."""
 
     def claim(self, keys: Sequence[CounterKey], tokens: Sequence[str]) -> list[Claim]:
         claims = super().claim(keys, tokens)
@@ -354,14 +354,14 @@ def test_a_key_that_a_scan_names_twice_counts_once(
 
 
 REFUSING: dict[str, dict[str, Any]] = {
-    # All that it should have, and no shop that is not a number.
+    # A correct index, except that it refuses a shop that is not a number.
     "values": {"properties": {"shop_id": {"type": "keyword", "copy_to": "narrow"}, "narrow": {"type": "long"}}},
     "mapping": {"dynamic": "strict", "properties": {"shop_id": {"type": "date", "format": "strict_date"}}},
 }
 
 
 def refuse(store: ElasticsearchStore, name: str, how: str) -> str:
-    """Make an index that takes none of the documents of a flush; returns its name."""
+    """Create an index that refuses every document of a flush; return its name."""
     index, template = store.index(name), store.index(name.removesuffix("-2026.01"))
     if how == "mapping":
         store.client.indices.delete_index_template(name=template)

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import redis
 
-from tests.integration.driving import audited, drain, one_batch, record, send
+from tests.integration.driving import audited, committed, drain, one_batch, record, send
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.events.shop_time import ShopDays
@@ -27,7 +27,6 @@ from truepixel_dagster.stages.settling import rules_of, settling
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis.leases import LaneBusy, LaneLost, Lease, lapsed
-from truepixel_dagster.stream.topics import lag
 
 LEASE_SECONDS = 3.0
 
@@ -51,10 +50,6 @@ def freeze(lane: LaneRunner) -> None:
     time.sleep(LEASE_SECONDS + 0.3)
 
 
-def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
-
-
 def test_a_second_worker_learns_who_has_the_lane(short: Settings) -> None:
     with a_lane(short, "first"), pytest.raises(LaneBusy, match="held by run first"), a_lane(short, "second"):
         pass
@@ -75,9 +70,9 @@ def test_an_expired_lease_is_distinguished_from_one_that_was_given_back(short: S
 
 def test_a_worker_suspended_beyond_its_lease_commits_nothing_more(short: Settings, stores: Stores) -> None:
     with a_lane(short, "frozen") as frozen:
-        slot = frozen.fetch()
-        assert slot is not None
-        done = frozen.attribution(frozen.ad_lead(frozen.index(slot)))
+        batch = frozen.fetch()
+        assert batch is not None
+        done = frozen.attribution(frozen.ad_lead(frozen.index(batch)))
         frozen.customer(done)
         frozen.product_stats(done)
         frozen._pool.drain()
@@ -86,7 +81,7 @@ def test_a_worker_suspended_beyond_its_lease_commits_nothing_more(short: Setting
         after = committed(short)
         assert sum(after.values()) == 1500
         with pytest.raises(LaneLost):
-            frozen.commit(slot)
+            frozen.commit(batch)
         with pytest.raises(LaneStopped):
             frozen.finish()
         assert committed(short) == after
@@ -107,9 +102,9 @@ def test_a_worker_suspended_in_the_middle_of_a_stage_writes_nothing_more(
 
     monkeypatch.setattr(ad_lead, "decide", sleepy)
     with a_lane(short, "frozen") as frozen:
-        slot = frozen.fetch()
-        assert slot is not None
-        known = frozen.index(slot)
+        batch = frozen.fetch()
+        assert batch is not None
+        known = frozen.index(batch)
         # It resumes between its read and its write: no other worker has changed these documents meanwhile.
         with pytest.raises(LaneLost):
             frozen.ad_lead(known)
@@ -130,9 +125,9 @@ def test_a_background_write_of_a_worker_that_lost_its_lane_is_not_made(
 
     monkeypatch.setattr(customer, "apply", sleepy)
     with a_lane(short.model_copy(update={"pool_workers": 1}), "frozen") as frozen:
-        slot = frozen.fetch()
-        assert slot is not None
-        done = frozen.attribution(frozen.ad_lead(frozen.index(slot)))
+        batch = frozen.fetch()
+        assert batch is not None
+        done = frozen.attribution(frozen.ad_lead(frozen.index(batch)))
         frozen.customer(done)
         with pytest.raises(LaneLost):
             frozen._pool.drain()
@@ -205,23 +200,23 @@ def test_a_document_changed_after_the_read_ahead_is_read_again(settings: Setting
     send(settings, [record("s:c", pixel("touch", query="?gclid=g-1")), record("s:c", completed("order"))])
     theirs = {"event_id": "theirs", "at": "2026-01-01T00:00:00.000Z", "ad": {"platform": "x"}}
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
-        slot = lane.fetch()
-        assert slot is not None
-        known = lane.index(slot)
+        batch = lane.fetch()
+        assert batch is not None
+        known = lane.index(batch)
         read = known.prefetched.result()
         assert read.leads == {}
         assert read.orders == ({"s:tok": None}, {})
-        partition = slot.events[0].origin.partition
+        partition = batch.events[0].origin.partition
         touch = {**theirs, "partition": partition, "offset": -1}
         stores.mongodb.update(AD_LEADS, ["s:c"], lambda _: {"s:c": {"touches": [touch]}})
-        other = msgspec.structs.replace(slot.events[1], origin=Origin("elsewhere", 9, 9), event_id="other")
+        other = msgspec.structs.replace(batch.events[1], origin=Origin("elsewhere", 9, 9), event_id="other")
         by = settling(rules_of(settings), {}, ShopDays(), lambda _partition, _offset: False)
         attribution.run([other], by, stores.mongodb, stores.elasticsearch)
         done = lane.attribution(lane.ad_lead(known))
         assert done.changes == {}
     (lead,) = stores.mongodb.read(AD_LEADS, ["s:c"]).values()
     assert [each["event_id"] for each in lead["touches"]] == ["theirs", "touch"]
-    (document,) = attribution.read(slot.events, stores.mongodb, stores.elasticsearch).attributions.values()
+    (document,) = attribution.read(batch.events, stores.mongodb, stores.elasticsearch).attributions.values()
     assert document is not None
     assert [each["event_id"] for each in document.source["sightings"]] == ["order", "other"]
 

@@ -31,7 +31,7 @@ def small(settings: Settings) -> Settings:
 
 
 def run(settings: Settings, owner: str, after: str | None, batches: int) -> RunMetrics:
-    """A run with so many slots; to its end if there are more than it needs."""
+    """Process up to so many micro-batches as a run."""
     with open_lane(settings, lane=0, lanes=1, owner=owner, after=after) as lane:
         for _ in range(batches):
             if not one_batch(lane):
@@ -41,7 +41,7 @@ def run(settings: Settings, owner: str, after: str | None, batches: int) -> RunM
 
 @contextmanager
 def in_background(settings: Settings, stores: Stores, owner: str, after: str) -> Iterator[Future[RunMetrics]]:
-    """A run that waits behind another one, once it has its place."""
+    """Start a standby run, and wait until it has its place."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(run, settings, owner, after, 100)
         deadline = time.monotonic() + 20
@@ -142,7 +142,7 @@ def test_a_predecessor_that_dies_is_succeeded_when_its_lease_runs_out(small: Set
 
 
 def test_two_runs_never_have_the_lane_at_once(small: Settings, stores: Stores) -> None:
-    """A relay of runs with two slots each: whoever has it finds exactly what the one before has left."""
+    """A relay of runs with two micro-batches each: each run finds exactly the records that the one before left."""
 
     def leg(number: int) -> RunMetrics:
         me, after = f"run-{number}", f"run-{number - 1}" if number else None
@@ -158,7 +158,7 @@ def test_two_runs_never_have_the_lane_at_once(small: Settings, stores: Stores) -
             while holder_of(small, stores) != {f"run-{number - 1}"} and not legs[-1].done():
                 time.sleep(0.005)
             legs.append(pool.submit(leg, number))
-        tallies = [future.result(timeout=60) for future in legs]
-    assert sum(tally.messages for tally in tallies) == EVENTS
-    assert sum(tally.redelivered for tally in tallies) == 0
+        all_metrics = [future.result(timeout=60) for future in legs]
+    assert sum(metrics.messages for metrics in all_metrics) == EVENTS
+    assert sum(metrics.redelivered for metrics in all_metrics) == 0
     audited(small, stores)

@@ -57,7 +57,7 @@ def change(stores: Stores, hit: Any, **fields: Any) -> None:
 
 
 def delete_an_event(_settings: Settings, stores: Stores) -> None:
-    # One that no duplicate stands for, and no later stage.
+    # An event without a duplicate, and without documents of later stages.
     view = next(hit for hit in hits(stores, "events-") if hit["_source"]["name"] == "page_viewed")
     stores.elasticsearch.bulk([Action("delete", view["_index"], view["_id"])])
 
@@ -75,7 +75,7 @@ def change_a_credit(_settings: Settings, stores: Stores) -> None:
 
 
 def change_every_day(_settings: Settings, stores: Stores) -> None:
-    # Whichever shop and day is drawn.
+    # The check draws any shop and day.
     for day in hits(stores, "product-stats-"):
         change(stores, day, views=day["_source"]["views"] + 1)
 
@@ -152,7 +152,7 @@ def test_a_replay_restores_health(healthy: Settings, stores: Stores) -> None:
     assert check()["records_accounted"].passed
 
 
-def test_a_server_that_is_away_is_named_and_nothing_is_judged(
+def test_an_unreachable_server_is_named_and_nothing_is_judged(
     healthy: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUEPIXEL_REDIS_URL", "redis://127.0.0.1:1")

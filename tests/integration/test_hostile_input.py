@@ -127,7 +127,7 @@ def test_a_record_too_large_for_a_dead_letter_has_one_that_refers_to_it(settings
     assert shown[1].value == value
     assert "refers_to" in inspect.as_row(shown[0])
     assert "refers_to" in inspect.as_document(*shown)
-    # It comes back by its record, and fails again for its size.
+    # Reprocessing reads its record, which is rejected again for its size.
     assert reprocess.replay(settings).failed_again == 1
 
 
@@ -376,8 +376,8 @@ def test_products_of_one_event_are_counted_up_to_a_bound(settings: Settings, sto
 
     send(settings, [record(f"s:c{n % 20}", started(n)) for n in range(120)])
     send(settings, [record("s:c", pixel("more", "checkout_started", checkout={"lineItems": [{}] * 2001}))])
-    (tally,) = drain(settings)
-    assert tally.counted == 120
+    (metrics,) = drain(settings)
+    assert metrics.counted == 120
     keys = sum(len(page) for page in stores.redis.counter_keys("buffer", 1000))
     assert keys == 120 * settings.products_per_event
     found = audited(settings, stores)
@@ -471,14 +471,14 @@ def test_a_machines_clock_that_jumps_stops_nothing(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = itertools.cycle([0.0, 86_400.0, -86_400.0, 3_600.0, -3.0])
-    genuine = time.time
-    monkeypatch.setattr(time, "time", lambda: genuine() + next(jumps))
+    real_time = time.time
+    monkeypatch.setattr(time, "time", lambda: real_time() + next(jumps))
     send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=4, shops=2)])
     drain(settings.model_copy(update={"batch_messages": 64}))
     audited(settings, stores)
 
 
-def test_very_many_events_of_one_user(settings: Settings, stores: Stores) -> None:
+def test_very_many_events_of_one_user_are_processed(settings: Settings, stores: Stores) -> None:
     send(settings, [record("s:c", pixel(f"e{n}", query=f"?gclid={n}" if n % 3 == 0 else "")) for n in range(20_000)])
     drain(settings)
     audited(settings, stores)
@@ -487,7 +487,7 @@ def test_very_many_events_of_one_user(settings: Settings, stores: Stores) -> Non
     assert len(lead["older"]) <= settings.batch_messages
 
 
-def test_events_of_5000_shops(settings: Settings, stores: Stores) -> None:
+def test_events_of_5000_shops_are_processed(settings: Settings, stores: Stores) -> None:
     viewed: dict[str, Any] = {"productVariant": {"product": {"id": "p"}}}
     send(settings, [record(f"shop-{n}:c", pixel("e", "product_viewed", **viewed)) for n in range(5_000)])
     drain(settings)

@@ -27,7 +27,7 @@ from truepixel_dagster.text import printable
 EVIL = (
     "[/] [b]\x1b[31m\x1b]0;owned\x07\x9b2J\u202egpj\u200b\u2028`![a](//b.example/c.png)<b>&amp;\r\nError: all is lost"
 )
-# Of a key, those below the space are refused with their events; these are not.
+# Characters below the space in a key are rejected with their event; these are not.
 SHOP = "[/]\x9b31m\u202e`![](//a.b)`\u2028"
 CLIENT = "client\u200b[/red]"
 UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -71,7 +71,7 @@ def test_no_command_prints_an_invisible_character(attacked: Settings, stores: St
     for arguments in (
         ("report", "--shop", SHOP),
         ("report", "--shop", SHOP, "--json"),
-        # Nothing is known of this one: the busiest shops are named.
+        # This shop has no documents: the busiest shops are named.
         ("report", "--shop", EVIL),
         ("dead-letters", "list"),
         ("dead-letters", "list", "--json"),
@@ -137,7 +137,7 @@ def test_dagster_shows_text_alone(attacked: Settings, stores: Stores, monkeypatc
                 failed += not evaluation.passed
                 shown = [evaluation.description or "", *(str(value) for value in texts(evaluation.metadata))]
                 assert unseen("".join(shown)) == set(), ascii(shown)
-                # What is text from outside stands as code, where Markdown makes no picture or link of it.
+                # Text from outside is shown as code, which Markdown does not turn into a picture or a link.
                 outside_code = (evaluation.description or "").split("`")[::2]
                 assert not any("![" in part or "[/]" in part for part in outside_code), ascii(shown)
     assert failed
@@ -166,7 +166,7 @@ def letter(settings: Settings) -> tuple[str, str]:
 
 
 def tamper(stores: Stores) -> None:
-    """Have every store differ from what it should hold, so that the audit and the checks have much to say."""
+    """Make every store differ from the oracle, so that the audit and the checks report much."""
     stores.elasticsearch.refresh()
     for name in ("attributions", "product-stats-"):
         for hit in stores.elasticsearch.scan(name):

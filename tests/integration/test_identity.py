@@ -87,7 +87,7 @@ def test_a_stack_whose_addresses_others_answer_is_not_used(
     monkeypatch.setattr(ephemeral, "free_ports", lambda count: ports)
     monkeypatch.setattr(Stack, "up", lambda self, progress: None)
     with pytest.raises(WrongCluster, match=NOTHING_WRITTEN), ephemeral_stack(tmp_path):
-        pytest.fail("it was given away")
+        pytest.fail("the port of the other process was used")
 
 
 def test_a_stack_of_an_earlier_version_gets_an_identity_and_keeps_its_data(tmp_path: Path) -> None:

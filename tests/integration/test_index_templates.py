@@ -1,4 +1,4 @@
-"""Templates and mappings on the genuine server: nothing is written and no search is trusted under foreign ones."""
+"""Templates and mappings on the real server: nothing is written and no search is trusted under foreign ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import all_committed, audited, drain, flush, one_batch, record, send
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.audit.audit import audit
@@ -24,7 +24,6 @@ from truepixel_dagster.resources import Stores, open_stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stores.errors import NotSetUp
-from truepixel_dagster.stream.topics import lag
 
 MARCH = "2026-03-03T12:00:00.000Z"
 
@@ -57,10 +56,6 @@ def dynamic(stores: Stores) -> None:
     indices(stores).put_index_template(name=name, **kept)
 
 
-def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
-
-
 @pytest.mark.parametrize("change", [without_template, with_other_fields, dynamic])
 def test_a_lane_writes_nothing_before_its_templates_are_corrected(
     settings: Settings, stores: Stores, change: Callable[[Stores], None]
@@ -70,7 +65,7 @@ def test_a_lane_writes_nothing_before_its_templates_are_corrected(
     with pytest.raises(NotSetUp, match=r"events.*: run `truepixel setup`$") as stopped:
         drain(settings)
     assert "\n" not in str(stopped.value)
-    assert (stores.elasticsearch.indices("events-"), listed(settings, stores), committed(settings)) == ([], [], 0)
+    assert (stores.elasticsearch.indices("events-"), listed(settings, stores), all_committed(settings)) == ([], [], 0)
     assert provision(settings) == ["Elasticsearch template events"]
     assert provision(settings) == []
     drain(settings)
@@ -84,7 +79,7 @@ def test_a_lane_writes_nothing_while_a_template_is_missing_that_it_needs_later(
     send(settings, [record("s:c", completed("e"))])
     with pytest.raises(NotSetUp, match=r"product-stats is missing: run `truepixel setup`"):
         drain(settings)
-    assert (stores.elasticsearch.indices("events-"), listed(settings, stores), committed(settings)) == ([], [], 0)
+    assert (stores.elasticsearch.indices("events-"), listed(settings, stores), all_committed(settings)) == ([], [], 0)
     provision(settings)
     drain(settings)
     assert audited(settings, stores).events == 1
@@ -231,7 +226,7 @@ def test_a_closed_index_is_not_taken_for_one_without_documents(settings: Setting
 
 
 def test_a_strict_index_that_lacks_a_field_makes_no_dead_letter(settings: Settings, stores: Stores) -> None:
-    """The index is looked at again before a document is poison: here it lost a field while the lane was at work."""
+    """The index is checked again before a document is poison: here it lost a field while the lane was processing."""
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
         send(settings, [record("s:c", pixel("e"))])
         assert one_batch(lane)

@@ -1,4 +1,4 @@
-"""What a lane reports of its own order and contiguity: nothing amiss on a sound lane, and each fault that is put in."""
+"""A lane's report on its own order and contiguity: no violation on a healthy lane, and one for each injected fault."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def drained(settings: Settings) -> RunMetrics:
             for r in traffic(900, seed=5, shops=2, duplicates=0.1, malformed=0.05, profile=FIRST)
         ],
     )
-    (tally,) = drain(settings.model_copy(update={"batch_messages": 100, "dead_letter_share": 1.0}))
-    return tally
+    (metrics,) = drain(settings.model_copy(update={"batch_messages": 100, "dead_letter_share": 1.0}))
+    return metrics
 
 
 def reversed_within_a_batch(patch: Patch) -> None:
@@ -57,12 +57,12 @@ def lost_by_a_stage(patch: Patch) -> None:
 
 
 def test_the_invariant_checks_of_a_healthy_lane_see_every_record_and_find_no_violation(settings: Settings) -> None:
-    tally = drained(settings)
-    assert tally.duplicates > 50
-    assert sum(tally.dead_letters.values()) > 20
-    assert (tally.contiguity.checked, tally.contiguity.violations) == (900, 0)
-    went_on = tally.indexed + tally.redelivered
-    assert (tally.order.checked, tally.order.violations) == (2 * went_on, 0)
+    metrics = drained(settings)
+    assert metrics.duplicates > 50
+    assert sum(metrics.dead_letters.values()) > 20
+    assert (metrics.contiguity.checked, metrics.contiguity.violations) == (900, 0)
+    processed = metrics.indexed + metrics.redelivered
+    assert (metrics.order.checked, metrics.order.violations) == (2 * processed, 0)
 
 
 @pytest.mark.parametrize(
@@ -72,17 +72,17 @@ def test_a_fault_shows_as_a_violation_of_its_kind(
     settings: Settings, monkeypatch: Patch, fault: Callable[[Patch], None], order: bool, contiguity: bool
 ) -> None:
     fault(monkeypatch)
-    tally = drained(settings)
-    assert (tally.order.violations > 0, tally.contiguity.violations > 0) == (order, contiguity)
-    assert tally.contiguity.checked == 900
+    metrics = drained(settings)
+    assert (metrics.order.violations > 0, metrics.contiguity.violations > 0) == (order, contiguity)
+    assert metrics.contiguity.checked == 900
 
 
-def test_a_commit_past_what_a_background_stage_has_still_in_hand_shows(settings: Settings, monkeypatch: Patch) -> None:
-    go_on = threading.Event()
+def test_a_commit_past_an_unfinished_background_stage_is_a_violation(settings: Settings, monkeypatch: Patch) -> None:
+    may_continue = threading.Event()
     run = customer.run
 
     def slow(share: Mapping[str, Sequence[Event]], *rest: Any) -> Any:
-        go_on.wait(30)
+        may_continue.wait(30)
         return run(share, *rest)
 
     def all_that_was_fetched(ledger: Ledger) -> dict[int, int]:
@@ -95,21 +95,21 @@ def test_a_commit_past_what_a_background_stage_has_still_in_hand_shows(settings:
         assert one_batch(lane)
         lane._commits.drain()
         assert (lane.metrics.contiguity.checked, lane.metrics.contiguity.violations) == (5, 5)
-        go_on.set()
+        may_continue.set()
         lane.finish()
 
 
-def test_a_user_on_two_workers_shows(settings: Settings, monkeypatch: Patch) -> None:
-    second_is_through = threading.Event()
+def test_a_user_on_two_workers_is_a_violation(settings: Settings, monkeypatch: Patch) -> None:
+    second_is_done = threading.Event()
     run = customer.run
 
     def the_first_batch_last(share: Mapping[str, Sequence[Event]], *rest: Any) -> Any:
         first = min(event.origin.offset for mine in share.values() for event in mine) == 0
         if first:
-            second_is_through.wait(30)
+            second_is_done.wait(30)
         found = run(share, *rest)
         if not first:
-            threading.Timer(0.2, second_is_through.set).start()
+            threading.Timer(0.2, second_is_done.set).start()
         return found
 
     asked = itertools.count()
@@ -121,5 +121,5 @@ def test_a_user_on_two_workers_shows(settings: Settings, monkeypatch: Patch) -> 
     monkeypatch.setattr(customer, "run", the_first_batch_last)
     monkeypatch.setattr(KeyedPool, "worker_of", another_for_each_batch)
     send(settings, [record("s:c", pixel(f"e{number}")) for number in range(4)])
-    (tally,) = drain(settings.model_copy(update={"batch_messages": 2}))
-    assert tally.order.violations > 0
+    (metrics,) = drain(settings.model_copy(update={"batch_messages": 2}))
+    assert metrics.order.violations > 0

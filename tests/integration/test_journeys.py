@@ -1,4 +1,4 @@
-"""Persons, journeys and cohorts on the genuine servers, by hand; and where a person has one client, the stream's."""
+"""Persons, journeys and cohorts on the real servers, by hand; and where a person has one client, the stream's."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def tools(ours: Settings) -> Iterator[Tools]:
 
 
 def everything(tools: Tools, days: list[str], now: int = DECEMBER) -> int:
-    """Make people, journeys of days and the cohorts of January; how many files were changed."""
+    """Make people, journeys of days and the cohorts of January; return how many files changed."""
     done = make(tools, PEOPLE_MAKER, [ALWAYS]) + make(tools, JOURNEYS_MAKER, days)
     return (done + make_cohorts(tools, ["2026-01-01"], now)).changed
 
@@ -220,7 +220,7 @@ def test_a_device_of_many_customers_connects_no_persons(ours: Settings) -> None:
         apart = {row["id"]: row for row in rows(tools, PEOPLE, ALWAYS)}
         assert apart["kiosk"]["shared"]
         assert len({apart[f"own-{number}"]["person_id"] for number in (1, 2, 3)}) == 3
-        # Whoever orders at the kiosk is known by the customer of the order.
+        # A buyer at the kiosk is known by the customer of the order.
         assert apart["token-11"]["person_id"] == apart["own-1"]["person_id"]
     with making(ours.model_copy(update={"customers_per_client": 3})) as tools:
         make(tools, PEOPLE_MAKER, [ALWAYS])
@@ -258,7 +258,7 @@ def test_journeys_of_one_client_are_the_streams_attributions(ours: Settings, too
     assert f"Materialize journeys for {day}" in tampered.description
 
 
-def test_people_are_made_where_they_were_never(ours: Settings, tools: Tools) -> None:
+def test_journeys_make_the_people_if_there_are_none_yet(ours: Settings, tools: Tools) -> None:
     send(ours, two_devices())
     drain(ours)
     make(tools, JOURNEYS_MAKER, [SECOND_DAY])

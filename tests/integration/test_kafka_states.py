@@ -94,8 +94,8 @@ def test_markers_and_aborted_records_are_committed_over_and_leave_no_lag(setting
 
 def test_aborted_records_alone_soon_cause_no_lag(settings: Settings, stores: Stores) -> None:
     Transactions(settings).abort([view(number, f"c{number}") for number in range(6)])
-    (tally,) = drain(settings)
-    assert (tally.messages, tally.waiting, tally.contiguity.violations) == (0, 0, 0)
+    (metrics,) = drain(settings)
+    assert (metrics.messages, metrics.waiting, metrics.contiguity.violations) == (0, 0, 0)
     assert lag_of(settings) == 0
     assert clients(stores) == {}
 
@@ -118,8 +118,8 @@ def test_markers_are_not_committed_over_while_something_before_them_is_incomplet
 ) -> None:
     Transactions(settings).commit([view(1)])
     with open_lane(settings, lane=0, lanes=1, owner="a") as lane:
-        slot = lane.fetch()
-        assert slot is not None
+        batch = lane.fetch()
+        assert batch is not None
         monkeypatch.setattr(lane._pool, "drain", lambda: None)
         lane.finish()
     assert {entry.committed for entry in topics.lag(settings.kafka())} == {None}
@@ -173,8 +173,8 @@ def test_what_retention_removed_before_a_run_is_kept_with_its_ranges(settings: S
     send(settings, [view(number) for number in range(4, 9)])
     remove_before(settings, {entry.partition: 7})
     assert sum(entry.lost for entry in topics.lag(settings.kafka())) == 3
-    (tally,) = drain(settings)
-    assert (tally.messages, tally.lost) == (2, {entry.partition: 3})
+    (metrics,) = drain(settings)
+    assert (metrics.messages, metrics.lost) == (2, {entry.partition: 3})
     (lost,) = lost_records(stores.mongodb)
     assert (lost.partition, lost.first, lost.last, str(lost)) == (
         entry.partition,
@@ -211,14 +211,14 @@ def test_retention_that_overtakes_a_run_is_counted_and_the_rest_is_read(settings
         remove_before(settings, {entry.partition: 25})
         while one_batch(lane):
             pass
-        tally = lane.finish()
+        metrics = lane.finish()
     (lost,) = lost_records(stores.mongodb)
-    assert (lost.last, tally.lost) == (24, {entry.partition: lost.last - lost.first + 1})
-    assert tally.messages == 30 - tally.lost[entry.partition]
-    assert clients(stores) == {"c1": tally.messages}
+    assert (lost.last, metrics.lost) == (24, {entry.partition: lost.last - lost.first + 1})
+    assert metrics.messages == 30 - metrics.lost[entry.partition]
+    assert clients(stores) == {"c1": metrics.messages}
     assert lag_of(settings) == 0
     found = audited(settings, stores)
-    assert found.lost_to_retention == tally.lost[entry.partition]
+    assert found.lost_to_retention == metrics.lost[entry.partition]
 
 
 # --- Partitions added ---
@@ -234,7 +234,7 @@ def add_partitions(settings: Settings, count: int) -> None:
 
 
 def shopping(first: int, users: int = 24) -> list[tuple[bytes, bytes, Any]]:
-    """Of each user two ads and an order."""
+    """Two ads and an order of each user."""
     found = [view(number, f"u{number % users}") for number in range(first, first + 2 * users)]
     for number in range(first, first + users):
         client = f"u{number % users}"
@@ -260,10 +260,10 @@ def test_partitions_added_excuse_the_order_of_moved_users_and_nothing_else(setti
     send(settings, shopping(0))
     drain(settings)
     add_partitions(settings, 6)
-    # The sensor's look.
+    # The check of the topic by a tick of the sensor.
     verified(settings.kafka(), stores)
     send(settings, shopping(1000))
-    # The new partitions first: what is older in them than in the others came later to the stages.
+    # The new partitions first, so that their newer records reach the stages before older ones of the others.
     with open_lane(settings, lane=1, lanes=2, owner="a") as lane:
         while one_batch(lane):
             pass
@@ -326,7 +326,7 @@ def test_partitions_that_are_added_under_a_run_are_the_next_runs(settings: Setti
         lane._watch._looked_at = float("-inf")
         while one_batch(lane):
             pass
-        # It ended though messages wait: who comes next has all partitions.
+        # The run ended though messages wait: the next run has all partitions.
         assert lane.finish().waiting > 0
     drain(settings)
     assert lag_of(settings) == 0

@@ -1,4 +1,4 @@
-"""The tables of the lake on the genuine servers: figures by hand, sums, stale days, and what Dagster shows of them."""
+"""The tables of the lake on the real servers: figures by hand, sums, stale days, and what Dagster shows of them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def sold(settings: Settings, stores: Stores, tmp_path: Path) -> Settings:
 
 
 def made(settings: Settings, days: list[str] = DAYS) -> int:
-    """Make what is stale; how many files that changed."""
+    """Materialize the stale days; return how many files changed."""
     with making(settings) as tools:
         return refresh(tools, MAKERS, days).changed
 
@@ -250,7 +250,7 @@ def test_the_page_and_the_cohorts_show_the_tables(sold: Settings, tmp_path: Path
         assert words in page, words
     for model in ("linear", "markov", "shapley"):
         found = json.loads(truepixel(sold, "report", "--shop", SHOP, "--model", model, "--json", *days))
-        # By a model of any kind, the rows sum to the same orders.
+        # The rows of every model sum to the same orders.
         assert sum(row["gross"] for row in found["sources"]) == 15_000, model
         assert [(total["net"], total["orders"], total["spend"]) for total in found["totals"]] == [(13_000, 2, 3700)], (
             model

@@ -1,4 +1,4 @@
-"""The lake in a bucket of a genuine S3 server, with the ordinary variables for its address and keys."""
+"""The lake in a bucket of a real S3 server, with the ordinary variables for its address and keys."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_the_command_line_imports_from_the_bucket_and_queries_it(lake: Lake, buc
     lake.fs.pipe_file(f"{bucket}/exports/google.csv", SPEND.encode())
     done = run(tmp_path, "spend", "import", f"s3://{bucket}/exports/google.csv", "--shop", "7")
     assert done.returncode == 0, done.stderr
-    # What another process wrote is seen at once.
+    # A write of another process is visible at once.
     assert lake.days(AD_SPEND) == [DAY]
     assert [row["amount"] for row in lake.read(AD_SPEND, DAY, "7")] == [2000]
     lake.write(FUNNEL_DAILY, DAY, {shop: [steps(shop)] for shop in SHOPS}, {})
@@ -248,7 +248,7 @@ def test_new_and_replaced_files_of_a_watched_bucket_are_imported(
 
 
 def tick(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
-    """What the sensor asks for, and its cursor then."""
+    """The runs that the sensor requests, and its new cursor."""
     found = spend_files(dg.build_sensor_context(cursor=cursor))
     assert isinstance(found, dg.SensorResult)
     return list(found.run_requests or ()), found.cursor
@@ -289,7 +289,7 @@ def assert_one_line(done: subprocess.CompletedProcess[str], reason: str) -> None
     assert "canary" not in done.stderr
 
 
-def test_a_server_that_went_away_is_an_error_and_not_an_empty_lake(
+def test_an_unreachable_server_is_an_error_and_not_an_empty_lake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")

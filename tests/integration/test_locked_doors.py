@@ -1,4 +1,4 @@
-"""Genuine servers with users, passwords and TLS: which credentials work, and how each wrong one is reported."""
+"""Real servers with users, passwords and TLS: which credentials work, and how each wrong one is reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ WRONG = SecretStr("canary-wrong-4712")
 PROTOCOL = {"kafka_sasl_mechanism": None, "kafka_sasl_username": None, "kafka_sasl_password": None}
 NO_USER: dict[str, Any] = {"elasticsearch_username": None, "elasticsearch_password": None}
 NOBODY_AT_REDIS: dict[str, Any] = {"redis_username": None, "redis_password": None}
-# What docs/security.md says that it needs.
+# The rights that docs/security.md lists.
 ENOUGH = {
     "cluster": ["monitor", "manage_index_templates"],
     "indices": [{"names": ["truepixel-*"], "privileges": ["all"]}],
@@ -86,7 +86,7 @@ def one_line(said: str, server: str) -> str:
     return said
 
 
-def test_with_the_right_keys_every_door_opens(locked: Locked) -> None:
+def test_correct_credentials_are_accepted_by_every_server(locked: Locked) -> None:
     assert missing_servers(locked.settings) == []
     assert partition_count(locked.settings.kafka()) == 3
 
@@ -112,7 +112,7 @@ def test_kafkas_certificate_must_be_of_the_authority_that_is_trusted(locked: Loc
     assert "TRUEPIXEL_KAFKA_SSL_CA_LOCATION" in said
 
 
-def test_kafka_by_scram(locked: Locked) -> None:
+def test_kafka_accepts_scram_credentials(locked: Locked) -> None:
     admin = AdminClient({"bootstrap.servers": str(locked.kafka.address)})
     kind = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
     wanted = UserScramCredentialUpsertion("scrammed", kind, PASSWORD.encode())
@@ -123,7 +123,7 @@ def test_kafka_by_scram(locked: Locked) -> None:
     denied_by_kafka(scram.model_copy(update={"kafka_sasl_password": WRONG}))
 
 
-def test_kafka_by_a_certificate_of_our_own(locked: Locked) -> None:
+def test_kafka_accepts_a_client_certificate(locked: Locked) -> None:
     mutual = locked.but(kafka_bootstrap=str(locked.kafka.mutual), kafka_security_protocol="SSL", **PROTOCOL)
     assert "TRUEPIXEL_KAFKA_SSL_" in denied_by_kafka(mutual)
     client = str(locked.certificates.client)
@@ -173,7 +173,7 @@ def test_the_acls_of_the_docs_are_enough(locked: Locked, monkeypatch: pytest.Mon
     ],
 )
 def test_setup_says_which_right_is_missing(locked: Locked, server: str, changed: dict[str, Any], right: str) -> None:
-    said = told_by_a_command(locked.but(**changed), "setup")
+    said = error_of_a_command(locked.but(**changed), "setup")
     assert said.startswith(f"Error: {server} at ")
     assert "permission denied: " in said
     assert right in said
@@ -212,7 +212,7 @@ def test_a_stores_certificate_must_be_of_the_authority_that_is_trusted(locked: L
     assert "certificate verify failed" in said
 
 
-def test_valkey_refuses_whom_redis_refuses(locked: Locked) -> None:
+def test_valkey_refuses_the_credentials_that_redis_refuses(locked: Locked) -> None:
     valkey = locked.but(redis_url=SecretStr(f"redis://{locked.valkey.address}/0"), redis_ca_certs=None)
     assert missing_servers(valkey) == []
     for changed in ({"redis_password": WRONG}, NOBODY_AT_REDIS):
@@ -224,14 +224,14 @@ def test_valkey_refuses_whom_redis_refuses(locked: Locked) -> None:
 
 
 def test_a_user_without_permission_gets_one_line(locked: Locked) -> None:
-    looking_on = locked.but(elasticsearch_username="watcher", redis_username="reader")
-    with open_stores(looking_on) as stores:
+    without_rights = locked.but(elasticsearch_username="watcher", redis_username="reader")
+    with open_stores(without_rights) as stores:
         with pytest.raises(AccessDenied, match=r"permission denied: .* privileges"):
             stores.elasticsearch.indices("events-")
         with pytest.raises(AccessDenied, match=r"permission denied: .* ACL .* ~<namespace>:\* \+@all"):
             stores.redis.visitors_written([("s", "2026-W01")], [1])
-    with pytest.raises(AccessDenied, match="permission denied"), open_stores(looking_on) as stores:
-        stores.elasticsearch.refresh()  # by a call that knows nothing of denials
+    with pytest.raises(AccessDenied, match="permission denied"), open_stores(without_rights) as stores:
+        stores.elasticsearch.refresh()  # by a call that does not handle denials itself
 
 
 def run(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dg.ExecuteInProcessResult:
@@ -273,20 +273,20 @@ def test_an_invalid_or_expired_api_key_is_refused_in_one_line(locked: Locked, ev
         (said,) = map(str, missing_servers(settings))
         assert why in one_line(said, f"Elasticsearch at {settings.elasticsearch_url}: authentication failed: ")
         assert "TRUEPIXEL_ELASTICSEARCH_API_KEY" in said
-        assert told_by_a_command(settings, "drain").startswith("Error: Elasticsearch at ")
+        assert error_of_a_command(settings, "drain").startswith("Error: Elasticsearch at ")
     assert sum(entry.lag for entry in lag(locked.settings.kafka())) == events
 
 
 def test_an_api_key_without_permission_gets_one_line(locked: Locked) -> None:
-    looking_on = by_key(locked, locked.elasticsearch.make_key("watching", {"cluster": ["monitor"]}))
-    assert missing_servers(looking_on) == []
-    said = told_by_a_command(looking_on, "setup")
+    without_rights = by_key(locked, locked.elasticsearch.make_key("watching", {"cluster": ["monitor"]}))
+    assert missing_servers(without_rights) == []
+    said = error_of_a_command(without_rights, "setup")
     assert said.startswith("Error: Elasticsearch at ")
     assert "permission denied: " in said
     assert "Check the privileges of the API key or user" in said
 
 
-def told_by_a_command(settings: Settings, *arguments: str) -> str:
+def error_of_a_command(settings: Settings, *arguments: str) -> str:
     """The one line that a command fails with; no secret of the settings is in it."""
     done = truepixel(settings, *arguments)
     assert done.returncode == 1
@@ -361,7 +361,7 @@ def test_the_stream_continues_once_the_password_is_corrected(
 def test_a_command_prints_one_line_and_fails(
     locked: Locked, events: int, command: str, changed: dict[str, Any]
 ) -> None:
-    told_by_a_command(locked.but(**changed), *command.split())
+    error_of_a_command(locked.but(**changed), *command.split())
 
 
 def truepixel(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -400,7 +400,7 @@ def test_no_secret_is_written_down_or_shown(locked: Locked, events: int, tmp_pat
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
     assert [path for path in files if b"canary" in path.read_bytes()] == []
-    # What the code server hands to the webserver, and so to GraphQL.
+    # The data that the code server sends to the webserver, and so to GraphQL.
     assert "canary" not in serialize_value(RepositorySnap.from_def(definitions.get_repository_def()))
     assert "canary" not in repr(base)
 

@@ -1,4 +1,4 @@
-"""Dagster's storage in a genuine PostgreSQL with a password and TLS: how each wrong credential is reported."""
+"""Dagster's storage in a real PostgreSQL with a password and TLS: how each wrong credential is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The error codes that the store lists, each given by a genuine MongoDB."""
+"""The error codes that the store lists, each given by a real MongoDB."""
 
 from __future__ import annotations
 

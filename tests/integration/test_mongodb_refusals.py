@@ -1,11 +1,11 @@
-"""What a genuine MongoDB refuses: one document is a dead letter, anything else stops the lane with its reason."""
+"""What a real MongoDB refuses: one document is a dead letter, anything else stops the lane with its reason."""
 
 from __future__ import annotations
 
 import pytest
 from pymongo import UpdateOne
 
-from tests.integration.driving import audited, drain, record, send
+from tests.integration.driving import all_committed, audited, drain, record, send
 from tests.integration.test_dead_letters import refuse, validate
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.dead_letters.inspect import listed
@@ -13,11 +13,6 @@ from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.errors import ServerRefuses
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS, ORDERS
-from truepixel_dagster.stream.topics import lag
-
-
-def committed(settings: Settings) -> int:
-    return sum(entry.committed or 0 for entry in lag(settings.kafka()))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +53,7 @@ def test_one_document_that_mongodb_rejects_is_a_dead_letter_with_its_reason(sett
     drain(settings)
     (entry,) = listed(settings, stores)
     assert (entry.letter.stage, entry.letter.error) == ("customer", "Document failed validation")
-    assert committed(settings) == 2
+    assert all_committed(settings) == 2
 
 
 def test_an_update_that_is_refused_is_not_dropped(stores: Stores) -> None:

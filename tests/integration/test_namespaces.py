@@ -25,7 +25,7 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores import redactions
 from truepixel_dagster.stream.topics import lag
 
-# What may follow a namespace in the name of another: also what names our own indices.
+# Endings that make another namespace of one; some of them are names of our own indices.
 LONGER = ("-events", "-events-2026", "-attributions", "-product-stats-x", "x")
 
 
@@ -50,7 +50,7 @@ def shorter(servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def held(settings: Settings, stores: Stores) -> dict[str, Any]:
-    """All that a namespace holds, by exact names and past the adapters: documents, mappings, keys and offsets."""
+    """Read a namespace by exact names, without the adapters: documents, mappings, keys and offsets."""
     found: dict[str, Any] = {}
     client, own = stores.elasticsearch.client, f"{settings.namespace}-"
     client.indices.refresh(index=f"{settings.namespace}*")
@@ -79,7 +79,7 @@ def test_namespaces_that_begin_alike_hold_their_own_and_touch_nothing_else(
         shorter.model_copy(update={"namespace": shorter.namespace + tail, "data_dir": shorter.data_dir / tail})
         for tail in LONGER
     ]
-    # Whoever is set up later finds the templates of the others there.
+    # The namespaces that are set up later find the templates of the others.
     for number, settings in enumerate([*longer[::2], shorter, *longer[1::2]], start=1):
         assert provision(settings)
         send(settings, records[: 20 * number])
@@ -98,7 +98,7 @@ def test_namespaces_that_begin_alike_hold_their_own_and_touch_nothing_else(
         own = account(shorter)
         assert own.produced == own.indexed + own.duplicates
         assert stores.elasticsearch.count("") < sum(map(len, before[longer[0].namespace].values()))
-        # What reports, counts, rebuilds, redacts and prunes.
+        # Everything that sets up, reports, redacts and prunes.
         shop = records[0][0].split(b":")[0].decode()
         for command in (["setup"], ["report", "--shop", shop], ["privacy", "redact", "--yes", "--shop", shop]):
             result = CliRunner().invoke(main, command)

@@ -1,7 +1,7 @@
 """A `.env` in the project's folder that names other servers: programs with other settings do not touch those servers.
 
-The others are sockets that listen on loopback and take down who connects. The project is a copy, because its `.env` is
-also that of whoever works in the folder while the tests run.
+The others are sockets that listen on loopback and note connections. The project is a copy, because its `.env` is also
+used by the developer who works in the folder while the tests run.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Others:
             server.close()
 
     def settings(self) -> dict[str, str]:
-        """What names them."""
+        """Settings that name them."""
         at = {name: f"127.0.0.1:{server.getsockname()[1]}" for name, server in self.sockets.items()}
         return {
             "TRUEPIXEL_NAMESPACE": "production",
@@ -75,7 +75,7 @@ def others() -> Iterator[Others]:
     found = Others()
     yield found
     assert found.seen == []
-    with socket.create_connection(found.sockets["kafka"].getsockname()):  # they do take connections
+    with socket.create_connection(found.sockets["kafka"].getsockname()):  # the sockets do accept connections
         while not found.seen:
             time.sleep(0.01)
     found.close()
@@ -97,14 +97,14 @@ def project(tmp_path: Path, others: Others) -> Path:
 
 @pytest.fixture
 def folder_of_somebody(project: Path) -> Path:
-    """The copy for whoever starts Dagster's commands there: these take their home from `.env`, before our code runs."""
+    """The copy for Dagster's own commands, which take their home from `.env` before our code runs."""
     file = project / ".env"
     file.write_text("".join(line for line in file.read_text().splitlines(keepends=True) if "DAGSTER_HOME" not in line))
     return project
 
 
 def bare(**variables: str) -> dict[str, str]:
-    """The environment without settings, and with some."""
+    """The environment with these settings and no others."""
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(("TRUEPIXEL_", "DAGSTER"))}
     return {**kept, **variables}
 

@@ -1,4 +1,4 @@
-"""The whole pipeline on the genuine servers, judged by the independent oracle."""
+"""The whole pipeline on the real servers, judged by the independent oracle."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_redelivered_records_continue_and_change_nothing(settings: Settings, sto
     audited(settings, stores)
     forget_offsets(settings)
     again = drain(settings.model_copy(update={"batch_messages": 97}))
-    assert sum(tally.redelivered for tally in again) > 1000
-    assert sum(tally.indexed for tally in again) == 0
+    assert sum(metrics.redelivered for metrics in again) > 1000
+    assert sum(metrics.indexed for metrics in again) == 0
     audited(settings, stores)
 
 

@@ -1,4 +1,4 @@
-"""Dagster's own storage in a genuine PostgreSQL: the pooled event log, the pipeline on it, and the stack's part."""
+"""Dagster's own storage in a real PostgreSQL: the pooled event log, the pipeline on it, and the stack's part."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def postgres(open_folder: Path) -> Iterator[Settings]:
 
 @pytest.fixture
 def stack(postgres: Settings) -> Stack:
-    """The module's PostgreSQL, up again whatever the test before has done to it."""
+    """The module's PostgreSQL, running again whatever the previous test did to it."""
     stack = Stack(postgres, tied_to_parent=True, only=(Postgres.name,))
     stack.up(print)
     return stack
@@ -82,7 +82,7 @@ def url(postgres: Settings) -> str:
 
 @pytest.fixture
 def fresh_url(stack: Stack, url: str) -> Iterator[Callable[[str], str]]:
-    """Makes addresses of places in the database in which nothing is yet, and removes the places."""
+    """Makes addresses of empty schemas in the database, and drops the schemas afterwards."""
     made = []
 
     def fresh(name: str) -> str:
@@ -161,7 +161,7 @@ def events(instance: dg.DagsterInstance, run_id: str) -> list[str]:
 
 
 class TestPostgres(EventLogPromises):
-    """What every pooled event log promises."""
+    """The guarantees of every pooled event log."""
 
 
 def test_a_run_makes_one_connection_where_dagsters_own_makes_one_an_event(
@@ -206,7 +206,7 @@ def test_a_connection_that_breaks_at_any_write_costs_and_doubles_nothing(
     def cut(connection: Any, _cursor: Any, statement: str, parameters: object, *_: object) -> None:
         verb, *rest = statement.split()
         write = f"{statement} {parameters}"
-        # Of each write the second try comes through.
+        # The second try of each write succeeds.
         if verb in ("INSERT", "UPDATE") and write not in broken:
             broken[write] = rest[1] if verb == "INSERT" else rest[0]
             with psql(url_of(pooled)) as cursor:
@@ -302,7 +302,7 @@ def test_two_processes_after_a_fork_do_not_share_a_connection(pooled: dg.Dagster
         assert events(pooled, process) == [f"event {number}" for number in range(200)]
 
 
-def test_the_webservers_pool_takes_this_ones_place_and_leaves_no_connection_open(pooled: dg.DagsterInstance) -> None:
+def test_the_webservers_pool_replaces_the_first_one_and_leaves_no_connection_open(pooled: dg.DagsterInstance) -> None:
     write(pooled, "before", 1)
     assert events(pooled, "before") == ["event 0"]
     before = storage_of(pooled)._engine.pool
@@ -324,7 +324,7 @@ def test_an_instance_that_is_disposed_of_keeps_no_connection(pooled: dg.DagsterI
     assert [pool.checkedin() for pool in pools] == [0, 0]
 
 
-def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
+def test_with_an_untested_version_dagsters_own_storage_writes(
     pooled: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dg, "__version__", "9.0.0")
@@ -392,7 +392,7 @@ def older_than(version: Any) -> str:
     return revision.down_revision
 
 
-def test_a_server_that_is_away_is_one_line_that_says_what_to_do(settings: Settings) -> None:
+def test_an_unreachable_server_is_one_line_that_says_what_to_do(settings: Settings) -> None:
     provision(settings)
     away = f"postgresql+psycopg2://truepixel:hunter2@127.0.0.1:{free_ports(1)[0]}/truepixel"
     said = truepixel(settings.model_copy(update={"postgres_url": SecretStr(away)}), "drain", code=1)
@@ -442,7 +442,7 @@ def test_down_does_not_wait_for_clients_to_leave_and_needs_no_kill(postgres: Set
     assert "database system is shut down" in log
 
 
-def test_it_does_not_run_as_root_and_no_address_admits_the_superuser(stack: Stack, url: str) -> None:
+def test_postgresql_does_not_run_as_root_and_no_address_admits_the_superuser(stack: Stack, url: str) -> None:
     assert 0 not in postmaster(stack).uids()
     with pytest.raises(psycopg2.OperationalError, match=r"no pg_hba\.conf entry"):
         psql(url.replace("//truepixel", "//postgres"))

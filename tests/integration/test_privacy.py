@@ -1,4 +1,4 @@
-"""A person or a shop forgotten on the genuine servers: nothing is left, nothing else changes, nothing comes back."""
+"""A person or a shop forgotten on the real servers: nothing is left, nothing else changes, nothing comes back."""
 
 from __future__ import annotations
 
@@ -111,14 +111,14 @@ def call(*arguments: str, code: int = 0) -> str:
 
 
 def redact(*whom: str) -> dict[str, Any]:
-    """Redact by the command; what it says of the request."""
+    """Redact by the command; return its report of the request."""
     found: dict[str, Any] = json.loads(call("redact", "--yes", "--json", *whom))["requests"][-1]
     assert all(place["found"] == 0 for place in found["searched"].values())
     return found
 
 
 def everything(settings: Settings, stores: Stores, shop: str) -> dict[str, list[str]]:
-    """All that the stores, the dead letters and the buffers hold of a shop, or of no shop, as text by place."""
+    """Everything of a shop, or of no shop, in stores, dead letters and buffers, as text by place."""
     found: dict[str, list[str]] = {}
     stores.elasticsearch.refresh()
     for hit in stores.elasticsearch.scan(""):
@@ -139,7 +139,7 @@ def everything(settings: Settings, stores: Stores, shop: str) -> dict[str, list[
 
 
 def traces(settings: Settings, stores: Stores, shop: str = SHOP, of: Sequence[str] = TRACES) -> list[str]:
-    """Where one of the texts is still found; written without the code that searches."""
+    """Return where one of the texts is still found, without the pipeline's own search."""
     places = everything(settings, stores, shop).items()
     return [
         f"{p}: {trace} in {text[:300]}"
@@ -151,7 +151,7 @@ def traces(settings: Settings, stores: Stores, shop: str = SHOP, of: Sequence[st
 
 
 def others(settings: Settings, stores: Stores) -> dict[str, list[str]]:
-    """What the other shop has; the rest is of no shop."""
+    """The other shop's documents; the rest belongs to no shop."""
     places = everything(settings, stores, OTHER)
     return {place: texts for place, texts in places.items() if place not in ("redis", REDACTIONS, PRIVACY_REQUESTS)}
 
@@ -165,7 +165,7 @@ def from_the_beginning(settings: Settings) -> None:
 
 
 def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str] = TRACES) -> None:
-    """The topic through the stream once more, a replay of it, its letters once more, and a day's events rebuilt."""
+    """Read the topic again, replay it, reprocess its dead letters and rebuild a day's events: no trace comes back."""
     assert traces(settings, stores, of=of) == []
     from_the_beginning(settings)
     drain(settings)
@@ -173,8 +173,8 @@ def nothing_brings_it_back(settings: Settings, stores: Stores, of: Sequence[str]
     assert result.exit_code == 0, result.output
     replay_letters(settings)
     with rebuilding(settings) as context:
-        made_anew = events.rebuild_days(context, [NOON[:10]])
-        assert (made_anew.changed, made_anew.removed) == (0, 0)
+        rebuilt = events.rebuild_days(context, [NOON[:10]])
+        assert (rebuilt.changed, rebuilt.removed) == (0, 0)
         assert records_accounted(context).passed
     assert traces(settings, stores, of=of) == []
     audited(settings, stores)
@@ -225,15 +225,15 @@ def test_an_anonymised_record_stays_so_when_it_is_decoded_again_without_kafka(ou
     topics.delete_before(ours.kafka(), ours.topic, bounds(ours.kafka())[1])
     assert age(stores) > 8
     with rebuilding(ours) as context:
-        made_anew = events.rebuild_days(context, [NOON[:10]])
-        assert (made_anew.changed, made_anew.refused, made_anew.unreadable) == (9, 0, 0)
+        rebuilt = events.rebuild_days(context, [NOON[:10]])
+        assert (rebuilt.changed, rebuilt.refused, rebuilt.unreadable) == (9, 0, 0)
         customers.rebuild_days(context, [NOON[:10]])
     assert everything(ours, stores, SHOP) == before
     assert traces(ours, stores) == []
 
 
 def age(stores: Stores) -> int:
-    """Put the shop's event documents as the first edition left them; how many there were."""
+    """Write the shop's event documents as the first edition did; return their number."""
     found = list(stores.elasticsearch.scan("events-", {"term": {"shop_id": SHOP}}))
     for hit in found:
         source = hit["_source"]
@@ -275,9 +275,7 @@ def test_a_client_alone_is_forgotten_with_its_orders(ours: Settings, stores: Sto
     assert traces(ours, stores, of=[CLIENT])
 
 
-def test_a_redaction_while_the_stream_is_at_work_leaves_nothing_and_counts_nothing_twice(
-    ours: Settings, stores: Stores
-) -> None:
+def test_a_redaction_beside_the_stream_leaves_nothing_and_counts_nothing_twice(ours: Settings, stores: Stores) -> None:
     small = ours.model_copy(update={"batch_messages": 16})
     mixed = strangers(500)
     for number, own in enumerate([*of_person(SHOP), *of_person(SHOP)]):
@@ -454,7 +452,7 @@ def test_nothing_of_a_shop_remains_and_no_replay_restores_it(ours: Settings, sto
     nothing_brings_it_back(ours, stores, of=[SHOP, *TRACES])
 
 
-def test_letters_that_wait_come_back_once_whether_they_were_redacted_or_not(ours: Settings, stores: Stores) -> None:
+def test_waiting_dead_letters_are_reprocessed_once_whether_redacted_or_not(ours: Settings, stores: Stores) -> None:
     stranger = [record(f"{SHOP}:stranger-{n}", pixel(f"stranger-{n}", query="?utm_source=n")) for n in range(20)]
     refuse(stores, AD_LEADS, f"({CLIENT}|stranger-[0-9]+)$")
     send(ours, [*of_person(SHOP), *stranger])

@@ -1,4 +1,4 @@
-"""What runs, servers and commands leave on disk, by a process whose umask hides nothing: the owner's only."""
+"""Runs, servers and commands leave only private files on disk, even with a umask that hides nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage 5 on a genuine server: counters and applied offsets move together, whatever is in a key."""
+"""Stage 5 on a real server: counters and applied offsets move together, whatever is in a key."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ HOSTILE = [
 
 @pytest.fixture
 def another_process(settings: Settings) -> Iterator[Callable[[], RedisStore]]:
-    """Opens stores that know nothing of each other, as those of several processes do."""
+    """Opens stores that share no state, as those of several processes."""
     with ExitStack() as opened:
         yield lambda: opened.enter_context(closing(RedisStore(settings.redis())))
 
@@ -122,11 +122,11 @@ def test_a_batch_whose_offsets_another_process_moved_is_decided_again(
 
 def test_an_answer_that_was_lost_counts_nothing_twice(redis_store: RedisStore) -> None:
     """The script ran and the connection broke before its answer came."""
-    genuine = redis_store.client.pipeline
+    original = redis_store.client.pipeline
     lost: list[Any] = []
 
     def breaking(transaction: bool) -> redis.client.Pipeline:
-        pipeline = genuine(transaction=transaction)
+        pipeline = original(transaction=transaction)
         execute = pipeline.execute
 
         def executed() -> list[object]:
@@ -248,7 +248,7 @@ def test_each_script_is_loaded_once_for_a_store(another_process: Callable[[], Re
     assert loads(first) - before == 2 * SCRIPTS
 
 
-def test_a_server_that_lost_its_scripts_is_given_each_once_more(redis_store: RedisStore) -> None:
+def test_a_server_that_lost_its_scripts_gets_each_once_more(redis_store: RedisStore) -> None:
     product_stats.run(views(0, 1), {}, redis_store, COUNTING)
     redis_store.claim([KEY], ["t"])
     redis_store.acknowledge({KEY: "t"})

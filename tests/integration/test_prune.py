@@ -57,7 +57,7 @@ def fill(settings: Settings, instance: dg.DagsterInstance, runs: int = 2) -> Non
 
 
 def history(instance: dg.DagsterInstance) -> dict[str, Any]:
-    """What the UI's pages of the assets show: events with their metadata, the state of partitions, the check."""
+    """The contents of the UI's pages of assets: events with their metadata, the state of partitions, the check."""
     events, topic = dg.AssetKey(EVENTS), dg.AssetKey(KAFKA_TOPIC)
     written = instance.fetch_materializations(events, limit=100).records
     observed = instance.fetch_observations(topic, limit=100).records
@@ -127,7 +127,7 @@ def _outputs(instance: dg.DagsterInstance, run_id: str) -> list[dg.DagsterEvent]
     return [entry.get_dagster_event() for entry in entries]
 
 
-def test_old_asset_history_goes_but_for_the_newest_of_each_partition(
+def test_old_asset_history_is_removed_except_the_newest_of_each_partition(
     settings: Settings, instance: dg.DagsterInstance
 ) -> None:
     fill(settings, instance)

@@ -1,4 +1,4 @@
-"""Days rebuilt from the history on genuine servers: exactly what the stream gives, also while it writes."""
+"""Days rebuilt from the history on real servers: exactly what the stream gives, also while it writes."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def test_a_day_is_rebuilt_while_the_stream_and_flushes_write_it(settings: Settin
         for name in ("events", "ad_leads", "attributions", "customers", "product_stats", "weekly_visitors"):
             rebuild(settings, name, [day])
             flush(stores)
-    # What raced with the rebuild of another store is settled by the next one.
+    # The next rebuild corrects writes that raced with the one before.
     audited(settings, stores)
 
 
@@ -293,7 +293,7 @@ def test_a_record_that_arrives_between_reading_the_history_and_the_orders_is_kep
 def test_orders_are_counted_by_their_first_record_also_where_senders_clocks_disagree(
     settings: Settings, stores: Stores
 ) -> None:
-    """What a record says of when it was received must not put it before one that stands before it in its partition."""
+    """A record's own time of receipt must not place it before an earlier record of its partition."""
     at = "2026-01-06T12:00:00Z"
     for number in range(20):
         sale, paid = completed(f"p{number}", f"t{number}", at), order(number, f"t{number}", created_at=at)
@@ -348,7 +348,7 @@ def test_another_window_and_back_gives_the_same_documents(filled: Settings, stor
     assert documents() == first
 
 
-def test_a_month_by_seven_days_instead_of_thirty_and_back_is_the_month_it_was(
+def test_a_month_with_a_window_of_seven_days_and_then_of_thirty_again_is_unchanged(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = {key: value for key, value in environment(settings).items() if key.startswith("TRUEPIXEL_")}
@@ -410,7 +410,7 @@ def test_an_exact_week_is_an_estimate_again_after_another_visitor(filled: Settin
 def test_visitors_who_do_not_count_are_no_part_of_the_estimate_after_a_rebuild(
     filled: Settings, stores: Stores
 ) -> None:
-    """As bots that an older version counted, or visitors of a week that was not yet the shop's own."""
+    """Such visitors are bots that an older version counted, or of a week that was not yet the shop's own."""
     shop = next(hit["_source"]["shop_id"] for hit in of_day(stores, "weekly-visitors"))
     others = [f"bot-{number}" for number in range(500)]
     stores.redis.add_visitors((shop, WEEK), others)

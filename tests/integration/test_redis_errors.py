@@ -1,4 +1,4 @@
-"""The error replies that Redis gives for a while, each provoked on a genuine server: a call is repeated, then it names
+"""The error replies that Redis gives for a while, each provoked on a real server: a call is repeated, then it names
 the reply, and it works again when the state is over.
 """
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import audited, committed, drain, flush, one_batch, record, send
 from tests.integration.test_cli import truepixel
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import pixel
@@ -29,7 +29,6 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.epoch import StateLost
 from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 from truepixel_dagster.stores.redis.leases import LaneLost
-from truepixel_dagster.stream.topics import lag
 
 
 @pytest.fixture
@@ -44,14 +43,14 @@ def keys(settings: Settings, stores: Stores) -> list[str]:
 
 
 def emptied(settings: Settings, stores: Stores) -> None:
-    """As FLUSHALL does, for this test's namespace."""
+    """Empty Redis as FLUSHALL does, but only this test's namespace."""
     found = keys(settings, stores)
     assert found
     stores.redis.client.delete(*found)
 
 
 def copied(settings: Settings, stores: Stores) -> Callable[[], None]:
-    """A copy of what Redis holds now; what is returned puts it in the place of what Redis holds then."""
+    """Copy the contents of Redis; the returned function replaces the later contents by that copy."""
     client = stores.redis.client
     where = client.connection_pool.connection_kwargs
     raw = redis.Redis(where["host"], where["port"])  # dumps are no text
@@ -64,10 +63,6 @@ def copied(settings: Settings, stores: Stores) -> Callable[[], None]:
             raw.restore(key, 0, value)
 
     return put_back
-
-
-def committed(settings: Settings) -> dict[int, int]:
-    return {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
 
 
 def product_stats(stores: Stores) -> dict[str, Any]:
@@ -86,7 +81,7 @@ def noticed(said: str = "lost its data") -> Iterator[None]:
 
 def test_the_first_start_of_an_installation_without_an_epoch_raises_no_alarm(busy: Settings, stores: Stores) -> None:
     drain(busy)
-    # As the version before left it: no epoch anywhere.
+    # An earlier version left no epoch anywhere.
     stores.redis.client.delete(f"{busy.namespace}:identity")
     stores.mongodb.delete("identities", {})
     with rebuilding(busy):
@@ -147,15 +142,15 @@ def test_what_was_counted_and_not_committed_when_redis_is_emptied_is_not_committ
     busy: Settings, stores: Stores
 ) -> None:
     with open_lane(busy, lane=0, lanes=1, owner="test") as lane:
-        slot = lane.fetch()
-        assert slot is not None
-        done = lane.attribution(lane.ad_lead(lane.index(slot)))
+        batch = lane.fetch()
+        assert batch is not None
+        done = lane.attribution(lane.ad_lead(lane.index(batch)))
         lane.customer(done)
         lane.product_stats(done)
         lane._pool.drain()
         emptied(busy, stores)
         with noticed():
-            lane.commit(slot)
+            lane.commit(batch)
             lane.finish()
     assert set(committed(busy).values()) == {0}
 
@@ -317,16 +312,16 @@ def test_a_copy_from_before_some_batches_and_a_flush_is_rebuilt_exactly(busy: Se
 
 def test_what_was_counted_beyond_the_committed_offsets_counts_once(busy: Settings, stores: Stores) -> None:
     with open_lane(busy, lane=0, lanes=1, owner="test") as lane:
-        slot = lane.fetch()
-        assert slot is not None
-        done = lane.attribution(lane.ad_lead(lane.index(slot)))
+        batch = lane.fetch()
+        assert batch is not None
+        done = lane.attribution(lane.ad_lead(lane.index(batch)))
         lane.customer(done)
         lane.product_stats(done)
         lane._pool.drain()
         flush(stores)
         emptied(busy, stores)
         with noticed():
-            lane.commit(slot)
+            lane.commit(batch)
             lane.finish()
     restored(busy, stores)
 
@@ -352,13 +347,13 @@ def test_reprocessed_dead_letters_count_once_and_waiting_ones_can_be_reprocessed
 
 
 def test_rejections_above_the_committed_offsets_are_restored(settings: Settings, stores: Stores) -> None:
-    """A crash between a letter and its commit, and an emptied Redis: the store would take it now."""
+    """A crash between a dead letter and its commit, and an emptied Redis: the store would accept the document now."""
     refuse(stores, AD_LEADS, "^s:c$")
     send(settings, [record("s:c", pixel("one", query="?gclid=g-1")), record("s:d", pixel("two"))])
     with open_lane(settings, lane=0, lanes=1, owner="test") as lane:
-        slot = lane.fetch()
-        assert slot is not None
-        lane.ad_lead(lane.index(slot))
+        batch = lane.fetch()
+        assert batch is not None
+        lane.ad_lead(lane.index(batch))
         lane._dead_letters.flush()
     accept(stores, AD_LEADS)
     emptied(settings, stores)

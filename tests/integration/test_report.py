@@ -1,4 +1,4 @@
-"""The report on the genuine servers says what the documents in Elasticsearch say, added up by hand."""
+"""The report on the real servers has the figures of the documents in Elasticsearch, added up by hand."""
 
 from __future__ import annotations
 

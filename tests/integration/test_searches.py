@@ -21,12 +21,12 @@ def test_a_search_finds_writes_of_a_second_ago_without_an_earlier_search(stores:
     index = store.index("events-2026.01")
     for number in range(3):
         assert not store.bulk([Action("create", index, f"s:{number}", b'{"shop_id":"s"}')])[0].error
-        # Longer than an index that was searched, or is new, waits for another search.
+        # Longer than an index stays active after a search or its creation.
         time.sleep(2.5)
         assert store.count("events-") == number + 1
 
 
-def test_indices_that_are_there_learn_when_they_are_idle(stores: Stores) -> None:
+def test_setup_sets_the_idle_time_of_existing_indices(stores: Stores) -> None:
     client, index = stores.elasticsearch.client, stores.elasticsearch.index("events-2026.01")
     client.indices.create(index=index, settings={IDLE: "30s"})
     template = stores.elasticsearch.index("events")

@@ -1,4 +1,4 @@
-"""The local stack with its genuine servers: start, stop, kill, start again."""
+"""The local stack with its real servers: start, stop, kill, start again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 @pytest.fixture
 def stack(settings: Settings) -> Stack:
-    """The module's stack, whole again whatever the test before has done to it."""
+    """The module's stack, running again whatever the previous test did to it."""
     stack = Stack(settings, tied_to_parent=True)
     stack.up(print)
     return stack
@@ -52,7 +52,7 @@ def stack(settings: Settings) -> Stack:
 
 @pytest.fixture
 def unstarted(tmp_path: Path) -> Iterator[Settings]:
-    """Settings of another stack, nothing of which runs; what a test starts of it is ended."""
+    """Settings of another stack, of which nothing runs; servers that a test starts are ended."""
     kafka, elasticsearch, mongodb, redis_port = free_ports(4)
     other = Settings(
         data_dir=tmp_path,
@@ -137,7 +137,7 @@ def produce(settings: Settings, topic: str, value: bytes) -> None:
     assert errors == [None]
 
 
-def test_every_server_that_is_up_says_who_it_is(stack: Stack, settings: Settings) -> None:
+def test_every_running_server_shows_its_name_and_version(stack: Stack, settings: Settings) -> None:
     shown = {one.name: one for one in stack.status()}
     assert all(one.running and one.pid and one.data_bytes > 0 for one in shown.values())
     assert shown["kafka"].version == "4.4.0"

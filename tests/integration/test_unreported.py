@@ -1,4 +1,4 @@
-"""A run that was killed or terminated: what it committed is reported for it, once, by whoever takes its lane next."""
+"""The commits of a killed or terminated run are reported once, by the run that takes its lane next."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def begun(instance: dg.DagsterInstance) -> str:
-    """A run that Dagster believes to be at work."""
+    """Create a run that Dagster shows as started."""
     run = instance.create_run_for_job(process_events, status=STARTED, tags={LANE_TAG: "0", LANES_TAG: "1"})
     return run.run_id
 
@@ -50,7 +50,7 @@ def ended(instance: dg.DagsterInstance, run_id: str, status: dg.DagsterRunStatus
 
 
 def work(settings: Settings, run_id: str, batches: int) -> None:
-    """Commit some micro-batches as a run, and end without another word."""
+    """Commit some micro-batches as a run, and end without a report."""
     with contextlib.suppress(KeyboardInterrupt), open_lane(settings, lane=0, lanes=1, owner=run_id) as lane:
         for _ in range(batches):
             assert one_batch(lane)
@@ -61,7 +61,7 @@ def work(settings: Settings, run_id: str, batches: int) -> None:
 
 
 def next_run(settings: Settings, instance: dg.DagsterInstance) -> list[str]:
-    """What the next run says that it made good."""
+    """Return the lines in which the next run reports for earlier ones."""
     with open_lane(settings, lane=0, lanes=1, owner=begun(instance)) as lane:
         said = list(report_for_others(instance, lane))
         while one_batch(lane):
@@ -89,7 +89,7 @@ def backlog(settings: Settings, count: int = 900) -> Settings:
 
 
 @pytest.mark.parametrize("status", [FAILURE, CANCELED, STARTED], ids=["failed", "terminated", "not noticed yet"])
-def test_the_next_run_reports_what_one_that_ended_early_had_committed(
+def test_the_next_run_reports_the_commits_of_a_run_that_ended_early(
     settings: Settings, stores: Stores, instance: dg.DagsterInstance, status: dg.DagsterRunStatus
 ) -> None:
     small = backlog(settings)
@@ -115,7 +115,7 @@ def test_the_next_run_reports_what_one_that_ended_early_had_committed(
     audited(settings, stores)
 
 
-def test_what_a_run_reported_itself_is_not_reported_again(
+def test_the_reports_of_a_run_itself_are_not_repeated(
     settings: Settings, stores: Stores, instance: dg.DagsterInstance
 ) -> None:
     small = backlog(settings)
@@ -123,7 +123,7 @@ def test_what_a_run_reported_itself_is_not_reported_again(
     work(small, killed, 4)
     ended(instance, killed, FAILURE)
     with open_lane(small, lane=0, lanes=1, owner=begun(instance)) as lane:
-        # Killed in the middle of making good, before its first commit.
+        # A run killed in the middle of this report, before its own first commit.
         run = instance.get_run_by_id(killed)
         assert run is not None
         spans = unreported._by_run(lane.unreported)[killed]
@@ -146,7 +146,7 @@ def test_a_run_that_handed_its_lane_over_reports_by_itself(settings: Settings, i
         lane.finish()
     assert next_run(small, instance) == []
     assert reported(instance, before) == []
-    # It was killed before it reported to Dagster: known once Dagster knows that it has ended.
+    # It was killed before its report: that is certain once Dagster shows that it has ended.
     ended(instance, before, FAILURE)
     (line,) = next_run(small, instance)
     assert before[:8] in line
@@ -183,7 +183,7 @@ def days_shown(instance: dg.DagsterInstance) -> set[str]:
 def test_days_are_shown_although_another_program_set_the_offsets_of_a_killed_run(
     settings: Settings, stores: Stores, instance: dg.DagsterInstance, back: int
 ) -> None:
-    """Who sets a group's offsets removes what stands beside them: by whom they were committed."""
+    """Setting a group's offsets removes the note beside them, which names the run that committed them."""
     small = backlog(settings)
     killed = begun(instance)
     work(small, killed, 9)
@@ -209,9 +209,7 @@ def test_days_are_shown_of_runs_that_dagster_does_not_know(
     assert next_run(settings, instance) == []
 
 
-def test_a_worker_that_is_killed_is_made_good_by_the_next_drain(
-    settings: Settings, stores: Stores, tmp_path: Path
-) -> None:
+def test_the_next_drain_reports_for_a_killed_worker(settings: Settings, stores: Stores, tmp_path: Path) -> None:
     small = backlog(settings, 6000).model_copy(update={"batch_messages": 50, "lease": 3.0})
     make_history(small)
     worker = execute(small, "process_events", {LANE_TAG: "0", LANES_TAG: "1"}, tmp_path / "log")

@@ -1,4 +1,4 @@
-"""Dagster's webserver: it shows everything and changes nothing, unless it was asked for more; and never for others."""
+"""Dagster's webserver is read-only unless it is started otherwise, and never obeys the pages of other sites."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_writable_webserver_obeys_its_own_pages_alone(settings: Settings) -> N
         refuses_what_is_foreign(port)
         assert api.ask(_MATERIALIZED)["assetMaterializations"] == []
         assert api.ask(_FLUSH)["__typename"] == "LaunchRunSuccess"
-        # The sensor and the schedules start none in between of this job but at the full minute.
+        # The sensor and the schedules start no run of this job in between, except at the full minute.
         assert api.ask(_RUNS)["count"] > before
         for host in (f"127.0.0.1:{port}", f"localhost:{port}"):
             obeys_its_own_pages(port, host)
@@ -72,9 +72,9 @@ def test_the_webserver_of_a_deployment_answers_to_its_names(settings: Settings) 
 
 
 def refuses_what_is_foreign(port: int) -> None:
-    """Everything that a page of another site can have a browser send: nothing of it is done, or shown."""
+    """Assert that no request that a page of another site can have a browser send is executed, or shown."""
     mutation = {"query": _FLUSH}
-    # What a browser sends without asking first whether it may.
+    # Types of content that a browser sends without a preflight request.
     text = {"data": '{"query": "{ version }"}', "headers": {"Content-Type": "text/plain; application/json"}}
     form = {"params": mutation, "data": {"a": "1"}}
     asked: list[tuple[str, str, dict[str, Any]]] = [
@@ -108,7 +108,7 @@ def with_headers(request: dict[str, Any], **headers: str) -> dict[str, Any]:
 
 
 def obeys_its_own_pages(port: int, host: str, origin: str | None = None) -> None:
-    """What Dagster's UI sends when it was opened by this name."""
+    """Assert that the requests of Dagster's UI, opened by this name, are executed."""
     own = {"Host": host, "Origin": origin or f"http://{host}", "Sec-Fetch-Site": "same-origin"}
     address = f"http://127.0.0.1:{port}"
     page = requests.get(address, headers={"Host": host, "Sec-Fetch-Site": "none"}, timeout=60)
@@ -121,7 +121,7 @@ def obeys_its_own_pages(port: int, host: str, origin: str | None = None) -> None
 
 
 def subscribed(port: int, origin: str, host: str | None = None) -> bytes:
-    """The first line of what a page is answered that wants a WebSocket."""
+    """Return the first line of the answer to a page that opens a WebSocket."""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         lines = (
             "GET /graphql HTTP/1.1",

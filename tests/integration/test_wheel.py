@@ -1,7 +1,7 @@
 """The package as a wheel: in an empty environment and an empty folder, on servers that settings name.
 
-No network is needed. The wheel is built with the setuptools of this environment and installed without what it needs;
-a path file lets the new environment find that among this environment's packages, behind its own.
+No network is needed. The wheel is built with the setuptools of this environment and installed without dependencies; a
+path file lets the new environment find these in this environment's packages, after its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from truepixel_dagster.stream.topics import lag
 
 PROJECT = Path(__file__).parents[2]
 SAMPLES = PROJECT / "tests" / "samples"
-# What a wheel is made of. The checkout stays as it is: setuptools leaves a folder `build` where it works.
+# The sources of a wheel. They are copied, because setuptools leaves a folder `build` where it works.
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "truepixel_dagster")
 SECONDS = 300
 
@@ -106,14 +106,14 @@ def test_the_wheel_holds_one_package_and_everything_that_it_reads(wheel: Path) -
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 
 
-def test_it_runs_from_the_wheel_alone(installed: Installed, wheel: Path) -> None:
+def test_the_program_runs_from_the_wheel_alone(installed: Installed, wheel: Path) -> None:
     where = installed.run("python", "-c", "import truepixel_dagster; print(truepixel_dagster.__file__)")
     assert Path(where).is_relative_to(installed.programs.parent)
     assert "setup" in installed.run("truepixel", "--help")
     assert installed.run("truepixel", "--version") == f"truepixel, version {wheel.name.split('-')[1]}\n"
 
 
-def test_from_setup_to_a_report(installed: Installed) -> None:
+def test_the_wheel_works_from_setup_to_a_report(installed: Installed) -> None:
     sample = SAMPLES / "shopify_webhooks.jsonl"
     records = [json.loads(line) for line in sample.read_text().splitlines() if line.strip()]
     assert "Kafka topic" in installed.run("truepixel", "setup")
@@ -125,7 +125,7 @@ def test_from_setup_to_a_report(installed: Installed) -> None:
     assert json.loads(installed.run("truepixel", "report", "--shop", shop, "--json"))["test_orders"] > 0
 
 
-def test_dagster_dev_works_the_topic_off(installed: Installed, bare_settings: Settings) -> None:
+def test_dagster_dev_drains_the_topic(installed: Installed, bare_settings: Settings) -> None:
     installed.run("truepixel", "setup")
     installed.run("truepixel", "produce", str(SAMPLES / "shopify_pixel.jsonl"))
     log = installed.folder / "dev.log"

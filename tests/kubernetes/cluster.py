@@ -32,7 +32,7 @@ class Cluster:
     namespace: str
 
     def kubectl(self, *arguments: str, said: str | None = None, check: bool = True) -> str:
-        """What kubectl answers."""
+        """Return the output of kubectl."""
         return run(["kubectl", "--namespace", self.namespace, *arguments], said=said, check=check)
 
     def objects(self, kind: str, selector: str = "") -> list[Object]:
@@ -82,12 +82,12 @@ class Release:
         self.helm("rollback", self.name, "--wait", "--timeout", TIMEOUT)
 
     def uninstall(self) -> None:
-        """Remove all of it, and the runs that are still at work."""
+        """Remove all of it, and the runs that are still processing."""
         self.helm("uninstall", self.name, "--wait", "--timeout", TIMEOUT)
         self.cluster.kubectl("delete", "jobs", "--selector", RUN, "--wait=false")
 
     def rendered(self, values: Path) -> Iterator[Object]:
-        """What Helm makes of a values file."""
+        """Return the documents that Helm renders from a values file."""
         import yaml
 
         needed = ["--values", str(values), "--set", f"image.repository={repository(IMAGE)}"]
@@ -96,7 +96,7 @@ class Release:
                 yield document
 
     def helm(self, *arguments: str) -> str:
-        """What helm answers."""
+        """Return the output of helm."""
         return run(["helm", "--namespace", self.cluster.namespace, *arguments])
 
     def values(self, image: str) -> list[str]:
@@ -133,7 +133,7 @@ def secret(name: str, values: dict[str, str]) -> Object:
 
 
 def is_running(pod: Object) -> bool:
-    """Whether a pod is at work and not about to go."""
+    """Whether a pod is running and not about to end."""
     return pod["status"].get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
@@ -144,7 +144,7 @@ def was_killed_for_memory(pod: Object) -> bool:
 
 
 def run(command: list[str], *, said: str | None = None, check: bool = True) -> str:
-    """What a program prints; its complaints are the error's text."""
+    """Return the output of a program; its error output is the text of the error."""
     done = subprocess.run(command, input=said, capture_output=True, text=True, check=False)
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command[:4])} ...: {done.stderr.strip() or done.stdout.strip()}")

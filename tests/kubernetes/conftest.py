@@ -1,4 +1,4 @@
-"""A release of the chart on the cluster that KUBECONFIG names, and the genuine servers that it works with.
+"""A release of the chart on the cluster that KUBECONFIG names, and the real servers that it works with.
 
     TRUEPIXEL_TEST_IMAGE        the image, with its tag, as the cluster's nodes find it
     TRUEPIXEL_TEST_NEXT_IMAGE   the image that the upgrade goes to; the same if unset

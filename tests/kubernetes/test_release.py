@@ -1,4 +1,4 @@
-"""The chart on a cluster: what it accepts, how pods are hardened, and that nothing is lost whatever befalls them."""
+"""The chart on a cluster: its values, how pods are hardened, and that nothing is lost whatever happens to them."""
 
 from __future__ import annotations
 
@@ -70,32 +70,30 @@ def test_the_webserver_answers_and_launches_nothing(release: Release) -> None:
     assert "UnauthorizedError" in said, said
 
 
-def test_lanes_in_pods_lose_nothing_whatever_becomes_of_the_pods(release: Release) -> None:
+def test_lanes_in_pods_lose_nothing_whatever_happens_to_the_pods(release: Release) -> None:
     cluster, settings = release.cluster, release.settings
     with producing(settings):
-        wait_for(
-            "a pod at work on each of three lanes", lambda: lanes_at_work(settings) == {(lane, 3) for lane in range(3)}
-        )
+        wait_for("a running pod on each of three lanes", lambda: busy_lanes(settings) == {(n, 3) for n in range(3)})
 
         assert len(cluster.end_at_once(STREAM)) >= 3
-        wait_for("other pods on the lanes of those that are gone", lambda: gets_on(settings))
+        wait_for("other pods on the lanes of those that are gone", lambda: advances(settings))
 
         release.upgrade("runs.resources.limits.memory=64Mi", "runs.resources.requests.memory=32Mi")
-        # Those that wait have the old limit.
+        # The waiting pods have the old limit.
         cluster.end_at_once(STREAM)
         wait_for(
             "a pod that is killed for its memory",
             lambda: any(map(was_killed_for_memory, cluster.objects("pods", STREAM))),
         )
         release.roll_back()
-        wait_for("lanes that get on again", lambda: gets_on(settings))
+        wait_for("lanes that advance again", lambda: advances(settings))
 
         cluster.end_at_once("app.kubernetes.io/component=daemon")
         release.upgrade("settings.TRUEPIXEL_LINGER=0.2", image=NEXT_IMAGE)
-        wait_for("lanes that get on after the upgrade", lambda: gets_on(settings))
+        wait_for("lanes that advance after the upgrade", lambda: advances(settings))
 
         release.upgrade("lanes=2", image=NEXT_IMAGE)
-        wait_for("two lanes", lambda: lanes_at_work(settings) == {(0, 2), (1, 2)})
+        wait_for("two lanes", lambda: busy_lanes(settings) == {(0, 2), (1, 2)})
         cluster.end_at_once(STREAM)
 
     wait_for("no lag", lambda: waiting(settings) == 0, seconds=1800)
@@ -124,7 +122,7 @@ def producing(settings: Settings) -> Iterator[None]:
     sender.start()
     try:
         yield
-        assert sender.is_alive(), "the events came to their end before the pods were done with: raise their number"
+        assert sender.is_alive(), "all events were sent before the test of the pods ended: raise their number"
     finally:
         hurry.set()
         sender.join()
@@ -140,7 +138,7 @@ def send(settings: Settings, hurry: threading.Event) -> None:
 
 
 def wait_for(what: str, true: Callable[[], bool], seconds: float = 420) -> None:
-    """Look every second until it is true."""
+    """Check a condition every second until it is true."""
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, f"waited {seconds:.0f} s in vain for {what}"
@@ -148,7 +146,7 @@ def wait_for(what: str, true: Callable[[], bool], seconds: float = 420) -> None:
     print(f"{time.strftime('%H:%M:%S')} {what}")
 
 
-def lanes_at_work(settings: Settings) -> set[tuple[int, int]]:
+def busy_lanes(settings: Settings) -> set[tuple[int, int]]:
     """Lane and number of lanes of every run that holds a lease."""
     with open_stores(settings) as stores:
         runs = set(holders(stores.redis.client, settings.namespace, range(settings.kafka_partitions)).values())
@@ -157,7 +155,7 @@ def lanes_at_work(settings: Settings) -> set[tuple[int, int]]:
     return {(int(found[LANE_TAG]), int(found[LANES_TAG])) for found in tags}
 
 
-def gets_on(settings: Settings) -> bool:
+def advances(settings: Settings) -> bool:
     """Whether every partition that has lag is committed further within some seconds."""
     before = {entry.partition: entry.committed or 0 for entry in lag(settings.kafka())}
     time.sleep(5)
@@ -178,7 +176,7 @@ def history(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 def peak_memory_of_runs(settings: Settings) -> dict[str, float]:
-    """The most that each run of the stream and of the flush has had resident, MiB, as the kernel counted it."""
+    """The peak resident memory of each run of the stream and of the flush in MiB, as the kernel counted it."""
     with history(settings) as instance:
         stream = instance.fetch_observations(dg.AssetKey(KAFKA_TOPIC), limit=1000).records
         flush = instance.fetch_materializations(dg.AssetKey(PRODUCT_STATS), limit=1000).records

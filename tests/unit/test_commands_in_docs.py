@@ -30,7 +30,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def mistakes(words: list[str]) -> list[str]:
-    """What of a command does not exist: its name, or an option."""
+    """The parts of a command that do not exist: its name, or options."""
     command: click.Command = main
     taken = 0
     while isinstance(command, click.Group) and taken < len(words) and not words[taken].startswith("-"):

@@ -31,7 +31,7 @@ def test_dot_env_is_read(tmp_path: Path) -> None:
     assert load_settings().lanes == 3
 
 
-def test_a_variable_goes_before_dot_env_and_an_argument_before_both(
+def test_a_variable_precedes_dot_env_and_an_argument_precedes_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".env").write_text("TRUEPIXEL_LANES=3\nTRUEPIXEL_RETRIES=3\n")
@@ -79,9 +79,7 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
-def test_postgresql_is_spoken_to_by_the_driver_that_dagster_works_with(
-    scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_address_of_postgresql_gets_the_driver_of_dagster(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", f"{scheme}://me:hunter2@h:5/d")
     settings = load_settings()
     assert settings.postgres_url is not None

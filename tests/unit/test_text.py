@@ -31,7 +31,7 @@ HOSTILE = st.text(
 
 
 def visible(text: str) -> bool:
-    """By Unicode's categories and not by what the code asks: control, format, surrogate, line, paragraph, none."""
+    """Judge by Unicode's categories, unlike the code: control, format, surrogate, line, paragraph, none."""
     return not any(
         unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} or c in INVISIBLE for c in text
     )
@@ -100,7 +100,7 @@ def test_file_names_of_two_texts_differ_whatever_the_system_folds(one: str, othe
     assert (names[0] == names[1]) == (one == other)
 
 
-# Where text from outside is handed on, it goes through the one function; these tests read the source.
+# Text from outside passes through one function before it is shown; these tests check the source for that.
 
 
 def sources() -> list[Path]:
@@ -118,7 +118,9 @@ def calls(words: str) -> Iterator[tuple[Path, ast.Call, str]]:
 
 
 def test_nothing_but_one_module_writes_to_a_terminal() -> None:
-    for path, call, name in calls(r"\bprint\(|Console|Table|secho|\.write\(|click\.echo"):
+    found = list(calls(r"\bprint\(|Console|Table|secho|\.write\(|click\.echo"))
+    assert {"Console", "Table", "click.echo"} <= {name for _, _, name in found}
+    for path, call, name in found:
         if path.name == "terminal.py":
             continue
         line = f"{path.name}:{call.lineno} {name}"
@@ -128,7 +130,9 @@ def test_nothing_but_one_module_writes_to_a_terminal() -> None:
 
 
 def test_what_dagster_shows_is_printable() -> None:
-    for path, call, name in calls(r"SkipReason|context\.log|MetadataValue"):
+    found = list(calls(r"SkipReason|context\.log|MetadataValue"))
+    assert {"dg.SkipReason", "context.log.info", "dg.MetadataValue.md"} <= {name for _, _, name in found}
+    for path, call, name in found:
         line = f"{path.name}:{call.lineno} {ast.unparse(call)}"
         if name.endswith(("SkipReason", "context.log.info", "context.log.warning", "context.log.error")):
             constant = isinstance(call.args[0], ast.Constant)

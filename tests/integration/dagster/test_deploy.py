@@ -83,7 +83,7 @@ def test_the_image_has_what_the_tests_had_and_neither_local_servers_nor_developm
     assert wanted <= named, "regenerate deploy/requirements.lock: docs/deploy.md"
 
 
-def test_values_take_nothing_secret() -> None:
+def test_values_accept_no_secret() -> None:
     schema = json.loads((CHART / "values.schema.json").read_text())
     refused = schema["properties"]["settings"]["propertyNames"]["not"]["enum"]
     secret = {f"TRUEPIXEL_{name.upper()}" for name, field in Settings.model_fields.items() if "Secret" in str(field)}
@@ -115,7 +115,7 @@ def test_values_that_cannot_be_right_are_refused(setting: str) -> None:
 
 @needs_helm
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
-def test_every_document_is_one_that_kubernetes_knows(values: Path) -> None:
+def test_every_document_fits_a_model_of_kubernetes(values: Path) -> None:
     for document in rendered(values):
         group, _, version = document["apiVersion"].rpartition("/")
         kind = f"{version.capitalize()}{document['kind']}"
@@ -275,13 +275,13 @@ def test_collectors_scale_by_themselves_or_have_a_fixed_number() -> None:
 
 
 @needs_helm
-def test_helm_finds_nothing_wrong() -> None:
+def test_helm_lint_passes() -> None:
     done = helm("lint", "--strict", release="")
     assert "0 chart(s) failed" in done.stdout
 
 
 def test_the_event_log_of_dagsters_own_chart_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That chart writes an event log of its own into dagster.yaml, and what is additional behind it."""
+    """That chart writes an event log of its own into dagster.yaml, and the additional configuration after it."""
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", POSTGRES)
     additional = yaml.safe_load(OFFICIAL.read_text())["additionalInstanceConfig"]
     theirs = {

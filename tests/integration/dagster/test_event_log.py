@@ -32,10 +32,10 @@ def own(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 class TestSqlite(EventLogPromises):
-    """What every pooled event log promises."""
+    """The guarantees of every pooled event log."""
 
 
-def test_with_a_version_that_was_not_tried_dagsters_own_storage_writes(
+def test_with_an_untested_version_dagsters_own_storage_writes(
     pooled: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dg, "__version__", "9.0.0")

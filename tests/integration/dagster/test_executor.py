@@ -95,7 +95,7 @@ QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 def steps_of(job: dg.JobDefinition, outcomes: list[str]) -> list[tuple[str, str | None]]:
-    """All that happened in a run, in order."""
+    """The events of a run, in order."""
     config = {**QUIET, "ops": {"plan": {"config": outcomes}}}
     with dg.DagsterInstance.ephemeral() as instance:
         done = dg.execute_job(dg.reconstructable(job), instance, run_config=config)
@@ -116,9 +116,9 @@ def steps_of(job: dg.JobDefinition, outcomes: list[str]) -> list[tuple[str, str 
     ],
     ids=",".join,
 )
-def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
+def test_a_run_has_the_events_of_dagsters_own_executor(outcomes: list[str]) -> None:
     ours, dagsters = steps_of(by_ours, outcomes), needed(steps_of(by_dagster, outcomes), outcomes)
-    # What comes between a step that waits for its retry and the retry is a matter of the machine's load.
+    # The events between a step that waits for its retry and that retry depend on the machine's load.
     waiting = [f"[s{number}]" for number, outcome in enumerate(outcomes) if outcome == RETRIED_LATER]
     for slots in ([], waiting):
         assert of_slots(ours, slots, waiting) == of_slots(dagsters, slots, waiting)
@@ -126,10 +126,10 @@ def test_the_same_happens_as_with_dagsters_own(outcomes: list[str]) -> None:
 
 
 def needed(steps: list[tuple[str, str | None]], outcomes: list[str]) -> list[tuple[str, str | None]]:
-    """Dagster's steps without those that ours leaves out: skipped ones, and all behind the first fetch of nothing."""
+    """Dagster's events without those that our executor omits: skipped steps, and slots after the first skipped one."""
     last = outcomes.index(SKIPPED) if SKIPPED in outcomes else len(outcomes)
-    behind = tuple(f"[s{number}]" for number in range(last + 1, len(outcomes)))
-    return [(kind, key) for kind, key in steps if kind != "STEP_SKIPPED" and not (key or "").endswith(behind)]
+    after = tuple(f"[s{number}]" for number in range(last + 1, len(outcomes)))
+    return [(kind, key) for kind, key in steps if kind != "STEP_SKIPPED" and not (key or "").endswith(after)]
 
 
 def test_a_run_shows_no_step_that_was_not_needed() -> None:
@@ -140,7 +140,7 @@ def test_a_run_shows_no_step_that_was_not_needed() -> None:
 
 
 def of_slots(steps: list[tuple[str, str | None]], slots: list[str], waiting: list[str]) -> list[tuple[str, str | None]]:
-    """What happened in some slots; without any, what happened in all but those that wait."""
+    """The events of some slots; if none are given, the events of all slots that do not wait."""
 
     def is_of(key: str | None, names: list[str]) -> bool:
         return any((key or "").endswith(name) for name in names)
@@ -158,22 +158,22 @@ def test_a_step_whose_pool_is_full_holds_no_other_back(tmp_path: Path) -> None:
 
 
 def test_each_iteration_examines_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: list[int] = []
+    examined: list[int] = []
     update = ActiveExecution._update
 
     def noted(self: ActiveExecution) -> None:
-        looked_at.append(len(self._pending))
+        examined.append(len(self._pending))
         update(self)
 
     monkeypatch.setattr(ActiveExecution, "_update", noted)
     steps_of(by_ours, [GOOD] * 20)
-    assert sorted(looked_at)[-3] <= 3
-    looked_at.clear()
+    assert sorted(examined)[-3] <= 3
+    examined.clear()
     steps_of(by_dagster, [GOOD] * 20)
-    assert sorted(looked_at)[len(looked_at) // 2] >= 20
+    assert sorted(examined)[len(examined) // 2] >= 20
 
 
-def test_with_a_version_that_was_not_tried_dagsters_own_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_an_untested_version_dagsters_own_executor_runs_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dg, "__version__", "9.0.0")
 
     def never(*_: object) -> None:

@@ -29,7 +29,7 @@ def mode(path: Path) -> int:
 
 
 def open_to_others(folder: Path) -> list[Path]:
-    """What others could look into. A live server may remove a file while it is looked at."""
+    """The paths that other users could read. A live server may remove a file meanwhile."""
     found = [folder] if mode(folder) & 0o077 else []
     for parent, *names in os.walk(folder):
         for path in (Path(parent, name) for name in chain(*names)):
@@ -94,7 +94,7 @@ def test_an_export_is_the_owners_only_with_the_folders_that_are_made_for_it(tmp_
     path = tmp_path / "made" / "too" / "export.jsonl"
     assert write(path, iter([Held("events", {"_id": "1"})])) == {"events": 1}
     assert (mode(path), open_to_others(tmp_path / "made")) == (0o600, [])
-    # Written once more, over one that others could read, in a folder that is not ours to change.
+    # Written again, over a file that others could read, in a folder that existed before.
     path.chmod(0o666)
     path.parent.chmod(0o755)
     write(path, iter([Held("events", {"_id": "2"})]))

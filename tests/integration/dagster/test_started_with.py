@@ -11,7 +11,7 @@ import pytest
 
 from truepixel_dagster.instance.process import ROOT
 
-# As Dagster's command line does, and then what our code is given.
+# Load `.env` as Dagster's command line does, and print the variables that our code then gets.
 PROGRAM = """
 import os, sys
 from dagster._cli.utils import _inject_local_env_file
@@ -45,7 +45,7 @@ def test_a_variable_that_is_given_wins_and_the_others_come_from_the_file(tmp_pat
         "export TRUEPIXEL_NAMESPACE='production'\nTRUEPIXEL_LANES=7\nOTHER=${HOME}/x\nTRUEPIXEL_DAGSTER_URL=http://x\n"
     )
     given = {"TRUEPIXEL_NAMESPACE": "staging", "OTHER": "mine", "TRUEPIXEL_DAGSTER_URL": ""}
-    # The last one is given, as empty.
+    # The last variable is set, to an empty text.
     assert printed(tmp_path, way, dotenv, **given) == ["staging", "7", "mine"]
 
 

@@ -31,7 +31,7 @@ from truepixel_dagster.report.reading import Product, ShopReport
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.terminal import print_crash, table
 
-# A request to print that text is refused by the terminal where it is no text at all.
+# Without lone surrogates: these are no text, and a terminal refuses to print them.
 TEXT = HOSTILE.map(lambda text: text.encode("utf-8", "replace").decode())
 
 
@@ -48,7 +48,7 @@ def command(*arguments: str) -> Result:
 
 @examples(40)
 @given(TEXT, TEXT, TEXT, TEXT)
-def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: str) -> None:
+def test_any_report_is_printed_safely(shop: str, platform: str, campaign: str, product: str) -> None:
     found = ShopReport(
         shop=shop,
         model="last_click",
@@ -72,7 +72,7 @@ def test_a_report_of_any_shop(shop: str, platform: str, campaign: str, product: 
 
 @examples(40)
 @given(TEXT, st.binary(max_size=60), st.lists(st.tuples(TEXT, st.binary(max_size=40)), max_size=2))
-def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tuple[str, bytes]]) -> None:
+def test_any_dead_letter_is_printed_safely(error: str, data: bytes, headers: list[tuple[str, bytes]]) -> None:
     origin = Origin("truepixel.events", 0, 1)
     entry = inspect.Listed(Letter(origin, "decode", error, 0, 0, origin, 1), inspect.WAITING)
     message = Message(origin, data, data, tuple(headers), 0)
@@ -87,7 +87,7 @@ def test_a_dead_letter_of_any_record(error: str, data: bytes, headers: list[tupl
 
 @examples(40)
 @given(TEXT)
-def test_an_error_of_any_server(text: str) -> None:
+def test_any_error_is_printed_safely(text: str) -> None:
     for error in (Unavailable(text), OSError(text), click.ClickException(text)):
         with patch.object(reading, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
             assert command("report", "--shop", "s").exit_code == 1
@@ -95,13 +95,13 @@ def test_an_error_of_any_server(text: str) -> None:
 
 
 @given(HOSTILE)
-def test_a_table_of_any_cells(text: str) -> None:
+def test_any_table_is_printed_safely(text: str) -> None:
     made = table((text,), [(text,), (None,), (1,)], title=text)
     assert visible("".join(cell.plain for cell in made.columns[0].cells if hasattr(cell, "plain")))
     assert not any(cell.spans for cell in made.columns[0].cells if hasattr(cell, "spans"))
 
 
-def test_a_crash_is_printed_with_its_trace_and_nothing_unseen(capsys: Any) -> None:
+def test_a_crash_is_printed_with_its_trace_and_no_invisible_character(capsys: Any) -> None:
     try:
         int("\x1b[31mred\u202e\r")
     except ValueError:

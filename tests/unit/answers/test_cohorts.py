@@ -71,7 +71,7 @@ def test_the_month_is_the_shops() -> None:
     new_york = purchases(("ann", first), time=ShopTime("America/New_York"))
     assert [person for person, _ in new_york.firsts("2026-01")] == ["ann"]
     assert [person for person, _ in purchases(("ann", first)).firsts("2026-02")] == ["ann"]
-    # Of an unknown time zone it is that of the webhook's offset.
+    # Without a time zone, the webhook's offset decides.
     west = Placed("1", first.at, "USD", 100, utc_offset=-300)
     assert [person for person, _ in purchases(("ann", west)).firsts("2026-01")] == ["ann"]
 

@@ -95,7 +95,7 @@ sources = st.sampled_from([SEARCH, SHOPPING, SOCIAL, Source("direct", "direct"),
         )
     ),
 )
-def test_sums_over_rows_are_those_of_what_they_were_made_of(
+def test_sums_over_rows_equal_the_sums_of_visits_orders_and_spend(
     visits: list[Source], sold: list[Credited], spend: list[Spent]
 ) -> None:
     rows = figures(visits, sold, spend)

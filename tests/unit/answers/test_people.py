@@ -126,7 +126,7 @@ def test_a_further_link_only_merges(found: list[Link], more: Link) -> None:
 
 @given(st.lists(SIGHTINGS, max_size=12))
 def test_links_connect_a_person(found: list[Link]) -> None:
-    """The same by another way: the members that links reach from each member."""
+    """The same by another algorithm: the members that links reach from each member."""
     people = people_of("s", found, UNBOUNDED)
     for member in ALL:
         reached, before = {member}, 0

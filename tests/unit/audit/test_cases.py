@@ -30,7 +30,7 @@ def outcome(case: Case, lines: list[Line]) -> Expected:
 
 
 def stores(found: Expected) -> dict[str, Any]:
-    """What the oracle expects, as a case names it."""
+    """The stores that the oracle expects, named as in a case."""
     return {
         "events": found.events,
         "touches": {user: [touch["event_id"] for touch in doc["touches"]] for user, doc in found.ad_leads.items()},

@@ -70,7 +70,7 @@ STORES = ("events", "ad_leads", "attributions", "customers", "product_stats")
 
 
 def stored() -> dict[str, Any]:
-    """What the stores hold without a difference, with the fields that a pipeline adds for itself."""
+    """Stores without a difference, with the fields that a pipeline adds for itself."""
     state = wanted()
     stores: dict[str, Any] = {name: deepcopy(getattr(state, name)) for name in STORES}
     weeks = {

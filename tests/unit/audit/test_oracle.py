@@ -1,6 +1,6 @@
-"""The oracle, against figures computed by hand, and what must hold of whatever it makes of any records.
+"""The oracle against figures computed by hand, and the properties of its outcome for any records.
 
-Orders, journeys and channels stand in tests/cases; this is about single values and about the whole.
+Orders, journeys and channels are tested by tests/cases; this file tests single values and the whole.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ def test_the_record_that_was_indexed_is_believed_only_if_it_can_have_come_first(
     assert [indexed(winner) for winner in [(0, 3), (1, 5), (1, 6), (2, 0)]] == [3, 5, 3, 3]
 
 
-def test_behind_a_record_that_came_back_from_the_dead_letters_a_later_one_may_have_come_first() -> None:
+def test_a_later_record_may_have_come_before_a_reprocessed_one() -> None:
     records = [record(pixel("e1"), offset=offset) for offset in (3, 5, 6)]
 
     def indexed(winner: int, late: set[tuple[int, int]]) -> int:
@@ -211,7 +211,7 @@ def test_sightings_beyond_those_kept_are_the_later_ones() -> None:
     assert [sighting["event_id"] for sighting in sightings] == ["orders/paid:e3", "orders/paid:e2"]
 
 
-# --- Whatever comes ---
+# --- Any records ---
 
 CLIENTS = ("anna", "ben", "undefined", "cart1")
 STATUSES = ("pending", "paid", "partially_refunded", "refunded", "voided")

@@ -1,4 +1,4 @@
-"""What an audit excuses after a change of the registry of shops: days that moved, and no manipulation."""
+"""After a change of the registry of shops, an audit excuses counts of days that moved, and no manipulation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_counts_on_another_day_of_a_shop_that_became_known_are_excused() -> None
     assert left({**SUNDAY, **MONDAY}, day("s", "p", "2026-01-13", views=3, units=3, revenue={"USD": 5})) == []
 
 
-def test_counts_on_another_day_of_any_other_shop_are_not() -> None:
+def test_counts_on_another_day_of_any_other_shop_are_not_excused() -> None:
     assert left({**SUNDAY, **MONDAY}, MOVED, Changed()) != []
     assert left({**SUNDAY, **MONDAY}, MOVED, Changed(frozenset({"other"}), frozenset({"s"}))) != []
 

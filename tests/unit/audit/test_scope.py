@@ -1,4 +1,4 @@
-"""What an audit excuses after partitions were added: what depends on the order of a moved user's events alone."""
+"""After partitions were added, an audit excuses only differences by the order of a moved user's events."""
 
 from __future__ import annotations
 

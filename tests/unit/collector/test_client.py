@@ -19,19 +19,19 @@ def found(topic: str, **fields: Any) -> Named:
     return named(topic, msgspec.json.encode(fields))
 
 
-def test_the_note_of_the_theme_goes_before_everything() -> None:
+def test_the_themes_note_precedes_every_other_source() -> None:
     names = found("orders/create", note_attributes=NOTES, cart_token="k", checkout_token="t", id=1)
     assert client_of(names, "other", "w") == "c-1"
 
 
-def test_next_is_the_client_in_redis_for_cart_and_checkout_and_then_the_token() -> None:
+def test_then_the_client_in_redis_precedes_the_token_of_cart_or_checkout() -> None:
     names = found("orders/create", id=1, token="of-the-order", cart_token="cart", checkout_token="checkout")
     assert names.tokens == ("cart", "checkout")
     assert client_of(names, "c-2", "w") == "c-2"
     assert client_of(names, None, "w") == "cart"
 
 
-def test_carts_and_checkouts_call_their_token_token() -> None:
+def test_the_field_token_is_the_token_of_carts_and_checkouts_only() -> None:
     assert found("carts/update", token="k", id="k").tokens == ("k",)
     assert found("checkouts/create", token="t", cart_token="k").tokens == ("k", "t")
     assert found("orders/paid", token="of-the-order", id=7).tokens == ()
@@ -53,7 +53,7 @@ def test_a_client_that_no_source_names_is_replaced(topic: str, fields: Any, clie
     assert client_of(found(topic, **fields), None, "w-1") == client
 
 
-def test_the_shop_is_read_where_a_body_says_it() -> None:
+def test_the_shop_is_read_from_a_body_that_names_it() -> None:
     assert found("shop/redact", shop_id=5, shop_domain="a.myshopify.com")[3:] == ("5", "a.myshopify.com")
     assert found("app/uninstalled", id=5, myshopify_domain="a.myshopify.com")[3:] == ("5", "a.myshopify.com")
     assert found("orders/create", id=5)[3:] == (None, None)

@@ -285,7 +285,7 @@ async def _chaos(chance: random.Random, folder: Path, room: int, most_bytes: int
             elif act < 0.85:
                 rig.topic.acknowledges = not rig.topic.acknowledges
             elif act < 0.9:
-                # As librdkafka does it: what is wrong with the topic is so for all that waits for it.
+                # As librdkafka does: an error of the topic concerns every record that waits for it.
                 rig.topic.refusals += [Failure("not enough replicas")] * len(rig.topic.queue)
                 rig.topic.serve()
             else:

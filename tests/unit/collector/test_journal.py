@@ -57,7 +57,7 @@ def test_an_append_that_fails_midway_leaves_nothing(tmp_path: Path) -> None:
     unwritable = record(2)._replace(headers=cast("Any", [("source", object())]))
     with pytest.raises(TypeError):
         file.append([record(1), unwritable])
-    # A record that is not stored must not be sent: its number is the next one's, whose copy its receipt would remove.
+    # A record that is not stored must not be sent: its receipt would remove the next record, which has its number.
     assert numbers(file) == []
     assert file.append([record(3)]) == [1]
     assert numbers(file) == [3]
@@ -211,7 +211,7 @@ def test_a_failing_disk_is_reported_and_tried_again(tmp_path: Path, monkeypatch:
         assert "no space" in str(journal.failure)
         assert not journal.has_room
         disk["broken"] = False
-        # What was to be removed is tried again by itself.
+        # The removal is tried again by itself.
         await until(lambda: "gone" in reported.places)
         assert str(journal.failure) == "None"
         assert journal.held.records == 0

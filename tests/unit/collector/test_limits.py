@@ -46,16 +46,16 @@ def test_it_keeps_no_more_keys_than_its_bound() -> None:
     ("peer", "forwarded", "trusted", "expected"),
     [
         ("203.0.113.9", "", "", "203.0.113.9"),
-        # Nobody is believed who is not trusted.
+        # The header of an untrusted peer is ignored.
         ("203.0.113.9", "198.51.100.1", "", "203.0.113.9"),
         ("203.0.113.9", "198.51.100.1", "10.0.0.0/8", "203.0.113.9"),
         ("10.1.2.3", "198.51.100.1", "10.0.0.0/8", "198.51.100.1"),
-        # What the sender has written itself stands at the left, and is not looked at.
+        # The sender's own entries are at the left, and are ignored.
         ("10.1.2.3", "1.1.1.1, 198.51.100.1", "10.0.0.0/8", "198.51.100.1"),
         ("10.1.2.3", "1.1.1.1, 198.51.100.1, 10.9.9.9", "10.0.0.0/8", "198.51.100.1"),
         ("10.1.2.3", "what is this", "10.0.0.0/8", "10.1.2.3"),
         ("10.1.2.3", "1.1.1.1,", "10.0.0.0/8", "10.1.2.3"),
-        # One address of an IPv6 network is as good as any other.
+        # All addresses of an IPv6 network are one sender.
         ("2001:db8:1:2:aaaa::1", "", "", "2001:db8:1:2::/64"),
         ("2001:db8:1:2:bbbb::2", "", "", "2001:db8:1:2::/64"),
         ("::ffff:203.0.113.9", "", "", "203.0.113.9"),

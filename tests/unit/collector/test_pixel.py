@@ -1,4 +1,4 @@
-"""What the pixel sends: each event is accepted or rejected individually; consent; and nothing becomes a dead letter."""
+"""Events of the pixel are accepted or rejected individually, with regard to consent, and never dead letters."""
 
 from __future__ import annotations
 

@@ -22,20 +22,20 @@ class Clock:
         return self.now
 
 
-class Looked:
-    """MongoDB as a test has it."""
+class FakeMongoDB:
+    """Replaces MongoDB: answers, refuses or hangs, as the test sets it."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.shops: dict[str, Known] = {}
-        self.is_away = False
+        self.is_unreachable = False
         self.holds = threading.Event()
         self.holds.set()
 
     def __call__(self, field: str, value: str) -> Known | None:
         self.asked.append(value)
         self.holds.wait(10)
-        if self.is_away:
+        if self.is_unreachable:
             raise ConnectionError("MongoDB at 127.0.0.1:1: refused")
         return self.shops.get(value)
 
@@ -44,64 +44,64 @@ def known(shop: str) -> Known:
     return Known(shop, Connection(f"{shop}.example", f"tp_{shop}", 1), ())
 
 
-def run(scenario: Callable[[Registry, Looked, Clock], Awaitable[None]]) -> None:
+def run(scenario: Callable[[Registry, FakeMongoDB, Clock], Awaitable[None]]) -> None:
     async def whole() -> None:
-        looked, clock = Looked(), Clock()
-        registry = Registry(looked, clock)
-        await scenario(registry, looked, clock)
+        mongodb, clock = FakeMongoDB(), Clock()
+        registry = Registry(mongodb, clock)
+        await scenario(registry, mongodb, clock)
         registry.close()
 
     asyncio.run(whole())
 
 
-def test_it_is_asked_once_in_five_seconds_for_shops_known_and_unknown() -> None:
-    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
-        looked.shops["a.example"] = known("a")
+def test_mongodb_is_asked_once_in_five_seconds_for_a_known_or_unknown_shop() -> None:
+    async def scenario(registry: Registry, mongodb: FakeMongoDB, clock: Clock) -> None:
+        mongodb.shops["a.example"] = known("a")
         for _ in range(3):
             assert await registry.by_domain("a.example") == known("a")
             assert await registry.by_domain("b.example") is None
-        assert looked.asked == ["a.example", "b.example"]
+        assert mongodb.asked == ["a.example", "b.example"]
         clock.now += module.KNOWN_SECONDS
-        del looked.shops["a.example"]
+        del mongodb.shops["a.example"]
         assert await registry.by_domain("a.example") is None
 
     run(scenario)
 
 
 def test_concurrent_requests_for_one_shop_are_one_query() -> None:
-    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
-        looked.shops["tp_a"] = known("a")
-        looked.holds.clear()
+    async def scenario(registry: Registry, mongodb: FakeMongoDB, clock: Clock) -> None:
+        mongodb.shops["tp_a"] = known("a")
+        mongodb.holds.clear()
         asking = [asyncio.create_task(registry.by_pixel_token("tp_a")) for _ in range(50)]
         await asyncio.sleep(0.05)
-        looked.holds.set()
+        mongodb.holds.set()
         assert await asyncio.gather(*asking) == [known("a")] * 50
-        assert looked.asked == ["tp_a"]
+        assert mongodb.asked == ["tp_a"]
 
     run(scenario)
 
 
 def test_while_mongodb_is_unreachable_known_shops_continue_for_an_hour_and_others_get_no_answer() -> None:
-    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
-        looked.shops["a.example"] = known("a")
+    async def scenario(registry: Registry, mongodb: FakeMongoDB, clock: Clock) -> None:
+        mongodb.shops["a.example"] = known("a")
         await registry.by_domain("a.example")
         await registry.by_domain("none.example")
-        looked.is_away = True
+        mongodb.is_unreachable = True
         clock.now += module.KNOWN_SECONDS + 1
         assert await registry.by_domain("a.example") == known("a")
         for name in ("none.example", "new.example"):
             with pytest.raises(RegistryAway):
                 await registry.by_domain(name)
-        # It is not asked all the time.
-        before = len(looked.asked)
+        # Not every request queries the unreachable MongoDB.
+        before = len(mongodb.asked)
         for _ in range(10):
             assert await registry.by_domain("a.example") == known("a")
-        assert len(looked.asked) == before
+        assert len(mongodb.asked) == before
         assert registry.trouble is not None
         clock.now += module.STALE_SECONDS
         with pytest.raises(RegistryAway):
             await registry.by_domain("a.example")
-        looked.is_away = False
+        mongodb.is_unreachable = False
         clock.now += module.AWAY_SECONDS
         assert await registry.by_domain("a.example") == known("a")
         assert registry.trouble is None
@@ -109,19 +109,19 @@ def test_while_mongodb_is_unreachable_known_shops_continue_for_an_hour_and_other
     run(scenario)
 
 
-def test_a_flood_of_names_is_bounded_in_memory_and_in_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_names_is_bounded_in_memory_and_in_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_SHOPS", 10)
 
-    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
+    async def scenario(registry: Registry, mongodb: FakeMongoDB, clock: Clock) -> None:
         for number in range(50):
             assert await registry.by_domain(f"{number}.example") is None
         assert registry.size == 10
-        looked.holds.clear()
+        mongodb.holds.clear()
         asking = [asyncio.create_task(registry.by_domain(f"x{number}.example")) for number in range(200)]
         await asyncio.sleep(0.05)
         refused = [task for task in asking if task.done() and isinstance(task.exception(), RegistryAway)]
         assert len(refused) == 200 - module.MOST_QUESTIONS
-        looked.holds.set()
+        mongodb.holds.set()
         await asyncio.gather(*asking, return_exceptions=True)
 
     run(scenario)
@@ -162,15 +162,15 @@ def test_the_apps_secrets_are_reloaded_and_stay_while_their_file_is_missing(tmp_
 def test_a_hanging_query_delays_no_request_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CACHED_WAIT_SECONDS", 0.05)
 
-    async def scenario(registry: Registry, looked: Looked, clock: Clock) -> None:
-        looked.shops["a.example"] = known("a")
+    async def scenario(registry: Registry, mongodb: FakeMongoDB, clock: Clock) -> None:
+        mongodb.shops["a.example"] = known("a")
         await registry.by_domain("a.example")
-        looked.holds.clear()
+        mongodb.holds.clear()
         clock.now += module.KNOWN_SECONDS
         assert await registry.by_domain("a.example") == known("a"), "what is cached counts"
         monkeypatch.setattr(module, "WAIT_SECONDS", 0.05)
         with pytest.raises(RegistryAway):
             await registry.by_domain("new.example")
-        looked.holds.set()
+        mongodb.holds.set()
 
     run(scenario)

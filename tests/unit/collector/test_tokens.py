@@ -1,4 +1,4 @@
-"""Clients by token: asked for together, and never waited for."""
+"""Clients by token: queried together, and awaited only briefly."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def run(scenario: Callable[[Tokens, FakeRedis], Awaitable[None]], identity: str 
     asyncio.run(whole())
 
 
-def test_questions_of_a_moment_are_one_call() -> None:
+def test_queries_of_one_moment_are_one_call() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.values["ns:client:s:t1"] = "c-1"
         asked = (tokens.client_of("s", [f"t{number % 3}", "x"]) for number in range(20))
@@ -116,7 +116,7 @@ def test_a_stored_token_is_known_at_once_and_written_in_the_background() -> None
     run(scenario)
 
 
-def test_a_slow_or_unreachable_store_is_not_awaited_and_not_asked_for_a_second() -> None:
+def test_a_slow_store_is_not_awaited_and_gets_no_query_for_a_second() -> None:
     async def scenario(tokens: Tokens, redis: FakeRedis) -> None:
         redis.delay = 5
         began = time.monotonic()

@@ -42,11 +42,11 @@ def test_a_letter_without_tries_was_never_tried() -> None:
 
 
 @pytest.mark.parametrize("changed", [{"origin": None}, {"origin": "junk"}, {"stage": None}, {"stage": "elsewhere"}])
-def test_a_record_that_is_no_letter_is_passed_over(changed: dict[str, Any]) -> None:
+def test_a_record_that_is_no_dead_letter_is_skipped(changed: dict[str, Any]) -> None:
     assert parse(record(**changed)) is None
 
 
-def test_the_letter_that_counts_has_most_tries_and_of_these_is_the_last() -> None:
+def test_the_last_dead_letter_with_the_most_tries_counts() -> None:
     letters = [
         letter(0, tries="0"),
         letter(1, tries="1", error="a"),
@@ -102,8 +102,8 @@ def test_offsets_far_apart_are_read_by_seeking() -> None:
     assert stretches([]) == []
 
 
-def test_two_threads_with_a_first_letter_each_share_one_producer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The producer that was forgotten took its letters with it, after their offsets had been committed."""
+def test_two_threads_that_send_first_dead_letters_share_one_producer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads once made a producer each, and the dropped one lost dead letters with committed offsets."""
     made: list[list[bytes]] = []
 
     class Slow:

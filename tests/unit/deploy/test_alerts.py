@@ -17,7 +17,7 @@ from truepixel_dagster.instance.process import ROOT
 
 ALERTS = ROOT / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = ROOT / "deploy" / "grafana" / "truepixel.json"
-# Where Prometheus' own tool is installed, it judges the rules as well.
+# If Prometheus' own tool is installed, it checks the rules as well.
 PROMTOOL = shutil.which("promtool")
 
 

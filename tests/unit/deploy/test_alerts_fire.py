@@ -1,4 +1,4 @@
-"""Each alert fires on what it is for and on nothing else, by Prometheus' own tool where that is installed."""
+"""Each alert fires on its condition and on nothing else, by Prometheus' own tool if that is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Series = dict[str, str]
 
 
 class Case(NamedTuple):
-    """What was scraped, and whether an alert of this name (and severity) has fired at a time."""
+    """Scraped samples, and whether an alert of this name (and severity) fires at a time."""
 
     name: str
     alert: str

@@ -21,7 +21,7 @@ from truepixel_dagster.stages import index
 RECORDS = [record for record in traffic(600, seed=19, malformed=0) if record.kind == "event"]
 EXAMPLES = list({record.name: record for record in RECORDS}.values())
 ARRIVED = 1_790_000_000_000
-# What Elasticsearch refuses, and so becomes a dead letter of stage index: no other stage checks it.
+# Values that only Elasticsearch rejects: they are dead letters of the stage index.
 AT_THE_INDEX = ("twice", "1,000 digits")
 
 TIMES = [
@@ -59,7 +59,7 @@ NAMES = [
     "REFUNDS_CREATE", "CUSTOMERS_MARKETING_CONSENT_UPDATE", "MY_TOPIC", "ORDER_TRANSACTIONS_CREATE",
     "MARKETS_BACKUP_REGION_UPDATE", "_",
 ]  # fmt: skip
-# Names on the way to what stages read, and some beside it.
+# Names on the paths to the fields that stages read, and some beside them.
 READ = frozenset(
     [
         "id",
@@ -137,7 +137,7 @@ TIMESTAMPS = st.sampled_from([ARRIVED, ARRIVED, ARRIVED, -1, 0, ARRIVED * 1000, 
 
 
 def judged(message: Message) -> oracle.Event | str:
-    """What the oracle makes of a message: an event, or why there is none."""
+    """Return the oracle's event of a message, or the reason why there is none."""
     origin = message.origin
     headers = list(message.headers)
     at = (origin.topic, origin.partition, origin.offset, message.timestamp)
@@ -155,7 +155,7 @@ def agree(message: Message) -> None:
         return
     assert isinstance(ours, Event), f"a dead letter: {ours.reason}; the oracle: {theirs}"
     written = json.loads(index.document(ours))
-    # Of what the oracle says nothing of: the payload and fields of our own.
+    # Fields that the oracle does not have: the payload, and our own.
     for name in ("payload", "schema", "shop_domain", "checkout_token", "cart_token"):
         written.pop(name, None)
     assert written == oracle.event_doc(theirs)
@@ -179,7 +179,7 @@ def test_they_agree_about_a_real_record_with_hostile_values(data: st.DataObject)
     agree(message(json.dumps(payload).encode(), record.key, headers, data.draw(TIMESTAMPS)))
 
 
-# One of each way in which payloads are read.
+# One event of each way in which payloads are read.
 KINDS = {
     "page_viewed", "product_viewed", "product_added_to_cart", "cart_viewed", "collection_viewed", "search_submitted",
     "checkout_completed", "orders/create", "orders/cancelled", "refunds/create", "carts/update", "checkouts/update",
@@ -187,16 +187,16 @@ KINDS = {
 NAMED = pytest.mark.parametrize("record", [r for r in EXAMPLES if r.name in KINDS], ids=lambda record: record.name)
 
 
-def of_what_is_read(value: Any) -> Any:
-    """A payload without its other fields, and two of each list: to read the rest 50,000 times took most of the time."""
+def only_read_fields(value: Any) -> Any:
+    """A payload with only the fields that are read, and two items of each list: the rest took most of the time."""
     if isinstance(value, dict):
-        return {name: of_what_is_read(item) for name, item in value.items() if name in READ}
-    return [of_what_is_read(item) for item in value[:2]] if isinstance(value, list) else value
+        return {name: only_read_fields(item) for name, item in value.items() if name in READ}
+    return [only_read_fields(item) for item in value[:2]] if isinstance(value, list) else value
 
 
 @NAMED
 def test_they_agree_about_every_value_in_every_field_that_is_read(record: Any) -> None:
-    payload = of_what_is_read(json.loads(record.value))
+    payload = only_read_fields(json.loads(record.value))
     for place in sampled(places(payload)):
         before, after = json.dumps(replaced(payload, place, PLACE)).split(json.dumps(PLACE))
         for value in IN_JSON:

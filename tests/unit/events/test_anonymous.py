@@ -71,7 +71,7 @@ def ad_counts(ad: Ad) -> tuple[object, ...]:
 
 
 def order_counts(news: OrderNews) -> tuple[object, ...]:
-    """What a record says of an order, but for the ids in it and what they name."""
+    """The facts of an order in a record, without the ids and their values."""
     landing = news.payload and news.payload.landing and ad_counts(news.payload.landing)
     ids = (bool(news.order_id), bool(news.checkout_token), bool(news.cart_token), news.deleted)
     payload = news.payload and msgspec.structs.replace(
@@ -98,7 +98,7 @@ def order_counts(news: OrderNews) -> tuple[object, ...]:
     return ids, payload, landing, back, completion, bool(news.noted_client)
 
 
-def test_the_remainder_decodes_to_the_same_counts() -> None:
+def test_an_anonymised_record_decodes_to_the_same_counts() -> None:
     events = 0
     for message in MESSAGES:
         before, after = decode(message), decode(anonymous(message, alias))
@@ -111,7 +111,7 @@ def test_the_remainder_decodes_to_the_same_counts() -> None:
     assert events > 2500
 
 
-def test_the_remainder_of_the_remainder_decodes_to_the_same_counts() -> None:
+def test_anonymising_a_record_again_keeps_the_counts() -> None:
     for message in MESSAGES:
         once = anonymous(message, alias)
         before, after = decode(once), decode(anonymous(once, alias))
@@ -129,29 +129,29 @@ def test_the_remainder_of_the_remainder_decodes_to_the_same_counts() -> None:
         "/landing?utm_campaign=spring",
     ],
 )
-def test_an_ad_has_the_same_remainder_as_the_address_that_names_it(url: str) -> None:
+def test_an_anonymised_address_names_the_anonymised_ad(url: str) -> None:
     ad = visit(url, None, None)
     assert ad
-    remainder = anonymous_ad(ad, alias)
+    anonymised = anonymous_ad(ad, alias)
     left, _ = visits.anonymised_addresses(url, None, None, alias)
-    assert visit(left, None, None) == remainder
-    assert "anna" not in str(remainder).lower()
+    assert visit(left, None, None) == anonymised
+    assert "anna" not in str(anonymised).lower()
 
 
-def test_the_oracle_reads_the_remainder_as_the_pipeline_does() -> None:
+def test_the_oracle_decodes_an_anonymised_record_as_the_pipeline_does() -> None:
     for message in MESSAGES:
-        remainder = anonymous(message, alias)
-        origin = remainder.origin
+        anonymised = anonymous(message, alias)
+        origin = anonymised.origin
         record = oracle.Record(
             origin.topic,
             origin.partition,
             origin.offset,
-            remainder.timestamp,
-            remainder.key,
-            remainder.value,
-            list(remainder.headers),
+            anonymised.timestamp,
+            anonymised.key,
+            anonymised.value,
+            list(anonymised.headers),
         )
-        event = decode(remainder)
+        event = decode(anonymised)
         if isinstance(event, Undecodable):
             with pytest.raises(oracle.DeadLetter):
                 oracle.decode(record)
@@ -165,15 +165,15 @@ def test_the_oracle_reads_the_remainder_as_the_pipeline_does() -> None:
         assert (theirs.content.customer_id, theirs.content.email_hash) == (None, None)
 
 
-def test_the_remainder_names_nobody() -> None:
+def test_an_anonymised_record_names_nobody() -> None:
     named = 0
     for message in MESSAGES:
-        remainder = anonymous(message, alias)
+        anonymised = anonymous(message, alias)
         text = b" ".join(
             [
-                (remainder.key or b"").partition(b":")[2],
-                remainder.value or b"",
-                *(value or b"" for _, value in remainder.headers),
+                (anonymised.key or b"").partition(b":")[2],
+                anonymised.value or b"",
+                *(value or b"" for _, value in anonymised.headers),
             ]
         )
         personal = {id_.value for id_ in identifiers(message) if id_.kind != RECORD} | addresses(message)
@@ -181,11 +181,11 @@ def test_the_remainder_names_nobody() -> None:
             if len(value) > 6:
                 assert value.encode() not in text
                 named += 1
-        assert EMAIL not in {id_.kind for id_ in identifiers(remainder)}
+        assert EMAIL not in {id_.kind for id_ in identifiers(anonymised)}
     assert named > 3000
 
 
-def test_of_an_undecodable_record_only_its_existence_remains() -> None:
+def test_an_undecodable_record_leaves_only_its_existence() -> None:
     message = Message(Origin("t", 0, 1), b"s:anna", b"anna@example.com", (("topic", b"orders/create"),), 5)
     assert anonymous(message, alias) == Message(Origin("t", 0, 1), f"s:{alias(CLIENT, 'anna')}".encode(), None, (), 5)
     nobody = anonymous(Message(Origin("t", 0, 1), b"anna", b"{}", (), 5), alias)

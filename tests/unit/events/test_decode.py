@@ -1,4 +1,4 @@
-"""What is decoded, and what is a dead letter with a reason."""
+"""A record is decoded, or is a dead letter with a reason."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_webhook_has_integer_ids_decimal_strings_and_offsets() -> None:
     shown = event.order.payload
     assert shown is not None
     assert (shown.total, shown.lines) == (Money(1200, "JPY"), (SoldLine("11", 3, Money(400, "JPY")),))
-    # Of the first page of a session before it: no visit by itself.
+    # The landing page is of an earlier session: it is no visit by itself.
     assert shown.landing is not None
     assert shown.landing.platform == "news"
 
@@ -179,7 +179,7 @@ def test_a_client_id_may_hold_colons_and_a_shop_id_may_not() -> None:
 
 
 @pytest.mark.parametrize("key", [None, b"", b":", b"shop", b":client", b"s\xff:c", b"s:\x00", b"s" * 200 + b":c"])
-def test_a_key_that_is_no_user_is_a_dead_letter(key: bytes | None) -> None:
+def test_a_record_without_a_user_key_is_a_dead_letter(key: bytes | None) -> None:
     assert "key" in reason(pixel(), key=key)
 
 

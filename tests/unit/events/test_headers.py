@@ -85,7 +85,7 @@ def test_headers_of_other_names_may_hold_any_bytes() -> None:
     assert event.name == "orders/create"
 
 
-def test_when_shopify_sent_a_webhook_is_its_arrival_where_no_header_of_ours_says_it() -> None:
+def test_shopifys_time_of_sending_is_the_arrival_without_a_header_of_ours() -> None:
     sent = ("X-Shopify-Triggered-At", b"2026-01-06T00:00:00.123456789Z")
     assert understood(sent).received_at == 1_767_657_600_123
     assert understood(sent, ("received_at", b"2026-01-07T00:00:00Z")).received_at == 1_767_744_000_000
@@ -109,8 +109,11 @@ def test_a_webhook_about_personal_data_is_known_by_any_form_of_its_topic(name: s
 
 def test_an_event_read_back_from_the_history_is_the_same_event() -> None:
     records = [record for record in traffic(share(2000), seed=3, malformed=0.02) if record.kind == "event"]
-    for number, record in enumerate(records):
-        event = decode(Message(Origin("t", 0, number), record.key, record.value, tuple(record.headers), AT))
-        if isinstance(event, Event):
-            again = event_of(msgspec.json.decode(document(event)))
-            assert again == msgspec.structs.replace(event, payload=b"")
+    decoded = [
+        decode(Message(Origin("t", 0, number), record.key, record.value, tuple(record.headers), AT))
+        for number, record in enumerate(records)
+    ]
+    events = [event for event in decoded if isinstance(event, Event)]
+    assert len(events) > 0.9 * len(records)
+    for event in events:
+        assert event_of(msgspec.json.decode(document(event))) == msgspec.structs.replace(event, payload=b"")

@@ -61,7 +61,7 @@ def test_accepted_variants_of_values(written: str, meant: Order | None) -> None:
         ('{"first":[1]}', "`$.first`"),
         ('{"first":"x"}', "`$.first`"),
         ('{"lines":{}}', "`$.lines`"),
-        # What can be understood does not hide what cannot.
+        # A readable value does not hide an unreadable one.
         ('{"lines":[{"quantity":"2"},{"quantity":"two"}],"first":[]}', "`$.lines[1].quantity`"),
     ],
 )
@@ -80,7 +80,12 @@ JSON = st.recursive(
 )
 
 
-@given(JSON)
+WHOLE_NUMBER = st.integers(-(2**63), 2**63 - 1)
+LINE = st.fixed_dictionaries({}, optional={"quantity": st.none() | WHOLE_NUMBER, "id": st.text() | WHOLE_NUMBER})
+ORDER = st.fixed_dictionaries({}, optional={"lines": st.lists(st.none() | LINE), "first": LINE, "note": JSON})
+
+
+@given(JSON | ORDER)
 def test_a_value_of_the_type_is_read_as_by_msgspec(value: Any) -> None:
     raw = msgspec.json.encode(value)
     try:

@@ -29,7 +29,7 @@ Said = dict[str, Any]
 
 
 def of_order(event: Event) -> Said | None:
-    """What a record says of an order, as plain values."""
+    """The facts of an order in a record, as plain values."""
     news = event.order
     if news is None:
         return None
@@ -162,7 +162,7 @@ def agree(message: Message) -> None:
 
 
 def judged(record: oracle.Record) -> oracle.Event | str:
-    """What the oracle makes of a record: an event, or why there is none."""
+    """Return the oracle's event of a record, or the reason why there is none."""
     try:
         return oracle.decode(record, channels=CHANNELS)
     except oracle.DeadLetter as reason:
@@ -200,7 +200,7 @@ ANY = some(None, 5, "5", "x", [], {}, True, [{}], 1.5)
 
 
 def either(usual: st.SearchStrategy[Any], strange: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """Mostly what is usual."""
+    """Mostly the usual values."""
     return st.integers(0, 30).flatmap(lambda n: strange if n == 0 else usual)
 
 

@@ -56,7 +56,7 @@ def test_a_request_of_another_shop_or_without_a_person_is_rejected_and_empty(mes
     assert isinstance(decode(stripped(message)), Undecodable)
 
 
-def test_a_stripped_one_is_an_event_of_its_own_and_names_nobody() -> None:
+def test_a_stripped_request_is_an_event_of_its_own_and_names_nobody() -> None:
     seen = stripped(webhook(CUSTOMER_REDACT, shop_id=77, customer=CUSTOMER))
     event = decode(seen)
     assert isinstance(event, Event)

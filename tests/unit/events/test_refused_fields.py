@@ -131,12 +131,12 @@ def test_a_refusal_names_the_field(kind: str) -> None:
     topic, payload = PAYLOADS[kind]
     assert refusal(topic, payload) is None
     refused = 0
-    # Of a pixel's own fields, and those of its headers, the letter speaks as of the event.
+    # For a pixel's other fields and its headers, the dead letter names the field of the event.
     for place in (each for each in places(payload) if each and (topic or each[0] == "data")):
         for value in BAD if is_one_value(payload, place) else ():
             if reason := refusal(topic, replaced(payload, place, value)):
                 refused += 1
-                # All products of a pixel event are looked at together, wherever in it they are.
+                # The product ids of a pixel event are checked together, wherever they are.
                 right = {written(place)} | ({"product.id"} if place[-2:] == ("product", "id") else set())
                 assert named(reason) in right, (value, reason)
     assert refused > 5

@@ -8,7 +8,7 @@ import pytest
 from truepixel_dagster.events.shop import UNKNOWN, Shop, ShopNews, currency_of, host_of, shop_news
 from truepixel_dagster.events.shop_time import UTC, ShopTime
 
-# What Shopify sends, as far as it matters here, with what it has beside it.
+# The fields of Shopify's webhook that are read, and some that are not.
 PAYLOAD: dict[str, Any] = {
     "id": 548380009,
     "name": "Super Toys",
@@ -27,7 +27,7 @@ def news(**fields: Any) -> ShopNews:
     return shop_news(msgspec.json.encode({**PAYLOAD, **fields}))
 
 
-def test_a_webhook_says_zone_currency_domains_and_its_version() -> None:
+def test_a_webhook_supplies_zone_currency_domains_and_its_version() -> None:
     assert news() == ShopNews(
         "America/New_York",
         "USD",
@@ -78,7 +78,7 @@ def test_hosts_are_as_browsers_write_them(text: Any, host: str | None) -> None:
 
 
 @pytest.mark.parametrize(("text", "code"), [("usd", "USD"), (" EUR ", "EUR"), ("XYZ", None), ("", None), (None, None)])
-def test_currencies_are_those_that_there_are(text: Any, code: str | None) -> None:
+def test_only_existing_currencies_are_accepted(text: Any, code: str | None) -> None:
     assert currency_of(text) == code
 
 

@@ -123,7 +123,7 @@ def test_every_moment_of_a_day_is_within_its_span(zone: str, millis: int) -> Non
     day = date.fromisoformat(time.day(millis))
     start, end = time.span(day, day)
     assert start <= millis < end
-    # Nothing outside is of the day.
+    # The moments just outside belong to other days.
     assert time.day(start - 1) < day.isoformat() < time.day(end)
     assert end - start <= 30 * HOUR
 
@@ -166,7 +166,7 @@ def test_without_a_zone_the_webhooks_offset_counts_and_without_one_utc(millis: i
 
 
 @given(st.sampled_from(ZONES), MOMENTS, st.integers(-14 * 60, 14 * 60))
-def test_a_zone_goes_before_the_offset_of_a_webhook(zone: str, millis: int, offset: int) -> None:
+def test_a_zone_precedes_the_offset_of_a_webhook(zone: str, millis: int, offset: int) -> None:
     assert ShopTime(zone).day(millis, offset) == ShopTime(zone).day(millis)
 
 
@@ -186,5 +186,5 @@ def test_each_event_has_the_time_of_its_shop() -> None:
     assert days == {"ny": "2026-11-21", "odd": "2026-11-22", "other": "2026-11-22"}
 
 
-def test_the_days_beside_some_days_are_all_that_a_shop_may_have_of_them() -> None:
+def test_days_beside_include_one_day_before_and_one_after() -> None:
     assert days_beside(["2026-01-01", "2026-01-02"]) == {"2025-12-31", "2026-01-01", "2026-01-02", "2026-01-03"}

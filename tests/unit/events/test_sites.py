@@ -42,7 +42,7 @@ def platform(message: Message, sites: Sites = SITES) -> str | None:
     return event.ad.platform if event.ad else None
 
 
-def test_hosts_of_the_shop_are_not_outside() -> None:
+def test_hosts_of_the_shop_are_no_referrers_from_outside() -> None:
     for host in ("www.hats.example", "secure.bank.example"):
         message = page("https://shop.test/", f"https://{host}/")
         assert platform(message) is None
@@ -58,7 +58,7 @@ def test_the_headers_domain_is_the_shops() -> None:
     assert platform(page("https://shop.test/", referrer, headers=long)) == "other.example"
 
 
-def test_names_of_the_shop_and_tables_of_the_operator() -> None:
+def test_a_shops_names_and_an_operators_tables_are_used() -> None:
     assert platform(page("https://shop.test/?utm_source=flyer-26")) == "print"
     assert platform(page("https://shop.test/?utm_source=flyer-26", shop="2")) == "flyer-26"
     assert platform(page("https://shop.test/?hwid=1")) == "hats-weekly"
@@ -73,7 +73,7 @@ def test_a_shop_of_many_domains_takes_no_more_memory_for_each() -> None:
     assert sites.of("1", "shop.example") is sites.of("1", "shop.example")
 
 
-def test_the_history_knows_what_the_headers_said_of_the_shop() -> None:
+def test_the_history_keeps_the_shops_domain_of_the_headers() -> None:
     headers = (("shop_domain", b"Other.Example."),)
     event = decode(page("https://shop.test/", "https://other.example/", headers=headers))
     assert isinstance(event, Event)
@@ -103,7 +103,7 @@ def test_a_file_of_settings_is_read(tmp_path: Path) -> None:
         Settings(sources_file=str(tmp_path / "none.json"))
 
 
-def test_the_registry_says_what_is_a_shops() -> None:
+def test_the_registry_supplies_a_shops_hosts_and_aliases() -> None:
     shop = Shop(
         domains=frozenset({"hats.example"}), payment_hosts=frozenset({"bank.example"}), aliases={"Flyer": "print"}
     )

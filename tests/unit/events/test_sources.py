@@ -74,7 +74,7 @@ def test_a_name_is_looked_up_however_it_is_written() -> None:
         assert DEFAULT.named(name).platform == "google"
 
 
-def test_googles_list_goes_after_ours_and_gives_the_rest_a_category() -> None:
+def test_our_list_precedes_googles_which_gives_the_rest_a_category() -> None:
     assert DEFAULT.named("bebo").platform == DEFAULT.at("www.bebo.com").platform == "bebo"
     assert DEFAULT.at("www.bebo.com").category == "social"
     assert DEFAULT.at("news.google.com").category == "search"
@@ -112,7 +112,7 @@ def test_an_operator_adds_to_the_tables() -> None:
     assert said("", "https://www.hats-weekly.example/1") == ("hats-weekly", "hats", "email")
     assert said("", "https://deals.google.com/") == ("google", "google", "organic_shopping")
     assert said("", "https://www.pay.example/") is None
-    # The tables of others are as they were.
+    # The default tables are unchanged.
     assert DEFAULT.named("hw").platform == "hw"
     assert visit("/?hwid=1", None, None) is None
 

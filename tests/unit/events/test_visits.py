@@ -300,7 +300,7 @@ def test_the_shops_own_hosts_and_its_payment_pages_are_no_visits(referrer: str |
     assert visit(SHOP, "", referrer, own_domains=OWN) is None
 
 
-def test_a_shop_at_shopify_is_the_own_one_unless_another_is_known() -> None:
+def test_any_shop_at_shopify_is_the_own_shop_unless_the_own_domain_is_known() -> None:
     referrer = "https://demo-shop.myshopify.com/"
     assert visit(SHOP, None, referrer) is None
     assert visit(SHOP, None, referrer, own_domains={"demo-shop.myshopify.com"}) is None
@@ -309,7 +309,7 @@ def test_a_shop_at_shopify_is_the_own_one_unless_another_is_known() -> None:
     assert visit("https://demo-shop.myshopify.com/", None, "https://elsewhere.myshopify.com/") is not None
 
 
-def test_words_on_the_left_of_a_domain_that_somebody_registered_are_no_banks() -> None:
+def test_a_registered_domain_that_begins_like_a_banks_host_is_no_bank() -> None:
     for host in ("acs.org", "3ds.com", "pubs.acs.org", "acsshop.example"):
         assert visit(SHOP, None, f"https://{host}/") is not None
 
@@ -343,19 +343,19 @@ def test_the_deciding_click_id_and_the_campaigns_id(
 @pytest.mark.parametrize(
     ("query", "referrer", "expected"),
     [
-        # What the URL does not say of its place the referrer does.
+        # The referrer says what the URL leaves out.
         ("utm_campaign=spring", "https://www.google.de/", ("google", "google", "organic", "organic_search")),
         ("utm_medium=story", "https://l.instagram.com/", ("instagram", "instagram", "story", "organic_social")),
         ("utm_id=7", "https://m.facebook.com/", ("facebook", "facebook", "referral", "organic_social")),
         ("utm_id=7", "https://demo-shop.example/", ("unknown", None, None, "unassigned")),
-        # A click id says it, and of its family the referrer says which.
+        # A click id names the platform; the referrer names which platform of its family.
         ("fbclid=f", "https://l.facebook.com/", ("facebook", None, None, "organic_social")),
         ("fbclid=f", "https://l.instagram.com/", ("instagram", None, None, "organic_social")),
         ("fbclid=f", "https://www.google.com/", ("facebook", None, None, "organic_social")),
         ("fbclid=f&utm_medium=paid", "https://l.instagram.com/", ("instagram", None, "paid", "paid_social")),
         ("gclid=g", "https://www.youtube.com/", ("google", None, None, "paid_search")),
         ("li_fat_id=7", "https://www.linkedin.com/", ("linkedin", None, None, "paid_social")),
-        # A source goes before the referrer.
+        # A source precedes the referrer.
         ("utm_source=fb", "https://www.google.com/", ("facebook", "fb", None, "organic_social")),
         ("utm_source=(direct)&utm_id=7", "https://bing.com/", ("microsoft", "bing", "organic", "organic_search")),
     ],
@@ -423,7 +423,7 @@ def test_a_shop_has_aliases_of_its_own() -> None:
     assert ad == Ad("anna", "anna", "referral", channel="referral")
     other = visit("/", None, "https://myblog.example/", aliases=aliases)
     assert other == Ad("myblog.example", "myblog.example", "referral", channel="referral")
-    # What a shop has a name for is known: a copied link's fbclid does not stand against it.
+    # A shop's own name for a source is known: the fbclid of a copied link does not override it.
     ad = visit("/?utm_source=herbst-flyer&utm_medium=cpc&fbclid=f", None, None, aliases=aliases)
     assert ad
     assert ad.platform == "print"
@@ -457,7 +457,7 @@ def test_an_address_of_megabytes_gives_its_ad(waste: str) -> None:
 
 
 def test_a_referrer_of_megabytes_costs_no_more_than_reading_it() -> None:
-    # Against the length squared, which would be minutes.
+    # Time that grows with the square of the length would be minutes.
     begun = time.process_time()
     for waste in ("@" * 2_000_000, "a." * 1_000_000, ":" * 2_000_000, "[" * 2_000_000, "ü" * 2_000_000):
         visit(SHOP, None, f"https://{waste}")
@@ -536,7 +536,7 @@ def test_only_hosts_and_the_visits_parameters_of_addresses_remain(
 
 
 @given(QUERIES)
-def test_an_ad_is_read_from_documents_of_before(query: str) -> None:
+def test_an_ad_is_read_from_documents_of_earlier_versions(query: str) -> None:
     ad = visit(f"{SHOP}?{query}", None, None)
     if ad:
         written = msgspec.to_builtins(ad)

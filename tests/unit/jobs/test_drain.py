@@ -30,7 +30,7 @@ def test_the_address_of_the_history_is_in_no_file(tmp_path: Path) -> None:
     assert environment(settings)["TRUEPIXEL_POSTGRES_URL"] == url.get_secret_value()
 
 
-def test_settings_without_postgresql_keep_their_processes_from_that_of_the_environment(
+def test_processes_of_settings_without_postgresql_ignore_the_environments_postgresql(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", "postgresql+psycopg2://me@127.0.0.1:1/d")
@@ -49,7 +49,7 @@ def test_a_history_that_cannot_be_reached_is_one_line_without_its_password(addre
     assert "\n" not in str(caught.value)
 
 
-def test_a_variable_in_other_letters_does_not_go_before_the_settings(
+def test_a_variable_in_lower_case_does_not_override_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("truepixel_kafka_bootstrap", "production:9092")

@@ -70,7 +70,7 @@ def test_the_same_rows_change_no_file_and_shops_without_rows_go(lake: Lake) -> N
     assert lake.read(FUNNEL_DAILY, DAY, SHOPS[1]) == []
 
 
-def test_a_file_that_is_not_what_was_said_of_it_is_refused(lake: Lake) -> None:
+def test_a_file_that_differs_from_its_record_is_refused(lake: Lake) -> None:
     lake.write(FUNNEL_DAILY, DAY, {SHOPS[0]: [row(SHOPS[0])]}, {})
     (path,) = lake.fs.glob(f"{lake.path('funnel_daily')}/*/*/*/part.parquet")
     lake.put(path, b"other")
@@ -78,7 +78,7 @@ def test_a_file_that_is_not_what_was_said_of_it_is_refused(lake: Lake) -> None:
         lake.read(FUNNEL_DAILY, DAY, SHOPS[0])
 
 
-def test_a_crash_between_files_leaves_whole_files_and_a_day_that_is_not_called_made(
+def test_a_crash_between_files_leaves_whole_files_and_the_days_old_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake = Lake(str(tmp_path))

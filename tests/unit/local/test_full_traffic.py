@@ -473,7 +473,7 @@ def test_an_update_days_later_repeats_the_landing_page_of_the_purchase() -> None
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_only_shops_of_a_higher_rank_report_their_changes(count: int) -> None:
-    """So that what few shops send is judged by the day: a zone that is learned on the way moves days."""
+    """Tests of few shops compare counts by day, and a time zone that arrives later would move days."""
     assert not [record for record in traffic(500, shops=count, profile=FULL) if record.name == "shop/update"]
     assert [record for record in traffic(500, shops=10, profile=FULL) if record.name == "shop/update"]
 

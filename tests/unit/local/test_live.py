@@ -17,7 +17,7 @@ RATE = 40
 
 
 def minute(seed: int) -> list[Record]:
-    """What is sent within a minute."""
+    """The records of one minute."""
     return list(islice(live(RATE, seed, 20, NOW), 60 * RATE))
 
 

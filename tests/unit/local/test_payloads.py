@@ -189,7 +189,7 @@ def test_an_empty_cart_is_null() -> None:
     assert pixel.cart_viewed("token", [], Presentment(market("USD"))) == {"cart": None}
 
 
-def test_a_checkout_learns_of_contact_address_shipping_and_payment_step_by_step() -> None:
+def test_a_checkout_gets_contact_address_shipping_and_payment_step_by_step() -> None:
     bought = purchase(Line(1, product(1999), 2))
     steps = [encoded(pixel.checkout(bought, step=step))["checkout"] for step in range(6)]
     assert [step["email"] is not None for step in steps] == [False, True, True, True, True, True]
@@ -356,5 +356,5 @@ def test_a_title_that_was_cut_ends_in_half_an_emoji() -> None:
 
 
 def encoded(data: dict[str, Any]) -> Any:
-    """What arrives of it."""
+    """The data after its transport as JSON."""
     return json.loads(msgspec.json.encode(data))

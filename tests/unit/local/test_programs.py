@@ -13,7 +13,7 @@ import pytest
 
 from truepixel_dagster.local.programs import Program, end_tree
 
-# It starts a child, and neither of them minds Ctrl-C.
+# It starts a child, and both ignore Ctrl-C.
 STUBBORN = """
 import signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)

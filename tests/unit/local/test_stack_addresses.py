@@ -91,7 +91,7 @@ def test_tls_and_passwords_are_refused_by_name_and_not_shown(tmp_path: Path, set
     assert "hunter2" not in str(refused.value)
 
 
-def test_postgresql_is_there_when_it_is_wanted_or_was_there_before(tmp_path: Path) -> None:
+def test_postgresql_is_in_the_stack_when_it_is_requested_or_has_data(tmp_path: Path) -> None:
     def shown(**options: Any) -> dict[str, str]:
         return {one.name: one.address for one in Stack(settings(tmp_path, **options)).status()}
 

@@ -32,7 +32,7 @@ def ending(seconds: float) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process whose main thread is gone")
-def test_it_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
+def test_an_ending_server_is_missing_although_it_still_has_a_process(tmp_path: Path) -> None:
     stack, processes = Stack(Settings(data_dir=tmp_path)), ServerProcesses(tied_to_parent=False)
     server = next(each for each in stack.servers if each.name == "mongodb")
     with ending(1.0) as child:

@@ -1,4 +1,4 @@
-"""What the generated visitors send over HTTP, and how."""
+"""The requests that the generated visitors send over HTTP."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def _lines(drawn: Sequence[tuple[str, int, int, int, str]], left: int | None) ->
 
 @st.composite
 def _saying(draw: st.DrawFn) -> dict[str, Any]:
-    """What a payload says."""
+    """The fields of a payload."""
     says: dict[str, Any] = {"status": draw(st.sampled_from(["open", "paid", "cancelled", "voided"]))}
     says["total"] = draw(st.none() | st.integers(0, 3000).map(usd))
     says["current_total"] = draw(st.none() | st.integers(0, 3000).map(usd))
@@ -125,9 +125,9 @@ class Crashed(Exception):
 
 
 class World:
-    """What the stores hold, and stages 2, 3 and 5 that work on it batch by batch.
+    """The contents of the stores, and stages 2, 3 and 5, which process batch by batch.
 
-    A batch may be killed before any of its writes. Others then meet what it has left.
+    A batch may be killed before any of its writes. Later batches then read its earlier writes.
     """
 
     def __init__(self, rules: Rules = RULES) -> None:
@@ -142,8 +142,8 @@ class World:
     def deliver(self, events: Sequence[Event], writes: int | None = None) -> None:
         """Bring a batch through the stages; raises `Crashed` before the first write that is one too many."""
         self._writes_left = writes
-        led, by = self._led(events)
-        named = [seen for seen in led if seen.order]
+        touched, by = self._touched(events)
+        named = [seen for seen in touched if seen.order]
         settled = self._settled(named, by)
         for _, cluster in settled:
             self._attribute(cluster)
@@ -177,7 +177,7 @@ class World:
             if self._writes_left < 0:
                 raise Crashed
 
-    def _led(self, events: Sequence[Event]) -> tuple[list[Event], Settling]:
+    def _touched(self, events: Sequence[Event]) -> tuple[list[Event], Settling]:
         mine: dict[str, Sequence[Event]] = {
             user: own for user, own in group_by_user(events).items() if any(map(ad_lead.concerns, own))
         }
@@ -203,7 +203,7 @@ class World:
                 found.append((group, settled.cluster))
                 for id_, cluster in settled.changed.items():
                     self._write()
-                    # Others read and write documents, not objects.
+                    # Other workers read and write documents, not objects.
                     self.clusters[id_] = msgspec.convert(msgspec.to_builtins(cluster), Cluster)
             if is_done:
                 return found

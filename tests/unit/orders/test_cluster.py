@@ -33,7 +33,7 @@ def test_the_final_state_is_that_of_the_set_of_records(partitions: Partitions, d
             world.deliver(left)
     found = world.state()
     assert found == whole(partitions).state()
-    # Nothing but orders counts products here: the sum of all changes is what the orders count.
+    # Only orders count products here: the sum of all changes equals the counts of the orders.
     assert found["totals"] == found["counted"]
 
 
@@ -56,8 +56,8 @@ def test_a_record_that_was_counted_takes_up_no_order_that_another_has_closed() -
 
 
 @given(families())
-def test_whom_notes_name_is_found_again_in_the_orders(partitions: Partitions) -> None:
-    """A user's document may have been lost."""
+def test_users_named_in_notes_are_found_again_in_the_orders(partitions: Partitions) -> None:
+    """The orders restore a user's document that was lost."""
     world = whole(partitions)
     found: dict[str, set[NotedOrder]] = {}
     for cluster in world.clusters.values():

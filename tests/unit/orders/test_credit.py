@@ -53,7 +53,7 @@ def test_no_touch_is_one_direct_credit() -> None:
     assert all(getattr(found, model) == (Credit("direct", 999, channel="direct", net=99),) for model in MODELS)
 
 
-def test_an_order_that_was_placed_elsewhere_is_credited_to_where() -> None:
+def test_an_order_that_was_placed_elsewhere_is_credited_to_that_channel() -> None:
     found = credit(999, 99, [], NOON, WEEK, without_touch="pos")
     assert all(getattr(found, model) == (Credit("pos", 999, channel="pos", net=99),) for model in MODELS)
 

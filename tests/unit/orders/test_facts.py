@@ -45,7 +45,7 @@ def known(event: Event) -> list[int]:
 
 
 def nodes(partitions: list[list[Event]]) -> list[Node]:
-    """What the events of a family say, as of one id."""
+    """The facts of a family's events, as if of one id."""
     found: list[Node] = []
     for event in (event for partition in partitions for event in partition):
         touches = [touch(n, partition=event.origin.partition) for n in known(event)]
@@ -158,7 +158,7 @@ def test_a_clients_last_record_decides_how_far_its_touches_reach() -> None:
     assert (client.in_checkout, client.completed) == ((NOON, "e3"), (NOON, "e7"))
 
 
-def test_a_touch_that_comes_back_late_from_the_dead_letters_counts_for_records_that_did_not_know_of_it() -> None:
+def test_a_reprocessed_touch_counts_for_records_that_were_processed_before_it() -> None:
     keyed, late = facts_of(webhook(9), []), facts_of(completed(4), [touch(4)])
     assert keyed is not None
     assert late is not None
@@ -175,7 +175,7 @@ def test_the_newest_of_united_touches_are_kept() -> None:
     assert [each.offset for each in client.touches] == [2, 3]
 
 
-def test_a_completed_checkout_goes_before_a_begun_one_that_before_a_note_and_a_key_is_last() -> None:
+def test_a_completed_checkout_precedes_a_begun_one_then_a_note_and_then_a_key() -> None:
     ranked = [
         ClientFacts("z", completed=(NOON, "a")),
         ClientFacts("a", completed=(NOON + DAY, "a"), keyed=(0, "")),

@@ -101,7 +101,7 @@ def actual(world: World) -> dict[str, Any]:
 
 
 def without_kafka(document: Any) -> dict[str, Any]:
-    """What the document says of ids, clients and money."""
+    """The ids, clients and money of a document."""
     names = ("order_id", "checkout_token", "cart_token", "client_id", "value", "value_from", "occurred_at")
     seen = {name: [each["event_id"] for each in document[name]] for name in ("sightings", "touches")}
     return {name: document.get(name) for name in names} | seen
@@ -143,7 +143,7 @@ BRIDGED = [
 ]
 
 
-def test_each_of_two_completions_with_one_token_is_of_the_order_that_it_names() -> None:
+def test_each_of_two_completions_with_one_token_belongs_to_the_order_that_it_names() -> None:
     for sent in (BRIDGED, BRIDGED[::-1], BRIDGED[2:] + BRIDGED[:2]):
         world, found = World(), placed(sent)
         for partition in found:
@@ -152,7 +152,7 @@ def test_each_of_two_completions_with_one_token_is_of_the_order_that_it_names() 
         assert (of_order(world, "1")["client_id"], of_order(world, "2")["client_id"]) == ("c", "d")
 
 
-def test_an_event_that_names_no_order_is_of_the_one_that_others_of_its_token_name() -> None:
+def test_an_event_without_an_order_id_belongs_to_the_order_of_its_token_or_cart() -> None:
     for token, cart in (("b", None), (None, "k")):
         started = pixel("checkout_started", 0, "e", token, cart, None)
         linked = pixel("checkout_completed", 5, "d", "b", "k", "2")

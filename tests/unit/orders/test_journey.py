@@ -70,7 +70,7 @@ SEEN: list[Seen] = [(PIXEL, [touch(1), touch(2)]), (WEBHOOK, []), (PAID, [touch(
 
 
 @pytest.mark.parametrize("seen", list(permutations(SEEN)))
-def test_whose_order_it_is_does_not_depend_on_which_record_came_first(seen: list[Seen]) -> None:
+def test_the_client_of_an_order_does_not_depend_on_the_order_of_records(seen: list[Seen]) -> None:
     document = attribution_of(order(*seen), RULES)
     assert document.client_id == "visitor"
     assert [entry.event_id for entry in document.touches] == ["e1", "e2"]
@@ -79,7 +79,7 @@ def test_whose_order_it_is_does_not_depend_on_which_record_came_first(seen: list
     assert [each.event_id for each in document.sightings] == ["a", "p", "b"]
 
 
-def test_a_client_with_visits_goes_before_one_without() -> None:
+def test_a_client_with_visits_precedes_one_without() -> None:
     buyer, shop = completed(5, client_id="a"), webhook(6, client_id="z")
     assert journey((buyer, []), (shop, [touch(1)])).client == "z"
     assert journey((buyer, []), (shop, [])).client == "a"
@@ -90,7 +90,7 @@ def test_a_lost_completion_is_found_by_the_checkout_before_it() -> None:
     assert (found.client, offsets(found)) == ("visitor", [1])
 
 
-def test_a_client_whom_the_notes_name_goes_before_the_webhooks_key() -> None:
+def test_a_client_in_the_notes_precedes_the_one_in_the_webhooks_key() -> None:
     named = webhook(6, client_id="token", noted="visitor")
     assert journey((named, [])).client == "visitor"
     found = journey((named, []), noted=[touch(1), touch(99)])

@@ -78,14 +78,14 @@ def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int],
     known = {user for user, said in identities_of(cluster, world.rules).items() if said}
     assert len(known) == most
     of_customer = {user for user, doc in right.customers.items() if doc.get("customer_id") == "99"}
-    # Of whom a webhook is keyed by its own event says who that is.
+    # A webhook's own event identifies the client in its key.
     assert known == of_customer - {"s:token"}
     (found,), (wanted,) = world.attributions.values(), right.attributions.values()
     assert (found.client_id, len(found.touches)) == (wanted["client_id"], len(wanted["touches"]))
 
 
 def test_very_many_checkouts_of_one_cart_are_no_work_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is looked at as often as halves can be halved, and not once for each of the others."""
+    """Each sighting is examined a logarithmic number of times, and not once for each other sighting."""
     count, looked_at = 1024, 0
 
     def counting(found: Iterable[facts.Sighting], most: int) -> tuple[facts.Sighting, ...]:

@@ -85,7 +85,7 @@ def test_the_remainder_is_the_payloads_less_the_refunds_that_it_lacks() -> None:
     known, new = refund("r", 200), refund("s", 100, at=NOON + DAY)
     assert order(paid(known, current_total=usd(800))).figures.net == 800
     assert order(paid(known, current_total=usd(800)), refunded(1, new)).figures.net == 700
-    # Shopify may write an order in the second of its refund, and not name it yet: what is left knows of it.
+    # A payload of the refund's second may not list the refund yet, but its remaining total is already reduced.
     assert order(paid(current_total=usd(800)), refunded(1, known)).figures.net == 800
     assert order(paid(current_total=usd(50)), refunded(1, new)).figures.net == 0
 
@@ -136,7 +136,7 @@ def test_units_are_those_after_edits_and_what_came_back_for_money_was_sold() -> 
     assert order(paid(back, lines=(line,))).sold == (Sold("p", 2, usd(593)),)
     whole = SoldLine("p", 3, usd(300), 10, None, "l")
     assert order(paid(back, lines=(whole,))).sold == (Sold("p", 3, usd(890)),)
-    # Not more than were ordered, and a line of another id is none of it.
+    # No more units than were ordered are sold, and a refund of another line adds none.
     most = SoldLine("p", 3, usd(300), 0, 3, "l")
     assert order(paid(back, lines=(most,))).sold == (Sold("p", 3, usd(900)),)
     other = SoldLine("p", 3, usd(300), 0, 1, "m")
@@ -180,7 +180,7 @@ def test_an_incomplete_order_waits_and_a_deleted_one_never_returns() -> None:
     assert orders(deleted(1), webhook(2), completed(3, order_id="77")) == []
 
 
-def test_its_time_is_the_webhooks_and_else_the_first_pixels() -> None:
+def test_the_time_of_an_order_is_the_webhooks_or_else_the_first_pixels() -> None:
     late, early = completed(1, at=NOON + 7 * DAY, order_id="77"), completed(2, at=NOON + 5, order_id="77")
     assert order(late, early).at == NOON + 5
     assert order(late, early, webhook(3, says={"at": NOON - DAY, "utc_offset": 60})).at == NOON - DAY

@@ -27,11 +27,11 @@ print(mallinfo2().hblks)
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not a C library of GNU, 2.33 or newer")
-def test_blocks_of_100_kib_are_of_their_own_and_not_of_the_heap() -> None:
-    assert _blocks_of_their_own(tuned=True) >= 50
-    assert _blocks_of_their_own(tuned=False) < 50
+def test_blocks_of_100_kib_are_mapped_outside_of_the_heap() -> None:
+    assert _mapped_blocks(tuned=True) >= 50
+    assert _mapped_blocks(tuned=False) < 50
 
 
-def _blocks_of_their_own(*, tuned: bool) -> int:
+def _mapped_blocks(*, tuned: bool) -> int:
     command = [sys.executable, "-c", HELD.replace("{tuned}", str(tuned))]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

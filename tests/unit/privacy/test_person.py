@@ -25,26 +25,26 @@ def message(value: bytes, key: bytes = b"s:device-1", **headers: bytes) -> Messa
     return Message(Origin("t", 1, 5), key, value, tuple(headers.items()))
 
 
-def test_a_customers_record_teaches_addresses_clients_and_orders() -> None:
+def test_a_customers_record_adds_addresses_clients_and_orders() -> None:
     named = frozenset({ANNA, MAIL, DEVICE, ORDER_1, TOKEN_1, Identifier(RECORD, "0/1")})
-    taught = learned(frozenset({ANNA}), named)
-    assert taught == {MAIL, DEVICE, ORDER_1, TOKEN_1, Identifier(CLIENT, "token-1")}
+    added = learned(frozenset({ANNA}), named)
+    assert added == {MAIL, DEVICE, ORDER_1, TOKEN_1, Identifier(CLIENT, "token-1")}
 
 
-def test_a_shared_device_teaches_no_other_customer() -> None:
+def test_a_shared_device_adds_no_other_customer() -> None:
     assert learned(frozenset({ANNA, DEVICE}), frozenset({BEN, MAIL, DEVICE, ORDER_1})) == {DEVICE, ORDER_1}
 
 
 @given(IDS, IDS)
-def test_nothing_is_learned_from_what_names_nothing_known_and_never_a_customer(
+def test_a_record_without_a_known_id_adds_nothing_and_no_record_adds_a_customer(
     known: frozenset[Identifier], named: frozenset[Identifier]
 ) -> None:
-    taught = learned(known, named)
+    added = learned(known, named)
     if not {id_ for id_ in known & named if id_.kind != RECORD}:
-        assert not taught
-    assert not {id_ for id_ in taught if id_.kind in (CUSTOMER, RECORD)}
+        assert not added
+    assert not {id_ for id_ in added if id_.kind in (CUSTOMER, RECORD)}
     tokens = {id_.value for id_ in named if id_.kind == TOKEN}
-    assert all(id_ in named or (id_.kind == CLIENT and id_.value in tokens) for id_ in taught)
+    assert all(id_ in named or (id_.kind == CLIENT and id_.value in tokens) for id_ in added)
 
 
 @given(IDS, st.lists(IDS, max_size=6))

@@ -17,7 +17,7 @@ def stored(schema: int) -> dict[str, dict[str, Any]]:
     return {"7:1001": {"_id": "7:1001", "v": 3, "shop_id": "7", "schema": schema, "ids": ids, "nodes": []}}
 
 
-def test_a_document_that_no_record_supports_goes() -> None:
+def test_a_document_without_a_record_is_removed() -> None:
     plan = _planned(CONTEXT, [], stored(SCHEMA), SETTLING, set())
     assert (plan.unnamed, plan.unknown, plan.unreadable) == ({"7:1001"}, set(), [])
 

@@ -37,7 +37,7 @@ ORDER = {
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the stores were asked for."""
+    """The requests to the stores."""
     calls: list[Any] = []
 
     @contextmanager
@@ -180,7 +180,7 @@ def test_numbers_are_whole_however_narrow_the_terminal(
     assert "…" not in shown
     assert "10,000,000,000,000.00 USD" in shown
     assert "1,000,000,000,000,000 JPY" in shown
-    # All columns stand, and names are folded and not cut.
+    # All columns are shown, and names are folded and not cut.
     assert [name for name in rows[0] if name][-6:] == ["orders", "new", "returning", "gross", "refunded", "net"]
     if by == "campaign":
         named = "".join(row[1] for row in rows[1:] if len(row) == 8)

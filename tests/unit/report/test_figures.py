@@ -148,7 +148,7 @@ def test_where_touches_do_not_determine_the_weights_the_amounts_do() -> None:
     assert [row.orders for row in figures(free, model="linear").rows()] == [0.333334, 0.333333, 0.333333]
 
 
-def test_new_and_returning_customers_and_those_of_whom_it_is_not_known() -> None:
+def test_new_returning_and_unknown_customers_are_counted() -> None:
     known = (True, True, False, None)
     documents = [journey(100, 100, 0, **({} if new is None else {"new_customer": new})) for new in known]
     found = figures(*documents, model="linear")
@@ -199,7 +199,7 @@ def test_an_order_without_credits_is_in_the_sums() -> None:
     "wrong",
     [{"value": "much"}, {"schema": 9}, {"occurred_at": "yesterday"}, {"credits": {"last_click": [{"net": {}}]}}],
 )
-def test_a_document_that_cannot_be_read_is_counted_and_said(wrong: Doc) -> None:
+def test_an_unreadable_document_is_counted_and_reported(wrong: Doc) -> None:
     found = figures(order(100, 100), {**order(100, 100), **wrong}, {**order(100, 100), **wrong})
     assert (found.orders, found.unreadable, found.totals()[0].gross) == (1, 2, 100)
     assert found.why_unreadable
@@ -229,7 +229,7 @@ def test_days_of_a_shop_of_unknown_time_zone_are_those_of_its_webhooks() -> None
     new_york, by_pixel = order(1, 0, occurred_at=at, utc_offset=-5 * 60), order(10, 0, occurred_at=at)
     of_day = RequestedPeriod(day, day).of(ShopTime(), NOON)
     assert [total.gross for total in figures(new_york, by_pixel, period=of_day).totals()] == [1]
-    # What the registry knows goes before what a webhook writes.
+    # The registry's time zone precedes the offset of a webhook.
     tokyo = RequestedPeriod(day, day).of(ShopTime("Asia/Tokyo"), NOON)
     assert figures(new_york, period=tokyo).orders == 0
 
@@ -273,7 +273,7 @@ def test_sums_over_rows_are_those_of_the_documents(documents: list[Doc], model: 
 
 @given(orders(), st.sampled_from(MODELS))
 def test_refunds_are_divided_as_the_credits_are(document: Doc, model: str) -> None:
-    """All of an order that went back is in each row what the row has as gross."""
+    """If an order is refunded in full, the refund of each row equals its gross."""
     document = {**document, "refunded": document["value"], "test": False}
     assert all(row.refunded == row.gross for row in figures(document, model=model, by="platform").rows())
 

@@ -41,7 +41,7 @@ def test_the_last_hours_are_exact_and_products_have_all_days_that_they_touch() -
     assert str(period) == "from 2026-03-08T02:00:00.000Z to 2026-03-10T02:00:00.000Z"
 
 
-def test_the_last_hours_have_a_webhooks_tomorrow_where_the_time_zone_is_not_known() -> None:
+def test_without_a_time_zone_the_last_hours_include_a_webhooks_tomorrow() -> None:
     period = RequestedPeriod(latest=DAY).of(ShopTime(), NOW)
     assert period.days == {"gte": "2026-03-09", "lte": "2026-03-11"}
     assert period.holds(NOW - 1, utc_offset=14 * 60)

@@ -37,7 +37,7 @@ def test_another_ad_between_makes_it_another_touch() -> None:
     assert offsets(lead) == [1, 2, 3]
 
 
-def test_the_newest_are_kept_and_those_just_pushed_out_stand_beside_them() -> None:
+def test_the_newest_touches_are_kept_and_those_just_pushed_out_beside_them() -> None:
     old = add(Lead(), *[event(i, ad=ad(str(i))) for i in range(3)], kept=3)
     new = add(old, *[event(i, ad=ad(str(i))) for i in range(3, 5)], kept=3)
     assert offsets(new) == [2, 3, 4]

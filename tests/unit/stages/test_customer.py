@@ -122,7 +122,7 @@ def test_the_profile_does_not_depend_on_the_order_of_late_events(
     assert {k: v for k, v in profile.items() if k not in own} == {k: v for k, v in whole.items() if k not in own}
 
 
-def test_an_ad_set_before_it_was_known_by_whom_stays() -> None:
+def test_an_ad_without_the_event_that_set_it_stays() -> None:
     profile = apply(None, [event(5, ad=ad("new"))])
     assert profile is not None
     del profile["set_by"]

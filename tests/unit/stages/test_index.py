@@ -9,7 +9,7 @@ from truepixel_dagster.stores.elasticsearch import CONFLICT, Outcome
 CREATED, MET, BAD = Outcome(201), Outcome(CONFLICT, "version conflict"), Outcome(400, "mapping: no")
 
 
-def test_new_events_and_replays_run_on_duplicates_and_refused_ones_do_not() -> None:
+def test_new_and_redelivered_events_continue_and_duplicate_and_rejected_ones_do_not() -> None:
     events = [event(i) for i in range(4)]
     found = decide(events, [CREATED, MET, MET, BAD], {1: events[1].origin, 2: Origin("t", 0, 99)})
     assert found.events == (events[0], events[1])

@@ -22,7 +22,7 @@ Counters = dict[CounterKey, dict[str, int]]
 
 
 def counters(*events: Event, changes: Mapping[Origin, Counted] = {}, counting: Counting = UTC) -> Counters:
-    """What events add where nothing has been applied yet."""
+    """The counters that events add if nothing has been applied yet."""
     return decide(events, changes, dict.fromkeys({seen.origin.partition for seen in events}, -1), counting)[0].counters
 
 
@@ -256,7 +256,7 @@ def test_any_cut_and_any_redelivery_of_batches_gives_the_same_totals(stream: Str
 
 
 @given(streams())
-def test_the_counters_are_those_of_the_plainest_count(stream: Stream) -> None:
+def test_the_counters_equal_a_naive_count(stream: Stream) -> None:
     events, changes = stream
     found: dict[tuple[str, str], int] = {}
     for (_, product, _), fields in counters(*events, changes=changes).items():

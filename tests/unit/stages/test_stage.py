@@ -33,7 +33,7 @@ def second_lists(source: str) -> Iterator[int]:
             yield node.lineno
 
 
-def test_the_table_says_what_the_contract_says() -> None:
+def test_the_table_equals_the_contract() -> None:
     assert NAMES == ("index", "ad_lead", "attribution", "customer", "product_stats")
     assert IN_BACKGROUND == ("customer", "product_stats")
     assert REJECTING == ("decode", "index", "ad_lead", "attribution", "customer", "orders")

@@ -31,7 +31,7 @@ META = elastic_transport.ApiResponseMeta(
 
 
 def from_redis(line: str) -> Exception:
-    """What redis-py makes of an error line of the server."""
+    """The exception that redis-py makes of an error line of the server."""
     from redis._parsers.base import BaseParser
 
     error: Exception = BaseParser.parse_error(line)

@@ -18,8 +18,8 @@ from truepixel_dagster.stores.elasticsearch_errors import (
     words_of,
 )
 
-# As the genuine server sends them, in the items of a reply whose own status is 200.
-GENUINE: list[tuple[Kind, dict[str, Any]]] = [
+# As the real server sends them, in the items of a reply whose own status is 200.
+REAL: list[tuple[Kind, dict[str, Any]]] = [
     (
         Kind.POISON,
         {
@@ -65,7 +65,7 @@ GENUINE: list[tuple[Kind, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "error"), GENUINE, ids=lambda each: each["type"] if isinstance(each, dict) else "")
+@pytest.mark.parametrize(("kind", "error"), REAL, ids=lambda each: each["type"] if isinstance(each, dict) else "")
 def test_an_item_is_classified_by_its_type(kind: Kind, error: dict[str, Any]) -> None:
     assert kind_of(error) is kind
     assert error["type"] in words_of(error)
@@ -90,7 +90,7 @@ def test_the_content_of_a_document_does_not_decide() -> None:
     assert kind_of({"type": "document_parsing_exception", "reason": reason}) is Kind.POISON
 
 
-def test_a_search_is_as_its_shards_are() -> None:
+def test_the_error_of_a_search_is_that_of_its_shards() -> None:
     shard = {"index": "i", "shard": 0, "reason": {"type": "circuit_breaking_exception", "reason": "too large"}}
     error = {"type": "search_phase_execution_exception", "reason": "all shards failed", "failed_shards": [shard]}
     assert kind_of(error) is Kind.TRANSIENT

@@ -30,7 +30,7 @@ def details(*errors: dict[str, Any], concerns: tuple[dict[str, Any], ...] = ()) 
     return {"writeErrors": list(errors), "writeConcernErrors": list(concerns), "nMatched": 0, "nUpserted": 0}
 
 
-def test_each_operation_is_met_or_rejected_on_its_own() -> None:
+def test_each_operation_conflicts_or_is_rejected_on_its_own() -> None:
     assert met_and_rejected(details(), IDS) == (0, {})
     assert met_and_rejected(details(MET, POISON), IDS) == (1, {"s:b": Rejected("s:b", "Document failed validation")})
 

@@ -114,7 +114,7 @@ def test_an_operators_value_takes_precedence_over_every_webhook() -> None:
     assert shop_of(made) == Shop(
         "America/Lima", "PEN", frozenset({"own.example", "a.example"}), {"m.fb.com": "facebook"}, frozenset()
     )
-    # What the webhook said is there when the operator's word goes.
+    # The webhook's value is used again once the operator's is removed.
     assert shop_of({**made, "operator": {}}) == Shop("Asia/Tokyo", "JPY", frozenset({"a.example"}))
 
 

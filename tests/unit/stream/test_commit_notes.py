@@ -18,7 +18,7 @@ def test_a_note_comes_back_and_fits(spans: list[Span]) -> None:
     if len(wanted) > MOST_SPANS:
         wanted = [UNKNOWN, *wanted[-MOST_SPANS + 1 :]]
     assert read_note(note) == tuple(wanted)
-    # What Kafka keeps beside an offset by default.
+    # The size of a note that Kafka keeps beside an offset by default.
     assert len(note.encode()) < 4096
 
 

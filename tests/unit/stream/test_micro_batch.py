@@ -15,7 +15,7 @@ def message(offset: int, size: int = 1, partition: int = 0) -> Message:
 
 
 def cut(messages: list[Message], count: int, size: int, at_once: int = 7) -> list[MicroBatch]:
-    """As the consumer does it: asks for as many as there is room for, and takes when there is none."""
+    """Cut as the consumer does: add as many messages as there is room for, and take the batch when there is none."""
     cutter, batches, position = Cutter(count, size), [], 0
     while position < len(messages) or not cutter.empty:
         while cutter.room and position < len(messages):

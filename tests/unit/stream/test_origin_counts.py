@@ -19,7 +19,7 @@ LOGS = st.integers(0, 5000)
 def test_an_offset_says_its_log_and_kafkas_own_offset(generation: int, offset: int) -> None:
     counted = base_of(generation) + offset
     assert (generation_of(counted), kafka_offset(counted)) == (generation, offset)
-    # What JSON's numbers and Elasticsearch's long can hold.
+    # JSON's numbers and Elasticsearch's long hold it exactly.
     assert counted < 2**53
 
 

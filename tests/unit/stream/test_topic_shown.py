@@ -44,7 +44,7 @@ def test_a_line_has_escapes(capsys: pytest.CaptureFixture[str]) -> None:
     assert r"a\x85b\u202e\U000e0001" in line
 
 
-def test_redactions_are_asked_for_records_as_counted_over_all_logs(
+def test_redactions_are_looked_up_by_offsets_over_all_logs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def read_all(_: Settings, *, first: Mapping[int, int], end: Mapping[int, int]) -> Iterator[Message]:

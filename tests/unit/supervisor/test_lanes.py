@@ -41,9 +41,9 @@ def test_a_lane_with_a_live_run_is_left_alone() -> None:
 
 
 def test_a_run_is_requested_behind_one_without_a_standby_run() -> None:
-    at_work = LaneState(0, lag=5, live_run="0123456789", followed=False)
-    assert decide([at_work], NOW).start == (Start(0, "0123456789"),)
-    for not_now in (replace(at_work, followed=True), replace(at_work, lag=0), replace(at_work, failures=1)):
+    processing = LaneState(0, lag=5, live_run="0123456789", followed=False)
+    assert decide([processing], NOW).start == (Start(0, "0123456789"),)
+    for not_now in (replace(processing, followed=True), replace(processing, lag=0), replace(processing, failures=1)):
         assert decide([not_now], NOW).start == ()
 
 
@@ -91,11 +91,11 @@ def test_a_run_that_names_no_lane_has_none(share: tuple[int, int] | None) -> Non
 
 def test_a_lane_has_at_most_one_standby_run() -> None:
     live = {"one": LiveRun((0, 1), NOW)}
-    at_work = dict.fromkeys(range(3), "one")
-    assert not states(runs(live, at_work))[0].followed
+    processing = dict.fromkeys(range(3), "one")
+    assert not states(runs(live, processing))[0].followed
     assert states(runs(live))[0].followed, "it has not begun, or it just ends"
-    assert states(runs(live, at_work, {2: "next"}))[0].followed
-    assert states(runs({**live, "next": LiveRun((0, 1), 0.0)}, at_work))[0].followed, "one is being started"
+    assert states(runs(live, processing, {2: "next"}))[0].followed
+    assert states(runs({**live, "next": LiveRun((0, 1), 0.0)}, processing))[0].followed, "one is being started"
 
 
 def test_failures_count_back_to_the_last_success_or_the_last_progress() -> None:

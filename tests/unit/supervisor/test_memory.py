@@ -75,7 +75,7 @@ def test_the_readable_parts_of_another_versions_cursor_are_kept() -> None:
     assert len(said) == 1
 
 
-def test_a_clock_that_was_set_back_keeps_no_server_unasked() -> None:
+def test_a_clock_that_was_set_back_stops_no_query_of_a_server() -> None:
     assert Memory().denied("no", NOW + 86_400).denied_for(NOW) == 0.0
 
 

@@ -23,7 +23,7 @@ print(" ".join(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 
 
-def test_no_dagster_is_in_its_process() -> None:
+def test_the_process_of_the_collector_loads_no_dagster() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert {"starlette", "uvloop", "confluent_kafka"} <= loaded

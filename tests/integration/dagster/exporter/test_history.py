@@ -11,7 +11,7 @@ from truepixel_dagster.exporter.history import History
 HEALTH, CHECK = dg.AssetKey("health"), "lag"
 
 
-def test_a_check_that_is_evaluated_again_keeps_what_it_found_last() -> None:
+def test_a_check_that_is_evaluated_again_keeps_its_last_result() -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         history = History(lambda: instance, "tests")
         assert history._latest(instance) == {}
@@ -22,7 +22,7 @@ def test_a_check_that_is_evaluated_again_keeps_what_it_found_last() -> None:
 
 
 def begin(instance: dg.DagsterInstance) -> None:
-    """A run that is about to evaluate the check, and may never come to it."""
+    """Plan an evaluation of the check that may never happen."""
     planned = AssetCheckEvaluationPlanned(asset_key=HEALTH, check_name=CHECK)
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED.value
     event = DagsterEvent(event_type_value=kind, job_name="check_health", event_specific_data=planned)

@@ -34,10 +34,10 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 
 def report(instance: dg.DagsterInstance, messages: int, **more: Any) -> None:
-    tally = RunMetrics(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
-    tally.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
-    tally.stage_seconds["index"] += 1.5
-    instance.report_runless_asset_event(observed(tally))
+    metrics = RunMetrics(latencies=[40.0, 60.0], freshness=[200.0], dead_letters=Counter(decode=2, index=1), **more)
+    metrics.fetched(MicroBatch(tuple(Message(Origin("t", 0, n), b"s:c", b"{}", (), 0) for n in range(messages))))
+    metrics.stage_seconds["index"] += 1.5
+    instance.report_runless_asset_event(observed(metrics))
 
 
 def values(totals_: Totals) -> dict[tuple[str, ...], float]:
@@ -66,7 +66,7 @@ def test_reports_are_added_up_once_and_a_restart_continues(instance: dg.DagsterI
     assert now["truepixel_attribution_latency_seconds_sum",] == pytest.approx(0.2)
 
 
-def test_events_of_the_last_moment_wait_and_are_not_passed_by(instance: dg.DagsterInstance) -> None:
+def test_events_of_the_last_moment_wait_and_are_not_skipped(instance: dg.DagsterInstance) -> None:
     found = Totals()
     advance(instance, found, time.time() + LATER)
     report(instance, 3)
@@ -76,20 +76,20 @@ def test_events_of_the_last_moment_wait_and_are_not_passed_by(instance: dg.Dagst
     assert found.counts["messages"] == 3
 
 
-def test_many_reports_take_several_looks(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_reports_take_several_calls(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(totals, "AT_MOST", 2)
     found = Totals()
     report(instance, 1)
     advance(instance, found, time.time() + LATER)
     for _ in range(5):
         report(instance, 1)
-    looks = 0
+    calls = 0
     while advance(instance, found, time.time() + LATER):
-        looks += 1
-    assert (looks, found.counts["messages"]) == (3, 6)
+        calls += 1
+    assert (calls, found.counts["messages"]) == (3, 6)
 
 
-def test_of_the_reports_before_the_first_scrape_the_newest_count(
+def test_only_the_newest_reports_before_the_first_scrape_count(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "AT_MOST", 2)
@@ -100,7 +100,7 @@ def test_of_the_reports_before_the_first_scrape_the_newest_count(
     assert found.counts["messages"] == 11
 
 
-def test_an_interrupted_sum_restarts_at_what_was_stored(
+def test_an_interrupted_sum_restarts_at_the_stored_totals(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(totals, "SETTLED_SECONDS", -LATER)
@@ -109,11 +109,11 @@ def test_an_interrupted_sum_restarts_at_what_was_stored(
     ended = totals._ended
 
     def breaks(*_: object) -> Iterator[str]:
-        raise OSError("away")
+        raise OSError("unreachable")
 
     monkeypatch.setattr(instance, "dispose", lambda: None)
     monkeypatch.setattr(totals, "_ended", breaks)
-    with pytest.raises(OSError, match="away"):
+    with pytest.raises(OSError, match="unreachable"):
         history.look()
     monkeypatch.setattr(totals, "_ended", ended)
     seen = {sample.name: sample.value for metric in history.look() for sample in metric.samples}

@@ -16,7 +16,7 @@ SOURCES = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("
 
 
 def private_names(path: Path) -> Iterator[str]:
-    """Modules of Dagster's that a file imports and that no page of its documentation names."""
+    """Dagster's modules that a file imports and that Dagster's documentation does not name."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]

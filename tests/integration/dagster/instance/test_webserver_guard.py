@@ -1,4 +1,4 @@
-"""Which requests the guard lets through: decided by headers alone, so each case is a literal."""
+"""Which requests the guard accepts: headers alone decide, so each case is a literal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def scope(
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:3000", "127.0.0.1:8080", "[::1]:3000", "[::1]", "LocalHost:3000"]
 )
-def test_loopback_is_answered_on_whatever_port_it_is_forwarded_from(host: str) -> None:
+def test_loopback_is_answered_on_any_forwarded_port(host: str) -> None:
     assert refusal(scope(host), HOSTS) is None
 
 
@@ -71,7 +71,7 @@ def test_other_names_are_refused_whatever_is_asked(host: str | None) -> None:
     assert refusal(scope(host, kind="websocket"), HOSTS) is FOREIGN_HOST
 
 
-def test_two_names_are_none() -> None:
+def test_a_request_with_two_host_names_is_refused() -> None:
     twice = scope("127.0.0.1:3000")
     twice["headers"].append((b"host", b"127.0.0.1:3000"))
     assert refusal(twice, HOSTS) is FOREIGN_HOST
@@ -86,7 +86,7 @@ def test_two_names_are_none() -> None:
         ("localhost", "http://localhost"),
         ("localhost:80", "http://localhost"),
         ("dagster.example", "https://dagster.example"),
-        # A proxy that asks by another name than it was asked by.
+        # A proxy that forwards under another name than it was called by.
         ("localhost:3000", "https://dagster.example"),
         ("localhost:3000", "https://pipeline.example:8443"),
     ],
@@ -156,7 +156,7 @@ def test_a_get_changes_nothing(query: str) -> None:
     assert refusal(scope(method="POST", query=query), HOSTS) is None
 
 
-def test_a_path_with_a_line_break_behind_it_is_the_same_to_dagster() -> None:
+def test_a_path_that_dagster_reads_as_graphql_is_guarded_as_graphql() -> None:
     for path in ("/graphql", "/graphql\n", "/prefix/graphql", "/graphql/"):
         assert refusal(scope(method="GET", query=MUTATION) | {"path": path}, HOSTS) is CHANGE_BY_GET
     assert refusal(scope(method="GET", query="query=a%20word") | {"path": "/assets"}, HOSTS) is None
@@ -168,7 +168,7 @@ def test_a_get_that_only_reads_is_answered(query: str) -> None:
 
 
 @given(host=st.text(max_size=40), origin=st.text(max_size=60))
-def test_no_text_gets_by_that_is_not_ours(host: str, origin: str) -> None:
+def test_no_foreign_text_is_accepted(host: str, origin: str) -> None:
     asked = scope("x")
     asked["headers"] = [(b"host", host.encode("utf-8", "replace")), (b"origin", origin.encode("utf-8", "replace"))]
     if refusal(asked, HOSTS) is None:
@@ -184,6 +184,6 @@ def test_the_guard_uses_the_host_names_of_the_settings() -> None:
 
 
 @pytest.mark.parametrize("hosts", ["*", "a.example, b.example", "https://a.example", "a/b", ","])
-def test_names_that_are_none_are_refused(hosts: str) -> None:
+def test_invalid_host_names_are_refused(hosts: str) -> None:
     with pytest.raises(ValueError, match="webserver_hosts"):
         Settings(webserver_hosts=hosts)

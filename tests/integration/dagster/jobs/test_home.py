@@ -15,11 +15,11 @@ from truepixel_dagster.settings import Settings
 
 @contextmanager
 def disk(folder: Path, options: str) -> Iterator[None]:
-    """A disk of its own at a folder."""
+    """Mount a separate disk at a folder."""
     folder.mkdir(exist_ok=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("this user may mount nothing")
+        pytest.skip("this user may not mount a disk")
     try:
         yield
     finally:
@@ -34,22 +34,22 @@ def refused(settings: Settings) -> str:
     return str(caught.value)
 
 
-def test_a_file_in_its_place(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_home_is_reported(tmp_path: Path) -> None:
     (tmp_path / "dagster").write_text("")
     refused(Settings(data_dir=tmp_path))
 
 
-def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_reported(tmp_path: Path) -> None:
     with disk(tmp_path / "data", "size=4m,ro"):
         assert "Read-only file system" in refused(Settings(data_dir=tmp_path / "data"))
 
 
 @pytest.mark.parametrize("size", ["4k", "64k"])
-def test_a_disk_that_is_full(tmp_path: Path, size: str) -> None:
-    """From the beginning, or when Dagster makes its databases."""
+def test_a_full_disk_is_reported(tmp_path: Path, size: str) -> None:
+    """The disk is full from the beginning, or once Dagster creates its databases."""
     with disk(tmp_path / "data", f"size={size}"):
         refused(Settings(data_dir=tmp_path / "data"))
 
 
-def test_a_home_that_can_be_written(tmp_path: Path) -> None:
+def test_a_writable_home_is_used(tmp_path: Path) -> None:
     assert (dagster_home(Settings(data_dir=tmp_path)) / "dagster.yaml").exists()

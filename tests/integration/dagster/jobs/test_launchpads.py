@@ -47,7 +47,7 @@ def test_the_example_shows_every_field_and_each_is_explained(
 
 
 def launchpad(job: dg.JobDefinition) -> str:
-    """What the launchpad of a job opens with."""
+    """The text that the launchpad of a job shows at first."""
     snapshot = job.get_job_snapshot()
     root = snapshot.mode_def_snaps[0].root_config_key
     assert root is not None

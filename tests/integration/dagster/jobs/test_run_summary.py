@@ -27,7 +27,7 @@ def test_partitions_are_named_in_words(partitions: tuple[int, ...], said: str) -
     assert summary(metrics(*partitions)) == said
 
 
-def test_the_outcome_counts_what_there_was() -> None:
+def test_the_outcome_omits_counts_of_zero() -> None:
     done = metrics(0, messages=1)
     assert outcome(done) == "committed 1 message of partition 0 in 31 s"
     done.indexed, done.orders = 1, 1

@@ -21,7 +21,7 @@ DAYS = {EVENTS: {"2026-01-10": 3, "2026-01-11": 1}, AD_LEADS: {}, ATTRIBUTIONS: 
 
 
 class Lane:
-    """What a lane knows of the runs before it."""
+    """A lane's records of the runs before it."""
 
     def __init__(self, *spans: Span) -> None:
         self.unreported = {0: spans}
@@ -107,14 +107,14 @@ def test_the_days_of_unknown_runs_that_are_not_shown_are_reported(instance: dg.D
     instance.report_runless_asset_event(event)
     lane = Lane(unknown)
     (line,) = lines_of_reports(instance, lane)
-    # Of events the other day, of customers their only one.
+    # The other day of events, and the only day of customers.
     assert "2 materializations added" in line
     assert lane.settled == [unknown.run]
     assert (shown(instance, EVENTS), shown(instance, CUSTOMERS)) == ({"2026-01-10", "2026-01-11"}, {"2026-01-10"})
     assert lines_of_reports(instance, Lane(unknown)) == []
 
 
-def test_days_that_cannot_be_looked_for_now_wait_for_the_next_run(instance: dg.DagsterInstance) -> None:
+def test_days_that_cannot_be_queried_now_wait_for_the_next_run(instance: dg.DagsterInstance) -> None:
     lane = Lane(UNKNOWN)
     lane.away = True
     (line,) = lines_of_reports(instance, lane)
@@ -125,7 +125,7 @@ def test_days_that_cannot_be_looked_for_now_wait_for_the_next_run(instance: dg.D
 def test_a_report_that_was_killed_between_two_files_of_sqlite_is_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run's events are in one file, what Dagster shows of assets in another, which is written after it."""
+    """Dagster writes a run's events to one file, and then the assets' state to another one."""
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         dead = run(instance, "failed")
         with monkeypatch.context() as killed:
@@ -148,5 +148,5 @@ def test_partitions_owe_a_report_whose_run_has_ended_early(instance: dg.DagsterI
     others = [write_note([Span(alive, 0, 5)]), write_note([pruned]), write_note([])]
     partitions = [PartitionLag(number, 0, 5, 5, 0, note=note) for number, note in enumerate([*owing, *others])]
     assert are_unreported(instance, partitions) == {0, 1, 2, 3}
-    # Where nothing is committed nobody owes anything.
+    # A partition without a commit owes no report.
     assert are_unreported(instance, [PartitionLag(0, 0, 5, None, 5)]) == frozenset()

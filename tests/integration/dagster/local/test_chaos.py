@@ -145,7 +145,7 @@ def test_a_proxy_answers_large_bodies_itself_and_passes_small_ones_on(proxy: Pro
         assert answer(connection) == b"hello"
 
 
-def test_a_proxy_of_a_server_that_is_away_closes_the_connection(proxy: Proxy) -> None:
+def test_a_proxy_of_an_unreachable_server_closes_the_connection(proxy: Proxy) -> None:
     lost = Proxy(Address("127.0.0.1", 1))
     with connect(lost) as connection:
         assert refused(connection)

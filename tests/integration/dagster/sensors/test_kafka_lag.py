@@ -78,14 +78,14 @@ def test_failures_are_counted_back_to_the_last_success() -> None:
         assert state(instance).failures == 2
 
 
-def test_failures_from_before_the_lane_got_on_no_longer_count() -> None:
+def test_failures_before_the_lane_made_progress_no_longer_count() -> None:
     with DagsterInstance.ephemeral() as instance:
         record_run(instance, DagsterRunStatus.FAILURE)
         failed_at = instance.get_run_records()[0].end_time or 0
         stuck = Memory().seen(offsets(), failed_at - 5).seen(offsets(), failed_at + 5)
         assert state(instance, memory=stuck).failures == 1
-        got_on = stuck.seen(offsets(committed=2), failed_at + 10)
-        assert state(instance, memory=got_on).failures == 0
+        progressed = stuck.seen(offsets(committed=2), failed_at + 10)
+        assert state(instance, memory=progressed).failures == 0
 
 
 def test_a_run_from_before_the_number_of_lanes_changed_holds_what_it_has_leased() -> None:
@@ -126,12 +126,12 @@ def test_a_run_whose_tags_name_no_lane_has_none() -> None:
         assert state(instance).live_run is None
 
 
-def test_a_run_at_work_is_followed_by_one_run_at_a_time() -> None:
+def test_a_processing_run_is_followed_by_one_run_at_a_time() -> None:
     with DagsterInstance.ephemeral() as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         holding = dict.fromkeys(range(3), run_id)
         assert not state(instance, holding).followed
-        assert state(instance, {}).followed, "it has not begun, or it just ends"
+        assert state(instance, {}).followed, "it has not begun, or it is about to end"
         assert state(instance, holding, following={2: "next"}).followed
         record_run(instance, DagsterRunStatus.STARTING)
         assert state(instance, holding).followed, "one is being started"
@@ -204,7 +204,7 @@ def test_a_run_whose_lease_ran_out_is_given_up_at_once_and_its_lane_started_with
     with DagsterInstance.local_temp(str(tmp_path)) as instance:
         run_id = record_run(instance, DagsterRunStatus.STARTED)
         runs = read_runs(instance, {}, {}, frozenset({run_id}))
-        assert Memory().heard(runs, NOW).gone(NOW) == frozenset()  # by its silence it might just be ending
+        assert Memory().heard(runs, NOW).gone(NOW) == frozenset()  # a run this silent might be ending
         runs = give_up(instance, runs, runs.lapsed)
         now = time.time()
         (lane,) = of_lanes(instance, runs)
@@ -238,7 +238,7 @@ def test_a_clock_that_was_set_back_keeps_no_lane_waiting() -> None:
 
 # Dagster's own reader of cursors gives up at one that is nested without end.
 @pytest.mark.parametrize("cursor", [cursor for cursor in CURSORS if len(cursor) < 1000])
-def test_the_sensor_of_failed_runs_begins_afresh_with_a_cursor_of_another_version(cursor: str) -> None:
+def test_the_sensor_of_failed_runs_restarts_with_a_cursor_of_another_version(cursor: str) -> None:
     context = dg.build_sensor_context(instance=DagsterInstance.ephemeral(), cursor=cursor, definitions=dg.Definitions())
     found = run_failure.evaluate_tick(context)
     assert not found.run_requests

@@ -1,4 +1,4 @@
-"""What is posted about a failed run: a genuine HTTP server accepts the post, refuses it, or is unreachable."""
+"""What is posted about a failed run: a real HTTP server accepts the post, refuses it, or is unreachable."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_failed_run_is_posted(webhook: Webhook, post_failure: Callable[[str | 
     ]
 
 
-def test_without_an_address_it_says_in_a_line_that_it_does_nothing(post_failure: Callable[[str | None], Any]) -> None:
+def test_without_an_address_one_line_says_that_nothing_is_posted(post_failure: Callable[[str | None], Any]) -> None:
     _, skipped = post_failure(None)
     assert skipped == dg.SkipReason("TRUEPIXEL_ALERT_WEBHOOK_URL is not set: failed runs are not reported")
 
@@ -110,7 +110,7 @@ def test_without_an_address_it_says_in_a_line_that_it_does_nothing(post_failure:
     ("statuses", "posts", "says"),
     [([500], 2, "it answers 500"), ([403], 1, "it answers 403"), ([302], 1, "it answers 302")],
 )
-def test_a_webhook_that_does_not_take_it_is_one_line_without_its_address(
+def test_a_webhook_that_refuses_the_post_is_one_line_without_its_address(
     webhook: Webhook,
     post_failure: Callable[[str | None], Any],
     caplog: pytest.LogCaptureFixture,

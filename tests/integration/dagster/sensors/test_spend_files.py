@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tick(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
-    """What the sensor asks for, and its cursor then."""
+    """The runs that the sensor requests, and its new cursor."""
     found = spend_files(dg.build_sensor_context(cursor=cursor))
     assert isinstance(found, dg.SensorResult)
     return list(found.run_requests or ()), found.cursor
