@@ -45,6 +45,7 @@ LIVE = {
     "tests/crash/test_faults.py",
     "tests/integration/test_backfill.py",
     "tests/integration/test_demo.py",
+    "tests/integration/test_image.py",
     "tests/integration/test_own_servers.py",
     "tests/integration/test_red_outage.py",
     "tests/integration/test_webserver_access.py",
