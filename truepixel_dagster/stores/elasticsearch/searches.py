@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -183,28 +184,30 @@ class Searches(Indices):
                 )
             )
         )
-        after: Any = None
 
-        def page() -> Any:
-            return whole(
-                self.client.search(
-                    pit={"id": pit["id"], "keep_alive": keep_alive},
-                    query=dict(query or {"match_all": {}}),
-                    sort=[{field: "asc"} for field in sort],
-                    source_includes=list(fields) if fields else None,
-                    size=size,
-                    search_after=after,
-                    track_total_hits=False,
-                )
+        def page(after: Any) -> Any:
+            found = self.client.search(
+                pit={"id": pit["id"], "keep_alive": keep_alive},
+                query=dict(query or {"match_all": {}}),
+                sort=[{field: "asc"} for field in sort],
+                source_includes=list(fields) if fields else None,
+                size=size,
+                search_after=after,
+                track_total_hits=False,
             )
+            return whole(found)["hits"]["hits"]
+
+        def read(after: Any) -> Any:
+            return self._call(lambda: page(after))
 
         try:
-            while True:
-                hits = self._call(page)["hits"]["hits"]
-                if not hits:
-                    return
-                yield from hits
-                after = hits[-1]["sort"]
+            # Elasticsearch collects the next page while the caller uses this one.
+            with ThreadPoolExecutor(1, thread_name_prefix="scan") as reader:
+                hits = read(None)
+                while hits:
+                    following = reader.submit(read, hits[-1]["sort"]) if len(hits) == size else None
+                    yield from hits
+                    hits = following.result() if following else []
         finally:
             # It also ends by itself; an error here must not hide an earlier one.
             with suppress(ApiError, TransportError):
