@@ -319,7 +319,7 @@ MUTATIONS = (
         P + "jobs/unreported.py",
         "if (materialization.asset_key, materialization.partition) not in known:",
         "if True:",
-        INTEGRATION + "dagster/jobs/test_unreported.py::test_it_is_reported_once_for_a_run_that_lost_its_lane",
+        INTEGRATION + "dagster/jobs/test_unreported.py::test_the_commits_of_a_run_that_lost_its_lane_are_reported_once",
     ),
     Mutation(
         "run reports: a report that Dagster does not show is repeated",
@@ -334,7 +334,7 @@ MUTATIONS = (
         P + "stream/commit_notes.py",
         "return (UNKNOWN,)",
         "return ()",
-        INTEGRATION + "dagster/jobs/test_unreported.py::test_partitions_owe_a_report_whose_run_has_ended_early",
+        INTEGRATION + "dagster/jobs/test_unreported.py::test_partitions_whose_run_ended_early_owe_a_report",
     ),
     Mutation(
         "run reports: days written by unknown runs are reported",
@@ -1035,7 +1035,7 @@ MUTATIONS = (
         P + "local/lock.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
-        INTEGRATION + "dagster/local/test_chaos.py::test_two_of_a_kind_do_not_work_in_one_folder",
+        INTEGRATION + "dagster/local/test_chaos.py::test_a_second_command_in_the_same_folder_is_refused",
     ),
     Mutation(
         "chaos: a day that Dagster does not show fails",

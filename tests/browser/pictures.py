@@ -1,6 +1,6 @@
 """Make the pictures of README and docs from a demo of its own: `.venv/bin/python -m tests.browser.pictures`.
 
-It takes about ten minutes, needs Chromium, and writes docs/images except the plots of benchmarks and `plots.png`.
+It takes about ten minutes, needs Chromium, and writes docs/images except the plots of benchmarks.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def run_picture(ui: Ui) -> None:
     until(lambda: all(run["status"] == "SUCCESS" for run in ui.runs("process_events")))
     longest = max(ui.runs("process_events"), key=lambda run: run["endTime"] - run["startTime"])
     page = ui.open(f"/runs/{longest['runId']}?logs=committed")
-    expect(page.get_by_text("messages of partition").first).to_be_visible()
+    expect(page.get_by_text("messages of partition").first).to_be_visible(timeout=SECONDS * 1000)
     save(page, "run", 800)
 
 
@@ -140,7 +140,7 @@ def repair_pictures(ui: Ui, first: date) -> None:
 
 
 def lineage_pictures(ui: Ui) -> None:
-    """Show the lineage after everything was materialized and checked, and a page of an asset."""
+    """Show the lineage after everything was materialized and checked, and pages of two assets."""
     dagster, today = GraphQL(ui.address), datetime.now(timezone.utc).date()
     start = ui.settings.history_start
     days = [start + timedelta(days=number) for number in range((today - start).days + 1)]
@@ -161,6 +161,9 @@ def lineage_pictures(ui: Ui) -> None:
     page = ui.open(f"/assets/{keys.SHOP_REPORTS}?view=overview")
     expect(page.get_by_text("figures").first).to_be_visible(timeout=SECONDS * 1000)
     save(page, "shop-reports", 1000)
+    page = ui.open(f"/assets/{keys.KAFKA_TOPIC}?view=overview")
+    page.get_by_text("Plots", exact=True).click()
+    save(page, "plots", 1000)
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def test_the_collector_drops_events_without_consent_if_it_is_set_to(served: Sett
 
 
 @pytest.mark.parametrize("kind", PIXELS)
-def test_while_the_collector_is_away_events_wait_and_count_once(
+def test_events_wait_for_an_unreachable_collector_and_count_once(
     served: Settings, stores: Stores, browser: Browser, kind: str
 ) -> None:
     with running(served) as collector:

@@ -253,7 +253,7 @@ def test_a_write_that_the_disk_does_not_take_is_an_outage(servers: Settings, has
     assert audited(hasty, stores).events == 6
 
 
-def test_no_document_is_absent_that_a_shard_does_not_speak_of(hasty: Settings, stores: Stores) -> None:
+def test_a_document_of_a_failed_shard_is_not_taken_for_absent(hasty: Settings, stores: Stores) -> None:
     index = stores.elasticsearch.index(EVENTS)
     stores.elasticsearch.bulk([Action("create", index, "there", b'{"shop_id":"s"}')])
     with open_stores(hasty) as others:

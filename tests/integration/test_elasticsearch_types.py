@@ -435,7 +435,7 @@ def test_every_listed_type_is_provoked_or_named() -> None:
 
 
 @pytest.mark.usefixtures("node")  # which fetches the jars
-def test_what_is_named_is_an_exception_of_this_version() -> None:
+def test_each_listed_type_is_an_exception_of_this_version() -> None:
     """Elasticsearch makes a type of the last part of a class's name."""
     folder = JarCache(Path()).folder(ELASTICSEARCH_JARS)
     jars = [*folder.glob("elasticsearch-[0-9]*.jar"), *folder.glob("lucene-core-*.jar")]

@@ -85,16 +85,16 @@ def test_a_lane_writes_nothing_while_a_template_is_missing_that_it_needs_later(
     assert audited(settings, stores).events == 1
 
 
-def test_a_template_that_goes_before_ours_is_named(settings: Settings, stores: Stores) -> None:
+def test_a_template_that_overrides_ours_is_named(settings: Settings, stores: Stores) -> None:
     name = full(stores, "other")
     indices(stores).put_index_template(
         name=name, index_patterns=[full(stores, "events-*")], priority=900, template={"mappings": {}}
     )
     send(settings, [record("s:c", pixel("e"))])
     try:
-        with pytest.raises(NotSetUp, match=f"index template {name} goes before {full(stores, 'events')}"):
+        with pytest.raises(NotSetUp, match=f"index template {name} overrides {full(stores, 'events')}"):
             drain(settings)
-        assert f"index template {name} goes before" in " ".join(run(settings, "setup").stderr.split())
+        assert f"index template {name} overrides" in " ".join(run(settings, "setup").stderr.split())
     finally:
         indices(stores).delete_index_template(name=name)
     drain(settings)

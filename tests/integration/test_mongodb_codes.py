@@ -105,7 +105,7 @@ def test_a_code_that_needs_an_operator_names_the_next_step(node: Node, code: int
 
 
 @pytest.mark.parametrize("code", [_UNAUTHORIZED, _AUTHENTICATION_FAILED])
-def test_a_denial_is_one(node: Node, code: int) -> None:
+def test_a_denied_read_raises_access_denied(node: Node, code: int) -> None:
     with node.failing(code), pytest.raises(AccessDenied):
         node.read()
 

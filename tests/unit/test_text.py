@@ -44,7 +44,7 @@ INVISIBLE = set("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u3
 
 @given(HOSTILE)
 @example("\x1b]0;owned\x07\x9b31m\u202egpj.exe\u200b\r\n")
-def test_nothing_unseen_is_printed(text: str) -> None:
+def test_no_invisible_character_is_printed(text: str) -> None:
     assert visible(printable(text))
     assert visible(printable(text, keep="\n").replace("\n", ""))
 

@@ -146,7 +146,7 @@ def _shadows(there: Mapping[str, Body], own: str, indices: Collection[str]) -> I
             if any(_matches(pattern, index) for pattern in other.get("index_patterns", ())):
                 yield Fault(
                     f"index template {name}",
-                    f"goes before {own} for {index}: delete it, or give it a priority below {priority}",
+                    f"overrides {own} for {index}: delete it, or give it a priority below {priority}",
                     repairable=False,
                 )
                 break

@@ -214,7 +214,7 @@ def test_a_collector_has_the_time_to_end_that_its_settings_take() -> None:
 
 
 @needs_helm
-def test_every_setting_of_a_collector_is_one_and_none_is_of_postgresql() -> None:
+def test_the_collector_gets_only_known_settings_and_none_of_postgresql() -> None:
     (collector,) = collectors("StatefulSet", "--set", "collector.secret=s", "--set", "collector.shopSecrets=t")
     (container,) = collector["spec"]["template"]["spec"]["containers"]
     assert set(environment(container)) <= {f"TRUEPIXEL_{name.upper()}" for name in Settings.model_fields}

@@ -52,7 +52,7 @@ def test_recovery_is_reported_by_kind_and_in_total_and_a_takeover_separately() -
         (GOOD, ROUNDS, ("2026-01-31",)),
     ],
 )
-def test_nothing_passes_that_lost_differs_is_stuck_or_is_not_shown(
+def test_a_run_with_any_loss_difference_stuck_lane_or_missing_day_fails(
     verdict: Verdict, rounds: list[Round], days: tuple[str, ...]
 ) -> None:
     assert not judged([verdict, GOOD], rounds, days).passed

@@ -84,7 +84,7 @@ def test_stages_and_oracle_keep_the_same_clients_of_very_many(with_ad: set[int],
     assert (found.client_id, len(found.touches)) == (wanted["client_id"], len(wanted["touches"]))
 
 
-def test_very_many_checkouts_of_one_cart_are_no_work_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_many_checkouts_of_one_cart_take_no_quadratic_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sighting is examined a logarithmic number of times, and not once for each other sighting."""
     count, looked_at = 1024, 0
 

@@ -149,7 +149,7 @@ TEMPLATE_CHANGES: list[tuple[Change, str]] = [
     ),
     (
         lambda t: t.update(other={"index_patterns": ["a", "ns-ev*"], "priority": 500}),
-        "index template other goes before ns-events for ns-events-2026.01: delete it",
+        "index template other overrides ns-events for ns-events-2026.01: delete it",
     ),
 ]
 
@@ -166,7 +166,7 @@ def test_a_template_for_one_month_overrules_ours_when_that_month_is_made() -> No
     there = {**put(), "march": {"index_patterns": ["ns-events-2027.03"], "priority": 500}}
     assert template_faults(there, "ns") == []
     (fault,) = template_faults(there, "ns", ["ns-events-2027.03"])
-    assert "index template march goes before ns-events for ns-events-2027.03" in str(fault)
+    assert "index template march overrides ns-events for ns-events-2027.03" in str(fault)
 
 
 def test_templates_of_less_priority_and_of_other_indices_do_no_harm() -> None:

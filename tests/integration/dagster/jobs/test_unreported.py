@@ -62,7 +62,7 @@ def lines_of_reports(instance: dg.DagsterInstance, lane: Lane) -> list[str]:
 
 
 @pytest.mark.parametrize("how", ["failed", "canceled", ""])
-def test_it_is_reported_once_for_a_run_that_lost_its_lane(instance: dg.DagsterInstance, how: str) -> None:
+def test_the_commits_of_a_run_that_lost_its_lane_are_reported_once(instance: dg.DagsterInstance, how: str) -> None:
     dead = run(instance, how)
     for _ in range(2):
         lane = Lane(Span(dead, 3, 7))
@@ -141,7 +141,7 @@ def test_a_report_that_was_killed_between_two_files_of_sqlite_is_repeated(
         assert shown(instance, EVENTS) == set(DAYS[EVENTS])
 
 
-def test_partitions_owe_a_report_whose_run_has_ended_early(instance: dg.DagsterInstance) -> None:
+def test_partitions_whose_run_ended_early_owe_a_report(instance: dg.DagsterInstance) -> None:
     dead, alive = run(instance, "failed"), run(instance)
     pruned, deleted = Span("pruned", 0, 5, handed_over=True), Span("deleted", 0, 5)
     owing = [write_note([Span(dead, 0, 5)]), write_note([Span(alive, 0, 5), deleted]), "", "somebody else's"]

@@ -152,7 +152,7 @@ def test_a_proxy_of_an_unreachable_server_closes_the_connection(proxy: Proxy) ->
     lost.close()
 
 
-def test_two_of_a_kind_do_not_work_in_one_folder(tmp_path: Path) -> None:
+def test_a_second_command_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     lock, refused = tmp_path / "chaos.lock", pytest.raises(InUse, match="chaos is in use by another process")
     with alone(lock), refused, alone(lock):
         raise AssertionError
