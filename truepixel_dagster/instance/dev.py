@@ -2,8 +2,8 @@
 
     python -m truepixel_dagster.instance.dev -h 127.0.0.1 -p 3000
 
-`dagster dev` starts the webserver and the daemon as processes and has no public option for another webserver. Private:
-the function that starts them; it gets the guarded webserver's module instead of Dagster's.
+`dagster dev` starts the webserver and the daemon as processes and has no public option for another webserver.
+Private: the function that starts them; it gets the guarded webserver's module instead of Dagster's.
 """
 
 from __future__ import annotations
