@@ -17,7 +17,6 @@ from truepixel_dagster.asset_keys import (
     WEEKLY_VISITORS,
 )
 from truepixel_dagster.assets.kafka_topic import OWNERS
-from truepixel_dagster.audit.audit import audit as run_audit
 from truepixel_dagster.jobs.expected_errors import expected_errors
 from truepixel_dagster.lake.errors import LakeError, QueryRefused
 from truepixel_dagster.resources import open_stores
@@ -56,6 +55,8 @@ health = dg.AssetSpec(
 )
 def audit() -> dg.AssetCheckResult:
     """Audit the pipeline while it runs."""
+    from truepixel_dagster.audit.audit import audit as run_audit
+
     with expected_errors():
         found = run_audit(load_settings())
     return dg.AssetCheckResult(
