@@ -380,7 +380,7 @@ def test_rejected_documents_are_reported_delay_no_others_and_lose_nothing(
     refused: list[CounterKey] = [("s", f"j{i}", DAY) for i in range(5)]
     for _ in range(3):
         count(redis_store, {key: {"views": 1} for key in accepted + refused})
-        with pytest.raises(FlushRefused, match="refused 5 documents"):
+        with pytest.raises(FlushRefused, match="rejected 5 documents"):
             flush_product_stats(redis_store, elasticsearch_store, batch=batch)
         assert set(left_in_redis(redis_store)) == set(refused)
     elasticsearch_store.client.indices.delete(index=refusing)
@@ -504,7 +504,7 @@ def test_rejected_weeks_are_reported_and_stay_dirty(
 ) -> None:
     refusing = refuse(elasticsearch_store, "weekly-visitors", how)
     visit(redis_store, "a", "b")
-    with pytest.raises(FlushRefused, match="refused 1 document"):
+    with pytest.raises(FlushRefused, match="rejected 1 document"):
         flush_weekly_visitors(redis_store, elasticsearch_store)
     assert dirty(redis_store) == [("s", WEEK)]
     elasticsearch_store.client.indices.delete(index=refusing)

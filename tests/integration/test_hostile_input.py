@@ -365,7 +365,7 @@ def test_endless_checkouts_fill_no_order_and_shopifys_order_is_accepted(settings
     assert 96 <= kept <= 98
     refused = dead(bound)
     assert len(refused) == 150 - kept
-    assert all("TRUEPIXEL_IDS_PER_ORDER is 100" in letter.error for letter in refused)
+    assert all("TRUEPIXEL_IDS_PER_ORDER=100" in letter.error for letter in refused)
     assert attribution(stores, "s:own")["order_id"] == "5"
 
 
