@@ -29,7 +29,7 @@ RECOVERY_SECONDS = 240
 TESTED_IN_INTEGRATION = {
     *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
     *("template", "odd_documents", "maxmemory", "flushed", "append_only_file", "dotenv"),
-    *("transactions", "offsets_back", "partitions_added", "retention", "topic_anew"),
+    *("transactions", "offsets_back", "partitions_added", "retention", "topic_recreated"),
     *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops", "conflicts"),
     *("collector", "collector_restarted", "collector_kafka"),
     *("collector_slow_disk", "collector_full_disk", "collector_full"),

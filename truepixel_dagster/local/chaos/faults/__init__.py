@@ -47,7 +47,7 @@ FAULTS: Mapping[str, Fault] = {
     "offsets_back": kafka.offsets_back,
     "partitions_added": kafka.partitions_added,
     "retention": kafka.retention,
-    "topic_anew": kafka.topic_anew,
+    "topic_recreated": kafka.topic_recreated,
     "junk": clients.junk,
     "oversize": clients.oversize,
     "clocks": clients.clocks,

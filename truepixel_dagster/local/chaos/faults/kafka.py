@@ -110,7 +110,7 @@ def _count_events(pipeline: Pipeline, shop: str) -> int:
         return sum(1 for _ in stores.elasticsearch.scan("events-", {"term": {"shop_id": shop}}, fields=["shop_id"]))
 
 
-def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
+def topic_recreated(pipeline: Pipeline, rng: Random) -> Hit:
     """The topic is deleted and created again; lanes stop until `truepixel adopt-topic` accepts it"""
     admin, topic = _admin(pipeline), pipeline.settings.topic
     with pipeline.load.paused():
@@ -119,7 +119,7 @@ def topic_anew(pipeline: Pipeline, rng: Random) -> Hit:
         future.result()
         until(lambda: topic not in admin.list_topics(timeout=ADMIN_SECONDS).topics, ADMIN_SECONDS, "the topic's end")
         pipeline.operate("setup")
-        pipeline.send(visits(f"anew-{rng.getrandbits(40):x}", 300))
+        pipeline.send(visits(f"recreated-{rng.getrandbits(40):x}", 300))
         time.sleep(rng.uniform(3, 8))
         until(lambda: _adopted(pipeline), RECOVERY_SECONDS, "`truepixel adopt-topic` while no lane is processing")
         return ended("topic deleted and created again, accepted by `truepixel adopt-topic`")
