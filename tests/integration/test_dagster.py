@@ -175,6 +175,18 @@ def test_the_sensor_asks_for_a_run_of_each_lane_with_lag(
     assert observed.metadata["lag"].value == 60
 
 
+@pytest.mark.slow
+def test_the_sensor_asks_for_one_run_after_a_thousand_ended_ones(through_dagster: Settings) -> None:
+    send(through_dagster, [record("s:c", pixel("e"))])
+    with dg.DagsterInstance.from_config(str(dagster_home(through_dagster))) as instance:
+        for _ in range(1000):
+            tags = {LANE_TAG: "0", LANES_TAG: "1"}
+            instance.add_run(dg.DagsterRun("process_events", status=dg.DagsterRunStatus.SUCCESS, tags=tags))
+        result = kafka_lag(dg.build_sensor_context(instance=instance, definitions=definitions))
+    assert isinstance(result, dg.SensorResult)
+    assert len(result.run_requests or []) == 1
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "server"),
     [

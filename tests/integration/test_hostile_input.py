@@ -478,8 +478,9 @@ def test_a_machines_clock_that_jumps_stops_nothing(
     audited(settings, stores)
 
 
-def test_very_many_events_of_one_user_are_processed(settings: Settings, stores: Stores) -> None:
-    send(settings, [record("s:c", pixel(f"e{n}", query=f"?gclid={n}" if n % 3 == 0 else "")) for n in range(20_000)])
+@pytest.mark.parametrize("events", [20_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_very_many_events_of_one_user_are_processed(settings: Settings, stores: Stores, events: int) -> None:
+    send(settings, [record("s:c", pixel(f"e{n}", query=f"?gclid={n}" if n % 3 == 0 else "")) for n in range(events)])
     drain(settings)
     audited(settings, stores)
     (lead,) = stores.mongodb.collection(AD_LEADS).find()
