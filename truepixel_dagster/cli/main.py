@@ -85,7 +85,14 @@ def _in_one_line(error: Exception) -> click.ClickException | None:
         return None
     # The end of a server's log has several lines, and so have bad rows.
     keep = "\n" if isinstance(error, (StackError, DemoFailed, CollectorDown, NotImported, QueryRefused)) else ""
-    return click.ClickException(as_typed(printable(f"{error}{_first_aid(error)}", keep)))
+    return click.ClickException(as_typed(printable(f"{_text(error)}{_first_aid(error)}", keep)))
+
+
+def _text(error: Exception) -> str:
+    """Return the text of an error; for one of a file, the file and the reason, without the number of the error."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _first_aid(error: BaseException) -> str:

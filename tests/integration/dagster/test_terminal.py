@@ -85,6 +85,13 @@ def test_any_dead_letter_is_printed_safely(error: str, data: bytes, headers: lis
         assert json.loads(command("dead-letters", "show", "0/1", "--json").stdout)["error"] == error
 
 
+def test_a_missing_file_is_named_without_the_number_of_the_error() -> None:
+    found = CliRunner().invoke(main, ["spend", "import", "missing.csv"])
+    assert found.exit_code == 1
+    assert "missing.csv: No such file or directory" in found.output
+    assert "Errno" not in found.output
+
+
 @examples(40)
 @given(TEXT)
 def test_any_error_is_printed_safely(text: str) -> None:
