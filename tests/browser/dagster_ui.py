@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from playwright.sync_api import Page, expect
 
+from tests.waiting import until
 from truepixel_dagster.asset_keys import HEALTH
 from truepixel_dagster.local.graphql import GraphQL
 from truepixel_dagster.settings import Settings
@@ -56,7 +56,7 @@ class Ui(NamedTuple):
             assert all(run["status"] not in ("FAILURE", "CANCELED") for run in new), new
             return [run["runId"] for run in new if run["status"] == "SUCCESS"]
 
-        return str(until(ended)[0])
+        return str(until(ended, SECONDS)[0])
 
     def run_check(self, name: str, result: str | re.Pattern[str]) -> None:
         """Press a check's button, and wait until its page shows a result."""
@@ -88,7 +88,7 @@ class Ui(NamedTuple):
         known = self.backfills()
         self.lineage(assets)
         self.choose(partitions)
-        (launched,) = until(lambda: self.backfills() - known)
+        (launched,) = until(lambda: self.backfills() - known, SECONDS)
         self.watch_backfill(launched, len(assets))
 
     def watch_backfill(self, launched: str, assets: int) -> None:
@@ -100,11 +100,3 @@ class Ui(NamedTuple):
     def backfills(self) -> set[str]:
         """The ids of the backfills."""
         return {each["id"] for each in GraphQL(self.address).ask(_BACKFILLS)["results"]}
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < end
-        time.sleep(0.5)
-    return found

@@ -23,8 +23,9 @@ from rich.terminal_theme import DIMMED_MONOKAI
 from rich.text import Text
 
 from tests.browser.chromium import chromium
-from tests.browser.dagster_ui import SECONDS, Ui, until
+from tests.browser.dagster_ui import SECONDS, Ui
 from tests.integration.driving import delete_orders
+from tests.waiting import until
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.demo import HISTORY, collecting, free_port, fresh_pipeline, reports, send, start_dagster
@@ -102,7 +103,7 @@ def main() -> None:
         start = datetime.now(timezone.utc) - HISTORY
         records = traffic(EVENTS, seed=SEED, shops=SHOPS, profile=loyal(FULL), start=start, span=HISTORY)
         asyncio.run(send(own, Visitors(connected, say), records))
-        until(lambda: not any(entry.lag for entry in lag(own.kafka())))
+        until(lambda: not any(entry.lag for entry in lag(own.kafka())), SECONDS)
         (report, *_) = reports(own, SEED, SHOPS, say)
         # Not earlier: the browser runs an event loop of its own.
         page = stack.enter_context(page_of(stack.enter_context(chromium())))
@@ -120,7 +121,7 @@ def main() -> None:
 
 def run_picture(ui: Ui) -> None:
     """Show a run with what it committed."""
-    until(lambda: all(run["status"] == "SUCCESS" for run in ui.runs("process_events")))
+    until(lambda: all(run["status"] == "SUCCESS" for run in ui.runs("process_events")), SECONDS)
     longest = max(ui.runs("process_events"), key=lambda run: run["endTime"] - run["startTime"])
     page = ui.open(f"/runs/{longest['runId']}?logs=committed")
     expect(page.get_by_text("messages of partition").first).to_be_visible(timeout=SECONDS * 1000)

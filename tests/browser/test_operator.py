@@ -12,9 +12,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.browser.dagster_ui import SECONDS, Ui, until
+from tests.browser.dagster_ui import SECONDS, Ui
 from tests.integration.driving import audited, days_with_orders, delete_orders, record, send
 from tests.integration.test_pipeline import pixel
+from tests.waiting import until
 from truepixel_dagster.asset_keys import ATTRIBUTIONS, CUSTOMERS, LAKE, PRODUCT_STATS, STREAM
 from truepixel_dagster.local.demo import dagster_dev, free_port, producing
 from truepixel_dagster.local.ephemeral import ephemeral_stack
@@ -41,8 +42,8 @@ def pipeline(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
             page.set_default_timeout(60_000)
             expect.set_options(timeout=60_000)
             ui = Ui(settings, address, page)
-            until(lambda: not any(entry.lag for entry in lag(settings.kafka())))
-            until(lambda: any(run["status"] == "SUCCESS" for run in ui.runs("process_events")))
+            until(lambda: not any(entry.lag for entry in lag(settings.kafka())), SECONDS)
+            until(lambda: any(run["status"] == "SUCCESS" for run in ui.runs("process_events")), SECONDS)
             yield ui
             page.close()
 
@@ -80,7 +81,7 @@ def test_the_launchpad_of_replay_opens_with_an_example_that_runs(pipeline: Ui) -
 
 def test_dead_letters_are_reprocessed_from_the_launchpad(pipeline: Ui) -> None:
     send(pipeline.settings, [record("s:c", pixel("good")), record("s:c", b"no JSON")])
-    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())))
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())), SECONDS)
     run = pipeline.launch("replay_dead_letters")
     page = pipeline.open(f"/runs/{run}")
     expect(page.get_by_text("replay_letters").first).to_be_visible()
@@ -101,7 +102,7 @@ def test_an_outage_turns_the_sensor_red_and_its_end_green(pipeline: Ui) -> None:
     latest = page.locator("tr", has_text="Latest tick")
     expect(latest).to_contain_text("requested", timeout=SECONDS * 1000)
     send(pipeline.settings, [record("s:c", pixel("after the outage"))])
-    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())))
+    until(lambda: not any(entry.lag for entry in lag(pipeline.settings.kafka())), SECONDS)
     with open_stores(pipeline.settings) as stores:
         audited(pipeline.settings, stores)
 
@@ -113,7 +114,7 @@ def test_a_day_that_lost_its_orders_is_named_by_a_check_and_materialized(pipelin
         pipeline.run_check("orders_attributed", f"Materialize attributions, customers and product_stats for {day}")
         pipeline.open(f"/assets/{ATTRIBUTIONS}?view=partitions")
         pipeline.choose(day)
-        until(lambda: day in days_with_orders(stores))
+        until(lambda: day in days_with_orders(stores), SECONDS)
         pipeline.run_check("orders_attributed", re.compile(r"orders_attributed\s*Succeeded"))
         audited(pipeline.settings, stores)
 
@@ -138,13 +139,13 @@ def test_what_a_terminated_run_committed_is_reported_for_it(pipeline: Ui) -> Non
         return [run for run in live if run in noted]
 
     with producing(settings, traffic(50_000, seed=9, shops=2, profile=FIRST), rate=100):
-        (terminated, *_) = until(committing)
+        (terminated, *_) = until(committing, SECONDS)
         page = pipeline.open(f"/runs/{terminated}")
         page.get_by_role("button", name="Terminate").click()
         page.get_by_role("dialog").get_by_role("button", name="Terminate").click()
         expect(page.get_by_text("Canceled").first).to_be_visible(timeout=SECONDS * 1000)
     # Later runs report for this run before they commit the rest.
-    until(lambda: not any(entry.lag for entry in lag(settings.kafka())))
+    until(lambda: not any(entry.lag for entry in lag(settings.kafka())), SECONDS)
     page = pipeline.open(f"/runs/{terminated}?logs=counted")
     expect(page.get_by_text("the run ended before it reported").first).to_be_visible()
     with open_stores(settings) as stores:

@@ -24,12 +24,12 @@ from tests.integration.collectors import (
     connect,
     on_topic,
     running,
-    until,
     with_app_secret,
 )
 from tests.integration.driving import audited, drain
 from tests.integration.test_collector import PAID, ago
 from tests.integration.test_pipeline import order
+from tests.waiting import until
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,11 +37,9 @@ __all__ = [
     "on_topic",
     "running",
     "signed",
-    "until",
     "variables",
     "with_app_secret",
 ]
-WAIT_SECONDS = 60.0
 
 
 class Running(CollectorProcess):
@@ -64,13 +61,6 @@ class Running(CollectorProcess):
 def running(settings: Settings, *arguments: str, ready: bool = True) -> Iterator[Running]:
     with collector_process.running(settings, *arguments, ready=ready) as found:
         yield Running(found.process, found.port, found.lines)
-
-
-def until(condition: Any, seconds: float = WAIT_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition was not met in time"
-        time.sleep(0.02)
 
 
 def judge(senders: Senders, records: list[Found]) -> None:

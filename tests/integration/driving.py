@@ -6,9 +6,11 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import msgspec
+import pytest
 
 from truepixel_dagster.audit.audit import Audit, audit
 from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+from truepixel_dagster.instance.process import environment
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.run_metrics import RunMetrics
 from truepixel_dagster.pipeline.runner import LaneRunner
@@ -18,6 +20,13 @@ from truepixel_dagster.stages.attribution_document import ATTRIBUTIONS
 from truepixel_dagster.stores.elasticsearch import Action
 from truepixel_dagster.stream.producer import EventProducer
 from truepixel_dagster.stream.topics import lag
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> None:
+    """Let the commands, assets and jobs that run in this process use these settings."""
+    for name, value in environment(settings).items():
+        if name.startswith("TRUEPIXEL_"):
+            monkeypatch.setenv(name, value)
 
 
 def send(settings: Settings, records: Iterable[tuple[bytes | None, bytes | None, Any]]) -> None:

@@ -31,13 +31,13 @@ from tests.integration.collectors import (
     on_topic,
     running,
     signed,
-    until,
     with_app_secret,
 )
 from tests.integration.driving import drain, flush
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
 from tests.unit.deploy.test_alerts import dashboard_expressions, rules
+from tests.waiting import until
 from truepixel_dagster.collector.webhooks import MAX_BODY_BYTES
 from truepixel_dagster.events.event import iso
 from truepixel_dagster.identity import new_identity

@@ -19,12 +19,12 @@ from tests.integration.collectors import (
     judge,
     on_topic,
     running,
-    until,
     with_app_secret,
 )
 from tests.integration.test_cli import run
 from tests.integration.test_collector import VISIT, ago
 from tests.integration.test_pipeline import completed
+from tests.waiting import until
 from truepixel_dagster.collector.journal_file import NAME, JournalFile
 from truepixel_dagster.local.chaos.proxy import Proxy
 from truepixel_dagster.local.ephemeral import ephemeral_stack

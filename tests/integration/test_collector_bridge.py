@@ -22,9 +22,9 @@ from tests.integration.collectors import (
     on_topic,
     running,
     signed,
-    until,
 )
 from tests.unit.collector.test_bridge import ACCOUNT, ATTRIBUTES, AUDIENCE, GOOGLE, OTHER
+from tests.waiting import until
 from truepixel_dagster.settings import Settings
 
 API_KEY = "an-api-key"

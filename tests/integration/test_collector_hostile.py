@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from tests.integration.collectors import TOKEN, Running, connect, on_topic, running, signed, until, with_app_secret
+from tests.integration.collectors import TOKEN, Running, connect, on_topic, running, signed, with_app_secret
+from tests.waiting import until
 from truepixel_dagster.settings import Settings
 
 MIB = 2**20

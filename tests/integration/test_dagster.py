@@ -10,11 +10,11 @@ import dagster as dg
 import pytest
 
 from tests.dagster_events import failure_of, number_of
-from tests.integration.driving import audited, record, send
+from tests.integration.driving import audited, record, send, set_environment
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AFTER_TAG, CUSTOMERS, EVENTS, LANE_TAG, LANES_TAG, PRODUCT_STATS, STREAM
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.instance.process import dagster_home, environment
+from truepixel_dagster.instance.process import dagster_home
 from truepixel_dagster.jobs.drain import drain
 from truepixel_dagster.jobs.process_events import process_events
 from truepixel_dagster.local.traffic import FIRST, traffic
@@ -33,9 +33,7 @@ from truepixel_dagster.supervisor.memory import Memory
 @pytest.fixture
 def through_dagster(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings as the processes of Dagster read them."""
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     monkeypatch.setenv("TRUEPIXEL_LINGER", "0.05")
     monkeypatch.setenv("TRUEPIXEL_IDLE", "0.5")
     return settings

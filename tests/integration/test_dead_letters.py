@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from tests.integration.driving import audited, drain, flush, record, send
+from tests.integration.driving import audited, drain, flush, record, send, set_environment
 from tests.integration.test_cli import truepixel
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
@@ -23,7 +23,6 @@ from truepixel_dagster.dead_letters.reprocess import Replay, plan, reopen, repla
 from truepixel_dagster.dead_letters.topic import DeadLetters
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.pipeline.runner import LaneRunner
@@ -301,9 +300,7 @@ def test_the_command_asks_first_and_can_only_look(lenient: Settings, stores: Sto
 
 
 def test_the_job_has_a_dry_run_and_reopens(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     given_up(settings, stores)
     stores.mongodb.delete(AD_LEADS, {"_id": "s:c"})
     job = definitions.resolve_job_def("replay_dead_letters")
@@ -646,9 +643,7 @@ def test_the_commands_list_show_and_replay(lenient: Settings, stores: Stores) ->
 def test_the_job_replays_and_reports_its_counts(
     lenient: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment(lenient).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, lenient)
     refuse(stores, CUSTOMERS, "^s:c$")
     send(lenient, [record("s:c", completed("e"))])
     drain(lenient)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import resource
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import psutil
 import pytest
 from elasticsearch import ApiError, Elasticsearch
 
+from tests.waiting import until
 from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.jars import ELASTICSEARCH_JARS, JarCache
 from truepixel_dagster.local.servers import Elasticsearch as Server
@@ -100,13 +100,6 @@ def refused(call: Callable[[], Any]) -> Error:
         return dict(error.body["error"])
     items = [*reply.get("docs", ()), *(next(iter(item.values())) for item in reply.get("items", ()))]
     return dict(next((item["error"] for item in items if "error" in item), {}))
-
-
-def until(is_over: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not is_over():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,11 @@ import dagster as dg
 import msgspec
 import pytest
 
-from tests.integration.driving import drain, flush, record, send
+from tests.integration.driving import drain, flush, record, send, set_environment
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.assets.health import health_checks
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.origin import Origin
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
@@ -27,9 +26,7 @@ Fault = Callable[[Settings, Stores], None]
 
 @pytest.fixture
 def healthy(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     # The share of dead letters in this traffic passes.
     monkeypatch.setenv("TRUEPIXEL_ALERT_DEAD_LETTER_SHARE", "0.2")
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")

@@ -11,12 +11,11 @@ from urllib.parse import quote
 import dagster as dg
 import pytest
 
-from tests.integration.driving import drain, flush, record, send
+from tests.integration.driving import drain, flush, record, send, set_environment
 from tests.integration.test_cli import run
 from tests.integration.test_dead_letters import refuse
 from tests.integration.test_pipeline import completed, pixel
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.resources import Stores
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stores.elasticsearch import Action
@@ -123,9 +122,7 @@ def test_json_is_exact_and_tables_show_it_escaped(attacked: Settings) -> None:
 
 
 def test_dagster_shows_text_alone(attacked: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in environment(attacked).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, attacked)
     tamper(stores)
     failed = 0
     with dg.DagsterInstance.ephemeral() as instance:

@@ -12,7 +12,6 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ import yaml
 
 from tests.integration.collectors import DOMAIN, SHOP, signed
 from tests.integration.test_cli import truepixel
+from tests.waiting import until
 from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.ephemeral import ephemeral_stack
 from truepixel_dagster.local.graphql import GraphQL
@@ -173,7 +173,7 @@ class Compose:
         words = self._local(OURS[service]["command"])
         self._podman("run", "--detach", "--name", service, *self.options(service), IMAGE, *words)
         try:
-            until(lambda: self._is_healthy(service), lambda: self._podman("logs", "--tail", "30", service))
+            until(lambda: self._is_healthy(service), 180, lambda: self._podman("logs", "--tail", "30", service))
             yield
         finally:
             self._podman("rm", "--force", "--time", "30", service, check=False)
@@ -182,13 +182,6 @@ class Compose:
         _, *words = OURS[service]["healthcheck"]["test"]
         command = self._podman.command("exec", service, *self._local(words))
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
-def until(condition: Any, state: Any, seconds: float = 180.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, state()
-        time.sleep(1)
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +226,7 @@ def test_the_services_take_a_webhook_to_its_commit(compose: Compose, settings: S
         for service in ("code", "webserver", "daemon", "exporter", "collector"):
             services.enter_context(compose.running(service))
         assert webhook(compose) == 200
-        until(lambda: committed(settings) == 1, lambda: lag(settings.kafka()))
+        until(lambda: committed(settings) == 1, 180, lambda: lag(settings.kafka()))
         runs = GraphQL(compose.url("webserver")).ask("{ runsOrError { ... on Runs { results { jobName status } } } }")
         assert "process_events" in {run["jobName"] for run in runs["results"]}
         metrics = requests.get(f"{compose.url('exporter')}/metrics", timeout=30).text

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.driving import drain, record, send
+from tests.integration.driving import drain, record, send, set_environment
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.answers.journeys import ALL_MODELS
 from truepixel_dagster.answers.tables import CHANNEL_VALUES, COHORTS, JOURNEYS, PEOPLE, LakeTable
@@ -25,7 +25,6 @@ from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.shape import email_hash
 from truepixel_dagster.events.shop_time import days_beside
 from truepixel_dagster.health.journeys import journeys_match
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.local.traffic import traffic
 from truepixel_dagster.rebuild.cohorts import make_cohorts
@@ -91,9 +90,7 @@ def two_devices() -> list[Sent]:
 @pytest.fixture
 def ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An environment in which commands and assets find the namespace."""
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     return settings
 
 

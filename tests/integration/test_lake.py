@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.integration.driving import drain, flush, record, send
+from tests.integration.driving import drain, flush, record, send, set_environment
 from tests.integration.test_cli import run, truepixel
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster import asset_keys
@@ -22,7 +22,6 @@ from truepixel_dagster.answers.tables import CREDITS, EVENTS, MARKETING_DAILY, T
 from truepixel_dagster.definitions import definitions
 from truepixel_dagster.events.times import to_millis
 from truepixel_dagster.health.lake import answers_sum, days_fresh
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.lake.files import lake_of
 from truepixel_dagster.lake.sql import open_sql
 from truepixel_dagster.rebuild import shop_reports
@@ -267,8 +266,7 @@ def test_the_page_and_the_cohorts_show_the_tables(sold: Settings, tmp_path: Path
 
 
 def test_the_days_are_materialized_in_one_run_with_schemas_and_rows(sold: Settings, monkeypatch: Any) -> None:
-    for name, value in environment(sold).items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, sold)
     job = definitions.resolve_job_def("refresh_lake")
     # The pages are of the 30 days up to now.
     monkeypatch.setattr(shop_reports, "time", SimpleNamespace(time=lambda: to_millis(f"{DAY}T23:00:00Z") / 1000))

@@ -20,6 +20,7 @@ import dagster as dg
 import fsspec
 import pytest
 
+from tests.integration.dagster.sensors.spend_ticks import tick
 from tests.integration.s3_server import S3, SECRET, forget_clients, s3_server
 from truepixel_dagster.answers.tables import AD_SPEND, FUNNEL_DAILY, MARKETING_DAILY
 from truepixel_dagster.jobs.import_spend import import_spend
@@ -245,13 +246,6 @@ def test_new_and_replaced_files_of_a_watched_bucket_are_imported(
     skipped = spend_files(dg.build_sensor_context(cursor=cursor))
     assert isinstance(skipped, dg.SkipReason)
     assert "the bucket of s3://no-such-bucket/spend does not exist" in str(skipped.skip_message)
-
-
-def tick(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
-    """The runs that the sensor requests, and its new cursor."""
-    found = spend_files(dg.build_sensor_context(cursor=cursor))
-    assert isinstance(found, dg.SensorResult)
-    return list(found.run_requests or ()), found.cursor
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from dagster._serdes import serialize_value
 from pydantic import SecretStr
 
 from tests.dagster_events import failure_of
-from tests.integration.driving import audited, record, send
+from tests.integration.driving import audited, record, send, set_environment
 from tests.integration.locked_servers import LIMITED, PASSWORD, USER, Locked, locked_servers
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.dead_letters.topic import read
@@ -235,9 +235,7 @@ def test_a_user_without_permission_gets_one_line(locked: Locked) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> dg.ExecuteInProcessResult:
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     monkeypatch.setenv("TRUEPIXEL_IDLE", "0.5")
     return process_events.execute_in_process(raise_on_error=False)
 

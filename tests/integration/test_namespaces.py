@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.driving import audited, drain, flush, send
+from tests.integration.driving import audited, drain, flush, send, set_environment
 from truepixel_dagster.audit.account import account
 from truepixel_dagster.cli import main
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.privacy import requests as privacy
 from truepixel_dagster.provision import provision
@@ -35,9 +34,7 @@ def shorter(servers: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     name = f"n{uuid.uuid4().hex[:8]}"
     update = {"linger": 0.05, "idle": 0.5, "event_retention_months": 600, "kafka_partitions": 1, "data_dir": tmp_path}
     own = servers.model_copy(update={**update, "namespace": name})
-    for variable, value in environment(own).items():
-        if variable.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(variable, value)
+    set_environment(monkeypatch, own)
     for module in (privacy, redactions):
         monkeypatch.setattr(module, "KNOWN_SECONDS", 0.2)
     yield own

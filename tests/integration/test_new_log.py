@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import audited, drain, flush, one_batch, record, send, set_environment
 from tests.integration.test_kafka_states import clients, lag_of, view
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
@@ -90,8 +90,7 @@ def traffic(first: int, count: int = 30) -> list[tuple[bytes, bytes, object]]:
 
 
 def tick(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in environment(settings).items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     with dg.DagsterInstance.ephemeral() as instance, dg.build_sensor_context(instance=instance) as context:
         result = kafka_lag(context)
     if isinstance(result, dg.SkipReason):

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.integration.driving import audited, drain, flush, record, send
+from tests.integration.driving import audited, drain, flush, record, send, set_environment
 from tests.integration.test_dead_letters import accept, refuse
 from tests.integration.test_pipeline import NOON, completed, order, pixel
 from truepixel_dagster.audit.account import account
@@ -95,9 +95,7 @@ def strangers(count: int = 200) -> list[tuple[bytes | None, bytes | None, Any]]:
 def ours(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An environment in which commands and jobs find the namespace; any share of a batch may be refused."""
     found = settings.model_copy(update={"dead_letter_share": 1.0})
-    for name, value in environment(found).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, found)
     for module in (privacy, redactions):
         monkeypatch.setattr(module, "KNOWN_SECONDS", 0.2)
     return found

@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from tests.dagster_events import number_of
-from tests.integration.driving import drain, record, send
+from tests.integration.driving import drain, record, send, set_environment
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.asset_keys import AUDIT, EVENTS, HEALTH, KAFKA_TOPIC
 from truepixel_dagster.definitions import definitions
@@ -156,9 +156,7 @@ def test_months_that_are_outdated_are_dropped_and_no_others(settings: Settings, 
 def test_the_sensor_continues_after_a_pruning(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: Any
 ) -> None:
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     fill(settings, instance, runs=1)
     prune(instance, now(), successful=timedelta(0), failed=timedelta(0), assets=NEVER)
     send(settings, [record("s:c", pixel("late"))])

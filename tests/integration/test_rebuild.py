@@ -12,12 +12,11 @@ import dagster as dg
 import msgspec
 import pytest
 
-from tests.integration.driving import audited, drain, flush, one_batch, record, send
+from tests.integration.driving import audited, drain, flush, one_batch, record, send, set_environment
 from tests.integration.test_pipeline import completed, order, pixel
 from truepixel_dagster.assets.attributions import attributions as attributions_asset
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.events.event import week_of
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.pipeline.lane_claim import open_lane
 from truepixel_dagster.rebuild import ad_leads, attributions, customers, events, product_stats, weekly_visitors
@@ -351,9 +350,8 @@ def test_another_window_and_back_gives_the_same_documents(filled: Settings, stor
 def test_a_month_with_a_window_of_seven_days_and_then_of_thirty_again_is_unchanged(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = {key: value for key, value in environment(settings).items() if key.startswith("TRUEPIXEL_")}
-    for name, value in {**own, "TRUEPIXEL_EVENT_RETENTION_MONTHS": "600"}.items():
-        monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
+    monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
     january = ("2026-01-01", "2026-01-31")
     start = datetime(2026, 1, 1, tzinfo=timezone.utc)
     records = traffic(4000, seed=8, shops=2, start=start, span=timedelta(days=31), profile=FIRST)

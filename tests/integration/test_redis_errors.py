@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import redis
 from pydantic import SecretStr
 
 from tests.integration.test_server_states import Own
+from tests.waiting import until
 from truepixel_dagster.access import RedisAccess
 from truepixel_dagster.events.origin import Origin
 from truepixel_dagster.local.servers import Address, free_ports
@@ -79,13 +79,6 @@ def running(folder: Path, kind: type[Server] = Server) -> Iterator[Running]:
         found.store.close()
         found.admin.close()
         found.process.kill()
-
-
-def until(is_over: Callable[[], Any]) -> None:
-    end = time.monotonic() + 60
-    while not is_over():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextmanager

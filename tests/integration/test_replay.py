@@ -12,12 +12,11 @@ import pytest
 from click.testing import CliRunner
 
 from tests.dagster_events import failure_of
-from tests.integration.driving import audited, committed, drain, flush, record, send
+from tests.integration.driving import audited, committed, drain, flush, record, send, set_environment
 from tests.integration.test_pipeline import pixel
 from truepixel_dagster.audit.audit import audit
 from truepixel_dagster.cli import main
 from truepixel_dagster.definitions import definitions
-from truepixel_dagster.instance.process import environment
 from truepixel_dagster.local.traffic import FIRST, traffic
 from truepixel_dagster.rebuild.context import RebuildContext
 from truepixel_dagster.resources import Stores
@@ -29,9 +28,7 @@ from truepixel_dagster.stores.mongodb import AD_LEADS, CUSTOMERS
 @pytest.fixture
 def filled(settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Drained traffic, and an environment in which commands and jobs find it."""
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     monkeypatch.setenv("TRUEPIXEL_EVENT_RETENTION_MONTHS", "600")
     send(settings, [(r.key, r.value, r.headers) for r in traffic(1500, seed=3, shops=2, profile=FIRST)])
     drain(settings)

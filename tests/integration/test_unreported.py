@@ -13,9 +13,9 @@ import dagster as dg
 import pytest
 
 from tests.dagster_events import number_of
-from tests.integration.driving import audited, one_batch, send
+from tests.integration.driving import audited, one_batch, send, set_environment
 from truepixel_dagster.asset_keys import EVENTS, LANE_TAG, LANES_TAG, STREAM
-from truepixel_dagster.instance.process import dagster_home, environment, execute, make_history
+from truepixel_dagster.instance.process import dagster_home, execute, make_history
 from truepixel_dagster.instance.run_events import as_event
 from truepixel_dagster.jobs import unreported
 from truepixel_dagster.jobs.drain import drain
@@ -156,9 +156,7 @@ def test_a_run_that_handed_its_lane_over_reports_by_itself(settings: Settings, i
 def test_a_lane_without_lag_is_started_for_what_was_not_reported(
     settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in environment(settings).items():
-        if name.startswith("TRUEPIXEL_"):
-            monkeypatch.setenv(name, value)
+    set_environment(monkeypatch, settings)
     killed = begun(instance)
     work(backlog(settings, 100), killed, 1)
     assert sum(entry.lag for entry in lag(settings.kafka())) == 0

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +16,8 @@ import click
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
+from rich.text import Text
 
 from tests.examples import examples
 from tests.unit.test_text import HOSTILE, visible
@@ -30,9 +33,13 @@ from truepixel_dagster.report.figures import Row, Total
 from truepixel_dagster.report.reading import Product, ShopReport
 from truepixel_dagster.stores.errors import Unavailable
 from truepixel_dagster.terminal import print_crash, table
+from truepixel_dagster.text import printable
 
 # Without lone surrogates: these are no text, and a terminal refuses to print them.
 TEXT = HOSTILE.map(lambda text: text.encode("utf-8", "replace").decode())
+
+# Above and below the names of the columns, and below the rows, is a line each.
+LINES_OF_THREE_ROWS = 7
 
 
 @contextmanager
@@ -104,8 +111,13 @@ def test_any_error_is_printed_safely(text: str) -> None:
 @given(HOSTILE)
 def test_any_table_is_printed_safely(text: str) -> None:
     made = table((text,), [(text,), (None,), (1,)], title=text)
-    assert visible("".join(cell.plain for cell in made.columns[0].cells if hasattr(cell, "plain")))
-    assert not any(cell.spans for cell in made.columns[0].cells if hasattr(cell, "spans"))
+    output = StringIO()
+    Console(file=output, width=4000, force_terminal=False).print(made)
+    printed = output.getvalue()
+    assert visible(printed.replace("\n", ""))
+    assert len(printed.splitlines()) == LINES_OF_THREE_ROWS + bool(text)
+    assert [cell.plain for cell in made.columns[0].cells if isinstance(cell, Text)] == [printable(text), "", "1"]
+    assert not any(cell.spans for cell in made.columns[0].cells if isinstance(cell, Text))
 
 
 def test_a_crash_is_printed_with_its_trace_and_no_invisible_character(capsys: Any) -> None:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
+from tests.unit.collector.clock import Clock
 from tests.unit.collector.fake_topic import FakeTopic
 from tests.unit.collector.test_journal import record, until
 from truepixel_dagster.collector import delivery as module
@@ -22,14 +23,6 @@ from truepixel_dagster.collector.journal_file import JournalFailed, JournalFile
 from truepixel_dagster.collector.kafka import Failure
 from truepixel_dagster.collector.promise import DISK, FULL, TOO_LARGE, Promise
 from truepixel_dagster.collector.record import Record
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Rig:

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.unit.collector.clock import Clock
 from truepixel_dagster.collector.limits import Limiter, networks, sender
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     limiter = Limiter(2, 4, 10, clock)
     assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, 0]
     assert limiter.take("a") == 0.5
@@ -29,14 +23,14 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 
 
 def test_a_request_larger_than_the_bucket_passes_when_it_is_full() -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     limiter = Limiter(1, 4, 10, clock)
     assert limiter.take("a", 100) == 0
     assert limiter.take("a", 100) == 4
 
 
 def test_it_keeps_no_more_keys_than_its_bound() -> None:
-    limiter = Limiter(1, 1, 3, Clock())
+    limiter = Limiter(1, 1, 3, Clock(0.0))
     for number in range(100):
         limiter.take(str(number))
     assert len(limiter) == 3

@@ -10,16 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.unit.collector.clock import Clock
 from truepixel_dagster.collector import registry as module
 from truepixel_dagster.collector.registry import AppSecrets, Known, Registry, RegistryAway
 from truepixel_dagster.stores.connections import Connection, OlderToken, Secret
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class FakeMongoDB:

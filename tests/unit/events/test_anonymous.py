@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from tests.cases import cases
+from tests.unit.aliases import alias
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events import visits
 from truepixel_dagster.events.ad import Ad, anonymous_ad
@@ -24,10 +24,6 @@ from truepixel_dagster.local.samples import read_lines
 from truepixel_dagster.local.traffic import traffic
 
 SAMPLES = Path(__file__).parents[2] / "samples"
-
-
-def alias(kind: str, value: str) -> str:
-    return "redacted-" + hashlib.sha256(f"{kind} {value}".encode()).hexdigest()[:32]
 
 
 def messages() -> list[Message]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from importlib.resources import files
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.events.data_tables import table
 from truepixel_dagster.events.source_additions import additions
 from truepixel_dagster.events.sources import Sources
 from truepixel_dagster.events.visits import visit
@@ -18,11 +18,6 @@ from truepixel_dagster.events.visits import visit
 DOC = (Path(__file__).parents[3] / "docs" / "channels.md").read_text()
 DATA = files("truepixel_dagster.events") / "data"
 KINDS = {"click": "the click's id", "campaign": "the campaign's id", "mark": "says nothing"}
-
-
-def table(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
-    return found
 
 
 def code(words: list[str]) -> str:

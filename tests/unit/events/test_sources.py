@@ -7,10 +7,10 @@ from collections import Counter
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.unit.events.data_tables import table
 from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of, normal, registered
 from truepixel_dagster.events.source_additions import SourcesError, additions, name_key
@@ -19,11 +19,6 @@ from truepixel_dagster.events.visits import visit
 
 DATA = files("truepixel_dagster.events") / "data"
 NAMES = ("platforms", "ga4_sources", "inside", "click_ids", "channels")
-
-
-def table(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((DATA / f"{name}.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("name", NAMES)

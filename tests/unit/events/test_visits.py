@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from urllib.parse import quote
 
 import msgspec
@@ -11,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.unit.aliases import alias
 from truepixel_dagster.events.ad import Ad, anonymous_ad
 from truepixel_dagster.events.channel_rules import CHANNELS
 from truepixel_dagster.events.hosts import host_of
@@ -19,10 +18,6 @@ from truepixel_dagster.events.visits import MAX_VALUE, aliases_of, anonymised_ad
 
 SHOP = "https://demo-shop.example/"
 OWN = frozenset({"demo-shop.myshopify.com", "demo-shop.co.uk", "bücher.example"})
-
-
-def alias(kind: str, value: str) -> str:
-    return "redacted-" + hashlib.sha256(f"{kind} {value}".encode()).hexdigest()[:32]
 
 
 def of_url(query: str, referrer: str | None = None) -> Ad:
@@ -453,16 +448,15 @@ def test_values_are_trimmed_and_cut() -> None:
 def test_an_address_of_megabytes_gives_its_ad(waste: str) -> None:
     ad = of_url(f"{waste}&gclid=g")
     assert (ad.platform, ad.click_id) == ("google", "g")
-    assert visit(f"{SHOP}{waste}", None, f"https://{waste}/") is None or "." in waste
+    assert visit(f"{SHOP}{waste}", None, f"https://{waste}/") is None
 
 
-def test_a_referrer_of_megabytes_costs_no_more_than_reading_it() -> None:
-    # Time that grows with the square of the length would be minutes.
-    begun = time.process_time()
-    for waste in ("@" * 2_000_000, "a." * 1_000_000, ":" * 2_000_000, "[" * 2_000_000, "ü" * 2_000_000):
-        visit(SHOP, None, f"https://{waste}")
-        visit(f"https://{waste}", None, "https://www.google.com/")
-    assert time.process_time() - begun < 60
+@pytest.mark.parametrize("waste", ["@", "a.", ":", "[", "ü"])
+def test_a_host_of_megabytes_names_no_source(waste: str) -> None:
+    assert visit(SHOP, None, f"https://{waste * 2_000_000}") is None
+    found = visit(f"https://{waste * 2_000_000}", None, "https://www.google.com/")
+    assert found
+    assert found.platform == "google"
 
 
 TEXT = st.text(max_size=40)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 
 from tests.cases import cases
+from tests.unit.aliases import alias
 from truepixel_dagster.events.anonymous import anonymous
 from truepixel_dagster.events.decode import Undecodable, decode
 from truepixel_dagster.events.event import Event, Message
@@ -31,10 +31,6 @@ _NEW = frozenset({"schema", "channel", "bot", "sales_channel", "test", "shop_dom
 NOON = 1_767_268_800_000
 NOTHING_SETTLED = StreamProgress({}, {}, frozenset())
 Doc = dict[str, Any]
-
-
-def alias(kind: str, value: str) -> str:
-    return "redacted-" + hashlib.sha256(f"{kind} {value}".encode()).hexdigest()[:32]
 
 
 def events() -> list[tuple[Message, Event]]:

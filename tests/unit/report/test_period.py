@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,18 +50,20 @@ def test_without_a_time_zone_the_last_hours_include_a_webhooks_tomorrow() -> Non
 @given(
     st.integers(1_420_070_400_000, 2_000_000_000_000),
     st.sampled_from(sorted(time_zones())),
-    st.integers(-2, 2),
+    st.integers(0, 3),
     st.integers(0, 3),
     st.none() | st.integers(-14 * 60, 14 * 60),
 )
 def test_a_search_finds_every_moment_of_the_days(
-    millis: int, zone: str, shift: int, length: int, utc_offset: int | None
+    millis: int, zone: str, before: int, after: int, utc_offset: int | None
 ) -> None:
-    first = date.fromisoformat(iso(millis + shift * DAY)[:10])
     time = ShopTime(zone if utc_offset is None else None)
-    period = Period(time, first, date.fromordinal(first.toordinal() + length))
-    if period.holds(millis, utc_offset or 0):
-        assert period.bounds["gte"] <= iso(millis) < period.bounds["lt"]
+    day = date.fromisoformat(time.day(millis, utc_offset or 0))
+    period = Period(time, day - timedelta(days=before), day + timedelta(days=after))
+    assert period.holds(millis, utc_offset or 0)
+    assert period.bounds["gte"] <= iso(millis) < period.bounds["lt"]
+    later = Period(time, day + timedelta(days=1), day + timedelta(days=1 + after))
+    assert not later.holds(millis, utc_offset or 0)
 
 
 def test_a_page_is_of_the_last_thirty_days_if_none_are_requested() -> None:

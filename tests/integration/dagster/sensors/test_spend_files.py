@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from tests.integration.dagster.sensors.spend_ticks import tick
 from truepixel_dagster.answers.tables import AD_SPEND, RATES
 from truepixel_dagster.jobs.import_spend import import_spend
 from truepixel_dagster.lake.files import lake_of
@@ -23,13 +24,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TRUEPIXEL_LAKE_URL", str(tmp_path / "lake"))
     (tmp_path / "spend" / "7").mkdir(parents=True)
     return tmp_path / "spend"
-
-
-def tick(cursor: str | None) -> tuple[list[dg.RunRequest], str | None]:
-    """The runs that the sensor requests, and its new cursor."""
-    found = spend_files(dg.build_sensor_context(cursor=cursor))
-    assert isinstance(found, dg.SensorResult)
-    return list(found.run_requests or ()), found.cursor
 
 
 def amounts() -> list[int]:
