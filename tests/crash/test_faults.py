@@ -25,19 +25,12 @@ OUTAGE_SECONDS = 120
 RECOVERY_SECONDS = 240
 
 
-# Each has tests of its own in tests/integration.
-TESTED_IN_INTEGRATION = {
-    *("blocked", "closed", "shard_limit", "no_auto_create", "breaker", "too_large", "disk_full", "stepdown"),
-    *("template", "odd_documents", "maxmemory", "flushed", "append_only_file", "dotenv"),
-    *("transactions", "offsets_back", "partitions_added", "retention", "topic_recreated"),
-    *("junk", "oversize", "clocks", "one_order", "one_user", "many_shops", "conflicts"),
-    *("collector", "collector_restarted", "collector_kafka"),
-    *("collector_slow_disk", "collector_full_disk", "collector_full"),
-}
+# One of each sort: a killed worker, a frozen one, the daemon, a server, a cut connection.
+USUAL = ("worker", "freeze", "daemon", "elasticsearch", "connection")
 
 
 def test_nothing_is_lost_or_doubled_whichever_process_dies(tmp_path: Path) -> None:
-    nothing_is_lost_or_doubled(tmp_path, [kind for kind in FAULTS if kind not in TESTED_IN_INTEGRATION])
+    nothing_is_lost_or_doubled(tmp_path, USUAL)
 
 
 @pytest.mark.slow

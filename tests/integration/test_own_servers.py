@@ -155,7 +155,7 @@ def test_chaos_works_on_its_own_servers_alone(project: Path) -> None:
 
 
 def test_benchmarks_work_on_their_own_servers_alone(project: Path) -> None:
-    run(project, "benchmarks", "start", "--quick")
+    run(project, "benchmarks", "flush", "--quick")
 
 
 def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:

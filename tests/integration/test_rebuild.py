@@ -56,7 +56,7 @@ REBUILDS: dict[str, Callable[[RebuildContext, Sequence[str]], RebuildStats]] = {
 @pytest.fixture
 def filled(settings: Settings, stores: Stores) -> Settings:
     """Five days of traffic, drained and flushed."""
-    send(settings, [(r.key, r.value, r.headers) for r in traffic(2500, seed=11, shops=3, profile=FIRST)])
+    send(settings, [(r.key, r.value, r.headers) for r in traffic(1000, seed=11, shops=3, profile=FIRST)])
     drain(settings)
     flush(stores)
     audited(settings, stores)
@@ -195,7 +195,7 @@ def streaming(settings: Settings, batch: int) -> Iterator[None]:
 
 
 def test_a_day_is_rebuilt_while_the_stream_and_flushes_write_it(settings: Settings, stores: Stores) -> None:
-    records = [(r.key, r.value, r.headers) for r in traffic(6000, seed=5, shops=3, span=ONE_DAY, profile=FIRST)]
+    records = [(r.key, r.value, r.headers) for r in traffic(3000, seed=5, shops=3, span=ONE_DAY, profile=FIRST)]
     send(settings, records[:3000])
     drain(settings)
     flush(stores)

@@ -34,7 +34,7 @@ from truepixel_dagster.stores.redis.leases import LaneLost
 @pytest.fixture
 def busy(settings: Settings) -> Settings:
     """Settings of small micro-batches, with traffic waiting."""
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3, profile=FIRST)))
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=9, shops=3, profile=FIRST)))
     return settings.model_copy(update={"batch_messages": 256})
 
 

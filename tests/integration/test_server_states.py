@@ -36,7 +36,7 @@ from truepixel_dagster.stores.errors import Unavailable
 
 
 def waiting(settings: Settings) -> Settings:
-    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(1200, seed=9, shops=3, profile=FIRST)))
+    send(settings, ((entry.key, entry.value, entry.headers) for entry in traffic(700, seed=9, shops=3, profile=FIRST)))
     return settings.model_copy(update={"batch_messages": 256, "retries": 2})
 
 

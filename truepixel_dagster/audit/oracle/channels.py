@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 from truepixel_dagster.audit.oracle.hosts import address, host_name, host_of, is_outside
 from truepixel_dagster.audit.oracle.records import Doc, present
 from truepixel_dagster.audit.oracle.tables import ClickId, Place, Tables, key, plain, suffixes, tables
+from truepixel_dagster.audit.oracle.values import cleaned
 
 LONGEST_PARAMETER = 512
 LONGEST_PARAMETER_NAME = 192
@@ -207,8 +208,7 @@ def _parameters(query: str) -> dict[str, str]:
         name, _, value = pair.partition("=")
         if len(name) > LONGEST_PARAMETER_NAME:
             continue
-        said = re.sub("[\ud800-\udfff\0]", "\ufffd", unquote_plus(value, errors="replace"))
-        said = said.strip()[:LONGEST_PARAMETER].strip()
+        said = cleaned(unquote_plus(value, errors="replace")).strip()[:LONGEST_PARAMETER].strip()
         if said.lower() not in NOTHING:
             found.setdefault(unquote_plus(name, errors="replace").lower(), said)
     return found

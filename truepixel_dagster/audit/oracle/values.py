@@ -16,6 +16,9 @@ LONGEST_TEXT = 4_096
 LONGEST_ID = 256
 LARGEST_SUM = 2**63 - 1
 
+_NO_TEXT = re.compile("[\ud800-\udfff\0]")
+_GID = re.compile(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", re.DOTALL)
+
 NOBODY = {"", "undefined", "null", "none", "nan", "0", "anonymous"}
 
 CURRENCIES_BY_DECIMALS = {
@@ -92,7 +95,7 @@ def objects(value: Any, name: str) -> list[Doc]:
 
 def cleaned(value: str) -> str:
     """Return a text with U+FFFD instead of NUL and half surrogate pairs."""
-    return re.sub("[\ud800-\udfff\0]", "\ufffd", value)
+    return _NO_TEXT.sub("\ufffd", value)
 
 
 def text(value: Any, name: str) -> str | None:
@@ -126,7 +129,7 @@ def id_as_it_is(value: Any, name: str) -> str | None:
 def id_(value: Any, name: str) -> str | None:
     """Return an id like `id_as_it_is`, with `gid://shopify/Product/123?query` as `123`."""
     whole = id_as_it_is(value, name)
-    found = re.fullmatch(r"gid://shopify/[^/?]+/([^/?]+)(?:\?.*)?", whole or "", re.DOTALL)
+    found = _GID.fullmatch(whole or "")
     short = found.group(1) if found else whole
     if len((short or "").encode("utf-8")) > LONGEST_ID:
         raise DeadLetter(f"{name}: too long")
