@@ -26,7 +26,7 @@ LANES = 3
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """Micro-batches of few messages, so that related records are in several of them."""
-    return settings.model_copy(update={"batch_messages": 7})
+    return settings.model_copy(update={"batch_messages": 20})
 
 
 @pytest.mark.parametrize("seed", [1, 2])
