@@ -28,7 +28,7 @@ class Demo:
         self.folder = folder
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "truepixel_dagster.cli", "demo", "--rate", "40", "--shops", "5"],
+            [sys.executable, "-m", "truepixel_dagster.cli", "demo", "--rate", "40"],
             cwd=folder,
             env=bare(COLUMNS="200", PYTHONUNBUFFERED="1", PYTHONPATH=str(ROOT)),
             stdout=subprocess.PIPE,

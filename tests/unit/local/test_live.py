@@ -9,7 +9,7 @@ from itertools import islice
 
 import pytest
 
-from truepixel_dagster.local.demo import TIME_LAPSE, WATCHED, live
+from truepixel_dagster.local.demo import HISTORY_RECORDS, TIME_LAPSE, WATCHED, live
 from truepixel_dagster.local.traffic import Record
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=timezone.utc)
@@ -33,6 +33,12 @@ def test_within_a_minute_there_are_orders_campaigns_and_buyers_who_come_back(see
     assert max(buyers.values()) > 1
     campaigns = {part.split(b"&")[0] for record in records for part in record.value.split(b"utm_campaign=")[1:]}
     assert len(campaigns) >= 5
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_the_history_has_all_its_records(seed: int) -> None:
+    # With so few records in so many days, everybody may have left before the next record is due.
+    assert sum(1 for _ in islice(live(RATE, seed, 20, NOW, HISTORY_RECORDS), HISTORY_RECORDS)) == HISTORY_RECORDS
 
 
 def test_it_runs_in_time_lapse_until_now_and_is_never_ahead_of_it() -> None:

@@ -164,6 +164,9 @@ class _Arrivals:
             if isinstance(entry, Record):
                 return entry
             self._continue(entry)
+            # A journey may leave no record.
+            if not self._due:
+                self._wave(now)
 
     def _wave(self, now: int) -> None:
         """Add a wave of visitors. Waves make visits overlap, however few there are in a day."""
