@@ -28,7 +28,7 @@ from tests.integration.driving import delete_orders
 from tests.waiting import until
 from truepixel_dagster import asset_keys as keys
 from truepixel_dagster.instance.process import environment
-from truepixel_dagster.local.demo import HISTORY, collecting, free_port, fresh_pipeline, reports, send, start_dagster
+from truepixel_dagster.local.demo import HISTORY, collecting, free_port, fresh_pipeline, reports, running_dagster, send
 from truepixel_dagster.local.graphql import GraphQL
 from truepixel_dagster.local.traffic import FULL, loyal, traffic
 from truepixel_dagster.local.visitors import Visitors
@@ -99,7 +99,7 @@ def main() -> None:
         own = stack.enter_context(fresh_pipeline(settings, say))
         connected = stack.enter_context(collecting(own, free_port(0), SEED, SHOPS, say))
         port = free_port(0)
-        stack.callback(start_dagster(own, port, say, writable=True).end)
+        stack.enter_context(running_dagster(own, port, say, writable=True))
         start = datetime.now(timezone.utc) - HISTORY
         records = traffic(EVENTS, seed=SEED, shops=SHOPS, profile=loyal(FULL), start=start, span=HISTORY)
         asyncio.run(send(own, Visitors(connected, say), records))

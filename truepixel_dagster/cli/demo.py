@@ -142,6 +142,7 @@ def say_pages(pages: Iterable[Path]) -> None:
 
 def save_report(running: LiveDemo) -> None:
     """Write the reports of the shops with most orders to a file that outlives the demo."""
+    from truepixel_dagster.local.steps import step
     from truepixel_dagster.local.storefront.pages import shops_with_orders
     from truepixel_dagster.private_files import open_private
     from truepixel_dagster.report.command import print_report
@@ -151,7 +152,8 @@ def save_report(running: LiveDemo) -> None:
 
     file = running.settings.data_dir / "report.txt"
     try:
-        with open_stores(running.settings.model_copy(update=_QUICK)) as stores, open_private(file, "w") as opened:
+        quick = running.settings.model_copy(update=_QUICK)
+        with step(say, "writing the report"), open_stores(quick) as stores, open_private(file, "w") as opened:
             stores.elasticsearch.refresh()
             for shop in shops_with_orders(stores.elasticsearch):
                 report = shop_report(stores, shop, "last_click")
@@ -171,7 +173,7 @@ def save_report(running: LiveDemo) -> None:
 def dev(port: int, writable: bool) -> None:
     """Run Dagster's UI and daemon on the local stack; start and set it up first, and stop it if it was not up."""
     from truepixel_dagster.instance.history import check_history
-    from truepixel_dagster.local.demo import DemoFailed, start_dagster
+    from truepixel_dagster.local.demo import DemoFailed, running_dagster
     from truepixel_dagster.local.lock import InUse, alone
     from truepixel_dagster.local.programs import log_end
     from truepixel_dagster.local.stack import Stack
@@ -194,8 +196,7 @@ def dev(port: int, writable: bool) -> None:
         check_history(settings)
         with step(say, "creating topics, templates and indexes"):
             provision(settings)
-        dagster = start_dagster(settings, port, say, writable=writable)
-        stack.callback(dagster.end)
+        dagster = stack.enter_context(running_dagster(settings, port, say, writable=writable))
         say(f"Dagster's log: {dagster.log}; Ctrl-C ends it")
         say(f"Dagster's UI:  http://127.0.0.1:{port}")
         code = dagster.process.wait()

@@ -231,8 +231,15 @@ def dagster_program(settings: Settings, port: int, *, writable: bool = False) ->
     return Program("Dagster", dev_command(port), variables, Path(variables["DAGSTER_HOME"]), log)
 
 
-def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) -> Program:
-    """Start Dagster's UI and daemon on loopback, and return when the UI answers.
+@contextmanager
+def running_dagster(settings: Settings, port: int, say: Say, *, writable: bool) -> Iterator[Program]:
+    """Run Dagster's UI and daemon on loopback until the block ends; it begins when the UI answers.
+
+    Arguments:
+        settings: The pipeline's settings.
+        port: The UI's port.
+        say: Prints a line.
+        writable: Whether the UI and its API may launch, cancel and change things.
 
     Raises:
         DemoFailed: The UI does not answer; the message contains the end of its log.
@@ -241,20 +248,21 @@ def start_dagster(settings: Settings, port: int, say: Say, *, writable: bool) ->
 
     program = dagster_program(settings, port, writable=writable)
     try:
-        with step(say, "starting Dagster's UI and daemon"):
-            GraphQL(f"http://127.0.0.1:{port}").wait(UI_SECONDS)
-    except BaseException as error:
-        program.end()
-        if isinstance(error, GraphQLError):
+        try:
+            with step(say, "starting Dagster's UI and daemon"):
+                GraphQL(f"http://127.0.0.1:{port}").wait(UI_SECONDS)
+        except GraphQLError as error:
             end = log_end(program.log)
             raise DemoFailed(f"Dagster's UI did not start: {error}; the end of {program.log}:\n{end}") from error
-        raise
-    (settings.data_dir / _UI_FILE).write_text(str(port))
-    return program
+        (settings.data_dir / _UI_FILE).write_text(str(port))
+        yield program
+    finally:
+        with step(say, "ending Dagster's UI and daemon"):
+            program.end()
 
 
 def running_ui(data_dir: Path) -> str | None:
-    """Return the address of the UI that `start_dagster` has started for a data folder; None if none answers."""
+    """Return the address of the UI that `running_dagster` has started for a data folder; None if none answers."""
     try:
         port = int((data_dir / _UI_FILE).read_text())
         socket.create_connection(("127.0.0.1", port), timeout=2).close()

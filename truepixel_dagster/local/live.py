@@ -22,8 +22,8 @@ from truepixel_dagster.local.demo import (
     fresh_pipeline,
     live,
     reports,
+    running_dagster,
     send,
-    start_dagster,
 )
 from truepixel_dagster.local.programs import Program
 from truepixel_dagster.local.servers import StackError
@@ -116,8 +116,7 @@ def live_demo(
         own = stack.enter_context(fresh_pipeline(settings, say))
         connected = stack.enter_context(collecting(own, free_port(COLLECTOR_PORT), seed, shops, say))
         port = free_port(UI_PORT)
-        dagster = start_dagster(own, port, say, writable=writable)
-        stack.callback(dagster.end)
+        dagster = stack.enter_context(running_dagster(own, port, say, writable=writable))
         visitors = Visitors(connected, say)
         pages = stack.enter_context(serving(own, connected, free_port(SHOP_PORT))) if shop_page else None
         links = Links(
