@@ -107,6 +107,7 @@ def _pixel_facts(event: Event, touches: Sequence[Touch], kept: Kept) -> Node:
     token, order_id = news.checkout_token, news.order_id
     completes = event.name == CHECKOUT_COMPLETED
     client = _client(event, touches, kept, **({"completed": when} if completes else {"in_checkout": when}))
+    first = news.completion.first_order if news.completion else None
     return Node(
         kind=TOKEN if token else ORDER,
         id=token or order_id or "",
@@ -116,6 +117,7 @@ def _pixel_facts(event: Event, touches: Sequence[Touch], kept: Kept) -> Node:
         clients=() if event.anonymous else (client,),
         sightings=(_sighting(event),) if completes else (),
         cart=news.cart_token,
+        first_order=None if first is None else (*when, first),
     )
 
 

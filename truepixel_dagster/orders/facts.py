@@ -31,6 +31,9 @@ Key = tuple[str, str, tuple[str, ...], str]
 # A record's time in milliseconds since the epoch, and its event id: this decides which is first and newest.
 When = tuple[int, str]
 Moment = TypeVar("Moment", When, tuple[int, int])
+# The moment of the first `checkout_completed` that has `isFirstOrder`, and its value.
+FirstOrder = tuple[int, str, bool]
+Earliest = TypeVar("Earliest", When, FirstOrder)
 
 
 class Kept(NamedTuple):
@@ -117,6 +120,14 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     clients: tuple[ClientFacts, ...] = ()
     sightings: tuple[Sighting, ...] = ()
     cart: str | None = None
+    first_order: FirstOrder | None = None
+
+    @property
+    def told_first_order(self) -> FirstOrder | None:
+        """Return `first_order`; documents of earlier versions have it only in their completion."""
+        if self.first_order is None and self.completion and self.completion.completion.first_order is not None:
+            return *self.completion.when, self.completion.completion.first_order
+        return self.first_order
 
     @property
     def key(self) -> Key:
@@ -184,6 +195,7 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
         clients=kept_clients([*one.clients, *other.clients], kept),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
         cart=one.cart,
+        first_order=_first(one.told_first_order, other.told_first_order),
     )
 
 
@@ -282,7 +294,7 @@ def _first_completion(one: FirstCompletion | None, other: FirstCompletion | None
     return min(one, other, key=lambda each: each.order)
 
 
-def _first(one: When | None, other: When | None) -> When | None:
+def _first(one: Earliest | None, other: Earliest | None) -> Earliest | None:
     return one or other if one is None or other is None else min(one, other)
 
 

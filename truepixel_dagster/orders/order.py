@@ -134,7 +134,8 @@ class Order:
         for payload in self._facts.payloads:
             if payload.customer_orders is not None:
                 return payload.customer_orders <= 1
-        return self._facts.completion.completion.first_order if self._facts.completion else None
+        told = self._facts.told_first_order
+        return told[2] if told else None
 
     @cached_property
     def sold(self) -> tuple[Sold, ...]:

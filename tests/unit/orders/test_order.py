@@ -24,7 +24,7 @@ from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, RefundedLine, SoldLine
 from truepixel_dagster.orders.division import orders_of
 from truepixel_dagster.orders.event_facts import facts_of
-from truepixel_dagster.orders.facts import Kept, Key, Node, merged
+from truepixel_dagster.orders.facts import ALL, Kept, Key, Node, merged
 from truepixel_dagster.orders.order import Figures, Order
 from truepixel_dagster.orders.sold import Sold
 
@@ -196,6 +196,29 @@ def test_the_first_payloads_number_of_orders_decides_about_a_new_customer_and_el
     later = webhook(3, at=NOON + 1, says={"customer_orders": 2})
     assert order(pixel, later).new_customer is False
     assert order(later, first).new_customer is True
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_first_completion_that_says_it_decides_about_a_new_customer(turned: bool) -> None:
+    """A buyer who opens the thank-you page again a day later may be logged in only then."""
+
+    def said(*events: Event) -> bool | None:
+        return order(*(reversed(events) if turned else events)).new_customer
+
+    silent, again = completed(1), completed(2, at=NOON + DAY, first_order=False)
+    assert said(silent, again) is False
+    assert said(completed(1, first_order=True), again) is True
+    assert said(silent, again, completed(3, at=NOON + 2 * DAY, first_order=True)) is False
+    assert said(completed(1, value=None, first_order=True), again) is True
+
+
+def test_a_document_of_an_earlier_version_says_it_in_its_completion() -> None:
+    node = facts_of(completed(1, first_order=True), ())
+    assert node
+    older = msgspec.structs.replace(node, first_order=None)
+    later = facts_of(completed(2, at=NOON + 1, first_order=False), ())
+    assert later
+    assert older.told_first_order == merged(older, later, ALL).first_order == (NOON, node.sightings[0].event_id, True)
 
 
 def test_the_newest_payload_alone_decides_whether_it_is_a_test_and_where_it_was_placed() -> None:
