@@ -196,8 +196,6 @@ class Order:
     def _total(self) -> Money | None:
         if self._valued:
             return self._valued.total
-        if self.payload:
-            return None
         return self._facts.completion.completion.value if self._facts.completion else None
 
     def _newest(self, says: Callable[[OrderPayload], object]) -> OrderPayload | None:

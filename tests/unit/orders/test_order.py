@@ -55,6 +55,8 @@ def test_the_pixels_amount_counts_until_a_webhook_has_the_shops() -> None:
     both = order(pixel, webhook(2, says={"total": usd(1000)}))
     assert both.figures == Figures("USD", 1000, 0, 1000)
     assert both.value_from == "webhook"
+    without = order(pixel, webhook(2, says={"total": None}))
+    assert (without.figures, without.value_from) == (Figures(EUR, 900, 0, 900), "pixel")
 
 
 def test_the_first_pixel_event_with_a_value_decides_it() -> None:
