@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from decimal import Decimal
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -48,13 +49,13 @@ def counted(order: Order, day_of: DayOf, products: int) -> Counted:
     Arguments:
         order: The order.
         day_of: Maps a time to the shop's day.
-        products: The maximum number of products that count per order, the first ones.
+        products: The maximum number of products that count per order and per refund, the first ones.
     """
     found: Counted = {}
     if order.test:
         return found
     day = day_of(order.at, order.utc_offset)
-    kept = _first(order, products)
+    kept = _first((sold.product_id for sold in order.sold if sold.units), products)
     for product in kept:
         _add(found, (product, day, ORDERS), 1)
     for sold in order.sold:
@@ -62,8 +63,9 @@ def counted(order: Order, day_of: DayOf, products: int) -> Counted:
             _add_pieces(found, sold.product_id, day, (UNITS, REVENUE), sold.units, sold.revenue)
     for refund in order.refunds:
         day = day_of(refund.at, refund.utc_offset)
+        returned = _first((line.product_id for line in refund.lines), products)
         for line in refund.lines:
-            if line.product_id in kept:
+            if line.product_id in returned:
                 subtotal = line.subtotal or _in_currency(line.bare, order.figures.currency)
                 _add_pieces(found, line.product_id, day, (RETURNED_UNITS, RETURNED), line.quantity, subtotal)
     return {key: amount for key, amount in found.items() if amount}
@@ -78,10 +80,9 @@ def _in_currency(amount: str | None, currency: str | None) -> Money | None:
     return None
 
 
-def _first(order: Order, products: int) -> dict[str, None]:
-    """Return the order's products that count: the first ones of which something was sold."""
-    products_sold = dict.fromkeys(sold.product_id for sold in order.sold if sold.units)
-    return dict.fromkeys(list(products_sold)[:products])
+def _first(ids: Iterable[str], most: int) -> dict[str, None]:
+    """Return the first ids, each once."""
+    return dict.fromkeys(islice(dict.fromkeys(ids), most))
 
 
 def _add_pieces(

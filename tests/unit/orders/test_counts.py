@@ -56,6 +56,16 @@ def test_returned_units_count_on_the_refunds_day_and_not_against_sold_units() ->
     assert days_of(found) == {TODAY, TOMORROW}
 
 
+def test_a_returned_product_counts_although_no_line_of_the_order_names_it() -> None:
+    assert counts(paid(lines=LINES[1:2]), refunded(1, BACK), products=1) == {
+        ("q", TODAY, "orders"): 1,
+        ("q", TODAY, "units"): 1,
+        ("q", TODAY, "revenue:USD"): 400,
+        ("p", TOMORROW, "returned_units"): 1,
+        ("p", TOMORROW, "returned:USD"): 250,
+    }
+
+
 def test_a_line_that_an_edit_has_taken_out_counts_nothing() -> None:
     gone = SoldLine("q", 1, usd(400), 0, 0)
     assert {product for product, _, _ in counts(paid(lines=(LINES[0], gone)))} == {"p"}

@@ -1,7 +1,8 @@
-"""Whatever records say of orders, stages and oracle agree about every field of every attribution."""
+"""Whatever records say of orders, stages and oracle agree about attributions, product statistics and customers."""
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -32,12 +33,13 @@ def _pixel(draw: st.DrawFn, number: int, order_id: str) -> Any:
     name = draw(st.sampled_from(["page_viewed", "checkout_started", "checkout_completed", "checkout_completed"]))
     client, when = draw(st.sampled_from(CLIENTS)), at(draw(HOURS), number)
     customer = draw(st.sampled_from([None, {}, {"isFirstOrder": True}, {"isFirstOrder": False}]))
-    total = draw(AMOUNTS)
+    # Shopify's events of a checkout always have a total and lines.
+    total = draw(st.sampled_from(["0.00", "10.00", "25.50"]))
     checkout: dict[str, Any] = {
         "token": TOKENS[order_id],
         "currencyCode": "USD",
-        "totalPrice": {"amount": total} if total else None,
-        "lineItems": draw(st.lists(_pixel_line(), max_size=2)),
+        "totalPrice": {"amount": total},
+        "lineItems": draw(st.lists(_pixel_line(), min_size=1, max_size=2)),
         "order": {"id": draw(st.sampled_from([None, order_id])), "customer": customer},
     }
     query = draw(st.sampled_from(["", "?gclid=1", "?utm_source=news&utm_medium=email", "?fbclid=2&utm_medium=cpc"]))
@@ -138,7 +140,7 @@ def partitions(draw: st.DrawFn) -> Partitions:
 
 
 def mistakes(found: Partitions, world: World) -> list[str]:
-    """The differences of the attributions from what the oracle expects."""
+    """The differences of attributions and product statistics from what the oracle expects."""
     records = [
         oracle.Record("events", m.origin.partition, m.origin.offset, m.timestamp, m.key, m.value, [*m.headers])
         for partition in found
@@ -146,10 +148,54 @@ def mistakes(found: Partitions, world: World) -> list[str]:
     ]
     expected = oracle.expected(records, touch_repeat_seconds=0)
     assert not expected.dead
-    others: dict[str, Any] = {"ad_leads": {}, "customers": {}, "product_stats": {}, "weekly_visitors": {}}
+    others: dict[str, Any] = {"ad_leads": {}, "customers": {}, "weekly_visitors": {}}
     ours = msgspec.json.decode(msgspec.json.encode(world.attributions))
-    actual = Actual(events=expected.events, attributions=ours)
-    return [str(each) for each in differences(replace(expected, **others), actual)]
+    actual = Actual(events=expected.events, attributions=ours, product_stats=product_stats(world))
+    return [str(each) for each in differences(replace(expected, **others), actual)] + wrong_customers(expected, world)
+
+
+def product_stats(world: World) -> dict[str, Any]:
+    """The counts of products as documents."""
+    found: dict[str, Any] = {}
+    for (product, day, field), amount in world.totals.items():
+        document = found.setdefault(f"s:{product}:{day}", {"shop_id": "s", "product_id": product, "day": day})
+        name, _, currency = field.partition(":")
+        if currency:
+            document.setdefault("returned_revenue" if name == "returned" else name, {})[currency] = amount
+        else:
+            document[name] = amount
+    return found
+
+
+def wrong_customers(expected: oracle.Expected, world: World) -> list[str]:
+    """The customers whose orders, revenue or refunds differ."""
+    found: dict[str, Counter[str]] = {}
+    for entry in world.state()["entries"]:
+        amounts = {
+            "orders": 1,
+            f"revenue {entry.currency}": entry.revenue,
+            f"refunded {entry.currency}": entry.refunded,
+        }
+        found.setdefault(entry.user, Counter()).update(amounts)
+    wanted = {
+        user: Counter(
+            {
+                "orders": document.get("orders", 0),
+                **{
+                    f"{field} {currency}": amount
+                    for field in ("revenue", "refunded")
+                    for currency, amount in document.get(field, {}).items()
+                },
+            }
+        )
+        for user, document in expected.customers.items()
+    }
+    users = found.keys() | wanted.keys()
+    return [
+        f"{user}: {found.get(user)}, expected {wanted.get(user)}"
+        for user in sorted(users)
+        if +found.get(user, Counter()) != +wanted.get(user, Counter())
+    ]
 
 
 @given(partitions(), st.data())
