@@ -123,7 +123,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     first_order: FirstOrder | None = None
 
     @property
-    def told_first_order(self) -> FirstOrder | None:
+    def known_first_order(self) -> FirstOrder | None:
         """Return `first_order`; documents of earlier versions have it only in their completion."""
         if self.first_order is None and self.completion and self.completion.completion.first_order is not None:
             return *self.completion.when, self.completion.completion.first_order
@@ -195,7 +195,7 @@ def merged(one: Node, other: Node, kept: Kept) -> Node:
         clients=kept_clients([*one.clients, *other.clients], kept),
         sightings=kept_sightings([*one.sightings, *other.sightings], kept.sightings),
         cart=one.cart,
-        first_order=_first(one.told_first_order, other.told_first_order),
+        first_order=_first(one.known_first_order, other.known_first_order),
     )
 
 

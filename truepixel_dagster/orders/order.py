@@ -134,8 +134,8 @@ class Order:
         for payload in self._facts.payloads:
             if payload.customer_orders is not None:
                 return payload.customer_orders <= 1
-        told = self._facts.told_first_order
-        return told[2] if told else None
+        known = self._facts.known_first_order
+        return known[2] if known else None
 
     @cached_property
     def sold(self) -> tuple[Sold, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -226,6 +227,29 @@ class World:
             elif id_ not in wanted and id_ in self.attributions:
                 self._write()
                 del self.attributions[id_]
+
+
+def delivered(partitions: Sequence[Sequence[Event]], data: st.DataObject, batches: int) -> World:
+    """The world after all records, in any batches and lanes.
+
+    Arguments:
+        partitions: The records; those of a partition are processed in offset order.
+        data: Draws the batches.
+        batches: How many batches may be redelivered or killed, before the lanes process the rest.
+    """
+    world, committed = World(), [0] * PARTITIONS
+    lanes = [number for number in range(PARTITIONS) if partitions[number]]
+    for _ in range(data.draw(st.integers(0, batches))):
+        lane = data.draw(st.sampled_from(lanes))
+        start = data.draw(st.integers(0, min(committed[lane], len(partitions[lane]) - 1)))
+        end = data.draw(st.integers(start + 1, len(partitions[lane])))
+        with suppress(Crashed):
+            world.deliver(partitions[lane][start:end], data.draw(st.none() | st.integers(0, 6)))
+            committed[lane] = max(committed[lane], end)
+    for lane in data.draw(st.permutations(lanes)):
+        if left := partitions[lane][committed[lane] :]:
+            world.deliver(left)
+    return world
 
 
 def whole(partitions: Sequence[Sequence[Event]]) -> World:

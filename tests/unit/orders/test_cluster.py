@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders.families import PARTITIONS, Crashed, World, families, whole
+from tests.unit.orders.families import Crashed, World, delivered, families, whole
 from tests.unit.stages.events_made_up import completed, usd, webhook
 from truepixel_dagster.events.event import Event
 from truepixel_dagster.events.order import SoldLine
@@ -19,19 +17,7 @@ Partitions = list[list[Event]]
 
 @given(families(), st.data())
 def test_the_final_state_is_that_of_the_set_of_records(partitions: Partitions, data: st.DataObject) -> None:
-    world, committed = World(), [0] * PARTITIONS
-    lanes = [number for number in range(PARTITIONS) if partitions[number]]
-    for _ in range(data.draw(st.integers(0, 12))):
-        lane = data.draw(st.sampled_from(lanes))
-        start = data.draw(st.integers(0, min(committed[lane], len(partitions[lane]) - 1)))
-        end = data.draw(st.integers(start + 1, len(partitions[lane])))
-        with suppress(Crashed):
-            world.deliver(partitions[lane][start:end], data.draw(st.none() | st.integers(0, 6)))
-            committed[lane] = max(committed[lane], end)
-    for lane in data.draw(st.permutations(lanes)):
-        if left := partitions[lane][committed[lane] :]:
-            world.deliver(left)
-    found = world.state()
+    found = delivered(partitions, data, 12).state()
     assert found == whole(partitions).state()
     # Only orders count products here: the sum of all changes equals the counts of the orders.
     assert found["totals"] == found["counted"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +10,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders.families import PARTITIONS, Crashed, World
-from tests.unit.orders.test_ids_agreement import Partitions, events, placed
+from tests.unit.orders.families import World, delivered
+from tests.unit.orders.test_ids_agreement import Partitions, events, expected, placed
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.audit.compare import Actual, differences
 
@@ -141,17 +140,12 @@ def partitions(draw: st.DrawFn) -> Partitions:
 
 def mistakes(found: Partitions, world: World) -> list[str]:
     """The differences of attributions and product statistics from what the oracle expects."""
-    records = [
-        oracle.Record("events", m.origin.partition, m.origin.offset, m.timestamp, m.key, m.value, [*m.headers])
-        for partition in found
-        for m in partition
-    ]
-    expected = oracle.expected(records, touch_repeat_seconds=0)
-    assert not expected.dead
+    right = expected(found)
+    assert not right.dead
     others: dict[str, Any] = {"ad_leads": {}, "customers": {}, "weekly_visitors": {}}
     ours = msgspec.json.decode(msgspec.json.encode(world.attributions))
-    actual = Actual(events=expected.events, attributions=ours, product_stats=product_stats(world))
-    return [str(each) for each in differences(replace(expected, **others), actual)] + wrong_customers(expected, world)
+    actual = Actual(events=right.events, attributions=ours, product_stats=product_stats(world))
+    return [str(each) for each in differences(replace(right, **others), actual)] + wrong_customers(right, world)
 
 
 def product_stats(world: World) -> dict[str, Any]:
@@ -167,7 +161,7 @@ def product_stats(world: World) -> dict[str, Any]:
     return found
 
 
-def wrong_customers(expected: oracle.Expected, world: World) -> list[str]:
+def wrong_customers(right: oracle.Expected, world: World) -> list[str]:
     """The customers whose orders, revenue or refunds differ."""
     found: dict[str, Counter[str]] = {}
     for entry in world.state()["entries"]:
@@ -188,7 +182,7 @@ def wrong_customers(expected: oracle.Expected, world: World) -> list[str]:
                 },
             }
         )
-        for user, document in expected.customers.items()
+        for user, document in right.customers.items()
     }
     users = found.keys() | wanted.keys()
     return [
@@ -200,16 +194,4 @@ def wrong_customers(expected: oracle.Expected, world: World) -> list[str]:
 
 @given(partitions(), st.data())
 def test_stages_and_oracle_agree_whatever_records_say_of_orders(found: Partitions, data: st.DataObject) -> None:
-    world, committed = World(), [0] * PARTITIONS
-    lanes = [number for number in range(PARTITIONS) if found[number]]
-    for _ in range(data.draw(st.integers(0, 4))):
-        lane = data.draw(st.sampled_from(lanes))
-        start = data.draw(st.integers(0, min(committed[lane], len(found[lane]) - 1)))
-        end = data.draw(st.integers(start + 1, len(found[lane])))
-        with suppress(Crashed):
-            world.deliver(events(found[lane][start:end]), data.draw(st.none() | st.integers(0, 6)))
-            committed[lane] = max(committed[lane], end)
-    for lane in data.draw(st.permutations(lanes)):
-        if left := found[lane][committed[lane] :]:
-            world.deliver(events(left))
-    assert mistakes(found, world) == []
+    assert mistakes(found, delivered([events(partition) for partition in found], data, 4)) == []

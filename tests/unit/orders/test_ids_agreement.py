@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.orders.families import PARTITIONS, RULES, Crashed, World
+from tests.unit.orders.families import PARTITIONS, RULES, World, delivered
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
@@ -86,14 +85,18 @@ def placed(sent: Sequence[Any]) -> Partitions:
     return found
 
 
-def right(found: Partitions) -> dict[str, Any]:
+def expected(found: Partitions) -> oracle.Expected:
+    """What the oracle expects of the records."""
     records = [
         oracle.Record("events", m.origin.partition, m.origin.offset, m.timestamp, m.key, m.value, [*m.headers])
         for partition in found
         for m in partition
     ]
-    expected = oracle.expected(records, touch_repeat_seconds=0)
-    return {id_: without_kafka(document) for id_, document in expected.attributions.items()}
+    return oracle.expected(records, touch_repeat_seconds=0)
+
+
+def right(found: Partitions) -> dict[str, Any]:
+    return {id_: without_kafka(document) for id_, document in expected(found).attributions.items()}
 
 
 def actual(world: World) -> dict[str, Any]:
@@ -115,18 +118,7 @@ def events(messages: Sequence[Message]) -> list[Event]:
 
 @given(partitions(), st.data())
 def test_stages_and_oracle_agree_whatever_ids_records_name(found: Partitions, data: st.DataObject) -> None:
-    world, committed = World(), [0] * PARTITIONS
-    lanes = [number for number in range(PARTITIONS) if found[number]]
-    for _ in range(data.draw(st.integers(0, 8))):
-        lane = data.draw(st.sampled_from(lanes))
-        start = data.draw(st.integers(0, min(committed[lane], len(found[lane]) - 1)))
-        end = data.draw(st.integers(start + 1, len(found[lane])))
-        with suppress(Crashed):
-            world.deliver(events(found[lane][start:end]), data.draw(st.none() | st.integers(0, 6)))
-            committed[lane] = max(committed[lane], end)
-    for lane in data.draw(st.permutations(lanes)):
-        if left := found[lane][committed[lane] :]:
-            world.deliver(events(left))
+    world = delivered([events(partition) for partition in found], data, 8)
     assert actual(world) == right(found)
     assert world.state()["totals"] == world.state()["counted"]
 

@@ -220,7 +220,7 @@ def test_a_document_of_an_earlier_version_says_it_in_its_completion() -> None:
     older = msgspec.structs.replace(node, first_order=None)
     later = facts_of(completed(2, at=NOON + 1, first_order=False), ())
     assert later
-    assert older.told_first_order == merged(older, later, ALL).first_order == (NOON, node.sightings[0].event_id, True)
+    assert older.known_first_order == merged(older, later, ALL).first_order == (NOON, node.sightings[0].event_id, True)
 
 
 def test_the_newest_payload_alone_decides_whether_it_is_a_test_and_where_it_was_placed() -> None:
