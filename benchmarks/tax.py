@@ -20,7 +20,7 @@ from truepixel_dagster.local.traffic import FIRST
 from truepixel_dagster.provision import provision
 from truepixel_dagster.settings import Settings
 
-SLOTS, BATCH = 64, 512
+BATCHES, BATCH = 64, 512
 
 
 def bare(settings: Settings) -> float:
@@ -43,11 +43,15 @@ def run(quick: bool, say: Callable[[str], None]) -> Outcome:
         own: dict[str, Settings] = {}
         for number, way in enumerate(ways):
             own[way] = base.model_copy(
-                update={"namespace": f"tax{number}", "data_dir": base.data_dir / f"tax{number}", "slots_per_run": SLOTS}
+                update={
+                    "namespace": f"tax{number}",
+                    "data_dir": base.data_dir / f"tax{number}",
+                    "slots_per_run": BATCHES,
+                }
             )
             provision(own[way])
             # One round more than is counted: the first one creates indices and warms caches.
-            produce(own[way], (rounds + 1) * SLOTS * BATCH, seed=5, profile=FIRST)
+            produce(own[way], (rounds + 1) * BATCHES * BATCH, seed=5, profile=FIRST)
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for number in range(rounds + 1):
             for way, measure in ways.items():

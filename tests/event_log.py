@@ -12,19 +12,19 @@ from pathlib import Path
 
 import dagster as dg
 
-SLOTS = 4
+BATCHES = 4
 WRITTEN = dg.AssetKey("written")
 
 
 @dg.op(out=dg.DynamicOut(int))
 def plan() -> Iterator[dg.DynamicOutput[int]]:
-    for number in range(SLOTS):
-        yield dg.DynamicOutput(number, mapping_key=f"s{number}")
+    for number in range(BATCHES):
+        yield dg.DynamicOutput(number, mapping_key=str(number))
 
 
 @dg.op(out=dg.Out(int, is_required=False))
 def work(context: dg.OpExecutionContext, number: int) -> Iterator[dg.Output[int]]:
-    context.log.info("slot %d", number)
+    context.log.info("micro-batch %d", number)
     if number != 2:
         yield dg.Output(number)
 
@@ -43,7 +43,7 @@ def end(context: dg.OpExecutionContext, numbers: list[int]) -> None:
     executor_def=dg.in_process_executor,
     config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
 )
-def slots() -> None:
+def batches() -> None:
     end(plan().map(work).collect())
 
 
@@ -80,17 +80,17 @@ def of_assets(instance: dg.DagsterInstance) -> list[object]:
 
 class EventLogPromises:
     def test_every_event_is_there_in_dagsters_order(self, pooled: dg.DagsterInstance, own: dg.DagsterInstance) -> None:
-        expected = slots.execute_in_process(instance=own)
-        found = slots.execute_in_process(instance=pooled)
+        expected = batches.execute_in_process(instance=own)
+        found = batches.execute_in_process(instance=pooled)
         assert expected.success
         assert found.success
         assert seen(pooled, found.run_id) == seen(own, expected.run_id)
         assert of_assets(pooled) == of_assets(own)
-        assert len(of_assets(pooled)[0]) == SLOTS - 1  # type: ignore[arg-type]
+        assert len(of_assets(pooled)[0]) == BATCHES - 1  # type: ignore[arg-type]
         assert pooled.get_run_by_id(found.run_id).status == dg.DagsterRunStatus.SUCCESS  # type: ignore[union-attr]
 
     def test_pages_of_a_run_join_without_a_gap(self, pooled: dg.DagsterInstance) -> None:
-        run_id = slots.execute_in_process(instance=pooled).run_id
+        run_id = batches.execute_in_process(instance=pooled).run_id
         cursor, ids = None, []
         while True:
             page = pooled.get_records_for_run(run_id, cursor=cursor, limit=7)
@@ -101,7 +101,7 @@ class EventLogPromises:
         assert ids == list(range(1, len(pooled.all_logs(run_id)) + 1))
 
     def test_records_of_an_asset_join_by_their_cursors(self, pooled: dg.DagsterInstance) -> None:
-        run_ids = [slots.execute_in_process(instance=pooled).run_id for _ in range(2)]
+        run_ids = [batches.execute_in_process(instance=pooled).run_id for _ in range(2)]
         cursor, found = None, []
         while True:
             page = pooled.fetch_materializations(WRITTEN, limit=2, cursor=cursor, ascending=True)
@@ -109,7 +109,7 @@ class EventLogPromises:
             cursor = page.cursor
             if not page.has_more:
                 break
-        assert found == [(run_id, f"2026-01-0{n + 1}") for run_id in run_ids for n in range(SLOTS) if n != 2]
+        assert found == [(run_id, f"2026-01-0{n + 1}") for run_id in run_ids for n in range(BATCHES) if n != 2]
 
     def test_another_process_reads_an_event_as_soon_as_it_is_written(self, pooled: dg.DagsterInstance) -> None:
         counts = []
@@ -130,7 +130,7 @@ class EventLogPromises:
     def test_a_kill_loses_no_written_event(self, pooled: dg.DagsterInstance) -> None:
         code = (
             "import dagster as dg, os, sys\n"
-            "from tests.event_log import slots\n"
+            "from tests.event_log import batches\n"
             "instance = dg.DagsterInstance.from_config(sys.argv[1])\n"
             "storage = type(instance.event_log_storage)\n"
             "store, count = storage.store_event, 0\n"
@@ -139,7 +139,7 @@ class EventLogPromises:
             "    store(self, event); count += 1\n"
             "    if count == 25: print(count, flush=True); os.kill(os.getpid(), 9)\n"
             "storage.store_event = counting\n"
-            "slots.execute_in_process(instance=instance)\n"
+            "batches.execute_in_process(instance=instance)\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", code, pooled.root_directory], capture_output=True, text=True, check=False

@@ -88,12 +88,12 @@ def through_peer(python: Path, name: str, settings: Settings) -> tuple[float, fl
     return figures["per_minute"], figures["peak_mib"]
 
 
-def contenders(base: Settings, python: Path, slots: int) -> dict[str, Contender]:
+def contenders(base: Settings, python: Path, batches: int) -> dict[str, Contender]:
     """Set up and return ours and the peers, each with its own namespace."""
     found: dict[str, Contender] = {}
     for name in (OURS, OURS_IN_LANES, *PEERS):
         namespace = name.replace("_", "-")
-        update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": 2 * slots}
+        update = {"namespace": namespace, "data_dir": base.data_dir / namespace, "slots_per_run": 2 * batches}
         # A lane that has processed its share ends at once.
         lanes = {"lanes": base.kafka_partitions if name == OURS_IN_LANES else 1, "idle": 0.2}
         settings = base.model_copy(update={**update, **lanes})
@@ -117,13 +117,13 @@ def judge(name: str, settings: Settings) -> int:
 
 def run(quick: bool, say: Callable[[str], None]) -> Outcome:
     """Measure all ways in turns, and check the results."""
-    rounds, slots = (2, 24) if quick else (5, 256)
+    rounds, batches = (2, 24) if quick else (5, 256)
     python = interpreter(say)
     with servers(say) as base:
-        own = contenders(base, python, slots)
-        records = traffic((rounds + 1) * slots * BATCH, seed=5, profile=FIRST)
+        own = contenders(base, python, batches)
+        records = traffic((rounds + 1) * batches * BATCH, seed=5, profile=FIRST)
         for number in range(rounds + 1):
-            turn = list(islice(records, slots * BATCH))
+            turn = list(islice(records, batches * BATCH))
             # Alternate the direction, so that work left over for the servers does not always slow the same way.
             for name in list(own)[:: -1 if number % 2 else 1]:
                 own[name].round(turn)

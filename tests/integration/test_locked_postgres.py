@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from tests.event_log import slots
+from tests.event_log import batches
 from tests.integration.locked_servers import PASSWORD, LockedPostgres, make_certificates
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.instance.history import HistoryUnavailable, check_history
@@ -59,7 +59,7 @@ def test_with_the_right_password_everything_of_dagsters_is_written_over_tls(
     monkeypatch.setenv("TRUEPIXEL_POSTGRES_URL", postgres.url)
     check_history(settings)
     with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
-        run_id = slots.execute_in_process(instance=instance).run_id
+        run_id = batches.execute_in_process(instance=instance).run_id
         run = instance.get_run_by_id(run_id)
         assert run is not None
         assert run.is_success

@@ -23,7 +23,7 @@ from dagster_postgres.utils import pg_alembic_config
 from pydantic import SecretStr
 from sqlalchemy.pool import NullPool
 
-from tests.event_log import EventLogPromises, home, of_assets, seen, slots
+from tests.event_log import EventLogPromises, batches, home, of_assets, seen
 from tests.integration.driving import audited
 from tests.integration.test_cli import truepixel
 from truepixel_dagster.instance.postgres_event_log import KEPT_OPEN, MORE_AT_ONCE, PooledPostgresEventLogStorage
@@ -175,7 +175,7 @@ def test_a_run_makes_one_connection_where_dagsters_own_makes_one_an_event(
 
         for engine in engines(instance):
             sa.event.listen(engine, "connect", count)
-        assert slots.execute_in_process(instance=instance).success
+        assert batches.execute_in_process(instance=instance).success
     assert made["pooled"] <= KEPT_OPEN + 1
     assert made["own"] > 30
 
@@ -200,7 +200,7 @@ def test_threads_share_a_few_connections_and_their_events_keep_their_order(poole
 def test_a_connection_that_breaks_at_any_write_costs_and_doubles_nothing(
     pooled: dg.DagsterInstance, own: dg.DagsterInstance
 ) -> None:
-    expected = slots.execute_in_process(instance=own)
+    expected = batches.execute_in_process(instance=own)
     broken: dict[str, str] = {}
 
     def cut(connection: Any, _cursor: Any, statement: str, parameters: object, *_: object) -> None:
@@ -215,7 +215,7 @@ def test_a_connection_that_breaks_at_any_write_costs_and_doubles_nothing(
 
     for engine in engines(pooled):
         sa.event.listen(engine, "before_cursor_execute", cut)
-    found = slots.execute_in_process(instance=pooled)
+    found = batches.execute_in_process(instance=pooled)
     assert found.success
     assert seen(pooled, found.run_id) == seen(own, expected.run_id)
     assert of_assets(pooled) == of_assets(own)
@@ -338,12 +338,12 @@ def test_with_an_untested_version_dagsters_own_storage_writes(
     monkeypatch.setattr(PostgresEventLogStorage, "store_event", counted)
     with dg.DagsterInstance.from_config(pooled.root_directory) as instance:
         assert isinstance(storage_of(instance)._engine.pool, NullPool)
-        run_id = slots.execute_in_process(instance=instance).run_id
+        run_id = batches.execute_in_process(instance=instance).run_id
         assert len(calls) == len(seen(instance, run_id)) > 30
 
 
 def test_pruning_removes_runs_and_keeps_what_they_wrote_of_assets(pooled: dg.DagsterInstance) -> None:
-    run_id = slots.execute_in_process(instance=pooled).run_id
+    run_id = batches.execute_in_process(instance=pooled).run_id
     kept = of_assets(pooled)
     never, now = timedelta(days=1000), datetime.now(timezone.utc) + timedelta(hours=1)
     assert prune(pooled, now, successful=timedelta(0), failed=never, assets=never).runs == 1

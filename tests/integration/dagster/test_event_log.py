@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from tests.event_log import EventLogPromises, home, seen, slots
+from tests.event_log import EventLogPromises, batches, home, seen
 
 POOLED = """
 event_log_storage:
@@ -39,13 +39,13 @@ def test_with_an_untested_version_dagsters_own_storage_writes(
     pooled: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dg, "__version__", "9.0.0")
-    run_id = slots.execute_in_process(instance=pooled).run_id
+    run_id = batches.execute_in_process(instance=pooled).run_id
     assert len(seen(pooled, run_id)) > 30
     assert set(pooled.event_log_storage._files) <= {"index"}  # type: ignore[attr-defined]
 
 
 def test_the_rows_are_what_dagsters_own_storage_writes(pooled: dg.DagsterInstance, own: dg.DagsterInstance) -> None:
-    run_id = slots.execute_in_process(instance=pooled).run_id
+    run_id = batches.execute_in_process(instance=pooled).run_id
     for entry in pooled.all_logs(run_id):
         own.event_log_storage.store_event(entry)
     assert rows(pooled, run_id) == rows(own, run_id)
@@ -58,7 +58,7 @@ def rows(instance: dg.DagsterInstance, run_id: str) -> list[tuple[object, ...]]:
 
 
 def test_a_pruned_file_is_recreated(pooled: dg.DagsterInstance) -> None:
-    run_id = slots.execute_in_process(instance=pooled).run_id
+    run_id = batches.execute_in_process(instance=pooled).run_id
     for file in Path(pooled.root_directory, "history", "runs").glob(f"{run_id}.db*"):
         file.unlink()
     assert pooled.all_logs(run_id) == []

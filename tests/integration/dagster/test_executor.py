@@ -21,7 +21,7 @@ def _priority(value: int) -> dict[str, str]:
 @dg.op(out=dg.DynamicOut(str), config_schema=[str])
 def plan(context: dg.OpExecutionContext) -> Iterator[dg.DynamicOutput[str]]:
     for number, outcome in enumerate(context.op_config):
-        yield dg.DynamicOutput(outcome, mapping_key=f"s{number}")
+        yield dg.DynamicOutput(outcome, mapping_key=str(number))
 
 
 @dg.op(out=dg.Out(str, is_required=False))
@@ -60,19 +60,19 @@ def end(outcomes: list[str]) -> int:
 
 
 @dg.graph
-def slot(outcome: str) -> str:
+def micro_batch(outcome: str) -> str:
     done = first(fetch(outcome))
     return both(left(done), right(done))  # type: ignore[no-any-return]
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def by_dagster() -> None:
-    end(plan().map(slot).collect())
+    end(plan().map(micro_batch).collect())
 
 
 @dg.job(executor_def=long_run_executor)
 def by_ours() -> None:
-    end(plan().map(slot).collect())
+    end(plan().map(micro_batch).collect())
 
 
 @dg.op(tags=_priority(9), pool="narrow")
@@ -119,33 +119,34 @@ def steps_of(job: dg.JobDefinition, outcomes: list[str]) -> list[tuple[str, str 
 def test_a_run_has_the_events_of_dagsters_own_executor(outcomes: list[str]) -> None:
     ours, dagsters = steps_of(by_ours, outcomes), needed(steps_of(by_dagster, outcomes), outcomes)
     # The events between a step that waits for its retry and that retry depend on the machine's load.
-    waiting = [f"[s{number}]" for number, outcome in enumerate(outcomes) if outcome == RETRIED_LATER]
-    for slots in ([], waiting):
-        assert of_slots(ours, slots, waiting) == of_slots(dagsters, slots, waiting)
+    waiting = [f"[{number}]" for number, outcome in enumerate(outcomes) if outcome == RETRIED_LATER]
+    for batches in ([], waiting):
+        assert of_batches(ours, batches, waiting) == of_batches(dagsters, batches, waiting)
     assert ("STEP_START", "plan") in ours
 
 
 def needed(steps: list[tuple[str, str | None]], outcomes: list[str]) -> list[tuple[str, str | None]]:
-    """Dagster's events without those that our executor omits: skipped steps, and slots after the first skipped one."""
+    """Dagster's events without those that our executor omits: skipped steps, and all after the first skipped one."""
     last = outcomes.index(SKIPPED) if SKIPPED in outcomes else len(outcomes)
-    after = tuple(f"[s{number}]" for number in range(last + 1, len(outcomes)))
+    after = tuple(f"[{number}]" for number in range(last + 1, len(outcomes)))
     return [(kind, key) for kind, key in steps if kind != "STEP_SKIPPED" and not (key or "").endswith(after)]
 
 
 def test_a_run_shows_no_step_that_was_not_needed() -> None:
     keys = {key for _, key in steps_of(by_ours, [GOOD, SKIPPED, GOOD, GOOD]) if key}
-    assert keys == {"plan", "end", *(f"slot.{name}[s0]" for name in ("fetch", "first", "left", "right", "both"))} | {
-        "slot.fetch[s1]"
-    }
+    whole = (f"micro_batch.{name}[0]" for name in ("fetch", "first", "left", "right", "both"))
+    assert keys == {"plan", "end", *whole, "micro_batch.fetch[1]"}
 
 
-def of_slots(steps: list[tuple[str, str | None]], slots: list[str], waiting: list[str]) -> list[tuple[str, str | None]]:
-    """The events of some slots; if none are given, the events of all slots that do not wait."""
+def of_batches(
+    steps: list[tuple[str, str | None]], batches: list[str], waiting: list[str]
+) -> list[tuple[str, str | None]]:
+    """The events of some micro-batches; if none are given, the events of all micro-batches that do not wait."""
 
     def is_of(key: str | None, names: list[str]) -> bool:
         return any((key or "").endswith(name) for name in names)
 
-    return [(kind, key) for kind, key in steps if (is_of(key, slots) if slots else not is_of(key, waiting))]
+    return [(kind, key) for kind, key in steps if (is_of(key, batches) if batches else not is_of(key, waiting))]
 
 
 def test_a_step_whose_pool_is_full_holds_no_other_back(tmp_path: Path) -> None:
@@ -180,4 +181,4 @@ def test_with_an_untested_version_dagsters_own_executor_runs_the_steps(monkeypat
         raise AssertionError
 
     monkeypatch.setattr(executor, "_Plan", never)
-    assert ("STEP_START", "slot.both[s1]") in steps_of(by_ours, [GOOD, GOOD])
+    assert ("STEP_START", "micro_batch.both[1]") in steps_of(by_ours, [GOOD, GOOD])
