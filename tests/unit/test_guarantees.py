@@ -17,11 +17,17 @@ DEFAULT_FILE = "test_redis_lost.py"
 NAMED = re.compile(r"`([\w/.:…]+)(?:\[[^\]`]*\])?`")
 
 
+# The tests of each file, by its path below the project.
+FUNCTIONS = {
+    f"/{path.relative_to(ROOT)}": frozenset(re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    for path in (ROOT / "tests").rglob("test_*.py")
+}
+
+
 @cache
 def functions(file: str) -> frozenset[str]:
     """The tests of a file that is named by the end of its path; none where there is no such file."""
-    found = [path for path in (ROOT / "tests").rglob("test_*.py") if f"/{path.relative_to(ROOT)}".endswith(f"/{file}")]
-    return frozenset(name for path in found for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE))
+    return frozenset().union(*(found for path, found in FUNCTIONS.items() if path.endswith(f"/{file}")))
 
 
 class Named(NamedTuple):

@@ -103,14 +103,10 @@ def test_file_names_of_two_texts_differ_whatever_the_system_folds(one: str, othe
 # Text from outside passes through one function before it is shown; these tests check the source for that.
 
 
-def sources() -> list[Path]:
-    folders = ("truepixel_dagster", "assets", "sensors")
-    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
 def calls(words: str) -> Iterator[tuple[Path, ast.Call, str]]:
     """Every call in a source that has one of some words, with what it calls."""
-    for path in sources():
+    folders = ("truepixel_dagster", "assets", "sensors")
+    for path in [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]:
         source = path.read_text()
         for node in ast.walk(ast.parse(source)) if re.search(words, source) else ():
             if isinstance(node, ast.Call):

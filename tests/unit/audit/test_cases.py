@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.cases import PRODUCED_MS, Case, Line, cases, mistakes
+from tests.examples import sampled
 from truepixel_dagster.audit.oracle import Expected, Record, Shop, expected
 
 CASES = list(cases())
@@ -66,7 +67,7 @@ def test_the_oracle_is_right(case: Case) -> None:
 @EACH
 def test_it_does_not_matter_which_user_comes_first(case: Case) -> None:
     once = without_places(stores(outcome(case, case.lines)))
-    for seed in range(5):
+    for seed in sampled(range(5)):
         again = outcome(case, shuffled(case.lines, seed))
         assert without_places(stores(again)) == once
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.examples import sampled
 from truepixel_dagster.audit import oracle
 from truepixel_dagster.events.decode import decode
 from truepixel_dagster.events.event import Event, Message
@@ -51,7 +52,7 @@ KINDS = [*PIXELS, *WEBHOOKS, "a refund in an order", "a refund that is not read"
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_of_more_lines_than_the_setting_allows_is_a_dead_letter(kind: str) -> None:
-    for most in (3, 2_000, 2_005):
+    for most in sampled([3, 2_000, 2_005]):
         for lines in (most, most + 1):
             payload, topic = (pixel if kind in PIXELS else webhook)(kind, lines)
             headers = [("event_id", b"w"), ("topic", topic.encode()) if topic else ("source", b"pixel")]

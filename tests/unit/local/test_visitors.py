@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.examples import share
 from truepixel_dagster.collector.client import named
 from truepixel_dagster.collector.pixel import MAX_BATCH_BYTES, MAX_EVENTS, Taken, judge, split
 from truepixel_dagster.collector.signature import is_signed, sign
@@ -28,7 +29,7 @@ SHOPS = {shop.id: shop for shop in shops_of(3, 20, FULL)}
 
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
-    return list(traffic(20_000, seed=3, shops=20, profile=FULL))
+    return list(traffic(share(20_000), seed=3, shops=20, profile=FULL))
 
 
 def understood(records: list[Record]) -> Iterator[Record]:
@@ -51,7 +52,7 @@ def test_the_collector_takes_every_generated_pixel_event(records: list[Record]) 
             judged = judge(event, found, shop="1", domain="d", now=2_000_000_000_000, consent="strip", agent="")
             refused += [] if isinstance(judged, Taken) else [judged]
     assert not refused
-    assert sum(len(batch) for batch in batches(pixels)) == len(pixels) > 10_000
+    assert sum(len(batch) for batch in batches(pixels)) == len(pixels) > share(10_000)
 
 
 def test_every_generated_webhook_is_of_its_shop_and_has_an_id_that_a_redelivery_repeats(records: list[Record]) -> None:
@@ -64,7 +65,7 @@ def test_every_generated_webhook_is_of_its_shop_and_has_an_id_that_a_redelivery_
         assert body.shop_domain in (None, SHOPS[shop_id(record)].domain)
         assert body.shop_id in (None, shop_id(record))
         assert by_content.setdefault((record.name, record.value), webhook_id(record)) == webhook_id(record)
-    assert len(by_content) > 1000
+    assert len(by_content) > share(1000)
 
 
 def test_batches_keep_order_and_bounds() -> None:
