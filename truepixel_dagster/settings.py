@@ -24,6 +24,7 @@ from truepixel_dagster.access import ElasticsearchAccess, FetchLimits, KafkaAcce
 from truepixel_dagster.started_with import put_back
 
 MIB = 1024 * 1024
+_COMMANDS_TIMEOUT = 4.0
 POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
 
 SECRETS_DIR = "TRUEPIXEL_SECRETS_DIR"
@@ -413,6 +414,12 @@ class Settings(BaseSettings):
             partitions=self.kafka_partitions,
             replication=self.kafka_replication,
         )
+
+    def quick_to_give_up(self) -> Settings:
+        """Return settings for commands: an unreachable server is reported within seconds instead of a minute."""
+        timeouts = (f"{server}_timeout" for server in ("kafka", "elasticsearch", "mongodb", "redis"))
+        shorter = {name: min(getattr(self, name), _COMMANDS_TIMEOUT) for name in timeouts}
+        return self.model_copy(update={"retries": 2, **shorter})
 
     def fetch_limits(self) -> FetchLimits:
         """Return the limits with which a lane fetches micro-batches."""

@@ -37,6 +37,19 @@ def test_a_server_that_does_not_answer_is_one_line(settings: Settings, silent: s
         assert done.stderr.count("\n") == 1, done.stderr
 
 
+def test_a_command_that_needs_mongodb_alone_says_so_in_few_words(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        nothing = f"127.0.0.1:{server.getsockname()[1]}"
+    away = SERVERS["MongoDB"](settings.model_copy(update={"servers_identity": None}), nothing)
+    done = run(away, "shops", "list")
+    assert done.returncode == 1
+    *_, last = done.stderr.splitlines()
+    refused = f"{nothing}: [Errno 111] Connection refused"
+    begin = f"Error: MongoDB at {nothing}: no server answers ({refused}). `truepixel stack up`"
+    assert last.startswith(begin)
+    assert "Topology" not in done.stderr
+
+
 @pytest.mark.parametrize("server", ["Kafka", "MongoDB", "Redis"])
 def test_lag_needs_kafka_and_names_what_else_does_not_answer(settings: Settings, silent: str, server: str) -> None:
     done = run(SERVERS[server](settings.model_copy(update={"servers_identity": None}), silent), "lag")

@@ -12,7 +12,6 @@ from truepixel_dagster.cli.options import (
     as_json,
     of_stage,
     progress_bar,
-    quick_to_give_up,
     since_time,
 )
 from truepixel_dagster.settings import Settings, load_settings
@@ -72,7 +71,7 @@ def list_letters(limit: int | None, as_json: bool, **options: Any) -> None:
     from truepixel_dagster.dead_letters.inspect import as_row, listed
     from truepixel_dagster.resources import open_stores
 
-    settings = quick_to_give_up(load_settings())
+    settings = load_settings().quick_to_give_up()
     with open_stores(settings) as stores:
         found = [as_row(entry) for entry in listed(settings, stores, **wanted_letters(settings, options))]
     shown = found[:limit]
@@ -91,7 +90,7 @@ def show(origin: str, as_json: bool) -> None:
     from truepixel_dagster.dead_letters.inspect import as_document, as_text, find
     from truepixel_dagster.resources import open_stores
 
-    settings = quick_to_give_up(load_settings())
+    settings = load_settings().quick_to_give_up()
     wanted = origin_of(origin, settings)
     with open_stores(settings) as stores:
         found = find(settings, stores, wanted)

@@ -12,8 +12,6 @@ from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.terminal import err
 
-LOOK_SECONDS = 4.0
-
 writable = click.option(
     "--writable/--read-only",
     default=True,
@@ -25,14 +23,6 @@ writable = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
-def quick_to_give_up(settings: Settings) -> Settings:
-    """Return settings with short timeouts: an unreachable server is reported within seconds instead of a minute."""
-    timeouts = {f"{server}_timeout" for server in ("kafka", "elasticsearch", "mongodb", "redis")}
-    return settings.model_copy(
-        update={"retries": 2} | {name: min(getattr(settings, name), LOOK_SECONDS) for name in timeouts}
-    )
-
-
 def check_servers(settings: Settings) -> None:
     """Check that each server answers, so that a command that needs all of them fails within seconds in an outage.
 
@@ -42,7 +32,7 @@ def check_servers(settings: Settings) -> None:
     from truepixel_dagster.resources import missing_servers
     from truepixel_dagster.stream.topics import ping
 
-    settings = quick_to_give_up(settings).model_copy(update={"retries": 1})
+    settings = settings.quick_to_give_up().model_copy(update={"retries": 1})
     ping(settings.kafka())
     for error in missing_servers(settings):
         raise error

@@ -10,7 +10,6 @@ from truepixel_dagster.cli.options import (
     as_json,
     check_servers,
     progress_bar,
-    quick_to_give_up,
 )
 from truepixel_dagster.settings import load_settings
 from truepixel_dagster.stores.errors import Unavailable
@@ -28,7 +27,7 @@ def lag(as_json: bool) -> None:
     from truepixel_dagster.source_log import LostRange, lost_records, verified
     from truepixel_dagster.stream.topics import lag as read_lag
 
-    settings = quick_to_give_up(load_settings())
+    settings = load_settings().quick_to_give_up()
     partitions = read_lag(settings.kafka())
     lost: list[LostRange] = []
     with open_stores(settings) as stores:

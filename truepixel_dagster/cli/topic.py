@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from truepixel_dagster.cli.options import quick_to_give_up
 from truepixel_dagster.report.figures import major
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.terminal import echo, print_json_line, say
@@ -39,7 +38,7 @@ def peek(count: int, as_json: bool) -> None:
     """Print the newest records, the oldest of them first."""
     from truepixel_dagster.stream.topics import bounds
 
-    settings = quick_to_give_up(load_settings())
+    settings = load_settings().quick_to_give_up()
     with reading(settings) as reader:
         low, high = bounds(settings.kafka())
         first = {partition: reader.log.base + max(low[partition], end - count) for partition, end in high.items()}
@@ -54,7 +53,7 @@ def peek(count: int, as_json: bool) -> None:
 @as_lines
 def tail(as_json: bool) -> None:
     """Print records as they arrive; Ctrl-C ends it."""
-    settings = quick_to_give_up(load_settings())
+    settings = load_settings().quick_to_give_up()
     with reading(settings) as reader:
         reached = reader.log.ends()
         say(f"waiting for records of {settings.topic}; Ctrl-C ends it")

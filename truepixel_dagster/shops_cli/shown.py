@@ -133,7 +133,7 @@ def registry() -> Iterator[MongoStore]:
     from truepixel_dagster.stores.documents import Unreadable
 
     try:
-        with open_stores(load_settings()) as stores:
+        with open_stores(load_settings().quick_to_give_up()) as stores:
             yield stores.mongodb
     except Unreadable as error:
         raise click.ClickException(

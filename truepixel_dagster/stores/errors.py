@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from truepixel_dagster.retrying import retrying
+from truepixel_dagster.retrying import named, retrying
 
 T = TypeVar("T")
 
@@ -113,9 +113,17 @@ def calling(
         guard()
         return call()
 
+    def in_one_line(error: Exception) -> Unavailable | None:
+        return plain(server, error, transient=transient, denial=denial, words=words)
+
     try:
-        return retrying(attempt, transient=lambda error: transient(error) and not denial(error), attempts=attempts)
+        return retrying(
+            attempt,
+            transient=lambda error: transient(error) and not denial(error),
+            attempts=attempts,
+            words=lambda error: str(in_one_line(error) or named(error)),
+        )
     except Exception as error:
-        if said := plain(server, error, transient=transient, denial=denial, words=words):
+        if said := in_one_line(error):
             raise said from error
         raise

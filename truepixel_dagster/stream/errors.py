@@ -179,8 +179,12 @@ def calling(kafka: KafkaAccess, call: Callable[[], T], *, attempts: int | None =
         NoTopic: The topic is not there.
         KafkaError: Kafka rejected the call for another reason.
     """
+
+    def words(error: Exception) -> str:
+        return str(plain(kafka, error) if isinstance(error, KafkaException) else error)
+
     try:
-        return retrying(call, transient=is_transient, attempts=attempts or kafka.retries)
+        return retrying(call, transient=is_transient, attempts=attempts or kafka.retries, words=words)
     except KafkaException as error:
         raise plain(kafka, error) from error
 

@@ -15,6 +15,7 @@ from pymongo.errors import (
     NetworkTimeout,
     OperationFailure,
     PyMongoError,
+    ServerSelectionTimeoutError,
     WTimeoutError,
 )
 
@@ -25,6 +26,7 @@ _DUPLICATE_KEY = 11000
 # Errors of one document: a value that the collection's rule does not allow, or its size.
 TOO_LARGE = 10334
 _POISON_CODES = frozenset({121, TOO_LARGE, 17419, 17420})
+_OF_THE_CLIENT = re.compile(r" \(configured timeouts: [^)]*\)|, Timeout: .*", re.DOTALL)
 _INDEX_NAME = re.compile(r"index: (\S+) dup key")
 # The unique index of orders' ids: an id belongs to one order, also with concurrent writers.
 _IDS = "ids_1"
@@ -125,7 +127,7 @@ def _words_of(error: Mapping[str, Any]) -> str:
 
 
 def words(error: Exception) -> str | None:
-    """Return MongoDB's words for an error in one line; None for an error of the connection."""
+    """Return MongoDB's words for an error in one line; None if the error's own text serves."""
     if isinstance(error, WriteRefused):
         return str(error)
     if isinstance(error, BulkWriteError):
@@ -133,6 +135,9 @@ def words(error: Exception) -> str | None:
         return _words_of([*details.get("writeErrors", ()), *details.get("writeConcernErrors", ()), {}][0])
     if isinstance(error, OperationFailure):
         return _words_of({"errmsg": str(error), **(error.details or {}), "code": error.code})
+    if isinstance(error, ServerSelectionTimeoutError):
+        # What follows describes the client: its timeouts, and its view of the servers.
+        return f"no server answers ({_OF_THE_CLIENT.sub('', str(error))})"
     return None
 
 
