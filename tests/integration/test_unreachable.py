@@ -37,6 +37,22 @@ def test_a_server_that_does_not_answer_is_one_line(settings: Settings, silent: s
         assert done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("server", "command"),
+    [
+        ("Kafka", "generate --events 1"),
+        ("Elasticsearch", "tables"),
+        ("MongoDB", "dead-letters replay --yes"),
+        ("Redis", "flush"),
+    ],
+)
+def test_a_command_says_so_before_it_begins(settings: Settings, silent: str, server: str, command: str) -> None:
+    done = run(SERVERS[server](settings.model_copy(update={"servers_identity": None}), silent), *command.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: {server} at ")
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
 def test_a_command_that_needs_mongodb_alone_says_so_in_few_words(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nothing = f"127.0.0.1:{server.getsockname()[1]}"

@@ -9,7 +9,6 @@ import msgspec
 
 from truepixel_dagster.cli.options import (
     as_json,
-    check_servers,
     progress_bar,
     since_time,
 )
@@ -30,6 +29,8 @@ def audit(since: int | None, as_json: bool) -> None:
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
+    from truepixel_dagster.reachable import check_servers
+
     check_servers(settings)
     partitions = read_lag(settings.kafka())
     waiting = sum(entry.lag for entry in partitions)

@@ -116,8 +116,10 @@ def replay(dry_run: bool, yes: bool, as_json: bool, **options: Any) -> None:
     from truepixel_dagster.dead_letters.inspect import WAITING, Listed, as_row
     from truepixel_dagster.dead_letters.reprocess import plan
     from truepixel_dagster.dead_letters.reprocess import replay as run
+    from truepixel_dagster.reachable import check_servers
 
     settings = load_settings()
+    check_servers(settings)
     wanted = wanted_letters(settings, options)
     if dry_run or not yes:
         ready, in_flight, given_up = plan(settings, **wanted)
@@ -146,9 +148,11 @@ def reopen(yes: bool, as_json: bool, **options: Any) -> None:
     """Reopen dead letters that were given up: they get two tries, and the next replay reprocesses them."""
     from truepixel_dagster.dead_letters.inspect import GIVEN_UP, listed
     from truepixel_dagster.dead_letters.reprocess import reopen as run
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.resources import open_stores
 
     settings = load_settings()
+    check_servers(settings)
     wanted = wanted_letters(settings, options)
     if not yes:
         with open_stores(settings) as stores:

@@ -9,7 +9,6 @@ import click
 
 from truepixel_dagster.cli.options import (
     as_json,
-    check_servers,
 )
 from truepixel_dagster.settings import Settings, load_settings
 from truepixel_dagster.settings_described import bounds_of, source_of
@@ -59,6 +58,8 @@ def setup(reindex: str | None) -> None:
     from truepixel_dagster.stores import reindexing
 
     settings = load_settings()
+    from truepixel_dagster.reachable import check_servers
+
     check_servers(settings)
     changed = provision(settings)
     for line in changed:

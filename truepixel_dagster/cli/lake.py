@@ -105,6 +105,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
     A day is stale if its documents, spend, rates or the shop's time zone have changed since it was materialized.
     """
     from truepixel_dagster.lake.files import lake_of
+    from truepixel_dagster.reachable import check_stores
     from truepixel_dagster.rebuild.answers import MAKERS
     from truepixel_dagster.rebuild.everything import refresh_everything
     from truepixel_dagster.rebuild.lake import days_of_history, making, stale_days
@@ -114,6 +115,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
         from truepixel_dagster.lake.dbt import sources_of
 
         return echo(sources_of(lake_of(settings)), keep="\n")
+    check_stores(settings)
     days = days_of_history(settings)
     with making(settings) as tools, progress_bar("tables") as bar:
         if refresh:

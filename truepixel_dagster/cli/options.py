@@ -8,7 +8,6 @@ from contextlib import contextmanager
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from truepixel_dagster.settings import Settings
 from truepixel_dagster.stages.stage import REJECTING
 from truepixel_dagster.terminal import err
 
@@ -21,21 +20,6 @@ writable = click.option(
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-
-
-def check_servers(settings: Settings) -> None:
-    """Check that each server answers, so that a command that needs all of them fails within seconds in an outage.
-
-    Raises:
-        KafkaError, Unavailable: A server is unreachable or denies access.
-    """
-    from truepixel_dagster.resources import missing_servers
-    from truepixel_dagster.stream.topics import ping
-
-    settings = settings.quick_to_give_up().model_copy(update={"retries": 1})
-    ping(settings.kafka())
-    for error in missing_servers(settings):
-        raise error
 
 
 @contextmanager

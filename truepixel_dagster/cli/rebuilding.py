@@ -26,11 +26,14 @@ def restore_redis(dry_run: bool, force: bool, as_json: bool) -> None:
     committed offsets and the customers. Lanes and flushes stop, and continue when it is done. If it is interrupted, run
     it again. If nothing is lost, it does nothing.
     """
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.rebuild.redis import restore
 
+    settings = load_settings()
+    check_servers(settings)
     with progress_bar("restoring") as bar:
         result = restore(
-            load_settings(),
+            settings,
             dry_run=dry_run,
             force=force,
             progress=lambda what, done, total: bar(done, total or None, what),
@@ -77,11 +80,14 @@ def replay_range(
 
     Stages: index, ad_lead, attribution, customer, product_stats (with weekly visitors).
     """
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.rebuild.context import rebuilding
     from truepixel_dagster.rebuild.replay import replay, stages_of, where_of
 
     names = stages_of([name.strip() for name in stages.split(",")] if stages else [])
-    with rebuilding(load_settings()) as tools, progress_bar("replaying") as bar:
+    settings = load_settings()
+    check_servers(settings)
+    with rebuilding(settings) as tools, progress_bar("replaying") as bar:
         where = where_of(tools, since=since, until=until, partition=partition, offsets=offsets)
         result = replay(tools, where, names, lambda what, done, total: bar(done, total or None, what))
     if as_json:

@@ -8,7 +8,6 @@ import click
 
 from truepixel_dagster.cli.options import (
     as_json,
-    check_servers,
     progress_bar,
 )
 from truepixel_dagster.settings import load_settings
@@ -64,9 +63,11 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
     """
     from truepixel_dagster.pipeline.adoption import adopt_topic as run
     from truepixel_dagster.pipeline.adoption import plan
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.stores.redis.leases import LaneBusy
 
     settings = load_settings()
+    check_servers(settings)
     found = plan(settings)
     if as_json:
         print_json(found)
@@ -92,6 +93,8 @@ def drain(as_json: bool) -> None:
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
+    from truepixel_dagster.reachable import check_servers
+
     check_servers(settings)
     total = sum(entry.lag for entry in read_lag(settings.kafka()))
     started = time.monotonic()
@@ -109,9 +112,12 @@ def drain(as_json: bool) -> None:
 def flush(as_json: bool) -> None:
     """Flush the buffered counters from Redis to Elasticsearch now, without Dagster."""
     from truepixel_dagster.flush import flush_product_stats, flush_weekly_visitors
+    from truepixel_dagster.reachable import check_stores
     from truepixel_dagster.resources import open_stores
 
-    with open_stores(load_settings()) as stores:
+    settings = load_settings()
+    check_stores(settings)
+    with open_stores(settings) as stores:
         results = {
             "product_stats": flush_product_stats(stores.redis, stores.elasticsearch),
             "weekly_visitors": flush_weekly_visitors(stores.redis, stores.elasticsearch),

@@ -56,13 +56,16 @@ def generate(
 
     from truepixel_dagster.local.demo import produce
     from truepixel_dagster.local.traffic import PROFILES
+    from truepixel_dagster.reachable import check_kafka
 
     options: dict[str, Any] = {"span": timedelta(days=days), "profile": PROFILES[profile]}
     if start:
         options["start"] = start.replace(tzinfo=timezone.utc)
+    settings = load_settings()
+    check_kafka(settings)
     with progress_bar("generating", events) as done:
         produce(
-            load_settings(),
+            settings,
             events,
             on_sent=done,
             rate=rate,
@@ -80,11 +83,13 @@ def generate(
 def produce_file(file: Any) -> None:
     """Send a JSON-lines FILE of {"key", "headers", "value"} to the topic; `-` reads standard input."""
     from truepixel_dagster.local.samples import BadLine, read_lines
+    from truepixel_dagster.reachable import check_kafka
     from truepixel_dagster.stream.producer import EventProducer
 
-    count = 0
+    settings, count = load_settings(), 0
+    check_kafka(settings)
     try:
-        with EventProducer(load_settings().kafka()) as producer:
+        with EventProducer(settings.kafka()) as producer:
             for key, value, headers in read_lines(file):
                 producer.send(key, value, headers)
                 count += 1

@@ -46,9 +46,12 @@ def privacy() -> None:
 def export(shop: str, client: str | None, customer: str | None, output: Path | None) -> None:
     """Export all data of a person as JSON lines, each with its store; without a person, of the whole shop."""
     from truepixel_dagster.privacy.export import held, line, write
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.rebuild.context import rebuilding
 
-    with rebuilding(load_settings()) as context:
+    settings = load_settings()
+    check_servers(settings)
+    with rebuilding(settings) as context:
         everything = held(context, shop, _person(context, shop, client, customer))
         if output:
             for store, count in write(output, everything).items():
@@ -74,11 +77,13 @@ def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_r
     """
     from truepixel_dagster.privacy.export import held
     from truepixel_dagster.privacy.requests import LeftOver, run
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.rebuild.context import rebuilding
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores import privacy_requests
 
     settings = load_settings()
+    check_servers(settings)
     if dry_run:
         with rebuilding(settings) as context:
             person = _person(context, shop, client, customer)
@@ -105,9 +110,12 @@ def redact(shop: str, client: str | None, customer: str | None, yes: bool, dry_r
 def run_all(as_json: bool) -> None:
     """Process the waiting requests, as the job `privacy` does every few minutes."""
     from truepixel_dagster.privacy.requests import LeftOver, run
+    from truepixel_dagster.reachable import check_servers
 
+    settings = load_settings()
+    check_servers(settings)
     try:
-        outcomes = list(run(load_settings(), say))
+        outcomes = list(run(settings, say))
     except LeftOver as error:
         raise click.ClickException(str(error)) from error
     _print({"requests": msgspec.to_builtins(outcomes)}, as_json, outcomes)
@@ -120,7 +128,7 @@ def list_requests(as_json: bool) -> None:
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.mongodb import PRIVACY_REQUESTS
 
-    with open_stores(load_settings()) as stores:
+    with open_stores(load_settings().quick_to_give_up()) as stores:
         documents = list(stores.mongodb.find(PRIVACY_REQUESTS, {}))
     rows = [
         {

@@ -138,6 +138,7 @@ def _print_orders(
     shop: str, model: str, by: str, requested: RequestedPeriod, *, compare: bool, as_csv: bool, as_json: bool
 ) -> None:
     from truepixel_dagster.lake.files import lake_of
+    from truepixel_dagster.reachable import check_stores
     from truepixel_dagster.report.reading import busiest_shops, has_documents, shop_report
     from truepixel_dagster.report.spending import add_from_tables
     from truepixel_dagster.resources import open_stores
@@ -145,6 +146,7 @@ def _print_orders(
     now = int(time.time() * 1000)
     before = _before(requested, now) if compare else None
     settings = load_settings()
+    check_stores(settings)
     from_tables = partial(add_from_tables, lake_of(settings), shop)
     with open_stores(settings) as stores:
         found = shop_report(stores, shop, model, by, requested, now, from_tables)
@@ -216,7 +218,7 @@ def _days(
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.stores.shops import Shops
 
-    with open_stores(settings) as stores:
+    with open_stores(settings.quick_to_give_up()) as stores:
         shop_time = Shops(stores.mongodb).days([shop]).of(shop)
     now = int(time.time() * 1000)
     period, today = requested.of(shop_time, now), date.fromisoformat(shop_time.day(now))

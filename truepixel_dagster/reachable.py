@@ -1,0 +1,36 @@
+"""Check within seconds that the servers of a command answer: its own calls would be repeated for a minute first."""
+
+from __future__ import annotations
+
+from truepixel_dagster.resources import missing_servers
+from truepixel_dagster.settings import Settings
+from truepixel_dagster.stream.topics import ping
+
+
+def check_servers(settings: Settings) -> None:
+    """Check Kafka and the stores.
+
+    Raises:
+        KafkaError, Unavailable: A server is unreachable or denies access.
+    """
+    check_kafka(settings)
+    check_stores(settings)
+
+
+def check_kafka(settings: Settings) -> None:
+    """Check Kafka.
+
+    Raises:
+        KafkaError: It is unreachable or denies access.
+    """
+    ping(settings.quick_to_give_up().model_copy(update={"retries": 1}).kafka())
+
+
+def check_stores(settings: Settings) -> None:
+    """Check Elasticsearch, MongoDB and Redis.
+
+    Raises:
+        Unavailable: A store is unreachable or denies access.
+    """
+    for error in missing_servers(settings.quick_to_give_up().model_copy(update={"retries": 1})):
+        raise error
