@@ -159,7 +159,7 @@ def test_benchmarks_work_on_their_own_servers_alone(project: Path) -> None:
 
 
 def test_the_tests_work_on_their_own_servers_alone(project: Path) -> None:
-    run(project, "pytest", "--collect-only", "-q")
+    run(project, "pytest", "--collect-only", "-q", "tests/crash", "tests/browser", "tests/integration")
     output = run(project, "pytest", "-q", "tests/integration/test_searches.py", "tests/unit/test_settings.py")
     assert " passed" in output
 
@@ -178,7 +178,7 @@ def test_a_job_started_by_hand_uses_the_shells_variables(folder_of_somebody: Pat
     assert sum(entry.committed or 0 for entry in lag(settings.kafka())) == 200
 
 
-@pytest.mark.parametrize("with_home", [True, False])
+@pytest.mark.parametrize("with_home", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_dagster_dev_started_by_hand_uses_the_shells_variables(
     folder_of_somebody: Path, settings: Settings, with_home: bool
 ) -> None:
