@@ -98,9 +98,9 @@ def test_each_micro_batch_goes_through_all_stages_before_the_next_is_fetched(
     send(through_dagster, [record("s:c", pixel(f"e{number}")) for number in range(25)])
     result = run()
     steps = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SUCCESS"]
-    of_batches = [step for step in steps if step and step.startswith("micro_batch.")]
+    of_batches = [step for step in steps if step and step.startswith("batch.")]
     stages = ["fetch", "index", "ad_lead", "attribution", "customer", "product_stats", "commit"]
-    first = [step[len("micro_batch.") : step.index("[")] for step in of_batches if "000" in step]
+    first = [step[len("batch.") : step.index("[")] for step in of_batches if "000" in step]
     assert sorted(first) == sorted(stages)
     assert first[:4] == stages[:4]
     assert of_batches[: len(stages)] == [step for step in of_batches if "000" in step]
@@ -119,10 +119,10 @@ def test_a_failed_batch_stops_the_lane_and_commits_nothing(
     result = run()
     assert not result.success
     (failed,) = [event for event in result.all_events if event.event_type_value == "STEP_FAILURE"]
-    assert failed.step_key == "micro_batch.ad_lead[000]"
+    assert failed.step_key == "batch.ad_lead[000]"
     assert "MongoDB at 127.0.0.1:1" in failure_of(failed)
     fetched = [event.step_key for event in result.all_events if event.event_type_value == "STEP_SUCCESS"]
-    assert not any(step and step.startswith("micro_batch.index[") and "000" not in step for step in fetched)
+    assert not any(step and step.startswith("batch.index[") and "000" not in step for step in fetched)
     assert sum(entry.lag for entry in lag(through_dagster.kafka())) == 30
 
 

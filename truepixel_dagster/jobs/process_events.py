@@ -42,7 +42,7 @@ def _priority(value: int) -> dict[str, str]:
 def _after(
     priority: int, description: str, *others: str
 ) -> Callable[[Callable[[dg.OpExecutionContext], None]], dg.OpDefinition]:
-    """Return a decorator that makes an op of `micro_batch`: it starts when `before` and `others` are complete."""
+    """Return a decorator that makes an op of `batch`: it starts when `before` and `others` are complete."""
 
     def op(work: Callable[[dg.OpExecutionContext], None]) -> dg.OpDefinition:
         def compute(context: dg.OpExecutionContext, _: object) -> Iterator[dg.Output[None]]:
@@ -228,7 +228,7 @@ def _lane(context: dg.OpExecutionContext) -> LaneRunner:
 
 
 @dg.graph(description="Passes one micro-batch through the five stages.", ins={"planned": dg.GraphIn()})
-def micro_batch(planned: object) -> object:
+def batch(planned: object) -> object:
     """Fetch → index → ad_lead → attribution → customer and product_stats → commit."""
     done = attribution(ad_lead(index(fetch(planned))))
     return commit(before=customer(done), beside=product_stats(done))
@@ -264,4 +264,4 @@ def lane_run(context: dg.InitResourceContext) -> Iterator[BatchHandoff]:
 )
 def process_events() -> None:
     """Plan, process the planned batches, report."""
-    report(plan().map(micro_batch).collect())
+    report(plan().map(batch).collect())

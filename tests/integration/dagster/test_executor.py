@@ -60,19 +60,19 @@ def end(outcomes: list[str]) -> int:
 
 
 @dg.graph
-def micro_batch(outcome: str) -> str:
+def batch(outcome: str) -> str:
     done = first(fetch(outcome))
     return both(left(done), right(done))  # type: ignore[no-any-return]
 
 
 @dg.job(executor_def=dg.in_process_executor)
 def by_dagster() -> None:
-    end(plan().map(micro_batch).collect())
+    end(plan().map(batch).collect())
 
 
 @dg.job(executor_def=long_run_executor)
 def by_ours() -> None:
-    end(plan().map(micro_batch).collect())
+    end(plan().map(batch).collect())
 
 
 @dg.op(tags=_priority(9), pool="narrow")
@@ -134,8 +134,8 @@ def needed(steps: list[tuple[str, str | None]], outcomes: list[str]) -> list[tup
 
 def test_a_run_shows_no_step_that_was_not_needed() -> None:
     keys = {key for _, key in steps_of(by_ours, [GOOD, SKIPPED, GOOD, GOOD]) if key}
-    whole = (f"micro_batch.{name}[0]" for name in ("fetch", "first", "left", "right", "both"))
-    assert keys == {"plan", "end", *whole, "micro_batch.fetch[1]"}
+    whole = (f"batch.{name}[0]" for name in ("fetch", "first", "left", "right", "both"))
+    assert keys == {"plan", "end", *whole, "batch.fetch[1]"}
 
 
 def of_batches(
@@ -181,4 +181,4 @@ def test_with_an_untested_version_dagsters_own_executor_runs_the_steps(monkeypat
         raise AssertionError
 
     monkeypatch.setattr(executor, "_Plan", never)
-    assert ("STEP_START", "micro_batch.both[1]") in steps_of(by_ours, [GOOD, GOOD])
+    assert ("STEP_START", "batch.both[1]") in steps_of(by_ours, [GOOD, GOOD])
