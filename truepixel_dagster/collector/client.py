@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from truepixel_dagster.events.decode import storable
+from truepixel_dagster.events.noted_client import noted_client
 from truepixel_dagster.events.privacy_request import PRIVACY_CLIENT, PRIVACY_TOPICS
 from truepixel_dagster.events.shape import identifier
-from truepixel_dagster.events.shopify_order import noted_client
 from truepixel_dagster.events.user_key import can_be_client
 
 

@@ -33,10 +33,10 @@ from truepixel_dagster.events.headers import (
 )
 from truepixel_dagster.events.hosts import MAX_HOST, normal
 from truepixel_dagster.events.shape import Facts, longer_than
-from truepixel_dagster.events.shopify_order import Arrival
 from truepixel_dagster.events.sites import NOTHING_KNOWN, Site, Sites
 from truepixel_dagster.events.times import when
 from truepixel_dagster.events.user_key import is_no_client, parse_user_key
+from truepixel_dagster.events.written_times import Arrival
 
 MAX_VALUE_BYTES = 40 * 1024 * 1024
 MAX_DEPTH = 128

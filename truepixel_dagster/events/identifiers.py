@@ -11,8 +11,8 @@ import msgspec
 
 from truepixel_dagster.events.event import Message
 from truepixel_dagster.events.headers import TOPIC, Headers, topic_name
+from truepixel_dagster.events.noted_client import noted_client
 from truepixel_dagster.events.shape import email_hash, identifier
-from truepixel_dagster.events.shopify_order import noted_client
 from truepixel_dagster.events.user_key import is_no_client, parse_user_key
 
 CLIENT, CUSTOMER, EMAIL, ORDER, TOKEN, RECORD = "client", "customer", "email", "order", "token", "record"

@@ -9,11 +9,11 @@ import msgspec
 
 from truepixel_dagster.events.bots import A_BOT, is_bot
 from truepixel_dagster.events.lenient import Reader
+from truepixel_dagster.events.order_id import order_identifier
 from truepixel_dagster.events.pixel_checkout import anonymise, order_news
 from truepixel_dagster.events.pixel_data import NOTHING, CheckoutData, data_of
 from truepixel_dagster.events.pixel_payload import PlacedOrder
 from truepixel_dagster.events.shape import Facts, Id, email_hash, identifier, name_of, text
-from truepixel_dagster.events.shopify_order import order_identifier
 from truepixel_dagster.events.sites import NO_SITE, Site
 from truepixel_dagster.events.visits import Alias
 

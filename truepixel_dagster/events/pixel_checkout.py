@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from truepixel_dagster.events.anonymous_order import alias_of
 from truepixel_dagster.events.event import LineItem
 from truepixel_dagster.events.field_error import read_each
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import Completion, OrderNews, SoldLine
+from truepixel_dagster.events.order_id import order_identifier
 from truepixel_dagster.events.pixel_payload import (
     CHECKOUT_COMPLETED,
     Amount,
@@ -17,8 +19,8 @@ from truepixel_dagster.events.pixel_payload import (
     product_of,
 )
 from truepixel_dagster.events.shape import line_item, money, quantity
-from truepixel_dagster.events.shopify_order import Arrival, alias_of, order_identifier
 from truepixel_dagster.events.visits import Alias
+from truepixel_dagster.events.written_times import Arrival
 
 LINES = "data.checkout.lineItems"
 

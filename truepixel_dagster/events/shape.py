@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -178,3 +178,14 @@ def name_of(value: str | None) -> str | None:
     if value and longer_than(MAX_NAME_BYTES, value):
         raise ValueError(f"the name of the event is longer than {MAX_NAME_BYTES} bytes")
     return value or None
+
+
+def word_of(value: Any) -> str:
+    """Return a text trimmed and lower-cased; empty for anything else."""
+    return value.strip().lower() if isinstance(value, str) else ""
+
+
+def number_text(value: Any) -> str:
+    """Return a number, or the text of one, as text; empty for anything else."""
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    return text if text.isdigit() else ""

@@ -8,45 +8,20 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from truepixel_dagster.events.anonymous_order import alias_of, anonymise_lines, anonymise_order, anonymise_refund
 from truepixel_dagster.events.field_error import read_each
 from truepixel_dagster.events.lenient import Reader
 from truepixel_dagster.events.money import Money
 from truepixel_dagster.events.order import OrderNews, SoldLine
-from truepixel_dagster.events.shape import (
-    Facts,
-    Id,
-    bounded,
-    distinct,
-    email_hash,
-    identifier,
-    money,
-    name_of,
-    text,
-)
-from truepixel_dagster.events.shopify_order import (
-    Arrival,
-    CartLine,
-    Customer,
-    Landing,
-    Line,
-    OrderBody,
-    RefundBody,
-    alias_of,
-    anonymise_lines,
-    anonymise_order,
-    anonymise_refund,
-    currency_field,
-    is_payload,
-    offset_of,
-    order_identifier,
-    order_news,
-    refund_news,
-    shop_currency,
-    sold_lines,
-    total_of,
-)
+from truepixel_dagster.events.order_id import order_identifier
+from truepixel_dagster.events.order_money import currency_field, shop_currency, total_of
+from truepixel_dagster.events.shape import Facts, Id, bounded, distinct, email_hash, identifier, money, name_of, text
+from truepixel_dagster.events.shopify_order import Landing, is_payload, order_news, sold_lines
+from truepixel_dagster.events.shopify_payload import CartLine, Customer, Line, OrderBody, RefundBody
+from truepixel_dagster.events.shopify_refund import refund_news
 from truepixel_dagster.events.sites import NO_SITE, Site
 from truepixel_dagster.events.visits import Alias
+from truepixel_dagster.events.written_times import Arrival, offset_of
 
 ORDER_CREATED = "orders/create"
 ORDER_PAID = "orders/paid"
