@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from truepixel_dagster.answers.people import (
     CLIENT,
     ORDER,
@@ -19,13 +21,21 @@ from truepixel_dagster.lake.arrow import Row
 from truepixel_dagster.lake.files import Lake
 from truepixel_dagster.orders.order import Order
 from truepixel_dagster.rebuild.lake import Maker, Rows, Sources, Tools, by_day, digest, make
-from truepixel_dagster.stages.customer import PROFILE
 from truepixel_dagster.stages.order_clusters import CLUSTER
 from truepixel_dagster.stages.settling import rules_of
-from truepixel_dagster.stores.documents import Unreadable, report
+from truepixel_dagster.stores.documents import Reader, Unreadable, report
 from truepixel_dagster.stores.mongodb import CUSTOMERS, ORDERS
 from truepixel_dagster.stores.redactions import ALIAS
 
+
+class _Identity(msgspec.Struct, frozen=True):
+    """The fields of a customer's document that identify a person; the others would take most of the time to read."""
+
+    customer_id: str | None = None
+    email_hash: str | None = None
+
+
+_IDENTITY = Reader(_Identity, f"MongoDB {CUSTOMERS}")
 #: People belong to no day: their files have this one.
 ALWAYS = "1970-01-01"
 
@@ -127,7 +137,7 @@ def _of_people(tools: Tools, shop: str) -> Iterator[Row]:
             if found.owner and not name_of(order).startswith(ALIAS):
                 owners[name_of(order)] = found.owner
             yield found
-        for document in tools.stores.mongodb.find(CUSTOMERS, of_shop(shop)):
+        for document in tools.stores.mongodb.find(CUSTOMERS, of_shop(shop), _IDENTITY.known):
             found = _of_profile(document)
             clients.update(dict.fromkeys(found.clients))
             yield found
@@ -150,7 +160,7 @@ def _row(shop: str, person: str, member: Member, *, connected: bool, shared: boo
 
 def _of_profile(document: Mapping[str, Any]) -> Link:
     try:
-        profile = PROFILE.read(document["_id"], document)
+        profile = _IDENTITY.read(document["_id"], document)
     except Unreadable as error:
         report(error)
         return Link()

@@ -25,14 +25,19 @@ class Searches(Connection):
         found = self._call(lambda: list(self._database[name].find({field: {"$in": wanted}})))
         return {doc["_id"]: doc for doc in found}
 
-    def find(self, name: str, query: Mapping[str, Any]) -> Iterator[Document]:
+    def find(self, name: str, query: Mapping[str, Any], fields: Iterable[str] | None = None) -> Iterator[Document]:
         """Yield the documents that a query finds, in the order of their ids.
+
+        Arguments:
+            name: The collection.
+            query: The query.
+            fields: The fields to read, in addition to `_id`; None stands for all.
 
         Raises:
             Unavailable: No answer.
         """
         try:
-            yield from self._database[name].find(query).sort("_id", 1)
+            yield from self._database[name].find(query, fields and list(fields)).sort("_id", 1)
         except PyMongoError as error:
             if said := self.plain(error):
                 raise said from error
