@@ -21,7 +21,7 @@ from rich.text import Text
 
 from tests.examples import examples
 from tests.unit.test_text import HOSTILE, visible
-from truepixel_dagster import resources
+from truepixel_dagster import reachable, resources
 from truepixel_dagster.cli import main
 from truepixel_dagster.dead_letters import inspect
 from truepixel_dagster.dead_letters.topic import Letter
@@ -45,6 +45,14 @@ LINES_OF_THREE_ROWS = 7
 @contextmanager
 def stores_of(_settings: Any) -> Iterator[Any]:
     yield SimpleNamespace(elasticsearch=None)
+
+
+@contextmanager
+def reporting(**outcome: Any) -> Iterator[None]:
+    """The command `report` has this outcome, and needs no server."""
+    reported = patch.object(reading, "shop_report", **outcome)
+    with reported, patch.object(resources, "open_stores", stores_of), patch.object(reachable, "check_stores"):
+        yield
 
 
 def command(*arguments: str) -> Result:
@@ -71,7 +79,7 @@ def test_any_report_is_printed_safely(shop: str, platform: str, campaign: str, p
         unreadable=1,
         why_unreadable=campaign,
     )
-    with patch.object(reading, "shop_report", return_value=found), patch.object(resources, "open_stores", stores_of):
+    with reporting(return_value=found):
         command("report", "--shop", "s")
         shown = json.loads(command("report", "--shop", "s", "--json").stdout)
     assert (shown["shop"], shown["sources"][0]["campaign"]) == (shop, campaign)
@@ -103,7 +111,7 @@ def test_a_missing_file_is_named_without_the_number_of_the_error() -> None:
 @given(TEXT)
 def test_any_error_is_printed_safely(text: str) -> None:
     for error in (Unavailable(text), OSError(text), click.ClickException(text)):
-        with patch.object(reading, "shop_report", side_effect=error), patch.object(resources, "open_stores", stores_of):
+        with reporting(side_effect=error):
             assert command("report", "--shop", "s").exit_code == 1
     assert visible(str(OperatorError(text)))
 
