@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from truepixel_dagster import resources
+from truepixel_dagster import reachable, resources
 from truepixel_dagster.cli import main
 from truepixel_dagster.report import command, reading
 from truepixel_dagster.report.figures import Figures, major
@@ -65,6 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     # The console takes its width when it is first imported, which another test may have done.
     monkeypatch.setattr(command, "out", Console(width=120, markup=False, emoji=False, highlight=False))
+    monkeypatch.setattr(reachable, "check_stores", lambda _settings: None)
     monkeypatch.setattr(resources, "open_stores", opened)
     monkeypatch.setattr(reading, "shop_report", answer)
     return calls
