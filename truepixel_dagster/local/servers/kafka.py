@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from truepixel_dagster.identity import new_identity
 from truepixel_dagster.local.jars import KAFKA_JARS, JarCache
-from truepixel_dagster.local.servers.ports import free_ports
+from truepixel_dagster.local.servers.ports import FOR_CONTROLLERS, free_ports
 from truepixel_dagster.local.servers.server import ANSWER_TIMEOUT, Address, NotAnsweringError, Server, StackError
 from truepixel_dagster.private_files import UMASK, open_private
 
@@ -63,7 +63,7 @@ class Kafka(Server):
             raise StackError(f"Kafka's data folder could not be formatted:\n{(done.stdout + done.stderr).strip()}")
 
     def _properties(self) -> str:
-        controller = f"127.0.0.1:{free_ports(1)[0]}"
+        controller = f"127.0.0.1:{free_ports(1, FOR_CONTROLLERS)[0]}"
         properties = {
             "process.roles": "broker,controller",
             "node.id": 1,
