@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from truepixel_dagster.resources import missing_servers
+from collections.abc import Sequence
+
+from truepixel_dagster.resources import Stores, missing_servers
 from truepixel_dagster.settings import Settings
 from truepixel_dagster.stream.topics import ping
 
@@ -26,11 +28,15 @@ def check_kafka(settings: Settings) -> None:
     ping(settings.quick_to_give_up().model_copy(update={"retries": 1}).kafka())
 
 
-def check_stores(settings: Settings) -> None:
-    """Check Elasticsearch, MongoDB and Redis.
+def check_stores(settings: Settings, names: Sequence[str] = Stores._fields) -> None:
+    """Check Elasticsearch, MongoDB and Redis, or some of them.
+
+    Arguments:
+        settings: The settings.
+        names: The stores that the command needs, by their names in `Stores`.
 
     Raises:
         Unavailable: A store is unreachable or denies access.
     """
-    for error in missing_servers(settings.quick_to_give_up().model_copy(update={"retries": 1})):
+    for error in missing_servers(settings.quick_to_give_up().model_copy(update={"retries": 1}), names):
         raise error

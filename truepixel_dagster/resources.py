@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -72,13 +72,18 @@ def sites_of(settings: Settings) -> Sites:
     return Sites(sources, count_bots=settings.count_bots, lines=settings.lines_per_event)
 
 
-def missing_servers(settings: Settings) -> list[Unavailable]:
-    """Return an error for each store that is unreachable or denies access: its address, and the setting to check."""
+def missing_servers(settings: Settings, names: Sequence[str] = Stores._fields) -> list[Unavailable]:
+    """Return an error for each store that is unreachable or denies access: its address, and the setting to check.
+
+    Arguments:
+        settings: The settings.
+        names: The stores to ask, by their names in `Stores`.
+    """
     missing: list[Unavailable] = []
     with _opened(settings) as stores:
-        for store in stores:
+        for name in names:
             try:
-                store.ping()
+                getattr(stores, name).ping()
             except Unavailable as error:
                 missing.append(error)
     return missing

@@ -53,6 +53,13 @@ def test_a_command_says_so_before_it_begins(settings: Settings, silent: str, ser
     assert done.stderr.count("\n") == 1, done.stderr
 
 
+@pytest.mark.parametrize("command", ["report --shop 1 --json", "tables --json"])
+def test_answers_need_no_redis(settings: Settings, silent: str, command: str) -> None:
+    done = run(SERVERS["Redis"](settings.model_copy(update={"servers_identity": None}), silent), *command.split())
+    assert "Redis" not in done.stderr
+    assert done.stdout.startswith("{")
+
+
 def test_a_command_that_needs_mongodb_alone_says_so_in_few_words(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nothing = f"127.0.0.1:{server.getsockname()[1]}"

@@ -115,7 +115,7 @@ def tables(refresh: bool, dbt: bool, as_json: bool) -> None:
         from truepixel_dagster.lake.dbt import sources_of
 
         return echo(sources_of(lake_of(settings)), keep="\n")
-    check_stores(settings)
+    check_stores(settings, ("elasticsearch", "mongodb"))
     days = days_of_history(settings)
     with making(settings) as tools, progress_bar("tables") as bar:
         if refresh:

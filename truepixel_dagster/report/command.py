@@ -146,7 +146,7 @@ def _print_orders(
     now = int(time.time() * 1000)
     before = _before(requested, now) if compare else None
     settings = load_settings()
-    check_stores(settings)
+    check_stores(settings, ("elasticsearch", "mongodb"))
     from_tables = partial(add_from_tables, lake_of(settings), shop)
     with open_stores(settings) as stores:
         found = shop_report(stores, shop, model, by, requested, now, from_tables)

@@ -65,7 +65,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     # The console takes its width when it is first imported, which another test may have done.
     monkeypatch.setattr(command, "out", Console(width=120, markup=False, emoji=False, highlight=False))
-    monkeypatch.setattr(reachable, "check_stores", lambda _settings: None)
+    monkeypatch.setattr(reachable, "check_stores", lambda *_: None)
     monkeypatch.setattr(resources, "open_stores", opened)
     monkeypatch.setattr(reading, "shop_report", answer)
     return calls
