@@ -25,7 +25,7 @@ def check_kafka(settings: Settings) -> None:
     Raises:
         KafkaError: It is unreachable or denies access.
     """
-    ping(settings.quick_to_give_up().model_copy(update={"retries": 1}).kafka())
+    ping(_one_try(settings).kafka())
 
 
 def check_stores(settings: Settings, names: Sequence[str] = Stores._fields) -> None:
@@ -38,5 +38,9 @@ def check_stores(settings: Settings, names: Sequence[str] = Stores._fields) -> N
     Raises:
         Unavailable: A store is unreachable or denies access.
     """
-    for error in missing_servers(settings.quick_to_give_up().model_copy(update={"retries": 1}), names):
+    for error in missing_servers(_one_try(settings), names):
         raise error
+
+
+def _one_try(settings: Settings) -> Settings:
+    return settings.quick_to_give_up().model_copy(update={"retries": 1})

@@ -24,8 +24,9 @@ from truepixel_dagster.access import ElasticsearchAccess, FetchLimits, KafkaAcce
 from truepixel_dagster.started_with import put_back
 
 MIB = 1024 * 1024
-_COMMANDS_TIMEOUT = 4.0
 POSTGRES_SCHEMES = ("postgresql+psycopg2", "postgresql", "postgres")
+# Seconds for one call of a short command.
+_COMMANDS_TIMEOUT = 4.0
 
 SECRETS_DIR = "TRUEPIXEL_SECRETS_DIR"
 _FILES = (

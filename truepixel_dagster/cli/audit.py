@@ -26,11 +26,10 @@ def audit(since: int | None, as_json: bool) -> None:
     stream may run meanwhile: the audit omits records that are not committed yet.
     """
     from truepixel_dagster.audit.audit import audit as run
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
-    from truepixel_dagster.reachable import check_servers
-
     check_servers(settings)
     partitions = read_lag(settings.kafka())
     waiting = sum(entry.lag for entry in partitions)

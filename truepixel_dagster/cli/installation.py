@@ -53,13 +53,12 @@ def setup(reindex: str | None) -> None:
     """
     from truepixel_dagster.durability import ask, warnings
     from truepixel_dagster.provision import older_documents, provision
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.resources import open_stores
     from truepixel_dagster.source_log import verified
     from truepixel_dagster.stores import reindexing
 
     settings = load_settings()
-    from truepixel_dagster.reachable import check_servers
-
     check_servers(settings)
     changed = provision(settings)
     for line in changed:

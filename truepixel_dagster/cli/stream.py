@@ -90,11 +90,10 @@ def adopt_topic(dry_run: bool, yes: bool, as_json: bool) -> None:
 def drain(as_json: bool) -> None:
     """Process the topic through Dagster until the lag is 0; needs no daemon."""
     from truepixel_dagster.jobs.drain import drain as run
+    from truepixel_dagster.reachable import check_servers
     from truepixel_dagster.stream.topics import lag as read_lag
 
     settings = load_settings()
-    from truepixel_dagster.reachable import check_servers
-
     check_servers(settings)
     total = sum(entry.lag for entry in read_lag(settings.kafka()))
     started = time.monotonic()
